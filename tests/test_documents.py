@@ -1,4 +1,4 @@
-"""The documents are true as far as a machine can tell: what they name exists, what they quote stands there."""
+"""The documents are true as far as a machine can tell: what they name exists, and what they quote is in the source."""
 
 import ast
 import re
@@ -28,7 +28,7 @@ FOLDERS = (
 
 @cache
 def usage(script: str) -> str:
-    """What it prints for --help."""
+    """Return what the script prints for --help."""
     return subprocess.run(
         [REPOSITORY / script, "--help"], capture_output=True, text=True, timeout=120, check=True
     ).stdout
@@ -47,7 +47,7 @@ def test_every_path_that_a_document_names_exists(document: Path) -> None:
 
 @cache
 def functions_in(path: str) -> frozenset[str]:
-    """Of a file, which is named from the repository on or from the folder of the server's tests."""
+    """Return the functions of a file whose path is relative to the repository or to the server's tests."""
     folders = (REPOSITORY, REPOSITORY / "resonate-server/tests")
     files = [folder / path for folder in folders if (folder / path).exists()]
     nodes = [node for file in files for node in ast.walk(ast.parse(file.read_text()))]
@@ -80,7 +80,7 @@ def test_every_link_of_a_document_leads_somewhere(document: Path) -> None:
 
 
 @of_each_document
-def test_every_option_that_a_document_gives_to_a_script_is_one_of_it(document: Path) -> None:
+def test_every_option_that_a_document_gives_to_a_script_exists(document: Path) -> None:
     for script, rest in re.findall(r"(scripts/[\w-]+\.sh)((?: +[^\s`#]+)*)", document.read_text()):
         for option in re.findall(r"--[a-z]+", rest):
             assert re.search(rf"{option}\b", usage(script)), f"{script} {option}"
@@ -90,7 +90,7 @@ def test_the_readme_is_short() -> None:
     assert len((REPOSITORY / "README.md").read_text().splitlines()) <= README_LINES
 
 
-def test_the_functions_that_are_quoted_are_those_of_the_services() -> None:
+def test_quoted_functions_are_those_of_the_services() -> None:
     block = re.search(r"```python\n(.*?)```", (REPOSITORY / "docs/architecture.md").read_text(), re.DOTALL)
     assert block is not None
     for function in re.split(r"\n\n", block[1].strip()):
@@ -100,14 +100,14 @@ def test_the_functions_that_are_quoted_are_those_of_the_services() -> None:
             assert line.split("  #")[0].strip() in source, line
 
 
-def test_every_script_tells_its_usage() -> None:
+def test_every_script_prints_its_usage() -> None:
     for script in sorted((REPOSITORY / "scripts").glob("*.sh")):
-        if not script.name.startswith("lib"):  # those are sourced by the others
+        if not script.name.startswith("lib"):  # sourced by the others
             assert "usage:" in usage(f"scripts/{script.name}").lower(), script.name
 
 
 def test_no_file_says_where_packages_were_downloaded_from() -> None:
-    """Lock files hold names, versions and hashes; the addresses are the business of whoever installs."""
+    """Lock files contain names, versions and hashes; which server packages come from is up to each user."""
     tracked = subprocess.run(
         ["git", "grep", "-l", "-E", r"https?://[a-z.]*(pypi|pythonhosted|debian|npmjs)\."],
         cwd=REPOSITORY, capture_output=True, text=True, check=False,

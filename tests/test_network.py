@@ -1,4 +1,4 @@
-"""A network of the tests' own: who is in it sees nothing of what happens to the machine's."""
+"""The tests' own network is isolated: programs in it see nothing of the machine's network."""
 
 import os
 import socket
@@ -24,12 +24,12 @@ def interfaces_of_a_child() -> list[str]:
     return [line.split(":")[0].strip() for line in lines]
 
 
-def test_what_is_started_in_it_sees_loopback_alone() -> None:
+def test_programs_started_in_it_see_only_loopback() -> None:
     with own_network():
         assert interfaces_of_a_child() == ["lo"]
 
 
-def test_servers_in_it_are_reached_by_who_is_in_it_and_by_nobody_else() -> None:
+def test_servers_in_it_can_be_reached_only_from_within() -> None:
     with own_network():
         server = socket.create_server(("127.0.0.1", free_port()))
         socket.create_connection(server.getsockname(), timeout=60).close()
@@ -37,7 +37,7 @@ def test_servers_in_it_are_reached_by_who_is_in_it_and_by_nobody_else() -> None:
         socket.create_connection(server.getsockname(), timeout=60)
 
 
-def test_afterwards_all_is_as_before_however_it_ends() -> None:
+def test_the_old_network_is_restored_however_it_ends() -> None:
     before = NETWORK.readlink()
     with suppress(KeyError), own_network():
         assert NETWORK.readlink() != before

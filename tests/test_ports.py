@@ -1,4 +1,4 @@
-"""The ports of tests that run side by side, in other checkouts as well."""
+"""Ports for tests that run side by side, also in different checkouts."""
 
 import os
 import subprocess
@@ -19,12 +19,12 @@ def take(port: str, seconds: float) -> str:
     ).stdout.strip()
 
 
-def test_a_port_is_given_to_one_process_for_as_long_as_that_lives() -> None:
+def test_a_port_belongs_to_one_process_as_long_as_that_lives() -> None:
     command = [sys.executable, "-c", TAKE_ONE]
     with subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout
         port = owner.stdout.readline().strip()
-        with pytest.raises(subprocess.TimeoutExpired):  # it goes on looking
+        with pytest.raises(subprocess.TimeoutExpired):  # it keeps looking
             take(port, 1)
         owner.communicate("")
 

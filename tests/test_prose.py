@@ -37,9 +37,9 @@ TRANSLATED = {
     "told of": "told about",
     "whom": "who",
 }
-"""Words that are English but sound translated, and what an English writer would say."""
+"""Words and phrases that sound translated, and what an English writer would say."""
 
-NOT_OURS = ("typography.symbols",)  # straight quotes and three dots are what terminals and code use
+NOT_OURS = ("typography.symbols",)  # terminals and code use straight quotes and three dots
 
 CheckRegistry().register_many(
     (
@@ -56,7 +56,7 @@ LINE_IN_PARAGRAPH = re.compile(r"(?<!\n)\n *(?![\n|*#-]|\d\.)")
 
 
 def prose(markdown: str) -> str:
-    """Without code, addresses and numbers; a paragraph is one line."""
+    """Remove code, addresses and numbers, and join the lines of each paragraph."""
     return LINE_IN_PARAGRAPH.sub(" ", NO_WORDS.sub("§", markdown))
 
 

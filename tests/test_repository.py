@@ -1,4 +1,4 @@
-"""What the repository shows to others and leaves to their machines: scripts, workflows, pins."""
+"""What the repository publishes, and what it expects of its users' machines: scripts, workflows, pins."""
 
 import json
 import os
@@ -33,32 +33,32 @@ PROJECTS = [REPOSITORY / "pyproject.toml", *sorted(REPOSITORY.glob("*/pyproject.
 PROJECTS += [*sorted(REPOSITORY.glob("services/*/pyproject.toml")), REPOSITORY / "tests/harness/pyproject.toml"]
 
 SEVERAL = {"resonate-server": 3, "bar": 2}
-"""Instances, with PostgreSQL."""
+"""Instances with PostgreSQL."""
 
 of_each_project = pytest.mark.parametrize("project", PROJECTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
 
 
 def complaints(tool: str, *arguments: str | Path) -> str:
-    """What a command of this environment prints, if it is not content."""
+    """Run a tool of this environment; return its output if it fails."""
     command = [TOOLS / tool, *arguments]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
 @pytest.mark.skipif(not (TOOLS / "shellcheck").exists(), reason="shellcheck is not packaged for this platform")
-def test_shellcheck_has_nothing_to_say() -> None:
+def test_shellcheck_finds_nothing() -> None:
     assert complaints("shellcheck", "--external-sources", "--extended-analysis=false", *SCRIPTS) == ""
 
 
 def test_there_is_little_bash() -> None:
-    """It starts and kills; what needs judgement is Python."""
+    """Bash starts and kills processes; anything that needs logic is Python."""
     lines = {path: len((REPOSITORY / path).read_text().splitlines()) for path in SCRIPTS[1:]}
 
     assert sum(lines.values()) <= LINES_OF_BASH, lines
 
 
 @pytest.mark.parametrize("newer", [AFTER_BASH_3_2, OF_GNU_ALONE], ids=["bash 3.2", "tools of BSD"])
-def test_scripts_for_every_system_keep_to_what_a_mac_has(newer: re.Pattern[str]) -> None:
+def test_scripts_for_every_system_use_only_what_a_mac_has(newer: re.Pattern[str]) -> None:
     texts = {path: (REPOSITORY / path).read_text() for path in SCRIPTS[1:] if path not in FOR_DEBIAN}
 
     assert {path: found for path, text in texts.items() if (found := newer.findall(text))} == {}
@@ -73,7 +73,7 @@ def test_scripts_for_every_system_keep_to_what_a_mac_has(newer: re.Pattern[str])
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_files_for_other_programs_keep_to_their_schemas(schema: str, files: list[Path]) -> None:
+def test_files_for_other_programs_match_their_schemas(schema: str, files: list[Path]) -> None:
     assert complaints("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *files) == ""
 
 
@@ -81,7 +81,7 @@ has_docker = pytest.mark.skipif(shutil.which("docker") is None, reason="there is
 
 
 def composed(*files: str, **env: str) -> Any:
-    """The services of the stack, as docker compose has them."""
+    """Return the services as docker compose resolves them."""
     command = ["docker", "compose", *(f"--file={file}" for file in ("docker-compose.yml", *files)), "config"]
     inherited = {name: text for name, text in os.environ.items() if not name.startswith(("OTEL_", "RESONATE_"))}
     done = subprocess.run(
@@ -100,7 +100,7 @@ def test_the_official_server_is_the_published_image_and_is_not_built() -> None:
 
 
 @has_docker
-def test_with_postgresql_several_servers_share_a_database_that_is_confined_as_they_are() -> None:
+def test_with_postgresql_several_servers_share_a_database_that_is_as_confined_as_they_are() -> None:
     services = composed("compose.postgres.yml")
     server, postgres = services["resonate-server"], services["postgres"]
 
@@ -114,14 +114,14 @@ def test_with_postgresql_several_servers_share_a_database_that_is_confined_as_th
 
 @has_docker
 @pytest.mark.parametrize("given", [{}, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}], ids=["unset", "set"])
-def test_every_container_is_told_of_a_collector_that_is_named(given: dict[str, str]) -> None:
+def test_every_container_gets_the_collector_that_is_set(given: dict[str, str]) -> None:
     environments = [service["environment"] for service in composed(**given).values()]
     told = [{name: value for name, value in each.items() if "OTEL_" in name} for each in environments]
 
     assert [{name: value for name, value in each.items() if value is not None} for each in told] == [given] * 4
 
 
-def test_the_base_image_is_pinned_by_its_digest_and_the_same_wherever_it_is_named() -> None:
+def test_the_base_image_is_pinned_by_its_digest_and_the_same_everywhere() -> None:
     named = {
         image
         for file in ("Dockerfile", "docker-compose.yml", "scripts/lib.sh")
@@ -139,7 +139,7 @@ def test_every_action_is_pinned_to_a_commit() -> None:
 
 
 def output_of_step(job: str, id: str, folder: Path, **env: str) -> dict[str, str]:
-    """What a shell step of the release notes for others."""
+    """Run a shell step of the release workflow and return its outputs."""
     steps = YAML(typ="safe").load(REPOSITORY / ".github/workflows/release.yml")["jobs"][job]["steps"]
     script = next(step["run"] for step in steps if step.get("id") == id)
     env = os.environ | env | {"GITHUB_OUTPUT": str(folder / "output")}
@@ -169,7 +169,7 @@ def test_every_package_names_the_licence(project: Path) -> None:
 
 
 @of_each_project
-def test_the_lock_file_holds_the_versions_that_a_project_asks_for(project: Path) -> None:
+def test_the_lock_file_contains_the_versions_that_a_project_requires(project: Path) -> None:
     content = tomllib.loads(project.read_text())
     extras = content["project"].get("optional-dependencies", {}).values()
     asked = [*content["project"]["dependencies"], *chain(*extras), *content.get("dependency-groups", {}).get("dev", [])]
@@ -180,7 +180,7 @@ def test_the_lock_file_holds_the_versions_that_a_project_asks_for(project: Path)
     assert [pin for pin in pins if not re.search(rf"^{re.escape(pin)}\b", locked, re.MULTILINE)] == []
 
 
-def test_ci_removes_what_tests_of_this_checkout_leave_behind_and_nothing_else() -> None:
+def test_ci_removes_only_what_tests_of_this_checkout_leave_behind() -> None:
     [line] = re.findall(r"^TEST_PREFIX=.*", (REPOSITORY / ".ci/run").read_text(), re.MULTILINE)
     said = subprocess.check_output(["bash", "-c", f"{line}; echo $TEST_PREFIX"], cwd=REPOSITORY, text=True)
     assert said.strip() == TEST_PREFIX

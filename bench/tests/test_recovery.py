@@ -1,4 +1,4 @@
-"""`bench recovery`: every scenario once, for real, and what the report says of it."""
+"""`bench recovery`: a real run of each scenario, and what the report says about it."""
 
 import os
 import random
@@ -22,9 +22,9 @@ from bench.stage import Bars, Stage, TooLate, moment_of
 
 QUIET = Scenario("nothing happens", "suspended")
 SMALL_CROWD = 30
-"""Instead of very many chains."""
+"""Replaces the very large number of chains."""
 ENOUGH_TIME: dict[str, Any] = {"PAUSE_SECONDS": 4.0, "REST_SECONDS": 4.0}
-"""For a fault to come before a chain goes on, on a busy machine, too."""
+"""Long enough for a fault to come before a chain continues, even on a busy machine."""
 
 pytestmark = pytest.mark.long
 
@@ -34,7 +34,7 @@ def draw(_: Scenario, __: Stage, chance: random.Random) -> Measures:
 
 
 def measured(scenario: Scenario, seed: int = 1, trials: int = 1, parallel: int = 1) -> Report:
-    """With trials in which nothing happens."""
+    """Measure with trials in which nothing happens."""
     with patch.object(Scenario, "play", draw):
         return recovery.measure(seed, trials, parallel, [scenario])
 
@@ -53,7 +53,7 @@ def test_a_trial_of_each_scenario_ends_with_the_right_answer_and_its_seconds(sce
     assert targets == {f"{scenario.name}: {each}, p99": scenario.targets.get(str(each)) for each in what}
 
 
-def test_another_server_is_measured_without_what_kills_it(tmp_path: Path) -> None:
+def test_another_server_is_measured_without_the_faults_that_kill_it(tmp_path: Path) -> None:
     killing = next(scenario for scenario in SCENARIOS if scenario.victim == SERVER)
     server = OwnServer(tmp_path).start()
     try:
@@ -66,7 +66,7 @@ def test_another_server_is_measured_without_what_kills_it(tmp_path: Path) -> Non
     assert [table.title for table in report.tables] == [SCENARIOS[0].name]
 
 
-def test_the_method_stands_beside_the_figures() -> None:
+def test_the_report_contains_the_method() -> None:
     assert measured(QUIET).method == METHOD
 
 
@@ -77,7 +77,7 @@ def test_the_same_seed_draws_the_same_moments_however_many_stacks_share_them() -
     assert sorted(alone.samples[0].values) == sorted(shared.samples[0].values)
 
 
-def test_a_trial_whose_fault_came_too_late_is_made_again_and_told_of() -> None:
+def test_a_trial_whose_fault_came_too_late_is_repeated_and_reported() -> None:
     with patch.object(Scenario, "play", side_effect=[TooLate(), {"a to b": 1.0}]):
         report = recovery.measure(trials=1, scenarios=[QUIET])
 
@@ -95,7 +95,7 @@ def test_a_baz_that_ran_too_often_fails_the_benchmark(tmp_path: Path) -> None:
             stage.answered(call, {"baz": 0})
 
 
-def test_a_moment_is_read_off_a_log_and_nothing_before_it_counts(tmp_path: Path) -> None:
+def test_a_moment_is_read_from_a_log_and_earlier_lines_are_ignored(tmp_path: Path) -> None:
     log = tmp_path / "bar.log"
     lines = [f"2026-01-01T00:00:0{second}.500+00:00 connected to server" for second in (1, 2)]
     log.write_text("\n".join(["no line of its own", *lines]))
@@ -107,7 +107,7 @@ def test_a_moment_is_read_off_a_log_and_nothing_before_it_counts(tmp_path: Path)
         moment_of(log, "connected", since=base + 2.6)
 
 
-def test_what_was_started_ends_with_a_benchmark_that_is_told_to_end(tmp_path: Path) -> None:
+def test_a_benchmark_that_is_terminated_ends_everything_it_started(tmp_path: Path) -> None:
     words = ["recovery", "--only", "frozen", "--trials", "10", "--parallel", "2"]
     command = [sys.executable, "-c", "from bench.cli import main; main()", *words]
     env = {**os.environ, "TMPDIR": str(tmp_path)}

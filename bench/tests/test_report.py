@@ -1,4 +1,4 @@
-"""What a report says of its figures: on the terminal, in its file, and on the page with its pictures."""
+"""How a report presents its figures: on the terminal, in its file, and on the page with its charts."""
 
 from io import StringIO
 from pathlib import Path
@@ -78,7 +78,7 @@ def test_a_figure_of_rounds_is_their_median_with_their_spread() -> None:
         (None, Target(1), None, None),
     ],
 )
-def test_a_figure_tells_whether_and_by_how_much_it_missed_its_target(
+def test_a_figure_says_whether_and_by_how_much_it_missed_its_target(
     value: float | None, target: Target, passed: bool | None, missed_by: float | None
 ) -> None:
     figure = Figure("name", "", value, target=target)
@@ -86,7 +86,7 @@ def test_a_figure_tells_whether_and_by_how_much_it_missed_its_target(
     assert (figure.passed, figure.missed_by) == (passed, missed_by)
 
 
-def test_of_very_many_samples_evenly_chosen_ones_are_kept() -> None:
+def test_a_large_number_of_samples_is_thinned_evenly() -> None:
     samples = Samples("many", "s", [float(number) for number in reversed(range(100_000))])
 
     assert len(samples.values) == KEPT_SAMPLES
@@ -102,7 +102,7 @@ def test_cells_are_short_and_readable(cell: str | float | None, text: str) -> No
     assert text_of(cell) == text
 
 
-def test_the_terminal_shows_figures_targets_tables_and_what_to_run_again() -> None:
+def test_the_terminal_shows_figures_targets_tables_and_the_command_to_repeat() -> None:
     terminal = StringIO()
 
     show(report(), Console(file=terminal, width=140))
@@ -131,7 +131,7 @@ def test_the_page_shows_the_same_with_the_machine_and_every_picture(tmp_path: Pa
         assert f"{name}.png" in page
 
 
-def test_the_last_report_of_a_benchmark_is_kept_without_samples_and_makes_the_same_page_again(tmp_path: Path) -> None:
+def test_the_last_report_of_a_benchmark_is_kept_without_samples_and_gives_the_same_page(tmp_path: Path) -> None:
     folder = tmp_path / "docs"
     save([report("chain", 5), report("server", 6)], tmp_path / "first.json")
     save([report("chain", 7)], tmp_path / "second.json")

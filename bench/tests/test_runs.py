@@ -1,4 +1,4 @@
-"""Short real runs: every figure is there, and the figures agree with each other. Nothing here is about speed."""
+"""Short real runs: every figure is there, and the figures are consistent. These tests do not judge speed."""
 
 import os
 import shutil
@@ -39,14 +39,14 @@ def own(tmp_path: Path) -> Iterator[OwnServer]:
 
 @pytest.fixture
 def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnServer]:
-    """One that wants a token, which is in the environment."""
+    """A server that requires a token, which is in the environment."""
     server = OwnServer(tmp_path / "guarded", {"RESONATE_AUTH__TOKEN": "secret"}).start()
     monkeypatch.setenv("RESONATE_TOKEN", "secret")
     yield server
     server.kill()
 
 
-def test_stores_measures_chains_on_each_store_and_what_one_costs_the_database() -> None:
+def test_stores_measures_chains_on_each_store_and_their_cost_to_the_database() -> None:
     report = stores.measure(rounds=1, seconds=SHORT, servers=1)
 
     names = (stores.SQLITE, stores.POSTGRES, stores.SEVERAL)
@@ -84,7 +84,7 @@ def test_server_measures_every_variant(guarded: OwnServer) -> None:
     assert value(report, f"median of a request under load, 3,000 stored promises / {server.EMPTY}")
 
 
-def test_budget_divides_all_of_a_chains_time(tmp_path: Path) -> None:
+def test_budget_accounts_for_all_of_a_chains_time(tmp_path: Path) -> None:
     report = budget.measure(seconds=2)
     save([report], tmp_path / "results.json")
 
@@ -96,7 +96,7 @@ def test_budget_divides_all_of_a_chains_time(tmp_path: Path) -> None:
     assert len(table(report, "smallest steps").rows) == 4
 
 
-def test_overload_tells_what_was_begun_and_what_became_of_it() -> None:
+def test_overload_reports_what_was_started_and_how_it_ended() -> None:
     report = overload.measure(seconds=SHORT, connections=50)
 
     for _, begun, *outcome, _, _, _ in table(report, "what was started, and how it ended").rows:
@@ -119,12 +119,12 @@ def test_a_request_is_overtaken_for_as_long_as_a_later_one_was_answered_before_i
 # ── load ──
 
 
-def test_an_answer_that_is_not_the_right_one_is_no_measurement(tmp_path: Path) -> None:
+def test_a_wrong_answer_is_no_measurement(tmp_path: Path) -> None:
     with PlainStack(tmp_path) as plain, pytest.raises(WrongAnswers, match='"message":3'):
         load.run(Workload("request to foo", plain.urls["bar"], in_flight=1))
 
 
-def test_a_server_that_wants_a_token_is_no_measurement_without_it(guarded: OwnServer) -> None:
+def test_a_server_that_requires_a_token_cannot_be_measured_without_it(guarded: OwnServer) -> None:
     with pytest.raises(WrongAnswers, match="401"):
         load.run(Workload("workers", guarded.url, in_flight=1))
 
@@ -136,16 +136,16 @@ def test_the_sdk_alone_answers_as_the_services_do() -> None:
 
 
 def kinds(server: OwnServer) -> dict[str, float]:
-    """How many requests of tasks it was asked."""
+    """Return the number of task requests it has received, by kind."""
     counts = meters.server_counts(server.metrics_url)
     return {kind: counts[kind] for kind in KINDS}
 
 
-def test_what_is_sent_for_a_chain_is_what_the_services_send(
+def test_a_simulated_chain_sends_the_same_requests_as_the_services(
     own: OwnServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They send something else when a call is over before its caller waits for it, which a busy machine may bring."""
-    monkeypatch.setenv("MAX_TASKS", "1")  # a worker whose places are taken asks for no patience, like any other SDK's
+    """The services send other requests if a call ends before its caller waits for it, as on a busy machine."""
+    monkeypatch.setenv("MAX_TASKS", "1")  # a fully occupied worker grants no patience, like any other SDK's
     load.run(Workload("workers", own.url, in_flight=1))
     real = OwnServer(tmp_path / "real")
     seen: list[dict[str, float]] = []
@@ -161,7 +161,7 @@ def test_what_is_sent_for_a_chain_is_what_the_services_send(
 @pytest.mark.parametrize(
     ("kind", "state", "callbacks"), [("workers", "resolved", 0), ("workers, to a pause", "pending", 2)]
 )
-def test_a_prefilled_database_holds_so_many_chains(
+def test_a_prefilled_database_contains_the_requested_number_of_chains(
     kind: load.ChainKind, state: str, callbacks: int, own: OwnServer
 ) -> None:
     load.run(Workload(kind, own.url, in_flight=1))
@@ -198,7 +198,7 @@ def test_calls_are_counted_from_the_table_of_strace() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="no strace")
-def test_a_server_has_its_file_synced_for_every_request_that_comes_alone(own: OwnServer) -> None:
+def test_a_server_syncs_its_file_for_every_single_request(own: OwnServer) -> None:
     client = Client(own.port)
     with meters.counted_disk_calls(own.pid) as calls:
         for number in range(20):
@@ -206,7 +206,7 @@ def test_a_server_has_its_file_synced_for_every_request_that_comes_alone(own: Ow
     assert 20 <= calls[0] < 30
 
 
-def test_usage_is_the_work_of_a_process() -> None:
+def test_usage_reflects_the_work_of_a_process() -> None:
     before = meters.usage(os.getpid())
     end = time.process_time() + 0.2
     while time.process_time() < end:

@@ -1,4 +1,4 @@
-"""`bench start`: real starts, and what the report says of them."""
+"""`bench start`: real starts, and what the report says about them."""
 
 import subprocess
 
@@ -10,7 +10,7 @@ from bench.start import DOWN, FOO, SERVER, UP, WORKER, Compose
 pytestmark = pytest.mark.long
 
 
-def test_every_program_is_started_as_often_as_was_asked_for() -> None:
+def test_every_program_is_started_the_requested_number_of_times() -> None:
     report = start.measure(repeats=2, container_repeats=0)
 
     assert {samples.name: len(samples.values) for samples in report.samples} == {SERVER: 2, WORKER: 2, FOO: 2}
@@ -41,6 +41,6 @@ def test_the_stack_as_containers_comes_up_goes_down_and_leaves_nothing_behind(mo
         assert compose.project not in listed, kind
 
 
-def test_a_command_that_fails_says_what_it_complained_of() -> None:
+def test_a_failing_command_is_reported_with_its_error_output() -> None:
     with pytest.raises(RuntimeError, match="no-such-image"):
         start._image_bytes("no-such-image")

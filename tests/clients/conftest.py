@@ -1,4 +1,4 @@
-"""Every SDK at every version that the tests name, and servers with workers of them."""
+"""Every SDK at every version that the tests name, and servers with workers on them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from .processes import Sdk, Site
 from .programs import GO_VERSION, sdk_or_skip
 
 VERSIONS = ("0.8.1", "0.7.4")
-"""Of the Python SDK: those that are tested further. 0.8.0 is 0.8.1 but for one function."""
+"""Versions of the Python SDK that are tested further. 0.8.0 differs from 0.8.1 in one function only."""
 
 EVERY = [
     *[pytest.param(("python", version), id=f"python-{version}") for version in VERSIONS],
@@ -18,13 +18,13 @@ EVERY = [
     pytest.param(("typescript", "0.11.5"), id="typescript-0.11.5"),
     pytest.param(("typescript", "0.11.4"), id="typescript-0.11.4", marks=pytest.mark.long),
     pytest.param(("go", GO_VERSION), id="go"),
-    pytest.param(("rust", "0.6.0"), id="rust-0.6.0", marks=pytest.mark.long),  # minutes until it is built
+    pytest.param(("rust", "0.6.0"), id="rust-0.6.0", marks=pytest.mark.long),  # takes minutes to build
 ]
 
 
 @pytest.fixture(scope="session")
 def sdks() -> dict[str, Sdk]:
-    """The Python SDK, by version."""
+    """The Python SDKs, by version."""
     return {version: sdk_or_skip("python", version) for version in VERSIONS}
 
 
@@ -35,13 +35,13 @@ def sdk(request: pytest.FixtureRequest, sdks: dict[str, Sdk]) -> Sdk:
 
 @pytest.fixture(params=VERSIONS)
 def other(request: pytest.FixtureRequest, sdks: dict[str, Sdk]) -> Sdk:
-    """A second version, for tests of one with the other."""
+    """A second version, for tests in which two versions call each other."""
     return sdks[request.param]
 
 
 @pytest.fixture(params=EVERY)
 def client(request: pytest.FixtureRequest, standing_site: Site) -> Sdk:
-    """Any of the SDKs, with a worker that is there."""
+    """Any of the SDKs, with a standing worker."""
     sdk = sdk_or_skip(*request.param)
     standing_site.stand(sdk)
     return sdk
@@ -73,14 +73,14 @@ def standing_site(tmp_path_factory: pytest.TempPathFactory, sdks: dict[str, Sdk]
 
 @pytest.fixture
 def site(standing_site: Site) -> Iterator[Site]:
-    """A server with one worker of each Python SDK beside each other, shared by all tests."""
+    """A server with one standing worker for each Python SDK, shared by all tests."""
     yield standing_site
     print(standing_site.report())
 
 
 @pytest.fixture
 def own_site(tmp_path: Path) -> Iterator[Site]:
-    """A server of this test's own, without workers. It offers a task again soon if nobody has claimed it."""
+    """A server without workers for this test alone. It soon resends a task that nobody has claimed."""
     server = ServerProcess(tmp_path / "server.log", tmp_path / "state.sqlite", RESONATE_TASKS__RETRY_TIMEOUT="1000")
     own = Site(server.start(), tmp_path)
     yield own

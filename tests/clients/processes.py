@@ -1,5 +1,4 @@
-"""Programs on a given SDK and version of it: workers that are started and killed, and clients that are told what
-to do."""
+"""Programs on a given SDK and version: workers that tests start and kill, and clients that tests direct."""
 
 import itertools
 import json
@@ -15,11 +14,11 @@ from harness.server import ServerProcess
 from msgspec import Struct, field
 
 PATIENCE = 60.0
-"""Seconds until a test gives up on something that takes no time at all on an idle machine."""
+"""Seconds until a test gives up on something that is instantaneous on an idle machine."""
 
 
 class Sdk(Struct, frozen=True):
-    """An SDK at a version, and the command that starts its program."""
+    """An SDK at one version, and the command that starts its program."""
 
     language: str
     version: str
@@ -31,12 +30,12 @@ class Sdk(Struct, frozen=True):
 
     @property
     def group(self) -> str:
-        """Of the workers that are always there."""
+        """The group of its standing workers."""
         return f"workers-{self.name}"
 
 
 class Outcome(Struct, frozen=True):
-    """What a client's action came to: ``value``, or the class name and text of an exception."""
+    """The outcome of a client's action: ``value``, or the class name and text of an exception."""
 
     value: Any = None
     error: str = ""
@@ -44,7 +43,7 @@ class Outcome(Struct, frozen=True):
 
 
 class Process:
-    """The program on one SDK; stdout and stderr go to files beside each other."""
+    """The program on one SDK, with stdout and stderr in files side by side."""
 
     def __init__(self, sdk: Sdk, log: Path, url: str, *arguments: str) -> None:
         self._output, self._errors = log.with_suffix(".out"), log.with_suffix(".err")
@@ -59,7 +58,7 @@ class Process:
 
     @property
     def lines(self) -> list[str]:
-        """Of its stdout. Not ``splitlines``, which takes more than LF for the end of a line."""
+        """The lines of its stdout. Not ``splitlines``, which splits at more than LF."""
         return self._output.read_text().split("\n")[:-1]
 
     @property
@@ -67,7 +66,7 @@ class Process:
         return self._errors.read_text()
 
     def runs(self, function: str, promise: str = "") -> int:
-        """How often ``function`` began to run, for promises whose id starts with ``promise``."""
+        """Return how often ``function`` began to run, for promises whose id starts with ``promise``."""
         marker = f"running function {function}  promise={promise}"
         return sum(line.startswith(marker) for line in self.lines)
 
@@ -75,14 +74,13 @@ class Process:
         self._process.send_signal(number)
 
     def kill(self) -> None:
-        """SIGKILL, unless it has ended."""
         self._process.kill()
         self._process.wait(timeout=PATIENCE)
         assert self._process.stdin
         self._process.stdin.close()
 
     def finish(self) -> int:
-        """No more calls; its exit status, once it has stopped by itself."""
+        """Close its stdin; return its exit status once it has ended by itself."""
         assert self._process.stdin
         self._process.stdin.close()
         return self._process.wait(timeout=PATIENCE)
@@ -101,7 +99,7 @@ class Caller:
         self._numbers = itertools.count()
 
     def begin(self, action: str, *arguments: Any) -> "Call":
-        """Ask it to do something, and go on meanwhile."""
+        """Start an action without waiting for its outcome."""
         number = next(self._numbers)
         self.process.write(json.dumps([number, action, arguments]))
         return Call(self, number)
@@ -116,13 +114,13 @@ class Caller:
 
 
 class Call(Struct, frozen=True):
-    """Something that a client is at."""
+    """A client's action in flight."""
 
     caller: Caller
     number: int
 
     def outcome(self) -> Outcome:
-        """Once there is one."""
+        """Wait for the outcome and return it."""
         wait_until(lambda: self.caller.outcome(self.number) is not None, "the call has come to an end")
         outcome = self.caller.outcome(self.number)
         assert outcome is not None
@@ -136,19 +134,19 @@ class Site(Struct):
     folder: Path
     processes: list[Process] = field(default_factory=list)
     callers: dict[str, Caller] = field(default_factory=dict)
-    """One for each SDK, by its name; calls come from there unless a test wants another one."""
+    """One client for each SDK, by its name; it makes the calls of tests that do not use a client of their own."""
     standing: set[str] = field(default_factory=set)
-    """The SDKs, by name, of which a worker is always there."""
+    """Names of the SDKs that have a standing worker."""
 
     def worker(self, sdk: Sdk, group: str = "", lease_seconds: float = 60) -> Process:
-        """Returns once it serves, which is when its import of the SDK is done."""
+        """Return once it serves, which is after it has imported the SDK."""
         worker = self._start(sdk, "worker", group or sdk.group, str(lease_seconds))
         wait_until(lambda: worker.lines[:1], "the worker says something")
         assert worker.lines[0].startswith(f"resonate-sdk {sdk.version} serves"), worker.lines[0]
         return worker
 
     def stand(self, sdk: Sdk) -> None:
-        """Have a worker of the SDK's own group."""
+        """Start a worker in the SDK's own group."""
         if sdk.name not in self.standing:
             self.worker(sdk)
             self.standing.add(sdk.name)
@@ -165,38 +163,38 @@ class Site(Struct):
         return self.caller(sdk).do(action, *arguments)
 
     def begin_rpc(self, sdk: Sdk, id: str, function: str, *arguments: Any) -> Call:
-        """A call to a worker on the same SDK."""
+        """Call a worker on the same SDK."""
         return self.caller(sdk).begin("rpc", sdk.group, id, function, *arguments)
 
     def rpc(self, sdk: Sdk, id: str, function: str, *arguments: Any) -> Outcome:
         return self.begin_rpc(sdk, id, function, *arguments).outcome()
 
     def promises(self, **tags: str) -> list[dict[str, Any]]:
-        """Those with these tags, named without their ``resonate:`` prefix."""
+        """Return the promises with these tags, named without their ``resonate:`` prefix."""
         wanted = {f"resonate:{name}": value for name, value in tags.items()}
         reply = self.server.client().call("promise.search", tags=wanted, limit=1_000)
         found: list[dict[str, Any]] = reply.data["promises"]
         return found
 
     def state_of_task(self, id: str) -> str:
-        """``none`` if there is no such task."""
+        """Return ``none`` if there is no such task."""
         return str(self._task(id).get("state", "none"))
 
     def claims(self, id: str) -> int:
-        """How often a worker has claimed this task."""
+        """Return how often a worker has claimed this task."""
         return int(self._task(id).get("version", 0))
 
     def wait_until_suspended(self, id: str) -> None:
         wait_until(lambda: self.state_of_task(id) == "suspended", f"{id} is suspended")
 
     def awaited_promise(self, id: str) -> str:
-        """The id of the one promise that the function of ``id`` waits for, once it does."""
+        """Wait until the function of ``id`` waits for exactly one promise, and return that one's id."""
         self.wait_until_suspended(id)
         (child,) = [promise["id"] for promise in self.promises(parent=id) if promise["id"] != id]
         return str(child)
 
     def runs(self, function: str, promise: str) -> int:
-        """In all processes together."""
+        """Return the number of runs in all processes together."""
         return sum(process.runs(function, promise) for process in self.processes)
 
     def close(self) -> None:
@@ -205,7 +203,7 @@ class Site(Struct):
         self.server.kill()
 
     def report(self) -> str:
-        """All that was said, for one whom a failure puzzles."""
+        """Return the output of all processes, for diagnosing a failure."""
         said = [f"── server ──\n{self.server.log.read_text()}"]
         for number, process in enumerate(self.processes):
             lines = "\n".join(line[:200] for line in process.lines)
@@ -224,5 +222,5 @@ class Site(Struct):
 
 
 def own_python() -> Path:
-    """The interpreter of the tests themselves."""
+    """The interpreter that runs the tests."""
     return Path(sys.executable)

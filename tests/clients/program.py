@@ -1,6 +1,6 @@
 """A worker and a client on the plain Python SDK, the way a reader of its documentation would write them.
 
-Runs under every SDK version that the tests name, each in its own environment; so nothing but the SDK is imported.
+Runs under every SDK version that the tests name, each in its own environment, so it imports nothing but the SDK.
 
     python program.py worker GROUP LEASE_SECONDS    serves the functions below until it is killed
     python program.py client GROUP                  reads calls from stdin: [NUMBER, ACTION, [ARGUMENT, ...]] a line
@@ -57,7 +57,7 @@ async def add(ctx: Context, left: int, right: int) -> int:
 
 
 async def steps(ctx: Context, count: int) -> int:
-    """Add up 1 to `count`, each addition a step that is recorded."""
+    """Add up 1 to `count`, with each addition as a recorded step."""
     log_run(ctx)
     total = 0
     for number in range(1, count + 1):
@@ -66,7 +66,7 @@ async def steps(ctx: Context, count: int) -> int:
 
 
 async def fan(ctx: Context, target: str, count: int) -> int:
-    """Add up 1 to `count`, all additions at once, each by a worker of the group."""
+    """Add up 1 to `count`, with all additions at once in workers of the group."""
     log_run(ctx)
     sums = [ctx.options(target=target).rpc("add", number, 0) for number in range(1, count + 1)]
     return sum([await sum_ for sum_ in sums])
@@ -84,19 +84,19 @@ async def nap(ctx: Context, seconds: float) -> str:
 
 
 async def ask(ctx: Context) -> Any:
-    """Wait for somebody outside."""
+    """Wait for a promise that is settled from outside."""
     log_run(ctx)
     return await ctx.promise()
 
 
 async def launch(ctx: Context, left: int, right: int) -> str:
-    """Start another function without waiting for it; its promise id."""
+    """Start another function without waiting for it; return its promise id."""
     log_run(ctx)
     return await ctx.detached("add", left, right)
 
 
 async def launch_below(ctx: Context, groups: list[str], then: list[str]) -> str:
-    """Go from one worker to another; from the last one start another chain without waiting for it."""
+    """Go from one worker to the next; from the last one start another chain without waiting for it."""
     log_run(ctx)
     if not groups:
         return await ctx.detached("relay", then, 0)
@@ -108,7 +108,7 @@ _falls: Counter[str] = Counter()
 
 
 async def stumble(ctx: Context, times: int) -> str:
-    """Fail so many times, then succeed."""
+    """Fail that many times, then succeed."""
     log_run(ctx)
     _falls[ctx.info.id] += 1
     if _falls[ctx.info.id] <= times:
@@ -123,7 +123,7 @@ async def walk(ctx: Context, times: int) -> str:
 
 
 async def hold(ctx: Context, file: str) -> int:
-    """One quick step, then one that is at work until `file` exists."""
+    """Run a quick step, then one that lasts until `file` exists."""
     log_run(ctx)
     sum_ = await ctx.run(add, 1, 2)
     await ctx.run(wait_for_file, file)
@@ -140,7 +140,7 @@ async def wait_for_file(ctx: Context, file: str) -> None:
 
 
 def connect(group: str, lease_seconds: float = 60) -> Resonate:
-    """With the functions above. A leaf that fails is not tried again unless it says so."""
+    """Connect with the functions above. A failing leaf is not retried unless it says so."""
     resonate = Resonate(group=group, ttl=timedelta(seconds=lease_seconds), retry_policy=Never())
     for function in (relay, complain, add, steps, fan, echo, nap, ask, launch, launch_below, walk, hold):
         resonate.register(function)
@@ -158,12 +158,11 @@ async def serve(group: str, lease_seconds: str) -> None:
 
 
 async def run(resonate: Resonate, id: str, function: str, *args: Any) -> Any:
-    """Run a function in this process."""
     return await resonate.run(id, function, *args).result()
 
 
 async def rpc(resonate: Resonate, group: str, id: str, function: str, *args: Any) -> Any:
-    """Have a worker of the group run a function."""
+    """Let a worker of the group run a function."""
     return await resonate.options(target=group).rpc(id, function, *args).result()
 
 
@@ -173,14 +172,13 @@ async def rpc_within(resonate: Resonate, seconds: float, group: str, id: str, fu
 
 
 async def rpc_many(resonate: Resonate, group: str, ids: list[str], function: str, *args: Any) -> list[Any]:
-    """The same function many times at once."""
     there = resonate.options(target=group)
     handles: list[ResonateHandle[Any]] = [there.rpc(id, function, *args) for id in ids]
     return await asyncio.gather(*(handle.result() for handle in handles))
 
 
 async def get(resonate: Resonate, id: str) -> Any:
-    """Wait for a promise that somebody else made."""
+    """Wait for a promise that somebody else created."""
     handle = await resonate.get(id)
     return await handle.result()
 
@@ -223,7 +221,7 @@ async def act(resonate: Resonate, line: str) -> None:
 
 
 async def call(group: str) -> None:
-    """Act on each line of stdin, on all of them at once; stop cleanly when there are no more."""
+    """Act on all lines of stdin concurrently; stop cleanly when there are no more."""
     resonate = connect(group)
     async with asyncio.TaskGroup() as actions:
         while line := await asyncio.to_thread(sys.stdin.readline):
@@ -233,6 +231,6 @@ async def call(group: str) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
-    logging.getLogger("resonate.validation").setLevel(logging.WARNING)  # 0.7 reports every request there
+    logging.getLogger("resonate.validation").setLevel(logging.WARNING)  # 0.7 logs every request there
     role, *options = sys.argv[1:]
     asyncio.run(serve(*options) if role == "worker" else call(*options))

@@ -1,4 +1,4 @@
-"""The same program on every SDK and version that the tests name: how it is made, once, in .local/clients."""
+"""The same program on every SDK and version that the tests name, built once into .local/clients."""
 
 import fcntl
 import os
@@ -17,27 +17,27 @@ ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 
 TOOLS = {"python": "bash", "typescript": "npm", "go": "go", "rust": "cargo"}
-"""What makes a program of that language."""
+"""The tool that builds a program in that language."""
 
 GO_VERSION = "v0.0.0-20260617195620-152de9b5bc17"
-"""Its authors have published no other one yet."""
+"""The only version that its authors have published so far."""
 
 NICE = ("nice", "-n", "10")
-"""A compiler leaves the machine to the tests that run beside it."""
+"""Leaves the machine to the tests that run beside the compiler."""
 
 
 class Lack(Struct, frozen=True):
-    """Why there is no program on an SDK: this machine has no tool for it."""
+    """Why a program on an SDK cannot be built: this machine lacks the tool."""
 
     reason: str
 
 
 class Failure(Lack, frozen=True):
-    """The tool is there, but did not succeed."""
+    """The tool exists, but failed."""
 
 
 def sdk_or_skip(language: str, version: str) -> Sdk:
-    """Ready to be started. REQUIRE_CLIENTS=1 demands those for which this machine has the tools."""
+    """Return an SDK whose program is built, or skip. REQUIRE_CLIENTS=1 demands all for which there are tools."""
     found = _program(language, version)
     if isinstance(found, Sdk):
         return found
@@ -62,7 +62,7 @@ def _python(version: str) -> tuple[str, ...]:
 
 
 def _older_python(version: str) -> Path:
-    """That of an environment from a lock file."""
+    """The interpreter of an environment made from a lock file."""
 
     def make(folder: Path) -> None:
         uv = _run(ROOT, "scripts/venv.sh", "--uv").strip()
@@ -88,7 +88,7 @@ def _go(_version: str) -> tuple[str, ...]:
 
 
 def _rust(_version: str) -> tuple[str, ...]:
-    """What it depends on takes minutes, and is built once for all checkouts of a user, as cargo keeps sources."""
+    """Dependencies take minutes to build, so they are built once for all checkouts of a user, in the user's cache."""
     built = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "durable-rpc-demo/rust"
 
     def make(folder: Path) -> None:
@@ -111,7 +111,7 @@ def _sources(folder: str) -> list[Path]:
 
 
 def _made(name: str, sources: list[Path], make: Callable[[Path], None]) -> Path:
-    """A folder with copies of the sources and what ``make`` made of them there, by one run of the tests at a time."""
+    """Copy the sources to a folder and run ``make`` there if they have changed; one test run at a time does so."""
     folder = ROOT / ".local/clients" / name
     folder.mkdir(parents=True, exist_ok=True)
     note, wanted = folder / ".made-from", "".join(path.read_text() for path in sources)

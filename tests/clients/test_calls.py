@@ -1,6 +1,6 @@
-"""What an application does with the Python SDK, on real processes: each version of it, and one calling the other.
+"""What an application does with the Python SDK, on real processes: each version alone, and one calling the other.
 
-What it does with any SDK is in test_every_client.py.
+Whatever works the same with every SDK is in test_every_client.py.
 """
 
 import base64
@@ -20,7 +20,7 @@ def test_run_steps(site: Site, sdk: Sdk, id: str) -> None:
 
 
 def test_repeated_id_joins(site: Site, sdk: Sdk, id: str) -> None:
-    """The first call's arguments count; the second client is given its result, and nothing runs again."""
+    """The first call's arguments count; the second client gets its result, and nothing runs again."""
     first = site.rpc(sdk, id, "add", 1, 2)
     assert site.rpc(sdk, id, "add", 100, 200) == first == Outcome(value=3)
     assert site.do(sdk, "run", id, "add", 100, 200) == first
@@ -41,7 +41,7 @@ def test_promise_rejected_from_outside(site: Site, sdk: Sdk, id: str) -> None:
 
 
 def test_call_cancelled_from_outside(site: Site, sdk: Sdk, id: str) -> None:
-    """The caller is told at once, although the function still waits; that is at an end, too."""
+    """The caller gets the error at once, although the function still waits; its task ends, too."""
     call = site.begin_rpc(sdk, id, "ask")
     site.wait_until_suspended(id)
     assert site.do(sdk, "cancel", id) == Outcome()
@@ -50,7 +50,7 @@ def test_call_cancelled_from_outside(site: Site, sdk: Sdk, id: str) -> None:
 
 
 def test_detached_in_the_depth_of_a_chain(site: Site, sdk: Sdk, other: Sdk, id: str) -> None:
-    """What is detached passes through both versions, too. 0.7.4 detaches into a tree of its own, beside its caller."""
+    """The detached chain passes through both versions, too. 0.7.4 detaches into a separate tree beside its caller."""
     launched = site.rpc(sdk, id, "launch_below", [other.group, sdk.group], [other.group, sdk.group])
     assert site.do(sdk, "get", launched.value) == Outcome(value=2)
 
@@ -58,7 +58,7 @@ def test_detached_in_the_depth_of_a_chain(site: Site, sdk: Sdk, other: Sdk, id: 
 def test_ids_with_a_prefix_from_the_environment(
     site: Site, sdk: Sdk, other: Sdk, own_group: str, id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """0.7.4 puts it before a colon in the id of its roots; 0.8.1 does not know it."""
+    """0.7.4 puts the prefix and a colon before the ids of its roots; 0.8.1 ignores it."""
     monkeypatch.setenv("RESONATE_PREFIX", "mine")
     caller = site.new_caller(sdk, own_group)
 
@@ -68,7 +68,7 @@ def test_ids_with_a_prefix_from_the_environment(
 
 
 def test_schedule(site: Site, sdk: Sdk, id: str) -> None:
-    """A function that is started every second, until its schedule is deleted."""
+    """A function is started every second until its schedule is deleted."""
     assert site.do(sdk, "schedule", sdk.group, id, "* * * * * *", "add", 5, 6) == Outcome()
     wait_until(lambda: len(resolved_by_schedule(site, id)) >= 2, "it has fired twice and its function has run")
     assert site.do(sdk, "unschedule", id) == Outcome()
@@ -84,7 +84,7 @@ def resolved_by_schedule(site: Site, id: str) -> list[dict[str, Any]]:
 
 
 def test_retries(site: Site, sdk: Sdk, id: str) -> None:
-    """A function that fails twice and then succeeds: no attempt shows outside."""
+    """A function fails twice and then succeeds; no attempt is visible outside."""
     assert site.rpc(sdk, id, "stumble", 2) == Outcome(value="arrived")
     assert site.runs("stumble", id) == 3
 
@@ -94,14 +94,14 @@ def test_retries_exhausted(site: Site, sdk: Sdk, id: str) -> None:
 
 
 def test_rejected_chain(site: Site, sdk: Sdk, id: str) -> None:
-    """The error of the last function is the error of the first; none of them runs again because of it."""
+    """The error of the last function becomes that of the first; none of them runs again because of it."""
     outcome = site.rpc(sdk, id, "complain", [sdk.group] * 2, "no coffee ☕")
     assert outcome == Outcome(error="ValueError", message="no coffee ☕")
     assert [promise["state"] for promise in site.promises(origin=id)] == ["rejected"] * 3
 
 
 def test_deadline(site: Site, sdk: Sdk, id: str) -> None:
-    """Nobody serves the group: the caller is told when the time is over."""
+    """Nobody serves the group, so the caller gets an error when the time is over."""
     outcome = site.do(sdk, "rpc_within", 1, "nobody", id, "add", 1, 2)
     assert outcome.error == "ResonateTimeoutError"
 
@@ -123,7 +123,7 @@ def test_rejection_passes_between_versions(site: Site, sdk: Sdk, other: Sdk, id:
 
 
 def test_parallel_chains_through_both_versions(site: Site, sdks: dict[str, Sdk], id: str) -> None:
-    """Both clients at once, each with 32 chains that cross over and back."""
+    """Both clients run at once, each with 32 chains that go back and forth between the versions."""
     groups = [sdk.group for sdk in sdks.values()]
     calls = [
         site.caller(sdk).begin(
@@ -135,7 +135,7 @@ def test_parallel_chains_through_both_versions(site: Site, sdks: dict[str, Sdk],
 
 
 def test_clean_end(site: Site, sdk: Sdk, own_group: str, id: str) -> None:
-    """A client that stops leaves nothing behind that keeps its process alive."""
+    """A client that stops leaves nothing running that would keep its process alive."""
     caller = site.new_caller(sdk, own_group)
     assert caller.do("run", id, "relay", [sdk.group], 1) == Outcome(value=2)
     assert caller.process.finish() == 0

@@ -1,4 +1,4 @@
-"""A worker, a caller or the server is killed under real clients, and everything comes to its end all the same."""
+"""A worker, a caller or the server is killed under real clients, and every call still completes."""
 
 import signal
 from pathlib import Path
@@ -11,17 +11,17 @@ from .processes import Outcome, Process, Sdk, Site
 
 @pytest.fixture
 def gate(tmp_path: Path) -> Path:
-    """The file that lets ``hold`` go on."""
+    """The file that lets ``hold`` finish."""
     return tmp_path / "gate"
 
 
 def at_work(workers: list[Process], id: str) -> list[Process]:
-    """Those that have begun the step of ``hold`` that lasts."""
+    """Return the workers that have begun the long step of ``hold``."""
     return [worker for worker in workers if worker.runs("wait_for_file", id)]
 
 
 def test_worker_frozen_beyond_its_lease(own_site: Site, sdk: Sdk, id: str, gate: Path) -> None:
-    """Its stream stays open, but it sends no heartbeat: another takes over, and it drops its work once it thaws."""
+    """Its stream stays open, but its heartbeats stop: another worker takes over, and it drops its work once thawed."""
     frozen = own_site.worker(sdk, lease_seconds=1)
     call = own_site.begin_rpc(sdk, id, "hold", str(gate))
     wait_until(lambda: at_work([frozen], id), "it is at work")
@@ -36,7 +36,7 @@ def test_worker_frozen_beyond_its_lease(own_site: Site, sdk: Sdk, id: str, gate:
 
 
 def test_worker_killed_while_suspended(site: Site, sdk: Sdk, own_group: str, id: str) -> None:
-    """It holds nothing then; a worker that starts after the awaited promise was settled goes on."""
+    """It holds no task then; a worker that starts after the awaited promise was settled continues."""
     victim = site.worker(sdk, own_group)
     call = site.caller(sdk).begin("rpc", own_group, id, "ask")
     question = site.awaited_promise(id)
@@ -48,7 +48,7 @@ def test_worker_killed_while_suspended(site: Site, sdk: Sdk, own_group: str, id:
 
 
 def test_caller_killed_and_repeated(site: Site, sdk: Sdk, own_group: str, id: str) -> None:
-    """A caller that runs the function itself dies while it waits; another one with the same id gets the result."""
+    """A caller that runs the function itself dies while it waits; another with the same id gets the result."""
     first, second = site.new_caller(sdk, own_group), site.new_caller(sdk, own_group)
     first.begin("run", id, "ask")
     question = site.awaited_promise(id)
@@ -59,7 +59,7 @@ def test_caller_killed_and_repeated(site: Site, sdk: Sdk, own_group: str, id: st
 
 
 def test_server_killed(own_site: Site, sdk: Sdk, id: str, gate: Path) -> None:
-    """One chain is suspended, one at work, when the server dies. Both end well, and no step is done twice."""
+    """One chain is suspended and one is running when the server dies. Both complete, and no step runs twice."""
     worker = own_site.worker(sdk)
     asking = own_site.begin_rpc(sdk, f"{id}-ask", "ask")
     holding = own_site.begin_rpc(sdk, f"{id}-hold", "hold", str(gate))

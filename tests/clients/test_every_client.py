@@ -1,4 +1,4 @@
-"""What a worker and a caller do for their users, the same on every SDK: see docs/conformance.md."""
+"""What workers and callers do for their users, the same on every SDK: see docs/conformance.md."""
 
 import base64
 import time
@@ -25,14 +25,14 @@ def test_chain_over_three_groups(site: Site, client: Sdk, own_group: str, id: st
 
 
 def chain(site: Site, id: str) -> list[dict[str, Any]]:
-    """The promise and its only child, and so on."""
+    """Return the promise, its only child, and so on."""
     promise = site.server.client().call("promise.get", id=id).data["promise"]
     children = [child["id"] for child in site.promises(parent=id) if child["id"] != id]
     return [promise, *(chain(site, children[0]) if children else [])]
 
 
 def test_caller_that_runs_a_function_itself(site: Site, client: Sdk, id: str) -> None:
-    """It suspends, and is woken when the worker has done its part."""
+    """It suspends, and resumes when the worker has done its part."""
     assert site.do(client, "run", id, "relay", [client.group], 1) == Outcome(value=2)
 
 
@@ -46,17 +46,17 @@ def test_values_arrive_unchanged(site: Site, client: Sdk, id: str, value: object
 
 
 def test_unicode_id(site: Site, client: Sdk, id: str) -> None:
-    """The id is in every message; the SDK's stream reader would take U+2028 for the end of a line."""
+    """Every message contains the id; the SDK's stream reader would take U+2028 for the end of a line."""
     assert site.rpc(client, f"{id} ключ \u2028 🥭", "relay", [client.group], 1) == Outcome(value=2)
 
 
 def test_the_longest_id_there_may_be(site: Site, client: Sdk, id: str) -> None:
-    """SDKs send it as a header, too, in four bytes for each of these characters."""
+    """SDKs also send it as a header, with four bytes for each of these characters."""
     assert site.rpc(client, id + "🥭" * (4_096 - len(id)), "add", 1, 2) == Outcome(value=3)
 
 
 def test_durable_sleep(site: Site, client: Sdk, id: str) -> None:
-    """Nobody is troubled with the timer, whether or not it has a target."""
+    """No worker is sent the timer, whether or not it has a target."""
     began = time.monotonic()
     assert site.rpc(client, id, "nap", 1.5) == Outcome(value="rested")
     assert time.monotonic() - began >= 1.5
@@ -81,7 +81,7 @@ def test_promise_settled_by_a_person(site: Site, client: Sdk, id: str) -> None:
 
 
 def test_promise_settled_by_http(site: Site, client: Sdk, id: str) -> None:
-    """By one who has no SDK at all."""
+    """The settling client uses no SDK."""
     call = site.begin_rpc(client, id, "ask")
     value = {"data": base64.b64encode(b'"by hand"').decode()}
     reply = site.server.client().call("promise.settle", id=site.awaited_promise(id), state="resolved", value=value)
@@ -90,13 +90,13 @@ def test_promise_settled_by_http(site: Site, client: Sdk, id: str) -> None:
 
 
 def test_failing_step_is_tried_again(site: Site, client: Sdk, id: str) -> None:
-    """A step that fails twice and then succeeds: no attempt shows outside."""
+    """A step fails twice and then succeeds; no attempt is visible outside."""
     assert site.rpc(client, id, "walk", 2) == Outcome(value="arrived")
     assert site.runs("stumble", id) == 3
 
 
 def test_failure_of_the_last_function_is_that_of_the_first(site: Site, client: Sdk, id: str) -> None:
-    """None of them runs again because of it."""
+    """None of the functions runs again because of it."""
     outcome = site.rpc(client, id, "complain", [client.group] * 2, "no coffee ☕")
     assert outcome.error
     assert outcome.message.endswith("no coffee ☕")
@@ -116,7 +116,7 @@ def test_detached_call_in_the_depth_of_a_chain(site: Site, client: Sdk, id: str)
 
 
 def test_worker_killed_at_work(site: Site, client: Sdk, own_group: str, id: str, tmp_path: Path) -> None:
-    """The other worker of the group takes over; the step that was recorded is not done again."""
+    """The other worker of the group takes over; the recorded step does not run again."""
 
     def at_work() -> list[Process]:
         return [worker for worker in workers if worker.runs("wait_for_file", id)]
@@ -135,7 +135,7 @@ def test_worker_killed_at_work(site: Site, client: Sdk, own_group: str, id: str,
 
 
 def test_chain_from_python_and_back(site: Site, client: Sdk, sdks: dict[str, Sdk], id: str) -> None:
-    """In both directions, so that each names children below those of the other."""
+    """It runs in both directions, so that each SDK names children below those of the other."""
     python = sdks["0.8.1"]
     assert site.rpc(python, f"{id}-there", "relay", [client.group, python.group], 0) == Outcome(value=2)
     assert site.rpc(client, f"{id}-here", "relay", [python.group, client.group], 0) == Outcome(value=2)

@@ -1,4 +1,4 @@
-"""Tasks that no worker will ever do: they stand in nobody's way, and people are told of them."""
+"""Tasks that no worker will ever do must not block others, and users must be able to see them."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ from .processes import Outcome, Sdk, Site
 
 GROUP = "workers"
 UNCLAIMABLE = 70
-"""More than a worker is told of at a time."""
+"""More tasks than a worker is sent at a time."""
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    """Without workers. Nothing is offered again because it was not claimed for long."""
+    """A server without workers that does not resend unclaimed tasks for an hour."""
     server = ServerProcess(tmp_path / "log", tmp_path / "state.sqlite", RESONATE_TASKS__RETRY_TIMEOUT="3600000")
     own = Site(server.start(), tmp_path)
     yield own
@@ -31,7 +31,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 def leave_unclaimable(site: Site) -> None:
-    """Tasks whose ids hold a control character, as older servers let them in: SDKs cannot write them into a header."""
+    """Create tasks with control characters in their ids, as older servers allowed; no SDK can send them as a header."""
     client = site.server.client()
     for number in range(UNCLAIMABLE):
         client.create(f"bad-{number}", target=f"poll://any@{GROUP}")
@@ -42,7 +42,7 @@ def leave_unclaimable(site: Site) -> None:
     site.server.start()
 
 
-def test_what_cannot_be_claimed_lets_others_pass(site: Site, sdk: Sdk) -> None:
+def test_tasks_that_cannot_be_claimed_do_not_block_others(site: Site, sdk: Sdk) -> None:
     leave_unclaimable(site)
     with Page(site.server.port).watch() as watching:
         site.worker(sdk, GROUP)
@@ -51,7 +51,7 @@ def test_what_cannot_be_claimed_lets_others_pass(site: Site, sdk: Sdk) -> None:
     assert site.do(sdk, "rpc", GROUP, "good", "add", 1, 2) == Outcome(value=3)
 
 
-def test_a_function_that_nobody_has_registered_is_told_of_everywhere(site: Site, sdk: Sdk) -> None:
+def test_an_unregistered_function_is_reported_everywhere(site: Site, sdk: Sdk) -> None:
     site.worker(sdk, GROUP)
     site.server.client().begin("lost", GROUP, "brew")
 

@@ -1,4 +1,4 @@
-"""SDKs as they are, behind a door to three servers on one database: each connection goes to the next one."""
+"""Unmodified SDKs behind a load balancer for three servers on one database: each connection goes to the next server."""
 
 import copy
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def servers(tmp_path: Path) -> Iterator[Servers]:
     database.remove()
 
 
-def test_calls_whose_server_dies_on_the_way_come_to_their_end(servers: Servers, sdk: Sdk, tmp_path: Path) -> None:
+def test_calls_complete_although_their_server_dies(servers: Servers, sdk: Sdk, tmp_path: Path) -> None:
     first, second, _ = servers.servers(3)
     behind_the_door = copy.copy(second)
     behind_the_door.url = servers.door.url

@@ -1,4 +1,4 @@
-"""Load that keeps its own record of what was acknowledged, and checks of that record."""
+"""Clients that keep a record of what the server acknowledged, and checks that the server still has it."""
 
 import threading
 import time
@@ -9,11 +9,11 @@ from msgspec import Struct, field
 
 
 class Refused(Exception):
-    """Not now: it may be tried again."""
+    """The server answered 503; the request may be retried."""
 
 
 class Acknowledged(Struct):
-    """What the server said it has done."""
+    """Ids of everything that the server has acknowledged."""
 
     created: list[str] = field(default_factory=list)
     settled: list[str] = field(default_factory=list)
@@ -21,7 +21,7 @@ class Acknowledged(Struct):
 
 
 class Load(threading.Thread):
-    """Creates promises, settles every other one, and starts a chain now and then; goes on when the server is back."""
+    """Creates promises, settles every other one and now and then starts a chain; continues once the server is back."""
 
     def __init__(self, number: int, port: int, stop: threading.Event) -> None:
         super().__init__(daemon=True)
@@ -55,7 +55,7 @@ class Load(threading.Thread):
 
 
 def start_chain(client: Client, id: str, pause: float = 0, running: float = 0) -> None:
-    """bar → baz, as an SDK would start it. ``pause`` and ``running``: seconds that bar sleeps and works for."""
+    """Call bar → baz, as an SDK would. ``pause`` and ``running``: seconds for which bar sleeps and works."""
     accepted(client.begin(id, "service-bar", "bar", pause, running))
 
 
@@ -78,7 +78,7 @@ def check_everything_is_there(client: Client, acknowledged: list[Acknowledged]) 
 
 
 def wait_for_chains(client: Client, ids: list[str]) -> None:
-    """Every chain resolves to 2."""
+    """Wait until every chain has resolved to 2."""
     print(f"{len(ids)} chains")
     assert ids
     assert {id: client.result(id) for id in ids} == dict.fromkeys(ids, 2)

@@ -1,4 +1,4 @@
-"""Servers on one database, workers and load behind one door."""
+"""Servers on one database, with workers and load behind one load balancer."""
 
 import itertools
 import socket
@@ -19,13 +19,13 @@ CLIENTS = 3
 
 
 class Door:
-    """What stands before several servers: each connection goes to the next one that is ready, or is closed."""
+    """A load balancer: it passes each connection to the next server that is ready, or closes it."""
 
     def __init__(self) -> None:
         self.servers: list[ServerProcess] = []
         self._turns = itertools.count()
         self._passing: dict[int, list[socket.socket]] = defaultdict(list)
-        """To each port."""
+        """By port of the server."""
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -35,7 +35,7 @@ class Door:
         self._listening.close()
 
     def shut_to(self, server: ServerProcess) -> None:
-        """Nobody goes there any more, and whoever was there is sent away: it does not answer."""
+        """Stop using a server that does not answer, and close all connections to it."""
         self.servers.remove(server)
         for each in self._passing.pop(server.port, []):
             with suppress(OSError):
@@ -71,7 +71,7 @@ def _pass_on(source: socket.socket, target: socket.socket) -> None:
 
 
 class Site(Programs):
-    """Nothing of it runs yet."""
+    """Starts nothing by itself."""
 
     def __init__(self, folder: Path, database: PostgresServer) -> None:
         super().__init__(folder, {})
@@ -82,7 +82,7 @@ class Site(Programs):
         self.load = [Load(number, self.door.port, self._stop) for number in range(CLIENTS)]
 
     def server(self, port: int | None = None) -> ServerProcess:
-        """Another one, launched."""
+        """Launch another server."""
         number = len(self._servers)
         place = {"RESONATE_STORAGE__TYPE": "postgres", "RESONATE_STORAGE__POSTGRES__URL": self.database.url}
         server = ServerProcess(self.folder / f"server-{number}.log", None, port or free_port(), **place)
@@ -92,14 +92,14 @@ class Site(Programs):
         return server
 
     def servers(self, number: int, seconds: float = 60) -> list[ServerProcess]:
-        """So many, started at once."""
+        """Start that many at once, and wait until they are ready."""
         servers = [self.server() for _ in range(number)]
         for each in servers:
             wait_until(each.is_ready, "the servers are ready", seconds)
         return servers
 
     def worker(self, name: str, url: str = "") -> Process:
-        """A service behind the door, or at one server."""
+        """Start a service that connects to the door, or to one server."""
         return self.launch(name, RESONATE_URL=url or self.door.url)
 
     def begin(self) -> None:
@@ -109,7 +109,7 @@ class Site(Programs):
             thread.start()
 
     def work_on(self) -> None:
-        """Return when each client has had something acknowledged since."""
+        """Return when each client has had new requests acknowledged."""
         before = [len(thread.acknowledged.created) for thread in self.load]
         wait_until(
             lambda: all(len(thread.acknowledged.created) > n + 5 for thread, n in zip(self.load, before, strict=True)),
@@ -117,7 +117,7 @@ class Site(Programs):
         )
 
     def check(self) -> None:
-        """Everything that was acknowledged is there, and every chain completes."""
+        """Check that everything acknowledged is there and that every chain completes."""
         self._stop.set()
         for thread in self.load:
             thread.join()

@@ -1,4 +1,4 @@
-"""Servers on one PostgreSQL under load: any of them dies, or freezes; the database itself dies and comes back."""
+"""Servers on one PostgreSQL under load: servers die or freeze; the database itself dies and comes back."""
 
 import time
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def site(tmp_path: Path, database: PostgresServer) -> Iterator[Site]:
     site.close()
 
 
-def test_a_chain_comes_to_its_end_on_postgresql(site: Site) -> None:
+def test_a_chain_completes_on_postgresql(site: Site) -> None:
     server = site.server()
     wait_until(server.is_ready, "the server is ready")
     for name in ("bar", "baz"):
@@ -41,8 +41,8 @@ def test_a_chain_comes_to_its_end_on_postgresql(site: Site) -> None:
     wait_for_chains(server.client(), ["chain"])
 
 
-def test_a_chain_goes_on_after_its_server_has_moved_from_sqlite_to_postgresql(site: Site) -> None:
-    """Suspended meanwhile; its workers find the new server in the place of the old one."""
+def test_a_chain_continues_after_its_server_has_moved_from_sqlite_to_postgresql(site: Site) -> None:
+    """It is suspended meanwhile; its workers find the new server at the old one's address."""
     old = ServerProcess(site.folder / "old.log", site.folder / "state.db").start()
     _, baz = (site.worker(name, old.url) for name in ("bar", "baz"))
     start_chain(old.client(), "chain", pause=3_600)
@@ -58,7 +58,7 @@ def test_a_chain_goes_on_after_its_server_has_moved_from_sqlite_to_postgresql(si
     assert baz.runs("baz") == 1
 
 
-def test_a_chain_whose_request_its_worker_and_its_callee_are_at_three_servers_comes_to_its_end(site: Site) -> None:
+def test_a_chain_whose_client_worker_and_callee_use_three_servers_completes(site: Site) -> None:
     first, second, third = site.servers(3)
     site.worker("bar", second.url)
     baz = site.worker("baz", third.url)
@@ -70,7 +70,7 @@ def test_a_chain_whose_request_its_worker_and_its_callee_are_at_three_servers_co
 
 
 @pytest.mark.long
-def test_ten_servers_that_start_at_once_on_an_empty_database_are_all_at_work(site: Site) -> None:
+def test_ten_servers_that_start_at_once_on_an_empty_database_all_become_ready(site: Site) -> None:
     servers = site.servers(10, seconds=240)
 
     for number, server in enumerate(servers):
@@ -96,7 +96,7 @@ def test_servers_die_under_load_one_after_the_other_and_nothing_is_lost(site: Si
 
 
 @pytest.mark.long
-def test_all_servers_die_under_load_and_all_goes_on_when_they_are_back(site: Site) -> None:
+def test_all_servers_die_under_load_and_everything_continues_when_they_are_back(site: Site) -> None:
     servers = site.servers(3)
     site.begin()
     site.work_on()
@@ -112,8 +112,8 @@ def test_all_servers_die_under_load_and_all_goes_on_when_they_are_back(site: Sit
 
 
 @pytest.mark.long
-def test_a_server_freezes_under_load_and_the_others_go_on_without_it_and_with_it(site: Site) -> None:
-    """What it has locked is freed, as soon as it counts as dead."""
+def test_a_server_freezes_under_load_and_the_others_continue_without_it_and_with_it(site: Site) -> None:
+    """Its locks are released as soon as it counts as dead."""
     frozen, *others = site.servers(3)
     site.begin()
     site.work_on()
@@ -131,7 +131,7 @@ def test_a_server_freezes_under_load_and_the_others_go_on_without_it_and_with_it
 
 
 def test_workers_leave_a_server_that_hangs(site: Site) -> None:
-    """Their connections to it stay open, but it writes nothing to them."""
+    """Their connections to it stay open, but it sends nothing."""
     servers = site.servers(2)
     for name in ("bar", "baz"):
         site.worker(name)
@@ -148,7 +148,7 @@ def test_workers_leave_a_server_that_hangs(site: Site) -> None:
 
 
 def hold_a_task(connected_to: ServerProcess, asked: ServerProcess) -> Stream:
-    """By a worker with a stream to one server, whose requests go to another one; tells the stream."""
+    """Acquire a task for a worker whose stream is at one server and whose requests go to another; return the stream."""
     stream, client = Stream(connected_to.port, "group", "worker"), asked.client()
     client.create("task", target="poll://any@group")
     assert stream.message()["data"]["task"] == {"id": "task", "version": 0}
@@ -156,8 +156,8 @@ def hold_a_task(connected_to: ServerProcess, asked: ServerProcess) -> Stream:
     return stream
 
 
-def test_what_a_worker_held_that_died_with_its_server_is_given_to_another_one(site: Site) -> None:
-    """Long before its lease ends; and what it would have been told is not lost either."""
+def test_tasks_of_a_worker_that_died_with_its_server_go_to_another_worker(site: Site) -> None:
+    """This happens long before its lease ends, and messages sent to it are not lost either."""
     doomed, other = site.servers(2)
     dying = hold_a_task(doomed, other)
     heir = Stream(other.port, "group", "heir")
@@ -167,7 +167,7 @@ def test_what_a_worker_held_that_died_with_its_server_is_given_to_another_one(si
     assert heir.message()["data"]["task"] == {"id": "task", "version": 1}
 
 
-def test_a_worker_that_survives_its_server_keeps_what_it_holds(site: Site) -> None:
+def test_a_worker_that_survives_its_server_keeps_its_tasks(site: Site) -> None:
     doomed, other = site.servers(2)
     worker = hold_a_task(doomed, other)
     doomed.kill()
@@ -179,7 +179,7 @@ def test_a_worker_that_survives_its_server_keeps_what_it_holds(site: Site) -> No
     worker.close()
 
 
-def test_leases_begin_anew_only_if_nobody_else_is_at_work(site: Site) -> None:
+def test_leases_start_again_only_if_no_other_server_is_running(site: Site) -> None:
     first = site.servers(1)[0]
     client = first.client()
     client.create("task", target="poll://any@group")

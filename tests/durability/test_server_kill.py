@@ -1,7 +1,6 @@
-"""SIGKILL of the server under load, again and again: what was acknowledged is there, and every chain completes.
+"""SIGKILL the server under load, again and again: nothing acknowledged is lost, and every chain completes.
 
-The load keeps its own record of what was acknowledged; the server is asked for all of it at the end. The chains run
-in the real workers.
+The clients record what was acknowledged, and in the end the server is asked for all of it. Real workers run the chains.
 """
 
 import os

@@ -1,5 +1,5 @@
-"""Workers that are not heard of though nothing ended: who is frozen or cut off loses its work to another one, and
-nobody else does. Leases last an hour, so nothing goes on because of their end.
+"""Workers that fall silent without ending: one that is frozen or cut off loses its work to another, and no other worker
+does. Leases last an hour, so none expires during a test.
 """
 
 import time
@@ -19,15 +19,15 @@ from harness.wire import Wire
 pytestmark = pytest.mark.long
 
 WORK_SECONDS = 10.0
-"""Whatever strikes a worker at work does so before it is done."""
+"""Long enough for every fault to hit a worker that is still working."""
 LONG_SILENCE_SECONDS = 6.0
-"""Longer than workers have promised to be silent at most."""
+"""Longer than the longest silence that workers promise."""
 GIVEN_UP = "no sign of life for"
 CAME_BACK = "is alive: it had been declared dead"
 
 
 class Site(Stack):
-    """A server, baz, and as many bars as a test starts, all of them behind a ``wire`` if it wants."""
+    """A server, baz, and as many bars as a test starts, each connected directly or through a ``Wire``."""
 
     server: ServerProcess
 
@@ -47,12 +47,12 @@ class Site(Stack):
         return self.bars[-1]
 
     def bar_at_work(self, id: str) -> Process:
-        """As soon as one is, and nothing else is under way."""
+        """Return the bar at work for this id as soon as there is one; nothing else may be in flight for it."""
         wait_until(lambda: self.baz.runs("baz", id) and self._at_work(id), f"bar works for {id}")
         return self._at_work(id)[0]
 
     def runs_of_work(self, id: str) -> list[int]:
-        """Of each bar."""
+        """Return the number of runs in each bar."""
         return [bar.runs("work", id) for bar in self.bars]
 
     def _at_work(self, id: str) -> list[Process]:
@@ -65,7 +65,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield site
 
 
-def test_the_work_of_a_frozen_worker_goes_on_with_the_other_and_what_it_sends_late_is_refused(site: Site) -> None:
+def test_another_worker_continues_the_work_of_a_frozen_one_whose_late_result_is_refused(site: Site) -> None:
     site.start_bar()
     site.start_bar()
     start_chain(site.client, "a", running=WORK_SECONDS)
@@ -81,7 +81,7 @@ def test_the_work_of_a_frozen_worker_goes_on_with_the_other_and_what_it_sends_la
     assert (site.server.output().count(GIVEN_UP), site.server.output().count(CAME_BACK)) == (1, 1)
 
 
-def test_the_work_of_a_worker_whose_machine_vanished_goes_on_with_the_other(site: Site) -> None:
+def test_another_worker_continues_the_work_of_one_whose_machine_vanished(site: Site) -> None:
     with Wire(site.server.url) as one, Wire(site.server.url) as other:
         wires = {site.start_bar(wire.url): wire for wire in (one, other)}
         start_chain(site.client, "a", running=WORK_SECONDS)
@@ -92,7 +92,7 @@ def test_the_work_of_a_worker_whose_machine_vanished_goes_on_with_the_other(site
     assert (site.runs_of_work("a"), site.baz.runs("baz", "a")) == ([1, 1], 1)
 
 
-def test_a_worker_that_is_alone_keeps_its_work_for_as_long_as_its_lease(site: Site) -> None:
+def test_the_only_worker_keeps_its_work_as_long_as_its_lease(site: Site) -> None:
     alone = site.start_bar()
     start_chain(site.client, "a", running=WORK_SECONDS)
     site.bar_at_work("a")
@@ -105,7 +105,7 @@ def test_a_worker_that_is_alone_keeps_its_work_for_as_long_as_its_lease(site: Si
 
 
 @pytest.mark.parametrize("fault", ["frozen", "cut off"])
-def test_a_server_that_heard_nobody_for_a_while_judges_nobody(site: Site, fault: str) -> None:
+def test_a_server_that_heard_from_no_worker_for_a_while_gives_up_none(site: Site, fault: str) -> None:
     with Wire(site.server.url) as wire:
         for _ in range(2):
             site.start_bar(wire.url)

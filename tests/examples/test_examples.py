@@ -1,4 +1,4 @@
-"""What each example promises when it is killed in the middle: with a real server, real workers, and SIGKILL."""
+"""What each example promises when it is killed halfway: with a real server, real workers, and SIGKILL."""
 
 import re
 import sys
@@ -20,7 +20,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 class Site(Stack):
-    """A server, and workers whose leases are short."""
+    """A server, and workers with short leases."""
 
     server: ServerProcess
 
@@ -38,7 +38,7 @@ class Site(Stack):
         return self.server.client()
 
     def worker(self, name: str) -> Process:
-        """It runs one of the examples, or a service."""
+        """Start a worker for one of the examples, or a service."""
         file = EXAMPLES / f"{name}.py"
         return self.begin(name, str(file) if file.exists() else name)
 
@@ -62,7 +62,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield site
 
 
-def test_fan_out_has_its_sum_though_one_of_three_bars_dies_at_work(site: Site) -> None:
+def test_fan_out_gets_its_sum_although_one_of_three_bars_dies_at_work(site: Site) -> None:
     *_, struck = [site.worker(name) for name in ("fan_out", "baz", "bar", "bar", "bar")]
     for worker in site.programs.values():
         worker.wait_for(CONNECTED)
@@ -75,7 +75,7 @@ def test_fan_out_has_its_sum_though_one_of_three_bars_dies_at_work(site: Site) -
     assert set(site.counted(r"ended function bar  promise=(\S+) .* result: 2").values()) == {1}, "no answer twice"
 
 
-def test_detached_has_answered_long_before_the_call_that_it_began_survives_the_death_of_all(site: Site) -> None:
+def test_detached_answers_at_once_and_the_call_it_started_survives_the_death_of_all_workers(site: Site) -> None:
     baz, bar, example = (site.worker(name) for name in ("baz", "bar", "detached"))
     site.call("fire", "detached", 3600)
     call = site.result("fire")
@@ -98,7 +98,7 @@ def decide_by_command(site: Site, promise: str) -> None:
 
 
 def decide_by_curl(site: Site, promise: str) -> None:
-    """As the example says it."""
+    """Decide with the command that the example gives."""
     body = re.search(r"-d '(\{.*\})'", (EXAMPLES / "approval.py").read_text(), re.DOTALL)
     assert body
     assert site.client.post(body[1].replace("PROMISE", promise).encode()).status == 200
@@ -123,7 +123,7 @@ def test_an_approval_is_asked_for_once_and_may_be_given_while_nothing_runs(
     assert site.counted("shall (100) be paid") == {"100": 1}
 
 
-def test_a_saga_that_dies_twice_undoes_in_order_what_it_did_and_repeats_nothing_that_was_finished(site: Site) -> None:
+def test_a_saga_that_dies_twice_undoes_its_steps_in_order_and_repeats_no_finished_one(site: Site) -> None:
     flight, cancelled_hotel = "trip:1", "trip:4"
     site.call("trip", "saga", "car", 0.3)
     for step in (flight, cancelled_hotel):
@@ -143,7 +143,7 @@ def test_a_saga_that_dies_twice_undoes_in_order_what_it_did_and_repeats_nothing_
     assert effects.count("booked the flight  key=trip:1") == effects.count("cancelled the hotel  key=trip:4") == 1
 
 
-def test_a_saga_in_which_everything_can_be_had_cancels_nothing(site: Site) -> None:
+def test_a_saga_in_which_everything_is_available_cancels_nothing(site: Site) -> None:
     site.worker("saga")
     site.call("trip", "saga", "nothing", 0)
 
@@ -151,7 +151,7 @@ def test_a_saga_in_which_everything_can_be_had_cancels_nothing(site: Site) -> No
     assert "cancelled" not in site.printed()
 
 
-def test_a_schedule_makes_up_for_the_calls_that_fell_due_while_its_worker_was_dead(site: Site) -> None:
+def test_a_schedule_catches_up_on_calls_that_fell_due_while_its_worker_was_dead(site: Site) -> None:
     worker = site.worker("schedule")
     worker.wait_for("ended function tick")
     worker.kill()

@@ -1,4 +1,4 @@
-"""An example is short, and begins with all that one needs to know about it."""
+"""Each example is short, and its docstring says everything that a reader must know to run it."""
 
 import ast
 import io
@@ -15,7 +15,7 @@ of_each_example = pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: 
 
 
 def lines_of_code(source: str) -> set[int]:
-    """Without blank lines, comments and docstrings."""
+    """Return the lines that are not blank, comments or docstrings."""
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     code = {
         line
@@ -34,12 +34,12 @@ def test_there_are_five() -> None:
 
 
 @of_each_example
-def test_an_example_has_forty_lines_of_code_at_most(example: Path) -> None:
+def test_an_example_has_at_most_forty_lines_of_code(example: Path) -> None:
     assert len(lines_of_code(example.read_text())) <= LINES
 
 
 @of_each_example
-def test_an_example_says_how_it_is_started_and_what_to_kill(example: Path) -> None:
+def test_an_example_says_how_to_start_it_and_what_to_kill(example: Path) -> None:
     text = ast.get_docstring(ast.parse(example.read_text())) or ""
 
     assert f"scripts/example.sh {example.stem.replace('_', '-')}" in text

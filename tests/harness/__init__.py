@@ -1,1 +1,1 @@
-"""What tests of several packages share: real processes on free ports, and a plain client of the protocol."""
+"""Helpers shared by the tests of several packages: real processes on free ports, and plain clients of the protocol."""

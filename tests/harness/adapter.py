@@ -1,4 +1,4 @@
-"""An address that offers actions to the live page, and answers as a test wants."""
+"""An HTTP endpoint that offers actions to the live page and answers as the test specifies."""
 
 import json
 import threading
@@ -12,7 +12,7 @@ from msgspec import Struct, field
 
 
 class Reply(Struct):
-    """``pause``: seconds before the answer, and between its ``pieces``."""
+    """``pause``: seconds before the answer and between its ``pieces``."""
 
     body: bytes = b""
     status: int = 200
@@ -29,20 +29,20 @@ class Asked(Struct, frozen=True):
 
 
 class Adapter:
-    """``replies`` by method; what was asked is in ``asked``."""
+    """Give the reply in ``replies`` for the method, and record each request in ``asked``."""
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}/actions"
         self.begin_anew()
 
     def begin_anew(self) -> None:
-        """As if nobody had asked, or changed a reply."""
+        """Restore the initial replies and forget all requests."""
         self.replies = {"GET": offer(), "POST": Reply(b'{"id": "begun"}', 202)}
         self.asked: list[Asked] = []
 
     @property
     def posted(self) -> list[Any]:
-        """What was sent to it; a page asks for the list again in between."""
+        """The bodies of all POST requests, without the GET requests that the page makes in between."""
         return [json.loads(each.body) for each in self.asked if each.method == "POST"]
 
 
@@ -83,7 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             self._write(reply)
         except ConnectionError:
-            pass  # Whoever asked did not wait.
+            pass  # the client did not wait
 
     def _write(self, reply: Reply) -> None:
         step = -(-len(reply.body) // reply.pieces) or 1

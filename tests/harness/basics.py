@@ -1,4 +1,4 @@
-"""Ports, waiting and readiness: what every test that starts a process needs."""
+"""Ports, waiting and readiness checks, for every test that starts a process."""
 
 import fcntl
 import hashlib
@@ -14,22 +14,22 @@ from pathlib import Path
 
 _CHECKOUT = hashlib.sha256(os.fsencode(Path(__file__).resolve().parents[2])).hexdigest()[:8]
 TEST_PREFIX = f"durable-rpc-test-{_CHECKOUT}-"
-"""Of the names of what tests make on this machine. By it .ci/run finds what an earlier run of this checkout has left
-behind, and leaves alone what runs in another one."""
+"""Prefix of the names of everything that tests create on this machine. .ci/run uses it to find what an earlier run of
+this checkout left behind, and to leave alone what runs in another checkout."""
 
 PATIENCE_SECONDS = 180
-"""Within which a program has begun or ended, also where dozens of others want the cores."""
+"""Time for a program to start or end, even while dozens of others compete for the cores."""
 _PORTS = range(10_000, 30_000)
-"""Outside the range from which systems serve outgoing connections: no client which reconnects has one of them."""
+"""Outside the range of ephemeral ports, so that no reconnecting client can occupy one of them."""
 _given: set[int] = set()
 _locks = os.open(Path(tempfile.gettempdir()) / f"durable-rpc-ports-{os.getuid()}", os.O_RDWR | os.O_CREAT, 0o600)
-"""A byte for each port, which is locked by the process that was given the port, until that ends."""
+"""One byte for each port. The process that was given the port holds a lock on it until it ends."""
 
 
 def free_port() -> int:
-    """A port nobody listens on now, and that nobody else is given: no other test, process of pytest-xdist, or checkout.
+    """Return a port on which nobody listens and that no other test, pytest-xdist process or checkout is given.
 
-    So a server that is away for a while finds its port free.
+    A server that is down for a while therefore finds its port still free.
     """
     while True:
         port = random.choice(_PORTS)
@@ -45,7 +45,7 @@ def free_port() -> int:
 def wait_until(
     condition: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS, every: float = 0.05
 ) -> None:
-    """Return as soon as ``condition()`` is true; fail with ``what`` if it is not within ``seconds``."""
+    """Return as soon as ``condition()`` is true; fail with ``what`` if that takes longer than ``seconds``."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
@@ -53,7 +53,6 @@ def wait_until(
 
 
 def answers_200(port: int, path: str) -> bool:
-    """Whether ``GET path`` on this machine's ``port`` is answered so, now."""
     connection = HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", path)
@@ -65,7 +64,7 @@ def answers_200(port: int, path: str) -> bool:
 
 
 def hold_interpreter(seconds: float) -> None:
-    """In C code, so that no other thread of the process runs, for about that long, however fast the machine is."""
+    """Hold the GIL in C code for about that long on any machine, so that no other thread of the process runs."""
     some = 2_000_000
     began = time.perf_counter()
     sum(range(some))

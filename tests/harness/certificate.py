@@ -1,4 +1,4 @@
-"""A certificate of this machine, for servers that tests make."""
+"""A certificate for 127.0.0.1, for servers that tests create."""
 
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 
 def make_certificate(file: Path) -> ssl.SSLContext:
-    """Write it, signed by itself, and its key; returns what a server shows it by."""
+    """Write a self-signed certificate and its key to the file; return the context for a server that uses it."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "receiver")])
     names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])

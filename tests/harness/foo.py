@@ -1,4 +1,4 @@
-"""foo's HTTP interface, as any client sees it."""
+"""A client of foo's HTTP interface."""
 
 import http.client
 import json
@@ -27,13 +27,13 @@ class Reply(Struct, frozen=True):
 
 
 class Foo:
-    """On a port of this machine; each request raises ``OSError`` or ``HTTPException`` where nobody answers."""
+    """A client of foo on a local port; requests raise ``OSError`` or ``HTTPException`` if nobody answers."""
 
     def __init__(self, foo_port: int) -> None:
         self.foo_port = foo_port
 
     def post(self, body: Any = None, *, key: str | None = None, prefer: str | None = None) -> Reply:
-        """Bytes are sent as they are, anything else as JSON."""
+        """Send bytes as they are, anything else as JSON."""
         text = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         headers = {"Idempotency-Key": key, "Prefer": prefer}
         return self.request("POST", "/foo", text, {name: value for name, value in headers.items() if value is not None})
@@ -51,7 +51,7 @@ class Foo:
             connection.close()
 
     def connect(self) -> socket.socket:
-        """A connection, for what no HTTP client would send."""
+        """Open a plain connection, for requests that no HTTP client would send."""
         return socket.create_connection(("127.0.0.1", self.foo_port), timeout=60)
 
     def is_healthy(self) -> bool:

@@ -1,6 +1,6 @@
-"""Processes that have loaded our programs, and become one of them whenever a test asks: a tenth of a start's time.
+"""Processes that have our programs loaded and fork into one of them on demand, in a tenth of the usual start time.
 
-They are programs of their own: what pytest has in memory is none of theirs.
+They are started as programs of their own, so they share no memory with pytest.
 """
 
 import importlib
@@ -23,9 +23,9 @@ LOADED = {
     "server": ("uvloop", "resonate_server.__main__"),
     "worker": ("uvloop", "worker", "foo_web"),
 }
-"""What a process has loaded before it becomes a program of that kind."""
+"""Modules that a process loads before it becomes a program of that kind."""
 KINDS = {"resonate_server": "server", "foo": "worker", "bar": "worker", "baz": "worker"}
-"""Of modules that are run by ``-m``; whatever else tests run, from a file, is a worker."""
+"""Kinds of the modules that are run by ``-m``. Any program that tests run from a file is a worker."""
 READ_LATE = (
     "RESONATE_",
     "OTEL_",
@@ -41,16 +41,16 @@ READ_LATE = (
     "COLUMNS",
     "LINES",
 )
-"""Variables so named are read when a program has been loaded, or never; all others may count earlier."""
+"""Prefixes of variables that are read only after a program is loaded, or never. All others may matter earlier."""
 AT_FIRST = dict(os.environ)
-"""What everything is loaded with, whatever the test says in which it is."""
+"""The environment in which everything is loaded, whatever the current test sets."""
 
 MAX_BYTES = 2**17
-"""Of a message between the two processes."""
+"""Maximum size of a message between the two processes."""
 
 
 class Forked:
-    """A program, with as much of ``subprocess.Popen`` as tests use."""
+    """A forked program, with the part of the ``subprocess.Popen`` interface that tests use."""
 
     def __init__(self, server: "ForkServer", pid: int) -> None:
         self._server = server
@@ -71,8 +71,8 @@ class Forked:
 
 
 class ForkServer:
-    """One for each of pytest's processes, networks and kinds, from the first program of it on. It ends when this end of
-    its socket is closed."""
+    """Forks programs of one kind. Each pytest process has one for each network and kind, started with the first such
+    program. The server ends when this end of its socket is closed."""
 
     def __init__(self, kind: str) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -82,7 +82,7 @@ class ForkServer:
         self._lock = threading.Lock()
 
     def start(self, words: Sequence[str], env: Mapping[str, str], log: Path) -> Forked:
-        """``words``: what stands behind the interpreter in a command."""
+        """``words``: the command after the interpreter."""
         files = resource.getrlimit(resource.RLIMIT_NOFILE)
         asked = {"words": words, "env": dict(env), "log": str(log), "folder": str(Path.cwd()), "files": files}
         with self._lock:
@@ -93,10 +93,10 @@ class ForkServer:
         return Forked(self, pid)
 
     def status(self, pid: int, seconds: float) -> int | None:
-        """``None`` if it has not ended within so long; negative: the signal that ended it."""
+        """Return ``None`` if it has not ended within that time; a negative status is the signal that ended it."""
         end = time.monotonic() + seconds
         while True:
-            with self._lock:  # Others get it between two looks.
+            with self._lock:  # released between two looks, for other threads
                 left = max(end - time.monotonic(), 0)
                 self._socket.settimeout(min(left, 0.05))
                 with suppress(BlockingIOError, TimeoutError):
@@ -106,7 +106,7 @@ class ForkServer:
                     return self._statuses.get(pid)
 
     def _hear(self) -> int | None:
-        """The pid of a program that was started, or ``None``: one has ended."""
+        """Return the pid of a program that has started, or ``None`` for a message that one has ended."""
         pid, status = json.loads(self._socket.recv(MAX_BYTES))
         if status is None:
             return int(pid)
@@ -115,11 +115,11 @@ class ForkServer:
 
 
 _servers: dict[tuple[str, str], ForkServer] = {}
-"""By kind, and by the network that they are in (:mod:`harness.network`)."""
+"""By kind and by network namespace (:mod:`harness.network`)."""
 
 
 def start(command: Sequence[str], env: Mapping[str, str], log: Path) -> Forked | None:
-    """``None``: this one has to be loaded by itself: it is measured, outside of pytest, or inherits what is unusual."""
+    """Return ``None`` if the program must load itself: it is measured, not under pytest, or has unusual settings."""
     kind = _kind(command)
     changed = [name for name, _ in env.items() ^ AT_FIRST.items()]
     is_usual = kind and all(name.startswith(READ_LATE) for name in changed) and not _is_nohup()
@@ -136,7 +136,7 @@ def _is_nohup() -> bool:
 
 
 def _kind(command: Sequence[str]) -> str:
-    """Empty: of none that is known."""
+    """Return the kind of the program, or an empty string if it is unknown."""
     match command:
         case [sys.executable, "-m", module, *_]:
             return KINDS.get(module, "")
@@ -146,7 +146,7 @@ def _kind(command: Sequence[str]) -> str:
 
 
 def fork_on_demand(requests: socket.socket) -> dict[str, Any]:
-    """Back in each process that is to be a program, with what was asked for."""
+    """Fork on every request. Return only in the child, with the request that it is to serve."""
 
     living: set[int] = set()
 
@@ -158,7 +158,7 @@ def fork_on_demand(requests: socket.socket) -> dict[str, Any]:
     signal.signal(signal.SIGCHLD, tell_ends)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while asked := requests.recv(MAX_BYTES):
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])  # Its start is told before its end.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])  # report its start before its end
         pid = os.fork()
         if not pid:
             requests.close()
@@ -170,7 +170,7 @@ def fork_on_demand(requests: socket.socket) -> dict[str, Any]:
         requests.sendall(json.dumps([pid, None]).encode())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for pid in living:  # those of tests that have failed to end theirs
+    for pid in living:  # left over from tests that failed to end them
         os.kill(pid, signal.SIGKILL)
     sys.exit()
 
@@ -183,7 +183,7 @@ def _waitpid() -> tuple[int, int]:
 
 
 def become(asked: dict[str, Any]) -> None:
-    """What ``subprocess.Popen`` would see to, and then the interpreter."""
+    """Do what ``subprocess.Popen`` would do in the child, then what the interpreter would do."""
     os.setsid()
     os.chdir(asked["folder"])
     with Path(os.devnull).open() as nothing, Path(asked["log"]).open("ab") as log:
@@ -198,7 +198,7 @@ def become(asked: dict[str, Any]) -> None:
 def run(words: Sequence[str]) -> None:
     if words[0] == "-m":
         sys.argv = list(words[1:])
-        sys.modules.pop(f"{words[1]}.__main__", None)  # it is run now
+        sys.modules.pop(f"{words[1]}.__main__", None)  # about to be run
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)
     else:
         sys.argv = list(words)

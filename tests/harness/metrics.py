@@ -1,4 +1,4 @@
-"""Figures of a running server, read as an operator would."""
+"""Metrics of a running server, read as an operator would read them."""
 
 import re
 from collections import Counter
@@ -9,12 +9,12 @@ _REFUSED = re.compile(r'^resonate_refused_total\{reason="(\w+)"\} (\S+)$', re.MU
 
 
 def refusals(metrics_port: int) -> Counter[str]:
-    """How many requests were not let in so far, by reason."""
+    """Return the number of requests refused so far, by reason."""
     return Counter({reason: int(float(count)) for reason, count in _REFUSED.findall(_figures(metrics_port))})
 
 
 def requests_answered(metrics_port: int) -> int:
-    """How many so far, other than with 503."""
+    """Return the number of requests answered so far with a status other than 503."""
     return sum(int(float(count)) for count in _ANSWERED.findall(_figures(metrics_port)))
 
 

@@ -1,4 +1,4 @@
-"""A network that consists of this machine alone, for programs that mind what happens to the real one."""
+"""A network that consists of this machine alone, for programs that react to changes of the real one."""
 
 import fcntl
 import os
@@ -14,9 +14,9 @@ IFF_UP = 0x1
 
 @contextmanager
 def own_network() -> Iterator[None]:
-    """For this thread, and all that it starts meanwhile: loopback, and nothing else.
+    """Give this thread, and everything it starts meanwhile, a network with a loopback interface only.
 
-    Where the system has no such thing, or grants it to root alone, the network stays as it is.
+    Where the system does not support this, or allows it to root only, the network stays as it is.
     """
     if sys.platform != "linux":
         yield

@@ -1,4 +1,4 @@
-"""A receiver of spans that speaks the protocol of collectors: OTLP over HTTP, in protobuf."""
+"""A receiver of spans over OTLP: HTTP with protobuf, as collectors speak it."""
 
 import gzip
 import threading
@@ -19,7 +19,7 @@ from harness.basics import wait_until
 
 
 class Seen(Struct, frozen=True):
-    """A span as it arrived; ids in hexadecimal, times in ns. ``parent`` is empty for the first span of a trace."""
+    """A received span; ids in hexadecimal, times in ns. ``parent`` is empty for the first span of a trace."""
 
     service: str
     name: str
@@ -33,7 +33,7 @@ class Seen(Struct, frozen=True):
     message: str
     attributes: dict[str, Any]
     links: tuple[tuple[str, str], ...]
-    """Trace and span of each."""
+    """Trace id and span id of each."""
     events: tuple[str, ...]
 
 
@@ -43,12 +43,12 @@ class Receiver:
         self.seen: list[Seen] = []
 
     def find(self, name: str, **attributes: Any) -> list[Seen]:
-        """Those of this name, with these attributes (named with ``_`` for ``.``, and without their ``resonate.``)."""
+        """Return the spans with this name and these attributes (with ``_`` for ``.``, and without ``resonate.``)."""
         wanted = {f"resonate.{key.replace('_', '.')}": value for key, value in attributes.items()}
         return [span for span in self.seen if span.name == name and wanted.items() <= span.attributes.items()]
 
     def wait(self, name: str, **attributes: Any) -> Seen:
-        """The one span of this name, with these attributes, once it is here."""
+        """Wait for the one span with this name and these attributes, and return it."""
         wait_until(lambda: self.find(name, **attributes), f"a span {name} with {attributes}")
         (span,) = self.find(name, **attributes)
         return span

@@ -1,4 +1,4 @@
-"""What the live page in a browser asks the server for, without the browser."""
+"""The requests of the live page, made without a browser."""
 
 import json
 from http.client import HTTPConnection, HTTPResponse
@@ -9,7 +9,7 @@ from msgspec import Struct
 
 
 class Got(Struct, frozen=True):
-    """An answer; ``body`` as it came, :meth:`json` as what it says."""
+    """A response; ``body`` is the raw content, :meth:`json` the parsed one."""
 
     status: int
     headers: dict[str, str]
@@ -21,8 +21,6 @@ class Got(Struct, frozen=True):
 
 
 class Page:
-    """``token`` goes with every request."""
-
     def __init__(self, port: int, token: str = "") -> None:
         self._port = port
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -31,7 +29,7 @@ class Page:
         return self._request("GET", path + (f"?{urlencode(query)}" if query else ""), None, headers or {})
 
     def act(self, body: bytes = b"{}", name: str = "request", **headers: str) -> Got:
-        """A click on an action as the page sends it, unless ``headers`` (with ``_`` for ``-``) say otherwise."""
+        """Click an action as the page does, unless ``headers`` (with ``_`` for ``-``) say otherwise."""
         usual = {"Content-Type": "application/json", "Sec-Fetch-Site": "same-origin"}
         given = {name.replace("_", "-"): text for name, text in headers.items()}
         return self._request("POST", f"/ui/api/actions/{name}", body, usual | given)
@@ -50,7 +48,7 @@ class Page:
 
 
 class Watching:
-    """An open stream of events. ``hello`` is its first line; what was read is in ``seen``."""
+    """An open stream of events. ``hello`` is its first line; ``seen`` holds the events read so far."""
 
     def __init__(self, port: int, query: dict[str, Any], headers: dict[str, str]) -> None:
         self._connection = HTTPConnection("127.0.0.1", port, timeout=60)
@@ -67,7 +65,7 @@ class Watching:
         self.close()
 
     def line(self) -> dict[str, Any]:
-        """The next line. ``EOFError`` if the stream has ended, ``TimeoutError`` if there is none for long."""
+        """Return the next line; raise ``EOFError`` if the stream has ended, ``TimeoutError`` if no line comes."""
         text = self._response.readline()
         if not text:
             raise EOFError
@@ -75,7 +73,7 @@ class Watching:
         return said
 
     def until(self, kind: str, **members: Any) -> dict[str, Any]:
-        """The first event of this kind, with these members, that was not returned before."""
+        """Read on to the next event of this kind with these members, and return it."""
         while True:
             event = self.line()
             self.seen.append(event)
@@ -84,7 +82,7 @@ class Watching:
 
     @property
     def place(self) -> str:
-        """What to come back with."""
+        """The position from which to resume."""
         seen = [event["seq"] for event in self.seen if "seq" in event]
         return f"{self.hello['epoch']}:{max([self.hello['seq'], *seen])}"
 

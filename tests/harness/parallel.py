@@ -1,9 +1,9 @@
-"""A plugin of pytest: what pytest-xdist gives to which of its processes, and in which order.
+"""A pytest plugin that decides which tests pytest-xdist gives to which process, and in which order.
 
-The tests of a file stay together, because they share what its fixtures start. The two kinds of stack are two files in
-this respect, and so are the faults by which the page is tried, long runs by random numbers, and the SDK that takes long
-to build; short files that share a stack are one. What takes longest begins first, so that no process is left alone with
-it in the end.
+The tests of a file stay together, because they share what its fixtures start. Some files are split: by the kind of
+stack, by the fault that the tests of the page cause, into long randomised runs and the rest, and for the SDK that takes
+long to build. Short files that share a stack are merged. The longest start first, so that no process is left working
+alone at the end.
 """
 
 import os
@@ -32,38 +32,38 @@ FIRST = (
     r"resonate-server/tests/unit/store/",
     r"",
 )
-"""Tests by how long their files take."""
+"""Tests, ordered by how long their files take."""
 
 _SHORT = re.compile(r"tests/stack/test_(watch|faults|examples)\.py")
 _PART = re.compile(r"\[(processes|containers)\b|\[many\]|\brust-|-(kill|pause|freeze)-")
 
 
 class ByFile(LoadScopeScheduling):
-    """Deals out one file after the other."""
+    """Assigns one file after the other."""
 
     def _split_scope(self, nodeid: str) -> str:
         part = _PART.search(nodeid)
         return _SHORT.sub("tests/stack", nodeid.split("::")[0]) + (part[0] if part else "")
 
     def _reschedule(self, node: WorkerController) -> None:
-        """A process begins its last test once it knows what comes after it: nothing more is laid aside for it."""
+        """A process begins its last test once it knows what comes next, so reserve nothing more for it."""
         if not self.workqueue or self._pending_of(self.assigned_work[node]) < 2:
             super()._reschedule(node)
 
     def _assign_work_unit(self, node: WorkerController) -> None:
-        """What comes after a file of one test waits for all of it: let it be the shortest."""
+        """The file that follows a file of one test waits until that test is over, so choose the shortest."""
         if any(len(file) == 1 and not all(file.values()) for file in self.assigned_work[node].values()):
             self.workqueue.move_to_end(next(reversed(self.workqueue)), last=False)
         super()._assign_work_unit(node)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """What is started by tests inherits only what somebody at a terminal would give it."""
-    if hasattr(config, "workerinput"):  # `readline` sets in the parent what would be taken for a terminal's size
+    """Let the programs that tests start inherit only what a user's terminal would pass on."""
+    if hasattr(config, "workerinput"):  # the parent's `readline` sets these; they would count as a terminal's size
         for name in ("COLUMNS", "LINES"):
             os.environ.pop(name, None)
-    # A shell has its background jobs ignore Ctrl-C, and nohup has its command ignore SIGHUP. What they start inherits
-    # that, and bash scripts could not even trap it. A handler is not inherited.
+    # A shell makes background jobs ignore Ctrl-C, and nohup makes its command ignore SIGHUP. Child processes inherit
+    # ignored signals, and a bash script cannot even trap them. Handlers are not inherited.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:

@@ -1,4 +1,4 @@
-"""A PostgreSQL of the tests' own: on a free port, in a folder that goes with it, by any user."""
+"""A PostgreSQL server for tests: on a free port, in a temporary folder, run by any user."""
 
 import os
 import shutil
@@ -15,14 +15,14 @@ import pytest
 from harness.basics import free_port, wait_until
 
 INSTALLED = Path("/usr/lib/postgresql")
-"""Where Debian has it, by version."""
+"""Where Debian installs it, by version."""
 
 UNPRIVILEGED = "nobody"
-"""PostgreSQL refuses to be run by root."""
+"""PostgreSQL refuses to run as root."""
 
 
 class PostgresServer:
-    """``options``: settings of the server, by name. It is started with :meth:`start`, and goes with :meth:`remove`."""
+    """``options``: server settings by name. Call :meth:`start` to start it and :meth:`remove` to delete it."""
 
     def __init__(self, **options: str) -> None:
         self.port = free_port()
@@ -44,17 +44,17 @@ class PostgresServer:
         return f"postgresql://resonate@127.0.0.1:{self.port}/{database}"
 
     def create(self, database: str) -> str:
-        """A new one; its URL."""
+        """Create a database and return its URL."""
         self._run("createdb", "--host", "127.0.0.1", "--port", str(self.port), "--username", "resonate", database)
         return self.url_of(database)
 
     @property
     def pid(self) -> int:
-        """Of its first process, whose children do the work."""
+        """The pid of the postmaster, whose children do the work."""
         return self._process.pid
 
     def start(self) -> None:
-        """Return once it answers. After a :meth:`kill`, what is left of the former one may have to end first."""
+        """Return once it answers. After a :meth:`kill`, retry until the old server's remains have ended."""
         settings = [f"--{name}={value}" for name, value in self._options.items()]
         wait_until(lambda: self._launch(settings), "PostgreSQL answers", every=0.2)
 
@@ -73,7 +73,7 @@ class PostgresServer:
         return subprocess.run(command, check=False).returncode == 0
 
     def kill(self) -> None:
-        """SIGKILL, to all of it: no checkpoint, no goodbye."""
+        """Send SIGKILL to the postmaster and its children: no checkpoint, no shutdown."""
         children = subprocess.run(
             ["pgrep", "--parent", str(self._process.pid)], capture_output=True, text=True, check=False
         )
@@ -84,7 +84,7 @@ class PostgresServer:
         self._process.wait()
 
     def stop(self) -> None:
-        """At once, and in order."""
+        """Shut down fast but cleanly."""
         self._process.send_signal(signal.SIGINT)
         self._process.wait(timeout=60)
 
@@ -103,7 +103,7 @@ class PostgresServer:
 
 
 def programs() -> Path:
-    """The folder of the newest one that is installed; skips the test if there is none."""
+    """Return the program folder of the newest installed version; skip the test if there is none."""
     found = sorted(INSTALLED.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     if found:
         return found[-1].parent

@@ -1,4 +1,4 @@
-"""A program that runs as a process of its own, to be started, frozen, killed and started again."""
+"""A program in a process of its own that can be started, frozen, killed and restarted."""
 
 import os
 import signal
@@ -13,9 +13,9 @@ from harness.basics import PATIENCE_SECONDS, wait_until
 
 
 class Process:
-    """``command`` with its output in ``log``; ``env`` comes on top of this process's own.
+    """``command`` with its output in ``log``; ``env`` is added to this process's own environment.
 
-    It leads a group of its own, as if started at a terminal: what is done to all of it reaches what it has started.
+    It leads its own process group, as if started at a terminal: signals to the group reach the processes it started.
     """
 
     def __init__(self, command: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
@@ -25,7 +25,7 @@ class Process:
         self._process: subprocess.Popen[bytes] | fork_server.Forked | None = None
 
     def launch(self) -> Self:
-        """Start it, and do not wait for anything."""
+        """Start it without waiting for anything."""
         self._process = fork_server.start(self.command, self.env, self.log) or self._spawn()
         return self
 
@@ -37,7 +37,6 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Of the running process."""
         assert self._process is not None, f"not started: {self.command}"
         return self._process.pid
 
@@ -47,34 +46,33 @@ class Process:
 
     @property
     def exit_status(self) -> int | None:
-        """Of a process that has ended by itself."""
+        """The exit status of a process that has ended by itself."""
         return None if self._process is None else self._process.poll()
 
     def output(self) -> str:
-        """Everything it, and those before it with the same log, have printed."""
+        """Return everything that it, and earlier processes with the same log, have printed."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def count(self, text: str) -> int:
-        """How often that is in its output."""
         return self.output().count(text)
 
     def runs(self, function: str, promise: str = "") -> int:
-        """How often ``function`` began to run, by a worker's log, for promises whose id starts with ``promise``."""
+        """Count the runs of ``function``, by a worker's log, for promises whose id starts with ``promise``."""
         marker = f"running function {function}  promise={promise}"
         return sum(line.partition(" ")[2].startswith(marker) for line in self.output().splitlines())
 
     def wait_for(self, text: str) -> None:
-        """Until the text is in its output; a program that has ended without it fails the test."""
+        """Wait until the text is in its output; fail if the program ends without it."""
         wait_until(lambda: text in self.output() or not self.is_running, f"{text!r} in {self.log}")
         assert text in self.output(), f"no {text!r} in the output of {self.command}:\n{self.output()}"
 
     def send(self, number: signal.Signals) -> None:
-        """To the process alone."""
+        """Send the signal to this process only."""
         if (process := self._process) is not None:
             process.send_signal(number)
 
     def wait(self) -> int:
-        """Its exit status, once it has ended; 0 if it was not running."""
+        """Wait until it has ended; return its exit status, or 0 if it was not running."""
         if (process := self._process) is None:
             return 0
         status = process.wait(timeout=PATIENCE_SECONDS)
@@ -82,26 +80,26 @@ class Process:
         return status
 
     def kill(self) -> None:
-        """SIGKILL to all of it: no goodbye, no flush."""
+        """Send SIGKILL to the whole group: no cleanup, no flush."""
         self._send_to_all(signal.SIGKILL)
         self.wait()
 
     def stop(self) -> int:
-        """SIGTERM; the exit status, 0 if it was not running."""
+        """Send SIGTERM; return the exit status, or 0 if it was not running."""
         return self.end()[0]
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
-        """Its exit status, and the seconds it took to end."""
+        """Send the signal; return the exit status and the seconds it took to end."""
         began = time.monotonic()
         self.send(number)
         return self.wait(), time.monotonic() - began
 
     def freeze(self) -> None:
-        """SIGSTOP to all of it: it holds its connections and does nothing."""
+        """Send SIGSTOP to the whole group: it keeps its connections and does nothing."""
         self._send_to_all(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """SIGCONT: it goes on as if no time had passed."""
+        """Send SIGCONT: it continues as if no time had passed."""
         self._send_to_all(signal.SIGCONT)
 
     def _send_to_all(self, number: signal.Signals) -> None:
@@ -110,5 +108,5 @@ class Process:
             return
         try:
             os.killpg(process.pid, number)
-        except ProcessLookupError:  # it has ended meanwhile, or leads no group yet
+        except ProcessLookupError:  # it has just ended, or does not lead a group yet
             self.send(number)

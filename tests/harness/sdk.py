@@ -1,4 +1,4 @@
-"""The SDK is adapted by workers that run in the process of a test; afterwards it is as it was."""
+"""Workers in the test's own process patch the SDK; this undoes the patches afterwards."""
 
 import logging
 from collections.abc import Iterator
@@ -15,9 +15,10 @@ from worker.heartbeats import HeartbeatThread
 
 
 class ThreadOfOneLoop(HeartbeatThread):
-    """A worker lasts as long as its process, and so does the thread beside it. The loops of tests end before.
+    """A heartbeat thread that closes its network when its loop ends.
 
-    What is left open then is complained about in the log, of whichever test runs at that moment.
+    A real worker and its thread last as long as the process, but the loops of tests end earlier. Anything left open
+    then would be reported in the log of whichever test runs at that moment.
     """
 
     @override
@@ -30,7 +31,7 @@ class ThreadOfOneLoop(HeartbeatThread):
 
 @contextmanager
 def adaptable_sdk() -> Iterator[pytest.MonkeyPatch]:
-    """What is patched meanwhile is undone, too. So are the levels of the SDK's loggers, and filters of handlers."""
+    """Undo everything patched meanwhile, and restore the levels of the SDK's loggers and the filters of handlers."""
     loggers = [logging.getLogger(name) for name in ("resonate", "asyncio")]
     levels = [logger.level for logger in loggers]
     with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""A real ``resonate-server`` process, started, killed and started again by tests, and a bare client for it."""
+"""A real ``resonate-server`` process that tests start, kill and restart, and a bare client for it."""
 
 import base64
 import itertools
@@ -15,20 +15,20 @@ from harness.process import Process
 
 VERSION = "2026-04-01"
 FAR = 4_102_444_800_000
-"""A deadline no test reaches: 2100-01-01 in ms."""
+"""A deadline that no test reaches: 2100-01-01 in ms."""
 
 _corr_ids = itertools.count(1)
 
 
 class Reply(Struct, frozen=True):
-    """An answer: ``status`` is checked to be the same in HTTP and in the head."""
+    """A response whose ``status`` is the same in HTTP and in the envelope's head."""
 
     status: int
     data: Any
 
 
 class Client:
-    """Sends requests one by one over one connection; raises ``OSError`` or ``HTTPException`` without a server."""
+    """Sends requests one by one over one connection; raises ``OSError`` or ``HTTPException`` if there is no server."""
 
     def __init__(self, port: int, timeout: float = 60, host: str = "127.0.0.1", token: str = "") -> None:
         self._connection = HTTPConnection(host, port, timeout=timeout)
@@ -50,12 +50,12 @@ class Client:
         return Reply(status=response.status, data=envelope["data"])
 
     def create(self, id: str, timeout_at: int = FAR, **tags: str) -> Reply:
-        """``promise.create`` of one that may be awaited; tag names are given without their ``resonate:`` prefix."""
+        """Create a promise that may be awaited; tag names are given without their ``resonate:`` prefix."""
         named = {f"resonate:{name}": value for name, value in {"external": "true", **tags}.items()}
         return self.call("promise.create", id=id, timeoutAt=timeout_at, param={}, tags=named)
 
     def begin(self, id: str, group: str, function: str, *args: object) -> Reply:
-        """A call of a worker's function, as an SDK would begin it."""
+        """Call a worker's function, as an SDK would do it."""
         call = json.dumps({"func": function, "args": args, "kwargs": {}, "version": 1})
         tags = {"origin": id, "branch": id, "parent": id, "scope": "global", "target": f"poll://any@{group}"}
         named = {f"resonate:{name}": text for name, text in tags.items()}
@@ -63,21 +63,21 @@ class Client:
         return self.call("promise.create", id=id, timeoutAt=FAR, param=param, tags=named)
 
     def state(self, id: str) -> str:
-        """Of a promise; empty if there is none."""
+        """Return the state of a promise, or an empty string if there is none."""
         reply = self.call("promise.get", id=id)
         return str(reply.data["promise"]["state"]) if reply.status == 200 else ""
 
     def result(self, id: str) -> Any:
-        """Of a call, once it is there, as an SDK reads it; nothing else than a result may come."""
+        """Wait for a call to settle and return its result, decoded as an SDK does; fail unless it was resolved."""
         wait_until(lambda: self.state(id) not in ("", "pending"), f"{id} has come to its end")
         promise = self.call("promise.get", id=id).data["promise"]
         assert promise["state"] == "resolved", promise
         return json.loads(base64.b64decode(promise["value"]["data"]))
 
     def end_sleep(self, id: str) -> None:
-        """Settle what the chain with that id sleeps for, as soon as it does.
+        """Wait until the chain with that id sleeps, and settle the sleep.
 
-        So a test gives it a pause that is long enough for all that must be seen meanwhile.
+        So a test can choose a pause long enough for everything it must observe meanwhile.
         """
         wait_until(lambda: self._sleeps(id), f"{id} sleeps")
         for sleep in self._sleeps(id):
@@ -101,7 +101,7 @@ class ServerProcess(Process):
         super().__init__(command, log, {"RESONATE_OBSERVABILITY__METRICS_PORT": "0", **env})
 
     def start(self) -> Self:
-        """Return once it is ready; raise with its log if it has ended instead."""
+        """Return once it is ready; raise with its log if it ends instead."""
         self.launch()
         wait_until(lambda: self.is_ready() or not self.is_running, f"{self.log} tells of a server", every=0.02)
         if not self.is_running:

@@ -1,4 +1,4 @@
-"""The demo's own services: which there are, and their processes, started against a given server."""
+"""The demo's own services: their list, and their processes, connected to a given server."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ LISTED = [line.split() for line in _LIST if line and not line.startswith("#")]
 """Name, group, kind and image of each."""
 SERVICES = tuple(name for name, *_ in LISTED)
 CONNECTED = "connected to server"
-"""What a worker prints once its stream is established."""
+"""Printed by a worker once its stream is established."""
 
 
 class ServiceProcess(Process):

@@ -1,4 +1,4 @@
-"""The demo's services as processes on free ports in a folder of their own: started, watched, killed, started again."""
+"""The demo's services as processes on free ports in a folder of their own: start, watch, kill and restart them."""
 
 import sys
 from collections.abc import Mapping
@@ -18,13 +18,13 @@ class Server(Protocol):
     def url(self) -> str: ...
 
     def start(self) -> object:
-        """Return once it is ready; raises if it does not become so."""
+        """Return once it is ready; raise if it does not become so."""
 
     def kill(self) -> None: ...
 
 
 class Programs:
-    """Programs by name, all with one environment on top of this process's own, and their logs in ``folder``."""
+    """Programs by name, with their logs in ``folder``. They all share ``env``, added to this process's environment."""
 
     def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -43,35 +43,35 @@ class Programs:
         self.close()
 
     def start(self) -> Self:
-        """Return once all of them are ready; raises if one is not."""
+        """Return once all of them are ready; raise if one is not."""
         raise NotImplementedError
 
     def launch(self, name: str, *words: str, **env: str) -> Process:
-        """What Python runs, by these words: a file or a module; by itself the name is that of a module, too."""
+        """Start a Python program; ``words`` are its file or module and arguments, by default the module ``name``."""
         program = words or (name,)
         command = [sys.executable, *(program if program[0].endswith(".py") else ("-m", *program))]
         process = Process(command, self.folder / f"{name}.log", {**self.env_of(name), **env})
         self.programs[name] = process.launch()
         return process
 
-    def env_of(self, name: str) -> Mapping[str, str]:  # noqa: ARG002  for those whose programs have their own
+    def env_of(self, name: str) -> Mapping[str, str]:  # noqa: ARG002  for subclasses whose programs differ
         return self._env
 
     def pids(self) -> dict[str, int]:
         return {name: process.pid for name, process in self.programs.items()}
 
     def printed(self) -> str:
-        """By all of them, in the order in which they were started."""
+        """Return the output of all of them, in the order in which they were started."""
         return "".join(process.output() for process in self.programs.values())
 
     def close(self) -> None:
-        """End everything at once; what is stored in the folder stays."""
+        """Kill all programs at once; keep what is stored in the folder."""
         for process in self.programs.values():
             process.kill()
 
 
 class Stack(Programs, Foo):
-    """A server, and the services; ``env`` is for these: LEASE_SECONDS and the like."""
+    """A server and the services; ``env`` is for the services, such as LEASE_SECONDS."""
 
     def __init__(self, folder: Path, server: Server, env: Mapping[str, str] | None = None) -> None:
         Foo.__init__(self, free_port())
@@ -93,20 +93,20 @@ class Stack(Programs, Foo):
         return self
 
     def begin(self, name: str, *words: str, **env: str) -> Process:
-        """One more, beside those of that name: ``bar-2`` after ``bar``."""
+        """Start another instance beside those with that name: ``bar-2`` after ``bar``."""
         number = sum(each.partition("-")[0] == name for each in self.programs)
         return self.launch(f"{name}-{number + 1}" if number else name, *(words or (name,)), **env)
 
     def program(self, name: str) -> Process:
-        """The newest of that name."""
+        """Return the newest instance with that name."""
         return next(self.programs[each] for each in reversed(self.programs) if each.partition("-")[0] == name)
 
     def connections(self, name: str) -> int:
-        """How often the program has said that it is connected."""
+        """Return how often the program has reported that it is connected."""
         return self.programs[name].count(CONNECTED)
 
     def wait_until_connected(self, name: str, before: int = 0) -> None:
-        """Until the program is connected once more than ``before``, and foo serves requests."""
+        """Wait until the program has connected more than ``before`` times, and, if it is foo, serves requests."""
         process = self.programs[name]
         wait_until(lambda: not process.is_running or self.connections(name) > before, f"{name} is connected")
         if name == "foo" or not process.is_running:
@@ -119,7 +119,7 @@ class Stack(Programs, Foo):
 
 
 def wait_until_healthy(process: Process, port: int) -> None:
-    """Raises ``RuntimeError`` with what it printed if it ends before."""
+    """Raise ``RuntimeError`` with the output of the process if it ends first."""
     wait_until(lambda: not process.is_running or answers_200(port, "/health"), f"{process.log} is healthy")
     if not process.is_running:
         raise RuntimeError(f"{process.command} ended:\n{process.output()}")

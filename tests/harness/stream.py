@@ -1,4 +1,4 @@
-"""A bare reader of a worker's stream, for tests that look at the bytes."""
+"""A bare reader of a worker's stream, for tests that check the bytes."""
 
 import json
 import socket
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Stream:
-    """``GET /poll/{group}/{id}`` over a plain socket. ``raw`` holds every body byte received so far."""
+    """``GET /poll/{group}/{id}`` over a plain socket. ``raw`` holds all body bytes received so far."""
 
     def __init__(self, port: int, group: str, id: str, **headers: str) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=60)
@@ -19,7 +19,7 @@ class Stream:
         self._seen = 0
 
     def message(self, seconds: float = 60) -> dict[str, Any]:
-        """The next message; ``TimeoutError`` after ``seconds`` without one, ``EOFError`` if the stream has ended."""
+        """Return the next message; raise ``TimeoutError`` if none comes, ``EOFError`` if the stream has ended."""
         deadline = time.monotonic() + seconds
         while True:
             messages = self._messages()
@@ -30,7 +30,7 @@ class Stream:
             self._read_chunk(deadline)
 
     def nothing(self, seconds: float = 0.3) -> bool:
-        """Whether no message comes within ``seconds``."""
+        """Return whether no message arrives within ``seconds``."""
         try:
             self.message(seconds)
         except TimeoutError:

@@ -1,4 +1,4 @@
-"""A command on a terminal of its own: what it shows there, and keys for it."""
+"""Run a command on a terminal of its own, read its screen and press keys."""
 
 import fcntl
 import os
@@ -18,11 +18,11 @@ _LAUNCH = (
     "import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
     "os.execvp(sys.argv[1], sys.argv[1:])"
 )
-"""A session that the terminal controls, so that Ctrl-C becomes a signal."""
+"""Gives the command a controlling terminal, so that Ctrl-C becomes a signal."""
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _FRAME = re.compile(r"(?:\x1b\[[0-9]*[AK]|\r)+")
-"""What moves the cursor up and clears lines."""
+"""Sequences that move the cursor up and clear lines."""
 
 LINES, COLUMNS = 40, 120
 
@@ -31,7 +31,7 @@ HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 
 
 class Terminal:
-    """``env`` comes on top of this process's own."""
+    """``env`` is added to this process's own environment."""
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str], cwd: Path | None = None) -> None:
         self._master, slave = pty.openpty()
@@ -49,12 +49,12 @@ class Terminal:
 
     @property
     def raw(self) -> str:
-        """All it has received, with what steers it."""
+        """Everything received, including control sequences."""
         return self._received.decode(errors="replace")
 
     @property
     def frame(self) -> str:
-        """What was drawn last, without colours."""
+        """The last screen drawn, without colours."""
         return _FRAME.split(_COLOUR.sub("", self.raw.replace("\r\n", "\n")))[-1]
 
     def press(self, keys: str) -> None:
@@ -64,15 +64,13 @@ class Terminal:
         self._process.send_signal(number)
 
     def wait_for(self, text: str, seconds: float = 60) -> None:
-        """Until the frame shows it."""
         self._wait_until(lambda: text in self.frame, f"no {text!r}", seconds)
 
     def wait_for_no(self, text: str, seconds: float = 60) -> None:
-        """Until the frame does not show it any more."""
         self._wait_until(lambda: text not in self.frame, f"still {text!r}", seconds)
 
     def wait(self, seconds: float = 60) -> int:
-        """Until it has ended; its exit status."""
+        """Wait until the command has ended; return its exit status."""
         deadline = time.monotonic() + seconds
         while self._receive():
             assert time.monotonic() < deadline, f"still running:\n{self.frame}"
@@ -94,12 +92,12 @@ class Terminal:
             assert self._receive() or condition(), f"{complaint} in the end:\n{self.frame}"
 
     def _receive(self) -> bool:
-        """False if nothing can come any more."""
+        """Return whether more output can come."""
         if not select.select([self._master], [], [], 0.1)[0]:
             return True
         try:
             received = os.read(self._master, 65_536)
-        except OSError:  # how Linux tells that nobody has the other end open
+        except OSError:  # how Linux reports that nobody has the other end open
             return False
         self._received += received
         return bool(received)

@@ -1,4 +1,4 @@
-"""A wire between a program and a server that can be cut: then nothing passes any more, and neither end hears of it."""
+"""A proxy between a program and a server that can be cut: nothing passes any more, and neither end is notified."""
 
 import asyncio
 import threading
@@ -11,7 +11,7 @@ CHUNK_BYTES = 64 * 1_024
 
 
 class Wire:
-    """Leads from a port of this machine, ``url``, to the server at ``target``, an URL, while it is open."""
+    """While open, forwards connections from a local port, ``url``, to the server at the URL ``target``."""
 
     def __init__(self, target: str) -> None:
         address = urlsplit(target)
@@ -20,7 +20,7 @@ class Wire:
         self.url = f"http://127.0.0.1:{self._own}"
         self._is_cut = False
         self._passing: set[asyncio.Task[None] | None] = set()
-        """The loop itself holds on to nobody who waits for what never comes."""
+        """Keeps references to tasks, because the loop would drop those that wait for data that never comes."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -43,11 +43,11 @@ class Wire:
         self._loop.close()
 
     def cut(self) -> None:
-        """Swallow everything from now on: data, new connections, and the end of old ones."""
+        """From now on swallow everything: data, new connections, and the closing of old ones."""
         self._is_cut = True
 
     def mend(self) -> None:
-        """For new connections; those that were open stay silent no longer than their ends do."""
+        """Forward new connections again. Connections from before the cut stay silent until their ends give up."""
         self._is_cut = False
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -57,7 +57,7 @@ class Wire:
             return
         far_reader, far_writer = await asyncio.open_connection(*self._target)
         await asyncio.gather(self._pass(reader, far_writer), self._pass(far_reader, writer))
-        for each in (writer, far_writer):  # of a cut wire that was mended, one end may not know yet
+        for each in (writer, far_writer):  # after a cut and a repair, one end may still be open
             each.close()
 
     async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
@@ -73,7 +73,7 @@ class Wire:
 
     async def _end(self) -> None:
         self._server.close()
-        await asyncio.sleep(0)  # what was about to be accepted begins, and can be ended
+        await asyncio.sleep(0)  # lets connections that are being accepted start, so that they can be cancelled
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()

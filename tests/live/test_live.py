@@ -1,4 +1,4 @@
-"""What the live page is told while the demo's own services run, die and come back."""
+"""What the server sends to the live page while the demo's own services run, die and come back."""
 
 import json
 from collections.abc import Iterator
@@ -21,14 +21,14 @@ def page(demo: Demo) -> Page:
 
 
 def send(page: Page, **wish: float) -> str:
-    """Start a chain from the page; its id."""
+    """Start a chain from the page, and return its id."""
     got = page.act(json.dumps({"fields": wish}).encode())
     assert got.status == 202, got.body
     id: str = got.json["id"]
     return id
 
 
-def test_a_chain_is_told_from_the_button_to_the_result(page: Page) -> None:
+def test_a_chain_is_reported_from_the_button_to_the_result(page: Page) -> None:
     with page.watch() as watching:
         id = send(page)
         settled = watching.until("promise.settled", id=id)
@@ -41,7 +41,7 @@ def test_a_chain_is_told_from_the_button_to_the_result(page: Page) -> None:
     assert settled["value"]["text"] == "3"
 
 
-def test_a_killed_bar_leaves_a_gap_and_its_successor_goes_on(demo: Demo, page: Page) -> None:
+def test_a_killed_bar_leaves_a_gap_and_its_successor_continues(demo: Demo, page: Page) -> None:
     with page.watch() as watching:
         id = send(page, pause=600)
         bar = watching.until("promise.created", func="bar")["id"]
@@ -81,7 +81,7 @@ def test_the_page_offers_what_foo_offers(page: Page) -> None:
     ]
 
 
-def test_limits_of_a_field_are_those_that_foo_checks(page: Page) -> None:
+def test_a_field_has_the_limits_that_foo_checks(page: Page) -> None:
     (pause,) = page.get("/ui/api/actions").json["actions"][0]["fields"]
 
     statuses = [

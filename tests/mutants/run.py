@@ -1,6 +1,6 @@
-"""Has mutmut change the code of a package, one place at a time, and its tests judge each change: scripts/mutants.sh.
+"""Let mutmut change the code of a package, one place at a time, and its tests judge each change: scripts/mutants.sh.
 
-What lives on is printed, unless `equivalent.txt` says why no test could tell it from the original.
+Surviving mutants are printed, unless `equivalent.txt` says why no test could tell them from the original.
 """
 
 import argparse
@@ -22,24 +22,23 @@ SOURCES = ["resonate-server/src/resonate_server", "worker/src/worker", "services
 UNIT = "resonate-server/tests/unit"
 
 TEXT_FOR_PEOPLE = [r"\blogger\.", r"^\s*raise\b"]
-"""Lines that are left alone."""
+"""Lines that are not mutated."""
 
 OPTIONS = ["-p", "no:cacheprovider", "-m", "not long and not alone", "-k", "not TestScale and not nothing_of_ours"]
-"""Left out is what has a limit in seconds, which mutmut's detours break, and what looks at the whole repository."""
+"""Skips tests with a time limit, which mutmut's overhead breaks, and tests that look at the whole repository."""
 
 SURVIVED, NO_TEST = 0, 33
-"""What mutmut notes of a mutant that lives on; ``None`` is one that was not tried, all else one that was noticed."""
+"""mutmut's codes for a surviving mutant. ``None`` means that it was not tried; any other code, that a test failed."""
 
 
 class Package(Struct, frozen=True):
-    """``code``: what is changed, in the folder that mutmut knows. ``tests``: fast ones, in one process."""
+    """``code``: what is mutated, relative to the folder prepared for mutmut. ``tests``: fast ones, in one process."""
 
     code: str
     tests: list[str]
     options: list[str] = []
-    """For pytest."""
     spared: list[str] = []
-    """What runs in a process of its own, where no fast test sees it."""
+    """Code that runs in a process of its own, out of reach of the fast tests."""
 
 
 PACKAGES = {
@@ -57,7 +56,7 @@ PACKAGES = {
 
 
 class Mutant(Struct, frozen=True, order=True):
-    """``function``: where it is. ``lines``: what is taken away and what is put there instead, each with its sign."""
+    """``function``: where it is. ``lines``: the removed and added lines, each with its sign."""
 
     function: str
     lines: tuple[str, ...]
@@ -67,7 +66,7 @@ class Mutant(Struct, frozen=True, order=True):
 
 
 class Workshop:
-    """A folder in which mutmut finds one package, and all that the package and its tests import."""
+    """A folder that contains one package for mutmut, and everything that the package and its tests import."""
 
     def __init__(self, name: str) -> None:
         self._folder = WORKPLACE / name
@@ -82,7 +81,7 @@ class Workshop:
         (self._folder / "resonate-server").mkdir()
         for tests in ("tests", "resonate-server/tests"):
             (self._folder / tests).symlink_to(REPOSITORY / tests)
-        shutil.copy(REPOSITORY / "pyproject.toml", self._folder)  # how pytest is to be run
+        shutil.copy(REPOSITORY / "pyproject.toml", self._folder)  # has the options of pytest
         (self._folder / "setup.cfg").write_text(self._settings())
 
     def _settings(self) -> str:
@@ -98,12 +97,12 @@ class Workshop:
             "timeout_constant": ["5"],
             "track_dependencies": ["false"],
             "use_git_change_detection": ["false"],
-            "process_isolation": ["forkserver"],  # else what was cached in one test keeps a mutant from being called
+            "process_isolation": ["forkserver"],  # else a result cached in one test keeps the mutant from being called
         }
         return "[mutmut]\n" + "".join(f"{key} = {'\n  '.join(values)}\n" for key, values in settings.items())
 
     def make_mutants(self) -> list[str]:
-        """The names of all. Mutmut makes them in a run only; one with a name that there is not ends there."""
+        """Return the names of all mutants. mutmut makes them only in a run; with an unknown name, that ends at once."""
         self._mutmut("run", "none", "--max-children", "1")
         return sorted(self._results())
 
@@ -132,13 +131,13 @@ class Workshop:
 
 
 def readable(name: str) -> str:
-    """``package.module.xǁClassǁmethod__mutmut_3`` as people write it, without the number."""
+    """Turn ``package.module.xǁClassǁmethod__mutmut_3`` into a readable name without the number."""
     module, _, function = name.partition("__mutmut_")[0].rpartition(".")
     return f"{module}.{function.removeprefix('x_').removeprefix('xǁ').replace('ǁ', '.')}"
 
 
 def equivalents() -> Iterator[Mutant]:
-    """What the blocks of the file say, but for their reasons."""
+    """Read the blocks of the file, without their reasons."""
     for block in EQUIVALENT.read_text().split("\n\n"):
         lines = [line for line in block.splitlines() if not line.startswith("#")]
         if lines:

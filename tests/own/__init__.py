@@ -1,1 +1,1 @@
-"""The document that leads into a project of one's own: its commands and its code do what it says."""
+"""The guide for one's own project: its commands and its code do what it says."""

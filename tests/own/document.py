@@ -1,4 +1,4 @@
-"""docs/your-own.md as its reader uses it: commands, files, and functions that take the place of others in shop.py."""
+"""docs/your-own.md as its reader uses it: commands, files, and functions that replace others in shop.py."""
 
 import re
 from pathlib import Path
@@ -21,12 +21,12 @@ FUNCTIONS = [text for kind, text in _BLOCKS if kind == "python" and not re.match
 
 
 def shop(*functions: str) -> str:
-    """shop.py, with these functions in the place of those with the same names."""
+    """Return shop.py with these functions in place of those with the same names."""
     head, main, rest = FILES["shop.py"].partition('if __name__ == "__main__":')
     return "\n\n".join([head, *functions, main + rest])
 
 
 def quoted(pattern: str) -> str:
-    """The part in brackets of the one piece of inline code that matches."""
+    """Return the first group of the only inline code that matches."""
     (found,) = re.findall(f"`{pattern}`", TEXT)
     return str(found)

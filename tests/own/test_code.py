@@ -1,5 +1,5 @@
-"""The code in docs/your-own.md, with a real server and real workers: what is right about it works, what is wrong fails
-with the message that is shown."""
+"""The code in docs/your-own.md, with a real server and real workers: correct code works, and wrong code fails with the
+message that the document shows."""
 
 import re
 import subprocess
@@ -22,7 +22,7 @@ WRONG, ORDER_2, PAY = FUNCTIONS
 
 
 class Project:
-    """A folder with one worker at a time, and its server."""
+    """A folder with a server and one worker at a time."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -30,7 +30,7 @@ class Project:
         self.worker = Process([sys.executable, "shop.py"], folder / "shop.log", {"RESONATE_URL": self.server.url})
 
     def start(self, code: str) -> None:
-        """A worker with this code, after the one that runs was killed. What it sleeps for, a test ends."""
+        """Kill the running worker and start one with this code. The tests end its sleeps."""
         self.worker.kill()
         program = self.folder / "shop.py"
         program.write_text(code.replace("timedelta(seconds=10)", "timedelta(days=1)"))
@@ -48,7 +48,7 @@ class Project:
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
     def tree(self, id: str) -> str:
-        """What `resonate tree` shows, on one line."""
+        """Return the output of `resonate tree` as one line."""
         return " ".join(self.resonate("tree", id).split())
 
     def stop(self) -> None:
@@ -68,7 +68,7 @@ def without_numbers(text: str) -> str:
     return " ".join(re.sub(r"[\d.]+\d", "N", text).split())
 
 
-def test_a_function_that_is_not_deterministic_is_stopped_with_the_message_that_is_shown(project: Project) -> None:
+def test_a_nondeterministic_function_is_stopped_with_the_documented_message(project: Project) -> None:
     project.start(f"import time\n{shop(WRONG)}")
     project.order("order-7")
     wait_until(lambda: "given back" in project.worker.output(), "the replay differs")
@@ -103,7 +103,7 @@ async def order(ctx, item):
 """
 
 
-def test_awaiting_what_is_late_raises_an_error_that_a_function_can_handle(project: Project) -> None:
+def test_awaiting_a_timed_out_promise_raises_an_error_that_a_function_can_handle(project: Project) -> None:
     project.start(f"from resonate.error import ApplicationError\n{shop(LATE)}")
     project.order("late")
 
@@ -125,7 +125,7 @@ async def pay(ctx, item):
 """
 
 
-def test_a_step_that_raises_is_tried_again_twice_then_its_message_arrives(project: Project) -> None:
+def test_a_step_that_raises_is_retried_twice_and_then_its_message_arrives(project: Project) -> None:
     project.start(f"from resonate.error import ApplicationError\n{shop(FAILING)}")
     project.order("fails")
 
@@ -134,12 +134,12 @@ def test_a_step_that_raises_is_tried_again_twice_then_its_message_arrives(projec
 
 
 class Bank(ThreadingHTTPServer):
-    """Charges once for each key, and answers when it is allowed to."""
+    """Charges once for each key, and answers once it is allowed to."""
 
     daemon_threads = True
 
     def __init__(self, *statuses: int) -> None:
-        """`statuses`: of the first answers, instead of 200."""
+        """`statuses`: the first answers, instead of 200."""
         super().__init__(("127.0.0.1", 0), Teller)
         self.statuses = list(statuses)
         self.requests = 0
@@ -148,7 +148,7 @@ class Bank(ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def code(self) -> str:
-        """What shop.py says at its top to pay here."""
+        """Return the lines that shop.py needs at its top to pay here."""
         return f"import aiohttp\nfrom resonate.retry import Exponential\nBANK_URL = 'http://127.0.0.1:{self.server_port}'\n"
 
 
@@ -165,14 +165,14 @@ class Teller(BaseHTTPRequestHandler):
         self.server.may_answer.wait()
         self.send_response(status)
         self.end_headers()
-        with suppress(OSError):  # whoever asked may have been killed
+        with suppress(OSError):  # the client may have been killed
             self.wfile.write(str(self.server.charges.get(key, "")).encode())
 
     def log_message(self, *_: Any) -> None:
-        """The test tells what matters."""
+        """Print nothing."""
 
 
-def test_who_is_killed_between_the_payment_and_its_record_has_paid_once(project: Project) -> None:
+def test_a_worker_killed_between_the_payment_and_its_record_has_paid_once(project: Project) -> None:
     bank = Bank()
     project.start(bank.code() + shop(PAY))
     project.order("once")

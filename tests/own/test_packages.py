@@ -1,4 +1,4 @@
-"""What the wheels of the server and the worker tell those who have nothing but them."""
+"""What the wheels of the server and the worker contain for users who have nothing else."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 @pytest.fixture(params=["resonate-server", "worker"])
 def wheel(request: pytest.FixtureRequest, tmp_path: Path) -> zipfile.ZipFile:
-    """One of them, freshly built."""
+    """A freshly built wheel."""
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
     subprocess.run(command, cwd=REPOSITORY / request.param, capture_output=True, timeout=120, check=True)
     (built,) = tmp_path.glob("*.whl")
@@ -22,7 +22,7 @@ def wheel(request: pytest.FixtureRequest, tmp_path: Path) -> zipfile.ZipFile:
 
 
 def read(wheel: zipfile.ZipFile, ending: str) -> str:
-    """The one file whose name ends so."""
+    """Read the only file whose name ends like this."""
     (name,) = [name for name in wheel.namelist() if name.endswith(ending)]
     return wheel.read(name).decode()
 
@@ -45,7 +45,7 @@ def test_a_wheel_describes_itself(wheel: zipfile.ZipFile) -> None:
     assert "](" not in str(told.get_payload()).replace("](https://", ""), "links into the repository"
 
 
-def test_a_wheel_pins_what_it_needs_and_needs_nothing_of_this_repository(wheel: zipfile.ZipFile) -> None:
+def test_a_wheel_pins_its_dependencies_and_needs_nothing_else_from_this_repository(wheel: zipfile.ZipFile) -> None:
     needed = metadata(wheel).get_all("Requires-Dist", [])
 
     assert [each for each in needed if "==" not in each or each.startswith("demo-")] == []

@@ -1,4 +1,4 @@
-"""docs/your-own.md from the top, as a stranger follows it, in an empty folder."""
+"""docs/your-own.md followed from the top by a stranger, in an empty folder."""
 
 import os
 import re
@@ -26,7 +26,7 @@ END = "=== end ===\n"
 
 
 class Terminal:
-    """A shell that one types into; what is different here is where the repository is, and which ports are free."""
+    """A shell to type into; it differs from a reader's only in the repository's path and in the ports."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -40,7 +40,7 @@ class Terminal:
         )  # fmt: skip
 
     def _environment(self) -> dict[str, str]:
-        """Without what belongs to this test run, and with the versions that were tested."""
+        """Return the environment without the variables of this test run, and with the tested versions pinned."""
         kept = {name: text for name, text in os.environ.items() if not name.startswith(("PYTHON", "PYTEST", "VIRTUAL"))}
         constraints = self.folder / "constraints.txt"
         pins = {pin for lock in LOCKS for pin in re.findall(r"^[\w.-]+==[^\\\n]+", lock.read_text(), re.MULTILINE)}
@@ -55,7 +55,7 @@ class Terminal:
         }
 
     def type(self, commands: str) -> str:
-        """What they print, once all of them are done that do not run in the background."""
+        """Run the commands; return their output once all but the background ones are done."""
         assert self._shell.stdin is not None and self._shell.stdout is not None
         commands = re.sub(r"\b(5050|8000|8001)\b", lambda port: self.ports[port[0]], commands)
         self._shell.stdin.write(f"{commands.replace('~/durable-rpc', str(REPOSITORY))}\necho; echo {END}")
@@ -71,12 +71,12 @@ class Terminal:
         raise AssertionError(f"the shell is gone, it printed:\n{printed}")
 
     def await_programs(self) -> None:
-        """Those that are called over the network, as a person would who looks at their logs."""
+        """Wait for the programs that are called over the network, as a person would by reading their logs."""
         for port in self.ports:
             wait_until(partial(self.listens_on, port), f"somebody listens on what is {port} in the document")
 
     def listens_on(self, port: str) -> bool:
-        """Somebody does. `port`: as in the document."""
+        """Return whether somebody listens there. `port`: as in the document."""
         with suppress(OSError), socket.create_connection(("127.0.0.1", int(self.ports[port])), timeout=5):
             return True
         return False
@@ -85,7 +85,7 @@ class Terminal:
         return "".join(f"── {log.name}\n{log.read_text()}" for log in sorted((self.folder / "shop").glob("*.log")))
 
     def close(self) -> None:
-        """End the shell, and all that it has started."""
+        """Kill the shell and everything it has started."""
         with suppress(ProcessLookupError):
             os.killpg(self._shell.pid, signal.SIGKILL)
         self._shell.wait()

@@ -1,7 +1,7 @@
 """Two hundred ways to misbehave: each besieger holds one connection and does one thing that no honest client does.
 
-A besieger is a coroutine that goes on until it is cancelled, or until the other side has ended its connection. What it
-does is drawn from its own generator, so one seed gives one siege.
+A besieger is a coroutine that runs until it is cancelled or the other side closes its connection. Each draws its
+actions from its own random generator, so a seed determines the whole siege.
 """
 
 import asyncio
@@ -17,17 +17,17 @@ from msgspec import Struct
 
 VERSION = "2026-04-01"
 CALL_MS = 20_000
-"""Deadline of the calls that nobody can answer: a siege is to leave nothing behind that would go on for a day."""
+"""Deadline of calls that nobody can answer, so that a siege leaves nothing behind that would run for a day."""
 LARGE = 4 * 2**20 - 4_096
-"""Just below the limit for a body of the server."""
+"""Just below the server's limit for a body."""
 TRICKLE_SECONDS = 0.5
-"""Pause between two bytes of those who are slow on purpose."""
+"""Pause between two bytes of a deliberately slow client."""
 FLOOD_SECONDS = 0.25
-"""Pause between two requests of those who ask for too much: the machine is to be shared, not won by speed."""
+"""Pause between two requests of a greedy client: the siege must not simply overload the machine."""
 
 
 class Target(Struct, frozen=True):
-    """The ports of the stack under siege, and one where nobody answers."""
+    """The ports of the stack under siege, and one on which nobody listens."""
 
     server: int
     foo: int
@@ -35,7 +35,7 @@ class Target(Struct, frozen=True):
 
 
 class Line:
-    """One connection to ``port``; whatever happens to it ends quietly."""
+    """A connection to ``port``; errors on it end the connection quietly."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -51,12 +51,12 @@ class Line:
             await asyncio.sleep(TRICKLE_SECONDS)
 
     async def ask(self, data: bytes) -> bytes:
-        """Send a whole request and read what comes first of the answer."""
+        """Send a whole request and read the beginning of the answer."""
         await self.say(data)
         return await self.reader.read(65_536)
 
     async def hold(self) -> None:
-        """Say nothing, and read until the other side ends it."""
+        """Send nothing, and read until the other side closes the connection."""
         while await self.reader.read(65_536):
             pass
 
@@ -77,7 +77,7 @@ def besieger(kind: Besieger) -> Besieger:
 
 
 async def besiege(kind: str, seed: int, target: Target) -> None:
-    """Misbehave in that way, again and again, until cancelled: whoever is thrown out comes back."""
+    """Misbehave in that way until cancelled; reconnect whenever the connection ends."""
     rng = random.Random(seed)
     while True:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
@@ -119,7 +119,7 @@ def create(id: str, data: str = "", **tags: str) -> bytes:
 
 
 def call(function: str) -> str:
-    """A parameter that asks for ``function``, as the SDK writes it."""
+    """Return a parameter that calls ``function``, as the SDK encodes it."""
     return b64encode(json.dumps({"func": function, "args": [], "version": 1}).encode()).decode()
 
 
@@ -229,7 +229,7 @@ async def _flood(target: Target, request: Callable[[], bytes]) -> None:
 
 @besieger
 async def tasks_for_nobody(target: Target, rng: random.Random) -> None:
-    """bar's worker is told of each, knows no such function, and gives it back."""
+    """bar's worker receives each one, knows no such function, and releases the task."""
     tags = {"target": "poll://any@service-bar"}
     await _flood(target, lambda: post(create(fresh_id(rng), call("no_such_function"), **tags), port=target.server))
 

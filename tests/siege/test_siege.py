@@ -1,8 +1,8 @@
 """Two hundred connections misbehave in every way we know, against a whole stack that serves chains meanwhile.
 
-Nobody who behaves may notice: no chain is lost or wrong, none takes longer than twice what it takes in quiet. When the
-siege is over the processes hold no more memory and files than before it. ``SEED`` repeats a run, ``SIEGES`` sets how
-many different ones there are.
+Honest clients must not notice: no chain is lost or wrong, and none takes more than twice its usual time. After the
+siege the processes hold no more memory and files than before. ``SEED`` repeats a run, ``SIEGES`` sets the number of
+different ones.
 """
 
 import asyncio
@@ -32,22 +32,22 @@ SEED = int(os.environ.get("SEED", random.randrange(2**32)))
 SIEGES = int(os.environ.get("SIEGES", "1"))
 BESIEGERS = 200
 PAUSE_SECONDS = 10.0
-"""How long bar sleeps in a chain: long beside the pauses that a busy machine makes."""
+"""How long bar sleeps in a chain: long compared with the hiccups of a busy machine."""
 QUIET_CHAINS = 8
 CALLERS = 8
 SIEGE_SECONDS = 16.0
 TRIES = 3
-"""Something else on the machine may slow one siege down; a fault of ours slows down each."""
+"""A slow siege may be due to other load on the machine; a fault of ours slows down every one."""
 MAX_MEMORY_BYTES = 200 * 2**20
 MAX_GROWTH_BYTES = 32 * 2**20
 MAX_NEW_FILES = 16
-"""Connections of the pools that the processes keep among themselves."""
+"""For the connection pools between the processes."""
 BACK_TO_NORMAL_SECONDS = KEEP_ALIVE_S + 60.0
-"""The busier the machine, the more connections a pool had to open; the server closes those that are used no more."""
+"""On a busy machine the pools open more connections; the server closes those that are idle."""
 
 
 class Usage(Struct, frozen=True):
-    """What one process holds: ``memory`` in bytes, ``files`` as descriptors."""
+    """What one process holds: ``memory`` in bytes, and the number of open ``files``."""
 
     memory: int
     files: int
@@ -68,7 +68,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     suppress_health_check=list(HealthCheck),
 )
 @given(seeds=st.lists(st.integers(0, 2**32), min_size=BESIEGERS, max_size=BESIEGERS))
-def test_two_hundred_who_misbehave_cost_nobody_else_anything(demo: Demo, seeds: list[int]) -> None:
+def test_two_hundred_misbehaving_clients_do_not_affect_others(demo: Demo, seeds: list[int]) -> None:
     asyncio.run(_siege(demo, list(zip(cycle(KINDS), seeds, strict=False))))
 
 
@@ -83,7 +83,7 @@ async def _siege(demo: Demo, besiegers: list[tuple[str, int]]) -> None:
 
 
 async def _slowdown(demo: Demo, besiegers: list[tuple[str, int]], target: Target) -> float:
-    """How many times as long as in quiet the slowest chain took."""
+    """Return the time of the slowest chain, divided by the usual time without a siege."""
     quiet = statistics.median(await _chains(demo, QUIET_CHAINS / CALLERS * PAUSE_SECONDS))
     before = _usage(demo)
     async with _under_siege(besiegers, target):
@@ -101,7 +101,7 @@ async def _slowdown(demo: Demo, besiegers: list[tuple[str, int]], target: Target
 
 
 async def _chains(demo: Demo, seconds: float) -> list[float]:
-    """Honest callers, one chain after the other, for that long: how many seconds each chain took. All succeed."""
+    """Run honest callers for that long, each with one chain at a time; return each chain's seconds. All succeed."""
     end = time.monotonic() + seconds
 
     async def call() -> list[float]:
@@ -116,7 +116,7 @@ async def _chains(demo: Demo, seconds: float) -> list[float]:
 
 
 async def _result(demo: Demo) -> bytes:
-    """As any client would, this one repeats a request that was refused for the moment, with the same key."""
+    """Like any client, repeat a request that was refused for the moment, with the same key."""
     id = uuid4().hex
     async with asyncio.timeout(PATIENCE_SECONDS):
         while (answer := await _answer_of_foo(demo, id)).startswith(b"HTTP/1.1 503 "):
@@ -149,7 +149,7 @@ async def _under_siege(besiegers: list[tuple[str, int]], target: Target) -> Asyn
 
 
 async def _excess_that_stays(demo: Demo, before: dict[str, Usage]) -> list[str]:
-    """Which processes still hold more than before, once they have had time to let it go."""
+    """Return the processes that still hold more than before, after they have had time to release it."""
     deadline = time.monotonic() + BACK_TO_NORMAL_SECONDS
     while (excess := _excess(before, _usage(demo))) and time.monotonic() < deadline:
         await asyncio.sleep(0.5)
@@ -162,7 +162,7 @@ def _usage(demo: Demo) -> dict[str, Usage]:
 
 
 def _usage_of(process: psutil.Process) -> Usage:
-    """Of the process and its children: foo serves in one."""
+    """Return the usage of the process and its children, because foo serves in a child."""
     family = [process, *process.children(recursive=True)]
     return Usage(sum(each.memory_info().rss for each in family), sum(each.num_fds() for each in family))
 

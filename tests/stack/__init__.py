@@ -1,1 +1,1 @@
-"""The stack as a whole, driven by its scripts, as processes and as containers."""
+"""The whole stack, driven by its scripts, as processes and as containers."""

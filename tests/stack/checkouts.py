@@ -1,4 +1,4 @@
-"""Checkouts of this repository in folders of their own, and what a machine may lack or have too much of."""
+"""Checkouts of this repository in folders of their own, on machines where commands or services are missing or taken."""
 
 import os
 import re
@@ -13,10 +13,10 @@ from stack.driver import REPOSITORY
 
 SECONDS = 300
 
-# Of whoever runs the tests, and of the stacks of other tests.
+# Variables of the user who runs the tests, and of the stacks of other tests.
 _OURS = re.compile(r"COMPOSE_|STACK_DIR|FOO_PORT|RESONATE_|LEASE_SECONDS|DEMO_FAULTS|PYTHON_IMAGE|CDPATH")
 
-# As up.sh and down.sh want it: it has the base image, no containers, and cannot build.
+# What up.sh and down.sh expect of an engine: it has the base image and no containers; it cannot build.
 _ENGINE = {
     "version *": "echo 26.1.5",
     "compose version": ":",
@@ -30,7 +30,7 @@ _ENGINE = {
 
 
 def engine(answers: dict[str, str] | None = None) -> dict[str, str]:
-    """What `docker` answers by bash, to patterns of its arguments; these come first."""
+    """Return bash commands by patterns of `docker` arguments; the given ones take precedence."""
     return (answers or {}) | {words: action for words, action in _ENGINE.items() if words not in (answers or {})}
 
 
@@ -41,7 +41,7 @@ def _files() -> list[str]:
 
 
 class Checkout:
-    """The files of the repository as they are now, but without what git ignores; its scripts run there."""
+    """The repository's current files, without those that git ignores; its scripts run there."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -61,12 +61,12 @@ class Checkout:
 
     @property
     def env(self) -> str:
-        """What stands in `.env`."""
+        """The content of `.env`."""
         return (self.folder / ".env").read_text()
 
     @property
     def name(self) -> str:
-        """That of its stack."""
+        """The name of its stack."""
         found = re.search(r"^COMPOSE_PROJECT_NAME=(\S+)", self.env, re.MULTILINE)
         assert found, self.env
         return found[1]
@@ -92,7 +92,7 @@ class Checkout:
         )
 
     def begin_process(self, service: str, name: str) -> subprocess.Popen[bytes]:
-        """What looks like a process of the stack with that name, and does nothing."""
+        """Start an idle process that looks like one of the stack with that name."""
         python = self.folder / ".venv/bin/python"
         if not python.exists():
             python.parent.mkdir(parents=True)
@@ -108,12 +108,12 @@ class Checkout:
 
 
 def tools(folder: Path, *, without: str = "", docker: dict[str, str] | None = None) -> str:
-    """A PATH with every command of this machine but that one, and with such a `docker`: see :func:`engine`."""
+    """Return a PATH with every command of this machine except `without`, and a fake `docker`: see :func:`engine`."""
     folder.mkdir()
     path = os.environ["PATH"]
     if without:
         commands = [command for place in path.split(os.pathsep) for command in Path(place).glob("*")]
-        for name, command in {each.name: each for each in reversed(commands)}.items():  # the first one of a name counts
+        for name, command in {each.name: each for each in reversed(commands)}.items():  # the first of a name wins
             if name not in (without, "docker"):
                 (folder / name).symlink_to(command)
     if docker is not None:

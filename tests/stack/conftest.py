@@ -1,4 +1,4 @@
-"""One stack of each kind for all tests of this folder; each test gets it whole. And a checkout that was copied."""
+"""One stack of each kind for all tests of this folder, whole at the start of each test; and a copied checkout."""
 
 import os
 import shutil
@@ -14,9 +14,9 @@ from stack.driver import REPOSITORY, Stack, docker_obstacle
 PASSED = pytest.StashKey[bool]()
 
 both_kinds = pytest.mark.kinds("processes", "containers")
-"""For what a test asks of containers in another way than of processes; where only the words differ, processes do."""
+"""For tests in which containers differ from processes in more than wording; otherwise processes are enough."""
 containers_seldom = pytest.mark.kinds("processes", pytest.param("containers", marks=pytest.mark.long))
-"""Likewise, where test_stack.py asks much of it of containers each time."""
+"""The same, where test_stack.py already covers much of it with containers in every run."""
 in_containers = pytest.mark.kinds("containers")
 
 
@@ -26,14 +26,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("running_stack", marker.args if marker else ["processes"], indirect=True)
 
 
-# Of this folder, not of the session: nothing needs it any more then, and Docker goes on looking whether it is healthy.
+# Package scope ends it after the last test here; otherwise Docker would go on checking its health.
 @pytest.fixture(scope="package")
 def running_stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
     yield from run_stack(Stack(request.param))
 
 
 def run_stack(stack: Stack) -> Iterator[Stack]:
-    """The stack while it is up; afterwards nothing of it is left."""
+    """Run the stack, and remove it completely afterwards."""
     if stack.kind == "containers":
         require_docker()
     try:
@@ -45,13 +45,13 @@ def run_stack(stack: Stack) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def awkward_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """In which paths are hard to quote."""
+    """A folder whose path is hard to quote."""
     return tmp_path_factory.mktemp(TEST_PREFIX) / """it's "here" & $HOME"""
 
 
 @pytest.fixture(scope="session")
 def copy(awkward_folder: Path) -> Checkout:
-    """This checkout with its environment and its uv, copied there."""
+    """This checkout, with its environment and its uv, copied to the awkward folder."""
     checkout = Checkout.make(awkward_folder / "copy")
     for name in (".venv", ".local/uv"):
         if (REPOSITORY / name).exists():
@@ -70,7 +70,7 @@ def require_docker() -> None:
 
 @pytest.fixture
 def stack(running_stack: Stack, request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """The stack with all four services up, whatever the tests before have done to it, and however they ended."""
+    """The stack with all services up, whatever earlier tests have done to it and however they ended."""
     if running_stack.disturbed:
         _restore(running_stack)
     yield running_stack
@@ -80,7 +80,7 @@ def stack(running_stack: Stack, request: pytest.FixtureRequest) -> Iterator[Stac
 
 
 def _restore(stack: Stack) -> None:
-    """If that fails, one test errs because of it, and the next ones have a new stack."""
+    """If this fails, one test fails because of it, and the next ones get a fresh stack."""
     try:
         stack.restore()
     except Exception:

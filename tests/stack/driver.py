@@ -1,4 +1,4 @@
-"""Drives a whole stack of its own through the scripts, as processes or as containers, and asks it by HTTP."""
+"""Drives a stack of its own through the scripts, as processes or as containers, and sends it HTTP requests."""
 
 import contextlib
 import os
@@ -26,16 +26,16 @@ REPOSITORY = Path(__file__).parents[2]
 SERVICES = ("resonate-server", *services.SERVICES)
 ANSWER_SECONDS = 60.0
 SCRIPT_SECONDS = 300.0
-# What a script that is told to end may take to bring back what it broke.
+# For a script that has been told to end and must first repair what it broke.
 END_SECONDS = 120.0
-# Between two looks that take a command or several: they cost more than they tell.
+# Between two checks that each run a command or several: checking more often costs more than it gains.
 LOOK_SECONDS = 0.3
-# Shorter than the usual 10 s, to have the tests wait less for the leases of killed workers.
+# Shorter than the usual 10 s, so that tests wait less for the leases of killed workers.
 LEASE_SECONDS = 4
 PROCESSES = (sys.executable, "-IS", "scripts/processes.py")
 _SERVICE_AND_STATUS = '{{.Label "com.docker.compose.service"}} {{.Status}}'
 
-# What crash.sh and crash-bar.sh print last before they let the fault last; from then on their request is not too short.
+# The last thing crash.sh and crash-bar.sh print once the fault is in place; by then the request was long enough.
 STRUCK = "caller's connection|still waits|acknowledged is on disk|nothing can be recorded"
 TOO_SHORT = "give it a longer"
 LONGER = (1, 4, 16)
@@ -46,7 +46,7 @@ type Kind = Literal["processes", "containers"]
 
 @dataclass(frozen=True)
 class Answer:
-    """What foo answered; status 0 if the connection broke instead."""
+    """foo's answer; status 0 if the connection broke instead."""
 
     status: int
     id: str = ""
@@ -55,11 +55,11 @@ class Answer:
 
 
 class Stack:
-    """One stack with its own ports, folder and Compose project, so that it meets no other."""
+    """A stack with its own ports, folder and Compose project, so that it does not interfere with any other."""
 
     def __init__(self, kind: Kind, token: str = "", compose_file: str = "docker-compose.yml") -> None:
-        """`token`: what its server asks everybody for; nothing by default, whatever stands in `.env`. `compose_file`:
-        by which the scripts know what it consists of; likewise."""
+        """`token`: the token that its server requires, by default none, whatever `.env` contains. `compose_file`: the
+        Compose files that tell the scripts what the stack consists of; this also overrides `.env`."""
         self.kind = kind
         self.token, self.compose_file = token, compose_file
         self.services = SERVICES if "postgres" not in compose_file else ("postgres", *SERVICES)
@@ -68,7 +68,7 @@ class Stack:
         self.foo_port, self.server_port = free_port(), free_port()
         self._foo = Foo(self.foo_port)
         self.disturbed = False
-        """Whether something was killed, started or stopped since all services were up."""
+        """Whether anything was killed, started or stopped since all services were last up."""
         self._scripts: list[subprocess.Popen[str]] = []
         self._callers = ThreadPoolExecutor(max_workers=64)
 
@@ -88,7 +88,6 @@ class Stack:
         }
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in the repository, as a user of this stack would."""
         script = self.begin(*command)
         try:
             output, errors = script.communicate(timeout=SCRIPT_SECONDS)
@@ -98,7 +97,7 @@ class Stack:
         return subprocess.CompletedProcess(command, script.returncode, output, errors)
 
     def begin(self, *command: str) -> subprocess.Popen[str]:
-        """Start a command in a process group of its own, as a terminal does."""
+        """Start a command in its own process group, as a terminal does."""
         script = subprocess.Popen(
             command,
             cwd=REPOSITORY,
@@ -112,11 +111,11 @@ class Stack:
         self._scripts.append(script)
         return script
 
-    # Whether the request of crash.sh or crash-bar.sh still goes on when its service is struck depends on the speed of
-    # the machine; the scripts say so if it does not, and ask for a longer one. Here they get it.
+    # Whether the request of crash.sh or crash-bar.sh is still running when the fault happens depends on the speed of
+    # the machine. If it is not, the scripts ask for a longer request, and these methods retry with a longer one.
 
     def crash(self, command: str) -> subprocess.CompletedProcess[str]:
-        """Run one of the two scripts; its request lasts so long as the command says, or longer if it has to."""
+        """Run one of the two scripts; its request lasts as long as the command says, or longer if necessary."""
         for longer in LONGER:
             done = self.run(*_lengthened(command, longer))
             if TOO_SHORT not in done.stderr:
@@ -124,7 +123,7 @@ class Stack:
         return done
 
     def begin_crash(self, command: str, *, until: str = STRUCK) -> tuple[subprocess.Popen[str], str]:
-        """Start one of the two scripts likewise; gives it when it has printed that pattern, and what it has printed."""
+        """Start one of the two scripts likewise; return it and its output once it has printed the pattern."""
         self.disturbed = True
         for longer in LONGER:
             script = self.begin(*_lengthened(command, longer))
@@ -136,13 +135,13 @@ class Stack:
         raise AssertionError(said)
 
     def end_scripts(self) -> None:
-        """Ctrl-C for what has been begun and still runs, and wait for it: what it broke, it brings back."""
+        """Send Ctrl-C to all scripts still running and wait until they have repaired what they broke."""
         for script in self._scripts:
             self.disturbed = _end(script) or self.disturbed
         self._scripts.clear()
 
     def succeed(self, *command: str) -> str:
-        """Run a command that must succeed; its standard output."""
+        """Run a command that must succeed, and return its standard output."""
         done = self.run(*command)
         assert done.returncode == 0, f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout
@@ -151,13 +150,13 @@ class Stack:
         return self.succeed("docker", "compose", *arguments)
 
     def _act(self, verb: str, argument: str) -> str:
-        """What `scripts/lib.sh` calls so. The stack's processes need no bash for it."""
+        """Call this function of `scripts/lib.sh`. For processes this works without bash."""
         if self.kind == "processes":
             return self.succeed(*PROCESSES, verb, argument)
         return self.succeed("bash", "-c", '. scripts/lib.sh; containers "$@"', "containers", verb, argument)
 
     def _containers(self, *options: str, service: str = "") -> list[str]:
-        """As `docker ps` lists them. It takes a tenth of what `docker compose ps` takes."""
+        """List them with `docker ps`, in a tenth of the time that `docker compose ps` takes."""
         labels = {"project": self.project} | ({"service": service} if service else {})
         filters = [f"--filter=label=com.docker.compose.{name}={value}" for name, value in labels.items()]
         return self.succeed("docker", "ps", "--no-trunc", *filters, *options).splitlines()
@@ -170,7 +169,6 @@ class Stack:
         self.succeed("scripts/down.sh")
 
     def remove(self) -> None:
-        """Leave nothing behind."""
         self.end_scripts()
         self.run("scripts/down.sh", "--volumes")
         if self.kind == "containers":
@@ -181,7 +179,6 @@ class Stack:
     # ── its services ──
 
     def kill(self, service: str) -> None:
-        """End it by SIGKILL."""
         self.act("kill", service)
 
     def instances(self, service: str) -> list[str]:
@@ -190,7 +187,7 @@ class Stack:
         return self._act("of", service).split()
 
     def act(self, verb: str, service: str) -> None:
-        """Do what `scripts/lib.sh` calls so, to each instance of the service."""
+        """Call this function of `scripts/lib.sh` for each instance of the service."""
         self.disturbed = True
         for instance in self.instances(service):
             self._act(verb, instance)
@@ -210,7 +207,7 @@ class Stack:
         wait_until(lambda: answers_200(self.server_port, "/ready"), "the server is ready")
 
     def restore(self) -> None:
-        """Bring back whatever a test has ended, frozen or cut off, one instance of each service."""
+        """Bring back everything that a test has ended, frozen or cut off, with one instance of each service."""
         self.succeed("bash", "-c", f". scripts/lib.sh; loosen_all {self.kind}")
         if self.kind == "containers":
             self.compose("up", "--detach", "--no-build")
@@ -220,7 +217,7 @@ class Stack:
         self.disturbed = False
 
     def is_whole(self) -> bool:
-        """Whether there is every service, and each instance of it is healthy."""
+        """Return whether every service is there with all its instances healthy."""
         if self.kind == "containers":
             listed = [line.split(maxsplit=1) for line in self._containers(f"--format={_SERVICE_AND_STATUS}")]
             are_healthy = all("(healthy)" in status for _, status in listed)
@@ -232,18 +229,18 @@ class Stack:
         return self.run(*PROCESSES, "healthy", process).returncode == 0
 
     def assert_whole(self) -> None:
-        """What was broken works again; so there is nothing to restore before the next test."""
+        """Wait until everything works again, so that nothing needs to be restored before the next test."""
         wait_until(self.is_whole, "all services are up", every=LOOK_SECONDS)
         self.disturbed = False
 
     def begin_anew(self) -> None:
-        """As if nothing had ever happened; for when `restore` cannot help."""
+        """Start with an empty database, for when `restore` cannot help."""
         self.succeed("scripts/down.sh", "--volumes")
         self.up()
         self.disturbed = False
 
     def log(self, service: str) -> str:
-        """What all its instances have printed, those that are gone as well."""
+        """Return the output of all its instances, including those that are gone."""
         if self.kind == "processes":
             name = re.compile(rf"{service}(-\d+)?\.log(\.1)?")
             files = [file for file in sorted((self.folder / "log").iterdir()) if name.fullmatch(file.name)]
@@ -252,9 +249,9 @@ class Stack:
         return "".join(log.stdout + log.stderr for log in logs)
 
     def runs(self, service: str, id: str) -> int:
-        """How often the function of the service ran for the request with that id."""
+        """Return how often the service's function ran for the request with that id."""
         wanted = f"running function {service}  promise={id}"
-        lines = [line.partition(" ")[2] for line in self.log(service).splitlines()]  # without their times
+        lines = [line.partition(" ")[2] for line in self.log(service).splitlines()]  # without timestamps
         return sum(line == wanted or line.startswith((wanted + ":", wanted + " ")) for line in lines)
 
     # ── requests to foo ──
@@ -272,7 +269,7 @@ class Stack:
         return self._foo.is_healthy()
 
     def end_sleep(self, id: str) -> None:
-        """bar has slept long enough, in the chain with that id."""
+        """End bar's sleep in the chain with that id."""
         Client(self.server_port).end_sleep(id)
 
 
@@ -290,7 +287,7 @@ def _lengthened(command: str, longer: int) -> list[str]:
 
 
 def _read_until(script: subprocess.Popen[str], pattern: str) -> str:
-    """What it prints, to the line with that pattern, or to its end."""
+    """Return its output up to the line with the pattern, or to its end."""
     assert script.stdout is not None
     shown = ""
     while not re.search(pattern, shown) and (line := script.stdout.readline()):
@@ -299,7 +296,7 @@ def _read_until(script: subprocess.Popen[str], pattern: str) -> str:
 
 
 def _end(script: subprocess.Popen[str]) -> bool:
-    """Whether it still ran."""
+    """End the script; return whether it was still running."""
     if script.poll() is not None:
         return False
     for number in (signal.SIGINT, signal.SIGKILL):
@@ -315,6 +312,6 @@ def new_id() -> str:
 
 
 def docker_obstacle() -> str:
-    """Why containers cannot be used here; empty if they can."""
+    """Return why containers cannot be used here; empty if they can."""
     command = ["bash", "-c", ". scripts/lib.sh; docker_obstacle"]
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.strip()

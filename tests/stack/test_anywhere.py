@@ -1,4 +1,4 @@
-"""The whole stack from a checkout that lies awkwardly, was made with other habits, or copied as a whole."""
+"""The whole stack from a checkout in an awkward place, one made with other settings, or one copied as a whole."""
 
 import re
 import stat
@@ -16,7 +16,7 @@ from stack.test_token import get_promise
 
 pytestmark = pytest.mark.long
 
-# What somebody's shell may say about Python; the folder has a module worker that is not ours.
+# Python settings that a user's shell may have; the folder contains a module `worker` that is not ours.
 PYTHON = {
     "PIP_REQUIRE_VIRTUALENV": "1",
     "PIP_USER": "1",
@@ -30,7 +30,7 @@ PYTHON = {
 
 @pytest.fixture(scope="module")
 def checkout(awkward_folder: Path) -> Iterator[Checkout]:
-    """Of somebody with umask 077, whose git or editor ends lines with CR LF, but for the scripts."""
+    """A checkout with umask 077 whose files, except scripts, end lines with CR LF, as some git settings do."""
     require_docker()
     checkout = Checkout.make(awkward_folder / "containers")
     for path in sorted(checkout.folder.rglob("*")):
@@ -57,7 +57,7 @@ def noted(env: Path) -> list[str]:
 
 
 class TestProcesses:
-    def test_a_copied_environment_is_made_anew(self, copy: Checkout, tmp_path: Path) -> None:
+    def test_a_copied_environment_is_recreated(self, copy: Checkout, tmp_path: Path) -> None:
         (tmp_path / "worker.py").write_text("raise SystemExit('not ours')\n")
         succeed(copy, "scripts/venv.sh", **PYTHON, PYTHONPATH=str(tmp_path))
         script = "import worker, bar, resonate_server as s; print(worker.__file__, bar.__file__, s.__file__, sep='\\n')"
@@ -81,8 +81,8 @@ class TestProcesses:
             said = succeed(copy, "scripts/down.sh", "--volumes")
         assert "stopping the processes" in said
 
-    def test_up_makes_a_token_notes_it_and_takes_it_again(self, copy: Checkout) -> None:
-        """The scripts of another checkout: it is theirs that has a `.env`."""
+    def test_up_makes_a_token_saves_it_and_reuses_it(self, copy: Checkout) -> None:
+        """Run the scripts of another checkout, because that one has the `.env`."""
         stack, env = Stack("processes"), copy.folder / ".env"
         env.write_text("# mine\nPYTHON_IMAGE=mine\n")
         without_variable = ["env", "-u", "RESONATE_TOKEN", "-C", str(copy.folder)]

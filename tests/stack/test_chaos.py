@@ -1,4 +1,4 @@
-"""`scripts/chaos.sh`: a short run of it on both kinds of stack, and its ends."""
+"""`scripts/chaos.sh`: a short run on each kind of stack, and how it ends when interrupted."""
 
 import contextlib
 import itertools
@@ -49,7 +49,7 @@ def test_interrupted_it_leaves_nothing_cut_off(stack: Stack) -> None:
 
 
 def assert_ends_well(stack: Stack, struck: str, number: signal.Signals) -> None:
-    """When it is interrupted as soon as something is struck so."""
+    """Interrupt it as soon as a fault of this kind has struck."""
     stack.disturbed = True
     seed = seed_that_begins_with(struck, stack.kind)
     print(f"seed {seed}")
@@ -72,7 +72,7 @@ def assert_ends_well(stack: Stack, struck: str, number: signal.Signals) -> None:
 
 
 def seed_that_begins_with(struck: str, kind: str) -> int:
-    """A random one, whose first wave of faults has that fault."""
+    """Return a random seed whose first wave of faults includes that fault."""
 
     def begins_with_it(seed: int) -> bool:
         wave = next(plan.waves(seed, SERVICES, faults_of(kind), LEASE_SECONDS))
@@ -82,9 +82,9 @@ def seed_that_begins_with(struck: str, kind: str) -> int:
 
 
 def test_a_function_that_ran_too_often_is_found_in_the_logs(stack: Stack) -> None:
-    """The ledger is drawn up from what the services print: some lines more, and the run is not as it should be.
+    """The ledger counts the lines that services print, so additional lines must make the run fail.
 
-    The run is ended when they are there: so they are sure to be there in time, and its faults explain less than ten.
+    The run is ended once the lines are there, so they are in time, and its faults cannot explain as many as ten.
     """
     seed = random.randrange(1_000_000)
     chaos = stack.begin("scripts/chaos.sh", "--chains", "100", "--seconds", "60", "--seed", str(seed))
@@ -102,7 +102,7 @@ def test_a_function_that_ran_too_often_is_found_in_the_logs(stack: Stack) -> Non
 
 @contextlib.contextmanager
 def another_baz_that_printed(stack: Stack, lines: list[str]) -> Iterator[None]:
-    """One whose log is baz's as well, and which chaos.sh does not strike, as it was not there when it looked."""
+    """Add an instance whose log counts as baz's, but which started too late for chaos.sh to strike it."""
     text = "\n".join(lines)
     if stack.kind == "containers":
         name = f"{stack.project}-another-baz"

@@ -1,4 +1,4 @@
-"""A checkout is a stack of its own, wherever it lies and however its scripts are called; what is wrong is told."""
+"""Each checkout is a stack of its own, wherever it is and however its scripts are called; they report what is wrong."""
 
 import json
 import os
@@ -38,12 +38,12 @@ def checkout(tmp_path: Path) -> Checkout:
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:
-    """With an engine that has all but a builder: up.sh does everything before it builds, and ends there."""
+    """A PATH with an engine that cannot build: up.sh does everything up to the build, and ends there."""
     return tools(tmp_path / "tools", docker=engine())
 
 
 def up(checkout: Checkout, path: str, *arguments: str, **env: str) -> str:
-    """What up.sh has said when it wants to build."""
+    """Return what up.sh prints before it fails to build."""
     ports = {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(free_port())}
     done = checkout.run("scripts/up.sh", "--docker", *arguments, **{**ports, **env, "PATH": path})
     assert "no builder here" in done.stderr, done.stderr
@@ -51,7 +51,7 @@ def up(checkout: Checkout, path: str, *arguments: str, **env: str) -> str:
 
 
 def compose_config(folder: Path, **env: str) -> dict[str, object]:
-    """As docker compose by hand has it there."""
+    """Return the configuration that plain docker compose sees there."""
     done = Checkout(folder).run("docker", "compose", "config", "--format", "json", PWD=str(folder), **env)
     assert done.returncode == 0, done.stderr
     config: dict[str, object] = json.loads(done.stdout)
@@ -72,7 +72,7 @@ class TestName:
         assert all(NAME.fullmatch(name) for name in names)
 
     @pytest.mark.parametrize("how", ["copied", "moved"])
-    def test_a_checkout_that_was_copied_or_moved_gets_another_and_tells_of_the_first(
+    def test_a_copied_or_moved_checkout_gets_another_and_mentions_the_first(
         self, checkout: Checkout, path: str, tmp_path: Path, how: str
     ) -> None:
         up(checkout, path)
@@ -91,19 +91,19 @@ class TestName:
             up(checkout, path)
             assert checkout.name == first
 
-    def test_one_that_somebody_chose_is_kept(self, checkout: Checkout, path: str) -> None:
+    def test_a_name_that_the_user_chose_is_kept(self, checkout: Checkout, path: str) -> None:
         checkout.add_to_env("COMPOSE_PROJECT_NAME=mine\n")
         up(checkout, path)
 
         assert checkout.env == "COMPOSE_PROJECT_NAME=mine\n"
 
-    def test_one_for_the_moment_is_not_noted(self, checkout: Checkout, path: str) -> None:
+    def test_a_name_from_the_environment_is_not_saved(self, checkout: Checkout, path: str) -> None:
         up(checkout, path, COMPOSE_PROJECT_NAME="for-now")
 
         assert not (checkout.folder / ".env").exists()
 
     @has_compose
-    def test_compose_by_hand_has_the_same_also_in_a_folder_below_and_through_a_symlink(
+    def test_plain_compose_uses_the_same_name_also_in_a_subfolder_and_through_a_symlink(
         self, checkout: Checkout, path: str, tmp_path: Path
     ) -> None:
         up(checkout, path)
@@ -113,7 +113,7 @@ class TestName:
             assert compose_config(folder)["name"] == checkout.name
 
     @has_compose
-    def test_compose_by_hand_tells_two_clones_apart_before_any_script_has_run(self, tmp_path: Path) -> None:
+    def test_plain_compose_tells_two_clones_apart_before_any_script_has_run(self, tmp_path: Path) -> None:
         names = [compose_config(Checkout.make(tmp_path / parent / "same").folder)["name"] for parent in ("a", "b")]
 
         assert names[0] != names[1]
@@ -122,7 +122,7 @@ class TestName:
     def test_containers_of_this_folder_are_those_of_its_stack(
         self, checkout: Checkout, tmp_path: Path, started: str
     ) -> None:
-        """Whether `.env` is lost, as after `git clean`, or was never made."""
+        """`.env` may be lost, as after `git clean`, or may never have existed."""
         (tmp_path / "link").symlink_to(checkout.folder)
         by_hand = "durable-rpc-" + re.sub(r"[^a-z0-9_-]", "", str(checkout.folder).lower())
         name, folder = {"through a symlink": (NAMED, tmp_path / "link"), "by hand": (by_hand, checkout.folder)}[started]
@@ -143,7 +143,7 @@ class TestFolder:
         assert checkout.env == env
         assert all(re.match(r"[A-Z_]+=[\w-]+ # by scripts/up.sh", line) for line in env.splitlines())
 
-    def test_cdpath_leads_into_no_other_clone(self, checkout: Checkout, path: str, tmp_path: Path) -> None:
+    def test_cdpath_does_not_lead_into_another_clone(self, checkout: Checkout, path: str, tmp_path: Path) -> None:
         other = Checkout.make(tmp_path / "other")
         up(checkout, path, CDPATH=f"{other.folder}:.")
 
@@ -163,7 +163,7 @@ class TestFolder:
         assert not (other.folder / ".env").exists()
 
     @pytest.mark.parametrize("command", [["scripts/up.sh"], ["bash", "scripts/down.sh"]], ids=" ".join)
-    def test_lines_that_end_with_cr_lf_are_told_of(self, checkout: Checkout, command: list[str]) -> None:
+    def test_lines_that_end_with_cr_lf_are_reported(self, checkout: Checkout, command: list[str]) -> None:
         for script in (checkout.folder / "scripts").glob("*.sh"):
             script.write_bytes(script.read_bytes().replace(b"\n", b"\r\n"))
         done = checkout.run(*command)
@@ -171,20 +171,20 @@ class TestFolder:
         assert done.returncode == 1
         assert done.stderr.startswith("Lines in scripts/*.sh end with CR LF")
 
-    def test_git_checks_all_text_out_with_lf(self) -> None:
+    def test_git_checks_out_all_text_with_lf(self) -> None:
         listed = subprocess.check_output(["git", "ls-files", "--eol"], cwd=REPOSITORY, text=True).splitlines()
         other = [line for line in listed if "attr/text=auto eol=lf" not in line and "attr/-text" not in line]
 
         assert listed
         assert other == []
 
-    def test_uv_run_has_a_python_of_the_version_that_is_tested(self) -> None:
+    def test_uv_run_uses_the_python_version_that_is_tested(self) -> None:
         assert (REPOSITORY / ".python-version").read_text() == "3.13\n"
 
 
 class TestSettings:
     @pytest.mark.parametrize("name", ["FOO_PORT", "RESONATE_PORT"])
-    def test_ports_in_env_count(self, checkout: Checkout, path: str, name: str) -> None:
+    def test_ports_in_env_are_used(self, checkout: Checkout, path: str, name: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             ports = {"FOO_PORT": free_port(), "RESONATE_PORT": free_port(), name: port}
@@ -194,7 +194,7 @@ class TestSettings:
         assert done.returncode == 1
         assert f"port {port} is taken" in done.stderr
 
-    def test_the_next_two_free_ports_are_proposed(self, checkout: Checkout, path: str) -> None:
+    def test_the_next_two_free_ports_are_suggested(self, checkout: Checkout, path: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             ports = {"FOO_PORT": str(port), "RESONATE_PORT": str(free_port())}
@@ -206,7 +206,9 @@ class TestSettings:
         assert 1 <= moved == int(proposed[2]) - int(ports["RESONATE_PORT"])
         assert "--ports auto" in done.stderr
 
-    def test_or_taken_and_noted_for_compose_by_hand(self, checkout: Checkout, path: str) -> None:
+    def test_ports_auto_takes_the_next_free_ports_and_saves_them_for_plain_compose(
+        self, checkout: Checkout, path: str
+    ) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             ports = {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(taken.getsockname()[1])}
             up(checkout, path, "--ports", "auto", **ports)
@@ -215,14 +217,14 @@ class TestSettings:
         assert int(noted["FOO_PORT"]) > int(ports["FOO_PORT"])
         assert int(noted["RESONATE_PORT"]) > int(ports["RESONATE_PORT"])
 
-    def test_ports_that_are_free_are_not_noted(self, checkout: Checkout, path: str) -> None:
+    def test_ports_that_are_free_are_not_saved(self, checkout: Checkout, path: str) -> None:
         up(checkout, path, "--ports", "auto")
 
         assert "PORT=" not in checkout.env
 
     @has_compose
     @pytest.mark.parametrize("line", ["some/python:3.13 # by scripts/up.sh", 'FOO_PORT="5'], ids=["no name", "no end"])
-    def test_a_line_in_env_that_compose_cannot_read_is_told(
+    def test_a_line_in_env_that_compose_cannot_read_is_reported(
         self, checkout: Checkout, tmp_path: Path, line: str
     ) -> None:
         real = {"compose config *": f'exec {shutil.which("docker")} "$@"'}
@@ -233,13 +235,13 @@ class TestSettings:
         assert ".env" in done.stderr
         assert checkout.env == line + "\n"
 
-    def test_an_image_of_somebody_s_choice_in_env_is_kept(self, checkout: Checkout, path: str) -> None:
+    def test_an_image_that_the_user_chose_in_env_is_kept(self, checkout: Checkout, path: str) -> None:
         checkout.add_to_env("PYTHON_IMAGE=mine\n")
         up(checkout, path)
 
         assert checkout.env.startswith("PYTHON_IMAGE=mine\n")
 
-    def test_what_a_shell_says_about_python_does_not_reach_it(self, checkout: Checkout) -> None:
+    def test_python_settings_of_the_shell_do_not_reach_it(self, checkout: Checkout) -> None:
         hostile = dict.fromkeys(HOSTILE, "1")
         kept = {"PIP_INDEX_URL": "a", "PIP_CERT": "b", "PIP_FIND_LINKS": "c", "PIP_DEFAULT_TIMEOUT": "9", "PYTHON": "d"}
         kept |= {"UV_DEFAULT_INDEX": "e", "UV_INDEX_X_PASSWORD": "f", "UV_SYSTEM_CERTS": "1", "UV_CACHE_DIR": "g"}
@@ -254,7 +256,7 @@ class TestSettings:
 class TestMissing:
     @pytest.mark.parametrize(("command", "package"), [("ps", "procps"), ("curl", "curl")])
     @pytest.mark.parametrize("script", ["up.sh", "trigger.sh", "watch.sh", "crash.sh bar"])
-    def test_a_command_is_named_with_its_package(
+    def test_a_missing_command_is_named_with_its_package(
         self, checkout: Checkout, tmp_path: Path, script: str, command: str, package: str
     ) -> None:
         path = tools(tmp_path / "tools", without=command, docker=engine())
@@ -263,7 +265,7 @@ class TestMissing:
         assert done.returncode == 1
         assert f"the command '{command}' is missing. On Debian: apt-get install {package}" in done.stderr
 
-    def test_that_the_engine_lets_nobody_in_is_told_with_what_to_do(self, checkout: Checkout, tmp_path: Path) -> None:
+    def test_denied_access_to_the_engine_is_reported_with_a_remedy(self, checkout: Checkout, tmp_path: Path) -> None:
         path = tools(tmp_path / "tools", docker=engine({"version *": PERMISSION_DENIED}))
         done = checkout.run("scripts/up.sh", "--docker", PATH=path)
 
@@ -273,7 +275,7 @@ class TestMissing:
 
 
 class TestNothingRuns:
-    def test_what_listens_at_the_usual_port_or_the_noted_one_is_not_asked(self, checkout: Checkout, path: str) -> None:
+    def test_a_stranger_on_the_default_or_the_saved_port_gets_no_request(self, checkout: Checkout, path: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as other:
             other.settimeout(0)
             checkout.add_to_env(f"FOO_PORT={other.getsockname()[1]}\n")
@@ -286,7 +288,7 @@ class TestNothingRuns:
 
     @pytest.mark.long
     @pytest.mark.parametrize("script", ["trigger.sh", "crash-bar.sh", "down.sh"])
-    def test_that_is_not_said_where_the_engine_takes_too_long_to_list_what_does(
+    def test_no_script_claims_that_nothing_runs_when_the_engine_takes_too_long_to_answer(
         self, checkout: Checkout, tmp_path: Path, script: str
     ) -> None:
         checkout.add_to_env(f"COMPOSE_PROJECT_NAME={NAMED} # by scripts/up.sh for {checkout.folder}\n")
@@ -297,14 +299,14 @@ class TestNothingRuns:
 
 
 class TestPostgres:
-    def test_it_is_noted_for_compose_by_hand_and_for_the_next_time(self, checkout: Checkout, path: str) -> None:
+    def test_it_is_saved_for_plain_compose_and_for_the_next_time(self, checkout: Checkout, path: str) -> None:
         up(checkout, path, "--postgres", RESONATE_PORT="18001")
         up(checkout, path, RESONATE_PORT="18001")
 
         assert "COMPOSE_FILE=docker-compose.yml:compose.postgres.yml " in checkout.env
         assert "SERVER_PORTS=18001-18003 " in checkout.env
 
-    def test_what_runs_without_it_stays_so(self, checkout: Checkout, path: str) -> None:
+    def test_a_stack_running_without_it_stays_as_it_is(self, checkout: Checkout, path: str) -> None:
         checkout.add_to_env(f"COMPOSE_PROJECT_NAME={NAMED} # by scripts/up.sh for {checkout.folder}\n")
         bar = checkout.begin_process("bar", NAMED)
         done = checkout.run("scripts/up.sh", "--postgres", PATH=path)
@@ -317,7 +319,7 @@ class TestPostgres:
 
 
 class TestKind:
-    """Each kind of stack has a database of its own; up.sh begins no empty one beside another unless it is told to."""
+    """Each kind of stack has its own database; up.sh does not start a second, empty one unless told to."""
 
     @pytest.fixture
     def ran_as(self, checkout: Checkout) -> Callable[[str], Checkout]:
@@ -329,7 +331,7 @@ class TestKind:
 
         return ran_as
 
-    def test_containers_are_not_replaced_by_processes_where_the_engine_is_away(
+    def test_containers_are_not_replaced_by_processes_when_no_engine_answers(
         self, ran_as: Callable[[str], Checkout], tmp_path: Path
     ) -> None:
         away = tools(tmp_path / "tools", docker={"*": "exit 1"})
@@ -339,19 +341,21 @@ class TestKind:
         assert "no Docker engine answers, but the stack last ran as containers, which have its database" in done.stderr
         assert "scripts/up.sh --processes" in done.stderr
 
-    def test_another_kind_is_begun_if_it_is_asked_for_and_that_is_told(
+    def test_another_kind_is_started_on_request_with_a_warning(
         self, ran_as: Callable[[str], Checkout], path: str
     ) -> None:
         said = up(ran_as("processes with SQLite"), path)
 
         assert "last time it ran as processes with SQLite, with another database" in said
 
-    def test_so_is_another_kind_of_database(self, ran_as: Callable[[str], Checkout], path: str) -> None:
+    def test_another_kind_of_database_is_started_on_request_with_a_warning(
+        self, ran_as: Callable[[str], Checkout], path: str
+    ) -> None:
         said = up(ran_as("containers with SQLite"), path, "--postgres")
 
         assert "last time it ran as containers with SQLite, with another database" in said
 
-    def test_nothing_is_told_of_the_same_kind(self, ran_as: Callable[[str], Checkout], path: str) -> None:
+    def test_the_same_kind_gives_no_warning(self, ran_as: Callable[[str], Checkout], path: str) -> None:
         assert "last time" not in up(ran_as("containers with SQLite"), path)
 
 
@@ -376,7 +380,7 @@ class TestDown:
         assert bar.wait(timeout=60) != 0
 
     @pytest.mark.parametrize("line", [None, "", "python:3.13-slim", 'FOO_PORT="5', "COMPOSE_PROJECT_NAME=No Name"])
-    def test_finds_processes_without_notes_whatever_has_become_of_env(
+    def test_finds_processes_whatever_has_become_of_env(
         self, named: Checkout, bar: subprocess.Popen[bytes], path: str, line: str | None
     ) -> None:
         if line is None:  # as after `git clean`
@@ -394,7 +398,7 @@ class TestDown:
         self.assert_stopped(done, bar)
 
     @pytest.mark.parametrize("arguments", [(), ("--volumes",)])
-    def test_speaks_of_no_containers_where_there_are_none(
+    def test_does_not_mention_containers_if_there_are_none(
         self, named: Checkout, bar: subprocess.Popen[bytes], path: str, arguments: tuple[str, ...]
     ) -> None:
         done = named.run("scripts/down.sh", *arguments, PATH=path)
@@ -403,7 +407,7 @@ class TestDown:
         assert "stopping the processes" in done.stderr
         assert "container" not in done.stderr
 
-    def test_leaves_those_of_another_stack_alone(
+    def test_leaves_processes_of_another_stack_alone(
         self, named: Checkout, bar: subprocess.Popen[bytes], path: str, tmp_path: Path
     ) -> None:
         other = named.copied(tmp_path / "other")
@@ -440,7 +444,7 @@ class TestDown:
         assert time.monotonic() - began < 60
 
     @pytest.mark.skipif(os.geteuid() != 0 or not Path("/usr/bin/python3").exists(), reason="only root can be two users")
-    def test_who_cannot_run_the_environment_can_crash_nothing_and_is_told_so(
+    def test_a_user_who_cannot_run_the_environment_can_crash_nothing_and_learns_why(
         self, named: Checkout, path: str, tmp_path: Path
     ) -> None:
         started = [named.begin_process(service, NAMED) for service in SERVICES]
@@ -469,14 +473,14 @@ class TestDown:
         assert done.returncode == 1
         assert f"{NAMED}-foo-1 could not be removed" in done.stderr
 
-    def test_says_that_processes_could_not_be_looked_for(self, named: Checkout, tmp_path: Path) -> None:
+    def test_says_that_processes_could_not_be_listed(self, named: Checkout, tmp_path: Path) -> None:
         done = self.down(named, tools(tmp_path / "tools", without="ps", docker=engine()))
 
         assert done.returncode == 1
         assert "'ps' is missing" in done.stderr
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
-    def test_says_what_belongs_to_somebody_else(
+    def test_says_which_processes_belong_to_another_user(
         self, named: Checkout, bar: subprocess.Popen[bytes], path: str, tmp_path: Path
     ) -> None:
         for folder in (tmp_path, *tmp_path.parents[:-2]):

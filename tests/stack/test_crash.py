@@ -1,4 +1,4 @@
-"""`scripts/crash.sh`: every service, at every moment, by every fault that its kind of stack knows."""
+"""`scripts/crash.sh`: every service, at every moment, with every fault that its kind of stack supports."""
 
 import os
 import random
@@ -91,7 +91,7 @@ def test_a_bar_frozen_beyond_its_lease_is_refused_when_it_comes_late(stack: Stac
 @containers_seldom
 def test_crash_interrupted_leaves_nothing_dead_or_frozen(stack: Stack, service: str, fault: str) -> None:
     crash, id = begin_crash(stack, service, fault)
-    for _ in range(10):  # somebody is impatient
+    for _ in range(10):  # an impatient user
         os.killpg(crash.pid, signal.SIGINT)
         time.sleep(0.05)
     assert_mended(stack, crash, 130, service, id)
@@ -107,14 +107,14 @@ def test_crash_interrupted_leaves_nothing_cut_off(stack: Stack, service: str) ->
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
-def test_crash_told_to_end_mends_at_once_and_does_not_wait_for_its_time(stack: Stack, number: signal.Signals) -> None:
-    """The signal goes to the script alone, as `kill` sends it, not to what it waits for."""
+def test_crash_told_to_end_repairs_at_once_and_does_not_wait(stack: Stack, number: signal.Signals) -> None:
+    """The signal goes to the script alone, as `kill` sends it, not to its child processes."""
     crash, id = begin_crash(stack, "bar", "--kill")
     crash.send_signal(number)
     assert_mended(stack, crash, 143, "bar", id)
 
 
-def test_crash_whose_reader_goes_away_mends(stack: Stack) -> None:
+def test_crash_whose_reader_goes_away_repairs(stack: Stack) -> None:
     """As in `scripts/crash.sh bar | head -n 5`."""
     crash, id = begin_crash(stack, "bar", "--kill", down=1)
     assert crash.stdout is not None
@@ -125,13 +125,13 @@ def test_crash_whose_reader_goes_away_mends(stack: Stack) -> None:
 
 
 def begin_crash(stack: Stack, service: str, fault: str, *, down: int = 600) -> tuple[subprocess.Popen[str], str]:
-    """The script, whose fault has struck just now, and the id of its request."""
+    """Start the script and return it with its request's id as soon as the fault has struck."""
     crash, shown = stack.begin_crash(f"scripts/crash.sh {service} {fault} --for 1 --down {down}")
     return crash, shown.split("answer: ")[1].split()[0]
 
 
 def assert_mended(stack: Stack, crash: subprocess.Popen[str], status: int, service: str, id: str) -> None:
-    """It ends soon, not when its time is over, and leaves everything up."""
+    """It ends soon, before its fault was due to end, and leaves everything up."""
     _, said = crash.communicate(timeout=END_SECONDS)
     assert crash.returncode == status, said
     assert f"{service} has been" in said
@@ -142,7 +142,7 @@ def assert_mended(stack: Stack, crash: subprocess.Popen[str], status: int, servi
 @pytest.mark.long
 @in_containers
 def test_a_bar_can_be_frozen_again_at_once(stack: Stack) -> None:
-    """Docker still takes it for unhealthy then."""
+    """At that moment Docker still considers it unhealthy."""
     for _ in range(2):
         assert_ends_well(stack, "bar --freeze --for 4 --down 6")
 

@@ -1,4 +1,4 @@
-"""The examples, started by their one command against a stack of either kind."""
+"""The examples, each started with its one command against a stack of either kind."""
 
 import re
 import subprocess
@@ -8,7 +8,7 @@ from stack.driver import Stack, new_id
 
 
 def lines_until(example: subprocess.Popen[str], pattern: str) -> str:
-    """What it says, to the line that matches."""
+    """Return its output up to the line that matches."""
     assert example.stderr is not None
     said = ""
     while not re.search(pattern, said):
@@ -19,7 +19,7 @@ def lines_until(example: subprocess.Popen[str], pattern: str) -> str:
 
 
 @containers_seldom
-def test_an_example_says_how_to_kill_its_worker_and_how_to_go_on(stack: Stack) -> None:
+def test_an_example_says_how_to_kill_its_worker_and_how_to_continue(stack: Stack) -> None:
     example = stack.begin("scripts/example.sh", "saga", "--id", id := new_id())
     said = lines_until(example, "booked the flight")
     kill = re.search(r"to kill the worker: (.*)", said)
@@ -43,7 +43,7 @@ def test_a_flow_is_started_like_a_request(stack: Stack) -> None:
 
 
 @containers_seldom
-def test_an_example_that_is_interrupted_says_how_to_go_on(stack: Stack) -> None:
+def test_an_interrupted_example_says_how_to_continue(stack: Stack) -> None:
     example = stack.begin("scripts/example.sh", "approval", "--id", id := new_id())
     lines_until(example, "Resolve the promise")
     example.terminate()

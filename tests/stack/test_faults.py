@@ -1,4 +1,4 @@
-"""Broken from the page, on the whole stack: a click kills a worker, and whoever brings it back, the chain goes on."""
+"""Faults from the live page on the whole stack: a click kills a worker, and the chain continues once it is back."""
 
 import json
 from typing import Any
@@ -11,11 +11,11 @@ from stack.conftest import containers_seldom
 from stack.driver import ANSWER_SECONDS, Answer, Stack, new_id
 
 LONG = 600
-"""Seconds: such a pause ends when the test ends it."""
+"""Seconds; the test itself ends a pause this long."""
 
 
 def workers(stack: Stack, group: str) -> list[str]:
-    """The addresses of those that are connected, as the page makes them."""
+    """Return the addresses of the connected workers, as the page writes them."""
     with Page(stack.server_port).watch() as watching:
         groups = watching.hello["groups"]
     return [
@@ -28,7 +28,7 @@ def workers(stack: Stack, group: str) -> list[str]:
 
 
 def click(stack: Stack, fault: str, worker: str) -> str:
-    """A click beside that worker; the id of the call that it begins."""
+    """Click beside that worker, and return the id of the call that this starts."""
     stack.disturbed = True
     got = Page(stack.server_port).act(json.dumps({"worker": worker}).encode(), fault)
     assert got.status == 202, got.body
@@ -36,14 +36,14 @@ def click(stack: Stack, fault: str, worker: str) -> str:
 
 
 def result(stack: Stack, id: str) -> Any:
-    """As the page shows it; None while there is none."""
+    """Return the result as the page shows it, None while there is none."""
     [call] = Page(stack.server_port).get("/ui/api/chain", id=id).json["promises"]
     return (call["value"] or {}).get("text")
 
 
 @pytest.mark.parametrize("service", ["bar", "baz"])
 @containers_seldom
-def test_a_worker_that_the_page_kills_is_brought_back_and_the_chain_goes_on(stack: Stack, service: str) -> None:
+def test_a_worker_that_the_page_kills_comes_back_and_the_chain_continues(stack: Stack, service: str) -> None:
     id = new_id()
     caller = stack.post_in_background(id, {"pause": LONG})
     wait_until(lambda: stack.runs("baz", id), "baz has run")
@@ -52,7 +52,7 @@ def test_a_worker_that_the_page_kills_is_brought_back_and_the_chain_goes_on(stac
     call = click(stack, "kill", before)
     wait_until(lambda: before not in workers(stack, f"service-{service}"), "it is gone")
     if stack.kind == "processes":
-        stack.start(service)  # Docker does so by itself
+        stack.start(service)  # Docker restarts it by itself
 
     wait_until(lambda: workers(stack, f"service-{service}"), "another one is there")
     wait_until(lambda: result(stack, call) == '"survived"', "the call that comes again finds it alive")
@@ -61,7 +61,7 @@ def test_a_worker_that_the_page_kills_is_brought_back_and_the_chain_goes_on(stac
     assert stack.runs("baz", id) == 1
 
 
-def test_bar_dies_while_it_works_and_its_work_is_done_again(stack: Stack) -> None:
+def test_bar_dies_while_it_works_and_its_work_is_repeated(stack: Stack) -> None:
     [before] = workers(stack, "service-bar")
     call = click(stack, "kill-at-work", before)
     wait_until(lambda: call in stack.log("bar"), "it waits for its moment")
@@ -75,7 +75,7 @@ def test_bar_dies_while_it_works_and_its_work_is_done_again(stack: Stack) -> Non
 
 
 @containers_seldom
-def test_where_it_is_switched_off_nothing_is_offered_and_nothing_is_killed(stack: Stack) -> None:
+def test_when_switched_off_nothing_is_offered_and_nothing_is_killed(stack: Stack) -> None:
     kind = "--docker" if stack.kind == "containers" else "--processes"
     stack.disturbed = True
     try:

@@ -1,4 +1,4 @@
-"""Ports: no two stacks have the same, and what answers at the port of a stack is its own process."""
+"""Ports: no two stacks share one, and whatever answers at a stack's port is the stack's own process."""
 
 import contextlib
 import http.server
@@ -28,7 +28,7 @@ def listener(port: int, **options: bool) -> Iterator[None]:
 
 
 def listener_once_free(port: int) -> contextlib.ExitStack:
-    """A listener, as soon as there can be one: who is killed gives its port back a moment later."""
+    """Return a listener as soon as the port is free: a killed process releases it a moment later."""
     with contextlib.ExitStack() as held:
 
         def is_held() -> bool:
@@ -42,7 +42,7 @@ def listener_once_free(port: int) -> contextlib.ExitStack:
 
 
 class Ready(http.server.BaseHTTPRequestHandler):
-    """What looks like the server of some other stack."""
+    """Looks like the server of another stack."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -62,7 +62,7 @@ def impostor(port: int) -> Iterator[None]:
 
 
 class TestHolding:
-    """Between the choice of a port and the moment when the stack has it."""
+    """Holding a port from its choice until the stack listens on it."""
 
     def hold(self, *ports: int) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -80,28 +80,28 @@ class TestHolding:
             holder.stdout.close()
             holder.wait(timeout=60)
 
-    def test_what_one_holds_no_other_can_have(self) -> None:
+    def test_a_port_that_one_holds_is_refused_to_others(self) -> None:
         port = free_port()
         with self.held(free_port(), port):
             told, _ = self.hold(port, free_port()).communicate(timeout=60)
 
         assert told == f"{port}\n"
 
-    def test_it_is_given_back_when_nobody_reads_any_more(self) -> None:
+    def test_it_is_released_when_its_reader_goes_away(self) -> None:
         port = free_port()
         with self.held(port):
             pass
         with self.held(port):
             pass
 
-    def test_what_somebody_listens_on_cannot_be_held(self) -> None:
+    def test_a_port_with_a_listener_cannot_be_held(self) -> None:
         with listener(port := free_port()):
             told, _ = self.hold(port).communicate(timeout=60)
 
         assert told == f"{port}\n"
 
     @pytest.mark.parametrize("name", ["FOO_PORT", "RESONATE_PORT"])
-    def test_an_up_that_starts_meanwhile_is_refused_it(self, tmp_path: Path, name: str) -> None:
+    def test_up_cannot_take_a_held_port(self, tmp_path: Path, name: str) -> None:
         checkout = Checkout.make(tmp_path / "checkout")
         ports = {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(free_port())}
         with self.held(int(ports[name])):
@@ -110,8 +110,8 @@ class TestHolding:
         assert done.returncode == 1
         assert f"port {ports[name]} is taken" in done.stderr
 
-    def test_two_that_start_at_once_choose_different_ones_and_say_which(self, tmp_path: Path) -> None:
-        """The engine builds until both have chosen."""
+    def test_two_stacks_that_start_at_once_choose_different_ports_and_say_which(self, tmp_path: Path) -> None:
+        """The engine's build waits until both have chosen."""
         checkouts = [Checkout.make(tmp_path / name) for name in ("one", "two")]
         both = " && ".join(f"[ -s '{checkout.folder}/.env' ]" for checkout in checkouts)
         build = f"until {both}; do sleep 0.1; done; echo no builder here >&2; exit 1"
@@ -143,7 +143,7 @@ def noted(checkout: Checkout, name: str) -> str:
 
 
 class TestOwnProcess:
-    def test_of_two_stacks_that_start_at_once_on_the_same_ports_one_is_up_and_the_other_says_no(self) -> None:
+    def test_of_two_stacks_that_start_at_once_on_the_same_ports_one_comes_up_and_one_fails(self) -> None:
         first, second = Stack("processes"), Stack("processes")
         second.foo_port, second.server_port = first.foo_port, first.server_port
         try:
@@ -157,7 +157,7 @@ class TestOwnProcess:
             first.remove()
             second.remove()
 
-    def test_what_answers_for_a_dead_server_is_not_it(self, stack: Stack) -> None:
+    def test_an_impostor_on_a_dead_server_s_port_is_recognised(self, stack: Stack) -> None:
         stack.kill("resonate-server")
         with impostor(stack.server_port):
             assert stack.run(*PROCESSES, "healthy", "resonate-server").returncode == 1
@@ -171,21 +171,23 @@ class TestOwnProcess:
 
 
 class TestMoment:
-    """What only a busy machine shows: a process that has lost its name, and not yet its port."""
+    """Seen only on busy machines: a dying process that has lost its name but not yet its port."""
 
     @pytest.fixture
     def processes(self, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         monkeypatch.syspath_prepend(REPOSITORY / "scripts")
         return importlib.import_module("processes")
 
-    def test_whoever_ends_has_taken_no_port(self, processes: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_process_that_is_ending_is_no_intruder(
+        self, processes: ModuleType, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         heard = iter([{processes.SOMEBODY_ELSE}, set[str]()])
         monkeypatch.setattr(processes, "port_of", lambda _: "1")
         monkeypatch.setattr(processes, "listening", lambda _: next(heard))
 
         assert processes.intruder("foo") == ""
 
-    def test_whatever_is_killed_is_gone(self, processes: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_kill_waits_until_the_process_is_gone(self, processes: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
         dying = processes.Process(1, 0, 1, "me", processes.STACK, "foo", "python")
         listed = iter([[dying], [dying], [dying], []])
         monkeypatch.setattr(processes, "every_process", lambda: next(listed))
@@ -196,14 +198,14 @@ class TestMoment:
 
 
 class TestMetrics:
-    def test_up_tells_where_they_are(self, stack: Stack) -> None:
+    def test_up_says_where_they_are(self, stack: Stack) -> None:
         assert stack.post(id := new_id()) == Answer(200, id, 3)
         [address] = [line.split()[1] for line in stack.run("scripts/up.sh").stderr.splitlines() if "  metrics " in line]
         shown = subprocess.check_output(["curl", "--silent", "--noproxy", "*", address], text=True)
 
         assert "resonate_" in shown
 
-    def test_a_server_that_comes_back_leaves_its_port_to_who_has_it_by_then(self, stack: Stack) -> None:
+    def test_a_server_that_comes_back_takes_another_port_if_its_own_is_taken(self, stack: Stack) -> None:
         first = stack.run(*PROCESSES, "metrics").stdout.strip()
         port = int(first.split(":")[2].split("/")[0])
         stack.run(*PROCESSES, "kill", "resonate-server")

@@ -1,4 +1,4 @@
-"""The stack with its state in PostgreSQL: three servers and two bars, by the same scripts."""
+"""The stack with its state in PostgreSQL: three servers and two bars, run by the same scripts."""
 
 import socket
 import subprocess
@@ -31,13 +31,13 @@ def test_it_has_three_servers_and_two_bars_and_answers(stack: Stack) -> None:
     assert stack.post(id := new_id()) == Answer(200, id, 3)
 
 
-def test_up_tells_what_there_is_more_of_and_where_the_state_is(stack: Stack) -> None:
+def test_up_names_the_additional_instances_and_where_the_state_is(stack: Stack) -> None:
     told = stack.run("scripts/up.sh").stderr
 
     assert f"is up, as {stack.kind}: three servers and two bars, with the state in PostgreSQL.\n" in told
 
 
-def test_one_server_dies_and_the_others_go_on(stack: Stack) -> None:
+def test_one_server_dies_and_the_others_continue(stack: Stack) -> None:
     report = assert_ends_well(stack, "resonate-server --when running --for 3 --down 1")
 
     assert "resonate-server is killed" in report
@@ -66,7 +66,7 @@ def test_the_database_is_frozen_with_all_its_connections_and_what_it_has_acknowl
 
 @pytest.mark.kinds("processes")
 def test_a_server_that_shares_its_port_with_another_program_is_not_healthy(stack: Stack) -> None:
-    """As servers of two databases would: each would be asked for what the other one has."""
+    """As with servers of two databases: each would get requests for what the other one has."""
     with socket.create_server(("127.0.0.1", stack.server_port), reuse_port=True):
         assert stack.run(*PROCESSES, "healthy", "resonate-server").returncode == 1
         stack.kill("resonate-server")
@@ -76,11 +76,11 @@ def test_a_server_that_shares_its_port_with_another_program_is_not_healthy(stack
     assert f"port {stack.server_port} is taken by another program" in started.stderr
 
 
-def test_what_it_prints_is_among_the_logs(stack: Stack) -> None:
+def test_its_output_is_among_the_logs(stack: Stack) -> None:
     assert "database system is ready to accept connections" in stack.succeed("scripts/logs.sh", "postgres")
 
 
-def test_requests_go_on_after_all_of_it_was_down(stack: Stack) -> None:
+def test_requests_continue_after_the_whole_stack_was_down(stack: Stack) -> None:
     stack.post(id := new_id(), {"pause": 3_600}, wait=False)
     stack.down()
     stack.up()

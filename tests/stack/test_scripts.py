@@ -1,4 +1,4 @@
-"""What the scripts say to those who ask for help, mistype, or have no stack."""
+"""What the scripts print when asked for help, called with bad arguments, or run without a stack."""
 
 import importlib
 import os
@@ -118,7 +118,7 @@ def test_bad_arguments_are_refused(arguments: tuple[str, ...]) -> None:
     assert "--help" in done.stderr
 
 
-def test_an_unknown_service_is_answered_with_those_there_are() -> None:
+def test_an_unknown_service_is_answered_with_the_known_ones() -> None:
     done = script("crash.sh", "quux", COMPOSE_FILE="docker-compose.yml")
     assert done.returncode == 2
     assert "unknown service 'quux'; the services are resonate-server, foo, bar and baz" in done.stderr
@@ -131,7 +131,7 @@ def test_postgres_is_among_them_where_there_is_one() -> None:
 
 
 @pytest.mark.parametrize("name", ["LEASE_SECONDS", "MAX_TASKS"])
-def test_a_setting_that_no_worker_would_take_is_refused_before_anything_starts(
+def test_a_setting_that_no_worker_would_accept_is_refused_before_anything_starts(
     nowhere: dict[str, str], name: str
 ) -> None:
     done = script("up.sh", "--processes", **nowhere, **{name: "0"})
@@ -157,7 +157,7 @@ def test_without_a_stack_there_is_nothing_to_strike(nowhere: dict[str, str], arg
     assert "scripts/up.sh" in done.stderr
 
 
-def test_what_an_init_system_starts_needs_no_home() -> None:
+def test_scripts_started_by_an_init_system_need_no_home() -> None:
     done = run("env", "-u", "HOME", REPOSITORY / "scripts/venv.sh", "--uv")
     assert done.returncode == 0, done.stderr
 
@@ -179,19 +179,19 @@ def test_a_taken_port_is_answered_with_the_variable_to_set(nowhere: dict[str, st
 
 @pytest.mark.parametrize("port", ["abc", "0", "70000", "1.5"])
 @pytest.mark.parametrize("variable", ["FOO_PORT", "RESONATE_PORT"])
-def test_what_is_no_port_number_is_refused(nowhere: dict[str, str], variable: str, port: str) -> None:
+def test_an_invalid_port_number_is_refused(nowhere: dict[str, str], variable: str, port: str) -> None:
     done = script("up.sh", **nowhere | {variable: port})
     assert done.returncode == 1
     assert done.stderr == f"up.sh: {variable} must be a port number, 1 to 65535, not '{port}'.\n"
 
 
-def test_both_ports_the_same_are_refused(nowhere: dict[str, str]) -> None:
+def test_two_equal_ports_are_refused(nowhere: dict[str, str]) -> None:
     done = script("up.sh", **nowhere | {"RESONATE_PORT": nowhere["FOO_PORT"]})
     assert done.returncode == 1
     assert "must differ" in done.stderr
 
 
-def test_postgresql_sees_root_as_a_user_whom_the_system_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_postgresql_sees_root_as_an_existing_user(monkeypatch: pytest.MonkeyPatch) -> None:
     known = [pwd.struct_passwd(("it", "", uid, uid, "", "", "")) for uid in (0, 7)]
     monkeypatch.setattr(pwd, "getpwall", lambda: known)
     monkeypatch.syspath_prepend(REPOSITORY / "scripts")

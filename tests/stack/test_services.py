@@ -1,4 +1,4 @@
-"""One list of services, which scripts and tests read, and to which a script adds."""
+"""The list of services that scripts and tests read, and the script that adds to it."""
 
 import itertools
 import re
@@ -24,7 +24,7 @@ TOOLS = Path(sys.executable).parent
 
 
 def ask(function: str, *arguments: str) -> tuple[int, str]:
-    """What a function of the scripts' library answers: its status, and what it prints."""
+    """Call a function of the scripts' library; return its status and output."""
     command = ["bash", "-c", '. scripts/lib.sh; "$@"', "ask", function, *arguments]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout
@@ -42,8 +42,8 @@ def test_the_library_knows_the_fields_of_a_service(name: str, group: str, kind: 
         assert ask("service_field", name, field) == (0, f"{value}\n")
 
 
-def test_what_is_done_at_once_fails_if_one_of_it_does() -> None:
-    """`wait` shows that it is: the first ends only when the second has begun."""
+def test_a_parallel_action_fails_if_it_fails_for_one_instance() -> None:
+    """`wait` proves that they run at once: the first ends only when the second has begun."""
     act = 'case "$2" in wait) until [ -e "$F" ]; do sleep 0.01; done ;; touch) : >"$F" ;; *) false ;; esac'
     begin = f"instance() {{ {act}; }}; . scripts/lib.sh; . scripts/lib-crash.sh; F=$(mktemp -u)"
     for instances, status in (["wait touch", 0], ["wait no touch", 1], ["", 0]):
@@ -56,7 +56,7 @@ def test_what_is_done_at_once_fails_if_one_of_it_does() -> None:
 
 
 @pytest.mark.parametrize("asked", [("qux", "kind"), ("foo", "colour"), ("resonate-server", "kind")])
-def test_what_is_not_in_the_list_has_no_fields(asked: tuple[str, str]) -> None:
+def test_unknown_services_and_fields_give_nothing(asked: tuple[str, str]) -> None:
     assert ask("service_field", *asked) == (1, "")
 
 
@@ -73,7 +73,7 @@ def succeed(checkout: Checkout, *command: str | Path, **env: str) -> str:
 
 @pytest.fixture(scope="module", params=["processes", "containers"])
 def with_qux(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
-    """A running stack in a checkout of its own, to which a service was added."""
+    """A running stack in its own checkout, to which a service was added."""
     if request.param == "containers":
         require_docker()
     checkout = Checkout.make(tmp_path_factory.mktemp("qux") / "checkout")
@@ -93,7 +93,7 @@ def with_qux(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.mark.long
-def test_an_added_service_runs_is_called_and_survives_a_crash(with_qux: Checkout) -> None:
+def test_an_added_service_runs_answers_calls_and_survives_a_crash(with_qux: Checkout) -> None:
     port = succeed(with_qux, "bash", "-c", ". scripts/lib.sh; look_at_stack; of_stack RESONATE_PORT").strip()
     call = ("invoke", "qux-1", "--func", "qux", "--target", "poll://any@service-qux")
     succeed(with_qux, TOOLS / "resonate", *call, RESONATE_URL=f"http://127.0.0.1:{port}")
@@ -108,12 +108,12 @@ def test_chaos_strikes_an_added_service_too(with_qux: Checkout) -> None:
     services = ("resonate-server", *SERVICES, "qux")
 
     def strikes_qux(seed: int) -> bool:
-        """With its first wave, on either kind of stack."""
+        """In its first wave, on either kind of stack."""
         waves = [next(plan.waves(seed, services, faults_of(kind), lease=10)) for kind in ("processes", "containers")]
         return all(("qux", FaultKind.KILL) in [(each.service, each.kind) for each in wave.strikes] for wave in waves)
 
     seed = next(filter(strikes_qux, itertools.count()))
-    # On a busy machine it may be over before the first wave has struck.
+    # On a busy machine the run may end before the first wave has struck.
     ledgers = (
         succeed(with_qux, "scripts/chaos.sh", "--chains", "5", "--seconds", seconds, "--seed", str(seed))
         for seconds in ("5", "30", "120")
@@ -130,7 +130,7 @@ def untouched(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 @pytest.mark.parametrize(
     "name", ["", "Qux", "1qux", "my-qux", "../qux", "foo", "worker", "resonate", "import", "postgres"]
 )
-def test_a_name_that_cannot_be_that_of_a_service_is_refused(untouched: Checkout, name: str) -> None:
+def test_an_invalid_service_name_is_refused(untouched: Checkout, name: str) -> None:
     before = sorted((untouched.folder / "services").rglob("*"))
     done = untouched.run("scripts/add-service.sh", name)
 
@@ -138,7 +138,7 @@ def test_a_name_that_cannot_be_that_of_a_service_is_refused(untouched: Checkout,
     assert sorted((untouched.folder / "services").rglob("*")) == before
 
 
-def test_no_name_is_that_of_a_module_which_the_stack_may_load() -> None:
+def test_a_module_that_the_stack_may_load_is_not_accepted_as_a_name() -> None:
     modules = sys.stdlib_module_names | packages_distributions().keys() - {name for name, *_ in LISTED}
     names = [name for name in modules if re.fullmatch("[a-z][a-z0-9]*", name) and find_spec(name)]
     check = (
@@ -152,7 +152,7 @@ def test_no_name_is_that_of_a_module_which_the_stack_may_load() -> None:
     assert done.stdout == "\n"
 
 
-def test_what_is_to_be_done_next_is_said(tmp_path: Path) -> None:
+def test_the_next_steps_are_printed(tmp_path: Path) -> None:
     checkout = Checkout.make(tmp_path / "checkout")
     said = succeed(checkout, "scripts/add-service.sh", "qux")
 

@@ -1,4 +1,4 @@
-"""The promise of the demo, on the whole stack: whatever dies on the way, each request is answered, by one chain."""
+"""What the demo promises, on the whole stack: whatever dies, each request is answered by exactly one chain."""
 
 import contextlib
 import os
@@ -18,13 +18,13 @@ from stack.conftest import both_kinds, containers_seldom, in_containers
 from stack.driver import ANSWER_SECONDS, LOOK_SECONDS, REPOSITORY, Answer, Stack, new_id
 
 LONG = 600
-"""Seconds: such a pause ends when the test ends it."""
+"""Seconds; the test itself ends a pause this long."""
 WAITING = 512
-"""Requests that foo keeps waiting at the same time."""
+"""The number of requests that foo keeps waiting at the same time."""
 
 
 def assert_answered(stack: Stack, answer: Answer, id: str) -> None:
-    """Success, and baz, which is called only after bar was, has run once for all of bar's and foo's runs."""
+    """Check success, and that baz, which is called only after bar, ran once for all runs of bar and foo."""
     assert answer == Answer(200, id, 3)
     assert stack.runs("baz", id) == 1
 
@@ -34,7 +34,7 @@ def wait_until_run(stack: Stack, service: str, id: str) -> None:
 
 
 def start_chain(stack: Stack, **body: float) -> tuple[str, Future[Answer]]:
-    """A request on its way: baz has run, bar has not answered yet."""
+    """Return a request in flight: baz has run, bar has not answered yet."""
     id = new_id()
     caller = stack.post_in_background(id, body)
     wait_until_run(stack, "baz", id)
@@ -186,14 +186,14 @@ def test_a_pending_chain_survives_down_and_up(stack: Stack) -> None:
     wait_until_run(stack, "baz", id)
     stack.down()
     assert not stack.is_healthy()
-    logs_survive = stack.kind == "processes"  # those of containers go with them
+    logs_survive = stack.kind == "processes"  # containers take their logs with them
     stack.up()
     stack.end_sleep(id)
     assert stack.post(id) == Answer(200, id, 3)
     assert stack.runs("baz", id) == (1 if logs_survive else 0)
 
 
-def test_up_keeps_the_kind_that_has_the_requests_also_where_an_engine_answers(stack: Stack, tmp_path: Path) -> None:
+def test_up_keeps_the_kind_that_has_the_requests_even_if_an_engine_answers(stack: Stack, tmp_path: Path) -> None:
     stack.post(id := new_id(), {"pause": LONG}, wait=False)
     wait_until_run(stack, "baz", id)
     stack.down()
@@ -215,12 +215,12 @@ def test_up_interrupted_says_what_becomes_of_what_it_has_started(stack: Stack) -
     _, said = up.communicate(timeout=ANSWER_SECONDS)
 
     assert "Traceback" not in said
-    if up.returncode != 0:  # else it was up already
+    if up.returncode != 0:  # else it came up before the signal
         assert up.returncode in (130, -signal.SIGINT)
         assert "interrupted. Services already started keep running" in said
 
 
-def test_trigger_says_that_it_has_sent_nothing_where_the_answer_has_no_place(stack: Stack) -> None:
+def test_trigger_says_that_it_has_sent_nothing_if_it_cannot_store_the_answer(stack: Stack) -> None:
     done = stack.run("env", "TMPDIR=/nowhere", "scripts/trigger.sh")
 
     assert done.returncode == 1
@@ -246,7 +246,7 @@ def test_three_bars_share_the_work_and_one_may_die(stack: Stack) -> None:
 
 @contextlib.contextmanager
 def three_bars(stack: Stack) -> Iterator[Callable[[], object]]:
-    """bar scaled to 3; gives a function that kills one of them."""
+    """Scale bar to 3; return a function that kills one of them."""
     stack.disturbed = True
     if stack.kind == "containers":
         stack.compose("up", "--detach", "--no-build", "--no-recreate", "--wait", "--scale", "bar=3")
@@ -275,7 +275,7 @@ def _wait_for_line(program: subprocess.Popen[bytes], text: bytes) -> None:
 
 @in_containers
 def test_down_is_quick_because_all_end_on_sigterm(stack: Stack) -> None:
-    """How quick, `bench start` measures."""
+    """`bench start` measures how quick."""
     stack.post(id := new_id(), {"pause": LONG}, wait=False)
     wait_until_run(stack, "baz", id)
     stack.disturbed = True
@@ -285,7 +285,7 @@ def test_down_is_quick_because_all_end_on_sigterm(stack: Stack) -> None:
 
 
 @both_kinds
-def test_up_leaves_alone_what_is_up(stack: Stack) -> None:
+def test_up_leaves_running_services_alone(stack: Stack) -> None:
     id, caller = start_chain(stack, pause=LONG)
     stack.up()
     stack.end_sleep(id)
@@ -295,7 +295,7 @@ def test_up_leaves_alone_what_is_up(stack: Stack) -> None:
 
 @pytest.mark.parametrize("name", ["FOO_PORT", "RESONATE_PORT", "LEASE_SECONDS", "DEMO_FAULTS", "RESONATE_TOKEN"])
 @containers_seldom
-def test_up_with_other_settings_tells_at_once_those_that_the_running_stack_has(stack: Stack, name: str) -> None:
+def test_up_with_other_settings_reports_at_once_those_of_the_running_stack(stack: Stack, name: str) -> None:
     done = stack.run("env", f"{name}={0 if name == 'DEMO_FAULTS' else free_port()}", "scripts/up.sh")
 
     assert done.returncode == 1
@@ -324,7 +324,7 @@ def test_up_recreates_with_other_settings_if_told_so(stack: Stack) -> None:
 
 @pytest.mark.long
 def test_up_waits_for_the_port_that_a_killed_foo_still_holds(stack: Stack) -> None:
-    """As by `kill -9`: its child has to tell all who wait, and listens meanwhile. A container ends as a whole."""
+    """As with `kill -9`: its child still listens while it notifies all waiting clients. A container dies as a whole."""
     stack.disturbed = True
     listed = stack.succeed("bash", "-c", ". scripts/lib.sh; processes list")
     foo = os.getpgid(int(re.findall(r"(\d+), foo\n", listed)[0]))
@@ -339,7 +339,7 @@ def test_up_waits_for_the_port_that_a_killed_foo_still_holds(stack: Stack) -> No
 
 
 @containers_seldom
-def test_up_brings_back_what_is_frozen(stack: Stack) -> None:
+def test_up_brings_back_a_frozen_service(stack: Stack) -> None:
     stack.act("freeze", "bar")
     stack.up()
     assert stack.post(id := new_id()) == Answer(200, id, 3)
@@ -347,7 +347,7 @@ def test_up_brings_back_what_is_frozen(stack: Stack) -> None:
 
 @pytest.mark.long
 @in_containers
-def test_up_brings_back_what_is_cut_off(stack: Stack) -> None:
+def test_up_brings_back_a_service_that_is_cut_off(stack: Stack) -> None:
     stack.act("cut_off", "bar")
     stack.up()
     assert stack.post(id := new_id()) == Answer(200, id, 3)
@@ -355,7 +355,7 @@ def test_up_brings_back_what_is_cut_off(stack: Stack) -> None:
 
 @containers_seldom
 def test_the_next_test_has_a_whole_stack_whatever_is_dead_frozen_or_cut_off(stack: Stack) -> None:
-    """What the fixture does between tests, done here by hand; also with a script that still runs."""
+    """Do by hand what the fixture does between tests, here with a script still running."""
     stack.begin("scripts/crash.sh", "baz", "--pause", "--down", "60")
     stack.act("freeze", "resonate-server")
     stack.act("cut_off" if stack.kind == "containers" else "freeze", "bar")
@@ -376,7 +376,7 @@ def test_logs_name_the_service(stack: Stack) -> None:
 
 
 @containers_seldom
-def test_logs_follow_what_comes(stack: Stack) -> None:
+def test_logs_follow_new_output(stack: Stack) -> None:
     logs = stack.begin("scripts/logs.sh", "-f", "baz")
     assert logs.stdout is not None
     try:

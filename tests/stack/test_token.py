@@ -1,4 +1,4 @@
-"""The whole stack with one token: whoever has it is served as ever, nobody else is, and it is told to nobody."""
+"""The whole stack with one token: it serves whoever has the token, refuses everybody else, and reveals it to nobody."""
 
 import json
 import secrets
@@ -29,7 +29,7 @@ def running_stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
 
 
 def ask(stack: Stack, method: str, path: str, token: str | None, body: object = None) -> int:
-    """The status that the server answers; ``token`` is the bearer."""
+    """Return the status of the server's answer; ``token`` is the bearer token."""
     connection = HTTPConnection("127.0.0.1", stack.server_port, timeout=60)
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     connection.request(method, path, None if body is None else json.dumps(body), headers)
@@ -44,11 +44,11 @@ def get_promise(stack: Stack, token: str | None) -> int:
 
 
 def processes_seen(until: Callable[[], Any]) -> str:
-    """Every command line that ran on this machine meanwhile, as far as looking again and again shows them."""
+    """Return every command line seen on this machine meanwhile, by polling."""
     seen: set[str] = set()
     while until() is None:
         seen |= {" ".join(each.info["cmdline"] or ()) for each in psutil.process_iter(["cmdline"])}
-        time.sleep(0.03)  # what is looked at needs the machine, too
+        time.sleep(0.03)  # leave the machine to the processes being watched
     return "\n".join(seen)
 
 
@@ -59,13 +59,13 @@ def test_a_chain_is_served(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("token", [None, "", "wrong", TOKEN[:-1]], ids=["none", "empty", "wrong", "cut"])
-def test_the_server_refuses_whoever_has_no_token_or_another(stack: Stack, token: str | None) -> None:
+def test_the_server_refuses_a_missing_or_wrong_token(stack: Stack, token: str | None) -> None:
     assert get_promise(stack, token) == 401
     for path in ("/poll/service-bar/stranger", "/ui/api/chains", "/ui/api/events", f"/ui/api/chains?token={TOKEN}"):
         assert ask(stack, "GET", path, token) == 401
 
 
-def test_the_server_serves_whoever_has_it(stack: Stack) -> None:
+def test_the_server_serves_clients_with_the_token(stack: Stack) -> None:
     assert get_promise(stack, TOKEN) == 404
     for path in ("/poll/no-group/friend", "/ui/api/chains"):
         assert ask(stack, "GET", path, TOKEN) == 200
@@ -85,7 +85,7 @@ def test_health_needs_no_token(stack: Stack) -> None:
 
 
 @containers_seldom
-def test_crash_bar_asks_the_server_with_it(stack: Stack) -> None:
+def test_crash_bar_sends_it_to_the_server(stack: Stack) -> None:
     done = stack.crash("scripts/crash-bar.sh --pause 3 --down 1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "baz ran exactly once" in done.stdout
@@ -94,13 +94,13 @@ def test_crash_bar_asks_the_server_with_it(stack: Stack) -> None:
 
 @pytest.mark.parametrize("fault", ["--kill --for 3 --down 1", "--freeze --for 3"])
 @containers_seldom
-def test_whoever_is_started_by_crash_has_it(stack: Stack, fault: str) -> None:
+def test_services_restarted_by_crash_have_it(stack: Stack, fault: str) -> None:
     done = stack.crash(f"scripts/crash.sh bar {fault}")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.long
-def test_chaos_goes_on_with_it(stack: Stack) -> None:
+def test_chaos_works_with_it(stack: Stack) -> None:
     done = stack.run("scripts/chaos.sh", "--chains", "5", "--seconds", "5", "--seed", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     stack.disturbed = True
@@ -122,7 +122,7 @@ def test_the_command_in_the_server_s_container_has_it(stack: Stack) -> None:
 
 
 @containers_seldom
-def test_up_keeps_the_token_of_what_is_up(stack: Stack) -> None:
+def test_up_keeps_the_token_of_a_running_stack(stack: Stack) -> None:
     kind = "--processes" if stack.kind == "processes" else "--docker"
     stack.kill("bar")
     stack.succeed("env", "-u", "RESONATE_TOKEN", "scripts/up.sh", kind)
@@ -183,7 +183,7 @@ def test_scripts_and_compose_read_the_same_from_env(tmp_path: Path, line: str) -
     assert services["resonate-server"]["environment"]["RESONATE_AUTH__TOKEN"] == "abc-1.~+/="
 
 
-def test_a_token_that_no_header_can_carry_is_told_by_up() -> None:
+def test_up_reports_a_token_that_no_header_can_carry() -> None:
     stack = Stack("processes", "two words")
     try:
         done = stack.run("scripts/up.sh", "--processes", "--token")

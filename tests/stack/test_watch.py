@@ -1,4 +1,4 @@
-"""`scripts/watch.sh`: a request on its way, seen on a terminal and elsewhere."""
+"""`scripts/watch.sh`: a request in flight, shown on a terminal and elsewhere."""
 
 from harness.terminal import CTRL_C, HIDE_CURSOR, SHOW_CURSOR, Terminal
 
@@ -6,7 +6,7 @@ from stack.conftest import containers_seldom
 from stack.driver import REPOSITORY, Answer, Stack, new_id
 
 LONG = 600
-"""Seconds: such a pause ends when the test ends it."""
+"""Seconds; the test itself ends a pause this long."""
 
 
 def watch(stack: Stack, *arguments: str) -> Terminal:
@@ -14,7 +14,7 @@ def watch(stack: Stack, *arguments: str) -> Terminal:
 
 
 def send(stack: Stack, pause: float) -> str:
-    """A request whose bar sleeps for so long; its id."""
+    """Send a request whose bar sleeps that long; return its id."""
     id = new_id()
     assert stack.post(id, {"pause": pause}, wait=False).status == 202
     return id
@@ -44,7 +44,7 @@ def test_a_request_can_be_named(stack: Stack) -> None:
     assert done.stdout.endswith("result: 3\n")
 
 
-def test_it_shows_who_is_gone_and_who_goes_on(stack: Stack) -> None:
+def test_it_shows_which_worker_is_gone_and_which_takes_over(stack: Stack) -> None:
     id = new_id()
     assert stack.post(id, {"running": 120}, wait=False).status == 202
     with watch(stack, id) as shown:
@@ -58,7 +58,7 @@ def test_it_shows_who_is_gone_and_who_goes_on(stack: Stack) -> None:
 
 
 @containers_seldom
-def test_ctrl_c_ends_the_watching_and_not_the_request(stack: Stack) -> None:
+def test_ctrl_c_ends_watch_but_not_the_request(stack: Stack) -> None:
     id = send(stack, LONG)
     with watch(stack) as shown:
         shown.wait_for("● sleep")

@@ -1,4 +1,4 @@
-"""Debian's Chromium, and a tab of it that keeps account of everything that should not happen in a page."""
+"""Debian's Chromium, and a tab that records everything that must not happen in a page."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, expect, sync_playwright
 
 REBOUND = "evil.test"
-"""A name of somebody else that points to this machine, as its owner can have it do at any time."""
+"""A name of somebody else's domain that resolves to this machine, as its owner can arrange at any time."""
 
 FLAGS = [
     f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1",
@@ -25,18 +25,18 @@ FLAGS = [
     "--disable-dev-shm-usage",
 ]
 PATIENCE_MS = 60_000
-# The browser's own word for an answer like 401, or for none: it stands in the console whoever handles it.
+# The browser logs this for answers like 401 and for failed connections, even if the page handles them.
 NO_ANSWER = "Failed to load resource"
 
 expect.set_options(timeout=PATIENCE_MS)
 
 
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser")
-"""The first one has no windows, and takes a third of the time."""
+"""The first one has no windows and starts in a third of the time."""
 
 
 def chromium() -> Path | None:
-    """The program, if there is one: named by the variable ``CHROMIUM``, or on the PATH."""
+    """Return the program named by the variable ``CHROMIUM`` or found on the PATH, if there is one."""
     found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     return Path(found) if found else None
 
@@ -50,8 +50,8 @@ def running(program: Path) -> Iterator[Browser]:
 
 
 class Tab:
-    """A page below ``home``. ``may_lack_answers``: the server is away for a while, or refuses; ``may_fail``: the page
-    itself is broken on purpose."""
+    """A page below ``home``. ``may_lack_answers``: the server may be down for a while or refuse requests; ``may_fail``:
+    the page itself is broken on purpose."""
 
     def __init__(self, page: Page, home: str) -> None:
         self.page = page
@@ -64,8 +64,7 @@ class Tab:
         page.on("request", self._note)
 
     def open(self, id: str | None = None) -> None:
-        """The page, with the chain ``id`` chosen by the address; returns when it follows the server and every control
-        is there."""
+        """Open the page, with the chain ``id`` in the address; return when it is live and shows all controls."""
         self.visit(id)
         expect(self.find("#status")).to_have_attribute("data-state", "live")
         expect(self.find("#actions")).not_to_have_attribute("aria-busy", "true")
@@ -74,7 +73,7 @@ class Tab:
         self.page.goto(self.home + ("" if id is None else f"#/chain/{quote(id, safe='')}"))
 
     def await_chain(self, id: str) -> None:
-        """Open the page at a chain that has yet to begin: it is shown in the moment it does."""
+        """Open the page at a chain that does not exist yet; it is shown as soon as it starts."""
         self.may_lack_answers = True
         self.open(id)
         expect(self.find("#notice")).to_contain_text("if it begins, it is shown")
@@ -83,7 +82,6 @@ class Tab:
         return self.page.locator(selector, has_text=text)
 
     def row(self, name: str) -> Locator:
-        """The row of the timeline with that name."""
         return self.find("#timeline .row").filter(has=self.find(f".row-name:text-is('{name}')"))
 
     def script(self, expression: str) -> Any:
@@ -95,7 +93,7 @@ class Tab:
 
     @property
     def troubles(self) -> list[str]:
-        """Errors, warnings and breaches of the content security policy, and requests to other servers."""
+        """Return errors, warnings, violations of the content security policy, and requests to other servers."""
         said = [] if self.may_fail else self._said
         said = [text for text in said if not (self.may_lack_answers and NO_ANSWER in text)]
         return said + [url for url in self._asked if urlsplit(url)[:2] != urlsplit(self.home)[:2]]
@@ -109,7 +107,7 @@ class Tab:
 
 
 def tab_of(browser: Browser, home: str, **context: Any) -> Tab:
-    """In a profile of its own, of somebody who wants less motion: what moves takes the browser eight times the work."""
+    """A tab in a fresh profile with reduced motion: animations cost the browser eight times the work."""
     settings = {"viewport": {"width": 1280, "height": 800}, "reduced_motion": "reduce", **context}
     page = browser.new_context(**settings).new_page()
     page.set_default_timeout(PATIENCE_MS)

@@ -1,4 +1,4 @@
-"""One browser and one stack for this folder; each test has a tab of its own, in which nothing may go wrong."""
+"""One browser and one stack for this folder; each test gets its own tab, and fails if anything goes wrong in it."""
 
 import itertools
 import os
@@ -19,12 +19,12 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="package", autouse=True)
 def network() -> Iterator[None]:
-    """Chromium gives up what it loads when an interface comes or goes, as with each network of Docker's."""
+    """Chromium aborts loading when a network interface appears or disappears, as Docker's networks do."""
     with own_network():
         yield
 
 
-# Of this folder, not of the session: while Playwright runs, no other test can have an event loop.
+# Package scope, because no other test can run an event loop while Playwright runs.
 @pytest.fixture(scope="package")
 def browser(network: None) -> Iterator[Browser]:  # noqa: ARG001
     program = chromium()
@@ -50,14 +50,14 @@ def running_demo(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def demo(running_demo: Demo) -> Iterator[Demo]:
-    """With all of it running, whatever the test before has killed."""
+    """The demo; everything that the test has killed is brought back afterwards."""
     yield running_demo
     running_demo.restore()
 
 
 @pytest.fixture
 def open_tab(browser: Browser) -> Iterator[OpenTab]:
-    """Opens tabs, and holds in the end that nothing went wrong in any of them."""
+    """Open tabs; check at the end that nothing went wrong in any of them."""
     tabs: list[Tab] = []
 
     def open_one(home: str, **context: Any) -> Tab:
@@ -78,5 +78,5 @@ def tab(demo: Demo, open_tab: OpenTab) -> Tab:
 
 @pytest.fixture
 def id() -> str:
-    """Of a chain that no other test has used."""
+    """An id for a chain that no other test has used."""
     return f"order-{next(_numbers)}"

@@ -1,4 +1,4 @@
-"""The demo as processes of its own, for a browser to look at: the server, foo, bar and baz."""
+"""The demo as processes for a browser to look at: the server, foo, bar and baz."""
 
 import json
 from base64 import b64encode
@@ -13,11 +13,11 @@ from harness.services import SERVICES
 from harness.stack import Stack
 
 LEASE_SECONDS = "4"
-"""Shorter than usual, like the grace below: that a killed worker is given up is waited for."""
+"""Shorter than usual, like the grace period below, because tests wait until a killed worker is given up."""
 
 
 class Demo(Stack):
-    """Everything runs after :meth:`start`; tests kill and start what they like."""
+    """Everything runs after :meth:`start`; tests may kill and start any of it."""
 
     server: ServerProcess
 
@@ -33,7 +33,7 @@ class Demo(Stack):
         return f"{self.server.url}/ui/"
 
     def connected(self) -> Counter[str]:
-        """How many workers of each group."""
+        """Return the number of connected workers of each group."""
         with Page(self.server.port).watch() as watching:
             groups = watching.hello["groups"]
         return Counter(
@@ -44,7 +44,7 @@ class Demo(Stack):
         self.programs[name].kill()
 
     def restore(self) -> None:
-        """Whatever a test has killed runs again."""
+        """Start again whatever a test has killed."""
         if not self.server.is_running:
             self.server.start()
         for name in SERVICES:
@@ -58,7 +58,7 @@ class Demo(Stack):
         return bool(there["service-bar"] and there["service-baz"])
 
     def send(self, id: str, **body: float) -> None:
-        """Have foo begin a chain, and do not wait for its answer."""
+        """Let foo start a chain, without waiting for its answer."""
         assert self.post(body, key=id, prefer="respond-async").status == 202
 
     def client(self) -> Client:
@@ -66,12 +66,12 @@ class Demo(Stack):
 
 
 def payload(data: Any) -> dict[str, str]:
-    """As the SDK writes it."""
+    """Encode the data as the SDK does."""
     return {"data": b64encode(json.dumps(data).encode()).decode()}
 
 
 def create(client: Client, id: str, param: Any = None, **tags: str) -> None:
-    """A promise with ``param`` in it; tag names are given without their ``resonate:`` prefix."""
+    """Create a promise with ``param`` in it; tag names are given without their ``resonate:`` prefix."""
     named = {f"resonate:{name}": text for name, text in tags.items()}
     given = {} if param is None else payload(param)
     assert client.call("promise.create", id=id, timeoutAt=FAR, param=given, tags=named).status == 200

@@ -1,4 +1,4 @@
-"""Pictures of the live page for the README, from a real crash: three moments, and a moving one of all of it."""
+"""Pictures of the live page for the README, from a real crash: three stills and an animation of the whole."""
 
 import argparse
 import io
@@ -19,7 +19,7 @@ SIZE = {"width": 1400, "height": 740}
 ID = "order-42"
 EARLIER = ("order-39", "order-40", "order-41")
 WORK = 3.0
-"""Seconds that bar is at work."""
+"""Seconds for which bar works."""
 
 MOVING_WIDTH = 1120
 LAST_FRAME_MS = 4_000
@@ -31,14 +31,14 @@ class Frame(Struct, frozen=True):
 
 
 class Film:
-    """Frames as fast as the browser gives them, each with its time."""
+    """Frames as fast as the browser delivers them, each with its time."""
 
     def __init__(self, tab: Tab) -> None:
         self._tab = tab
         self.frames: list[Frame] = []
 
     def roll(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
-        """For so long, or until something is seen."""
+        """Record for that many seconds, or until the condition holds."""
         end = time.monotonic() + seconds
         while time.monotonic() < end and not until():
             self.frames.append(Frame(time.monotonic(), self._tab.page.screenshot(type="jpeg", quality=95)))
@@ -61,13 +61,13 @@ def write_picture(tab: Tab, path: Path) -> None:
 
 
 def prepare(demo: Demo, tab: Tab) -> None:
-    """Some requests were made before, and the page is open."""
+    """Make some requests, and open the page."""
     for id in EARLIER:
         demo.send(id, pause=0.4)
         time.sleep(1.2)
     tab.open()
     expect(tab.find("#chains [data-state=resolved]")).to_have_count(len(EARLIER))
-    time.sleep(2.5)  # so long the page keeps showing a chain before it follows to the next
+    time.sleep(2.5)  # the page shows a finished chain that long before it follows the next
 
 
 def shoot(demo: Demo, tab: Tab, folder: Path) -> None:
@@ -81,7 +81,7 @@ def shoot(demo: Demo, tab: Tab, folder: Path) -> None:
 
     demo.kill("bar")
     film.roll(4.2)
-    expect(tab.find("#headline")).to_contain_text("Bar is gone")  # on a busy machine it might be killed too late
+    expect(tab.find("#headline")).to_contain_text("Bar is gone")  # on a busy machine the kill might come too late
     write_picture(tab, folder / "bar-dead.png")
 
     demo.launch("bar")

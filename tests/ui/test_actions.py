@@ -1,4 +1,4 @@
-"""What the page offers to do comes from whoever the server was told of, and is drawn whatever it says."""
+"""The actions that the page offers come from a configured address, and the page draws whatever that sends."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,7 +57,7 @@ def test_a_server_alone_has_a_page_without_a_panel(open_tab: OpenTab, tmp_path: 
         with tab.page.expect_response("**/api/actions"):
             tab.open()
 
-        expect(tab.find("#top button")).to_have_count(2)  # theme, and help
+        expect(tab.find("#top button")).to_have_count(2)  # theme and help
         expect(tab.find("#chain-title")).to_have_text("No chain yet")
         expect(tab.find("#actions")).to_be_empty()
         expect(tab.find("#actions-trouble")).to_be_hidden()
@@ -66,7 +66,9 @@ def test_a_server_alone_has_a_page_without_a_panel(open_tab: OpenTab, tmp_path: 
         server.stop()
 
 
-def test_what_is_filled_in_is_sent_and_what_began_is_shown(adapter: Adapter, tab: Tab, server: ServerProcess) -> None:
+def test_the_values_filled_in_are_sent_and_the_chain_is_shown(
+    adapter: Adapter, tab: Tab, server: ServerProcess
+) -> None:
     server.client().create("begun")
     adapter.replies["GET"] = offer(action("order", NUMBER, TEXT))
     tab.open()
@@ -78,7 +80,7 @@ def test_what_is_filled_in_is_sent_and_what_began_is_shown(adapter: Adapter, tab
     expect(tab.find("#chain-id")).to_have_text("begun")
 
 
-def test_the_panel_is_busy_until_its_actions_are_there(adapter: Adapter, tab: Tab) -> None:
+def test_the_panel_is_busy_until_its_actions_are_loaded(adapter: Adapter, tab: Tab) -> None:
     adapter.replies["GET"] = offer(action("order"))
     held: list[Route] = []
     tab.page.route("**/api/actions", lambda route: held.append(route))
@@ -92,7 +94,7 @@ def test_the_panel_is_busy_until_its_actions_are_there(adapter: Adapter, tab: Ta
     expect(tab.find("#actions")).not_to_have_attribute("aria-busy", "true")
 
 
-def test_what_is_left_empty_is_not_sent(adapter: Adapter, tab: Tab) -> None:
+def test_an_empty_field_is_not_sent(adapter: Adapter, tab: Tab) -> None:
     adapter.replies["GET"] = offer(action("order", NUMBER, TEXT))
     adapter.replies["POST"] = Reply(b'{"detail": "size is missing"}', 400)
     tab.may_lack_answers = True
@@ -104,7 +106,7 @@ def test_what_is_left_empty_is_not_sent(adapter: Adapter, tab: Tab) -> None:
     assert adapter.posted[-1] == {"who": "Zoë"}
 
 
-def test_limits_are_those_of_the_list(adapter: Adapter, tab: Tab) -> None:
+def test_fields_have_the_limits_that_the_list_gives(adapter: Adapter, tab: Tab) -> None:
     adapter.replies["GET"] = offer(action("order", NUMBER))
     tab.open()
     tab.find("#field-order-size").fill("10")
@@ -122,7 +124,7 @@ def test_fields_of_unknown_types_are_left_out(adapter: Adapter, tab: Tab) -> Non
     expect(tab.find("#actions input")).to_have_count(1)
 
 
-def test_every_word_is_text(adapter: Adapter, tab: Tab) -> None:
+def test_all_strings_are_shown_as_text(adapter: Adapter, tab: Tab) -> None:
     for text in HOSTILE.values():
         field = {"name": "constructor", "label": text, "type": "text", "default": text, "unit": text[:20]}
         adapter.replies["GET"] = offer(
@@ -138,7 +140,7 @@ def test_every_word_is_text(adapter: Adapter, tab: Tab) -> None:
         tab.page.reload()
 
 
-def test_a_default_of_the_wrong_type_is_none(adapter: Adapter, tab: Tab) -> None:
+def test_a_default_of_the_wrong_type_is_ignored(adapter: Adapter, tab: Tab) -> None:
     adapter.replies["GET"] = offer(action("order", {**NUMBER, "default": MARKUP}, {**TEXT, "default": 5}))
     tab.open()
 
@@ -158,7 +160,7 @@ def test_many_actions_leave_the_page_usable(adapter: Adapter, open_tab: OpenTab,
         assert tab.script("document.querySelector('main').getBoundingClientRect().height") > 300
 
 
-def test_while_the_address_is_away_the_page_says_so_and_asks_again_when_it_is_loaded(
+def test_while_the_address_does_not_answer_the_page_says_so_and_asks_again_on_reload(
     port: int, tab: Tab, server: ServerProcess
 ) -> None:
     tab.open()
@@ -175,7 +177,7 @@ def test_while_the_address_is_away_the_page_says_so_and_asks_again_when_it_is_lo
     assert server.is_running
 
 
-def test_what_was_typed_in_outlives_a_lost_connection_and_new_actions_come_with_the_next(
+def test_typed_text_survives_a_reconnection_and_new_actions_appear_after_one(
     adapter: Adapter, tab: Tab, server: ServerProcess
 ) -> None:
     adapter.replies["GET"] = offer(action("order", NUMBER))

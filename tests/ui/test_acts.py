@@ -1,4 +1,4 @@
-"""What a person may do with a call on the page: settle what waits for somebody, cancel, call again; each asked once."""
+"""What a user may do with a call on the page: settle, cancel, or call again, each after one confirmation."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from ui.demo import Demo, create, settle
 pytestmark = [pytest.mark.long, pytest.mark.browser]
 
 LONG = 60
-"""Seconds: such a pause ends when the test ends it."""
+"""Seconds; the test itself ends a pause this long."""
 EXAMPLE = Path(__file__).parents[2] / "examples/approval.py"
 
 
@@ -26,7 +26,7 @@ def approver(running_demo: Demo) -> Iterator[None]:
 
 
 def ask_for_approval(demo: Demo, tab: Tab, id: str) -> None:
-    """The page shows a call that waits for a person, and the promise that it waits for is chosen."""
+    """Show a call that waits for a person, and choose the promise for which it waits."""
     assert demo.client().begin(id, "example-approval", "approval", 100).status == 200
     tab.open(id)
     expect(tab.row("approval").locator(".stripe[data-kind=suspended][data-open]")).to_be_visible()
@@ -49,7 +49,7 @@ def do(tab: Tab, act: str, *, given: str | None = None) -> None:
 
 @pytest.mark.usefixtures("approver")
 class TestSettling:
-    def test_a_person_approves_and_the_call_goes_on(self, demo: Demo, tab: Tab, id: str) -> None:
+    def test_a_person_approves_and_the_call_continues(self, demo: Demo, tab: Tab, id: str) -> None:
         ask_for_approval(demo, tab, id)
         do(tab, "approve")
         expect(tab.find("#headline-text")).to_contain_text('Resolved: "paid"')
@@ -66,7 +66,7 @@ class TestSettling:
         do(tab, "reject", given="zu teuer: 100 €")
         expect(tab.find("#headline-text")).to_contain_text("Rejected: zu teuer: 100 €")
 
-    def test_it_is_asked_once_and_whoever_leaves_it_has_changed_nothing(self, demo: Demo, tab: Tab, id: str) -> None:
+    def test_there_is_one_confirmation_and_leaving_it_changes_nothing(self, demo: Demo, tab: Tab, id: str) -> None:
         ask_for_approval(demo, tab, id)
         for leave in ("Escape", "Enter"):
             tab.find("#detail [data-act=approve]").click()
@@ -80,7 +80,7 @@ class TestSettling:
         expect(tab.row("approval").locator(".stripe[data-kind=suspended][data-open]")).to_be_visible()
         assert demo.client().state(id) == "pending"
 
-    def test_the_keyboard_is_enough(self, demo: Demo, tab: Tab, id: str) -> None:
+    def test_everything_works_by_keyboard(self, demo: Demo, tab: Tab, id: str) -> None:
         ask_for_approval(demo, tab, id)
         tab.row("promise").focus()
         while not tab.script("document.activeElement.matches('[data-act=approve]')"):
@@ -92,7 +92,7 @@ class TestSettling:
         expect(tab.find("#detail [data-act=approve]")).to_have_count(0)
         expect(tab.find("#detail")).to_be_focused()
 
-    def test_a_telephone_is_enough(self, demo: Demo, open_tab: OpenTab, id: str) -> None:
+    def test_everything_works_on_a_phone(self, demo: Demo, open_tab: OpenTab, id: str) -> None:
         tab = open_tab(demo.page, viewport={"width": 390, "height": 800})
         ask_for_approval(demo, tab, id)
         tab.find("#detail [data-act=approve]").click()
@@ -103,7 +103,7 @@ class TestSettling:
         tab.find("#act-do").click()
         expect(tab.find("#headline-text")).to_contain_text('Resolved: "paid"')
 
-    def test_a_reader_hears_what_each_button_is_for(self, demo: Demo, tab: Tab, id: str) -> None:
+    def test_a_screen_reader_announces_what_each_button_does(self, demo: Demo, tab: Tab, id: str) -> None:
         ask_for_approval(demo, tab, id)
         acts = tab.page.get_by_role("group", name="Act on promise")
         expect(acts.get_by_role("button")).to_have_text(["Approve", "Reject"])
@@ -113,7 +113,7 @@ class TestSettling:
         expect(asked.get_by_role("button", name="Reject")).to_be_visible()
 
 
-def test_a_call_is_cancelled_and_its_caller_is_told(demo: Demo, tab: Tab, id: str) -> None:
+def test_a_call_is_cancelled_and_its_caller_gets_the_error(demo: Demo, tab: Tab, id: str) -> None:
     tab.await_chain(id)
     demo.send(id, pause=LONG)
     expect(tab.row("bar").locator(".stripe[data-kind=suspended][data-open]")).to_be_visible()
@@ -125,7 +125,7 @@ def test_a_call_is_cancelled_and_its_caller_is_told(demo: Demo, tab: Tab, id: st
     expect(tab.find("#detail [data-act=cancel]")).to_have_count(0)
 
 
-def test_who_comes_too_late_is_told(demo: Demo, tab: Tab, id: str) -> None:
+def test_a_user_who_is_too_late_is_told_so(demo: Demo, tab: Tab, id: str) -> None:
     create(demo.client(), id, {"func": "slow"}, target="poll://any@nobody")
     tab.open(id)
     choose(tab, "slow")
@@ -136,7 +136,7 @@ def test_who_comes_too_late_is_told(demo: Demo, tab: Tab, id: str) -> None:
     expect(tab.find("#notice-text")).to_have_text("Too late: it is already resolved")
 
 
-def test_a_call_is_made_again_under_another_id(demo: Demo, tab: Tab, id: str) -> None:
+def test_a_call_is_repeated_with_another_id(demo: Demo, tab: Tab, id: str) -> None:
     demo.send(id)
     tab.open(id)
     expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
@@ -147,7 +147,7 @@ def test_a_call_is_made_again_under_another_id(demo: Demo, tab: Tab, id: str) ->
     expect(tab.find("#timeline .row-name")).to_have_text(["foo", "bar", "baz"])
 
 
-def test_a_call_below_another_is_made_again_as_a_tree_of_its_own(demo: Demo, tab: Tab, id: str) -> None:
+def test_a_nested_call_is_repeated_as_a_tree_of_its_own(demo: Demo, tab: Tab, id: str) -> None:
     demo.send(id)
     tab.open(id)
     expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
@@ -159,7 +159,7 @@ def test_a_call_below_another_is_made_again_as_a_tree_of_its_own(demo: Demo, tab
     expect(tab.find("#timeline .row-name")).to_have_text(["bar", "baz"])
 
 
-def test_an_id_that_is_taken_is_not_taken_for_a_new_one(demo: Demo, tab: Tab, id: str) -> None:
+def test_an_id_that_exists_is_refused(demo: Demo, tab: Tab, id: str) -> None:
     demo.send(id)
     tab.open(id)
     expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
@@ -168,7 +168,7 @@ def test_an_id_that_is_taken_is_not_taken_for_a_new_one(demo: Demo, tab: Tab, id
     expect(tab.find("#notice-text")).to_have_text(f"The promise {id} already exists; choose another id")
 
 
-def test_an_id_that_the_server_refuses_is_told_in_its_words(demo: Demo, tab: Tab, id: str) -> None:
+def test_the_reason_why_the_server_refuses_an_id_is_shown(demo: Demo, tab: Tab, id: str) -> None:
     demo.send(id)
     tab.may_lack_answers = True
     tab.open(id)
@@ -178,7 +178,7 @@ def test_an_id_that_the_server_refuses_is_told_in_its_words(demo: Demo, tab: Tab
     expect(tab.find("#notice-text")).to_contain_text("has no ':' in its id")
 
 
-def test_what_is_over_and_what_runs_inside_another_call_is_left_alone(demo: Demo, tab: Tab, id: str) -> None:
+def test_settled_promises_and_local_steps_have_no_buttons_to_change_them(demo: Demo, tab: Tab, id: str) -> None:
     demo.send(id, running=0.1)
     create(demo.client(), f"{id}-done")
     demo.client().call("promise.settle", id=f"{id}-done", state="resolved", value={})

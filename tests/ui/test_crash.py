@@ -1,4 +1,4 @@
-"""What one shows a colleague: a chain grows, bar is killed, bar returns, and the chain goes on."""
+"""The demonstration for a colleague: a chain grows, bar is killed, bar returns, and the chain continues."""
 
 import re
 
@@ -12,7 +12,7 @@ from ui.demo import Demo
 pytestmark = [pytest.mark.long, pytest.mark.browser]
 
 LONG = 60
-"""Seconds: such a pause ends when the test ends it."""
+"""Seconds; the test itself ends a pause this long."""
 RUNNING = ".stripe[data-kind=running]"
 GAP = ".stripe[data-kind=gap][data-open]"
 BREAK = ".stripe[data-kind=broken]"
@@ -20,7 +20,7 @@ BREAK = ".stripe[data-kind=broken]"
 
 @pytest.fixture
 def tab(demo: Demo, open_tab: OpenTab) -> Tab:
-    """In full motion, as most people have it."""
+    """With full motion, as most users have it."""
     return open_tab(demo.page, reduced_motion="no-preference")
 
 
@@ -41,7 +41,7 @@ def test_a_chain_appears_and_ends_without_a_reload(demo: Demo, tab: Tab, id: str
     assert tab.script("window.loaded") == "once"
 
 
-def test_a_bar_killed_at_work_breaks_off_and_another_one_does_it_again(demo: Demo, tab: Tab, id: str) -> None:
+def test_the_work_of_a_killed_bar_breaks_off_and_another_bar_repeats_it(demo: Demo, tab: Tab, id: str) -> None:
     tab.await_chain(id)
     demo.send(id, running=10)
     bar = tab.row("bar")
@@ -66,7 +66,7 @@ def test_a_bar_killed_at_work_breaks_off_and_another_one_does_it_again(demo: Dem
     expect(bar.locator(BREAK)).to_have_count(1)
 
 
-def test_a_bar_killed_while_it_sleeps_is_missed_and_nothing_is_lost(demo: Demo, tab: Tab, id: str) -> None:
+def test_a_bar_killed_while_it_sleeps_is_shown_as_missing_and_nothing_is_lost(demo: Demo, tab: Tab, id: str) -> None:
     tab.await_chain(id)
     demo.send(id, pause=LONG)
     bar = tab.row("bar")
@@ -100,7 +100,7 @@ def test_a_page_opened_while_bar_is_dead_shows_the_break_as_well(demo: Demo, tab
     expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
 
 
-def test_a_restarted_server_is_caught_up_with(demo: Demo, tab: Tab, id: str) -> None:
+def test_the_page_catches_up_with_a_restarted_server(demo: Demo, tab: Tab, id: str) -> None:
     tab.await_chain(id)
     demo.send(id, pause=LONG)
     expect(tab.row("bar").locator(".stripe[data-kind=suspended][data-open]")).to_be_visible()
@@ -128,7 +128,7 @@ def test_a_request_is_sent_from_the_page(tab: Tab) -> None:
     assert "#/chain/" in tab.page.url
 
 
-def test_the_commands_to_break_it_are_there_to_copy(tab: Tab) -> None:
+def test_the_commands_that_break_something_can_be_copied(tab: Tab) -> None:
     tab.open()
     tab.find("#action-break").click()
 

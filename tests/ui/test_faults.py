@@ -1,4 +1,4 @@
-"""Broken from the page: buttons beside the workers kill and freeze them, and the chain that is shown goes on."""
+"""Faults from the page: buttons beside the workers kill and freeze them, and the chain on display continues."""
 
 import pytest
 from playwright.sync_api import Locator, expect
@@ -10,13 +10,13 @@ from ui.demo import Demo
 pytestmark = [pytest.mark.long, pytest.mark.browser]
 
 LONG = 60
-"""Seconds: such a pause ends when the test ends it."""
+"""Seconds; the test itself ends a pause this long."""
 SUSPENDED = ".stripe[data-kind=suspended][data-open]"
 GAP = ".stripe[data-kind=gap][data-open]"
 
 
 def buttons(tab: Tab, group: str) -> Locator:
-    """Beside the one worker of the group that is there."""
+    """Return the buttons beside the only connected worker of the group."""
     return tab.find(f"[data-group={group}] [data-state=connected] button")
 
 
@@ -29,7 +29,7 @@ def start_again(demo: Demo, name: str) -> None:
     demo.launch(name)
 
 
-def test_a_worker_is_killed_and_the_chain_that_is_shown_goes_on_with_the_next(demo: Demo, tab: Tab, id: str) -> None:
+def test_a_worker_is_killed_and_the_displayed_chain_continues_with_the_next(demo: Demo, tab: Tab, id: str) -> None:
     tab.await_chain(id)
     demo.send(id, pause=LONG)
     expect(tab.row("bar").locator(SUSPENDED)).to_be_visible()
@@ -62,7 +62,7 @@ def test_a_worker_is_killed_as_soon_as_it_works(demo: Demo, tab: Tab) -> None:
     expect(tab.row("work").locator(".stripe[data-kind=running]")).to_have_count(2)
 
 
-def test_a_worker_that_is_frozen_loses_what_it_holds_and_comes_back_by_itself(demo: Demo, tab: Tab, id: str) -> None:
+def test_a_frozen_worker_loses_its_tasks_and_comes_back_by_itself(demo: Demo, tab: Tab, id: str) -> None:
     tab.await_chain(id)
     demo.send(id, running=10)
     expect(tab.row("work").locator(".stripe[data-kind=running][data-open]")).to_be_visible()
@@ -75,7 +75,7 @@ def test_a_worker_that_is_frozen_loses_what_it_holds_and_comes_back_by_itself(de
 
 
 def test_foo_is_killed_and_its_gunicorn_starts_another(demo: Demo, tab: Tab, id: str) -> None:  # noqa: ARG001
-    tab.may_lack_answers = True  # foo may die before it has said what has begun
+    tab.may_lack_answers = True  # foo may die before it has answered
     tab.open()
     before = tab.find("[data-group=service-foo] [data-state=connected]").get_attribute("data-worker")
 
@@ -85,7 +85,7 @@ def test_foo_is_killed_and_its_gunicorn_starts_another(demo: Demo, tab: Tab, id:
     expect(buttons(tab, "service-foo")).to_have_count(2)
 
 
-def test_the_keyboard_is_enough(demo: Demo, tab: Tab) -> None:
+def test_everything_works_by_keyboard(demo: Demo, tab: Tab) -> None:
     tab.open()
     expect(button(tab, "kill")).to_be_visible()
     while not tab.script("document.activeElement.matches('[data-group=service-bar] [data-action=kill]')"):
@@ -98,7 +98,7 @@ def test_the_keyboard_is_enough(demo: Demo, tab: Tab) -> None:
 
 
 @pytest.mark.usefixtures("demo")
-def test_a_reader_hears_which_worker_a_button_is_for(tab: Tab) -> None:
+def test_a_screen_reader_announces_which_worker_a_button_is_for(tab: Tab) -> None:
     tab.open()
     pid = tab.find("[data-group=service-bar] [data-state=connected] bdi").inner_text()
     for label in ("Kill", "Kill at work", "Freeze 15 s"):
@@ -107,7 +107,7 @@ def test_a_reader_hears_which_worker_a_button_is_for(tab: Tab) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_every_button_is_whole_and_readable(demo: Demo, open_tab: OpenTab, scheme: str, width: int) -> None:
+def test_every_button_is_fully_visible(demo: Demo, open_tab: OpenTab, scheme: str, width: int) -> None:
     tab = open_tab(demo.page, viewport={"width": width, "height": 800}, color_scheme=scheme)
     tab.open()
     if width == 390:
@@ -120,7 +120,7 @@ def test_every_button_is_whole_and_readable(demo: Demo, open_tab: OpenTab, schem
     assert tab.script("document.documentElement.scrollWidth") <= width
 
 
-def test_the_page_says_where_that_is_switched(tab: Tab, demo: Demo) -> None:  # noqa: ARG001
+def test_the_page_says_how_to_switch_faults_off(tab: Tab, demo: Demo) -> None:  # noqa: ARG001
     tab.open()
     tab.find("#action-break").click()
     expect(tab.find("#commands-break")).to_contain_text("DEMO_FAULTS=0 scripts/up.sh")

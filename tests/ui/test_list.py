@@ -1,4 +1,4 @@
-"""The list of chains with many in it: it is read page by page, and only what is in sight exists."""
+"""A long list of chains is loaded page by page, and only visible rows exist in the document."""
 
 import re
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ MANY = 1_000
 
 @pytest.fixture(scope="module")
 def full(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:  # noqa: ARG001
-    """The page of a server with many chains; every tenth is resolved, the last one is of another function."""
+    """The page of a server with many chains; every tenth is resolved, and the last one calls another function."""
     server = ServerProcess(tmp_path_factory.mktemp("full") / "log").start()
     client = server.client()
     for number in range(MANY):
@@ -49,7 +49,7 @@ def test_the_newest_are_listed_first(tab: Tab) -> None:
     expect(tab.find("#chains-count")).to_have_text("50+")
 
 
-def test_older_ones_come_as_one_asks_or_scrolls_and_few_rows_exist(tab: Tab) -> None:
+def test_older_ones_load_on_request_or_while_scrolling_and_few_rows_exist(tab: Tab) -> None:
     tab.find("#older").click()
     expect(tab.find("#chains-count")).to_have_text("100+")
 
@@ -60,7 +60,7 @@ def test_older_ones_come_as_one_asks_or_scrolls_and_few_rows_exist(tab: Tab) -> 
     assert tab.find("#chains [data-chain]").count() < 60
 
 
-def test_a_search_that_the_server_breaks_off_goes_on_until_something_is_found(tab: Tab) -> None:
+def test_a_search_that_the_server_cuts_short_continues_until_something_is_found(tab: Tab) -> None:
     def find_nothing_yet(route: Route) -> None:
         newest = route.fetch(url=f"{tab.home}api/chains?limit=1").json()
         route.fulfill(json={**newest, "chains": []})
@@ -71,7 +71,7 @@ def test_a_search_that_the_server_breaks_off_goes_on_until_something_is_found(ta
     expect(tab.find("#chains [data-chain=many-0123]")).to_be_visible()
 
 
-def test_they_are_filtered_by_id_by_function_and_by_state(tab: Tab) -> None:
+def test_they_can_be_filtered_by_id_function_and_state(tab: Tab) -> None:
     tab.find("#filter").fill("many-0123")
     expect(tab.find("#chains [data-chain=many-0123]")).to_be_visible()
     expect(tab.find("#chains-count")).to_have_text(re.compile(r"^1\+?$"))
@@ -89,7 +89,7 @@ def test_they_are_filtered_by_id_by_function_and_by_state(tab: Tab) -> None:
     expect(tab.find("#chains-empty")).to_have_text("No chain fits the filter.")
 
 
-def test_what_is_chosen_stays_in_sight_and_in_the_address(tab: Tab) -> None:
+def test_the_chosen_chain_stays_visible_and_in_the_address(tab: Tab) -> None:
     tab.find("#chains [data-chain=many-0990]").click()
 
     expect(tab.find("#chain-id")).to_have_text("many-0990")
@@ -98,7 +98,7 @@ def test_what_is_chosen_stays_in_sight_and_in_the_address(tab: Tab) -> None:
     expect(tab.find("#follow")).to_have_attribute("aria-pressed", "false")
 
 
-def test_who_follows_sees_the_newest_of_all_once_nothing_is_filtered(tab: Tab) -> None:
+def test_follow_shows_the_newest_chain_once_the_filter_is_cleared(tab: Tab) -> None:
     tab.find("#filter").fill("many-0500")
     tab.find("#chains [data-chain=many-0500]").click()
     expect(tab.find("#chain-id")).to_have_text("many-0500")

@@ -1,4 +1,4 @@
-"""What the page shows as soon as it is opened, or says if it cannot be."""
+"""What the page shows as soon as it is opened, or when it fails to load."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture
 def broken(tab: Tab) -> Tab:
-    """It will have something in its console."""
+    """A tab that may have errors in its console."""
     tab.may_fail = True
     return tab
 
@@ -29,7 +29,7 @@ FAULTS: dict[str, tuple[Callable[[Route], None], str]] = {
 
 
 @pytest.mark.parametrize(("fault", "told"), FAULTS.values(), ids=FAULTS.keys())
-def test_a_module_that_fails_to_load_is_told(broken: Tab, fault: Callable[[Route], None], told: str) -> None:
+def test_a_module_that_fails_to_load_is_reported(broken: Tab, fault: Callable[[Route], None], told: str) -> None:
     broken.page.route("**/model/rows.js", fault)
     broken.page.goto(broken.home, wait_until="commit")
 
@@ -38,7 +38,7 @@ def test_a_module_that_fails_to_load_is_told(broken: Tab, fault: Callable[[Route
     broken.page.unroute_all(behavior="ignoreErrors")
 
 
-def test_that_there_is_no_chain_is_not_said_before_it_is_known(demo: Demo, tab: Tab, id: str) -> None:
+def test_the_page_does_not_claim_that_there_is_no_chain_before_it_knows(demo: Demo, tab: Tab, id: str) -> None:
     demo.send(id)
     wait_until(lambda: demo.client().state(id) == "resolved", "foo answers")
     held: list[Route] = []
@@ -52,7 +52,7 @@ def test_that_there_is_no_chain_is_not_said_before_it_is_known(demo: Demo, tab: 
     expect(tab.find("#chain-title")).to_have_text("foo")
 
 
-def test_the_log_tells_what_happened_before_the_page_was_opened(demo: Demo, tab: Tab, id: str) -> None:
+def test_the_log_shows_what_happened_before_the_page_was_opened(demo: Demo, tab: Tab, id: str) -> None:
     demo.send(id)
     wait_until(lambda: demo.client().state(id) == "resolved", "foo answers")
     tab.open()

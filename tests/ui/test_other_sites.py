@@ -1,5 +1,5 @@
-"""A page of another site, open in the same browser, reaches every port of this machine: nothing of what it asks for is
-done, nothing of it is told, and each request is counted as refused."""
+"""A page of another site, open in the same browser, can reach every port of this machine. Its requests have no effect,
+it reads no answers, and each request is counted as refused."""
 
 import base64
 import json
@@ -26,10 +26,10 @@ pytestmark = [pytest.mark.long, pytest.mark.browser]
 WAYS = Path(__file__).with_name("ways.js")
 
 SECRET = "secret-of-this-machine"
-"""Part of the id of a promise, and so of answers."""
+"""Part of a promise's id, and so of answers."""
 
 REFUSALS = ("RESONATE_SERVER__HOSTS", "RESONATE_SERVER__CORS__ALLOW_ORIGINS", "FOO_HOSTS")
-"""What a page may read: that it may not."""
+"""The only thing that a page may read: that it was refused."""
 
 
 def envelope(kind: str, data: Any) -> str:
@@ -37,7 +37,7 @@ def envelope(kind: str, data: Any) -> str:
 
 
 def attack() -> tuple[str, ...]:
-    """Makes a worker of service-bar read a pickle: a call that is rejected, and a task that awaits it."""
+    """Return requests that would make a worker of service-bar read a pickle: a rejected call and a task awaiting it."""
     error = {"__type": "error", "message": "x", "__py_pickle": base64.b64encode(b"cos\nsystem\n(S'true'\ntR.").decode()}
     rejected = {"headers": {}, "data": base64.b64encode(json.dumps(error).encode()).decode()}
     call = {"headers": {}, "data": base64.b64encode(b'{"func": "bar", "args": []}').decode()}
@@ -53,7 +53,7 @@ def attack() -> tuple[str, ...]:
 
 
 CLICK = '{"worker": "poll://any@service-foo/0123abcd"}'
-"""On a fault of a worker: whoever let it in would have that called."""
+"""A click on a worker's fault; accepting it would call that fault."""
 
 
 def is_refusal(seen: str) -> bool:
@@ -61,13 +61,13 @@ def is_refusal(seen: str) -> bool:
 
 
 class Surface(Struct, frozen=True):
-    """A path; ``bodies`` are posted to it, without any it is asked by GET."""
+    """A path to attack; ``bodies`` are posted to it, or it is requested with GET if there are none."""
 
     path: str
     bodies: tuple[str, ...] = ()
 
 
-# By listener; `Target.ports` says where they are.
+# By listener; `Target.ports` has their ports.
 SURFACES = {
     "api": [
         Surface("/", attack()),
@@ -102,8 +102,8 @@ SURFACES = {
 
 
 class View(Struct, frozen=True):
-    """Where the page is from, and by which name it calls the server. ``page`` is a name on the stranger's port, or
-    empty: then the page is of the name and port that it calls, as far as its browser can tell."""
+    """Where the page comes from, and the name by which it calls the server. ``page`` is a name on the stranger's port
+    or empty: then, as far as the browser can tell, the page has the name and port of the server it calls."""
 
     page: str
     called: str
@@ -139,13 +139,13 @@ class Target:
         return f"http://{name}:{self.ports[listener]}"
 
     def refused(self, listener: str = "api") -> int:
-        """The server counts them itself; foo writes a line for each request."""
+        """Return the number of refused requests. The server counts them itself; foo logs a line for each."""
         if listener == "foo":
             return len(re.findall(r"  status=(?:403|415|421)  ", self.foo.output()))
         return refusals(self.ports["metrics"]).total()
 
     def stored(self) -> list[Any]:
-        """Everything there is."""
+        """Return all promises, tasks and schedules."""
         client = self.server.client()
         return [client.call(f"{kind}.search", limit=1_000).data for kind in ("promise", "task", "schedule")]
 
@@ -165,7 +165,7 @@ def target(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 class Strange(BaseHTTPRequestHandler):
-    """An empty page, whatever is asked for."""
+    """Answers every request with an empty page."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -179,7 +179,7 @@ class Strange(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def stranger() -> Iterator[int]:
-    """Another server on this machine; its port."""
+    """The port of another server on this machine."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Strange)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server.server_port
@@ -189,7 +189,7 @@ def stranger() -> Iterator[int]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A tab without the account that the other tests keep: here much goes wrong."""
+    """A tab without the checks of the other tests, because here much goes wrong."""
     context = browser.new_context()
     context.add_init_script(path=WAYS)
     yield context.new_page()
@@ -197,18 +197,18 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 def try_everything(page: Page, url: str, bodies: tuple[str, ...] = ()) -> dict[str, list[str]]:
-    """What the page could read, by the way in which it asked."""
+    """Return what the page could read, by the kind of request."""
     tried: dict[str, list[str]] = page.evaluate("([url, bodies]) => tryEverything(url, bodies)", [url, list(bodies)])
     return tried
 
 
 @pytest.mark.parametrize("listener", SURFACES)
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS.keys())
-def test_a_page_gets_nothing_done_and_nothing_told(
+def test_a_page_can_change_nothing_and_read_nothing(
     target: Target, stranger: int, page: Page, view: View, listener: str
 ) -> None:
     address = target.address(listener, view.called)
-    # The browser shows the refusal of `/nowhere`: a page of that origin, like one that was loaded from there earlier.
+    # The error answer of `/nowhere` becomes a page of that origin, like one loaded from there earlier.
     page.goto(f"http://{view.page}:{stranger}/" if view.page else f"{address}/nowhere")
     before, stored = target.refused(listener), target.stored()
 
@@ -216,7 +216,7 @@ def test_a_page_gets_nothing_done_and_nothing_told(
 
     answers = [seen for ways in tried for answers in ways.values() for seen in answers]
     wait_until(lambda: target.refused(listener) - before >= len(answers), "every request is counted")
-    # A browser may ask again: when it hears that it should not have asked here, or on a connection that foo has ended.
+    # A browser may repeat a request: after a 421, or on a connection that foo has closed.
     assert target.refused(listener) - before == len(answers) or view.called == REBOUND or listener == "foo"
     assert [seen for seen in answers if seen and not is_refusal(seen)] == []
     assert not any(frame.locator("#status").count() for frame in page.frames)
@@ -224,8 +224,8 @@ def test_a_page_gets_nothing_done_and_nothing_told(
     assert not target.has_had_workers()
 
 
-def test_where_the_browser_says_less_still_nothing_gets_done(stranger: int, page: Page, tmp_path: Path) -> None:
-    """On plain HTTP by another name than loopback it does not say with every request whose page asks."""
+def test_nothing_is_changed_even_if_the_browser_sends_less(stranger: int, page: Page, tmp_path: Path) -> None:
+    """Over plain HTTP to a name other than loopback, a browser does not always send the requesting page's origin."""
     server = ServerProcess(tmp_path / "log", RESONATE_SERVER__HOSTS=REBOUND).start()
     try:
         page.goto(f"http://localhost:{stranger}/")
@@ -238,7 +238,7 @@ def test_where_the_browser_says_less_still_nothing_gets_done(stranger: int, page
         server.stop()
 
 
-def test_a_link_of_another_site_leads_to_a_page_that_works(target: Target, stranger: int, page: Page) -> None:
+def test_a_link_from_another_site_leads_to_a_working_page(target: Target, stranger: int, page: Page) -> None:
     page.goto(f"http://localhost:{stranger}/")
     before = target.refused()
     page.evaluate("(url) => { location = url }", f"{target.address('api', '127.0.0.1')}/")
@@ -250,8 +250,8 @@ def test_a_link_of_another_site_leads_to_a_page_that_works(target: Target, stran
     assert target.refused() == before
 
 
-def test_a_page_of_a_listed_origin_may_ask(stranger: int, page: Page, tmp_path: Path) -> None:
-    """That the others get nowhere is not because they ask in the wrong way."""
+def test_a_page_of_an_allowed_origin_may_send_requests(stranger: int, page: Page, tmp_path: Path) -> None:
+    """Shows that the requests of other pages fail because of their origin, not because they are malformed."""
     ours = f"http://localhost:{stranger}"
     server = ServerProcess(tmp_path / "log", RESONATE_SERVER__CORS__ALLOW_ORIGINS=ours).start()
     try:

@@ -1,5 +1,5 @@
-"""One history: in the crashes that scripts/crash.sh plays, the page that watched it and one that is opened only now
-show the same, row by row."""
+"""In the crashes of scripts/crash.sh, a page that was open all the time and one opened later show the same history, row
+by row."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.long, pytest.mark.browser]
 
 SERVER = "resonate-server"
 LONG = 60
-"""Seconds: such a pause ends when the test ends it."""
+"""Seconds; the test itself ends a pause this long."""
 
 WORK = 5
 PAUSE_MS = 2_000
@@ -36,7 +36,7 @@ SCENARIOS = [
     ),
     *((service, fault, "idle") for service in ("bar", "baz") for fault in FAULTS),
 ]
-"""Every pair of service, fault and moment."""
+"""All combinations of service, fault and moment."""
 
 PICTURE = """() => {
   const rows = [...document.querySelectorAll("#timeline .row")].sort((a, b) => a.ariaPosInSet - b.ariaPosInSet);
@@ -50,17 +50,17 @@ PICTURE = """() => {
   const story = [...document.querySelectorAll("#story bdi")].map((node) => node.textContent);
   return [document.querySelector("#headline").dataset.tone, ...story, ...outages, ...rows.map(row)];
 }"""
-"""Everything that is drawn of the chain, with all its times."""
+"""Everything drawn for the chain, with all times."""
 
 
 class Twins:
-    """``live`` has watched all the time; ``fresh`` is loaded again for each look."""
+    """``live`` has been open all the time; ``fresh`` is reloaded for each comparison."""
 
     def __init__(self, live: Tab, fresh: Tab, id: str) -> None:
         self.live = live
         self.id = id
         self._fresh = fresh
-        self._fresh.may_lack_answers = True  # what it loads is given up with the next look
+        self._fresh.may_lack_answers = True  # its pending loads are aborted by the next reload
 
     def agree(self, when: str) -> None:
         self._fresh.visit(self.id)
@@ -88,7 +88,7 @@ def twins(demo: Demo, open_tab: OpenTab, id: str) -> Twins:
 
 @pytest.fixture
 def second(demo: Demo) -> Iterator[Callable[[str], None]]:
-    """Starts another worker of a kind, which stands by; it is killed after the test."""
+    """Start a standby worker of a kind; it is killed after the test."""
     started: list[str] = []
 
     def start(name: str) -> None:
@@ -102,7 +102,7 @@ def second(demo: Demo) -> Iterator[Callable[[str], None]]:
 
 
 @pytest.mark.parametrize(("service", "fault", "when"), SCENARIOS, ids=lambda part: part)
-def test_who_watched_and_who_comes_later_see_the_same(
+def test_a_page_open_all_the_time_and_one_opened_later_show_the_same(
     demo: Demo, twins: Twins, second: Callable[[str], None], service: str, fault: str, when: str
 ) -> None:
     struck = demo.server if service == SERVER else demo.programs[service]
@@ -116,7 +116,7 @@ def test_who_watched_and_who_comes_later_see_the_same(
         kind = "running" if when == "running" else "suspended"
         expect(live.row("bar").locator(f".stripe[data-kind={kind}][data-open]")).to_be_visible()
         expect(live.row("baz").locator(".row-result")).to_have_text("1")
-        if fault == FAULTS[0]:  # until then all of them are alike
+        if fault == FAULTS[0]:  # before that, the cases do not differ
             twins.agree("before the fault")
     if fault == "kill":
         struck.kill()
@@ -139,13 +139,13 @@ def test_who_watched_and_who_comes_later_see_the_same(
     twins.agree("at the end")
 
 
-def test_a_worker_whose_stream_broke_is_away_for_both_long_before_it_is_given_up(
+def test_a_worker_whose_stream_broke_is_shown_as_away_on_both_pages_before_it_is_given_up(
     browser: Browser,  # noqa: ARG001
     open_tab: OpenTab,
     tmp_path: Path,
     id: str,
 ) -> None:
-    """One that does not promise to be back at once."""
+    """This worker does not promise to return at once."""
     server = ServerProcess(tmp_path / "log", RESONATE_TASKS__WORKER_GRACE="3600000").start()
     try:
         home = f"{server.url}/ui/"
@@ -166,9 +166,7 @@ def test_a_worker_whose_stream_broke_is_away_for_both_long_before_it_is_given_up
         server.stop()
 
 
-def test_the_servers_own_outage_is_a_band_with_its_length_and_the_page_comes_back_by_itself(
-    demo: Demo, twins: Twins
-) -> None:
+def test_a_server_outage_is_drawn_with_its_length_and_the_page_recovers_by_itself(demo: Demo, twins: Twins) -> None:
     live = twins.live
     demo.send(twins.id, pause=LONG)
     expect(live.row("bar").locator(".stripe[data-kind=suspended][data-open]")).to_be_visible()
@@ -187,7 +185,7 @@ def test_the_servers_own_outage_is_a_band_with_its_length_and_the_page_comes_bac
     assert live.script("window.loaded") == "once"
 
 
-def test_page_tree_and_report_call_an_attempt_by_the_same_number(demo: Demo, twins: Twins) -> None:
+def test_page_tree_and_report_number_attempts_alike(demo: Demo, twins: Twins) -> None:
     live, id = twins.live, twins.id
     demo.send(id, running=2 * WORK)
     expect(live.row("work").locator(".stripe[data-kind=running][data-open]")).to_be_visible()

@@ -1,4 +1,4 @@
-"""The page for everybody: by the keyboard alone, on a telephone, in the dark, without motion."""
+"""The page is accessible: by keyboard alone, on a phone, in dark mode, with reduced motion."""
 
 import re
 
@@ -38,11 +38,11 @@ TEXTS = [
 
 
 def focused(tab: Tab) -> str:
-    """The id of the focused element, or that of the nearest one around it that has one; of a link its text."""
+    """Return the id of the focused element or of its nearest ancestor that has one; for a link, its text."""
     return str(tab.script("document.activeElement.closest('[id]')?.id ?? document.activeElement.textContent"))
 
 
-def test_a_chain_is_found_chosen_and_read_by_the_keyboard(demo: Demo, tab: Tab, id: str) -> None:
+def test_a_chain_is_found_chosen_and_read_by_keyboard(demo: Demo, tab: Tab, id: str) -> None:
     demo.send(id)
     demo.send(f"{id}-newer")
     tab.open()
@@ -68,7 +68,7 @@ def test_a_chain_is_found_chosen_and_read_by_the_keyboard(demo: Demo, tab: Tab, 
     expect(tab.find("#timeline .row:focus .row-name")).to_have_text("foo")
 
 
-def test_a_request_is_sent_by_the_keyboard(tab: Tab) -> None:
+def test_a_request_is_sent_by_keyboard(tab: Tab) -> None:
     tab.open()
     expect(tab.find("#action-request")).to_be_visible()
     while focused(tab) != "field-request-pause":
@@ -78,7 +78,7 @@ def test_a_request_is_sent_by_the_keyboard(tab: Tab) -> None:
     expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
 
 
-def test_what_has_the_focus_is_seen_and_every_control_is_reached(tab: Tab) -> None:
+def test_the_focus_is_visible_and_reaches_every_control(tab: Tab) -> None:
     tab.open()
     reached: list[str] = []
     while "log" not in reached and len(reached) < 60:
@@ -99,7 +99,7 @@ def test_what_has_the_focus_is_seen_and_every_control_is_reached(tab: Tab) -> No
     } <= set(reached)
 
 
-def test_help_opens_and_closes_by_the_keyboard(tab: Tab) -> None:
+def test_help_opens_and_closes_by_keyboard(tab: Tab) -> None:
     tab.open()
     tab.press("?")
     expect(tab.find("#help-dialog")).to_be_visible()
@@ -107,7 +107,7 @@ def test_help_opens_and_closes_by_the_keyboard(tab: Tab) -> None:
     expect(tab.find("#help-dialog")).to_be_hidden()
 
 
-def test_a_row_says_as_a_sentence_what_its_bars_show(demo: Demo, tab: Tab, id: str) -> None:
+def test_a_row_describes_its_bars_in_a_sentence(demo: Demo, tab: Tab, id: str) -> None:
     demo.send(id)
     tab.open(id)
 
@@ -146,7 +146,7 @@ def test_text_is_readable_in_light_and_dark(demo: Demo, open_tab: OpenTab, id: s
     assert all((one["ground"] < 0.2) == (scheme == "dark") for one in seen.values())
 
 
-def test_the_whole_page_is_loaded_in_a_blink(tab: Tab) -> None:
+def test_the_whole_page_loads_quickly(tab: Tab) -> None:
     sizes: list[int] = []
     tab.page.on("response", lambda response: sizes.append(int(response.headers.get("content-length", "0"))))
     tab.open()
@@ -163,7 +163,7 @@ def test_the_theme_is_chosen_by_hand_and_kept(tab: Tab) -> None:
     assert before > 0.5 > tab.page.evaluate(CONTRAST, ["body"])["ground"]
 
 
-def test_a_chain_that_is_not_there_yet_is_waited_for(demo: Demo, tab: Tab) -> None:
+def test_the_page_waits_for_a_chain_that_does_not_exist_yet(demo: Demo, tab: Tab) -> None:
     tab.await_chain("there is no such chain")
     create(demo.client(), "there is no such chain")
     expect(tab.find("#chain-id")).to_have_text("there is no such chain")

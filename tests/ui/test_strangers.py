@@ -1,4 +1,4 @@
-"""Ids, payloads and names come from strangers: whatever they hold is shown as text, and does nothing."""
+"""Ids, payloads and names come from strangers: whatever they contain is shown as text and has no effect."""
 
 from urllib.parse import quote
 
@@ -20,7 +20,7 @@ HOSTILE = {
     "a path": "../../ui/api/chain?id=a&b#/chain/%3Cimg%3E",
     "a prototype": "__proto__",
 }
-# What acts unseen in a text, and what is seen in its place.
+# Invisible characters with an effect, and what is shown in their place.
 UNSEEN = {
     "right to left": ("user-\u202etxt.exe", "user-⟨202E⟩txt.exe"),
     "a terminal's colours": ("a\x1b[31mred", "a␛[31mred"),
@@ -37,7 +37,7 @@ def assert_nothing_ran(tab: Tab) -> None:
     assert tab.script("({}).ran") is None
 
 
-def test_it_is_text_wherever_it_stands(demo: Demo, tab: Tab) -> None:
+def test_it_is_text_wherever_it_appears(demo: Demo, tab: Tab) -> None:
     client = demo.client()
     for text in HOSTILE.values():
         create(client, text, {"func": text, "args": [text]}, target="poll://any@nobody", **{text: text})
@@ -56,7 +56,7 @@ def test_it_is_text_wherever_it_stands(demo: Demo, tab: Tab) -> None:
         assert_nothing_ran(tab)
 
 
-def test_what_acts_unseen_is_seen(demo: Demo, tab: Tab) -> None:
+def test_invisible_characters_are_made_visible(demo: Demo, tab: Tab) -> None:
     client = demo.client()
     for number, (text, seen) in enumerate(UNSEEN.values()):
         strange = f"strange-{number}-\u202e"
@@ -71,7 +71,7 @@ def test_what_acts_unseen_is_seen(demo: Demo, tab: Tab) -> None:
         assert not any(char in shown for char in "\u202e\x1b\x07\u200b\u2028")
 
 
-def test_a_megabyte_is_cut_and_the_page_stays_quick(demo: Demo, tab: Tab, id: str) -> None:
+def test_a_megabyte_is_cut_and_the_page_stays_responsive(demo: Demo, tab: Tab, id: str) -> None:
     client = demo.client()
     create(client, id, "x" * 1_000_000)
     settle(client, id, "<b>" + "y" * 1_000_000)
@@ -85,7 +85,7 @@ def test_a_megabyte_is_cut_and_the_page_stays_quick(demo: Demo, tab: Tab, id: st
     assert_nothing_ran(tab)
 
 
-def test_workers_and_groups_may_be_named_as_they_like(demo: Demo, tab: Tab, id: str) -> None:
+def test_workers_and_groups_may_have_any_name(demo: Demo, tab: Tab, id: str) -> None:
     tab.open()
     stream = Stream(demo.server.port, "%3Cimg%20src=x%20onerror=window.ran=1%3E", f"%22%3E%3Cb%3E{id}")
 
@@ -95,7 +95,7 @@ def test_workers_and_groups_may_be_named_as_they_like(demo: Demo, tab: Tab, id: 
     assert_nothing_ran(tab)
 
 
-def test_callers_that_go_round_in_circles_are_drawn_once(demo: Demo, tab: Tab, id: str) -> None:
+def test_calls_in_a_cycle_are_drawn_once(demo: Demo, tab: Tab, id: str) -> None:
     client = demo.client()
     create(client, id)
     for one, other in (("a", "b"), ("b", "a")):
@@ -105,7 +105,7 @@ def test_callers_that_go_round_in_circles_are_drawn_once(demo: Demo, tab: Tab, i
     expect(tab.find("#timeline .row")).to_have_count(3)
 
 
-def test_a_thousand_calls_are_drawn_as_far_as_one_sees_them(demo: Demo, tab: Tab, id: str) -> None:
+def test_of_a_thousand_calls_only_the_visible_ones_are_drawn(demo: Demo, tab: Tab, id: str) -> None:
     client: Client = demo.client()
     create(client, id)
     for number in range(1_000):

@@ -1,4 +1,4 @@
-"""Where the server asks for tokens: the page asks once, keeps it for the tab, and shows what the token permits."""
+"""With a server that requires tokens, the page asks once, keeps the token for the tab, and shows what it permits."""
 
 import time
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.long, pytest.mark.browser]
 
 
 class Guarded:
-    """A server that demands tokens, and the key that it believes."""
+    """A server that requires tokens, and the key that it trusts."""
 
     def __init__(self, folder: Path) -> None:
         self._key = Ed25519PrivateKey.generate()
@@ -95,14 +95,14 @@ def test_a_wrong_one_is_refused_with_the_reason_and_asked_for_again(guarded: Gua
     expect(tab.find("#auth")).to_be_hidden()
 
 
-def test_what_no_request_can_carry_is_not_taken(tab: Tab) -> None:
+def test_a_token_that_no_request_can_carry_is_not_accepted(tab: Tab) -> None:
     enter(tab, "t\u20acken")
 
     expect(tab.find("#auth")).to_be_visible()
     assert tab.script("sessionStorage.length") == 0
 
 
-def test_the_address_may_hand_it_over_and_does_not_keep_it(guarded: Guarded, open_tab: OpenTab) -> None:
+def test_the_address_may_contain_it_and_does_not_keep_it(guarded: Guarded, open_tab: OpenTab) -> None:
     tab = open_tab(guarded.page)
     tab.page.goto(f"{guarded.page}#token={guarded.token()}")
 
@@ -111,7 +111,7 @@ def test_the_address_may_hand_it_over_and_does_not_keep_it(guarded: Guarded, ope
     assert tab.page.url == guarded.page
 
 
-def test_it_may_be_handed_over_while_it_is_asked_for(guarded: Guarded, tab: Tab) -> None:
+def test_the_address_may_supply_it_while_the_page_asks_for_it(guarded: Guarded, tab: Tab) -> None:
     expect(tab.find("#auth")).to_be_visible()
     tab.page.goto(f"{guarded.page}#token={guarded.token()}")
 
@@ -120,7 +120,7 @@ def test_it_may_be_handed_over_while_it_is_asked_for(guarded: Guarded, tab: Tab)
     assert tab.page.url == guarded.page
 
 
-def test_one_with_a_prefix_sees_what_begins_so(guarded: Guarded, tab: Tab) -> None:
+def test_one_with_a_prefix_sees_only_ids_with_that_prefix(guarded: Guarded, tab: Tab) -> None:
     enter(tab, guarded.token(role=None, prefix="mine-"))
 
     expect(tab.find("#chains [data-chain]")).to_have_count(1)
@@ -132,7 +132,7 @@ def test_one_with_a_prefix_sees_what_begins_so(guarded: Guarded, tab: Tab) -> No
     expect(tab.find("#chain-id")).to_have_text("mine-1")
 
 
-def test_one_with_a_prefix_acts_on_what_begins_so_and_on_nothing_else(guarded: Guarded, tab: Tab) -> None:
+def test_one_with_a_prefix_acts_only_on_ids_with_that_prefix(guarded: Guarded, tab: Tab) -> None:
     guarded.create("ours-approval")
     guarded.create("ours-call", **{"resonate:target": "poll://any@nobody"})
     enter(tab, guarded.token(role=None, prefix="ours-"))

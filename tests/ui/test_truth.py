@@ -1,4 +1,4 @@
-"""The page tells what happened and why: after a crash, while something waits, and when it has failed."""
+"""The page says what happened and why: after a crash, during a wait, and after a failure."""
 
 import re
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.long, pytest.mark.browser]
 SIZES = {"1280 px": {"width": 1280, "height": 800}, "390 px": {"width": 390, "height": 844}}
 PID = "7a7a7a7a7a7a"
 LEASE_MS = 40_000
-"""A worker is late for so long that one sees it, before it loses its lease."""
+"""Long enough for a worker to be visibly late before it loses its lease."""
 
 CUT = """() => {
   const within = (one, other) => one.left >= other.left - 1 && one.right <= other.right + 1;
@@ -36,7 +36,7 @@ CUT = """() => {
     return overflows(node) || !within(own, node.parentElement.getBoundingClientRect()) || own.right > innerWidth + 1;
   }).map((node) => node.textContent);
 }"""
-"""Labels of which a part is out of sight."""
+"""Labels that are partly out of sight."""
 
 OUT_OF_HEADINGS = """() => {
   const pane = document.querySelector("#pane-timeline").getBoundingClientRect();
@@ -47,7 +47,7 @@ OUT_OF_HEADINGS = """() => {
     return cut(node) || own.left < pane.left || own.right > pane.right;
   }).map((node) => node.textContent);
 }"""
-"""What stands beside a name and is not whole."""
+"""Elements beside a name that are not fully visible."""
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def client(demo: Demo) -> Client:
 
 @pytest.fixture
 def worker(demo: Demo, id: str) -> Iterator[str]:
-    """A group with one worker, which does nothing by itself."""
+    """A group with one worker that does nothing by itself."""
     group = f"service-of-{id}"
     stream = Stream(demo.server.port, group, PID)
     yield group
@@ -86,7 +86,7 @@ def call(client: Client, id: str, group: str, func: str = "brew", **tags: str) -
 
 @pytest.fixture(scope="module")
 def crashed(running_demo: Demo) -> str:
-    """A chain that is over, in which bar was killed at work."""
+    """A finished chain in which bar was killed at work."""
     demo, id = running_demo, "crashed-at-work"
     page = Page(demo.server.port)
 
@@ -102,7 +102,7 @@ def crashed(running_demo: Demo) -> str:
     return id
 
 
-def test_after_a_crash_one_paragraph_says_who_died_what_was_kept_who_went_on_and_what_ran_twice(
+def test_after_a_crash_one_paragraph_says_who_died_what_was_kept_who_continued_and_what_ran_twice(
     crashed: str, tab: Tab
 ) -> None:
     tab.open(crashed)
@@ -119,7 +119,7 @@ def test_after_a_crash_one_paragraph_says_who_died_what_was_kept_who_went_on_and
         expect(tab.find("#story-more")).to_contain_text(said)
 
 
-def test_that_paragraph_is_copied(crashed: str, demo: Demo, open_tab: OpenTab) -> None:
+def test_that_paragraph_can_be_copied(crashed: str, demo: Demo, open_tab: OpenTab) -> None:
     tab = open_tab(demo.page, permissions=["clipboard-read", "clipboard-write"])
     tab.open(crashed)
     expect(tab.find("#story-more")).to_contain_text("The chain was resolved after")
@@ -137,7 +137,7 @@ def test_a_chain_without_a_fault_has_no_such_paragraph(demo: Demo, tab: Tab, id:
     expect(tab.find("#story")).to_be_hidden()
 
 
-def test_an_attempt_that_goes_on_is_told_from_one_that_does_it_again(crashed: str, tab: Tab) -> None:
+def test_an_attempt_that_continues_is_distinguished_from_one_that_repeats(crashed: str, tab: Tab) -> None:
     tab.open(crashed)
     went_on, again = tab.row("foo").locator(".row-attempt"), tab.row("bar").locator(".row-attempt")
 
@@ -152,7 +152,7 @@ def test_an_attempt_that_goes_on_is_told_from_one_that_does_it_again(crashed: st
 # ── while it waits ──
 
 
-def test_one_that_is_given_back_says_why_and_counts_down_to_the_next_attempt(
+def test_a_released_task_says_why_and_counts_down_to_the_next_attempt(
     client: Client, tab: Tab, id: str, worker: str
 ) -> None:
     call(client, id, worker)
@@ -195,7 +195,7 @@ def bring_about(client: Client, flag: str, id: str, group: str) -> None:
 
 
 @pytest.mark.parametrize("flag", FLAGS)
-def test_what_keeps_a_call_from_going_on_is_seen_at_a_glance_and_heard(
+def test_what_blocks_a_call_is_visible_at_a_glance_and_announced(
     client: Client, tab: Tab, id: str, worker: str, flag: str
 ) -> None:
     words, why = FLAGS[flag]
@@ -209,7 +209,7 @@ def test_what_keeps_a_call_from_going_on_is_seen_at_a_glance_and_heard(
     expect(row.locator(".stripe").last).to_contain_text(why)
 
 
-def test_a_call_is_seen_that_is_held_by_a_worker_whose_heartbeat_is_late(
+def test_a_call_held_by_a_worker_with_a_late_heartbeat_is_marked(
     client: Client, tab: Tab, id: str, worker: str
 ) -> None:
     call(client, id, worker)
@@ -226,7 +226,7 @@ def test_a_call_is_seen_that_is_held_by_a_worker_whose_heartbeat_is_late(
 # ── when it has failed ──
 
 
-def test_a_failure_is_told_by_type_message_and_where_and_no_letters_of_a_pickle_are_shown(
+def test_a_failure_is_shown_by_type_message_and_place_without_any_pickle(
     client: Client, tab: Tab, id: str, worker: str
 ) -> None:
     pickle = "gASVKgAAAAAAAACMCGJ1aWx0aW5zlIwKVmFsdWVFcnJvcpSTlIwIbm8gc3RvY2uUhZRSlC4="
@@ -251,7 +251,7 @@ def test_a_failure_is_told_by_type_message_and_where_and_no_letters_of_a_pickle_
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_label_that_tells_of_a_fault_is_cut(
+def test_no_label_about_a_fault_is_cut(
     demo: Demo, client: Client, open_tab: OpenTab, id: str, worker: str, size: str, scheme: str
 ) -> None:
     tab = open_tab(demo.page, viewport=SIZES[size], color_scheme=scheme)
@@ -273,7 +273,7 @@ def test_no_label_that_tells_of_a_fault_is_cut(
 
 @pytest.mark.parametrize("name", ["reserve_inventory_for_order", "W" * 100])
 @pytest.mark.parametrize("width", [1280, 1000, 380])
-def test_beside_a_long_name_the_headings_show_state_and_time_whole(
+def test_headings_show_state_and_time_in_full_beside_a_long_name(
     demo: Demo, client: Client, open_tab: OpenTab, id: str, name: str, width: int
 ) -> None:
     tab = open_tab(demo.page, viewport={"width": width, "height": 800})
@@ -288,7 +288,7 @@ def test_beside_a_long_name_the_headings_show_state_and_time_whole(
     assert tab.script(OUT_OF_HEADINGS) == []
 
 
-def test_steps_have_the_names_of_what_they_run(demo: Demo, tab: Tab, id: str) -> None:
+def test_steps_are_named_after_what_they_run(demo: Demo, tab: Tab, id: str) -> None:
     create(demo.client(), f"{id}-decision", external="true")
     demo.send(id, running=0.1)
     demo.send(f"{id}-sleeps", pause=1)
@@ -315,7 +315,7 @@ def test_a_long_id_is_cut_in_the_middle_and_copied_whole(demo: Demo, open_tab: O
     assert tab.script("navigator.clipboard.readText()") == long
 
 
-def test_arguments_and_results_unfold_and_are_copied(
+def test_arguments_and_results_unfold_and_can_be_copied(
     demo: Demo, open_tab: OpenTab, client: Client, id: str, worker: str
 ) -> None:
     tab = open_tab(demo.page, permissions=["clipboard-read", "clipboard-write"])
@@ -338,7 +338,7 @@ def test_arguments_and_results_unfold_and_are_copied(
 
 @pytest.fixture(scope="module")
 def many(running_demo: Demo) -> str:
-    """A chain of 200 calls of two services; one of them has failed."""
+    """A chain of 200 calls to two services; one of them has failed."""
     client, root = running_demo.client(), "many-calls"
     call(client, root, "service-many", "batch")
     for number in range(200):
@@ -361,7 +361,7 @@ def long_tab(many: str, tab: Tab) -> Tab:
     return tab
 
 
-def test_more_rows_are_seen_at_once_if_one_wants(long_tab: Tab) -> None:
+def test_a_dense_view_shows_more_rows(long_tab: Tab) -> None:
     height = "document.querySelector('#timeline .row').offsetHeight"
     before = long_tab.script(height)
     long_tab.find("#dense").click()
@@ -381,7 +381,7 @@ def test_calls_of_one_service_are_folded_into_a_row_that_opens(long_tab: Tab) ->
     expect(long_tab.find("#timeline .row").first).to_have_attribute("aria-setsize", "103")
 
 
-def test_one_jumps_to_what_has_failed_though_it_is_folded(long_tab: Tab, many: str) -> None:
+def test_a_button_jumps_to_a_failed_call_even_if_it_is_folded(long_tab: Tab, many: str) -> None:
     long_tab.find("#fold").click()
     expect(long_tab.find("#faults")).to_have_text("Next problem (1)")
     long_tab.find("#faults").click()
@@ -399,7 +399,7 @@ def test_calls_are_found_by_id_name_service_and_state(long_tab: Tab, text: str, 
     expect(long_tab.find("#find-count")).to_have_text(f"{count} of 201")
 
 
-def test_enter_moves_on_from_one_that_is_found_to_the_next(long_tab: Tab, many: str) -> None:
+def test_enter_moves_from_one_match_to_the_next(long_tab: Tab, many: str) -> None:
     long_tab.find("#find").fill("pay")
     for number in (1, 3):
         long_tab.find("#find").press("Enter")
@@ -409,7 +409,7 @@ def test_enter_moves_on_from_one_that_is_found_to_the_next(long_tab: Tab, many: 
         expect(long_tab.find(f"#timeline .row[data-promise='{many}.{number}']")).to_have_attribute("data-found", "")
 
 
-def test_one_looks_closer_moves_on_and_sees_all_again(long_tab: Tab) -> None:
+def test_the_timeline_can_be_zoomed_moved_and_reset(long_tab: Tab) -> None:
     axis = "[...document.querySelectorAll('#axis .mark')].map((node) => node.textContent + node.style.left)"
     before = long_tab.script(axis)
     expect(long_tab.find("#zoom-all")).to_be_disabled()

@@ -1,11 +1,11 @@
-// How a page can send a request to a server that is not its own. Each way sends one request, and resolves to what the
-// page gets to see of the answer.
+// The ways in which a page can send a request to a server other than its own. Each sends one request and resolves to
+// what the page can see of the answer.
 
 const PATIENCE = 10_000;
 
 const first = (...outcomes) => Promise.race([...outcomes, new Promise((end) => setTimeout(end, PATIENCE, "no answer"))]);
 
-/** Status and first bytes: some answers do not end. */
+/** Status and first bytes, because some answers never end. */
 const seen = async (answer) => {
   try {
     const response = await answer;
@@ -66,7 +66,7 @@ const writing = {
   form: async (url, body) => {
     const frame = added("iframe", { name: `form${document.forms.length}` });
     const form = added("form", { action: url, method: "POST", enctype: "text/plain", target: frame.name });
-    // What is sent is name=value, and has to be JSON.
+        // The form sends name=value, which has to be valid JSON.
     form.append(Object.assign(document.createElement("input"), { name: `${body.slice(0, -1)}, "x": "`, value: '"}' }));
     const answered = new Promise((resolve) => (frame.onload = () => resolve(frame)));
     form.submit();
@@ -74,14 +74,14 @@ const writing = {
   },
 };
 
-/** One after the other; resolves to what was seen of each. */
+/** Send the bodies one after the other; resolves to what was seen of each. */
 const inTurn = async (way, url, bodies) => {
   const all = [];
   for (const body of bodies) all.push(await first(way(url, body)));
   return all;
 };
 
-/** Sends all `bodies` (or, without any, asks) in every way; resolves to what was seen, by the way. */
+/** Send all `bodies` in every way, or plain requests if there are none; resolves to what was seen, by way. */
 window.tryEverything = async (url, bodies) => {
   const ways = Object.entries(bodies.length ? writing : reading);
   const seen = ways.map(async ([name, way]) => [name, await inTurn(way, url, bodies.length ? bodies : [null])]);

@@ -1,4 +1,4 @@
-"""What crash.sh does at some moment of a crash of bar at work, whatever the shell and the server then say."""
+"""What crash.sh does in a crash of bar at work, whatever the shell and the server report."""
 
 import base64
 import itertools
@@ -28,7 +28,7 @@ CASE = Case(
 
 
 class Shell(Scripts):
-    """``logs``: of each instance of what is struck."""
+    """``logs``: the log of each instance that is struck."""
 
     def __init__(self, logs: dict[str, str] | None = None) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Shell(Scripts):
         self.done: list[tuple[str, ...]] = []
 
     def _read(self) -> None:
-        """Nobody cuts anything short."""
+        """Read nothing, because nobody interrupts."""
 
     def ask(self, *words: str) -> str:
         assert words in (("processes", "of", "bar"), ("processes", "of", "resonate-server"))
@@ -58,14 +58,14 @@ def call(state: PromiseState, task: TaskState, attempt: int) -> Call:
 
 
 def bar_at_work(shell: Shell, monkeypatch: pytest.MonkeyPatch, *then: Call) -> Crash:
-    """In attempt 2; what the server says of it after that."""
+    """A play at attempt 2; ``then`` is what the server reports after that."""
     play = Crash(CASE, shell)
     monkeypatch.setattr(play, "_attempt", 2)
     monkeypatch.setattr(play, "_look", lambda: list(then))
     return play
 
 
-def test_of_two_bars_that_ran_the_function_the_one_that_is_at_work_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_bars_that_ran_the_function_the_working_one_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one had an earlier attempt, which ended when it suspended."""
     attempts = {"bar-1": 1, "bar-3": 22, "bar-2": 2}
     shell = Shell({bar: f"12:00 running function bar  promise=x:1  attempt={n}\n" for bar, n in attempts.items()})
@@ -74,7 +74,7 @@ def test_of_two_bars_that_ran_the_function_the_one_that_is_at_work_is_frozen(mon
     assert [words for words in shell.done if words[0] == "at_once"] == [("at_once", "processes", "freeze", "bar-2")]
 
 
-def test_all_that_could_do_the_work_are_killed_at_once() -> None:
+def test_all_instances_that_could_do_the_work_are_killed_at_once() -> None:
     shell = Shell({"bar-1": "", "bar-2": ""})
     Crash(msgspec.structs.replace(CASE, fault="kill"), shell).strike()
 
@@ -89,7 +89,7 @@ def test_all_that_could_do_the_work_are_killed_at_once() -> None:
     ],
     ids=["it is at work", "it is done"],
 )
-def test_the_other_bar_may_be_done_before_one_has_looked(
+def test_the_other_bar_may_be_done_before_the_first_check(
     monkeypatch: pytest.MonkeyPatch, then: Call, told: str
 ) -> None:
     shell = Shell()
@@ -107,9 +107,7 @@ def test_if_no_other_bar_takes_over_it_says_so(monkeypatch: pytest.MonkeyPatch) 
     assert ended.value.status == 1
 
 
-def test_an_answer_that_came_before_something_else_is_told_before_it_and_with_its_own_time(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_events_are_reported_in_order_each_with_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
     shell = Shell()
     play = bar_at_work(shell, monkeypatch, call(PromiseState.PENDING, TaskState.ACQUIRED, 3))
     monkeypatch.setattr(play, "_began", now_ms() - 5_000)
@@ -124,8 +122,8 @@ def test_an_answer_that_came_before_something_else_is_told_before_it_and_with_it
     assert shell.told.count("has its answer") == 1
 
 
-def test_a_fault_is_told_with_the_time_that_the_report_gets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long it takes to freeze something, and to read and print what is told meanwhile."""
+def test_a_fault_is_printed_with_the_same_time_as_in_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the same however long freezing takes, and reading and printing what is reported meanwhile."""
     clock = itertools.count(1_000_000, 1_000)
     monkeypatch.setattr(crash, "now_ms", lambda: next(clock))
     log = "12:00 running function bar  promise=x:1  attempt=2\n12:09 promise=x:1  lease lost, leaving the task\n"
@@ -138,7 +136,7 @@ def test_a_fault_is_told_with_the_time_that_the_report_gets(monkeypatch: pytest.
         assert f"{(at - play._began) / 1_000:.1f} s  bar is {what}" in shell.told
 
 
-def test_a_frozen_worker_is_given_up_by_its_silence_not_by_its_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_frozen_worker_is_given_up_because_of_its_silence_not_its_lease(monkeypatch: pytest.MonkeyPatch) -> None:
     shell = Shell()
     play = bar_at_work(shell, monkeypatch, call(PromiseState.PENDING, TaskState.ACQUIRED, 3))
     monkeypatch.setattr(play, "_struck_at", 1_000_000)
@@ -156,7 +154,7 @@ def test_a_frozen_worker_is_given_up_by_its_silence_not_by_its_lease(monkeypatch
     ],
     ids=["the only one", "one of three"],
 )
-def test_what_a_dead_server_means_depends_on_whether_others_are_at_work(servers: int, told: list[str]) -> None:
+def test_the_effect_of_a_dead_server_depends_on_whether_others_are_running(servers: int, told: list[str]) -> None:
     shell = Shell({f"resonate-server-{number}": "" for number in range(servers)})
     play = Crash(msgspec.structs.replace(CASE, service="resonate-server", fault="kill"), shell)
     play.strike()

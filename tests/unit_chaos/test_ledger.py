@@ -1,4 +1,4 @@
-"""When a run is as it should be: nothing lost, nothing wrong, nothing run more often than its faults explain."""
+"""A run is good if nothing is lost or wrong, and nothing ran more often than its faults explain."""
 
 from collections import Counter
 
@@ -10,7 +10,7 @@ from chaos.records import Fault, FaultKind, Record, SentChain
 
 
 def record(*faults: Fault, chain: SentChain | None = None, **runs: int) -> Record:
-    """One chain, from second 10 to 11 unless said otherwise, with the usual runs unless said otherwise."""
+    """A record of one chain, by default from second 10 to 11 and with the usual runs."""
     return with_runs(Counter({"foo": 2, "bar": 2, "baz": 1} | runs), *faults, chain=chain or answered())
 
 
@@ -19,7 +19,7 @@ def with_runs(runs: Counter[str], *faults: Fault, chain: SentChain) -> Record:
 
 
 def ran(function: str, times: int) -> Record:
-    """A chain without a fault for which this function ran so often, and the others as usual."""
+    """A record without faults in which this function ran that often, and the others as often as usual."""
     return with_runs(Counter({"foo": 2, "bar": 2, "baz": 1} | {function: times}), chain=answered())
 
 
@@ -45,20 +45,20 @@ def wrongs(record: Record) -> list[str]:
 
 
 class TestAnswers:
-    def test_the_right_one(self) -> None:
+    def test_the_right_answer_is_accepted(self) -> None:
         assert wrongs(record()) == []
 
-    def test_none_is_a_lost_chain(self) -> None:
+    def test_a_missing_answer_is_a_lost_chain(self) -> None:
         assert wrongs(record(chain=lost())) == ["LOST"]
 
-    def test_none_yet_is_no_loss_if_the_run_was_ended_early(self) -> None:
+    def test_a_missing_answer_is_no_loss_if_the_run_was_ended_early(self) -> None:
         early = record(chain=lost())
         early.interrupted = True
 
         assert wrongs(early) == []
 
     @pytest.mark.parametrize(("status", "message"), [(200, 4), (200, None), (200, "3"), (500, None), (404, 3)])
-    def test_another_one_is_wrong(self, status: int, message: object) -> None:
+    def test_any_other_answer_is_wrong(self, status: int, message: object) -> None:
         assert wrongs(record(chain=answered(status=status, message=message))) == [f"WRONG: HTTP {status}, {message}"]
 
 
@@ -69,17 +69,17 @@ class TestRuns:
 
         assert wrongs(ran(function, usual + 1)) == [too_often]
 
-    def test_a_bar_that_pauses_goes_on_once_more(self) -> None:
+    def test_a_bar_that_pauses_runs_once_more(self) -> None:
         assert wrongs(record(chain=answered(pause=0.5), bar=3)) == []
 
-    def test_work_is_done_once(self) -> None:
+    def test_work_runs_once(self) -> None:
         working = answered(running=0.5)
 
         assert wrongs(record(chain=working, work=1)) == []
         assert len(wrongs(record(chain=working, work=2))) == 1
 
     @pytest.mark.parametrize("service", ["baz", "resonate-server", "postgres"])
-    def test_a_fault_of_its_service_or_of_what_keeps_the_state_explains_one_more(self, service: str) -> None:
+    def test_a_fault_of_its_service_or_of_the_storage_explains_one_more(self, service: str) -> None:
         assert wrongs(record(fault(service), baz=2)) == []
         assert len(wrongs(record(fault(service), baz=3))) == 1
         assert wrongs(record(fault(service), fault(service), baz=3)) == []
@@ -88,7 +88,7 @@ class TestRuns:
     def test_a_fault_of_another_service_explains_nothing(self, service: str) -> None:
         assert len(wrongs(record(fault(service), baz=2))) == 1
 
-    def test_the_work_is_bar_s(self) -> None:
+    def test_a_fault_of_bar_explains_work_that_ran_again(self) -> None:
         assert wrongs(record(fault("bar"), chain=answered(running=0.5), work=2)) == []
 
     @pytest.mark.parametrize("when", [(9.0, 9.9), (11.1, 12.0)])
@@ -96,7 +96,7 @@ class TestRuns:
         assert len(wrongs(record(fault("baz", *when), baz=2))) == 1
 
     @pytest.mark.parametrize("when", [(9.0, 10.1), (10.9, 12.0), (9.0, 12.0), (9.0, None)])
-    def test_a_fault_that_overlaps_the_chain_was_met(self, when: tuple[float, float | None]) -> None:
+    def test_a_fault_that_overlaps_the_chain_explains_one_more(self, when: tuple[float, float | None]) -> None:
         assert wrongs(record(fault("baz", *when), baz=2)) == []
 
     @pytest.mark.parametrize("function", ["foo", "bar", "baz"])
@@ -104,7 +104,7 @@ class TestRuns:
         assert wrongs(ran(function, 0)) == [f"MISSING: {function} has not run, by the logs"]
 
 
-def test_a_service_that_did_not_come_back_is_not_as_it_should_be() -> None:
+def test_a_service_that_did_not_come_back_is_reported() -> None:
     broken = record()
     broken.down = ["baz"]
 
@@ -127,13 +127,13 @@ class TestRecovery:
     def test_from_the_end_of_the_pause_if_that_is_later(self) -> None:
         assert self.recovery(record(fault("bar"), chain=answered(pause=0.9))) == pytest.approx(0.1)
 
-    def test_work_that_is_done_again_is_not_counted(self) -> None:
+    def test_repeated_work_is_not_counted(self) -> None:
         again = record(fault("bar", 10.1, 10.4), chain=answered(running=0.5, at=11.4), work=2)
 
         assert self.recovery(again) == pytest.approx(0.4)
 
 
-def test_the_text_tells_every_chain_every_fault_the_rule_and_the_seed() -> None:
+def test_the_text_gives_all_chains_and_faults_the_rule_and_the_seed() -> None:
     told = record(fault("bar"))
     text = ledger.render(told, ledger.judge(told))
 
@@ -153,7 +153,7 @@ def test_the_text_tells_every_chain_every_fault_the_rule_and_the_seed() -> None:
         (answered(), False, ["bar"], 1),
     ],
 )
-def test_the_exit_status_tells_the_judgement(
+def test_the_exit_status_reflects_the_judgement(
     chain: SentChain, *, interrupted: bool, down: list[str], status: int
 ) -> None:
     run = record(chain=chain)

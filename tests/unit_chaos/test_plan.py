@@ -1,4 +1,4 @@
-"""What is to happen depends on the seed alone, and stays within its limits."""
+"""The plan depends on the seed alone, and stays within its limits."""
 
 from itertools import islice
 
@@ -17,12 +17,12 @@ def some_waves(seed: int, kinds: dict[FaultKind, int] = KINDS) -> list[plan.Wave
     return list(islice(plan.waves(seed, SERVICES, kinds, LEASE_S), 50))
 
 
-def test_the_same_seed_is_the_same_plan() -> None:
+def test_the_same_seed_gives_the_same_plan() -> None:
     assert plan.chains(7, 100, 60) == plan.chains(7, 100, 60)
     assert some_waves(7) == some_waves(7)
 
 
-def test_another_seed_is_another_plan() -> None:
+def test_another_seed_gives_another_plan() -> None:
     assert plan.chains(7, 100, 60) != plan.chains(8, 100, 60)
     assert some_waves(7) != some_waves(8)
 
@@ -43,14 +43,14 @@ def test_the_faults_of_a_wave_strike_different_services(seed: int) -> None:
         assert 1 <= len(services) == len(set(services))
 
 
-def test_only_what_can_be_done_to_the_stack_is_planned() -> None:
+def test_only_faults_that_the_stack_supports_are_planned() -> None:
     assert {strike.kind for wave in some_waves(1) for strike in wave.strikes} == set(KINDS)
     assert FaultKind.CUT_OFF in {
         strike.kind for wave in some_waves(1, {**KINDS, FaultKind.CUT_OFF: 2}) for strike in wave.strikes
     }
 
 
-def test_in_the_long_run_everything_is_struck_alone_and_together_briefly_and_beyond_a_lease() -> None:
+def test_in_the_long_run_every_service_is_struck_alone_and_with_others_briefly_and_beyond_a_lease() -> None:
     waves = [wave for seed in SEEDS for wave in some_waves(seed)]
     strikes = [strike for wave in waves for strike in wave.strikes]
 

@@ -1,4 +1,4 @@
-"""Requests to foo without a network: what gunicorn would hand to the application, and what that sends back."""
+"""Requests to foo without a network: what gunicorn would pass to the application, and what the application sends."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -12,7 +12,7 @@ type Headers = Iterable[tuple[str, str]]
 
 
 class Client:
-    """One connection. Of its request's ``chunks`` it sends the first ``sends``, and it leaves when it is told to."""
+    """One connection. It sends the first ``sends`` of its request's ``chunks``, and leaves when told to."""
 
     def __init__(self, *chunks: bytes) -> None:
         self._chunks = list(chunks)
@@ -57,7 +57,7 @@ def scope(method: str, path: str, headers: Headers = ()) -> dict[str, Any]:
 
 
 class Foo:
-    """The application, and a client for each request."""
+    """The application, with a new client for each request."""
 
     def __init__(self, app: AsyncFlask) -> None:
         self.app = app

@@ -1,4 +1,4 @@
-"""foo in this process with a real server: the chains that clients begin, join and wait for, and what they are told."""
+"""foo in this process with a real server: the chains that clients begin, join and wait for, and foo's answers."""
 
 import asyncio
 import gc
@@ -44,7 +44,7 @@ _numbers = itertools.count(1)
 
 
 async def foo(ctx: Context, pause: float = 0, running: float = 0) -> Any:
-    """With a pause it waits for whoever settles its first step."""
+    """With a pause, wait until somebody settles the first step."""
     if running == FAILS:
         raise ValueError("no number today")
     if running == LARGE:
@@ -61,13 +61,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="module")
 def client(server: ServerProcess) -> Client:
-    """What others do at the server."""
+    """A client of the server, for the actions of others."""
     return server.client()
 
 
 @pytest.fixture(scope="module")
 def sdk() -> Iterator[None]:
-    """Nothing is tried twice, and what nobody tells of is soon asked for again."""
+    """Try nothing twice, and soon ask again for results of which no message came."""
     with adaptable_sdk() as patch:
         patch.setattr(worker, "RETRY_POLICY", Constant(max_retries=0, delay=0))
         patch.setattr(worker, "REFRESH_SECONDS", 0.5)
@@ -76,7 +76,7 @@ def sdk() -> Iterator[None]:
 
 @asynccontextmanager
 async def running_chains(url: str) -> AsyncIterator[Chains]:
-    """Nothing else goes on when its loop ends."""
+    """Make sure that nothing is left running when the loop ends."""
     own = Worker(f"foo-{next(_numbers)}", foo)
     running = RunningWorker(own, Settings(url, None, timedelta(seconds=60), 64, None))
     yield Chains(own, running)
@@ -92,7 +92,7 @@ async def chains(server: ServerProcess, sdk: None) -> AsyncIterator[Chains]:  # 
 
 @pytest_asyncio.fixture(loop_scope="function")
 async def alone(sdk: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Foo]:  # noqa: ARG001
-    """Without a server."""
+    """A foo without a server."""
     monkeypatch.setattr(chains_module, "CONNECT_SECONDS", 0.1)
     async with running_chains(f"http://127.0.0.1:{free_port()}") as lost:
         yield Foo(create_app(lost, "", offers_faults=False))
@@ -135,7 +135,7 @@ def settle(client: Client, id: str, value: Any, state: str = "resolved") -> None
 def create(
     client: Client, id: str, group: str, func: str, timeout_at: int = FAR, delay: int = 0, **members: Any
 ) -> None:
-    """A call, made by somebody else. ``delay``: when it may begin, in ms since the epoch."""
+    """Create a call, as somebody else would. ``delay``: when it may begin, in ms since the epoch."""
     param = {"data": b64encode(json.dumps({"func": func, **members}).encode()).decode()}
     tags = {"resonate:target": f"poll://any@{group}"} | ({"resonate:delay": str(delay)} if delay else {})
     assert client.call("promise.create", id=id, timeoutAt=timeout_at, param=param, tags=tags).status == 200
@@ -156,7 +156,7 @@ async def test_a_request_is_answered_with_the_result(web: Foo) -> None:
     assert "Preference-Applied" not in reply.headers
 
 
-async def test_a_repetition_joins_the_chain(web: Foo, client: Client, key: str) -> None:
+async def test_a_repeated_request_joins_the_chain(web: Foo, client: Client, key: str) -> None:
     first = asyncio.create_task(web.post(b'{"pause": 60}', Idempotency_Key=key))
     await until(exists(client, f"{key}:1"))
     second = asyncio.create_task(web.post(Idempotency_Key=key))
@@ -165,13 +165,13 @@ async def test_a_repetition_joins_the_chain(web: Foo, client: Client, key: str) 
     assert (await web.post(b'{"pause": 60}', Idempotency_Key=key)).json == {"id": key, "message": 7}
 
 
-async def test_one_that_asks_for_something_else_under_the_same_key_is_refused(web: Foo, key: str) -> None:
+async def test_a_different_request_with_the_same_key_is_refused(web: Foo, key: str) -> None:
     await web.post(Idempotency_Key=key)
     told = "an earlier request with this Idempotency-Key had another body; an empty body joins its chain"
     assert problem(await web.post(b'{"pause": 1}', Idempotency_Key=key)) == (422, told)
 
 
-async def test_a_chain_may_be_begun_without_waiting_and_followed(web: Foo, client: Client, key: str) -> None:
+async def test_a_chain_may_be_started_without_waiting_and_then_followed(web: Foo, client: Client, key: str) -> None:
     begun = await web.post(b'{"pause": 60}', Idempotency_Key=key, Prefer="respond-async")
     assert (begun.status, begun.json) == (202, {"id": key, "state": "pending"})
     assert begun.headers["Location"] == f"/foo/{key}"
@@ -191,7 +191,7 @@ async def test_a_wait_may_be_limited(web: Foo, key: str) -> None:
     assert (reply.status, reply.headers["Preference-Applied"]) == (202, "wait=1")
 
 
-async def test_a_result_that_nobody_tells_of_is_asked_for_again(
+async def test_a_result_whose_message_is_lost_is_requested_again(
     web: Foo, client: Client, key: str, chains: Chains, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waiting = asyncio.create_task(web.post(b'{"pause": 60}', Idempotency_Key=key))
@@ -204,7 +204,7 @@ async def test_a_result_that_nobody_tells_of_is_asked_for_again(
 async def test_a_chain_that_was_asked_about_before_it_was_created_is_waited_for(
     web: Foo, client: Client, key: str, chains: Chains, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The SDK asks about it again and again as soon as it has begun to create it, which may take long."""
+    """The SDK repeatedly asks about a chain as soon as it starts to create it, and creating it may take long."""
     sender, create = chains._resonate._sender, chains._resonate._sender.task_create_or_conflict
 
     async def create_late(*arguments: Any) -> Any:
@@ -222,7 +222,7 @@ async def test_a_chain_that_was_asked_about_before_it_was_created_is_waited_for(
 # ── chains that fail ──
 
 
-async def test_a_function_that_fails_is_told_with_its_message(web: Foo, key: str) -> None:
+async def test_a_failed_function_is_reported_with_its_message(web: Foo, key: str) -> None:
     reply = await web.post(b'{"running": 1}', Idempotency_Key=key)
     assert problem(reply) == (500, "no number today")
     assert reply.json["id"] == key
@@ -239,7 +239,7 @@ async def test_a_function_that_fails_is_told_with_its_message(web: Foo, key: str
         ("rejected_canceled", None, "the chain was cancelled"),
     ],
 )
-async def test_so_is_whatever_else_ended_it(
+async def test_any_other_failed_end_is_reported(
     web: Foo, client: Client, key: str, state: str, value: Any, error: str
 ) -> None:
     await web.post(b'{"pause": 60}', Idempotency_Key=key, Prefer="respond-async")
@@ -247,13 +247,13 @@ async def test_so_is_whatever_else_ended_it(
     assert (await web.get(f"/foo/{key}")).json == {"id": key, "state": state, "error": error}
 
 
-async def test_a_deadline_that_passed_is_told(web: Foo, client: Client, key: str, chains: Chains) -> None:
+async def test_an_exceeded_deadline_is_reported(web: Foo, client: Client, key: str, chains: Chains) -> None:
     create(client, key, chains._group, "foo", timeout_at=1)
     reply = await web.get(f"/foo/{key}")
     assert reply.json["error"] == "the chain did not end before its deadline"
 
 
-async def test_a_result_that_nobody_can_read_is_told(web: Foo, client: Client, key: str) -> None:
+async def test_an_unreadable_result_is_reported(web: Foo, client: Client, key: str) -> None:
     await web.post(b'{"pause": 60}', Idempotency_Key=key, Prefer="respond-async")
     assert client.call("promise.settle", id=key, state="resolved", value={"data": "!"}).status == 200
     status, detail = problem(await web.get(f"/foo/{key}"))
@@ -261,7 +261,7 @@ async def test_a_result_that_nobody_can_read_is_told(web: Foo, client: Client, k
     assert detail.startswith("the chain is resolved, but its stored result cannot be read, as base64 of JSON: ")
 
 
-async def test_a_result_that_is_too_large_to_be_shown_is_told(web: Foo, key: str) -> None:
+async def test_a_result_that_is_too_large_to_show_is_reported(web: Foo, key: str) -> None:
     status, detail = problem(await web.post(b'{"running": 2}', Idempotency_Key=key))
     assert (status, detail[:39]) == (502, "the result is too large to be shown: 70")
 
@@ -269,7 +269,7 @@ async def test_a_result_that_is_too_large_to_be_shown_is_told(web: Foo, key: str
 @pytest.mark.parametrize(
     ("is_own_group", "func", "members"), [(True, "bar", {}), (False, "foo", {}), (True, "foo", {"args": "none"})]
 )
-async def test_what_is_no_chain_is_not_shown_and_not_joined(
+async def test_other_promises_are_not_shown_and_not_joined(
     web: Foo, client: Client, key: str, chains: Chains, is_own_group: bool, func: str, members: dict[str, Any]
 ) -> None:
     create(client, key, chains._group if is_own_group else "others", func, **members)
@@ -287,7 +287,7 @@ async def test_what_is_no_chain_is_not_shown_and_not_joined(
         (b'{"pause": 0}', {}),
     ],
 )
-async def test_a_call_of_foo_that_says_the_same_in_another_way_is_joined(
+async def test_an_equivalent_call_of_foo_is_joined(
     web: Foo, client: Client, key: str, chains: Chains, body: bytes, members: dict[str, Any]
 ) -> None:
     create(client, key, chains._group, "foo", delay=FAR - 1, **members)
@@ -298,7 +298,7 @@ async def test_a_call_of_foo_that_says_the_same_in_another_way_is_joined(
 
 
 @pytest.mark.parametrize("path", ["/foo/nobody", "/foo/a:b", "/bar", "/foo/"])
-async def test_what_is_not_there(web: Foo, path: str) -> None:
+async def test_unknown_paths_and_ids_give_404(web: Foo, path: str) -> None:
     status, detail = problem(await web.get(path))
     assert status == 404
     assert detail in {"there is no such resource", "no chain has this id"}
@@ -323,7 +323,7 @@ async def test_what_is_not_there(web: Foo, path: str) -> None:
         (ConnectorError(OSError("odd")), 503, "the Resonate server gave an unusable answer: ", "2"),
     ],
 )
-async def test_a_refusal_of_the_server_is_told(
+async def test_a_refusal_by_the_server_is_passed_on(
     web: Foo,
     chains: Chains,
     monkeypatch: pytest.MonkeyPatch,
@@ -342,7 +342,7 @@ async def test_a_refusal_of_the_server_is_told(
     assert reply.headers.get("Retry-After") == retry
 
 
-async def test_a_server_that_does_not_answer_is_not_waited_for(
+async def test_a_server_that_does_not_answer_gives_503(
     web: Foo, chains: Chains, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def never(id: str) -> Any:  # noqa: ARG001
@@ -353,7 +353,7 @@ async def test_a_server_that_does_not_answer_is_not_waited_for(
     assert problem(await web.get("/foo/a")) == (503, "the Resonate server does not answer")
 
 
-async def test_one_that_goes_away_meanwhile_is_not_waited_for(
+async def test_a_server_that_goes_away_meanwhile_gives_503(
     web: Foo, chains: Chains, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost = asyncio.Event()
@@ -367,7 +367,7 @@ async def test_one_that_goes_away_meanwhile_is_not_waited_for(
     assert problem(await web.get("/foo/a")) == (503, "the Resonate server cannot be reached")
 
 
-async def test_what_it_says_to_a_client_that_has_left_is_no_error(
+async def test_an_error_for_a_client_that_has_left_is_not_logged(
     web: Foo, chains: Chains, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     asked, left = asyncio.Event(), asyncio.Event()
@@ -390,7 +390,7 @@ async def test_what_it_says_to_a_client_that_has_left_is_no_error(
 
 
 @pytest.mark.asyncio(loop_scope="function")
-async def test_while_the_server_is_away_clients_are_told_to_come_back(alone: Foo, key: str) -> None:
+async def test_while_the_server_is_away_clients_are_told_to_retry(alone: Foo, key: str) -> None:
     reply = await alone.post(Idempotency_Key=key)
     away = "the Resonate server cannot be reached"
     assert problem(reply) == (503, f"{away}. Repeat the request with the header Idempotency-Key: {key}")
@@ -401,7 +401,7 @@ async def test_while_the_server_is_away_clients_are_told_to_come_back(alone: Foo
 
 @pytest.mark.asyncio(loop_scope="function")
 @pytest.mark.usefixtures("sdk")
-async def test_that_it_refuses_foo_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_refuses_foo_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chains_module, "CONNECT_SECONDS", 0.1)
 
     async def refuse(_: web_server.Request) -> web_server.Response:
@@ -436,7 +436,7 @@ async def test_a_foo_that_ends_sends_its_clients_away(web: Foo, client: Client, 
 # ── clients that wait, leave, or are many ──
 
 
-async def test_a_client_that_leaves_gives_its_place_back_and_the_chain_goes_on(
+async def test_a_client_that_leaves_frees_its_place_and_the_chain_continues(
     web: Foo, client: Client, key: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -454,7 +454,7 @@ async def test_a_client_that_leaves_gives_its_place_back_and_the_chain_goes_on(
     assert (await web.post(Idempotency_Key=key)).json["message"] == 7
 
 
-async def test_where_too_many_wait_the_next_is_told_when_to_come_back(
+async def test_if_too_many_clients_wait_the_next_is_told_when_to_retry(
     web: Foo, client: Client, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app_module, "MAX_WAITING", 2)
@@ -477,7 +477,7 @@ async def test_where_too_many_wait_the_next_is_told_when_to_come_back(
     assert (await web.post(Idempotency_Key=key)).status == 200
 
 
-async def test_who_waits_for_a_while_only_holds_a_place_for_so_long(
+async def test_a_limited_wait_counts_only_for_its_time(
     web: Foo, client: Client, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app_module, "MAX_WAITING", 1)
@@ -488,9 +488,7 @@ async def test_who_waits_for_a_while_only_holds_a_place_for_so_long(
     assert (await waiting).status == 200
 
 
-async def test_one_that_has_more_to_do_than_it_can_still_tells_its_health(
-    web: Foo, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_overloaded_foo_still_reports_its_health(web: Foo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flask_async, "MAX_AT_WORK", 1)
     assert (await web.get("/foo/a")).status == 404
     monkeypatch.setattr(flask_async, "MAX_AT_WORK", 0)
@@ -524,7 +522,7 @@ async def test_a_body_has_a_limit(web: Foo, size: int, status: int) -> None:
 @pytest.mark.parametrize(
     ("headers", "read"), [([("Transfer-Encoding", "chunked")], 2), ([("Content-Length", "100000")], 0)]
 )
-async def test_of_one_that_is_too_large_no_more_is_read_than_tells_so(
+async def test_a_body_that_is_too_large_is_read_only_up_to_the_limit(
     web: Foo, headers: list[tuple[str, str]], read: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(flask_async, "LEAVE_SECONDS", 0.1)
@@ -534,7 +532,7 @@ async def test_of_one_that_is_too_large_no_more_is_read_than_tells_so(
     assert client.reply().status == 413
 
 
-async def test_who_still_sends_such_a_one_is_waited_for_so_that_the_answer_arrives(
+async def test_foo_waits_for_the_sender_of_a_large_body_so_that_the_answer_arrives(
     web: Foo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(flask_async, "LEAVE_SECONDS", 60)
@@ -547,7 +545,7 @@ async def test_who_still_sends_such_a_one_is_waited_for_so_that_the_answer_arriv
     await request
 
 
-async def test_a_client_that_leaves_before_its_request_is_whole_begins_nothing(web: Foo) -> None:
+async def test_a_client_that_leaves_before_its_request_is_complete_starts_nothing(web: Foo) -> None:
     client = asking.Client()
     client.leave()
     request = web.begin(client, "POST", "/foo", [("Content-Length", "13")])
@@ -562,19 +560,19 @@ async def test_a_target_may_name_the_host(web: Foo) -> None:
     assert (await web.request("GET", "HTTP://evil.example/health", Host="localhost")).status == 421
 
 
-async def test_an_answer_that_is_made_in_pieces_is_sent_whole() -> None:
+async def test_an_answer_produced_in_pieces_is_sent_whole() -> None:
     app = AsyncFlask("pieces")
     app.add_url_rule("/", view_func=lambda: iter(["one ", "and ", "two"]))
     assert (await Foo(app).get("/")).body == b"one and two"
 
 
-async def test_who_asks_for_the_head_gets_no_body(web: Foo) -> None:
+async def test_a_head_request_gets_no_body(web: Foo) -> None:
     reply = await web.request("HEAD", "/health")
     assert (reply.status, reply.body) == (200, b"")
     assert int(reply.headers["Content-Length"]) > 0
 
 
-async def test_a_path_may_have_any_letters_and_a_query_is_no_part_of_it() -> None:
+async def test_a_path_may_have_any_letters_and_excludes_the_query() -> None:
     app = AsyncFlask("letters")
     app.add_url_rule("/<name>", view_func=lambda name: f"{name} {request.args.get('a')} {request.url}")
     text = (await Foo(app).get("/ü€?a=1")).body.decode()
@@ -582,12 +580,12 @@ async def test_a_path_may_have_any_letters_and_a_query_is_no_part_of_it() -> Non
 
 
 @pytest.mark.parametrize(("declared", "status"), [("application/json", 200), ("text/plain", 415), (None, 415)])
-async def test_a_page_of_its_own_has_to_declare_its_body(web: Foo, declared: str | None, status: int) -> None:
+async def test_a_page_of_its_own_must_declare_the_type_of_its_body(web: Foo, declared: str | None, status: int) -> None:
     headers = {"Origin": "http://localhost:5000"} | ({"Content-Type": declared} if declared else {})
     assert (await web.post(b"{}", **headers)).status == status
 
 
-async def test_whoever_calls_it_by_another_name_is_refused(web: Foo) -> None:
+async def test_a_request_with_another_host_name_is_refused(web: Foo) -> None:
     assert problem(await web.post(Host="evil.example"))[0] == 421
 
 
@@ -600,7 +598,7 @@ async def test_no_web_socket_is_opened(web: Foo, caplog: pytest.LogCaptureFixtur
     assert "WebSocket /foo  id=-  status=403  seconds=0.000" in caplog.messages
 
 
-async def test_each_request_is_a_line_of_the_log_but_good_health(
+async def test_each_request_is_logged_except_successful_health_checks(
     web: Foo, key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "foo_web.flask_async")
@@ -618,7 +616,7 @@ async def test_each_request_is_a_line_of_the_log_but_good_health(
     assert all(0 <= float(line.partition("seconds=")[2]) < 60 for line in lines)
 
 
-async def test_a_mistake_in_foo_is_told_as_one_and_logged_with_its_traceback(
+async def test_a_bug_in_foo_gives_500_and_is_logged_with_its_traceback(
     web: Foo, chains: Chains, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def fail(_: str) -> Any:
@@ -631,7 +629,7 @@ async def test_a_mistake_in_foo_is_told_as_one_and_logged_with_its_traceback(
     assert [str(error) for error in logged] == ["a mistake"]
 
 
-async def test_headers_that_come_twice_are_joined(web: Foo) -> None:
+async def test_repeated_headers_are_joined(web: Foo) -> None:
     client = asking.Client(b"")
     await web.begin(client, "POST", "/foo", [("Prefer", "respond-async"), ("Prefer", "wait=30")])
     assert client.reply().headers["Preference-Applied"] == "respond-async, wait=30"
@@ -640,7 +638,7 @@ async def test_headers_that_come_twice_are_joined(web: Foo) -> None:
 # ── the page's actions ──
 
 
-async def test_the_page_is_told_what_it_may_do(web: Foo) -> None:
+async def test_the_page_gets_its_actions(web: Foo) -> None:
     reply = await web.get("/actions")
     assert (reply.status, reply.headers["Content-Type"]) == (200, "application/json")
     assert [action["name"] for action in reply.json["actions"]] == ["request", "work", "break"]
@@ -648,7 +646,7 @@ async def test_the_page_is_told_what_it_may_do(web: Foo) -> None:
 
 
 @pytest.mark.parametrize("action", ["request", "work"])
-async def test_its_click_begins_a_chain_and_does_not_wait(
+async def test_a_click_starts_a_chain_and_does_not_wait(
     web: Foo, client: Client, action: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "foo_web.flask_async")
@@ -660,18 +658,18 @@ async def test_its_click_begins_a_chain_and_does_not_wait(
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_by_default_nobody_can_be_called_to_fail(web: Foo, fault: str) -> None:
+async def test_by_default_no_worker_can_be_called_to_fail(web: Foo, fault: str) -> None:
     assert (await web.request("POST", f"/actions/{fault}", b'{"worker": "poll://any@foo-1/1"}')).status == 404
 
 
-async def test_where_faults_are_offered_it_may_have_each_worker_fail(breakable: Foo) -> None:
+async def test_if_faults_are_offered_the_page_may_let_each_worker_fail(breakable: Foo) -> None:
     actions = (await breakable.get("/actions")).json["actions"]
     assert [action["name"] for action in actions if "workers" in action] == FAULTS
     assert "DEMO_FAULTS=0" in next(action["note"] for action in actions if action["name"] == "break")
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_worker_is_called_to_fail_at_its_own_address_and_not_for_long(
+async def test_a_worker_is_called_to_fail_at_its_own_address_with_a_short_deadline(
     breakable: Foo, client: Client, fault: str
 ) -> None:
     address = "poll://any@nobody/0123abcd"
@@ -698,7 +696,7 @@ async def test_a_worker_is_called_to_fail_at_its_own_address_and_not_for_long(
         b'{"worker": "http://localhost/1"}',
     ],
 )
-async def test_a_click_that_names_no_worker_is_refused(breakable: Foo, body: bytes) -> None:
+async def test_a_click_without_a_valid_worker_is_refused(breakable: Foo, body: bytes) -> None:
     status, detail = problem(await breakable.request("POST", "/actions/kill", body))
     assert status == 400
     assert "the body must name a worker" in detail

@@ -1,4 +1,4 @@
-"""Who may ask: the rules of the gate, request by request."""
+"""Which requests foo accepts: the rules of the gate, one by one."""
 
 import pytest
 from flask import Flask
@@ -18,7 +18,7 @@ def status(headers: Headers, hosts: str = "", body: bytes | None = None) -> int:
 
 
 def refusal(headers: Headers, hosts: str = "", body: bytes | None = None) -> tuple[int, str]:
-    """The answer's status and its text, for GET, or for POST if there is a body."""
+    """Return the status and text of the answer, to a POST if there is a body, otherwise to a GET."""
     app = Flask(__name__)
     guard(app, hosts)
     app.add_url_rule("/", view_func=lambda: "let in", methods=["GET", "POST"])
@@ -50,11 +50,11 @@ def refusal(headers: Headers, hosts: str = "", body: bytes | None = None) -> tup
         ("*", "", True),
     ],
 )
-def test_foo_is_known_by_its_names_only(hosts: str, host: str, is_known: bool) -> None:
+def test_foo_accepts_only_its_own_host_names(hosts: str, host: str, is_known: bool) -> None:
     assert status({"Host": host}, hosts) == (200 if is_known else 421)
 
 
-def test_whoever_names_no_host_is_refused() -> None:
+def test_a_request_without_a_host_is_refused() -> None:
     app = Flask(__name__)
     guard(app, "")
     environ = create_environ()
@@ -63,7 +63,7 @@ def test_whoever_names_no_host_is_refused() -> None:
     assert status_line.startswith("421 ")
 
 
-def test_a_name_that_is_not_known_is_told_with_the_variable_for_it() -> None:
+def test_an_unknown_host_is_reported_with_the_variable_that_allows_it() -> None:
     _, text = refusal({"Host": "evil.example"})
     assert "the host &#39;evil.example&#39; is unknown; the variable FOO_HOSTS can allow it" in text
 
@@ -81,7 +81,7 @@ def test_a_name_that_is_not_known_is_told_with_the_variable_for_it() -> None:
         ("", "http://", False),
     ],
 )
-def test_pages_of_its_own_origin_only_may_ask(host: str, origin: str, is_own: bool) -> None:
+def test_only_pages_of_its_own_origin_may_send_requests(host: str, origin: str, is_own: bool) -> None:
     found, text = refusal({"Host": host, "Origin": origin}, "*")
     assert found == (200 if is_own else 403)
     assert is_own or ("pages of the origin &#39;" in text and "may not call foo" in text)
@@ -100,7 +100,7 @@ def test_pages_of_its_own_origin_only_may_ask(host: str, origin: str, is_own: bo
         (LINK | {"Sec-Fetch-Mode": "no-cors"}, False),
     ],
 )
-def test_of_other_sites_only_a_link_may_be_followed(headers: dict[str, str], is_let_in: bool) -> None:
+def test_other_sites_may_only_link_to_it(headers: dict[str, str], is_let_in: bool) -> None:
     found, text = refusal(headers)
     assert found == (200 if is_let_in else 403)
     assert is_let_in or "pages of other sites may not call foo (Sec-Fetch-Site: &#39;" in text
@@ -119,11 +119,11 @@ def test_of_other_sites_only_a_link_may_be_followed(headers: dict[str, str], is_
         ({}, b"{}", 200),
     ],
 )
-def test_a_browser_has_to_declare_json(headers: dict[str, str], body: bytes, found: int) -> None:
+def test_a_browser_must_declare_json(headers: dict[str, str], body: bytes, found: int) -> None:
     assert status(headers, body=body) == found
 
 
-def test_what_is_refused_is_shown_harmlessly_and_not_at_length() -> None:
+def test_a_refused_value_is_shown_escaped_and_shortened() -> None:
     _, text = refusal({"Origin": "http://\xe9" + "x" * 1000})
     assert "http://\\xe9xxx" in text
     assert text.count("x") < 220

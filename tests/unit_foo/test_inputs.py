@@ -1,4 +1,4 @@
-"""What a client may send, and how it is told what is wrong."""
+"""What a client may send, and how errors in it are reported."""
 
 import pytest
 from werkzeug.exceptions import BadRequest
@@ -35,7 +35,7 @@ def test_a_body_says_how_time_is_spent(body: bytes, delays: Delays, arguments: t
         (b'{"pause": 0, "running": 0}', "the body must have either pause or running, not both"),
     ],
 )
-def test_what_is_wrong_with_a_body_is_told(body: bytes, complaint: str) -> None:
+def test_errors_in_a_body_are_described(body: bytes, complaint: str) -> None:
     with pytest.raises(BadRequest) as refused:
         parse_body(body)
     assert complaint in str(refused.value.description)
@@ -53,7 +53,7 @@ def test_what_is_wrong_with_a_body_is_told(body: bytes, complaint: str) -> None:
         (Delays(pause=0), (5, 0), False),
     ],
 )
-def test_a_repetition_says_the_same_or_nothing(delays: Delays, arguments: tuple[float, float], may: bool) -> None:
+def test_a_repeated_request_says_the_same_or_nothing(delays: Delays, arguments: tuple[float, float], may: bool) -> None:
     assert delays.may_join(arguments) is may
 
 
@@ -71,7 +71,7 @@ def test_a_key_may_be_quoted(header: str, key: str) -> None:
 
 
 @pytest.mark.parametrize("header", ["", "a b", "a/b", ".", "-a", "ü", '"', '""', '"a', "a,b", "x" * 129, "a\nb"])
-def test_a_key_that_is_none_is_refused(header: str) -> None:
+def test_an_invalid_key_is_refused(header: str) -> None:
     with pytest.raises(BadRequest) as refused:
         parse_key(header)
     assert refused.value.description == (
@@ -79,7 +79,7 @@ def test_a_key_that_is_none_is_refused(header: str) -> None:
     )
 
 
-def test_it_is_told_why_a_colon_is_none_of_them() -> None:
+def test_the_message_says_why_a_colon_is_not_allowed() -> None:
     with pytest.raises(BadRequest, match="a letter or digit first; a colon separates the ids of a chain"):
         parse_key("a:1")
 

@@ -18,7 +18,7 @@ from .asking import Client, Foo
 
 
 class Traced:
-    """An application, and the spans of what it was asked."""
+    """An application, and the spans of its requests."""
 
     def __init__(self) -> None:
         self._exporter = InMemorySpanExporter()
@@ -52,7 +52,7 @@ class Traced:
 
     @property
     def span(self) -> ReadableSpan:
-        """The only one."""
+        """The only finished span."""
         (span,) = self._exporter.get_finished_spans()
         return span
 
@@ -83,31 +83,31 @@ async def test_a_request_is_a_span_in_which_it_is_answered(traced: Traced) -> No
     assert traced.span.parent is None
 
 
-async def test_it_belongs_to_the_trace_of_its_sender(traced: Traced) -> None:
+async def test_the_span_belongs_to_the_trace_of_the_sender(traced: Traced) -> None:
     await traced.foo.post(traceparent=f"00-{'a' * 32}-{'b' * 16}-01")
     assert traced.span.parent is not None
     assert (traced.span.parent.trace_id, traced.span.parent.span_id) == (int("a" * 32, 16), int("b" * 16, 16))
 
 
 @pytest.mark.parametrize("header", ["", "00-0-0-01", f"00-{'0' * 32}-{'b' * 16}-01", "none of ours"])
-async def test_a_context_that_is_none_is_overlooked(traced: Traced, header: str) -> None:
+async def test_an_invalid_trace_context_is_ignored(traced: Traced, header: str) -> None:
     await traced.foo.post(traceparent=header)
     assert traced.span.parent is None
 
 
-async def test_a_request_that_is_refused_is_told_too(traced: Traced) -> None:
+async def test_a_refused_request_is_recorded_too(traced: Traced) -> None:
     await traced.foo.request("POST", "/foo?refused")
     assert (traced.span.attributes or {})["http.response.status_code"] == 403
     assert traced.span.status.is_unset
 
 
-async def test_a_request_that_fails_has_failed(traced: Traced) -> None:
+async def test_a_failed_request_is_recorded_as_failed(traced: Traced) -> None:
     await traced.foo.request("POST", "/foo?fails")
     assert (traced.span.attributes or {})["http.response.status_code"] == 500
     assert not traced.span.status.is_ok
 
 
-async def test_a_request_whose_client_leaves_has_an_end(traced: Traced) -> None:
+async def test_the_span_ends_if_the_client_leaves(traced: Traced) -> None:
     client = Client(b"")
     asking = traced.foo.begin(client, "POST", "/foo?waits")
     async with asyncio.timeout(60):
@@ -125,6 +125,6 @@ async def test_a_path_that_does_not_exist_has_no_route(traced: Traced) -> None:
     assert traced.span.name == "POST"
 
 
-async def test_a_look_is_not_told(traced: Traced) -> None:
+async def test_a_get_is_not_recorded(traced: Traced) -> None:
     await traced.foo.get("/foo/chain")
     assert traced.is_untold

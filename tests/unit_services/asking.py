@@ -1,4 +1,4 @@
-"""A worker whose functions await what anybody may settle, and tell which error they got; others that fail."""
+"""A worker with functions that await promises which anybody may settle and report the errors they get, or that fail."""
 
 from resonate.context import Context
 
@@ -6,7 +6,7 @@ from worker import Worker, log_run
 
 
 async def ask_function(ctx: Context) -> list[str]:
-    """Of a group that has no worker."""
+    """Call a group that has no worker."""
     log_run(ctx)
     try:
         await ctx.options(target="service-nobody").rpc("answer")

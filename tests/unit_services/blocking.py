@@ -1,6 +1,6 @@
 """A worker whose functions block its event loop, each in its own way.
 
-BLOCK_SECONDS: for how long. KEEP_SECONDS: the limit for keeping its leases meanwhile, in place of the worker's own.
+BLOCK_SECONDS: for how long. KEEP_SECONDS: how long its leases are kept meanwhile, instead of the worker's own limit.
 """
 
 import os
@@ -29,7 +29,7 @@ async def computing(ctx: Context) -> str:
 
 
 async def holding(ctx: Context) -> str:
-    """In C code that keeps the interpreter to itself, so that no other thread of the process runs."""
+    """Block in C code that holds the GIL, so that no other thread of the process runs."""
     log_run(ctx)
     hold_interpreter(2)
     return "done"

@@ -1,4 +1,4 @@
-"""Calls of workers' functions, made by requests of the protocol: by nobody's SDK."""
+"""Calls of workers' functions, made with plain requests of the protocol and no SDK."""
 
 import base64
 import json
@@ -9,14 +9,14 @@ from harness.server import FAR, VERSION, Client, Reply
 
 
 class Calls:
-    """What anybody may do to a server: create promises, look at them, and settle them."""
+    """What any client of a server may do: create promises, look at them, and settle them."""
 
     def __init__(self, port: int, token: str | None = None) -> None:
         self._client = Client(port)
         self._head = {"corrId": "test", "version": VERSION} | ({"auth": token} if token else {})
 
     def begin(self, id: str, group: str, function: str, *args: Any, **members: Any) -> str:
-        """Have a worker of the group run the function. `members`: more of what the promise says of the call."""
+        """Let a worker of the group run the function. `members`: further members of the call in the promise."""
         call = {"func": function, "args": args, "kwargs": {}, "version": 1} | members
         tags = {"resonate:target": f"poll://any@{group}"}
         param = {"data": _base64(json.dumps(call).encode())}
@@ -29,7 +29,7 @@ class Calls:
         return promise
 
     def child(self, id: str) -> str:
-        """The promise that the function of `id` awaits, when it does."""
+        """Wait until the function of `id` awaits a promise, and return that promise's id."""
         found: list[dict[str, Any]] = []
 
         def look() -> bool:
@@ -48,7 +48,7 @@ class Calls:
         return self.promise(id)
 
     def result(self, id: str) -> Any:
-        """What the function returned, or how it failed."""
+        """Return what the function returned, or its error."""
         return json.loads(written(self.settled(id)))
 
     def _call(self, kind: str, **data: Any) -> Reply:
@@ -56,7 +56,7 @@ class Calls:
 
 
 def written(promise: dict[str, Any]) -> bytes:
-    """The value of a promise as its bytes."""
+    """Return the value of a promise as bytes."""
     return base64.b64decode(promise["value"]["data"])
 
 

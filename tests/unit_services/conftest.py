@@ -10,7 +10,7 @@ from .programs import Stack
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
-    """A stack in which nothing runs yet."""
+    """A stack in which nothing is running yet."""
     fresh = Stack(tmp_path)
     yield fresh
     fresh.close()

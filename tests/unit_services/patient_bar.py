@@ -1,4 +1,4 @@
-"""bar that sends no spans before its end, and then has time for that."""
+"""bar, sending its spans only at its end, with enough time to do so."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Programs that tests start and stop one by one."""
+"""Programs that tests start and stop individually."""
 
 from pathlib import Path
 from typing import Any, override
@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 
 
 class Stack(stack.Stack):
-    """A server and the programs that belong to it; nothing of it runs yet."""
+    """A server and its programs; nothing is running yet."""
 
     server: ServerProcess
 
@@ -22,12 +22,12 @@ class Stack(stack.Stack):
         self.server_port = self.server.port
 
     def start_server(self, **env: str) -> ServerProcess:
-        """With its state in a file, so that it may be started again."""
+        """Start a server with its state in a file, so that it can be restarted."""
         self.server = ServerProcess(self.folder / "server.log", self.folder / "state.db", self.server_port, **env)
         return self.server.start()
 
     def start_worker(self, name: str, *, health_file: Path | None = None, **env: str) -> Process:
-        """One of the services, or a file beside this one."""
+        """Start one of the services, or a file beside this one."""
         file = HERE / f"{name}.py"
         return self.begin(name, str(file) if file.exists() else name, HEALTH_FILE=str(health_file or ""), **env)
 
@@ -47,11 +47,10 @@ class Stack(stack.Stack):
         return self.server if name == "server" else super().program(name)
 
     def client(self) -> Client:
-        """Of the server."""
         return Client(self.server_port)
 
     def ask_server(self, kind: str, **data: Any) -> Any:
-        """What the server answers to a request of the protocol."""
+        """Return the data of the server's answer to a request of the protocol."""
         reply = self.client().call(kind, **data)
         assert reply.status == 200, reply
         return reply.data

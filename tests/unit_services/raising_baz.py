@@ -1,4 +1,4 @@
-"""A worker that takes the place of baz and fails."""
+"""A worker that replaces baz and fails."""
 
 from resonate.context import Context
 

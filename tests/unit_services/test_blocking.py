@@ -1,4 +1,4 @@
-"""A function that blocks the event loop beyond its lease: it runs once all the same, and the log names it."""
+"""A function that blocks the event loop beyond its lease still runs only once, and the log names it."""
 
 import re
 import time
@@ -17,7 +17,7 @@ from .programs import Stack
 
 GROUP = "service-blocking"
 LEASE = "2"
-"""Seconds: far less than a function blocks, and more than a busy machine keeps a process waiting."""
+"""Seconds: far less than a function blocks, but more than a busy machine delays a process."""
 
 
 def start(stack: Stack, lease: str = LEASE, **environment: str) -> Process:
@@ -45,7 +45,7 @@ def test_a_function_that_blocks_beyond_its_lease_runs_once(stack: Stack, functio
 
 
 def test_a_function_that_stops_every_thread_is_named_when_it_returns(stack: Stack) -> None:
-    """Its lease cannot be kept. Which thread goes on first then is chance, so it is not named each time."""
+    """Its lease cannot be kept. Which thread continues first is up to chance, so the function is not always named."""
     stack.start_server()
     worker = start(stack, BLOCK_SECONDS="0")
     calls = Calls(stack.server_port)
@@ -57,7 +57,7 @@ def test_a_function_that_stops_every_thread_is_named_when_it_returns(stack: Stac
     pytest.fail("in ten runs it was not named")
 
 
-def test_the_heartbeats_of_a_blocked_worker_show_its_token(stack: Stack, tmp_path: Path) -> None:
+def test_the_heartbeats_of_a_blocked_worker_carry_its_token(stack: Stack, tmp_path: Path) -> None:
     key, pem = Ed25519PrivateKey.generate(), tmp_path / "key.pem"
     pem.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     token = jwt.encode({"exp": int(time.time()) + 3_600, "role": "admin"}, key, "EdDSA")
@@ -76,7 +76,7 @@ def test_the_heartbeats_of_a_blocked_worker_show_its_token(stack: Stack, tmp_pat
 
 
 def test_functions_that_block_one_after_the_other_run_once_each(stack: Stack) -> None:
-    """While the first one blocks, the leases of the others are granted, and nobody reads that they are."""
+    """While the first one blocks, the server grants the leases of the others, but nobody reads these answers."""
     stack.start_server()
     worker = start(stack, BLOCK_SECONDS="1")
     calls = Calls(stack.server_port)
@@ -88,7 +88,7 @@ def test_functions_that_block_one_after_the_other_run_once_each(stack: Stack) ->
     assert "lease lost" not in worker.output()
 
 
-def test_a_process_that_hangs_loses_its_work_to_another_one(stack: Stack) -> None:
+def test_a_hanging_process_loses_its_work_to_another(stack: Stack) -> None:
     stack.start_server()
     hanging = start(stack, BLOCK_SECONDS="60", KEEP_SECONDS="3")
     calls = Calls(stack.server_port)

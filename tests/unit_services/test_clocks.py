@@ -1,7 +1,7 @@
-"""Somebody sets the clock of a machine, by an hour, while a call sleeps: it sleeps as long as it was asked to.
+"""A machine's clock is set wrong by an hour while a call sleeps: the sleep still takes as long as it should.
 
-The clock is a real one for the process that reads it: libfaketime (Debian's package of that name) stands between the
-two, and a file tells it by how much the time of day is wrong. Uptime is left as it is.
+The clock really is wrong for the process that reads it: libfaketime (Debian's package of that name) intercepts its
+calls, and a file sets the error of the time of day. Uptime is unaffected.
 """
 
 import os
@@ -20,7 +20,7 @@ from .programs import Stack
 PAUSE_SECONDS = 3.0
 TOO_SHORT_SECONDS = 0.5
 TOO_LONG_SECONDS = 120.0
-"""A clock that is believed makes it an hour longer, or nothing at all; a busy machine, some seconds."""
+"""Trusting a wrong clock makes the sleep an hour longer, or ends it at once; a busy machine adds some seconds."""
 LIMIT_SECONDS = 2 * TOO_LONG_SECONDS
 HOUR = 3600
 
@@ -33,14 +33,14 @@ pytestmark = [
 
 
 class WallClock:
-    """That of the processes which are started with its environment."""
+    """The clock of all processes started with its environment."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self.jump(0)
 
     def jump(self, seconds: int) -> None:
-        """From now on the time of day is wrong by that much."""
+        """Set the time of day wrong by that much from now on."""
         coming = self._file.with_suffix(".new")
         coming.write_text(f"{seconds:+d}\n")
         coming.rename(self._file)
@@ -74,7 +74,7 @@ def running_chain(tmp_path_factory: pytest.TempPathFactory, clocks: dict[str, Wa
 
 @pytest.fixture
 def chain(running_chain: Stack, clocks: dict[str, WallClock]) -> Iterator[Stack]:
-    """With clocks that are right, until the test says otherwise."""
+    """A chain whose clocks are right until the test changes them."""
     yield running_chain
     for clock in clocks.values():
         clock.jump(0)
@@ -91,7 +91,7 @@ def bar_clock(clocks: dict[str, WallClock]) -> WallClock:
 
 
 class Sleep:
-    """bar's, in a chain with that id."""
+    """bar's sleep in a chain with that id."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
@@ -110,7 +110,7 @@ class Sleep:
 
 
 def sleep_of(stack: Stack, id: str) -> str:
-    """The state of the promise that bar sleeps for; empty before there is one."""
+    """Return the state of the promise for bar's sleep; empty before it exists."""
     found = stack.ask_server("promise.search", tags={"resonate:origin": id, "resonate:timer": "true"})
     return "".join(promise["state"] for promise in found["promises"])
 
@@ -147,7 +147,9 @@ def test_the_clock_of_bars_machine_jumps_before_the_sleep(chain: Stack, bar_cloc
 
 
 @JUMPS
-def test_the_clock_of_bars_machine_jumps_and_another_bar_goes_on(chain: Stack, bar_clock: WallClock, jump: int) -> None:
+def test_the_clock_of_bars_machine_jumps_and_another_bar_takes_over(
+    chain: Stack, bar_clock: WallClock, jump: int
+) -> None:
     sleep = Sleep(chain)
     bar_clock.jump(jump)
     chain.start_worker("bar", health_file=None, **bar_clock.environment).wait_for("connected to server")
@@ -155,7 +157,7 @@ def test_the_clock_of_bars_machine_jumps_and_another_bar_goes_on(chain: Stack, b
 
 
 def test_the_clock_of_these_tests_is_really_wrong(server_clock: WallClock) -> None:
-    """Otherwise they would prove nothing."""
+    """Otherwise these tests would prove nothing."""
     server_clock.jump(HOUR)
     told = subprocess.run(
         [sys.executable, "-c", "import time; print(time.time(), time.monotonic())"],

@@ -1,4 +1,4 @@
-"""foo ends: whoever waits is sent away, leases are given back, and nothing in the log is an alarm."""
+"""How foo ends: waiting clients are sent away, leases are released, and nothing in the log is alarming."""
 
 import base64
 import os
@@ -40,12 +40,12 @@ def _crowd(stack: Stack, size: int) -> list[socket.socket]:
 
 
 @pytest.mark.parametrize("becomes", [signal.SIGCONT, signal.SIGSTOP, signal.SIGKILL], ids=["well", "frozen", "killed"])
-def test_foo_is_told_to_stop_while_it_claims_for_300(stack: Stack, becomes: signal.Signals) -> None:
+def test_foo_is_told_to_stop_while_it_claims_tasks_for_300_clients(stack: Stack, becomes: signal.Signals) -> None:
     server = stack.start_server()
     foo = stack.start_foo()
     server.send(signal.SIGSTOP)
     waiting = [send_waiting_request(stack, f"crowd-{number}" if number % 2 else None) for number in range(300)]
-    time.sleep(CLAIMS_SECONDS)  # for so long its claims are under way
+    time.sleep(CLAIMS_SECONDS)  # its claims are in flight for that long
     server.send(becomes)
 
     assert foo.end()[0] == 0
@@ -83,7 +83,7 @@ def test_foo_ends_when_its_terminal_is_closed(stack: Stack) -> None:
     wait_until(lambda: _holds_nothing(stack), "the leases are back")
 
 
-def test_foo_that_is_hung_up_itself_ends(stack: Stack) -> None:
+def test_foo_ends_if_only_itself_gets_sighup(stack: Stack) -> None:
     stack.start_server()
     foo = stack.start_foo()
     assert foo.end(signal.SIGHUP)[0] == 0

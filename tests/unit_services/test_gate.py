@@ -1,4 +1,4 @@
-"""Which requests foo lets in, through gunicorn; the rules one by one are in tests/unit_foo/test_gate.py."""
+"""Which requests foo accepts through gunicorn; tests/unit_foo/test_gate.py covers the single rules."""
 
 from http import HTTPStatus
 
@@ -45,7 +45,7 @@ def test_other_sites_and_other_hosts_are_refused_on_every_route(
         ({"Origin": "null"}, b" " * 20_000, HTTPStatus.FORBIDDEN),
     ],
 )
-def test_loopback_and_its_own_page_are_let_in(
+def test_loopback_and_its_own_page_are_accepted(
     running: Stack, headers: dict[str, str], body: bytes, status: HTTPStatus
 ) -> None:
     named = {name: value.format(port=running.foo_port) for name, value in headers.items()}
@@ -56,7 +56,7 @@ def test_loopback_and_its_own_page_are_let_in(
     ("hosts", "known", "unknown"),
     [("foo, demo.example", ["foo:5000", "Demo.Example", "localhost"], ["bar"]), ("*", ["x"], [])],
 )
-def test_more_hosts_may_be_named(stack: Stack, hosts: str, known: list[str], unknown: list[str]) -> None:
+def test_more_hosts_may_be_allowed(stack: Stack, hosts: str, known: list[str], unknown: list[str]) -> None:
     stack.start_server()
     stack.start_foo(hosts)
     for names, status in ((known, HTTPStatus.OK), (unknown, HTTPStatus.MISDIRECTED_REQUEST)):
@@ -64,7 +64,7 @@ def test_more_hosts_may_be_named(stack: Stack, hosts: str, known: list[str], unk
             assert stack.request("GET", "/health", headers={"Host": name}).status == status
 
 
-def test_a_refused_origin_is_shown_harmlessly(running: Stack) -> None:
+def test_a_refused_origin_is_shown_escaped(running: Stack) -> None:
     reply = running.request("GET", "/health", headers={"Origin": "http://ugly\x9b31m\xe9.example" + "x" * 5000})
     assert is_problem(reply, HTTPStatus.FORBIDDEN)
     assert "\x9b" not in reply.text

@@ -1,4 +1,4 @@
-"""foo, when its clients send half of what they should, or read nothing, or do not leave."""
+"""foo, when clients send incomplete requests, read nothing, or do not leave."""
 
 import base64
 import contextlib
@@ -29,9 +29,9 @@ HALVES = [
 ]
 LIMIT = 16 * 1024
 FILES = 1_300
-"""More than foo needs for as many half requests as it keeps."""
+"""More than foo needs for the incomplete requests that it keeps."""
 SOON_SECONDS = 5.0
-"""On a busy machine, less than half of what foo waits for the rest of a request; usual are milliseconds."""
+"""Allows for a busy machine, where milliseconds are usual; less than half of foo's patience with such requests."""
 
 
 def _chunked(body: bytes, size: int) -> bytes:
@@ -74,7 +74,7 @@ def test_chunks_over_the_limit_are_refused(running: Stack, size: int) -> None:
     assert b"application/problem+json" in answer
 
 
-def test_chunks_that_come_one_by_one_are_put_together(running: Stack) -> None:
+def test_chunks_that_arrive_one_by_one_are_joined(running: Stack) -> None:
     with running.connect() as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         request = CHUNKED + _chunked(b'{"pause": 0}', 5)
@@ -92,7 +92,7 @@ def test_trailers_are_read(running: Stack) -> None:
     "chunks",
     [b"zz\r\n", b"-5\r\n", b"\r\n", b"5;\x01\r\nhello\r\n0\r\n\r\n", b"1\r\nab\r\n0\r\n\r\n", b"0x1\r\na\r\n0\r\n\r\n"],
 )
-def test_chunks_that_are_malformed(running: Stack, chunks: bytes) -> None:
+def test_malformed_chunks_are_refused(running: Stack, chunks: bytes) -> None:
     assert _is(_answer(running, CHUNKED + chunks), 400)
 
 
@@ -117,7 +117,7 @@ def test_lengths_that_are_absurd(running: Stack, headers: bytes, status: int) ->
     assert _is(_answer(running, HEAD + headers), status)
 
 
-def test_a_client_that_asks_first_is_invited_to_send_the_body(running: Stack) -> None:
+def test_a_client_that_expects_100_continue_gets_it(running: Stack) -> None:
     with running.connect() as connection:
         connection.sendall(HEAD + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n")
         assert connection.recv(4096).startswith(b"HTTP/1.1 100 ")
@@ -125,7 +125,7 @@ def test_a_client_that_asks_first_is_invited_to_send_the_body(running: Stack) ->
         assert b'"message":3' in read_all(connection)
 
 
-def test_a_request_that_ends_early_begins_nothing(running: Stack) -> None:
+def test_a_request_that_ends_early_starts_nothing(running: Stack) -> None:
     with running.connect() as connection:
         connection.sendall(HEAD + b"Idempotency-Key: early\r\nContent-Length: 100\r\n\r\n")
         connection.shutdown(socket.SHUT_WR)
@@ -163,7 +163,7 @@ def test_more_half_requests_than_there_is_room_for_delay_nobody(running: Stack) 
         _close(halves)
 
 
-def test_half_requests_do_not_hold_up_the_end(stack: Stack) -> None:
+def test_half_requests_do_not_delay_the_end(stack: Stack) -> None:
     stack.start_server()
     foo = stack.start_foo()
     halves = _half_requests(stack, 600)
@@ -220,7 +220,7 @@ def _break(connection: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("leave", [_close_side, socket.socket.close, _break], ids=["half", "whole", "broken"])
-def test_a_client_that_closes_its_side_has_left_and_its_chain_goes_on(
+def test_a_client_that_closes_its_side_has_left_and_its_chain_continues(
     running: Stack, leave: Callable[[socket.socket], None]
 ) -> None:
     key = f"left-{uuid4().hex}"
@@ -234,10 +234,10 @@ def test_a_client_that_closes_its_side_has_left_and_its_chain_goes_on(
 
 
 def test_clients_that_leave_early_take_no_place_from_others(running: Stack) -> None:
-    """1100 come and go, more than there is room for, while another one is at its request."""
+    """1100 clients come and go, more than there is room for, while another is still sending its request."""
     for _ in range(5):
         seconds, answer = _seconds_and_answer_of_one_among(running, 1100)
-        if seconds < SOON_SECONDS:  # otherwise its own time may have been over, on a busy machine
+        if seconds < SOON_SECONDS:  # on a busy machine its own time may have been over
             assert _is(answer, 200)
             break
 
@@ -249,7 +249,7 @@ def _seconds_and_answer_of_one_among(stack: Stack, others: int) -> tuple[float, 
         for _ in range(others // 50):
             for _ in range(50):
                 stack.connect().close()
-            _seconds_of_health(stack)  # so that nobody is kept out because too many are at the door
+            _seconds_of_health(stack)  # so that the listen queue does not overflow
         connection.sendall(b"Content-Length: 0\r\n\r\n")
         seconds = time.monotonic() - began
         return seconds, read_all(connection)

@@ -1,4 +1,4 @@
-"""What an id stands for: one call of foo, with the arguments it was begun with."""
+"""An id stands for one call of foo, with the arguments with which it started."""
 
 import base64
 import json
@@ -12,7 +12,7 @@ from .test_interface import is_problem
 
 
 def _create(stack: Stack, id: str, function: str = "foo", **tags: str) -> None:
-    """A promise of somebody else; with a target, it is a call that nobody answers."""
+    """Create somebody else's promise; with a target, it is a call that nobody answers."""
     call = base64.b64encode(json.dumps({"func": function, "args": [0, 0]}).encode()).decode()
     deadline = int(time.time() * 1000) + 600_000
     named = {f"resonate:{name}": value for name, value in tags.items()}
@@ -28,7 +28,7 @@ def _create(stack: Stack, id: str, function: str = "foo", **tags: str) -> None:
         ("other-function", "bar", {"target": "poll://any@service-nobody"}),
     ],
 )
-def test_what_is_not_a_call_of_foo_is_neither_shown_nor_joined(
+def test_a_promise_that_is_no_call_of_foo_is_neither_shown_nor_joined(
     running: Stack, id: str, function: str, tags: dict[str, str]
 ) -> None:
     _create(running, id, function, **tags)
@@ -42,14 +42,14 @@ def test_what_is_not_a_call_of_foo_is_neither_shown_nor_joined(
         assert (task["state"], task["version"]) == ("pending", 0), "foo took a task that is not its own"
 
 
-def test_a_promise_whose_call_cannot_be_read_is_not_shown(running: Stack) -> None:
+def test_a_promise_with_an_unreadable_call_is_not_shown(running: Stack) -> None:
     tags = {"resonate:target": "poll://any@service-nobody"}
     deadline = int(time.time() * 1000) + 600_000
     running.ask_server("promise.create", id="garbled-call", timeoutAt=deadline, param={"data": "%%%"}, tags=tags)
     assert is_problem(running.get("/foo/garbled-call"), HTTPStatus.NOT_FOUND)
 
 
-def test_another_foo_remembers_the_body(stack: Stack) -> None:
+def test_another_foo_knows_the_original_body(stack: Stack) -> None:
     stack.start_server()
     foo, _, _ = stack.start_services()
     stack.post({"pause": 600}, key="remembered", prefer="respond-async")
@@ -61,7 +61,7 @@ def test_another_foo_remembers_the_body(stack: Stack) -> None:
 
 @pytest.mark.parametrize("state", ["resolved", "rejected"])
 @pytest.mark.parametrize("value", [b"{", b"\xff", b"[" * 9999])
-def test_a_result_that_cannot_be_read(running: Stack, state: str, value: bytes) -> None:
+def test_an_unreadable_result_is_reported(running: Stack, state: str, value: bytes) -> None:
     id = running.post({"pause": 60}, prefer="respond-async").json["id"]
     data = base64.b64encode(value).decode()
     running.ask_server("promise.settle", id=id, state=state, value={"data": data})

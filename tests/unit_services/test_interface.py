@@ -1,4 +1,4 @@
-"""The HTTP interface of foo, with everything up."""
+"""foo's HTTP interface, with all services running."""
 
 import socket
 import threading
@@ -29,7 +29,7 @@ def test_post_waits_for_the_result(running: Stack) -> None:
 
 
 @pytest.mark.parametrize("body", [b" \n", b'{"pause": 0.1}', b'{"running": 0.1}'])
-def test_bodies_that_are_fine(running: Stack, body: bytes) -> None:
+def test_valid_bodies_are_accepted(running: Stack, body: bytes) -> None:
     assert running.post(body).json["message"] == 3
 
 
@@ -51,13 +51,13 @@ def test_the_content_type_does_not_matter(running: Stack) -> None:
         (b"", "x" * 129, "Idempotency-Key"),
     ],
 )
-def test_bodies_and_keys_that_are_wrong(running: Stack, body: bytes, key: str, complaint: str) -> None:
+def test_invalid_bodies_and_keys_are_refused(running: Stack, body: bytes, key: str, complaint: str) -> None:
     reply = running.post(body, key=key)
     assert is_problem(reply, HTTPStatus.BAD_REQUEST)
     assert complaint in reply.json["detail"]
 
 
-def test_the_key_is_the_id_and_a_repetition_joins_the_chain(running: Stack) -> None:
+def test_the_key_is_the_id_and_a_repeated_request_joins_the_chain(running: Stack) -> None:
     first = running.post(key="order-17.a_b~c")
     second = running.post(key="order-17.a_b~c")
     quoted = running.post(key='"order-17.a_b~c"')
@@ -65,7 +65,7 @@ def test_the_key_is_the_id_and_a_repetition_joins_the_chain(running: Stack) -> N
     assert running.program("baz").count("running function baz  promise=order-17.a_b~c:1.1 ") == 1
 
 
-def test_a_repetition_while_the_chain_runs_waits_with_it(running: Stack) -> None:
+def test_a_repeated_request_waits_for_the_running_chain(running: Stack) -> None:
     replies: list[Reply] = []
     threads = [
         threading.Thread(target=lambda: replies.append(running.post({"pause": 1}, key="twice"))) for _ in range(2)
@@ -90,7 +90,7 @@ def test_respond_async_answers_at_once_and_get_follows_the_chain(running: Stack)
     assert (again.status, again.json) == (200, {"id": "later", "message": 3})
 
 
-def test_wait_answers_after_so_many_seconds(running: Stack) -> None:
+def test_wait_answers_after_the_given_seconds(running: Stack) -> None:
     began = time.monotonic()
     reply = running.post({"pause": 20}, prefer="wait=1")
     assert time.monotonic() - began >= 1
@@ -109,7 +109,7 @@ def test_health(running: Stack) -> None:
 
 
 @pytest.mark.parametrize("path", ["/foo/nobody", "/foo/a:b", "/foo/%00", "/foo/", "/bar", "/"])
-def test_what_is_not_there(running: Stack, path: str) -> None:
+def test_unknown_paths_and_ids_give_404(running: Stack, path: str) -> None:
     assert is_problem(running.get(path), HTTPStatus.NOT_FOUND)
 
 
@@ -136,7 +136,7 @@ def test_300_waiting_requests_block_neither_health_nor_each_other(running: Stack
             connection.close()
 
 
-def test_clients_that_do_not_close_their_connections_hold_nobody_up(running: Stack) -> None:
+def test_clients_that_do_not_close_their_connections_delay_nobody(running: Stack) -> None:
     lingering = [send_waiting_request(running, f"lingering-{number}", pause=0) for number in range(20)]
     try:
         wait_until(lambda: running.get("/foo/lingering-19").json.get("message") == 3, "they are answered")

@@ -1,5 +1,5 @@
-"""The logs of workers and of foo: they tell what becomes of a request, and whatever others write into ids and messages,
-each line is the program's own."""
+"""The logs of workers and of foo show what becomes of a request; whatever others write into ids and messages, each line
+is the program's own."""
 
 import contextlib
 import http.client
@@ -24,7 +24,7 @@ def lines(output: str) -> list[str]:
     return output.split("\n")[:-1]
 
 
-def test_a_message_begins_no_line_of_a_worker(stack: Stack) -> None:
+def test_a_message_cannot_forge_a_line_of_a_worker(stack: Stack) -> None:
     stack.start_server()
     worker = stack.start_worker("asking")
     worker.wait_for("connected to server")
@@ -39,7 +39,7 @@ def test_a_message_begins_no_line_of_a_worker(stack: Stack) -> None:
         assert not re.match(r"\S+ running function bar", line)
 
 
-def test_a_request_begins_no_line_of_foo(stack: Stack) -> None:
+def test_a_request_cannot_forge_a_line_of_foo(stack: Stack) -> None:
     stack.start_server()
     foo = stack.start_foo()
     for request in (
@@ -71,7 +71,7 @@ def test_what_gunicorn_tells_is_among_the_lines_of_foo(stack: Stack) -> None:
     assert all(TIMED.match(line) for line in lines(foo.output()))
 
 
-def test_a_line_of_foo_tells_of_a_request_with_its_id_status_and_seconds(stack: Stack) -> None:
+def test_foo_logs_each_request_with_its_id_status_and_seconds(stack: Stack) -> None:
     stack.start_server()
     foo, _, _ = stack.start_services()
     stack.post(key="told")
@@ -87,7 +87,7 @@ def test_a_line_of_foo_tells_of_a_request_with_its_id_status_and_seconds(stack: 
     ]
 
 
-def test_one_word_finds_the_story_of_a_request_in_all_logs(stack: Stack) -> None:
+def test_a_search_for_its_id_finds_the_story_of_a_request_in_all_logs(stack: Stack) -> None:
     stack.start_server()
     programs = stack.start_services()
     assert stack.post({"running": 0.2}, key="story").json["message"] == 3
@@ -105,7 +105,7 @@ def test_one_word_finds_the_story_of_a_request_in_all_logs(stack: Stack) -> None
     assert sum("running function" in line for line in found) == 6
 
 
-def test_a_frozen_worker_tells_of_the_lease_it_lost(stack: Stack, tmp_path: Path) -> None:
+def test_a_frozen_worker_logs_that_it_lost_its_lease(stack: Stack, tmp_path: Path) -> None:
     stack.start_server()
     end_of_work = tmp_path / "end"
     frozen = stack.start_worker("working", LEASE_SECONDS="1")
@@ -124,7 +124,7 @@ def test_a_frozen_worker_tells_of_the_lease_it_lost(stack: Stack, tmp_path: Path
     other.wait_for("result: 'done'")
 
 
-def test_a_worker_that_stops_under_load_ends_every_run_and_says_nothing_else(stack: Stack, tmp_path: Path) -> None:
+def test_a_worker_that_stops_under_load_logs_only_the_end_of_every_run(stack: Stack, tmp_path: Path) -> None:
     stack.start_server()
     worker = stack.start_worker("working", MAX_TASKS="3")
     worker.wait_for("connected to server")
@@ -139,7 +139,7 @@ def test_a_worker_that_stops_under_load_ends_every_run_and_says_nothing_else(sta
 
 
 @pytest.mark.parametrize("order", ["foo bar baz server", "server baz bar foo"])
-def test_a_stack_that_stops_under_load_has_no_errors_to_report(stack: Stack, order: str) -> None:
+def test_a_stack_that_stops_under_load_logs_no_errors(stack: Stack, order: str) -> None:
     stack.start_server()
     stack.start_services()
     stopping = threading.Event()
@@ -166,7 +166,7 @@ def test_a_stack_that_stops_under_load_has_no_errors_to_report(stack: Stack, ord
 
 
 def ends(told: list[str]) -> dict[str, list[str]]:
-    """What the runs of each function came to, by its name and promise."""
+    """Return the outcomes of each function's runs, by its name and promise."""
     found: dict[str, list[str]] = {}
     for line in told:
         if end := re.search(r" ended function (\S+)  promise=(\S+)  attempt=\d+  seconds=\d+\.\d{3}  (.*)", line):

@@ -1,4 +1,4 @@
-"""MAX_TASKS: how many tasks a worker runs at a time, and how one sees that there are no more places."""
+"""MAX_TASKS: how many tasks a worker runs at a time, and how it reports that all places are taken."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def test_a_full_worker_says_so_and_further_calls_wait_for_a_place(stack: Stack, 
     assert worker.count("all 3 places are taken;") == 1
 
 
-def test_with_more_places_a_short_call_passes_a_hundred_long_ones(stack: Stack, tmp_path: Path) -> None:
+def test_with_more_places_a_short_call_overtakes_a_hundred_long_ones(stack: Stack, tmp_path: Path) -> None:
     stack.start_server()
     worker = start(stack, max_tasks="128")
     calls = Calls(stack.server_port)

@@ -1,4 +1,4 @@
-"""What the documents tell their readers to send to a running stack."""
+"""The requests that the documents tell readers to send to a running stack."""
 
 import re
 import shlex
@@ -19,8 +19,8 @@ CURLS = [
 ]
 
 
-def test_each_curl_command_is_answered(running: Stack) -> None:
-    """One after another, because the last one asks for what an earlier one began."""
+def test_each_curl_command_gets_an_answer(running: Stack) -> None:
+    """They run in order, because the last one asks for a result that an earlier one started."""
     assert len(CURLS) == 5
     for command in CURLS:
         assert FOO in command

@@ -1,4 +1,4 @@
-"""One request is one trace: what a receiver of OpenTelemetry's protocol gets to see of requests and their crashes."""
+"""One request is one trace: what an OpenTelemetry receiver sees of requests and crashes."""
 
 import secrets
 import signal
@@ -12,7 +12,7 @@ from harness.otlp import Receiver, Seen, running_receiver
 from .programs import Stack
 
 LONG = 3600
-"""Seconds that bar would spend, if the test let it."""
+"""Seconds for which bar would sleep or work if the test let it."""
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture(scope="module", autouse=True)
 def variables(receiver: Receiver) -> Iterator[None]:
-    """All programs are told where it is."""
+    """Variables that name the receiver to all programs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
         yield
@@ -31,7 +31,7 @@ def variables(receiver: Receiver) -> Iterator[None]:
 
 @pytest.fixture
 def own(stack: Stack) -> Stack:
-    """A stack in which everything runs, for a test that breaks it."""
+    """A stack in which everything runs, for a test that breaks part of it."""
     stack.start_server()
     stack.start_services()
     return stack
@@ -48,14 +48,13 @@ def attempt(receiver: Receiver, name: str, number: int, id: str) -> Seen:
 
 
 def suspend(stack: Stack, receiver: Receiver, id: str) -> None:
-    """Begin a chain, and return once its foo and its bar have given up their tasks: else they might go on at once."""
+    """Start a chain; return once foo and bar have released their tasks, which could otherwise continue at once."""
     stack.post({"pause": LONG}, key=id, prefer="respond-async")
     for name in ("foo", "bar"):
         assert attempt(receiver, name, 1, id).attributes["resonate.outcome"] == "suspended"
 
 
 def wake(stack: Stack, id: str) -> None:
-    """End the sleep of its bar."""
     stack.ask_server("promise.settle", id=f"{id}:1.2", state="resolved", value={})
 
 
@@ -78,7 +77,7 @@ def test_a_request_is_one_trace_in_which_each_call_is_a_child_of_the_attempt_tha
     assert request.begin <= foo.begin <= bar.begin <= baz.begin < baz.end
 
 
-def test_an_attempt_tells_how_it_ended_and_what_for(running: Stack, receiver: Receiver, id: str) -> None:
+def test_an_attempt_records_its_outcome_and_what_it_awaits(running: Stack, receiver: Receiver, id: str) -> None:
     suspend(running, receiver, id)
     wake(running, id)
     first, second = (attempt(receiver, "foo", number, id) for number in (1, 2))
@@ -88,7 +87,7 @@ def test_an_attempt_tells_how_it_ended_and_what_for(running: Stack, receiver: Re
     assert not second.failed
 
 
-def test_a_request_belongs_to_the_trace_of_who_sends_it(running: Stack, receiver: Receiver, id: str) -> None:
+def test_a_request_belongs_to_the_trace_of_its_sender(running: Stack, receiver: Receiver, id: str) -> None:
     trace, caller = secrets.token_hex(16), secrets.token_hex(8)
     headers = {"Idempotency-Key": id, "traceparent": f"00-{trace}-{caller}-01"}
     assert running.request("POST", "/foo", headers=headers).status == 200
@@ -97,9 +96,7 @@ def test_a_request_belongs_to_the_trace_of_who_sends_it(running: Stack, receiver
     assert attempt(receiver, "baz", 1, id).trace == trace
 
 
-def test_a_caller_that_is_not_recorded_has_nothing_recorded_of_its_request(
-    running: Stack, receiver: Receiver, id: str
-) -> None:
+def test_nothing_is_recorded_for_a_caller_that_is_not_sampled(running: Stack, receiver: Receiver, id: str) -> None:
     headers = {"Idempotency-Key": id, "traceparent": f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"}
     assert running.request("POST", "/foo", headers=headers).status == 200
     assert running.post(key=f"{id}-next").status == 200
@@ -107,9 +104,7 @@ def test_a_caller_that_is_not_recorded_has_nothing_recorded_of_its_request(
     assert not receiver.find("foo", promise_id=id)
 
 
-def test_a_repetition_is_linked_to_the_trace_of_the_request_that_began(
-    running: Stack, receiver: Receiver, id: str
-) -> None:
+def test_a_repeated_request_is_linked_to_the_trace_of_the_first(running: Stack, receiver: Receiver, id: str) -> None:
     running.post(key=id)
     first = receiver.wait("POST /foo", promise_id=id)
     running.post(key=id)
@@ -119,7 +114,7 @@ def test_a_repetition_is_linked_to_the_trace_of_the_request_that_began(
     assert again.trace != first.trace
 
 
-def test_an_attempt_that_was_killed_is_told_by_the_server_and_the_next_one_is_linked_to_it(
+def test_the_server_records_a_killed_attempt_and_the_next_one_is_linked_to_it(
     own: Stack, receiver: Receiver, id: str
 ) -> None:
     own.post({"running": LONG}, key=id, prefer="respond-async")
@@ -139,7 +134,7 @@ def test_an_attempt_that_was_killed_is_told_by_the_server_and_the_next_one_is_li
     assert second.attributes["resonate.outcome"] == "resolved"
 
 
-def test_a_server_that_was_killed_in_between_breaks_no_trace(own: Stack, receiver: Receiver, id: str) -> None:
+def test_a_server_that_is_killed_meanwhile_breaks_no_trace(own: Stack, receiver: Receiver, id: str) -> None:
     suspend(own, receiver, id)
     bar = attempt(receiver, "bar", 1, id)
     own.server.end(signal.SIGKILL)
@@ -152,7 +147,7 @@ def test_a_server_that_was_killed_in_between_breaks_no_trace(own: Stack, receive
     assert foo.attributes["resonate.outcome"] == "resolved"
 
 
-def test_a_foo_that_was_killed_goes_on_in_the_trace_of_the_request(own: Stack, receiver: Receiver, id: str) -> None:
+def test_a_foo_that_was_killed_continues_in_the_trace_of_the_request(own: Stack, receiver: Receiver, id: str) -> None:
     suspend(own, receiver, id)
     request = receiver.wait("POST /foo", promise_id=id)
     own.program("foo").kill()
@@ -162,10 +157,8 @@ def test_a_foo_that_was_killed_goes_on_in_the_trace_of_the_request(own: Stack, r
     assert (second.trace, second.parent) == (request.trace, request.id)
 
 
-def test_nothing_of_opentelemetry_is_loaded_unless_it_is_asked_for(
-    stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """In its place stands a package that ends whoever loads it."""
+def test_opentelemetry_is_not_loaded_by_default(stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A package in its place ends any program that loads it."""
     trap = tmp_path / "trap" / "opentelemetry" / "__init__.py"
     trap.parent.mkdir(parents=True)
     trap.write_text("raise SystemExit('loaded')")

@@ -1,4 +1,4 @@
-"""foo, bar and baz while something fails or goes away."""
+"""foo, bar and baz while something fails or is absent."""
 
 import contextlib
 import signal
@@ -15,13 +15,13 @@ from .programs import Stack
 from .test_interface import is_problem
 
 LONG = 600
-"""Seconds: such a pause ends when the test ends it."""
+"""Seconds; the test itself ends a pause this long."""
 SOON_SECONDS = 8.0
-"""On a busy machine; a second or two where there is nothing else to do. Less than a lease."""
+"""Less than a lease. On an idle machine, a second or two would do."""
 
 
 class Request(threading.Thread):
-    """A request that waits in a thread."""
+    """A request that waits in its own thread."""
 
     def __init__(self, stack: Stack, body: dict[str, float], key: str) -> None:
         super().__init__(daemon=True)
@@ -56,8 +56,8 @@ def test_a_function_that_raises_fails_the_chain(stack: Stack) -> None:
     assert baz.count("running function baz") == 3
 
 
-def test_a_worker_that_is_told_to_stop_gives_its_work_to_another_one(stack: Stack) -> None:
-    """Its lease lasts an hour: if it were left to lapse, nobody would go on in time."""
+def test_a_worker_that_is_told_to_stop_hands_its_work_to_another(stack: Stack) -> None:
+    """Its lease lasts an hour, so if it were left to expire, nobody would continue in time."""
     stack.start_server()
     bar, baz, _ = stack.start_worker("bar", LEASE_SECONDS="3600"), stack.start_worker("baz"), stack.start_foo()
     request = Request(stack, {"running": 10}, "moved")
@@ -91,22 +91,20 @@ def test_foo_that_ends_sends_its_clients_away(stack: Stack, number: signal.Signa
     assert baz.count("running function baz") == 1
 
 
-def test_foo_that_was_killed_can_be_started_again_at_once(stack: Stack) -> None:
+def test_a_killed_foo_can_be_restarted_at_once(stack: Stack) -> None:
     stack.start_server()
     foo, _, baz = stack.start_services()
     request = Request(stack, {"pause": LONG}, "killed")
     baz.wait_for("running function baz")
     foo.end(signal.SIGKILL)
-    stack.start_foo().wait_for(
-        "listening on"
-    )  # until then, the process that was gunicorn's child may say that it is well
+    stack.start_foo().wait_for("listening on")  # until then, gunicorn's child may still report that it is healthy
     assert not request.succeeded()
     stack.client().end_sleep("killed")
     assert stack.post({"pause": LONG}, key="killed").json == {"id": "killed", "message": 3}
     assert baz.count("running function baz") == 1
 
 
-def test_while_the_server_is_away(stack: Stack, tmp_path: Path) -> None:
+def test_requests_survive_an_absence_of_the_server(stack: Stack, tmp_path: Path) -> None:
     server = stack.start_server()
     foo, bar, baz = stack.start_services()
     health_file = tmp_path / "health"
@@ -140,7 +138,7 @@ def test_while_the_server_is_away(stack: Stack, tmp_path: Path) -> None:
     assert not health_file.exists()
 
 
-def test_a_worker_ends_at_once_though_no_server_answers(stack: Stack) -> None:
+def test_a_worker_ends_at_once_even_if_no_server_answers(stack: Stack) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         bar = stack.start_worker("bar")
         bar.wait_for("cannot reach server")
@@ -149,7 +147,7 @@ def test_a_worker_ends_at_once_though_no_server_answers(stack: Stack) -> None:
         assert seconds < SOON_SECONDS
 
 
-def test_foo_without_a_server(stack: Stack) -> None:
+def test_foo_without_a_server_says_so(stack: Stack) -> None:
     foo = stack.start_worker("foo")
     foo.wait_for("cannot reach server")
     assert is_problem(stack.get("/health"), HTTPStatus.SERVICE_UNAVAILABLE)

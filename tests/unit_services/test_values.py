@@ -1,4 +1,4 @@
-"""Values never carry code: no worker runs what somebody wrote into a promise, and none writes such a thing itself."""
+"""Values never carry code: no worker runs code that somebody wrote into a promise, and none writes any itself."""
 
 import base64
 import pickle
@@ -15,7 +15,7 @@ GROUP = "service-asking"
 
 
 class Touch:
-    """Makes a file when it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -26,7 +26,7 @@ class Touch:
 
 @pytest.fixture(scope="module")
 def calls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calls]:
-    """To a worker that awaits what anybody may settle."""
+    """Calls to a worker that awaits promises which anybody may settle."""
     stack = Stack(tmp_path_factory.mktemp("asking"))
     stack.start_server()
     stack.start_worker("asking").wait_for("connected to server")
@@ -36,7 +36,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calls]:
 
 @pytest.fixture
 def mark(tmp_path: Path) -> Path:
-    """A file that is there if code was run."""
+    """A file that exists once code has run."""
     return tmp_path / "executed"
 
 
@@ -62,7 +62,7 @@ def test_the_pickle_used_here_does_run_code(code: bytes, mark: Path) -> None:
     ],
     ids=["as the SDK writes it", "without a type", "escaped", "twice", "spaced and nested"],
 )
-def test_an_error_arrives_by_its_message_and_its_pickle_does_not(
+def test_the_message_of_an_error_arrives_and_its_pickle_does_not(
     calls: Calls, mark: Path, code: bytes, function: str, template: bytes, request: pytest.FixtureRequest
 ) -> None:
     id = calls.begin(request.node.name, GROUP, function)
@@ -81,7 +81,7 @@ def test_an_error_arrives_by_its_message_and_its_pickle_does_not(
     ],
     ids=["nothing else", "in a list", "bare"],
 )
-def test_an_error_without_a_message_is_told_as_it_stands(
+def test_an_error_without_a_message_is_shown_unchanged(
     calls: Calls, mark: Path, code: bytes, value: bytes, message: str, request: pytest.FixtureRequest
 ) -> None:
     id = calls.begin(request.node.name, GROUP, "ask_person")
@@ -91,7 +91,7 @@ def test_an_error_without_a_message_is_told_as_it_stands(
     assert not mark.exists()
 
 
-def test_arguments_are_no_way_in(calls: Calls, mark: Path, code: bytes) -> None:
+def test_arguments_cannot_carry_code(calls: Calls, mark: Path, code: bytes) -> None:
     value = {"__type": "error", "message": "no", "__py_pickle": code.decode()}
     id = calls.begin("arguments", GROUP, "give_back", value, __py_pickle=code.decode())
 
@@ -100,14 +100,14 @@ def test_arguments_are_no_way_in(calls: Calls, mark: Path, code: bytes) -> None:
     assert not mark.exists()
 
 
-def test_a_function_that_raises_writes_its_message_and_the_name_of_its_error_only(calls: Calls) -> None:
+def test_a_function_that_raises_writes_only_its_message_and_the_name_of_its_error(calls: Calls) -> None:
     promise = calls.settled(calls.begin("raises", GROUP, "fail"))
 
     assert promise["state"] == "rejected"
     assert written(promise) == b'{"__type":"error","message":"no number today","name":"ValueError"}'
 
 
-def test_a_step_that_raises_does_so_too(calls: Calls) -> None:
+def test_a_step_that_raises_does_the_same(calls: Calls) -> None:
     id = calls.begin("raises-in-a-step", GROUP, "fail_in_a_step")
 
     assert calls.result(id) == ["ApplicationError", "no number today"]

@@ -1,4 +1,4 @@
-"""A worker whose function works until a file is there, without blocking the event loop."""
+"""A worker whose function works until a file exists, without blocking the event loop."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Calls from programs with and without an event loop of their own: real programs, a real server."""
+"""Calls from programs with and without their own event loop: real programs, a real server."""
 
 import sys
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ class Shop:
         self.worker.launch()
 
     def output(self, program: str) -> str:
-        """What a program prints that has a caller."""
+        """Run a program that has a caller, and return its output."""
         file = self.folder / f"program_{next(self._numbers)}.py"
         file.write_text(f"import asyncio, os, time\nfrom worker import Caller\nshop = Caller('shop')\n{program}")
         env = {"RESONATE_URL": self.server.url}
@@ -69,7 +69,7 @@ print(asyncio.run(main()))
     assert shop.output(program) == "1 tea\n"
 
 
-def test_the_same_id_is_the_same_call_within_a_program_and_in_the_next_one(shop: Shop) -> None:
+def test_the_same_id_is_the_same_call_within_one_program_and_across_programs(shop: Shop) -> None:
     program = "print({future.result() for future in [shop.call('same', 'order', 'tea') for _ in range(20)]})"
     assert [shop.output(program) for _ in range(2)] == ["{'1 tea'}\n"] * 2
     assert shop.runs("same") == 1
@@ -108,7 +108,7 @@ except Exception as error:
 """
 
 
-def test_a_function_that_failed_is_told_by_its_message(shop: Shop) -> None:
+def test_a_failed_function_is_reported_with_its_message(shop: Shop) -> None:
     assert shop.output(CAUGHT.format(call="shop.call('fails', 'fail')")) == "ApplicationError sold out\n"
 
 
@@ -122,11 +122,11 @@ def test_a_call_that_nobody_serves_ends_at_its_deadline(shop: Shop) -> None:
     [("'large', 'order', 'x' * 5_000_000", "Maximum request body size"), ("'tea:1', 'order'", "InvalidIdError")],
     ids=["by the server", "by the SDK"],
 )
-def test_a_call_that_is_refused_raises(shop: Shop, call: str, reason: str) -> None:
+def test_a_refused_call_raises(shop: Shop, call: str, reason: str) -> None:
     assert reason in shop.output(CAUGHT.format(call=f"shop.call({call})"))
 
 
-def test_whoever_stops_waiting_disturbs_nobody_who_waits_for_the_same_call(shop: Shop) -> None:
+def test_a_caller_that_stops_waiting_does_not_disturb_others_of_the_same_call(shop: Shop) -> None:
     program = """
 for number in range(20):
     id = f'left-{number}'

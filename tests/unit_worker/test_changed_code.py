@@ -1,4 +1,4 @@
-"""A function whose code changes while its calls are under way: it stops with a clear error, and completes once the code
+"""A function whose code changes while its calls are in flight stops with a clear error, and completes once the code
 fits again."""
 
 import asyncio
@@ -88,7 +88,7 @@ CHANGES: list[tuple[str, Code, str]] = [
 
 
 class Order:
-    """A function that has called for a price and waits, and whose code a test changes."""
+    """A function that has asked for a price and is waiting for it, and whose code a test changes."""
 
     def __init__(self, group: Group) -> None:
         self._group = group
@@ -125,7 +125,7 @@ async def test_a_changed_step_ends_the_attempt_and_the_old_code_completes_it(
     assert await group.result(id) == ["packed", 7]
 
 
-async def test_functions_cannot_catch_the_difference_and_whoever_looks_at_the_chain_is_told(
+async def test_functions_cannot_catch_the_difference_and_the_tree_shows_it(
     group: Group, order: Order, told: Told
 ) -> None:
     async def catching(ctx: Context) -> Any:
@@ -146,7 +146,7 @@ async def test_functions_cannot_catch_the_difference_and_whoever_looks_at_the_ch
             shown = await asyncio.to_thread(subprocess.check_output, command, text=True)
 
 
-async def test_steps_that_are_added_behind_those_that_began_are_no_change(group: Group, order: Order) -> None:
+async def test_steps_added_after_those_already_started_are_no_change(group: Group, order: Order) -> None:
     async def added(ctx: Context) -> list[Any]:
         return [*await original(ctx), await ctx.run(wrap)]
 

@@ -1,4 +1,4 @@
-"""The worker's clock is the server's, whatever the clock of its machine says."""
+"""The worker's clock follows the server's, whatever the machine's clock shows."""
 
 import time
 
@@ -10,7 +10,7 @@ HOUR_MS = 3_600_000
 
 
 class Machine:
-    """Clocks that a test turns: ``uptime`` only goes on, ``wall`` may jump."""
+    """Clocks controlled by a test: ``uptime`` only advances, ``wall`` may jump."""
 
     def __init__(self) -> None:
         self.uptime = 5_000
@@ -22,7 +22,7 @@ class Machine:
         self.wall += ms
 
 
-def test_before_the_server_has_told_its_time_it_is_that_of_the_machine() -> None:
+def test_before_the_server_has_sent_its_time_the_machine_s_time_is_used() -> None:
     assert Machine().clock() == 1_000_000
 
 
@@ -34,7 +34,7 @@ def test_a_wall_clock_that_jumps_changes_nothing() -> None:
     assert machine.clock() == 2_030_000
 
 
-def test_time_that_was_told_late_does_not_set_the_clock_back() -> None:
+def test_a_delayed_time_message_does_not_set_the_clock_back() -> None:
     machine = Machine()
     machine.clock.connection_changed(True)
     machine.clock.synchronise(2_000_000)
@@ -43,7 +43,7 @@ def test_time_that_was_told_late_does_not_set_the_clock_back() -> None:
     assert machine.clock() == 2_010_000
 
 
-def test_time_that_was_told_late_at_first_is_put_right_by_the_next() -> None:
+def test_a_delayed_first_time_message_is_corrected_by_the_next() -> None:
     machine = Machine()
     machine.clock.connection_changed(True)
     machine.clock.synchronise(1_997_000)
@@ -52,7 +52,7 @@ def test_time_that_was_told_late_at_first_is_put_right_by_the_next() -> None:
     assert machine.clock() == 2_010_000
 
 
-def test_a_new_connection_counts_also_if_its_server_is_behind() -> None:
+def test_the_time_from_a_new_connection_is_used_even_if_its_server_is_behind() -> None:
     machine = Machine()
     machine.clock.synchronise(2_000_000)
     machine.clock.connection_changed(False)
@@ -61,15 +61,13 @@ def test_a_new_connection_counts_also_if_its_server_is_behind() -> None:
     assert machine.clock() == 1_500_000
 
 
-def test_where_a_system_cannot_tell_how_long_it_slept_its_time_goes_on_all_the_same(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_on_a_system_that_does_not_count_suspended_time_uptime_still_advances(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(time, "CLOCK_BOOTTIME", raising=False)
     before = time.monotonic_ns() // 1_000_000
     assert before <= uptime_ms() <= time.monotonic_ns() // 1_000_000
 
 
-def test_times_of_the_machine_are_in_milliseconds() -> None:
+def test_the_machine_s_times_are_in_milliseconds() -> None:
     before, up = time.time(), uptime_ms()
     time.sleep(0.05)
     assert before * 1_000 - 1 <= ServerClock()() <= time.time() * 1_000 + 1

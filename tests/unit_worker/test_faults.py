@@ -1,4 +1,4 @@
-"""A worker that dies or freezes because it was called to: where that is switched on, and only the one that is meant."""
+"""A worker that is called to die or freeze does so only if faults are switched on and it is the one addressed."""
 
 import asyncio
 import itertools
@@ -34,10 +34,10 @@ def sdk() -> Iterator[None]:
 
 
 class Breakable(Group):
-    """A group whose workers can be called to fail."""
+    """A group whose workers offer faults."""
 
     async def offer_faults(self, *functions: Callable[..., object], lease: float = 60) -> str:
-        """Start a worker; its id at the server."""
+        """Start a worker and return its id at the server."""
         settings = Settings(self.server.url, None, timedelta(seconds=lease), 8, None, offers_faults=True)
         running = RunningWorker(Worker(self.name, *functions), settings)
         self._workers.append(running)
@@ -54,7 +54,7 @@ async def group(server: ServerProcess, tmp_path: Path) -> AsyncIterator[Breakabl
 
 @pytest.fixture
 def exits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """With which status the process would have ended."""
+    """The statuses with which the process would have ended."""
     exits: list[int] = []
     monkeypatch.setattr(os, "_exit", exits.append)
     return exits
@@ -76,7 +76,7 @@ async def test_by_default_a_worker_cannot_be_called_to_fail(
     assert exits == []
 
 
-async def test_the_one_that_is_meant_dies_as_by_sigkill(
+async def test_the_addressed_worker_dies_as_by_sigkill(
     group: Breakable, exits: list[int], told: Callable[[str], bool]
 ) -> None:
     group.begin("fail", "kill", await group.offer_faults())
@@ -84,13 +84,13 @@ async def test_the_one_that_is_meant_dies_as_by_sigkill(
     assert told("killing this process, as requested")
 
 
-async def test_another_one_survives(group: Breakable, exits: list[int]) -> None:
+async def test_any_other_worker_survives(group: Breakable, exits: list[int]) -> None:
     await group.offer_faults()
     assert await group.result(group.begin("fail", "kill", "another")) == "survived"
     assert exits == []
 
 
-async def test_what_is_no_fault_is_refused(group: Breakable, exits: list[int]) -> None:
+async def test_an_unknown_fault_is_refused(group: Breakable, exits: list[int]) -> None:
     message = (await group.result(group.begin("fail", "explode", await group.offer_faults())))["message"]
     assert "explode" in message
     assert exits == []
@@ -124,16 +124,14 @@ async def test_at_work_it_dies_only_when_a_step_runs(
     assert works.is_set()
 
 
-async def test_where_nothing_is_at_work_nobody_dies(
-    group: Breakable, exits: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_if_no_step_runs_nobody_dies(group: Breakable, exits: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faults, "WORK_SECONDS", 0.1)
     id = group.begin("fail", "kill-at-work", await group.offer_faults())
     assert await group.result(id) == "not killed: no step has run within 0 s"
     assert exits == []
 
 
-async def test_one_that_is_frozen_loses_its_lease_and_is_not_frozen_again_by_the_call_that_comes_again(
+async def test_a_frozen_worker_loses_its_lease_and_the_repeated_call_does_not_freeze_it_again(
     group: Breakable, told: Callable[[str], bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     freeze = faults.freeze
@@ -149,7 +147,7 @@ async def test_one_that_is_frozen_loses_its_lease_and_is_not_frozen_again_by_the
     assert told("freezing this process for 2 s, as requested")
 
 
-async def test_one_that_is_frozen_within_its_lease_goes_on(group: Breakable, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worker_frozen_within_its_lease_continues(group: Breakable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faults, "FREEZE_SECONDS", 1)
     assert await group.result(group.begin("fail", "freeze", await group.offer_faults())) == "frozen for 1 s"
 

@@ -1,4 +1,4 @@
-"""The health file, and who looks at it."""
+"""The health file, and the image's check of it."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "health"
 
 
-def test_it_is_there_while_connected(path: Path) -> None:
+def test_the_file_exists_while_connected(path: Path) -> None:
     file = HealthFile(path)
     assert not path.exists()
     file.show(connected=True)
@@ -28,13 +28,13 @@ def test_it_is_there_while_connected(path: Path) -> None:
     assert not is_fresh(path)
 
 
-def test_a_file_that_is_not_touched_any_more_is_no_good_sign(path: Path) -> None:
+def test_a_file_that_is_no_longer_touched_is_unhealthy(path: Path) -> None:
     HealthFile(path).show(connected=True)
     os.utime(path, (time.time() - 6, time.time() - 6))
     assert not is_fresh(path)
 
 
-async def test_it_is_kept_fresh_only_while_connected(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_file_is_kept_fresh_only_while_connected(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "BEAT_SECONDS", 0.01)
     file = HealthFile(path)
     beating = asyncio.create_task(file.keep_fresh())
@@ -49,7 +49,7 @@ async def test_it_is_kept_fresh_only_while_connected(path: Path, monkeypatch: py
     beating.cancel()
 
 
-def test_images_look_for_the_same(path: Path) -> None:
+def test_images_check_the_same_file_and_age(path: Path) -> None:
     command = re.search(r'"(find .*)"', (Path(__file__).parents[2] / "Dockerfile").read_text())
     assert command
     for age, status in ((STALE_SECONDS - 1, 0), (STALE_SECONDS + 1, 1)):

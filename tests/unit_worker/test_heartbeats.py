@@ -1,4 +1,4 @@
-"""What goes on beside the event loop: heartbeats for what is held, and a word about functions that block the loop."""
+"""What runs beside the event loop: heartbeats for held tasks, and warnings about functions that block the loop."""
 
 import asyncio
 import re
@@ -23,10 +23,10 @@ from worker.heartbeats import HEARTBEATS_PER_LEASE, HeartbeatThread
 PAUSE = 0.05
 LEASE = PAUSE * HEARTBEATS_PER_LEASE
 PATIENCE = 60
-"""Seconds within which what is waited for has come, however busy the machine is."""
+"""Seconds to wait for anything expected, however busy the machine."""
 
 warnings = SimpleQueue[LogRecord]()
-"""Whoever blocks the loop waits here, in C code: so the frame in which it is found is its own."""
+"""Functions that block the loop wait on this queue, in C code, so that the frame found is their own."""
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def told(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[str], list[str]]]:
-    """What the log tells of a function: the machine may be so busy that it tells of others, too."""
+    """The log messages about a function; on a busy machine there may be messages about others, too."""
     handler = QueueHandler(warnings)
     heartbeats.logger.addHandler(handler)
     yield lambda name: [
@@ -50,12 +50,12 @@ def told(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[str], list[str]
 
 @pytest.fixture
 def context() -> Context:
-    """Nothing here looks at it."""
+    """A placeholder that nothing here reads."""
     return cast("Context", None)
 
 
 class Server:
-    """Remembers the heartbeats; ``away``: they fail; ``listens``: it wants signs of life."""
+    """Records the heartbeats; ``away``: they fail; ``listens``: it wants signs of life."""
 
     def __init__(self, *, listens: bool = False) -> None:
         self.heard: list[list[tuple[str, int]]] = []
@@ -85,7 +85,7 @@ async def watched(
     server: Server | None = None,
     leases: dict[str, int] | None = None,
 ) -> None:
-    """Run something while a thread goes on beside this event loop."""
+    """Run something while a heartbeat thread watches this event loop."""
     server = server or Server()
     companion = Companion("me", lease_seconds, server, lambda: leases or {}, lambda: server.listens)
     running: list[asyncio.Task[Any]] = []
@@ -102,7 +102,7 @@ async def watched(
     if asyncio.iscoroutine(result):
         await result
     answers = companion.answers
-    while companion.answers < answers + 2:  # one may have begun before
+    while companion.answers < answers + 2:  # one check may have started earlier
         await asyncio.sleep(0.01)
     running[0].get_loop().call_soon_threadsafe(running[0].cancel)
     await asyncio.to_thread(thread.join)
@@ -139,39 +139,39 @@ async def has_heard(server: Server, heartbeats: int) -> None:
             await asyncio.sleep(PAUSE / 4)
 
 
-async def test_what_is_held_is_told_again_and_again() -> None:
+async def test_held_tasks_get_heartbeats_again_and_again() -> None:
     server = Server()
     await watched(lambda: has_heard(server, 3), server=server, leases={"a": 1, "b": 7})
     assert all(heard == [("a", 1), ("b", 7)] for heard in server.heard)
 
 
-async def test_what_ends_soon_is_never_told() -> None:
+async def test_a_task_that_ends_soon_gets_no_heartbeat() -> None:
     server = Server()
     await watched(nothing, lease_seconds=60, server=server, leases={"a": 1})
     assert server.heard == []
 
 
-async def test_nothing_is_told_while_nothing_is_held() -> None:
+async def test_no_heartbeat_is_sent_while_nothing_is_held() -> None:
     server = Server()
     await watched(nothing, server=server)
     assert server.heard == []
 
 
-async def test_but_to_a_server_that_listens_for_signs_of_life() -> None:
+async def test_a_server_that_wants_signs_of_life_gets_empty_heartbeats() -> None:
     server = Server(listens=True)
     await watched(lambda: has_heard(server, 3), lease_seconds=60, server=server, leases={"a": 1})
     assert all(heard == [] for heard in server.heard), "leases are extended at their own pace"
 
 
 @pytest.mark.parametrize("listens", [False, True])
-async def test_a_heartbeat_that_fails_is_not_the_last(listens: bool) -> None:
+async def test_a_failed_heartbeat_is_followed_by_another(listens: bool) -> None:
     server = Server(listens=listens)
     server.away = True
     await watched(lambda: has_heard(server, 2), server=server, leases={"a": 1})
 
 
 @pytest.mark.parametrize(("lease_seconds", "listens"), [(LEASE, False), (60, True)], ids=["lease", "sign of life"])
-async def test_a_blocked_loop_is_no_silence(lease_seconds: float, listens: bool) -> None:
+async def test_heartbeats_continue_while_the_loop_is_blocked(lease_seconds: float, listens: bool) -> None:
     server = Server(listens=listens)
 
     def block() -> None:
@@ -181,7 +181,7 @@ async def test_a_blocked_loop_is_no_silence(lease_seconds: float, listens: bool)
     await watched(block, lease_seconds, server, leases={"a": 1})
 
 
-async def test_but_not_for_ever() -> None:
+async def test_heartbeats_stop_if_the_loop_stays_blocked() -> None:
     server = Server(listens=True)
     companion = Companion("me", LEASE, server, lambda: {"a": 1}, lambda: True)
     companion._asked_at = time.monotonic() - heartbeats.KEEP_SECONDS
@@ -194,7 +194,7 @@ async def test_but_not_for_ever() -> None:
     beating.cancel()
 
 
-async def test_when_they_are_kept_no_longer_is_told(
+async def test_the_end_of_the_heartbeats_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(heartbeats, "KEEP_SECONDS", LEASE)
@@ -214,11 +214,11 @@ async def test_the_durable_function_is_named_however_deep_it_blocks(
 
 
 def holding_the_interpreter(ctx: Context) -> None:  # noqa: ARG001
-    hold_interpreter(0.5)  # no other thread runs meanwhile: they learn of it afterwards
+    hold_interpreter(0.5)  # other threads run only afterwards, and then notice it
 
 
-async def test_so_is_one_that_stops_all_threads(context: Context, told: Callable[[str], list[str]]) -> None:
-    """If the machine has nothing else to do just then: whoever looks must come before the loop goes on."""
+async def test_a_function_that_stops_all_threads_is_named(context: Context, told: Callable[[str], list[str]]) -> None:
+    """The watching thread must run before the loop continues, so this needs a machine that is idle at that moment."""
 
     async def hold_until_it_is_named() -> None:
         for _ in range(40):
@@ -231,20 +231,20 @@ async def test_so_is_one_that_stops_all_threads(context: Context, told: Callable
     assert told("holding_the_interpreter")
 
 
-async def test_where_it_is_not_a_durable_function_its_place_is_told(told: Callable[[str], list[str]]) -> None:
+async def test_other_blocking_code_is_logged_with_its_location(told: Callable[[str], list[str]]) -> None:
     await watched(somewhere_deep, lease_seconds=1)
     assert told("somewhere_deep")
 
 
 @pytest.mark.parametrize("pause", [lambda: time.sleep(0.7), nothing], ids=["short", "no block"])
-async def test_a_pause_that_endangers_no_lease_is_not_told(
+async def test_a_pause_that_endangers_no_lease_is_not_logged(
     pause: Callable[[], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     await watched(pause, lease_seconds=10)
     assert caplog.messages == []
 
 
-async def test_once_it_is_stopped_it_leaves_the_loop_alone() -> None:
+async def test_once_stopped_the_thread_ends() -> None:
     before = threading.active_count()
     companion = Companion("me", LEASE, Server(), dict, lambda: False)
     companion.start()

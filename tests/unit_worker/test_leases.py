@@ -1,4 +1,4 @@
-"""The account of leases, kept from what passes between the SDK and a server."""
+"""Lease bookkeeping, from the messages between the SDK and a server."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ PLACES = 4
 
 
 class Server:
-    """Answers with what a test has prepared for a kind, and keeps what was released."""
+    """Gives the answers that a test has prepared by kind, and records what was released."""
 
     def __init__(self) -> None:
         self.answers: dict[str, tuple[int, Any]] = {"task.release": (200, {})}
@@ -28,7 +28,7 @@ class Server:
         self.is_away = False
         self.reasons: list[str | None] = []
         self.patience: list[int | None] = []
-        """Of those that suspend."""
+        """The patience of each suspension."""
         self.answering = asyncio.Event()
         self.answering.set()
 
@@ -61,7 +61,7 @@ class Server:
 
 
 class Network:
-    """A lease keeper with a server below and the SDK's sender above."""
+    """A lease keeper between the SDK's sender and a server."""
 
     def __init__(self) -> None:
         self.server = Server()
@@ -79,7 +79,7 @@ class Network:
         await self.keeper.send(json.dumps({"kind": kind, "head": head, "data": {"id": id, "version": version}}))
 
     async def release_all(self) -> list[tuple[str, int]]:
-        """What is released at the end."""
+        """Release everything, and return what was released."""
         await self.keeper.close(0.05)
         await self.keeper.release_all(Sender(Transport(self.server), None), 0.2)
         return self.server.released
@@ -100,7 +100,7 @@ async def network() -> Network:
     ],
     ids=["claimed", "created", "created and done", "of a timer, left to lapse"],
 )
-async def test_what_is_granted_is_released(
+async def test_a_granted_lease_is_released(
     network: Network, kind: str, state: str, tags: dict[str, str], is_held: bool
 ) -> None:
     network.server.grant("a", 1, state, tags)
@@ -109,14 +109,14 @@ async def test_what_is_granted_is_released(
 
 
 @pytest.mark.parametrize("answer", [(409, "version differs"), (200, "<html>")], ids=["refused", "unreadable"])
-async def test_what_is_not_granted_is_not_held(network: Network, answer: tuple[int, str]) -> None:
+async def test_a_lease_that_is_not_granted_is_not_held(network: Network, answer: tuple[int, str]) -> None:
     network.server.answers["task.acquire"] = answer
     await network.send("task.acquire")
     assert network.keeper.leases() == {}
     assert await network.release_all() == []
 
 
-async def test_what_was_asked_for_may_be_held_before_the_answer_is_read(network: Network) -> None:
+async def test_a_requested_lease_counts_as_held_before_the_answer_is_read(network: Network) -> None:
     network.server.answering.clear()
     acquiring = asyncio.create_task(network.acquire("a", 3))
     await asyncio.sleep(0)
@@ -139,8 +139,8 @@ async def test_what_ends_a_lease(network: Network, kind: str, status: int, held:
     assert network.keeper.leases() == ({"a": 1} if is_held else {})
 
 
-async def test_what_is_given_back_is_held_no_more_though_the_server_does_not_hear_of_it(network: Network) -> None:
-    """The SDK leaves it at one try, and nobody runs it any more: its lease is not to be kept."""
+async def test_a_released_lease_is_no_longer_held_even_if_the_server_is_not_reached(network: Network) -> None:
+    """The SDK tries only once, and nobody runs the task any more, so its lease must not be kept."""
     await network.acquire()
     network.server.is_away = True
     with pytest.raises(ConnectorError):
@@ -168,14 +168,14 @@ async def test_a_lease_granted_while_closing_is_released_and_not_used(network: N
     assert await network.release_all() == [("a", 1)]
 
 
-async def test_nothing_is_begun_after_closing(network: Network) -> None:
+async def test_nothing_starts_after_closing(network: Network) -> None:
     await network.keeper.close(1)
     with pytest.raises(ConnectorError):
         await network.acquire()
     assert await network.release_all() == []
 
 
-async def test_a_server_that_does_not_answer_cannot_hold_up_the_end(network: Network) -> None:
+async def test_a_server_that_does_not_answer_does_not_delay_the_end(network: Network) -> None:
     await network.acquire()
     network.server.answering.clear()
     fencing = asyncio.create_task(network.send("task.fence"))
@@ -194,7 +194,7 @@ async def test_a_server_that_does_not_answer_cannot_hold_up_the_end(network: Net
         ("task.create", "", 500, "claiming a task failed: server error (code=500): no, you may not"),
     ],
 )
-async def test_a_claim_that_is_refused_is_told_unless_somebody_else_was_first(
+async def test_a_refused_claim_is_logged_unless_another_worker_was_first(
     network: Network, caplog: pytest.LogCaptureFixture, kind: str, id: str, status: int, told: str
 ) -> None:
     network.server.answers[kind] = (status, "no, you may not")
@@ -203,7 +203,7 @@ async def test_a_claim_that_is_refused_is_told_unless_somebody_else_was_first(
 
 
 @pytest.mark.parametrize("reason", ["no such account", ""])
-async def test_a_release_says_why_the_attempt_came_to_nothing_if_that_is_known(network: Network, reason: str) -> None:
+async def test_a_release_gives_the_reason_why_the_attempt_failed_if_known(network: Network, reason: str) -> None:
     await network.acquire("a", 1)
     if reason:
         network.runs.failed(TaskRef(id="a", version=1), reason)
@@ -212,7 +212,7 @@ async def test_a_release_says_why_the_attempt_came_to_nothing_if_that_is_known(n
 
 
 @pytest.mark.parametrize(("held", "patience"), [(1, PATIENCE_MS), (2, PATIENCE_MS), (3, None)])
-async def test_a_task_that_waits_may_stay_a_moment_while_half_of_the_places_are_free(
+async def test_a_suspending_task_may_stay_a_moment_while_half_of_the_places_are_free(
     network: Network, held: int, patience: int | None
 ) -> None:
     for id in "abc"[:held]:
@@ -222,7 +222,7 @@ async def test_a_task_that_waits_may_stay_a_moment_while_half_of_the_places_are_
     assert network.server.patience == [patience]
 
 
-async def test_how_many_leases_the_server_took_back_is_told(network: Network) -> None:
+async def test_the_number_of_leases_that_the_server_took_back_is_returned(network: Network) -> None:
     for id in "ab":
         await network.acquire(id)
     sender = Sender(Transport(network.server), None)
@@ -232,7 +232,7 @@ async def test_how_many_leases_the_server_took_back_is_told(network: Network) ->
     assert await network.keeper.release_all(sender, 10) == 0
 
 
-async def test_closing_waits_for_no_longer_than_it_may(network: Network) -> None:
+async def test_closing_waits_no_longer_than_its_limit(network: Network) -> None:
     network.server.answering.clear()
     acquiring = asyncio.create_task(network.acquire())
     await asyncio.sleep(0)
@@ -254,7 +254,7 @@ async def test_closing_waits_for_no_longer_than_it_may(network: Network) -> None
         ("task.release", 400, []),
     ],
 )
-async def test_what_the_server_makes_of_an_end_is_told(
+async def test_the_server_s_answer_to_the_end_of_a_run_is_logged(
     network: Network, caplog: pytest.LogCaptureFixture, kind: str, status: int, told: list[str]
 ) -> None:
     caplog.set_level(logging.INFO)

@@ -1,4 +1,4 @@
-"""Which records a person sees, and how; that nothing in one passes for a line of its own; that a file stays small."""
+"""Which records are shown and how; no record can forge a line; the log file stays small."""
 
 import logging
 import re
@@ -19,7 +19,7 @@ TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 "
 
 
 def shown(record: logging.LogRecord) -> str | None:
-    """Without the time."""
+    """Return the line without its time, None if it is not shown."""
     return _Formatter().format(record).partition(" ")[2] if is_shown(record) else None
 
 
@@ -31,7 +31,7 @@ def record(
 
 
 def raised(name: str, text: str) -> logging.LogRecord:
-    """An error that code of our own raised."""
+    """A record of an error raised by our own code."""
     try:
         raise ValueError(text)
     except ValueError as caught:
@@ -50,11 +50,11 @@ def test_the_workers_own_lines_are_plain() -> None:
 
 
 @pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO])
-def test_the_sdk_keeps_its_small_talk(level: int) -> None:
+def test_chatter_of_the_sdk_is_not_shown(level: int) -> None:
     assert shown(record("resonate.core", level, "core: task acquired")) is None
 
 
-def test_what_a_programs_own_code_raised_is_told_with_its_traceback() -> None:
+def test_an_error_from_a_programs_own_code_is_shown_with_its_traceback() -> None:
     text = shown(raised("worker.runs", "no number today"))
     assert text is not None
     assert text.startswith("ERROR: it failed\n  Traceback")
@@ -71,11 +71,11 @@ def test_an_error_of_the_sdk_is_one_line() -> None:
 @pytest.mark.parametrize(
     "error", [PlatformError([ServerError(404, "not found")]), ServerError(409, "task a:1 is pending")]
 )
-def test_what_the_end_of_a_run_tells_the_sdk_does_not_tell_again(error: BaseException) -> None:
+def test_errors_that_the_end_of_a_run_reports_are_not_repeated_by_the_sdk(error: BaseException) -> None:
     assert shown(core("core: execution failed, releasing task task_id=%s", error)) is None
 
 
-def test_each_line_begins_with_its_time() -> None:
+def test_each_line_starts_with_its_time() -> None:
     running = record("worker", logging.INFO, "running function %s  promise=%s", "bar", "a:1")
     running.created = 1795634401.123
     assert _Formatter().format(running) == "2026-11-25T19:20:01.123+00:00 running function bar  promise=a:1"
@@ -94,7 +94,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
-def test_an_id_is_told_in_the_line_that_tells_it(text: str) -> None:
+def test_an_id_cannot_break_out_of_its_line(text: str) -> None:
     line = shown(record("worker", logging.INFO, "running function %s  promise=%s", "bar", text))
     assert line is not None
     assert line.isprintable()
@@ -102,7 +102,7 @@ def test_an_id_is_told_in_the_line_that_tells_it(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
-def test_the_text_of_an_exception_begins_no_line(text: str) -> None:
+def test_the_text_of_an_exception_cannot_forge_a_line(text: str) -> None:
     first, *more = _Formatter().format(raised("worker.runs", text)).split("\n")
     assert re.match(r"\S+ ERROR: it failed", first)
     assert len(more) >= 3
@@ -125,7 +125,7 @@ type Run = Callable[..., str]
 
 @pytest.fixture
 def printed(tmp_path: Path) -> Run:
-    """Run a program with that code and environment; all that it prints."""
+    """Run a program with that code and environment, and return all its output."""
     file, output = tmp_path / "program.py", tmp_path / "output"
 
     def run(code: str, **environment: str) -> str:
@@ -147,7 +147,7 @@ def printed(tmp_path: Path) -> Run:
     ],
     ids=["exception", "exception in a thread", "warning"],
 )
-def test_what_the_interpreter_tells_has_a_time_as_well(printed: Run, code: str, told: str) -> None:
+def test_messages_of_the_interpreter_have_a_time_as_well(printed: Run, code: str, told: str) -> None:
     first, *more = printed(code).splitlines()
     assert re.match(TIME + told, first)
     assert all(line.startswith("  ") for line in more)
@@ -157,7 +157,7 @@ def logging_program(lines: int) -> str:
     return f"import logging\nfor number in range({lines}): logging.info('line %d', number)\nprint('printed')"
 
 
-def test_a_file_that_is_large_is_kept_aside_and_begun_anew(printed: Run, tmp_path: Path) -> None:
+def test_a_large_file_is_rotated(printed: Run, tmp_path: Path) -> None:
     log, old = tmp_path / "log", tmp_path / "log.1"
     log.write_text("x" * (MAX_FILE_BYTES - 1) + "\n")
     printed(logging_program(2), LOG_FILE=str(log))
@@ -165,7 +165,7 @@ def test_a_file_that_is_large_is_kept_aside_and_begun_anew(printed: Run, tmp_pat
     assert re.fullmatch(f"{TIME}line 0\n{TIME}line 1\n", log.read_text())
 
 
-def test_whoever_writes_to_the_file_or_follows_it_stays_with_it(printed: Run, tmp_path: Path) -> None:
+def test_rotation_keeps_the_inode_for_other_writers_and_followers(printed: Run, tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("x" * MAX_FILE_BYTES)
     inode = log.stat().st_ino
@@ -180,7 +180,7 @@ def test_whoever_writes_to_the_file_or_follows_it_stays_with_it(printed: Run, tm
     assert log.stat().st_size < 1000
 
 
-def test_a_program_that_is_killed_while_it_puts_a_file_aside_does_so_again(printed: Run, tmp_path: Path) -> None:
+def test_a_rotation_that_was_killed_is_repeated(printed: Run, tmp_path: Path) -> None:
     log, old = tmp_path / "log", tmp_path / "log.1"
     log.write_text("x" * MAX_FILE_BYTES)
     killing = "import os, shutil\nshutil.copyfile = lambda *names: os.kill(os.getpid(), 9)\n"
@@ -191,7 +191,7 @@ def test_a_program_that_is_killed_while_it_puts_a_file_aside_does_so_again(print
     assert log.read_text().endswith("line 0\n")
 
 
-def test_on_a_full_disk_old_lines_give_way_to_new_ones(printed: Run, tmp_path: Path) -> None:
+def test_on_a_full_disk_old_lines_are_dropped_for_new_ones(printed: Run, tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("x" * MAX_FILE_BYTES)
     full = "import shutil\ndef copyfile(*names): raise OSError(28, 'No space left')\nshutil.copyfile = copyfile\n"
@@ -201,10 +201,10 @@ def test_on_a_full_disk_old_lines_give_way_to_new_ones(printed: Run, tmp_path: P
 
 @pytest.fixture
 def program(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """This process is one whose logging a test may configure: in the end it is as it was."""
+    """Let a test configure the logging of this process, and restore it afterwards."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    root.handlers.clear()  # else those of pytest would be closed
+    root.handlers.clear()  # else pytest's handlers would be closed
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     yield
@@ -216,7 +216,7 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("program")
-def test_lines_go_to_stdout_from_informations_upwards(capsys: pytest.CaptureFixture[str]) -> None:
+def test_records_from_level_info_upwards_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging()
     logging.getLogger("bar").debug("small talk")
     logging.getLogger("bar").info("connected")
@@ -227,7 +227,7 @@ def test_lines_go_to_stdout_from_informations_upwards(capsys: pytest.CaptureFixt
 
 
 @pytest.mark.usefixtures("program")
-def test_or_to_a_file_that_is_kept_aside_once_when_it_is_large(
+def test_records_can_go_to_a_file_that_is_rotated_while_the_program_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = tmp_path / "log"
@@ -245,7 +245,7 @@ def test_or_to_a_file_that_is_kept_aside_once_when_it_is_large(
 
 
 @pytest.mark.usefixtures("program")
-def test_whatever_is_uncaught_or_warned_of_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_uncaught_exceptions_and_warnings_become_lines(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging()
     failing = threading.Thread(target=lambda: int("none"))
     failing.start()
@@ -261,7 +261,7 @@ def test_whatever_is_uncaught_or_warned_of_is_a_line(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.usefixtures("program")
-def test_of_the_sdk_it_shows_what_matters(capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_warnings_of_the_sdk_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging()
     filter_sdk()
     logging.getLogger("resonate.core").info("small talk")
@@ -271,7 +271,7 @@ def test_of_the_sdk_it_shows_what_matters(capsys: pytest.CaptureFixture[str]) ->
     assert shown == ["WARNING: first", "connected"]
 
 
-def test_a_traceback_as_long_as_may_be_is_whole_and_a_longer_one_keeps_both_its_ends() -> None:
+def test_a_traceback_of_the_maximum_length_is_whole_and_a_longer_one_keeps_both_ends() -> None:
     whole, longer = "a" * MAX_TRACEBACK_CHARACTERS, "a" * MAX_TRACEBACK_CHARACTERS + "b"
     assert logs._limited(whole) == whole
     half = MAX_TRACEBACK_CHARACTERS // 2

@@ -1,4 +1,4 @@
-"""Requests to a server, by connections that are kept, through whatever happens to them."""
+"""Requests to a server over connections that are kept alive, whatever happens to them."""
 
 import asyncio
 import errno
@@ -20,7 +20,7 @@ from worker.network import HttpNetwork, reason_of
 
 SWALLOWED = b""
 ENDS = b"\0"
-"""After these bytes of an answer the connection ends."""
+"""The server closes the connection after these bytes of an answer."""
 
 
 def answer(text: str, status: str = "200 OK", *headers: str) -> bytes:
@@ -29,12 +29,12 @@ def answer(text: str, status: str = "200 OK", *headers: str) -> bytes:
 
 
 class Server:
-    """Answers each request with the next of what it is given, and then with ``last``."""
+    """Answers each request with the next of the given answers, and then with ``last``."""
 
     def __init__(self, *answers: bytes) -> None:
         self.answers: Iterator[bytes] = itertools.chain(answers, itertools.repeat(answer("last")))
         self.requests: list[tuple[int, bytes]] = []
-        """By which connection they came, and what they were."""
+        """The number of the connection, and the request, for each."""
         self.connections = 0
         self.open: dict[int, asyncio.StreamWriter] = {}
         self.goes_on = asyncio.Event()
@@ -89,19 +89,19 @@ async def asked() -> AsyncIterator[list[HttpNetwork]]:
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is repeated after a pause does not come back."""
+    """Make pauses so long that a test in which one occurs fails."""
     monkeypatch.setattr(network, "RETRY_SECONDS", 3_600)
 
 
 async def send(server: Server | str, asked: list[HttpNetwork], count: int = 1, token: str | None = None) -> list[str]:
-    """Ask so often, one after the other; all of a test by one network."""
+    """Send that many requests, one after the other; a test uses one network for all."""
     if not asked:
         asked.append(HttpNetwork(server if isinstance(server, str) else server.url, token))
     async with asyncio.timeout(60):
         return [await asked[0].send(f"{number}. ü") for number in range(count)]
 
 
-async def test_a_request_is_a_post_to_the_path_of_the_server_and_shows_its_token(asked: list[HttpNetwork]) -> None:
+async def test_a_request_is_a_post_to_the_server_s_path_with_the_token(asked: list[HttpNetwork]) -> None:
     async with Server() as server:
         assert await send(f"{server.url}/inside/", asked, token="secret") == ["last"]
         head, _, body = server.requests[0][1].decode().partition("\r\n\r\n")
@@ -130,21 +130,21 @@ async def test_an_answer_is_read(sent: bytes, asked: list[HttpNetwork]) -> None:
 
 
 @pytest.mark.usefixtures("at_once")
-async def test_a_connection_that_its_server_ends_is_not_used_again(asked: list[HttpNetwork]) -> None:
+async def test_a_connection_that_the_server_closes_is_not_reused(asked: list[HttpNetwork]) -> None:
     async with Server(answer("told", "200 OK", "Connection: close")) as server:
         assert await send(server, asked, 3) == ["told", "last", "last"]
         assert server.used == [1, 2, 2]
 
 
 @pytest.mark.usefixtures("at_once")
-async def test_a_kept_connection_that_has_ended_costs_no_pause(asked: list[HttpNetwork]) -> None:
+async def test_a_kept_connection_that_was_closed_costs_no_pause(asked: list[HttpNetwork]) -> None:
     async with Server(answer("told"), ENDS) as server:
         assert await send(server, asked, 2) == ["told", "last"]
         assert server.used == [1, 1, 2]
 
 
 @pytest.mark.usefixtures("at_once")
-async def test_a_connection_that_was_idle_for_long_is_not_used_again(
+async def test_a_connection_that_was_idle_too_long_is_not_reused(
     asked: list[HttpNetwork], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Server() as server:
@@ -156,13 +156,13 @@ async def test_a_connection_that_was_idle_for_long_is_not_used_again(
 
 
 @pytest.mark.usefixtures("at_once")
-async def test_an_answer_that_nobody_has_asked_for_is_nobodys(asked: list[HttpNetwork]) -> None:
+async def test_an_unsolicited_answer_is_ignored(asked: list[HttpNetwork]) -> None:
     async with Server(answer("told") + answer("and a trap")) as server:
         assert await send(server, asked, 2) == ["told", "last"]
         assert server.used == [1, 2]
 
 
-async def test_requests_share_no_connection_at_a_time_and_have_so_many_at_most() -> None:
+async def test_concurrent_requests_use_separate_connections_up_to_the_limit() -> None:
     async with Server() as server:
         server.goes_on.clear()
         asked = HttpNetwork(server.url, None, limit=2)
@@ -187,7 +187,7 @@ FAILS = {
 
 
 @pytest.mark.parametrize("fails", FAILS.values(), ids=FAILS)
-async def test_a_request_whose_answer_fails_is_repeated_on_another_connection(
+async def test_a_request_whose_answer_fails_is_retried_on_another_connection(
     fails: bytes, asked: list[HttpNetwork], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(network, "ANSWER_SECONDS", 0.5)
@@ -197,8 +197,8 @@ async def test_a_request_whose_answer_fails_is_repeated_on_another_connection(
         assert server.used[:2] == [1, 2]
 
 
-def test_an_answer_that_is_still_coming_is_waited_for() -> None:
-    """However long it takes: by a connection without a network, as the time is what this is about."""
+def test_an_answer_that_is_still_arriving_may_take_any_time() -> None:
+    """The connection has no network here, because the test is only about time."""
 
     class Transport:
         unsent = 0
@@ -216,7 +216,7 @@ def test_an_answer_that_is_still_coming_is_waited_for() -> None:
             seen = connection._received, transport.unsent
             connection.data_received(part)
             connection._look(*seen)
-            transport.unsent += 1  # a request that is still being sent counts as well
+            transport.unsent += 1  # a request still being sent counts as well
             connection._look(*seen)
             assert not told.done()
         connection._look(connection._received, transport.unsent)
@@ -226,7 +226,7 @@ def test_an_answer_that_is_still_coming_is_waited_for() -> None:
     asyncio.run(look())
 
 
-async def test_where_nobody_listens_requests_wait_and_are_told_of_once(
+async def test_requests_wait_for_an_absent_server_and_are_reported_once(
     asked: list[HttpNetwork], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(network, "QUIET_SECONDS", -1)
@@ -244,11 +244,11 @@ async def test_where_nobody_listens_requests_wait_and_are_told_of_once(
     assert caplog.messages == ["requests have been failing for 0 s and are retried: connection refused"]
 
 
-async def test_of_the_addresses_of_a_name_one_that_answers_will_do(
+async def test_one_address_of_a_name_that_answers_is_enough(
     asked: list[HttpNetwork], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(network, "NEXT_ADDRESS_SECONDS", 0.05)
-    with socket.socket() as silent:  # its queue is full: whoever connects hears nothing, as of a machine that is gone
+    with socket.socket() as silent:  # its queue is full, so connecting gets no reply, as from a machine that is gone
         silent.bind(("127.0.0.1", 0))
         silent.listen(0)
         address = silent.getsockname()
@@ -268,7 +268,7 @@ async def test_of_the_addresses_of_a_name_one_that_answers_will_do(
             each.close()
 
 
-async def test_a_request_that_nobody_waits_for_any_more_takes_its_connection_with_it(asked: list[HttpNetwork]) -> None:
+async def test_the_connection_of_a_cancelled_request_is_not_reused(asked: list[HttpNetwork]) -> None:
     async with Server(answer("of the former")) as server:
         server.goes_on.clear()
         asked.append(HttpNetwork(server.url, None))
@@ -281,7 +281,7 @@ async def test_a_request_that_nobody_waits_for_any_more_takes_its_connection_wit
         assert await send(server, asked) == ["last"]
 
 
-async def test_when_it_stops_who_waits_is_told_and_nothing_stays_open(asked: list[HttpNetwork]) -> None:
+async def test_stopping_fails_pending_requests_and_closes_all_connections(asked: list[HttpNetwork]) -> None:
     async with Server(answer("told")) as server:
         assert await send(server, asked) == ["told"]
         server.goes_on.clear()
@@ -327,5 +327,5 @@ async def test_by_https_only_to_whom_the_system_s_certificates_know(
         (aiohttp.ClientPayloadError("cut off"), "cut off"),
     ],
 )
-def test_trouble_is_told_in_a_few_words(error: Exception, text: str) -> None:
+def test_errors_are_described_in_a_few_words(error: Exception, text: str) -> None:
     assert reason_of(error) == text

@@ -1,4 +1,4 @@
-"""A worker says that it is full when it is, and when it is no longer."""
+"""A worker reports when all its places are taken, and when they no longer are."""
 
 import asyncio
 import logging
@@ -13,7 +13,7 @@ LOOK = 0.05
 
 
 class Tasks:
-    """How many run now."""
+    """The number of running tasks."""
 
     def __init__(self) -> None:
         self.running = 0
@@ -21,7 +21,7 @@ class Tasks:
 
 @pytest.fixture
 async def tasks(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Tasks]:
-    """Of a worker with three places."""
+    """The tasks of a worker with three places."""
     monkeypatch.setattr(worker, "LOOK_SECONDS", LOOK)
     caplog.set_level(logging.INFO)
     tasks = Tasks()
@@ -37,7 +37,7 @@ async def until(caplog: pytest.LogCaptureFixture, lines: int) -> None:
     await asyncio.sleep(4 * LOOK)  # for lines that should not come
 
 
-async def test_each_change_is_told_once(tasks: Tasks, caplog: pytest.LogCaptureFixture) -> None:
+async def test_each_change_is_logged_once(tasks: Tasks, caplog: pytest.LogCaptureFixture) -> None:
     tasks.running = 3
     await until(caplog, 1)
     tasks.running = 2
@@ -49,14 +49,14 @@ async def test_each_change_is_told_once(tasks: Tasks, caplog: pytest.LogCaptureF
     assert caplog.messages == [full, "not all 3 places are taken any more", full]
 
 
-async def test_a_worker_with_a_free_place_says_nothing(tasks: Tasks, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_worker_with_a_free_place_logs_nothing(tasks: Tasks, caplog: pytest.LogCaptureFixture) -> None:
     tasks.running = 2
     await until(caplog, 0)
     assert caplog.messages == []
 
 
-async def test_what_does_not_last_is_not_told(tasks: Tasks, caplog: pytest.LogCaptureFixture) -> None:
-    """The places of a busy worker change hands all the time."""
+async def test_a_change_that_does_not_last_is_not_logged(tasks: Tasks, caplog: pytest.LogCaptureFixture) -> None:
+    """On a busy worker, places are freed and taken all the time."""
     counts = iter([3, 2] * 100)
     del tasks
     reporting = asyncio.create_task(report_full(lambda: next(counts), 3))

@@ -1,4 +1,4 @@
-"""Which step a promise stands for, which two are the same, and how a difference is told."""
+"""Which step a promise stands for, which steps are equal, and how a difference is described."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ CALL = {"func": "price", "args": ["tea", 2], "kwargs": {"vat": True}, "version":
         (TARGET, "no call", Step("rpc", "", "poll://any@prices", [[], {}, 1])),
     ],
 )
-def test_a_promise_tells_the_step_it_stands_for(tags: dict[str, str], param: Any, step: Step) -> None:
+def test_a_promise_yields_the_step_it_stands_for(tags: dict[str, str], param: Any, step: Step) -> None:
     assert step_of(tags, param) == step
 
 
@@ -47,7 +47,7 @@ def test_a_promise_tells_the_step_it_stands_for(tags: dict[str, str], param: Any
         (Step("rpc", "", "a", [[], {}, 1]), Step("rpc", "price", "a", [[], {}, 1]), False),
     ],
 )
-def test_steps_that_were_named_are_compared_in_all_they_say(then: Step, now: Step, same: bool) -> None:
+def test_steps_are_compared_in_everything_that_is_known_of_them(then: Step, now: Step, same: bool) -> None:
     assert is_same(then, now) is same
 
 
@@ -65,7 +65,7 @@ def test_steps_that_were_named_are_compared_in_all_they_say(then: Step, now: Ste
         ),
     ],
 )
-def test_a_step_is_told_as_code_would_ask_for_it(step: Step, text: str) -> None:
+def test_a_step_is_described_as_its_code(step: Step, text: str) -> None:
     assert str(step) == text
 
 
@@ -79,7 +79,7 @@ def test_long_arguments_are_cut(length: int, is_whole: bool) -> None:
 @pytest.mark.parametrize(
     ("id", "parent", "position"), [("tea:2", "tea", "2"), ("tea:2.14", "tea:2", "14"), ("a.b:1", "a.b", "1")]
 )
-def test_a_difference_names_the_function_the_call_the_step_then_and_now(id: str, parent: str, position: str) -> None:
+def test_a_difference_names_the_function_the_call_and_both_steps(id: str, parent: str, position: str) -> None:
     error = StepChangedError("order", id, Step("run", "pack"), Step("sleep"))
     assert str(error) == (
         f"the code of order changed while {parent} was under way, or is not deterministic: "

@@ -1,4 +1,4 @@
-"""A call that was begun here, and whose task is here: nobody need tell of its end."""
+"""A call that starts here and whose task runs here: no listener at the server is needed for its result."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from worker.runs import RunLog
 
 
 class Server:
-    """Grants a task to whoever creates it. `status`: of other answers, by kind."""
+    """Grants a task to whoever creates it. `status`: statuses of other answers, by kind."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -45,7 +45,7 @@ class Server:
 
 
 class Caller:
-    """`told`: what its SDK hears as if by the stream."""
+    """`told`: what its SDK receives as if from the stream."""
 
     def __init__(self) -> None:
         self.server = Server()
@@ -58,7 +58,7 @@ class Caller:
         return json.loads(await self._keeper.send(json.dumps({"kind": kind, "head": head, "data": data})))
 
     async def begin(self) -> Any:
-        """A call `a`; the answer to its request for a listener."""
+        """Start a call `a`; return the answer to its request for a listener."""
         await self.ask("task.create")
         return await self.listen()
 
@@ -84,13 +84,13 @@ def _promise(message: Any) -> Any:
     return {"kind": message["kind"], "data": {"promise": message["data"]["promise"]}}
 
 
-async def test_it_is_answered_as_by_the_server(caller: Caller) -> None:
+async def test_the_answer_is_the_same_as_the_server_s(caller: Caller) -> None:
     answer = await caller.begin()
     head = {"corrId": f"about {LISTENS}", "status": 200}
     assert answer == {"kind": LISTENS, "head": head, "data": {"promise": {"id": "a", "state": "pending"}}}
 
 
-async def test_what_ends_here_needs_no_listener(caller: Caller) -> None:
+async def test_a_call_that_ends_here_needs_no_listener(caller: Caller) -> None:
     await caller.begin()
     await caller.ask("task.fulfill", id="a", version=1)
     assert list(map(_promise, caller.told)) == [RESOLVED]
@@ -98,7 +98,7 @@ async def test_what_ends_here_needs_no_listener(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize(("kind", "status"), [("task.suspend", 200), ("task.release", 500), ("task.fulfill", 409)])
-async def test_once_its_task_has_left_the_server_is_to_tell(caller: Caller, kind: str, status: int) -> None:
+async def test_once_the_task_has_left_a_listener_is_registered(caller: Caller, kind: str, status: int) -> None:
     await caller.begin()
     caller.server.status[kind] = status
     await caller.ask(kind, id="a", version=1)
@@ -107,7 +107,7 @@ async def test_once_its_task_has_left_the_server_is_to_tell(caller: Caller, kind
     assert caller.told == []
 
 
-async def test_what_was_settled_before_the_listener_came_is_told(caller: Caller) -> None:
+async def test_a_call_settled_before_the_listener_was_registered_is_reported(caller: Caller) -> None:
     await caller.begin()
     caller.server.state, caller.server.status["task.fulfill"] = "resolved", 409
     await caller.ask("task.fulfill", id="a", version=1)
@@ -115,7 +115,7 @@ async def test_what_was_settled_before_the_listener_came_is_told(caller: Caller)
     assert list(map(_promise, caller.told)) == [RESOLVED]
 
 
-async def test_what_takes_long_may_be_settled_by_others(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_call_may_be_settled_by_others(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "LISTEN_SECONDS", 0.01)
     await caller.begin()
     caller.server.state = "rejected_canceled"
@@ -125,7 +125,7 @@ async def test_what_takes_long_may_be_settled_by_others(caller: Caller, monkeypa
     assert len(caller.told) == 1
 
 
-async def test_a_task_that_goes_on_here_is_still_here(caller: Caller) -> None:
+async def test_a_task_that_continues_here_needs_no_listener(caller: Caller) -> None:
     await caller.begin()
     caller.server.status["task.suspend"] = 300
     await caller.ask("task.suspend", id="a", version=1)
@@ -133,19 +133,19 @@ async def test_a_task_that_goes_on_here_is_still_here(caller: Caller) -> None:
     assert caller.server.asked == ["task.create", "task.suspend"]
 
 
-async def test_of_what_others_run_the_server_is_to_tell(caller: Caller) -> None:
+async def test_a_listener_for_a_call_that_runs_elsewhere_goes_to_the_server(caller: Caller) -> None:
     assert (await caller.listen())["data"]["promise"]["state"] == "pending"
     assert caller.server.asked == [LISTENS]
 
 
-async def test_who_asks_again_asks_the_server(caller: Caller) -> None:
-    """The SDK does, from time to time: what it was told may have been lost."""
+async def test_a_repeated_request_for_a_listener_goes_to_the_server(caller: Caller) -> None:
+    """The SDK does so from time to time, because a message may have been lost."""
     await caller.begin()
     await caller.listen()
     assert caller.server.asked == ["task.create", LISTENS]
 
 
-async def test_a_refusal_is_left_to_the_next_time(caller: Caller) -> None:
+async def test_a_refused_listener_is_left_to_the_next_request(caller: Caller) -> None:
     await caller.begin()
     caller.server.status = {"task.suspend": 200, LISTENS: 500}
     await caller.ask("task.suspend", id="a", version=1)

@@ -1,4 +1,4 @@
-"""What the log tells of a run: one line when it begins, one when it has ended, and that one tells what it came to."""
+"""What the log says about a run: one line when it begins, and one with its outcome when it has ended."""
 
 import asyncio
 import logging
@@ -23,7 +23,7 @@ type Act = Callable[[RunLog], object]
 
 @pytest.fixture
 def runs(caplog: pytest.LogCaptureFixture) -> RunLog:
-    """It has told of one run: that of bar, for the task a:1 in its second attempt."""
+    """A log that has reported one run: bar, for the task a:1 in its second attempt."""
     caplog.set_level(logging.INFO)
     runs = RunLog()
     runs.begin("bar", "a:1", BAR)
@@ -69,7 +69,7 @@ def abandoned(runs: RunLog) -> None:
 
 
 STEP: tuple[Act, ...] = (begin(BAR, "work", "a:1.1"),)
-# What happens, and what is told then: of bar alone, or with "work: " of its step, with "3: " and "b: " of other runs.
+# Events, and the lines they give: for bar alone, or with "work: " for its step, or "3: " and "b: " for other runs.
 STORIES: dict[str, tuple[tuple[Act, ...], list[str]]] = {
     "a result that the server does not have yet": ((returned(),), []),
     "a result": ((returned({"sum": 3}), fulfilled()), ["result: {'sum': 3}"]),
@@ -79,7 +79,7 @@ STORIES: dict[str, tuple[tuple[Act, ...], list[str]]] = {
     "goes on at once": ((suspended("a", goes_on=True),), ["suspended, waits for a, which is there already"]),
     "waits for five": ((suspended(*"abcde"),), ["suspended, waits for a, b, c, d, e"]),
     "waits for more": ((suspended(*"abcdef"),), ["suspended, waits for a, b, c, d, e and 1 more"]),
-    "too late": ((returned(), refused(409, "late"), released()), [LOST]),  # the SDK tries to give it back as well
+    "too late": ((returned(), refused(409, "late"), released()), [LOST]),  # the SDK also tries to release it
     "gone": ((refused(404, "late"),), [LOST.replace("409", "404")]),
     "refused": ((returned(), refused(500, "disk full")), []),
     "refused, given back": ((returned(), refused(500, "disk full"), released()), ["given back: disk full"]),
@@ -138,14 +138,14 @@ RUNS = {
 
 
 def line(short: str) -> str:
-    """As it stands in the log, without the seconds."""
+    """Return the full log line, without the seconds."""
     who = next((name for name in RUNS if name and short.startswith(name)), "")
     what = short.removeprefix(who)
     return f"running function {RUNS[who]}" if what == "begins" else f"ended function {RUNS[who]}  {what}"
 
 
 @pytest.mark.parametrize("story", STORIES)
-def test_what_becomes_of_a_run_is_told(runs: RunLog, caplog: pytest.LogCaptureFixture, story: str) -> None:
+def test_the_outcome_of_a_run_is_logged(runs: RunLog, caplog: pytest.LogCaptureFixture, story: str) -> None:
     acts, told = STORIES[story]
     for act in acts:
         act(runs)
@@ -160,7 +160,7 @@ def test_the_seconds_are_those_of_the_function(runs: RunLog, caplog: pytest.LogC
     assert re.search(r"  seconds=0\.\d{3}  result: 3$", caplog.messages[0])
 
 
-def test_an_error_is_told_with_where_it_was_raised(runs: RunLog, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_is_logged_with_the_place_where_it_was_raised(runs: RunLog, caplog: pytest.LogCaptureFixture) -> None:
     raised(FAILED)(runs)
     fulfilled()(runs)
     (record,) = caplog.records
@@ -174,6 +174,6 @@ def test_a_large_result_is_shortened(runs: RunLog, caplog: pytest.LogCaptureFixt
     assert len(caplog.messages[0]) < MAX_SHOWN_CHARACTERS + 100
 
 
-def test_the_reason_is_kept_for_the_server_until_it_is_told(runs: RunLog) -> None:
+def test_the_reason_is_kept_until_it_is_sent_to_the_server(runs: RunLog) -> None:
     refused(500, "disk full")(runs)
     assert [runs.take_reason(BAR), runs.take_reason(BAR)] == ["disk full", ""]

@@ -1,4 +1,4 @@
-"""What the worker relies on inside the SDK is as it was when it was written: another version has to be looked at."""
+"""The SDK's internals that the worker relies on are unchanged; a new version of the SDK must be checked."""
 
 import ast
 import inspect
@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).parents[2]
 INSIDES = {"resonate.core", "resonate.durable", "resonate.effects"}
 
 
-def test_these_are_the_insides_of_the_version_that_is_pinned() -> None:
+def test_the_internals_are_those_of_the_pinned_version() -> None:
     assert version("resonate-sdk") == "0.8.1"
 
 
@@ -31,18 +31,18 @@ def imported_by(path: Path) -> set[str]:
     return {each.module or "" if isinstance(each, ast.ImportFrom) else each.names[0].name for each in imports}
 
 
-def test_no_other_module_knows_these_insides() -> None:
+def test_no_other_module_uses_these_internals() -> None:
     folders = (Path(seams.__file__).parent, REPOSITORY / "services", REPOSITORY / "examples")
     modules = [path for folder in folders for path in folder.rglob("*.py")]
     assert [path.name for path in modules if imported_by(path) & INSIDES] == ["seams.py"]
 
 
-def test_the_core_makes_its_effects_by_this_name_once_per_attempt() -> None:
+def test_the_core_creates_its_effects_by_this_name_once_per_attempt() -> None:
     source = inspect.getsource(resonate.core.Core.execute_until_blocked_outer)
     assert source.count("ResonateEffects(") == 1
 
 
-def test_a_step_is_asked_for_by_create_promise_and_the_promise_is_given_back() -> None:
+def test_create_promise_takes_the_request_of_a_step() -> None:
     assert list(inspect.signature(ResonateEffects.create_promise).parameters) == ["self", "req"]
 
 
@@ -53,13 +53,13 @@ def test_a_step_names_its_caller() -> None:
     )
 
 
-def test_a_local_step_begins_only_after_run_has_returned() -> None:
+def test_a_local_step_starts_only_after_run_has_returned() -> None:
     source = inspect.getsource(Context.run)
     assert "asyncio.create_task(bg())" in source
     assert "_id=req.id" in source
 
 
-def test_what_a_function_calls_is_asked_for_in_a_task_that_the_function_makes() -> None:
+def test_calls_of_a_function_are_requested_in_tasks_that_it_creates() -> None:
     for asker in (Context.run, Context.detached):
         assert "asyncio.create_task(bg())" in inspect.getsource(asker)
     assert "asyncio.create_task(self._await_remote(" in inspect.getsource(Context._spawn_remote_await)
@@ -69,14 +69,14 @@ def test_what_a_function_calls_is_asked_for_in_a_task_that_the_function_makes() 
     assert "self._spawn(_())" in inspect.getsource(Resonate.run)
 
 
-def test_every_function_runs_by_invoke() -> None:
+def test_every_function_runs_through_invoke() -> None:
     assert list(inspect.signature(DurableFunction.invoke).parameters) == ["self", "ctx", "packed", "coerce_args"]
     assert inspect.getsource(Context.invoke_with_retry).count("await df.invoke(self,") == 1
     for runner in (resonate.core.Core.execute_until_blocked_inner, Context.run):
         assert inspect.getsource(runner).count(".invoke_with_retry(") == 1
 
 
-def test_an_attempt_is_one_call_of_the_core_which_has_the_dependencies_of_the_worker() -> None:
+def test_an_attempt_is_one_call_of_the_core_with_the_worker_s_dependencies() -> None:
     assert list(inspect.signature(Core.execute_until_blocked_inner).parameters) == ["self", "promise", "effects"]
     assert inspect.getsource(Core.execute_until_blocked_outer).count("self.execute_until_blocked_inner(") == 1
     assert "deps=self.deps," in inspect.getsource(Core.execute_until_blocked_inner)
@@ -88,7 +88,7 @@ def test_the_effects_of_a_context_know_its_task() -> None:
     assert "self.task_version = task_version" in source
 
 
-def test_what_the_filter_of_the_log_knows_is_there() -> None:
+def test_the_log_call_that_the_filter_expects_exists() -> None:
     source = inspect.getsource(resonate.core.Core.execute_until_blocked_outer)
     assert "except (ResonateError, PlatformError) as exc:\n                logger.exception(" in source
 
@@ -100,7 +100,7 @@ def loggers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("loggers")
-def test_a_worker_that_ends_keeps_to_itself_what_its_end_cuts_short(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_stopping_worker_is_silent_about_interrupted_work(caplog: pytest.LogCaptureFixture) -> None:
     async def cut_short() -> None: ...
 
     with warnings.catch_warnings(record=True) as warned:
@@ -115,7 +115,7 @@ def test_a_worker_that_ends_keeps_to_itself_what_its_end_cuts_short(caplog: pyte
     assert [str(warning.message) for warning in warned] == ["something else", "coroutine 'f' was never awaited"]
 
 
-def test_the_seams_are_put_in_once_however_often_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_seams_are_installed_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resonate.core, "ResonateEffects", ResonateEffects)
     monkeypatch.setattr(Context, "run", Context.run)
     monkeypatch.setattr(DurableFunction, "invoke", DurableFunction.invoke)

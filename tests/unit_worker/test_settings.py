@@ -33,7 +33,7 @@ def test_an_empty_variable_is_not_set() -> None:
 
 
 @pytest.mark.parametrize("environment", [{}, {"DEMO_FAULTS": "0"}])
-def test_faults_are_off_unless_they_are_asked_for(environment: dict[str, str]) -> None:
+def test_faults_are_off_by_default(environment: dict[str, str]) -> None:
     assert not Settings.from_environment(environment).offers_faults
 
 
@@ -59,7 +59,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("told", "text"), [(told, text) for told, texts in REFUSED.items() for text in texts])
-def test_a_value_that_cannot_be_used_is_told_and_a_secret_is_not_shown(told: str, text: str) -> None:
+def test_an_invalid_value_is_reported_without_showing_a_secret(told: str, text: str) -> None:
     variable = told.partition(" ")[0]
     with pytest.raises(SystemExit, match=told) as ended:
         Settings.from_environment({variable: text})
@@ -67,12 +67,12 @@ def test_a_value_that_cannot_be_used_is_told_and_a_secret_is_not_shown(told: str
 
 
 @pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"])
-def test_spans_are_made_where_a_collector_is_named(name: str) -> None:
+def test_spans_are_recorded_if_a_collector_is_set(name: str) -> None:
     assert Settings.from_environment({name: "http://collector:4318"}).tracing
     assert not Settings.from_environment({name: ""}).tracing
 
 
-def test_spans_that_cannot_be_made_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_span_exporter_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "EXPORTER", "a-package-that-nobody-has")
     assert not Settings.from_environment({}).tracing
     with pytest.raises(SystemExit, match="the extra `otel`"):

@@ -1,4 +1,4 @@
-"""The stream from the server: messages, reconnection, and what is said about it."""
+"""The stream from the server: messages, reconnection, and what is logged about it."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ from worker.stream import (
 
 
 class Server:
-    """A server whose streams a test feeds and ends."""
+    """A server with streams that a test feeds and ends."""
 
     def __init__(self) -> None:
         self.status = 200
@@ -95,10 +95,10 @@ async def test_messages_arrive(server: Server, stream: Stream) -> None:
     assert server.paths == ["/poll/group/me"]
 
 
-async def test_a_server_that_is_one_of_several_and_hangs_is_not_waited_for(server: Server, stream: Stream) -> None:
+async def test_a_hanging_server_that_is_one_of_several_is_left(server: Server, stream: Stream) -> None:
     server.answer = {TOLD_WITHIN: "200"}
     await stream.start()
-    await until(lambda: len(server.streams) > 2)  # Each of them has been silent for too long.
+    await until(lambda: len(server.streams) > 2)  # each has been silent for too long
 
 
 async def test_the_only_server_may_be_silent(server: Server, stream: Stream) -> None:
@@ -108,7 +108,7 @@ async def test_the_only_server_may_be_silent(server: Server, stream: Stream) -> 
     assert len(server.streams) == 1
 
 
-async def test_a_server_that_goes_on_writing_is_stayed_with(server: Server, stream: Stream) -> None:
+async def test_a_server_that_keeps_writing_is_not_left(server: Server, stream: Stream) -> None:
     server.answer = {TOLD_WITHIN: "60000"}
     received: list[str] = []
     stream.recv(received.append)
@@ -120,7 +120,7 @@ async def test_a_server_that_goes_on_writing_is_stayed_with(server: Server, stre
     assert len(server.streams) == 1
 
 
-async def test_what_a_stream_that_broke_left_unfinished_is_no_part_of_what_the_next_one_brings(
+async def test_an_unfinished_message_of_a_broken_stream_does_not_leak_into_the_next(
     server: Server, stream: Stream
 ) -> None:
     received: list[str] = []
@@ -140,7 +140,7 @@ async def test_what_a_stream_that_broke_left_unfinished_is_no_part_of_what_the_n
 
 
 @pytest.mark.parametrize(("token", "expected"), [(None, None), ("secret", "Bearer secret")])
-async def test_it_asks_for_events_and_proves_who_it_is(server: Server, token: str | None, expected: str | None) -> None:
+async def test_it_requests_events_and_sends_its_token(server: Server, token: str | None, expected: str | None) -> None:
     stream = Stream(str(server.http.make_url("")), "group", "me", token)
     await stream.start()
     await stream.wait_until_connected()
@@ -150,7 +150,7 @@ async def test_it_asks_for_events_and_proves_who_it_is(server: Server, token: st
 
 
 @pytest.mark.parametrize(("lasting", "streams"), [(0, 2), (60, 1)])
-async def test_after_a_stream_that_lasted_the_next_one_is_asked_for_at_once(
+async def test_after_a_long_lived_stream_it_reconnects_at_once(
     server: Server, stream: Stream, monkeypatch: pytest.MonkeyPatch, lasting: float, streams: int
 ) -> None:
     monkeypatch.setattr("worker.stream.RECONNECT_SECONDS", 3_600)
@@ -161,7 +161,7 @@ async def test_after_a_stream_that_lasted_the_next_one_is_asked_for_at_once(
     await until(lambda: len(server.paths) == streams and stream.connected == (streams == 2))
 
 
-async def test_it_promises_to_be_back_sooner_than_a_dead_worker_is_given_up(server: Server, stream: Stream) -> None:
+async def test_it_promises_to_reconnect_before_a_dead_worker_is_given_up(server: Server, stream: Stream) -> None:
     await stream.start()
     await stream.wait_until_connected()
     [headers] = server.headers
@@ -169,7 +169,7 @@ async def test_it_promises_to_be_back_sooner_than_a_dead_worker_is_given_up(serv
 
 
 @pytest.mark.parametrize("listens", [False, True])
-async def test_it_promises_signs_of_life_and_knows_whether_the_server_waits_for_them(
+async def test_it_promises_signs_of_life_and_knows_whether_the_server_expects_them(
     server: Server, stream: Stream, listens: bool
 ) -> None:
     server.answer = {HEARD_WITHIN: "4000"} if listens else {}
@@ -193,7 +193,7 @@ async def test_between_two_attempts_there_is_a_pause(
     assert server.asked == 1
 
 
-async def test_a_server_that_is_away_for_a_moment_is_not_worth_a_line(
+async def test_a_brief_absence_of_the_server_is_not_logged(
     server: Server, stream: Stream, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -207,7 +207,7 @@ async def test_a_server_that_is_away_for_a_moment_is_not_worth_a_line(
     assert [line for line in caplog.messages if "cannot reach" in line] == []
 
 
-async def test_a_peer_that_vanishes_is_noticed_and_one_that_does_not_answer_is_not_waited_for() -> None:
+async def test_a_vanished_or_unresponsive_peer_is_detected() -> None:
     async with _session() as session:
         assert (session.timeout.connect, session.timeout.sock_connect) == (CONNECT_SECONDS, CONNECT_SECONDS)
     with _watched_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 1))) as watched:
@@ -230,9 +230,7 @@ async def test_it_reconnects_when_a_stream_ends(server: Server, stream: Stream) 
     assert changes == [True, False, True]
 
 
-async def test_a_planned_end_is_not_worth_a_line(
-    server: Server, stream: Stream, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_planned_end_is_not_logged(server: Server, stream: Stream, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     await stream.start()
     await until(lambda: len(server.paths) == 1)
@@ -243,7 +241,7 @@ async def test_a_planned_end_is_not_worth_a_line(
     ]
 
 
-async def test_an_outage_is_told_once_and_its_end_too(
+async def test_an_outage_and_its_end_are_each_logged_once(
     server: Server, stream: Stream, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -266,7 +264,7 @@ async def test_an_outage_is_told_once_and_its_end_too(
         ("limited", 403, "RESONATE_TOKEN does not permit listening for this worker's group"),
     ],
 )
-async def test_a_refused_token_is_told_of_again_and_again(
+async def test_a_refused_token_is_logged_again_and_again(
     server: Server,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
@@ -286,7 +284,7 @@ async def test_a_refused_token_is_told_of_again_and_again(
     assert set(caplog.messages) == {f"server {url} refuses this worker: {reason}"}
 
 
-async def test_nobody_there(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unreachable_server_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     stream = Stream("http://127.0.0.1:1", "group", "me", None)
     await stream.start()
@@ -302,20 +300,20 @@ async def test_stopping_leaves_nothing_behind(stream: Stream) -> None:
     await until(lambda: stream.connected)
     await stream.stop()
     assert not stream.connected
-    assert len(asyncio.all_tasks()) <= 3  # of the test and its server
+    assert len(asyncio.all_tasks()) <= 3  # those of the test and its server
 
 
-async def test_a_stream_may_last_longer_than_the_http_clients_usual_300_s() -> None:
+async def test_a_stream_may_last_longer_than_the_http_clients_default_of_300_s() -> None:
     async with _session() as session:
         assert session.timeout.total is None
         assert session.timeout.sock_read is None
 
 
-def test_workers_are_back_at_once_however_long_the_server_was_away() -> None:
+def test_workers_reconnect_at_once_however_long_the_server_was_away() -> None:
     assert RECONNECT_SECONDS <= 0.2, "as it was when this module was imported"
 
 
-async def test_the_servers_time_is_heard_also_if_it_comes_in_pieces(server: Server, stream: Stream) -> None:
+async def test_the_servers_time_is_understood_even_in_pieces(server: Server, stream: Stream) -> None:
     heard: list[int] = []
     received: list[str] = []
     stream.watch_time(heard.append)

@@ -1,4 +1,4 @@
-"""What a worker makes of what passes between the SDK and a server: attempts as spans, and who caused them."""
+"""Spans from the messages between the SDK and a server: attempts, and their callers."""
 
 import json
 import threading
@@ -22,7 +22,7 @@ TRACEPARENT = f"00-{format_trace_id(TRACE)}-{format_span_id(CALLER)}-01"
 
 
 class Server:
-    """Keeps what was asked, and answers as a test wants."""
+    """Records the requests, and answers as the test specifies."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -38,7 +38,7 @@ class Server:
 
 
 class Traced:
-    """The network of a worker, and the spans that have ended."""
+    """A worker's network, and the spans that have ended."""
 
     def __init__(self) -> None:
         self._exporter = InMemorySpanExporter()
@@ -70,7 +70,7 @@ class Traced:
         await self.ask("task.fulfill", status, id=task.id, version=task.version, action=action)
 
     def created(self) -> dict[str, Any]:
-        """The parameter of the promise that was asked for last."""
+        """The parameter of the promise created last."""
         data = json.loads(self.server.asked[-1])["data"]
         param: dict[str, Any] = (data["action"]["data"] if "action" in data else data)["param"]
         return param
@@ -83,14 +83,14 @@ def traced() -> Traced:
 
 @pytest.fixture(autouse=True)
 def outside() -> Iterator[None]:
-    """No test begins within a span, nor leaves one behind."""
+    """Check that no test begins within a span or leaves one open."""
     assert not trace.get_current_span().get_span_context().is_valid
     yield
     assert not trace.get_current_span().get_span_context().is_valid
 
 
 def ids(span: ReadableSpan) -> tuple[int, int, int | None]:
-    """Of the trace, the span and its parent."""
+    """The ids of the trace, the span and its parent."""
     context = span.get_span_context()
     assert context is not None
     return context.trace_id, context.span_id, span.parent.span_id if span.parent else None
@@ -114,7 +114,7 @@ def test_the_server_derives_the_same_ids(id: str) -> None:
     assert lost_attempts.trace_id(id) == trace_id(id)
 
 
-async def test_an_attempt_is_a_child_of_what_the_promise_names(traced: Traced) -> None:
+async def test_an_attempt_is_a_child_of_the_span_that_its_promise_names(traced: Traced) -> None:
     await traced.fulfill(await traced.claim("a"))
     assert [ids(span) for span in traced.spans] == [(TRACE, span_id("a", 1), CALLER)]
 
@@ -141,7 +141,7 @@ async def test_a_fulfilled_attempt(traced: Traced, state: str, is_failure: bool)
     assert outcome(traced.spans[0]) == (state, is_failure)
 
 
-async def test_a_suspended_attempt_tells_what_it_waits_for(traced: Traced) -> None:
+async def test_a_suspended_attempt_names_what_it_awaits(traced: Traced) -> None:
     task = await traced.claim("a")
     actions = [{"data": {"awaited": id, "awaiter": "a"}} for id in ("a:1", "a:2")]
     await traced.ask("task.suspend", 300, id="a", version=1, actions=actions)
@@ -151,7 +151,7 @@ async def test_a_suspended_attempt_tells_what_it_waits_for(traced: Traced) -> No
     assert (traced.spans[0].attributes or {})["resonate.awaits"] == ("a:1", "a:2")
 
 
-async def test_an_attempt_that_comes_to_nothing_tells_why(traced: Traced) -> None:
+async def test_a_released_attempt_says_why(traced: Traced) -> None:
     await traced.claim("a")
     await traced.ask("task.release", id="a", version=1, reason="no such function")
     assert outcome(traced.spans[0]) == ("given back", True)
@@ -159,27 +159,27 @@ async def test_an_attempt_that_comes_to_nothing_tells_why(traced: Traced) -> Non
 
 
 @pytest.mark.parametrize("status", [404, 409])
-async def test_an_attempt_that_lost_its_lease_is_for_the_server_to_tell(traced: Traced, status: int) -> None:
+async def test_an_attempt_that_lost_its_lease_is_left_to_the_server_to_record(traced: Traced, status: int) -> None:
     task = await traced.claim("a")
     await traced.fulfill(task, status=status)
     await traced.fulfill(task)
     assert not traced.spans
 
 
-async def test_an_end_that_is_refused_is_none_yet(traced: Traced) -> None:
+async def test_a_refused_end_does_not_end_the_attempt(traced: Traced) -> None:
     task = await traced.claim("a")
     await traced.fulfill(task, status=413)
     await traced.ask("task.release", id="a", version=1, reason="too large")
     assert [outcome(span) for span in traced.spans] == [("given back", True)]
 
 
-async def test_what_the_sdk_drops_is_no_attempt(traced: Traced) -> None:
+async def test_a_task_that_the_sdk_drops_is_no_attempt(traced: Traced) -> None:
     await traced.fulfill(await traced.claim("a", timer="true"))
     assert not traced.spans
 
 
 @pytest.mark.parametrize("answer", ["", "null", "{}", '{"head": {"status": 409}, "data": "a is acquired"}'])
-async def test_what_is_no_grant_passes(traced: Traced, answer: str) -> None:
+async def test_answers_that_grant_nothing_pass_through(traced: Traced, answer: str) -> None:
     traced.server.answer = answer
     for kind in ("task.acquire", "task.suspend"):
         asked = json.dumps({"kind": kind, "data": {"id": "a", "version": 1}})
@@ -204,7 +204,7 @@ async def test_an_attempt_is_named_after_its_function(traced: Traced) -> None:
     }
 
 
-async def test_a_function_that_succeeds_in_the_end_has_not_failed(traced: Traced) -> None:
+async def test_a_function_that_finally_succeeds_has_not_failed(traced: Traced) -> None:
     task = await traced.claim("a")
     with pytest.raises(ValueError, match="at first"), traced.tracing.surround("bar", "a", task):
         raise ValueError("at first")
@@ -215,7 +215,7 @@ async def test_a_function_that_succeeds_in_the_end_has_not_failed(traced: Traced
     assert outcome(traced.spans[0]) == ("resolved", False)
 
 
-async def test_a_step_is_a_span_for_each_try_within_its_attempt(traced: Traced) -> None:
+async def test_each_try_of_a_step_is_a_span_within_the_attempt(traced: Traced) -> None:
     task = await traced.claim("a")
     with traced.tracing.surround("bar", "a", task):
         with pytest.raises(ValueError, match="at first"), traced.tracing.surround("work", "a:1", task):
@@ -239,7 +239,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", REQUESTS)
-async def test_what_a_function_calls_names_its_attempt(traced: Traced, kind: str) -> None:
+async def test_calls_of_a_function_name_its_attempt(traced: Traced, kind: str) -> None:
     task = await traced.claim("a")
     with traced.tracing.surround("bar", "a", task):
         await traced.ask(kind, **REQUESTS[kind])
@@ -247,7 +247,7 @@ async def test_what_a_function_calls_names_its_attempt(traced: Traced, kind: str
     assert traced.created() == {"data": "e30=", "headers": headers}
 
 
-async def test_a_span_of_the_functions_own_is_the_parent_of_what_is_called_within(traced: Traced) -> None:
+async def test_a_span_created_by_the_function_is_the_parent_of_calls_within_it(traced: Traced) -> None:
     task = await traced.claim("a")
     with traced.tracing.surround("bar", "a", task), traced.tracing.tracer.start_as_current_span("own"):
         await traced.ask("task.fence", **REQUESTS["task.fence"])
@@ -256,7 +256,7 @@ async def test_a_span_of_the_functions_own_is_the_parent_of_what_is_called_withi
     assert ids(own)[2] == span_id("a", 1)
 
 
-async def test_a_context_that_is_there_stays(traced: Traced) -> None:
+async def test_an_existing_trace_context_is_kept(traced: Traced) -> None:
     task = await traced.claim("a")
     param = {"data": "e30=", "headers": {"traceparent": TRACEPARENT, "other": "kept"}}
     with traced.tracing.surround("bar", "a", task):
@@ -264,7 +264,7 @@ async def test_a_context_that_is_there_stays(traced: Traced) -> None:
     assert traced.created() == param
 
 
-async def test_who_joins_a_call_is_linked_to_who_began_it(traced: Traced) -> None:
+async def test_a_caller_that_joins_a_call_is_linked_to_the_one_that_started_it(traced: Traced) -> None:
     with traced.tracing.tracer.start_as_current_span("repetition"):
         traced.tracing.join({"traceparent": TRACEPARENT})
         traced.tracing.join({})
@@ -284,7 +284,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def provided(monkeypatch: pytest.MonkeyPatch, receiver: Receiver) -> Iterator[Callable[..., TracerProvider]]:
-    """What functions find that make spans of their own, with these variables."""
+    """Return what a function that creates its own spans finds, given these variables."""
     made: list[TracerProvider] = []
     monkeypatch.setattr(trace, "set_tracer_provider", made.append)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
@@ -309,7 +309,7 @@ def provided(monkeypatch: pytest.MonkeyPatch, receiver: Receiver) -> Iterator[Ca
         ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=described"}, "described"),
     ],
 )
-def test_spans_are_sent_by_themselves_under_the_name_of_the_group_or_another(
+def test_spans_are_exported_under_the_name_of_the_group_or_a_given_one(
     provided: Callable[..., TracerProvider], receiver: Receiver, variables: dict[str, str], service: str
 ) -> None:
     provider = provided(**variables)
@@ -321,7 +321,7 @@ def test_spans_are_sent_by_themselves_under_the_name_of_the_group_or_another(
 
 
 class Collector(InMemorySpanExporter):
-    """Takes nothing before it is let."""
+    """Accepts nothing until it is allowed to."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -339,7 +339,7 @@ def collector() -> Iterator[Collector]:
     collector.lets.set()
 
 
-def test_at_the_end_what_has_ended_is_sent_for_as_long_as_there_is_time(collector: Collector) -> None:
+def test_at_the_end_finished_spans_are_exported_within_the_time_limit(collector: Collector) -> None:
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(collector, schedule_delay_millis=3_600_000))
     tracing = Tracing(Server(), provider)

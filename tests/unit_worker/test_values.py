@@ -1,4 +1,4 @@
-"""Values without code, and where the SDK would find code in them."""
+"""Values contain no code; and the places where the SDK would look for code in them."""
 
 import ast
 import base64
@@ -22,8 +22,8 @@ SDK = Path(resonate.__file__).parent
 REPOSITORY = Path(__file__).parents[2]
 CODEC = Codec(PlainValues())
 
-# Whatever takes a value apart, by the function that does it. What is read from a server passes `Codec.decode`, and so
-# the encryptor, before `_deserialize_error` sees it: `decode_settled` is given what `decode_promise` has decoded.
+# Everything that reads a value, by the function that does so. Whatever comes from a server passes `Codec.decode`, and
+# so the encryptor, before `_deserialize_error` sees it: `decode_settled` gets what `decode_promise` has decoded.
 READS_VALUES = {
     ("codec.py", "Codec.decode", "decrypt"),
     ("codec.py", "Codec.decode_error", "_deserialize_error"),
@@ -96,7 +96,7 @@ def test_a_pickle_is_dropped_in_both_directions(data: bytes) -> None:
         b'{ "__PY_PICKLE": 1, "__py_pickle ": 2 }',
     ],
 )
-def test_what_the_sdk_would_not_unpickle_stays_as_it_is(data: bytes) -> None:
+def test_values_that_the_sdk_would_not_unpickle_are_unchanged(data: bytes) -> None:
     assert PlainValues().decrypt(data) == data
 
 
@@ -111,7 +111,7 @@ def test_an_error_is_written_with_the_name_of_its_class(error: Exception) -> Non
     assert msgspec.json.decode(written) == {"__type": "error", "message": "no", "name": type(error).__name__}
 
 
-def test_looking_for_a_name_runs_nothing(hostile: Value, mark: Path) -> None:
+def test_looking_for_a_name_runs_no_code(hostile: Value, mark: Path) -> None:
     PlainValues().encrypt(base64.b64decode(str(hostile.data)))
 
     assert not mark.exists()
@@ -133,14 +133,14 @@ def test_looking_for_a_name_runs_nothing(hostile: Value, mark: Path) -> None:
     ],
     ids=["blank", "no UTF-8", "no UTF-8 in a name", "open", "two", "BOM", "UTF-16", "surrogate", "NaN", "deep"],
 )
-def test_what_cannot_be_read_goes_no_further(data: bytes) -> None:
+def test_an_unreadable_value_goes_no_further(data: bytes) -> None:
     with pytest.raises(ResonateError):
         CODEC.decode(Value(data=base64.b64encode(data).decode()))
     with pytest.raises(ResonateError):
         CODEC.decode_error(Value(data=base64.b64encode(data).decode()))
 
 
-def test_an_error_that_was_read_is_an_application_error(hostile: Value, mark: Path) -> None:
+def test_a_decoded_error_is_an_application_error(hostile: Value, mark: Path) -> None:
     promise = PromiseRecord(id="a", state="rejected", timeout_at=1, param=hostile, value=hostile)
 
     error = CODEC.decode_error(hostile)
@@ -157,8 +157,8 @@ def test_without_these_values_the_sdk_would_run_the_code(hostile: Value, mark: P
     assert mark.exists()
 
 
-def test_the_ways_in_which_the_sdk_reads_values_are_those_that_were_looked_at() -> None:
-    """To be looked at again with each new version."""
+def test_the_sdk_reads_values_only_in_the_known_places() -> None:
+    """Check these again with each new version of the SDK."""
     assert importlib.metadata.version("resonate-sdk") == "0.8.1"
     calls = {
         call
@@ -171,7 +171,7 @@ def test_the_ways_in_which_the_sdk_reads_values_are_those_that_were_looked_at() 
 
 
 def test_nothing_of_ours_knows_pickles_or_the_sdks_own_codec() -> None:
-    """Whoever speaks with a server by the SDK gives it these values."""
+    """Everything that talks to a server through the SDK must pass it these values."""
     folders = ("worker", "services", "resonate-server/src", "bench/src", "chaos/src", "scripts")
     sources = {path: path.read_text() for folder in folders for path in (REPOSITORY / folder).rglob("*.py")}
     assert len(sources) > 100
@@ -182,7 +182,7 @@ def test_nothing_of_ours_knows_pickles_or_the_sdks_own_codec() -> None:
 
 
 def reads(call: tuple[str, str, str]) -> bool:
-    """`decode` is the codec's only in these modules; elsewhere it is that of bytes or of JSON."""
+    """In these modules `decode` is the codec's; elsewhere it is that of bytes or of JSON."""
     module, function, name = call
     return (
         name in READERS
@@ -192,7 +192,7 @@ def reads(call: tuple[str, str, str]) -> bool:
 
 
 def calls_in(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Each call of a file: the file, the function it is in, and the last name of what is called."""
+    """Return each call in a file: the file, the enclosing function, and the last name of the called object."""
 
     def visit(node: ast.AST, within: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

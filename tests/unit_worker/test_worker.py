@@ -1,4 +1,4 @@
-"""A worker in this process and a real server: what is called runs, what is held is given back, and the log tells."""
+"""A worker in this process and a real server: calls run, held tasks are released, and the log reports it."""
 
 import asyncio
 import itertools
@@ -41,10 +41,10 @@ def sdk() -> Iterator[None]:
 
 
 class Group:
-    """Its workers, and what others ask of them."""
+    """A group with its workers, and a client that calls them."""
 
     def __init__(self, server: ServerProcess, health_file: Path) -> None:
-        """With a name of its own: the server is everybody's."""
+        """Use a unique name, because all tests share the server."""
         self.server, self.health_file = server, health_file
         self.name = f"group-{next(_numbers)}"
         self._client = server.client()
@@ -101,7 +101,7 @@ async def group(server: ServerProcess, tmp_path: Path) -> AsyncIterator[Group]:
 
 @pytest.fixture
 def told(caplog: pytest.LogCaptureFixture) -> Callable[[str], bool]:
-    """Whether a line of the log contains a text."""
+    """Return whether a line of the log contains a text."""
     caplog.set_level(logging.INFO)
     return lambda text: any(text in message for message in caplog.messages)
 
@@ -121,7 +121,7 @@ async def double(ctx: Context, number: int) -> int:
     return 2 * number
 
 
-async def test_a_function_that_is_called_runs_and_its_result_is_stored(group: Group) -> None:
+async def test_a_called_function_runs_and_its_result_is_stored(group: Group) -> None:
     await group.work(double)
     assert await group.result(group.begin("double", 21)) == 42
 
@@ -134,14 +134,14 @@ async def test_a_function_that_is_called_runs_and_its_result_is_stored(group: Gr
         ("double it", "decoding error: invalid task data: serialization error: Expected `object`, got `str`"),
     ],
 )
-async def test_a_call_that_it_cannot_run_is_given_back_with_the_reason(group: Group, call: Any, reason: str) -> None:
+async def test_a_call_that_it_cannot_run_is_released_with_the_reason(group: Group, call: Any, reason: str) -> None:
     await group.work(double)
     id = group.begin_as("mistaken", call)
     await until(lambda: group.task(id).get("reason") is not None)
     assert group.task(id)["reason"] == reason
 
 
-async def test_the_log_tells_when_it_begins_and_what_it_came_to(group: Group, told: Callable[[str], bool]) -> None:
+async def test_the_log_shows_the_start_and_the_result_of_a_run(group: Group, told: Callable[[str], bool]) -> None:
     await group.work(double)
     id = group.begin("double", 21)
     await until(lambda: told("result: 42"))
@@ -149,7 +149,7 @@ async def test_the_log_tells_when_it_begins_and_what_it_came_to(group: Group, to
     assert told(f"ended function double  promise={id}  attempt=1  seconds=0.")
 
 
-async def test_one_that_fails_is_tried_three_times_and_then_its_caller_is_told(
+async def test_a_failing_function_is_tried_three_times_and_then_its_caller_gets_the_error(
     group: Group, told: Callable[[str], bool]
 ) -> None:
     attempts = 0
@@ -182,7 +182,7 @@ async def test_the_promise_of_a_local_step_names_its_function(group: Group) -> N
     assert {each["resonate:scope"] for each in tags} == {"local"}
 
 
-async def test_a_step_is_told_when_its_result_is_stored(group: Group, told: Callable[[str], bool]) -> None:
+async def test_a_step_is_logged_when_its_result_is_stored(group: Group, told: Callable[[str], bool]) -> None:
     until_told = asyncio.Event()
 
     async def order(ctx: Context) -> int:
@@ -198,7 +198,7 @@ async def test_a_step_is_told_when_its_result_is_stored(group: Group, told: Call
     assert await group.result(id) == 2
 
 
-async def test_a_call_that_waits_tells_for_what_and_goes_on_in_a_further_attempt(
+async def test_a_waiting_call_logs_what_it_awaits_and_continues_in_another_attempt(
     group: Group, told: Callable[[str], bool]
 ) -> None:
     async def order(ctx: Context) -> list[Any]:
@@ -214,7 +214,7 @@ async def test_a_call_that_waits_tells_for_what_and_goes_on_in_a_further_attempt
     assert told(f"running function order  promise={id}  attempt=2")
 
 
-async def test_a_step_that_is_another_one_now_does_nothing_more(group: Group, told: Callable[[str], bool]) -> None:
+async def test_a_step_that_has_changed_does_not_run(group: Group, told: Callable[[str], bool]) -> None:
     is_changed, ran = False, []
 
     async def note(ctx: Context, what: str) -> None:  # noqa: ARG001
@@ -237,7 +237,7 @@ async def test_a_step_that_is_another_one_now_does_nothing_more(group: Group, to
     assert ran == ["first"]
 
 
-async def test_a_result_that_nothing_can_store_is_given_back_and_told(
+async def test_a_result_that_cannot_be_stored_is_logged_and_the_task_released(
     group: Group, told: Callable[[str], bool]
 ) -> None:
     async def give(ctx: Context) -> Any:
@@ -250,7 +250,7 @@ async def test_a_result_that_nothing_can_store_is_given_back_and_told(
     assert group.promise(id)["state"] == "pending"
 
 
-async def test_no_more_run_at_a_time_than_there_are_places(group: Group, told: Callable[[str], bool]) -> None:
+async def test_no_more_tasks_run_at_a_time_than_there_are_places(group: Group, told: Callable[[str], bool]) -> None:
     running, go_on = 0, asyncio.Event()
 
     async def count(ctx: Context) -> str:  # noqa: ARG001
@@ -269,7 +269,7 @@ async def test_no_more_run_at_a_time_than_there_are_places(group: Group, told: C
     assert running == 4
 
 
-async def test_a_lease_is_kept_for_as_long_as_its_function_runs(group: Group) -> None:
+async def test_a_lease_is_kept_as_long_as_its_function_runs(group: Group) -> None:
     go_on, attempts = asyncio.Event(), 0
 
     async def take_long(ctx: Context) -> int:  # noqa: ARG001
@@ -287,7 +287,7 @@ async def test_a_lease_is_kept_for_as_long_as_its_function_runs(group: Group) ->
     assert await group.result(id) == 1
 
 
-async def test_its_deadlines_are_in_the_servers_time_whatever_its_own_clock_says(
+async def test_deadlines_are_in_the_servers_time_whatever_the_worker_s_clock_shows(
     group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = ServerClock(uptime=lambda: 0, wall=lambda: 0)
@@ -305,7 +305,7 @@ async def test_its_deadlines_are_in_the_servers_time_whatever_its_own_clock_says
     assert began + 1_000 <= group.promise(f"{id}:1")["timeoutAt"] < began + 60_000
 
 
-async def test_it_shows_its_token_wherever_it_asks() -> None:
+async def test_it_sends_its_token_with_every_request() -> None:
     shown: dict[str, str | None] = {}
     claims: list[dict[str, Any]] = []
     tags = {"resonate:target": "poll://any@orders"}
@@ -359,7 +359,7 @@ async def test_it_shows_its_token_wherever_it_asks() -> None:
     assert claim == expected
 
 
-async def test_one_that_stops_gives_back_what_it_holds_and_tells(group: Group, told: Callable[[str], bool]) -> None:
+async def test_a_stopping_worker_releases_its_tasks_and_logs_it(group: Group, told: Callable[[str], bool]) -> None:
     is_running, cleaned_up = asyncio.Event(), False
 
     async def take_long(ctx: Context) -> None:
@@ -386,11 +386,11 @@ async def test_one_that_stops_gives_back_what_it_holds_and_tells(group: Group, t
 
 
 class Ended(Exception):
-    """Instead of the end of this process."""
+    """Raised instead of ending this process."""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_program_serves_until_it_is_told_to_end_and_then_does_so_at_once(
+def test_a_program_serves_until_it_is_told_to_end_and_then_ends_at_once(
     server: ServerProcess, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
 ) -> None:
     def end(status: int) -> None:
@@ -415,7 +415,7 @@ def test_a_program_serves_until_it_is_told_to_end_and_then_does_so_at_once(
     assert "shutting down" in caplog.messages
 
 
-def test_a_process_that_nohup_has_started_outlives_its_terminal() -> None:
+def test_a_process_started_by_nohup_outlives_its_terminal() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         assert signal.SIGHUP not in ending_signals()

@@ -1,4 +1,4 @@
-// A worker and a client on the Go SDK: what program.py is, with the same command line and functions.
+// A worker and a client on the Go SDK: the counterpart of program.py, with the same command line and functions.
 package main
 
 import (
@@ -24,7 +24,7 @@ var (
 	atOnce = resonate.ConstantRetry{MaxAttempts: 6}
 )
 
-// arguments is the list that every SDK sends; this SDK passes it on as one value.
+// arguments is the list that every SDK sends; this SDK passes it on as a single value.
 type arguments []json.RawMessage
 
 func (a arguments) into(targets ...any) error {
@@ -56,7 +56,7 @@ func relay(ctx *resonate.Context, args arguments) (any, error) {
 	return await(ctx.RPC("relay", []any{groups[1:], number + 1}, resonate.RPCOpts{Target: groups[0]}))
 }
 
-// complain fails at the end of the chain. A failure of a function is tried again unless it says so.
+// complain fails at the end of the chain. A failing function is retried unless it says otherwise.
 func complain(ctx *resonate.Context, args arguments) (any, error) {
 	logRun(ctx, "complain")
 	var groups []string
@@ -121,19 +121,19 @@ func nap(ctx *resonate.Context, args arguments) (any, error) {
 	return "rested", err
 }
 
-// ask waits for somebody outside.
+// ask waits for a promise that is settled from outside.
 func ask(ctx *resonate.Context, _ arguments) (any, error) {
 	logRun(ctx, "ask")
 	return await(ctx.Promise())
 }
 
-// launch starts another function without waiting for it; its promise id.
+// launch starts another function without waiting for it, and returns its promise id.
 func launch(ctx *resonate.Context, args arguments) (any, error) {
 	logRun(ctx, "launch")
 	return ctx.Detached("add", args)
 }
 
-// launchBelow goes from one worker to another; from the last one it starts another chain without waiting for it.
+// launchBelow goes from one worker to the next; from the last one it starts another chain without waiting for it.
 func launchBelow(ctx *resonate.Context, args arguments) (any, error) {
 	logRun(ctx, "launch_below")
 	var groups, then []string
@@ -148,7 +148,7 @@ func launchBelow(ctx *resonate.Context, args arguments) (any, error) {
 
 var falls sync.Map
 
-// stumble fails so many times, then succeeds.
+// stumble fails that many times, then succeeds.
 func stumble(ctx resonate.Info, args arguments) (any, error) {
 	logRun(ctx, "stumble")
 	var times int
@@ -169,7 +169,7 @@ func walk(ctx *resonate.Context, args arguments) (any, error) {
 	return await(ctx.Run(stumble, args, resonate.RunOpts{RetryPolicy: atOnce}))
 }
 
-// hold does one quick step, then one that is at work until a file exists.
+// hold runs a quick step, then one that lasts until a file exists.
 func hold(ctx *resonate.Context, args arguments) (any, error) {
 	logRun(ctx, "hold")
 	sum, err := await(ctx.Run(add, arguments{json.RawMessage("1"), json.RawMessage("2")}))
@@ -253,7 +253,7 @@ func result(ctx context.Context) func(*resonate.Handle, error) (any, error) {
 	}
 }
 
-// answer does what the line says and prints its outcome.
+// answer does what the line says and prints the outcome.
 func (c *client) answer(line []byte) {
 	var number json.RawMessage
 	var action string

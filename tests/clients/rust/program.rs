@@ -1,4 +1,4 @@
-//! A worker and a client on the Rust SDK: what program.py is, with the same command line and functions.
+//! A worker and a client on the Rust SDK: the counterpart of program.py, with the same command line and functions.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 // ── durable functions ───────────────────────────────────────────────────────────────────────────────────────
-// Every SDK sends a list of arguments. This one gives it to a function of one argument as it is: hence the tuples.
+// Every SDK sends a list of arguments. This one passes it unchanged to a function of one argument, hence the tuples.
 
 fn log_run(name: &str, id: &str) {
     println!("running function {name}  promise={id}");
@@ -42,7 +42,7 @@ async fn add(info: &Info, left: i64, right: i64) -> Result<i64> {
     Ok(left + right)
 }
 
-/// Add up 1 to `count`, all additions at once, each by a worker of the group.
+/// Add up 1 to `count`, with all additions at once in workers of the group.
 #[function]
 async fn fan(ctx: &Context, target: String, count: i64) -> Result<i64> {
     log_run("fan", ctx.id());
@@ -67,21 +67,21 @@ async fn nap(ctx: &Context, seconds: (f64,)) -> Result<String> {
     Ok("rested".to_string())
 }
 
-/// Wait for somebody outside.
+/// Wait for a promise that is settled from outside.
 #[function]
 async fn ask(ctx: &Context, _nothing: Vec<Value>) -> Result<Value> {
     log_run("ask", ctx.id());
     ctx.promise().await
 }
 
-/// Start another function without waiting for it; its promise id.
+/// Start another function without waiting for it; return its promise id.
 #[function]
 async fn launch(ctx: &Context, left: i64, right: i64) -> Result<String> {
     log_run("launch", ctx.id());
     ctx.detached("add", (left, right)).spawn()?.id().await
 }
 
-/// Go from one worker to another; from the last one start another chain without waiting for it.
+/// Go from one worker to the next; from the last one start another chain without waiting for it.
 #[function]
 async fn launch_below(ctx: &Context, groups: Vec<String>, then: Vec<String>) -> Result<String> {
     log_run("launch_below", ctx.id());
@@ -93,7 +93,7 @@ async fn launch_below(ctx: &Context, groups: Vec<String>, then: Vec<String>) -> 
 
 static FALLS: LazyLock<Mutex<HashMap<String, i64>>> = LazyLock::new(Mutex::default);
 
-/// Fail so many times, then succeed. The SDK tries again only what panics: it gives the task back to the server.
+/// Fail that many times, then succeed. The SDK retries only panics, by releasing the task to the server.
 #[function]
 async fn stumble(info: &Info, times: (i64,)) -> Result<String> {
     log_run("stumble", info.id());
@@ -114,7 +114,7 @@ async fn walk(ctx: &Context, times: (i64,)) -> Result<String> {
     ctx.run(stumble, times).await
 }
 
-/// One quick step, then one that is at work until `file` exists.
+/// Run a quick step, then one that lasts until `file` exists.
 #[function]
 async fn hold(ctx: &Context, file: (String,)) -> Result<i64> {
     log_run("hold", ctx.id());
@@ -156,7 +156,7 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// A function to `run` is named by its type in this SDK, so there is one for that.
+/// This SDK names a function to `run` by its type, so there is one client action for it.
 async fn act(resonate: &Resonate, action: &str, args: &[Value]) -> Result<Value> {
     match (action, args) {
         ("run", [id, name, groups, number]) if name == "relay" => {

@@ -1,12 +1,12 @@
-// A worker and a client on the TypeScript SDK: what program.py is, with the same functions and command line, but for
-// the SDK's version before it.
+// A worker and a client on the TypeScript SDK: the counterpart of program.py, with the same functions and command line,
+// except that the SDK's version comes first.
 
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
 
-// The SDK asks for Node 22, and of what that has beyond Node 20 it uses only this.
+// The SDK requires Node 22, but this is the only feature it uses that Node 20 lacks.
 Promise.withResolvers ??= function () {
   const parts = {};
   parts.promise = new this((resolve, reject) => Object.assign(parts, { resolve, reject }));
