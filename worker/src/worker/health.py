@@ -31,7 +31,7 @@ class HealthFile:
 
 
 def is_fresh(path: Path) -> bool:
-    """Return whether the worker lives and the server can reach it. Images use `find`, which starts faster: no Python."""
+    """Return whether the worker lives and the server can reach it. Images use `find` instead, which starts faster."""
     try:
         return time.time() - path.stat().st_mtime < STALE_SECONDS
     except OSError:
