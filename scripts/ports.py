@@ -12,7 +12,7 @@ from pathlib import Path
 HELD = Path(os.environ.get("PORTS_FILE", "/tmp/durable-rpc-ports"))  # noqa: S108
 """Shared by all users: whoever is about to take a port locks the byte with its number. The file stays empty."""
 PATIENCE_SECONDS = 1
-"""A process that ends gives back its ports a moment later."""
+"""A process that ends frees its ports a moment later."""
 SOCKETS = Path("/proc/net/tcp")
 """Where Linux lists listening sockets."""
 LISTENS, ANY, LOOPBACK = "0A", "00000000", "0100007F"

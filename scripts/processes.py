@@ -48,8 +48,8 @@ HAS_POSTGRES = "compose.postgres.yml" in os.environ.get("COMPOSE_FILE", "")
 INSTANCES = {SERVER: 3, "bar": 2} if HAS_POSTGRES else {}
 """Services with more than one instance, as in that file."""
 
-# Every process has this on its command line, with the name of its stack and its own. So all of them are found, with or
-# without notes, and another program that has got the pid of one is not taken for it.
+# Every process has this on its command line, with the name of its stack and its own. So all of them are found without
+# notes, and another program is not taken for one of them because it has the same pid.
 MARK = " -X durable-rpc-stack="
 STACK = os.environ.get("COMPOSE_PROJECT_NAME", "")
 
@@ -197,7 +197,7 @@ def await_end(name: str, seconds: float) -> None:
 
 
 def environment(name: str, given: dict[str, str]) -> dict[str, str]:
-    """Return the environment for the process: this one's, and the settings under the program's names for them."""
+    """Return the environment of a process: this one's, and the settings under the program's names."""
     return {
         **given,
         **(state_in_postgres() if HAS_POSTGRES else {}),
@@ -350,7 +350,7 @@ def port_of(name: str) -> str:
 
 
 def listening(port: str) -> set[str] | None:
-    """Return the names of all that listen, including `SOMEBODY_ELSE`; None if this system does not tell."""
+    """Return the names of those that listen, `SOMEBODY_ELSE` included; None if this system does not tell."""
     names = {each.pid: each.name for each in ours()} | {each.pid: POSTGRES for each in family(POSTGRES)}
     pids = ports().listeners(int(port), names)
     return None if pids is None else {names.get(pid, SOMEBODY_ELSE) for pid in pids}

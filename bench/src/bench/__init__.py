@@ -1,4 +1,4 @@
-"""The benchmark: measures the stack and what it is compared with in one run, and reports ratios.
+"""The benchmark: measures the stack side by side with alternatives, in one run, and reports ratios.
 
 The benchmarks are `chain`, `server`, `overload`, `recovery` and `start`, each a module whose `measure(...)` returns a
 `Report`; `cli` has their options. They use `stack` (servers, services and the `plain` chain as processes), `load` (a

@@ -1,11 +1,11 @@
 """`bench budget`: where the milliseconds of a chain go, one at a time and with 64 in flight.
 
-With one at a time, everything that happens serves the only chain. So a sampler keeps looking at what all threads of the
-stack do, and attributes each look to one thing: a process runs; else the disk is waited for; else nobody does anything,
-as a message or a wake-up is under way. With many in flight, chains share the cores, and the kernel's counters tell who
-used them. Both add up to the measured time, or say by how much they do not.
+With one chain at a time, everything that happens serves that chain. So a sampler keeps looking at all threads of the
+stack, and counts each look for one thing: a process runs; else the disk is waited for; else nobody does anything, as a
+message or a wake-up is under way. With many in flight, chains share the cores, and the kernel's counters show who used
+them. Both add up to the measured time, or say by how much they do not.
 
-py-spy tells which code runs (in a second phase, as it slows down what it looks at), and the smallest steps are measured
+py-spy shows which code runs (in a second phase, as it slows down what it observes), and the smallest steps are measured
 by themselves.
 """
 
@@ -40,7 +40,7 @@ LOADS = (1, 64)
 WARM_UP = Workload("request to foo", in_flight=8, seconds=2)
 LOOK_S = 0.0005
 RELISTED_S = 0.1
-"""How often threads are listed; newer ones are not seen yet."""
+"""How often threads are listed; new ones are missed until then."""
 PROFILE_RATE = 200
 SHOWN = 5
 """Places in the code that are shown for each process."""

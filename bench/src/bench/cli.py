@@ -25,7 +25,7 @@ BENCHMARKS = ("chain", "budget", "server", "overload", "start", "recovery")
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 def main() -> None:
-    """Measure the stack side by side with what it is compared with, as processes on this machine.
+    """Measure the stack side by side with alternatives, as processes on this machine.
 
     Figures are ratios wherever possible, from interleaved rounds, and are shown beside their targets. Keep the machine
     quiet meanwhile.

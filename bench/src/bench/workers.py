@@ -69,7 +69,6 @@ class ChainPlayer:
         await self._ask("task.fence", id=id, version=1, action=action)
 
     async def _run(self, id: str, version: int, group: str) -> None:
-        """Run a task to its end."""
         await self._acquire(id, version, group)
         settlement = {"id": id, "state": "resolved", "value": {"data": RESULTS[group]}}
         await self._ask("task.fulfill", id=id, version=version + 1, action=_action("promise.settle", settlement))

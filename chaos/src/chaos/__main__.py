@@ -14,7 +14,7 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Exit with 0 if all is as it should be, 130 if all was so until somebody ended it early, else 1."""
+    """Exit with 0 if all is as it should be, 130 if that is so but it was ended early, else 1."""
     try:
         record = asyncio.run(_play(_settings()))
     except StackError as error:

@@ -1,4 +1,4 @@
-"""What crash.sh and crash-bar.sh play: one request, one fault, and a timeline.
+"""The program behind crash.sh and crash-bar.sh: one request, one fault, and a timeline.
 
 This decides and reports. It writes commands to standard output; lib-crash.sh carries them out, and answers on standard
 input. So it needs neither Docker nor a file beside it, and runs in the server's image where a machine has no Python.

@@ -1,4 +1,4 @@
-"""What is shown during the experiment: events, a line each, and a status line."""
+"""Shows the progress of an experiment: events, a line each, and a status line."""
 
 import shutil
 import sys

@@ -30,7 +30,6 @@ class Judgement(Struct, frozen=True):
 
 
 def judge(record: Record) -> list[Judgement]:
-    """Return a judgement of each chain."""
     return [_judge(record, chain) for chain in record.chains]
 
 
@@ -95,7 +94,6 @@ def _recovery(record: Record, chain: SentChain, met: list[Fault]) -> float | Non
 
 
 def render(record: Record, judgements: list[Judgement]) -> str:
-    """Return the whole ledger as text."""
     parts = [_chain_lines(record, judgements), _fault_lines(record), [RULE], _summary(record, judgements)]
     return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
 

@@ -1,4 +1,4 @@
-"""What is to happen, from the seed alone: when chains are sent, and which faults strike which services for how long."""
+"""Plans an experiment from its seed alone: when chains are sent, and which faults strike which service for how long."""
 
 from collections.abc import Iterator, Sequence
 from random import Random
@@ -27,7 +27,7 @@ class PlannedChain(Struct, frozen=True):
 
 
 class Strike(Struct, frozen=True):
-    """A fault that strikes ``after`` seconds of its wave, and ``lasts`` for some seconds.
+    """A fault that strikes ``after`` seconds into its wave. ``lasts``: for how many seconds.
 
     ``pick``: which of the service's instances it strikes, from 0 for the first to 1 for the last.
     """

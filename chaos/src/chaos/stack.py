@@ -36,7 +36,6 @@ class Stack:
         self.fault_kinds = faults_of(kind)
 
     async def instances(self) -> dict[str, list[str]]:
-        """Return the instances of each service."""
         return {service: (await self._call("of", service)).split() for service in self.services}
 
     async def strike(self, kind: FaultKind, instance: str) -> None:

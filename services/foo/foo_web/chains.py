@@ -1,4 +1,4 @@
-"""Start, join, await and look up chains, by means of the SDK."""
+"""Start, join, await and look up chains through the SDK."""
 
 import asyncio
 import secrets
@@ -110,9 +110,9 @@ class Chains:
             raise _unavailable(f"the Resonate server {reason}") from None
 
     async def _answered[T](self, asking: Awaitable[T]) -> T:
-        """Return the server's answer. The request goes on if the client leaves: the SDK cannot bear cancellation."""
+        """Return the server's answer. The request goes on if the client leaves: the SDK must not be cancelled."""
         asked = asyncio.ensure_future(asking)
-        # Retrieve the exception, as the client may have left and nobody else would.
+        # Retrieve the exception: if the client has left, nobody else does.
         asked.add_done_callback(lambda _: asked.cancelled() or asked.exception())
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
@@ -158,7 +158,7 @@ class Chains:
         return given.get("pause", 0), given.get("running", 0)
 
     def _shown(self, promise: PromiseRecord) -> ChainStatus:
-        """Return the status for clients. They see only the message of an error."""
+        """Return the status for clients, with only the message of an error."""
         id, state = promise.id, promise.state
         if state == "pending":
             return ChainStatus(id, state)
@@ -176,7 +176,7 @@ class Chains:
 
 
 def explained(error: ResonateError) -> HTTPException:
-    """Return the HTTP error for an error that the server reported, or for an answer that it failed to give."""
+    """Return the HTTP error for what the server answered, or failed to answer."""
     if not isinstance(error, ServerError):
         return _unavailable(f"the Resonate server gives no usable answer: {error}")
     match error.code:

@@ -1,4 +1,4 @@
-"""gunicorn's asynchronous worker, set up for requests that wait long and a shutdown that does not wait for them."""
+"""gunicorn's asynchronous worker, set up for requests that wait long, and for a prompt shutdown."""
 
 import asyncio
 import gc
@@ -27,7 +27,7 @@ MAX_OPEN_FILES = 4096
 # How long to wait for a port in use: a foo that was killed holds it for a moment.
 TAKEN_SECONDS = 5
 GRACE_SECONDS = 3
-# The same as for the leases of a function that blocks (`worker.heartbeats`).
+# As long as a blocked event loop keeps its leases (`worker.heartbeats`).
 BLOCKED_SECONDS = 300
 
 _ENDING = ending_signals()
@@ -93,8 +93,6 @@ class _Server(BaseApplication):
 
 
 class _Process(gasgi.ASGIWorker):
-    """The process that serves requests."""
-
     @override
     async def _serve(self) -> None:  # type: ignore[misc]
         """Answer waiting clients at once, however the process is ended: gunicorn would let them wait.

@@ -1,5 +1,4 @@
-"""A span for each POST, within the caller's trace if the request names one (W3C). Whatever the request starts is within
-that span."""
+"""A span for each POST, in the caller's trace if the request names one (W3C). It contains what the request starts."""
 
 from flask import Flask, Response, g, request
 from opentelemetry import trace
@@ -11,7 +10,7 @@ W3C = TraceContextTextMapPropagator()
 
 
 def trace_requests(app: Flask, tracer: Tracer) -> None:
-    """Call this before other hooks are added, so that requests which those refuse have spans, too."""
+    """Call this before adding other hooks, so that requests which they refuse have spans, too."""
 
     @app.before_request
     def begin() -> None:

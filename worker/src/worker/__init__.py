@@ -1,4 +1,4 @@
-"""Everything around a service's functions that makes it a good worker. The services share it; it knows none of them.
+"""What services share: everything around their functions that makes them good workers. It knows no particular service.
 
     Worker("service-bar", bar).run()
 

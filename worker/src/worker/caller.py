@@ -47,6 +47,6 @@ class Caller:
             self._running = RunningWorker(Worker(f"{self._target}-callers"), self._settings)
         target = self._running.resonate.options(target=self._target, timeout=self._timeout)
         handle = target.rpc(id, function, *args, **kwargs)
-        # The result of a refused call never comes; its id raises. Shielded: the SDK cannot bear cancellation here.
+        # The result of a refused call never comes; its id raises. Shielded: the SDK must not be cancelled here.
         await asyncio.shield(handle.id())
         return await handle.result()

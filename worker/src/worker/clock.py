@@ -11,7 +11,7 @@ from resonate.timing import now_ms
 
 
 def uptime_ms() -> int:
-    """Return milliseconds since some fixed moment, including time when the machine was suspended, if the system can."""
+    """Return milliseconds since some fixed moment, including time spent in suspend if the system can tell."""
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return time.clock_gettime_ns(clock) // 1_000_000
 
@@ -30,11 +30,11 @@ class ServerClock:
         return self._wall() if self._ahead is None else self._uptime() + self._ahead
 
     def connection_changed(self, connected: bool) -> None:
-        """Start over with a new connection: its server may be another one, or have been restarted."""
+        """Start afresh with a new connection: it may lead to another server, or to one that was restarted."""
         self._is_new_stream = connected
 
     def synchronise(self, server_ms: int) -> None:
-        """Take the server's time. A delayed message reports too early a time, so the greatest lead counts."""
+        """Take the server's time. A delayed message carries too early a time, so the greatest value counts."""
         ahead = server_ms - self._uptime()
         if self._is_new_stream or self._ahead is None or ahead > self._ahead:
             self._ahead = ahead

@@ -1,6 +1,6 @@
 """Faults on demand, if DEMO_FAULTS=1: an ordinary durable call makes this process die or freeze. Off by default.
 
-A call that is delivered again after that has no effect: it reaches another process, or is recognised.
+A repeated delivery of the call has no effect: it reaches another process, or is recognised.
 """
 
 import asyncio

@@ -22,7 +22,7 @@ class HealthFile:
             self._path.unlink(missing_ok=True)
 
     async def keep_fresh(self) -> None:
-        import asyncio  # not at the top: scripts need only is_fresh, and the import would take most of their time
+        import asyncio  # not at the top: scripts call only is_fresh, and this import is slow
 
         while True:
             await asyncio.sleep(BEAT_SECONDS)

@@ -1,7 +1,7 @@
 """A thread beside the event loop that sends heartbeats, and watches for functions that block the loop.
 
 So a blocked loop keeps its leases, is reported, and is not taken for a frozen process. The SDK's own heartbeat would
-block with it; and it sends one as soon as a task begins, although the lease has just begun, too.
+block with it, and is sent as soon as a task begins, when its lease is still new.
 """
 
 import asyncio
@@ -127,7 +127,7 @@ class HeartbeatThread:
             logger.warning(BLOCKED, culprit, time.monotonic() - since)
 
     async def _rest(self) -> None:
-        """Sleep, and report code that kept the interpreter to itself, like a regular expression: it delays this thread.
+        """Sleep, and report code that held the interpreter meanwhile, like a regular expression: it delays this thread.
 
         So does stopping the process, but then the loop is hardly ever found in a function.
         """

@@ -21,7 +21,7 @@ CLAIMS: Final = {"task.acquire", "task.create"}
 GIVES_UP: Final = {"task.suspend", "task.fulfill", "task.release"}
 
 PATIENCE_MS: Final = 200
-"""How long a task that has to wait may stay here, as asked of the server: often what it awaits comes by then."""
+"""How long the server is asked to leave a waiting task with this worker: often the awaited result arrives by then."""
 
 
 class LeaseKeeper:
@@ -49,7 +49,7 @@ class LeaseKeeper:
         await self._network.stop()
 
     def leases(self) -> dict[str, int]:
-        """Return versions by task, of leases that are held and of those that may just be granted. Thread-safe."""
+        """Return versions by task, of leases held and of those requested that may have been granted. Thread-safe."""
         return self._asked | self._held
 
     async def send(self, req: str, headers: dict[str, str] | None = None) -> str:

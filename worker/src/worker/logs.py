@@ -42,7 +42,7 @@ def configure_logging() -> None:
         handler.rotator = _copy_and_empty
     handler.setFormatter(_Formatter())
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
-    # Lines do not show where they come from, so skip finding that out for each, in the ways that logging documents.
+    # Lines do not show their origin. These settings, from logging's documentation, save finding it out for each.
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.captureWarnings(True)

@@ -1,4 +1,4 @@
-"""An implementation of the SDK's `Network`: its requests to the server, by HTTP/1.1 over persistent connections.
+"""An implementation of the SDK's `Network`: sends its requests to the server by HTTP/1.1 over persistent connections.
 
 The SDK's own one waits 300 s for an answer that was lost in the network, and its HTTP client takes a third of a
 worker's CPU time. Sending each request in one piece, and parsing answers with httptools, takes a tenth of that.

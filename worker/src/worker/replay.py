@@ -1,5 +1,5 @@
-"""Checks that a function which continues takes the same steps as before. It runs from its top again, and its steps are
-identified by position alone: another step at the same position would be given the first one's result.
+"""Checks that a function takes the same steps whenever it runs. To continue, it runs from its top again, and its steps
+are identified by position alone: another step at the same position would be given the first one's result.
 
 So every step that a function asks for is compared with the promise that exists under its id: kind, function, target
 and arguments. (Not the duration of a sleep: its deadline was fixed when it began.) A difference ends the attempt. The

@@ -34,7 +34,7 @@ _values = reprlib.Repr(maxstring=MAX_SHOWN_CHARACTERS, maxother=MAX_SHOWN_CHARAC
 
 
 type Surrounding = Callable[[str, str, TaskRef], AbstractContextManager[None]]
-"""Makes the context of a run, from its function, the id of its promise, and the task in which it runs."""
+"""Returns the context of a run, given its function, the id of its promise, and the task in which it runs."""
 
 
 class _Run(msgspec.Struct):

@@ -13,7 +13,7 @@ EXPORTER = "opentelemetry-exporter-otlp-proto-http"
 
 
 class Settings(NamedTuple):
-    """How a worker reaches its server, and what it guarantees."""
+    """The settings of a worker, each with its variable."""
 
     server_url: str
     """RESONATE_URL"""

@@ -145,7 +145,7 @@ class Stream:
         silence.reschedule(None if self._patience is None else now + self._patience)
 
     def _note_time(self, received: bytes) -> bytes:
-        """Find the server's time in comments, which the SDK skips. Return the end, where another one may begin."""
+        """Find the server's time in comments, which the SDK skips. Return the tail, where another one may begin."""
         for match in _TIME.finditer(received):
             for watcher in self._time_watchers:
                 watcher(int(match[1]))
@@ -189,7 +189,7 @@ class Stream:
             logger.warning("server %s refuses this worker: %s", self._server, self.refusal)
 
     def _report(self, line: str, detail: str = "") -> None:
-        """Log a line if it is new. Streams end as planned every few minutes, which is not worth one."""
+        """Log a line unless it repeats the last one: streams end as planned every few minutes."""
         if line != self._last_report:
             self._last_report = line
             logger.info("%s%s", line, f" ({detail})" if detail else "")

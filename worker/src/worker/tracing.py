@@ -43,7 +43,7 @@ _given: ContextVar[tuple[int, int] | None] = ContextVar("_given", default=None)
 
 
 class Ids(RandomIdGenerator):
-    """Random ids, except for the spans of attempts, and for the traces that these begin."""
+    """Random ids, except for spans of attempts and the traces that these begin."""
 
     @override
     def generate_trace_id(self) -> int:

@@ -53,7 +53,7 @@ REFRESH_SECONDS = 30.0
 
 
 def ending_signals() -> list[signal.Signals]:
-    """Return the signals that ask the process to end. Under nohup, those of a closed terminal are not among them."""
+    """Return the signals that ask the process to end. Under nohup, SIGHUP from a closed terminal is not among them."""
     is_deaf = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     return [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, *([] if is_deaf else [signal.SIGHUP])]
 
@@ -181,7 +181,7 @@ def _network(settings: Settings, group: str, pid: str) -> "tuple[Network, Tracin
 
 
 async def report_full(taken: Callable[[], int], places: int) -> None:
-    """Log when all places are taken, and when no longer; not what changes back before the next look."""
+    """Log when all places are taken, and when no longer. Ignore what does not last from one look to the next."""
     logged = before = False
     while True:
         await asyncio.sleep(LOOK_SECONDS)
