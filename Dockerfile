@@ -10,7 +10,7 @@ ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 
-# Where the official image of PostgreSQL cannot be pulled: the same user, variables, folder and port, of Debian's packages.
+# A stand-in from Debian's packages if PostgreSQL's official image cannot be pulled: same user, variables, folder and port.
 FROM ${PYTHON_IMAGE} AS postgres
 RUN apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends postgresql >/dev/null && \
     rm -rf /var/lib/apt/lists/* /var/lib/postgresql/* && \
@@ -35,7 +35,7 @@ STOPSIGNAL SIGINT
 EXPOSE 5432
 CMD ["/entrypoint.sh"]
 
-# uv and the build backend, of the versions and hashes in the lock files. They stay behind.
+# uv and the build backend, in the versions of the lock files. They are not in the final images.
 FROM base AS tools
 COPY scripts/uv.requirements.lock /locks/
 RUN --mount=type=cache,target=/root/.cache/pip \
@@ -52,8 +52,8 @@ RUN --mount=type=cache,target=/root/.cache/uv \
     uv pip install --quiet --python /tools --require-hashes --constraint /locks/requirements.lock \
     "$(grep --only-matching '^hatchling==[^ ]*' /locks/requirements.lock)"
 
-# Dependencies before sources, so that a change of a source leaves this layer alone. Comments in a lock file name the
-# service: without them, services that need the same packages share the layer.
+# Dependencies before sources, so that changes to the sources do not rebuild this layer. Comments in a lock file name the
+# service: without them, services with the same packages share the layer.
 FROM tools AS server-dependencies
 COPY resonate-server/requirements.lock /locks/
 RUN --mount=type=cache,target=/root/.cache/uv \
@@ -69,7 +69,7 @@ COPY --from=service-lock /requirements.lock /locks/
 RUN --mount=type=cache,target=/root/.cache/uv \
     uv pip install --quiet --python /venv --compile-bytecode --require-hashes -r /locks/requirements.lock
 
-# Our own packages. A wheel has modes of its own, whatever the umask of whoever cloned the repository.
+# Our own packages. A wheel has its own file modes, whatever the umask with which the repository was cloned.
 FROM backend AS server-wheels
 COPY resonate-server/ /source/
 RUN cd /source && hatchling build -t wheel -d /wheels
@@ -84,11 +84,11 @@ FROM base AS server
 COPY --from=server-dependencies /venv /venv
 RUN --mount=from=tools,source=/tools,target=/tools --mount=from=server-wheels,source=/wheels,target=/wheels \
     /tools/bin/uv pip install --quiet --python /venv --no-cache --offline --no-deps --compile-bytecode /wheels/*.whl && \
-    install --directory --owner=app --group=app /data # a new volume mounted here takes over the owner
+    install --directory --owner=app --group=app /data # a new volume mounted here inherits the owner
 ENV RESONATE_STORAGE__SQLITE__PATH=/data/resonate.sqlite
 USER app
 EXPOSE 8001
-# By bash, here and below: a Python takes ten times as long to start, and a start of the stack waits for these checks.
+# With bash, here and below: Python takes ten times as long to start, and starting the stack waits for these checks.
 HEALTHCHECK --interval=15s --timeout=10s --start-period=60s --start-interval=250ms CMD ["bash", "-c", \
     "exec 3<>/dev/tcp/127.0.0.1/8001; printf 'GET /ready HTTP/1.0\\r\\nHost: 127.0.0.1\\r\\n\\r\\n' >&3; read -r _ status _ <&3; [ \"$status\" = 200 ]"]
 CMD ["resonate-server", "serve"]

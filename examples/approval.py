@@ -1,17 +1,17 @@
-"""Approval: a function waits for a person, for days if need be, and holds nothing meanwhile.
+"""Approval: a function waits for a person, for days if need be, and uses no resources meanwhile.
 
     scripts/example.sh approval
 
-It asks in its log, and names the promise that is the answer. Stop it with Ctrl-C or `kill -9`, or everything with
-`scripts/down.sh`. Decide whenever you like, whether it runs or not: on the live page, where its row "promise" has
-buttons; with the command `resonate` (`docker compose exec resonate-server resonate`, or `.venv/bin/resonate`); or
+It asks in its log, and names the promise that stands for the answer. Stop it with Ctrl-C or `kill -9`, or everything
+with `scripts/down.sh`. Answer whenever you like, whether it is running or not: with the buttons in its row "promise" on
+the live page; with the command `resonate` (`docker compose exec resonate-server resonate`, or `.venv/bin/resonate`); or
 with curl, where `dHJ1ZQ==` is `true` in base64:
 
     resonate promises resolve PROMISE --value '{"data": true}'
     curl localhost:8001 -H 'Content-Type: application/json' -d '{"kind": "promise.settle", "head": {"corrId": "1",
         "version": "2026-04-01"}, "data": {"id": "PROMISE", "state": "resolved", "value": {"data": "dHJ1ZQ=="}}}'
 
-Start it again with the id that it was stopped with: it does not ask again, and has paid as soon as you have decided.
+Start it again with the same id: it does not ask again, and pays as soon as you have decided.
 """
 
 import logging
@@ -23,7 +23,7 @@ from worker import Worker, log_run
 
 
 async def approval(ctx: Context, amount: int = 100) -> str:
-    """Pay if a person says true, within thirty days."""
+    """Pay if a person answers true within thirty days."""
     log_run(ctx)
     decision = ctx.promise(timeout=timedelta(days=30))
     await ctx.run(ask, amount, await decision.id())

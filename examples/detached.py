@@ -1,4 +1,4 @@
-"""Detached: start a call, answer at once, and look the result up later.
+"""Detached: start a call, answer at once, and look up the result later.
 
     scripts/example.sh detached       # or: scripts/trigger.sh --flow detached
 
@@ -13,7 +13,7 @@ from worker import Worker, log_run
 
 
 async def detached(ctx: Context, pause: float = 20) -> str:
-    """Return the id of the call of bar, which goes on by itself."""
+    """Return the id of the call of bar, which continues by itself."""
     log_run(ctx)
     id: str = await ctx.options(target="service-bar").detached("bar", pause)
     return id

@@ -3,9 +3,9 @@
     scripts/example.sh fan-out        # or: scripts/trigger.sh --flow fan-out
 
 For three bars: `docker compose up -d --no-recreate --scale bar=3`, or `.venv/bin/bar` in two further terminals. Kill
-any of them meanwhile (`docker kill`, `kill -9`), or all, and start them again with `scripts/up.sh`. What a dead bar was
-working on goes to a living one as soon as its leases end; what was answered stays answered; baz runs a hundred times,
-not more, and the sum is 200.
+any or all of them meanwhile (`docker kill`, `kill -9`), and start them again with `scripts/up.sh`. The work of a dead
+bar goes to another one as soon as its leases expire, finished calls stay finished, baz runs no more than a hundred
+times, and the sum is 200.
 """
 
 from resonate.context import Context
@@ -14,7 +14,7 @@ from worker import Worker
 
 
 async def fan_out(ctx: Context, calls: int = 100, seconds: float = 5) -> int:
-    """Have bar work for so long, so many times, and add up what it returns: 2 each."""
+    """Call bar `calls` times, with `seconds` of work each, and add up the results: 2 each."""
     bar = ctx.options(target="service-bar")
     promises = [bar.rpc("bar", running=seconds) for _ in range(calls)]
     return sum([await promise for promise in promises])

@@ -1,10 +1,10 @@
-"""Saga: three bookings, and if one of them fails, those before it are cancelled, the last one first.
+"""Saga: three bookings; if one of them fails, the earlier ones are cancelled in reverse order.
 
     scripts/example.sh saga
 
-The car is sold out, so the hotel is cancelled, and then the flight. Each step takes 2 s. Kill the worker at any of
-them, with the command that the script prints, and start it again with the id that it tells you: it continues with the
-step that was broken off. What was booked or cancelled before is not done again.
+The car is sold out, so the hotel is cancelled, and then the flight. Each step takes 2 s. Kill the worker during any of
+them, with the command that the script prints, and start it again with the id that the script names: it continues with
+the interrupted step. Earlier bookings and cancellations are not repeated.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from worker import Worker, log_run
 
 
 async def saga(ctx: Context, sold_out: str = "car", seconds: float = 2) -> str:
-    """Book everything or, in the end, nothing. Each step takes so long."""
+    """Book everything or, in the end, nothing. Each step takes `seconds`."""
     log_run(ctx)
     once = ctx.options(retry_policy=Never())  # what is sold out stays sold out
     booked: list[str] = []
@@ -34,7 +34,7 @@ async def saga(ctx: Context, sold_out: str = "car", seconds: float = 2) -> str:
 
 
 async def book(ctx: Context, what: str, sold_out: str, seconds: float) -> None:
-    """A step that breaks off runs again: a real one sends `ctx.info.id` along, as its idempotency key."""
+    """An interrupted step runs again: a real one would send `ctx.info.id` as its idempotency key."""
     await asyncio.sleep(seconds)
     if what == sold_out:
         raise ValueError(f"the {what} is sold out")

@@ -1,5 +1,5 @@
 #!/usr/bin/env -S bash
-# Adds a service: a worker with one durable function, which up.sh starts from then on.
+# Adds a service: a worker with one durable function. From then on, up.sh starts it.
 set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 
 read_arguments 1 "$@"

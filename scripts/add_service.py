@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import NoReturn
 
 SOURCES = "Dockerfile docker-compose.yml pyproject.toml requirements.lock services/services.txt services/baz/baz.py"
-"""Of which a service is made, or in which it is entered."""
+"""Files that a service is made from, or entered in."""
 
 RESERVED = """attr bench chaos dateutil google harness jwt mypyc opentelemetry postgres py pylab re2 resonate rpds
     ruamel server worker xdist"""
-"""What the stack calls by these names, and modules of packages that have another name."""
+"""Names that the stack uses itself, and modules whose packages have another name."""
 
 NEXT = """services/{name} is there, and in services/services.txt, docker-compose.yml and pyproject.toml. Next:
 
@@ -38,14 +38,14 @@ def check(name: str) -> None:
 
 
 def is_taken(name: str) -> bool:
-    """A service with the name of a module of Python, or of a package, would take its place, or never be found."""
+    """Return whether the name is in use: a service would shadow a module or package of its name, or never be found."""
     locked = re.search(f"^{name}==", Path("requirements.lock").read_text(), re.MULTILINE)
     is_known = name in RESERVED.split() or keyword.iskeyword(name)
     return is_known or locked is not None or importlib.util.find_spec(name) is not None
 
 
 def insert_before(line: str, text: str, file: Path) -> None:
-    """The first line that begins so."""
+    """Insert the text before the first line that begins with ``line``."""
     before, found, after = file.read_text().partition("\n" + line)
     if not found:
         refuse(f"{file} has no line that starts with {line!r}; add the service there by hand.")

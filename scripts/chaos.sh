@@ -1,5 +1,5 @@
 #!/usr/bin/env -S bash
-# Sends chains through the stack while its parts are killed, frozen and cut off, and draws up a ledger.
+# Sends chains through the stack while its parts are killed, frozen and cut off, and prints a ledger.
 set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 
 chains=200 seconds=120 seed=$((RANDOM * 32768 + RANDOM))

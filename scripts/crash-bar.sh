@@ -1,5 +1,5 @@
 #!/usr/bin/env -S bash
-# Kills bar in the middle of a request, starts it again, and shows that the request is answered all the same.
+# Kills bar in the middle of a request, starts it again, and shows that the request is still answered.
 set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 . scripts/lib-crash.sh
 

@@ -18,7 +18,7 @@ add_newer_suite() {
 
 install_packages() {
     local packages="docker-cli docker-compose docker-buildx"
-    # An engine that answers stays as it is, whoever packaged it: only what it lacks comes along.
+    # An engine that answers stays as it is, whoever packaged it: only what it lacks is added.
     [ -z "$(engine_obstacle)" ] || packages="docker.io $packages"
     install_from_debian iptables || die "iptables could not be installed."
     [ "$(debian_codename)" != bookworm ] || { add_newer_suite && packages="-t $NEWER_SUITE $packages"; }
@@ -30,14 +30,14 @@ install_packages() {
     install_from_debian $packages || die "the packages could not be installed."
 }
 
-living() { pgrep --runstates D,R,S "$@" >/dev/null; } # PATTERN: no zombie that nobody has reaped
+living() { pgrep --runstates D,R,S "$@" >/dev/null; } # PATTERN: zombies do not count
 
 start_daemon() {
     say "starting dockerd (log: $ENGINE_LOG) ..."
     if [ -d /run/systemd/system ]; then
         systemctl start docker
     elif ! living -x dockerd; then # else it is starting already
-        # It refuses to start while the number in its pidfile is that of any living process. A containerd it takes over.
+        # It refuses to start if its pidfile names any living process. A running containerd is taken over.
         rm -f /var/run/docker.pid
         living -f "containerd --config /var/run/docker" || rm -f /var/run/docker/containerd/containerd.pid
         setsid dockerd >>"$ENGINE_LOG" 2>&1 </dev/null &

@@ -4,8 +4,8 @@ set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scrip
 
 readonly DOWN_SECONDS=60 # what docker compose may take
 
-# What must be stopped is known by the name of the stack alone, so that neither notes nor a readable .env are needed. Whatever
-# could not be stopped, or looked for, is told.
+# The name of the stack is enough to find what must be stopped, so neither notes nor a readable .env are needed. Whatever
+# could not be stopped, or looked for, is reported.
 trouble=""
 
 tell() { say "$(basename "$0"): $*" && trouble=yes; }
@@ -27,14 +27,14 @@ stop_all_containers() {
     command -v docker >/dev/null || return 0
     obstacle=$(engine_obstacle)
     if [ -n "$obstacle" ]; then
-        # A stack is of one kind: where its processes have just been stopped, no containers run.
+        # A stack is of one kind: if its processes have just been stopped, it has no running containers.
         { [ -n "$found" ] && [ -z "$volumes" ]; } || tell "cannot tell whether containers of the stack are running: $obstacle."
         return
     fi
     left=$(containers_of_stack) || { tell "cannot tell whether containers of the stack are running: $NO_ANSWER." && return; }
     [ -z "$left" ] || say "stopping the containers ..."
     [ -n "$left$volumes" ] || return 0 # with --volumes there may be something to delete even if nothing runs
-    # shellcheck disable=SC2086 # an option, or nothing; the .env may be one that cannot be read
+    # shellcheck disable=SC2086 # an option, or nothing; the .env may be unreadable
     quietly within "$DOWN_SECONDS" docker compose --env-file /dev/null down --remove-orphans $volumes || trouble=yes
     left=$(containers_of_stack) || tell "cannot tell whether all containers of the stack are gone: $NO_ANSWER."
     for container in $left; do tell "container $container could not be removed."; done

@@ -2,9 +2,9 @@
 # Runs one of the examples against the stack that is up, whichever kind it is.
 set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 
-readonly LONGEST=30d # what an approval may take
+readonly LONGEST=30d # how long an approval may take
 
-settled() { # waits for it, for a moment; a trap would be as silent as what it interrupts, were that not in a subshell
+settled() { # waits for the result, for a moment; in a subshell, as otherwise the output of a trap would be lost, too
     if [ -z "$id" ] || ! (resonate_command wait "$id" --timeout 2s) </dev/null >/dev/null 2>&1; then
         sleep 0.5
         return 1

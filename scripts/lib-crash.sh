@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# What crash.sh and crash-bar.sh share: chaos/src/chaos/crash.py decides and tells, and this does what it asks for. Sourced after lib.sh.
+# Shared by crash.sh and crash-bar.sh: chaos/src/chaos/crash.py decides and reports, and this does what it asks for. Sourced after lib.sh.
 # shellcheck disable=SC2119,SC2120,SC2154 # kind: set by `require`; the arguments of a function are not those of the script
 
-# In the image of the server, which has its packages, there is no file of this checkout: the program is an argument.
+# The server's image has the packages that it needs, but no file of this checkout, so the program is passed as an argument.
 direct() { # ARGUMENTS of crash.py...
     if [ "$kind" = processes ]; then
         "$VENV/bin/python" -P chaos/src/chaos/crash.py "foo=127.0.0.1:$FOO_PORT" "server=http://127.0.0.1:$RESONATE_PORT" "$@"
@@ -13,9 +13,9 @@ direct() { # ARGUMENTS of crash.py...
         python3 -c "$(cat chaos/src/chaos/crash.py)" foo=foo:5000 server=http://resonate-server:8001 "$@"
 }
 
-serve() { # reads what is asked for, as a line of words, and answers with its status, and what it has printed if that is wanted
+serve() { # reads commands, one per line, and answers each with its status and, if wanted, its output
     local line status output
-    trap : PIPE # whoever reads what is printed may go; crash.py ends then, when it has mended what it broke
+    trap : PIPE # the reader of the output may go; then crash.py ends, after mending what it broke
     while IFS= read -r line; do
         eval "set -- $line"
         status=0 output=""
@@ -27,7 +27,7 @@ serve() { # reads what is asked for, as a line of words, and answers with its st
     done
 }
 
-at_once() { # KIND VERB INSTANCES...: fails if one of them does
+at_once() { # KIND VERB INSTANCES...: fails if it fails for any of them
     local one pids="" failed=""
     for one in "${@:3}"; do "$1" "$2" "$one" & pids="$pids $!"; done
     for one in $pids; do wait "$one" || failed=yes; done
@@ -64,7 +64,7 @@ play() { # SERVICE ARGUMENTS of crash.py...: sets id; ends with 0 if everything 
     exec 3<>"$work/answered"
     trap 'echo "end 130" >&3' INT
     trap 'echo "end 143" >&3' TERM HUP
-    set -m # in groups of their own, out of reach of Ctrl-C
+    set -m # process groups of their own, out of reach of Ctrl-C
     serve <"$work/asked" &
     { direct "$@" <"$work/answered" >"$work/asked" 3>&- || status=$?; echo "$status" >"$work/status"; } &
     set +m

@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# What the scripts share: messages, arguments, and control of the stack. Sourced from the repository's folder.
-# The comments that end the next line and the one that sources this file swallow a CR: so a checkout with such lines is told of.
+# Shared by all scripts: messages, arguments, and control of the stack. Sourced from the repository's folder.
+# The "#" that ends the next line, and the line that sources this file, swallows a CR, so that a checkout with CR LF gets a message.
 case "$(head -n 1 scripts/lib.sh)" in *$'\r') echo "Lines in scripts/*.sh end with CR LF, which bash cannot read. A fresh git clone has the right line endings." >&2 && exit 1 ;; esac #
 
 readonly VENV=$PWD/.venv
 
-# What a person's shell says about Python is meant for other programs: it could keep uv from being installed, or have a service
-# load another module. Where packages come from, and how they are reached, stays.
+# Python settings of a person's shell are meant for other programs: they could break the installation of uv, or make a service
+# load another module. Keep those that say where packages come from, and how to reach them.
 for variable in ${!PIP_@} ${!PYTHON@} ${!UV_@}; do
     case "$variable" in
         PYTHON | PYTHON_IMAGE) ;; # ours
@@ -44,10 +44,10 @@ quietly() { # COMMAND...: shows its output only if it fails
 
 usage() { cat "scripts/usage/$(basename -- "$(cd -- "$OLDPWD" && readlink -f -- "$0")" .sh).txt"; }
 
-need_value() { [ "$2" -ge 2 ] || bad_usage "$1 needs a value"; } # OPTION ARGUMENTS_LEFT: the option itself counts as one
+need_value() { [ "$2" -ge 2 ] || bad_usage "$1 needs a value"; } # OPTION ARGUMENTS_LEFT, the option itself included
 
-# Options are those that scripts/usage lists: "--keep-down" sets keep_down to yes, and "--down SECONDS" sets down. What is no
-# option goes into `words`. A value is checked if the usage calls it SECONDS or NUMBER, or names the one that there is.
+# Accepts the options listed in scripts/usage: "--keep-down" sets keep_down to yes, and "--down SECONDS" sets down. Other words
+# go into `words`. A value is checked if the usage calls it SECONDS or NUMBER, or names the only one that is allowed.
 read_arguments() { # HOW_MANY_WORDS_AT_MOST ARGUMENTS...
     local most=$1 listed option value
     listed=$(usage | sed -n -E 's/^  (-f, )?(--[a-z-]+)( [A-Za-z]+)?.*/ \2=\3/p' | sed 's/= /=/' | tr '\n' ' ')
@@ -89,7 +89,7 @@ need_service() { [[ " $SERVICES " = *" $1 "* ]] || bad_usage "unknown service '$
 
 need_some() { [[ ! "$2" =~ ^[0.]+$ ]] || bad_usage "$1 must be more than 0"; } # OPTION NUMBER
 
-one_of() { # OPTION...: that is named without its dashes: prints the one that was given
+one_of() { # OPTION..., without dashes: prints the one that was given
     local option one=""
     for option in "$@"; do
         [ -z "${!option}" ] || [ -z "$one" ] || bad_usage "--$one and --$option cannot be combined"
@@ -107,7 +107,7 @@ need_commands() { # NAME=DEBIAN_PACKAGE...
 
 # ── waiting ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-wait_until() { # SECONDS COMMAND...: repeats the command until it succeeds; fails when the time is over
+wait_until() { # SECONDS COMMAND...: repeats the command until it succeeds; fails after that time
     local deadline=$((SECONDS + $1))
     shift
     until "$@" >/dev/null 2>&1; do
@@ -116,9 +116,9 @@ wait_until() { # SECONDS COMMAND...: repeats the command until it succeeds; fail
     done
 }
 
-within() { timeout --signal KILL "$@" </dev/null; } # SECONDS COMMAND...: ends it by force when the time is over
+within() { timeout --signal KILL "$@" </dev/null; } # SECONDS COMMAND...: kills it after that time
 
-# PID; a zombie that nobody has reaped yet is gone, too. A `ps` that a signal has killed tells nothing
+# PID; an unreaped zombie counts as gone, too. A `ps` killed by a signal tells nothing
 process_gone() { ! kill -0 "$1" 2>/dev/null || [[ "$(ps -o stat= -p "$1" 2>/dev/null)" = *Z* ]]; }
 
 local_curl() { curl --silent --noproxy '*' "$@"; } # a proxy cannot reach this machine's own ports
@@ -127,9 +127,9 @@ http_answers() { local_curl --fail --max-time 2 --output /dev/null "$1"; } # URL
 # ── Docker and Debian ───────────────────────────────────────────────────────────────────────────────────────
 
 # shellcheck disable=SC2034 # for the scripts
-readonly OFFICIAL_IMAGE=python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b # what docker-compose.yml builds on if nothing else is said
+readonly OFFICIAL_IMAGE=python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b # the default of docker-compose.yml
 readonly OLDEST_ENGINE=25 # the first with a health check's start_interval
-readonly ENDED_BY_FORCE=137 ENGINE_SECONDS=10 # an engine that takes longer to say its version does not answer
+readonly ENDED_BY_FORCE=137 ENGINE_SECONDS=10 # an engine that takes longer to report its version counts as dead
 readonly NO_ANSWER="Docker has not answered within $ENGINE_SECONDS s"
 
 docker_says() { within "$ENGINE_SECONDS" docker "$@" 2>/dev/null; } # ARGUMENTS: nothing where no engine answers
@@ -176,9 +176,9 @@ readonly OWN_LINE="# by scripts/up.sh"
 
 env_is_readable() { [ ! -e .env ] || { [ -f .env ] && [ -r .env ]; }; }
 noted_line() { { tr -d '\r' <.env | grep "^$1=" | tail -n 1; } 2>/dev/null || true; } # NAME: the last one that sets it
-noted() { noted_line "$1" | sed -n "s/^$1=[\"']\{0,1\}\([^\"' #]*\).*/\1/p"; } # NAME: prints the value that docker compose finds there
+noted() { noted_line "$1" | sed -n "s/^$1=[\"']\{0,1\}\([^\"' #]*\).*/\1/p"; } # NAME: prints the value as docker compose reads it
 
-rewrite_env() { # NAME [LINE]: without what sets it, and with that line; mktemp makes it for this user only, as it may hold a token
+rewrite_env() { # NAME [LINE]: removes lines that set it, and appends LINE; mktemp makes the file private, as it may hold a token
     local new
     new=$(mktemp .env.XXXXXX) || die "cannot write the file .env in $PWD."
     grep -v "^$1=" .env >"$new" 2>/dev/null || true
@@ -193,7 +193,7 @@ note() { # NAME VALUE [OF_WHAT]
 
 # ── what a stack consists of ────────────────────────────────────────────────────────────────────────────────
 
-# With PostgreSQL, docker compose has a second file, which up.sh notes in .env. Processes go by that, too.
+# With PostgreSQL, docker compose has a second file, which up.sh notes in .env. The stack as processes obeys that, too.
 COMPOSE_FILE=${COMPOSE_FILE:-$(noted COMPOSE_FILE)}
 if [ -n "$COMPOSE_FILE" ]; then export COMPOSE_FILE; else unset COMPOSE_FILE; fi
 has_postgres() { [[ "${COMPOSE_FILE:-}" = *compose.postgres.yml* ]]; }
@@ -203,9 +203,9 @@ readonly SERVICES
 
 # ── whose stack this is ─────────────────────────────────────────────────────────────────────────────────────
 
-# A checkout is a stack of its own, which has one name: containers, networks, volumes and images carry it as their Compose
-# project, processes on their command lines, and their folder is called so. It is made once, at random, and noted in .env
-# together with the folder that it was made for: in a copied or moved checkout it does not hold.
+# Each checkout is a stack of its own, with one name: it is the Compose project of containers, networks, volumes and images, it
+# is on the command lines of processes, and it names their folder. It is made once, at random, and noted in .env together with
+# the folder that it was made for: it is not valid in a copied or moved checkout.
 
 readonly NOTED_FOR="for $PWD"
 BY_HAND=durable-rpc-$(printf %s "$PWD" | tr '[:upper:]' '[:lower:]' | LC_ALL=C tr -cd 'a-z0-9_-') # see docker-compose.yml
@@ -214,16 +214,16 @@ use_name() { # NAME; STACK_DIR is for settings, logs, health files and database 
     export COMPOSE_PROJECT_NAME=$1 STACK_DIR=${STACK_DIR:-$PWD/.local/$1}
 }
 
-is_foreign() { # whether the name in .env was made for another folder, and not chosen by somebody
+is_foreign() { # whether the name in .env was made for another folder, rather than chosen by somebody
     [[ "$(noted_line COMPOSE_PROJECT_NAME)" = *"$OWN_LINE for "* && "$(noted_line COMPOSE_PROJECT_NAME)" != *" $NOTED_FOR" ]]
 }
 
-# What runs knows its checkout. So a stack is found again after `git clean`, and one that was started by hand.
-found_name() { # prints the one of what runs for this folder, but not one that somebody chose for the moment
+# Containers and processes know their checkout, so a stack is found again after `git clean`, or if it was started by hand.
+found_name() { # prints the name of what runs for this folder, but not one that somebody chose for the moment
     { processes stacks; names_of_containers; } 2>/dev/null | grep -x -E "durable-rpc-[0-9a-f]{8}|$BY_HAND" | head -n 1
 }
 
-names_of_containers() { # also where they were started through a symlink
+names_of_containers() { # even if they were started through a symlink
     local name folder
     docker_says ps --all --filter label=com.docker.compose.service=resonate-server --format \
         '{{.Label "com.docker.compose.project"}} {{.Label "com.docker.compose.project.working_dir"}}' |
@@ -234,7 +234,7 @@ names_of_containers() { # also where they were started through a symlink
 
 random_hex() { od -An -N"$1" -tx1 /dev/urandom | tr -d ' \n'; } # BYTES
 
-find_stack() { # sets the name if it is not given; where nothing is found, a new one, which nothing has yet
+find_stack() { # sets the name if it is not given: the one of what runs, else a new one
     [ -n "${COMPOSE_PROJECT_NAME:-}" ] && [ -n "${STACK_DIR:-}" ] && return
     local found
     found=$(found_name) || true
@@ -250,17 +250,17 @@ unset chosen
 
 # ── the stack as processes ──────────────────────────────────────────────────────────────────────────────────
 
-# What `docker` is for containers, scripts/processes.py is for processes. The environment may be gone: any Python will do then.
+# scripts/processes.py is for processes what `docker` is for containers. If the environment is gone, any Python will do.
 processes() { # VERB ARGUMENTS...
     local python=$VENV/bin/python
     [ -x "$python" ] || python=/usr/bin/python3
     [ -x "$python" ] || python=python3
-    (trap '' INT && exec "$python" -IS scripts/processes.py "$@") # which lets Ctrl-C in when it can end without a traceback
+    (trap '' INT && exec "$python" -IS scripts/processes.py "$@") # it accepts Ctrl-C once it can end without a traceback
 }
 
 # ── either kind of stack ────────────────────────────────────────────────────────────────────────────────────
 
-look_at_stack() { # sets kind: processes, containers or none; the services that run; and what of_stack tells, also of containers that are stopped
+look_at_stack() { # sets kind (processes, containers or none), the running services, and what of_stack reads, even from stopped containers
     need_commands ps=procps curl=curl timeout=coreutils
     find_stack
     kind=none stack_settings="" looked=0
@@ -286,7 +286,7 @@ container_settings() { # prints NAME=VALUE
 
 of_stack() { sed -n "s/^$1=//p" <<<"$stack_settings" | tail -n 1; } # NAME: prints the value with which the stack was started
 
-use_settings() { # SOURCE...: exports each setting, as chosen for this command, else as the first source that knows it says
+use_settings() { # SOURCE...: exports each setting, as chosen for this command, else from the first source that has it
     local setting name source value
     for setting in FOO_PORT=5000 RESONATE_PORT=8001 LEASE_SECONDS=10 DEMO_FAULTS=1 RESONATE_TOKEN=; do
         name=${setting%%=*}
@@ -306,7 +306,7 @@ need_stack() { # [HINT]
     die "the stack is not up; scripts/up.sh starts it.${1:-}"
 }
 
-require() { # [SERVICES], else all: sets kind, and the variables by which a service that is started again becomes what it was
+require() { # [SERVICES], else all: sets kind, and the variables with which a restarted service becomes what it was
     local service token
     look_at_stack
     need_stack
@@ -314,33 +314,33 @@ require() { # [SERVICES], else all: sets kind, and the variables by which a serv
         grep -q -x -- "$service" <<<"$running" || die "$service is not running; scripts/up.sh starts it."
     done
     token=$(of_stack RESONATE_TOKEN)
-    RESONATE_TOKEN=${token:-${RESONATE_TOKEN:-}} # its own, whatever a shell has
+    RESONATE_TOKEN=${token:-${RESONATE_TOKEN:-}} # the stack's own, whatever the shell has
     use_settings of_stack noted
 }
 
-resonate_command() { # ARGUMENTS: the command `resonate` beside the server, on this terminal if there is one
+resonate_command() { # ARGUMENTS: runs `resonate` beside the server, on this terminal if there is one
     local name options=()
     if [ "$kind" = processes ]; then
         "$VENV/bin/resonate" --server "http://127.0.0.1:$RESONATE_PORT" "$@"
         return
     fi
     { [ -t 0 ] && [ -t 1 ]; } || options+=(-T)
-    [ ! -t 1 ] || options+=(--env FORCE_COLOR=1) # the report has colours, too, though it reads logs
+    [ ! -t 1 ] || options+=(--env FORCE_COLOR=1) # for colours in the report, too, although its stdin is a pipe
     for name in NO_COLOR COLUMNS; do [ -z "${!name:-}" ] || options+=(--env "$name=${!name}"); done
     docker compose exec ${options[@]+"${options[@]}"} resonate-server resonate "$@"
 }
 
 # ── one instance of a service: a container by its id, or a process by its name ──────────────────────────────
 
-# What can be done, as KIND VERB INSTANCE:
+# Actions, as KIND VERB INSTANCE:
 #   log, healthy
-#   kill, start          by SIGKILL; again after that
-#   freeze, thaw         it stands still, with its connections open
+#   kill, start          SIGKILL it; start it again
+#   freeze, thaw         stop it, with its connections open
 #   cut_off, reconnect   from the network; containers only, as processes share an interface
-#   loosen               thawed if it is frozen, connected again if it is cut off; dead it may stay
-#   mend                 whatever a fault has done to it, undone
-#   remove               a second one that nobody needs any more
-# KIND of SERVICE prints its instances that live, frozen ones as well; KIND said SERVICE what all its instances have printed; and
+#   loosen               thaw it if it is frozen, reconnect it if it is cut off; a dead one may stay dead
+#   mend                 undo whatever a fault has done to it
+#   remove               remove a second one that is no longer needed
+# KIND of SERVICE prints its living instances, frozen ones included; KIND said SERVICE prints the output of all its instances;
 # KIND second SERVICE starts one more, and prints it.
 
 # SERVICE OPTIONS...: prints their ids, in a tenth of the time that docker compose needs
@@ -355,7 +355,7 @@ containers() { # VERB ARGUMENTS...
         healthy) [ "$(docker inspect --format '{{.State.Status}} {{.State.Health.Status}}' "$2")" = "running healthy" ] ;;
         kill) quietly docker kill "$2" ;;
         start) quietly docker start "$2" ;;
-        # An engine under load may fail to freeze ("OCI runtime pause failed: unable to freeze"), and can if it is asked again.
+        # An engine under load may fail at first ("OCI runtime pause failed: unable to freeze"), and succeed when asked again.
         freeze) wait_until 15 pause_container "$2" || quietly docker pause "$2" ;;
         thaw) quietly docker unpause "$2" ;;
         cut_off) quietly docker network disconnect "${COMPOSE_PROJECT_NAME}_default" "$2" ;;
@@ -365,7 +365,7 @@ containers() { # VERB ARGUMENTS...
             ;;
         loosen) { ! has_status "$2" paused || containers thaw "$2"; } && { is_connected "$2" || containers reconnect "$2"; } ;;
         mend) containers loosen "$2" && { has_status "$2" running || containers start "$2"; } ;;
-        second) # without --wait, which fails on a first one whose last checks failed, as it was frozen
+        second) # without --wait, which fails if the first one's last health checks failed because it was frozen
             id=$(containers of "$2")
             quietly docker compose up --detach --no-build --no-deps --no-recreate --scale "$2=2" "$2" || true
             containers_of "$2" --all | grep -vxF "$id"

@@ -5,18 +5,18 @@ import sys
 from pathlib import Path
 
 CONSTRAINED = ("-c", "requirements.lock")
-"""The root lock is a constraint: an image holds the versions that were tested."""
+"""The root lock constrains the others, so that images hold the versions that were tested."""
 
 
 def folders() -> list[str]:
-    """Of what has an image of its own."""
+    """Return the folders that have an image of their own."""
     lines = [line.split() for line in Path("services/services.txt").read_text().splitlines()]
     return [*(f"services/{words[0]}" for words in lines if words and words[0] != "#"), "resonate-server"]
 
 
 def compile_lock(uv: str, lock: str, source: str, *options: str) -> None:
     print(f"locking {lock}", file=sys.stderr)
-    # Own packages are installed from the sources.
+    # Our own packages are installed from source.
     own = ["demo-worker", *(folder.replace("services/", "demo-") for folder in folders()), "demo-bench", "demo-harness"]
     spared = [word for package in own for word in ("--no-emit-package", package)]
     flags = ["--quiet", "--universal", "--python-version", "3.12", "--generate-hashes", "--no-emit-index-url"]

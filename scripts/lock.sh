@@ -1,5 +1,5 @@
 #!/usr/bin/env -S bash
-# Writes the requirements.lock files: every package at one version, with hashes, for every platform.
+# Writes the requirements.lock files, which pin every package to one version, with hashes, for every platform.
 # Run it after changing a version in a pyproject.toml. The images, the scripts and CI install from these files.
 set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 

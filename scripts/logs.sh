@@ -3,14 +3,14 @@
 # shellcheck disable=SC2086 # options and names: each is one word or none
 set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 
-show() { # FILE, of a process: with the service's name before each line, at once; one that is emptied goes on
+show() { # FILE, of a process: prefixes each line with the service's name, without delay; goes on if the file is emptied
     { cat "$1.1" 2>/dev/null || true; tail -n +1 $tailing "$1" 2>/dev/null; } | sed -u "s/^/$(printf %-15s "$(basename "$1" .log)") | /"
 }
 
 follow=""
 read_arguments 1 "$@"
 follow=${follow:+-f} wanted=${words[0]:-}
-tailing=$follow # and no longer than this script, where tail can do that
+tailing=$follow # ends with this script, if tail can do that
 [ -z "$follow" ] || ! tail --pid $$ /dev/null 2>/dev/null || tailing="-f --pid $$"
 [ -z "$wanted" ] || need_service "$wanted"
 need_commands ps=procps

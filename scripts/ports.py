@@ -1,7 +1,4 @@
-"""The ports of loopback: which ones are free, who listens on them, and which ones somebody is about to take.
-
-It needs no package.
-"""
+"""Loopback ports: which are free, who listens on them, and which somebody is about to take. Needs no package."""
 
 import contextlib
 import fcntl
@@ -13,27 +10,27 @@ from collections.abc import Collection
 from pathlib import Path
 
 HELD = Path(os.environ.get("PORTS_FILE", "/tmp/durable-rpc-ports"))  # noqa: S108
-"""Of all users: whoever is about to take a port locks the byte with its number. It stays empty."""
+"""Shared by all users: whoever is about to take a port locks the byte with its number. The file stays empty."""
 PATIENCE_SECONDS = 1
-"""Whoever ends gives its ports back a moment later."""
+"""A process that ends frees its ports a moment later."""
 SOCKETS = Path("/proc/net/tcp")
-"""Linux tells there who listens."""
+"""Where Linux lists listening sockets."""
 LISTENS, ANY, LOOPBACK = "0A", "00000000", "0100007F"
 LAST = 65_535
 
 
 def hold(ports: Collection[int]) -> bool:
-    """Until this process ends: nobody else can meanwhile. False if somebody else has one of them."""
+    """Hold the ports until this process ends, against other stacks that start. False if another holds one of them."""
     try:
         file = _open()
     except OSError:
-        return True  # nobody can; then it shows when they are taken
+        return True  # nobody can hold any; a conflict shows when they are bound
     end = time.monotonic() + PATIENCE_SECONDS
     return all(_lock(file, port, end) for port in ports)
 
 
 def _open() -> int:
-    """A system may refuse to let one user create what another one has in a folder of all."""
+    """Open the file. Create it only if missing: in a shared folder, a system may refuse O_CREAT for another user's."""
     with contextlib.suppress(FileExistsError):
         file = os.open(HELD, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW)
         os.fchmod(file, 0o666)
@@ -55,7 +52,7 @@ def _lock(file: int, port: int, end: float) -> bool:
 
 def is_free(port: int) -> bool:
     with socket.socket() as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have ended do not count
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections do not count
         try:
             trial.bind(("127.0.0.1", port))
         except OSError:
@@ -64,12 +61,12 @@ def is_free(port: int) -> bool:
 
 
 def next_free(first: int, but: Collection[int]) -> int:
-    """Held from now on; 0 if there is none."""
+    """Return a free port, held from now on; 0 if there is none."""
     return next((port for port in range(first, LAST) if port not in but and is_free(port) and hold([port])), 0)
 
 
 def listeners(port: int, pids: Collection[int]) -> set[int] | None:
-    """Those of the processes that listen on it, and 0 if somebody else does; None if this system does not tell."""
+    """Return which of the processes listen on it, and 0 if somebody else does; None if this system does not tell."""
     try:
         if SOCKETS.exists():
             owners = {socket: pid for pid in pids for socket in _sockets_of(pid)}
@@ -87,7 +84,7 @@ def _listening(port: int) -> list[str]:
 
 
 def _sockets_of(pid: int) -> list[str]:
-    """Of what it has open; nothing if it is not ours to look, or gone."""
+    """Return what the process has open; nothing if we may not look, or it is gone."""
     found = []
     with contextlib.suppress(OSError):
         for file in Path(f"/proc/{pid}/fd").iterdir():
@@ -97,7 +94,7 @@ def _sockets_of(pid: int) -> list[str]:
 
 
 def hold_for_reader(ports: Collection[int]) -> None:
-    """Prints "held", and holds them until nobody reads its output any more; or prints the first that is taken."""
+    """Print "held", and hold them until nobody reads the output any more; or print the first that is taken."""
     for port in ports:
         if not (hold([port]) and is_free(port)):
             print(port)

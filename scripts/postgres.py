@@ -1,6 +1,6 @@
-"""PostgreSQL for the stack as processes: `postgres.py FOLDER` serves the database in there, a new one at first.
+"""PostgreSQL for the stack as processes: `postgres.py FOLDER` serves the database in that folder, and creates it first.
 
-It is the one that is installed on this machine, on a free port of loopback, which it keeps. It needs no package.
+It uses the installed PostgreSQL, on a free loopback port that it keeps. Needs no package.
 """
 
 import os
@@ -15,14 +15,14 @@ import time
 from pathlib import Path
 
 DEBIAN = Path("/usr/lib/postgresql")
-"""Where Debian has it, by version; it is not on the PATH there."""
+"""Where Debian installs it, by version; it is not on the PATH."""
 END_SECONDS = 20
-"""The connections of one that was killed end by and by; until then there can be no other."""
+"""After a kill, the server's connections end one by one; until then it cannot start again."""
 HOW = "on Debian: apt-get install postgresql; on a Mac: brew install postgresql@17"
 
 
 def programs() -> Path:
-    """The folder with those of the newest one. Raises ``SystemExit`` if there is none."""
+    """Return the folder with the programs of the newest version. Raises ``SystemExit`` if there is none."""
     found = sorted(DEBIAN.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     on_path = shutil.which("initdb")
     if not found and not on_path:
@@ -31,7 +31,7 @@ def programs() -> Path:
 
 
 def access(folder: Path) -> dict[str, str]:
-    """By the names of libpq's variables. What is chosen the first time is kept, for this user only."""
+    """Return port and password, as libpq's variables. They are chosen once, and kept for this user only."""
     file = folder / "access"
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -43,19 +43,19 @@ def access(folder: Path) -> dict[str, str]:
 
 
 def program(name: str) -> list[str]:
-    """The beginning of a command."""
+    """Return the start of a command that runs the program."""
     return [*(as_another_user() if os.geteuid() == 0 else ()), str(programs() / name)]
 
 
 def as_another_user() -> list[str]:
-    """PostgreSQL refuses to be run by root, whose folders others may not enter, and by users whom the system does not
-    know: so it sees root as some other one."""
+    """Make root look like another user. PostgreSQL refuses to run as root, or as a user whom the system does not know;
+    and a real other user may not enter root's folders."""
     other = next(user for user in pwd.getpwall() if user.pw_uid)
     return ["unshare", "--user", f"--map-user={other.pw_uid}", f"--map-group={other.pw_gid}"]
 
 
 def make(folder: Path, password: str) -> None:
-    """A database in a folder of its own, whole or not at all."""
+    """Create the database in a folder of its own, completely or not at all."""
     data, coming, secret = folder / "data", folder / "coming", folder / "password"
     if data.exists():
         return
@@ -70,7 +70,7 @@ def make(folder: Path, password: str) -> None:
 
 
 def serve(folder: Path) -> int:
-    """Until it ends; its status."""
+    """Serve until it ends, and return its status."""
     chosen = access(folder)
     make(folder, chosen["PGPASSWORD"])
     options = ["-p", chosen["PGPORT"], "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
@@ -82,14 +82,14 @@ def serve(folder: Path) -> int:
 
 
 def is_ready(folder: Path) -> bool:
-    """It lets clients in."""
+    """Return whether it accepts clients."""
     question = [str(programs() / "pg_isready"), "--quiet", "--host=127.0.0.1", f"--port={access(folder)['PGPORT']}"]
     return subprocess.run(question, check=False).returncode == 0  # noqa: S603
 
 
 def run(command: list[str]) -> int:
     database = subprocess.Popen(command, cwd="/")  # noqa: S603
-    # At once, and in order: SIGTERM would wait for its clients.
+    # SIGINT stops it at once and cleanly; SIGTERM would wait for its clients.
     signal.signal(signal.SIGTERM, lambda *_: database.send_signal(signal.SIGINT))
     return database.wait()
 

@@ -1,16 +1,16 @@
-"""The stack as processes: what `docker` is for containers. scripts/lib.sh calls it.
+"""Controls the stack as processes, as `docker` does for containers. scripts/lib.sh calls it.
 
-    processes.py up SERVICE...  starts those that do not run, and waits until all are healthy; settings: the environment
-    processes.py stop           all of the stack; tells what could not be stopped
+    processes.py up SERVICE...  start those that do not run, and wait until all are healthy; settings: the environment
+    processes.py stop           stop the whole stack; report what could not be stopped
     processes.py list           "PID, NAME" of each
     processes.py running        the names of those that run
     processes.py metrics        where the metrics are
     processes.py hold PORT...   see ports.py
-    processes.py stacks         the names of the stacks of which some run with this checkout's environment
-    processes.py VERB NAME      lib.sh tells what the other verbs do
+    processes.py stacks         the names of the stacks that run with this checkout's environment
+    processes.py VERB NAME      lib.sh describes the other verbs
 
-A process is known by the name of its service; a second one of the same service has a number: bar-2. Any Python
-from 3.10 on will do, without packages.
+A process has the name of its service; a second one of the same service has a number: bar-2. Any Python from 3.10 on
+will do, without packages.
 """
 
 import contextlib
@@ -31,10 +31,10 @@ HEALTHY_SECONDS = 90
 """How long a start may take."""
 STOP_SECONDS = 5
 END_SECONDS = 15
-"""The children of a foo that was killed hold its port until they have told the last of the requests that wait."""
+"""The children of a killed foo hold its port until they have answered the last of the waiting requests."""
 LOOK_SECONDS = 0.2
 MOMENT_SECONDS = 2
-"""For so long a port may be nobody's."""
+"""How long the owner of a port may be unknown."""
 
 REPOSITORY = Path(__file__).parents[1]
 FOLDER = Path(os.environ.get("STACK_DIR", ""))
@@ -46,16 +46,16 @@ SERVER, POSTGRES = "resonate-server", "postgres"
 SOMEBODY_ELSE = ""
 HAS_POSTGRES = "compose.postgres.yml" in os.environ.get("COMPOSE_FILE", "")
 INSTANCES = {SERVER: 3, "bar": 2} if HAS_POSTGRES else {}
-"""Of which there is more than one, as in that file."""
+"""Services with more than one instance, as in that file."""
 
-# Every process has this on its command line, with the name of its stack and its own. So all of them are found, with or
-# without notes, and a pid that some other program has by now is nobody's.
+# Every process has this on its command line, with the name of its stack and its own. So all of them are found without
+# notes, and another program is not taken for one of them because it has the same pid.
 MARK = " -X durable-rpc-stack="
 STACK = os.environ.get("COMPOSE_PROJECT_NAME", "")
 
 
 class Process(NamedTuple):
-    """``group``: shared with those that it has started, which have its name, too."""
+    """``group``: shared with the processes that it started, which have its name, too."""
 
     pid: int
     parent: int
@@ -67,12 +67,12 @@ class Process(NamedTuple):
 
     @property
     def is_leader(self) -> bool:
-        """What only outlives its parent for a moment is none."""
+        """A child that outlives its parent for a moment is not a leader."""
         return self.pid == self.group
 
 
 def every_process() -> list[Process]:
-    """Of this machine; those of no stack have no name."""
+    """Return all processes of this machine; those that belong to no stack have no name."""
     columns = "pid=,ppid=,pgid=,user=,command="
     listed = subprocess.check_output(["ps", "-A", "-ww", "-o", columns], text=True)  # noqa: S603, S607
     processes = []
@@ -85,16 +85,16 @@ def every_process() -> list[Process]:
 
 
 def ours(name: str | None = None) -> list[Process]:
-    """Of this stack; by that name, if one is given."""
+    """Return the processes of this stack, or those with the given name."""
     return [each for each in every_process() if each.name and each.stack == STACK and name in (None, each.name)]
 
 
 def family(name: str) -> list[Process]:
-    """Those of that name and all that they have started, parents first. Some are in sessions of their own, as each
-    connection of PostgreSQL is, and have no name."""
+    """Return the processes of that name and all their descendants, parents first. Some descendants, such as
+    PostgreSQL's connections, are in sessions of their own and have no name."""
     everybody = every_process()
     found = [each for each in everybody if each.name == name and each.stack == STACK]
-    for parent in found:  # and those that are found on the way
+    for parent in found:  # the list grows meanwhile
         found += [each for each in everybody if each.parent == parent.pid and each not in found]
     return found
 
@@ -124,7 +124,7 @@ def keep_settings() -> None:
 
 
 def write_settings(kept: dict[str, str]) -> None:
-    """For this user only, as there may be a token among them."""
+    """Write the settings for this user only, as there may be a token among them."""
     SETTINGS.parent.mkdir(parents=True, exist_ok=True)
     SETTINGS.touch(0o600)
     SETTINGS.chmod(0o600)
@@ -132,7 +132,7 @@ def write_settings(kept: dict[str, str]) -> None:
 
 
 def metrics_port() -> str:
-    """The chosen one, or that of the server that runs, or the next free one: several stacks have several."""
+    """Return the chosen one, or that of the running server, or the next free one: each stack has its own."""
     kept = settings().get(METRICS_PORT) if SETTINGS.exists() and SERVER in running() else None
     return os.environ.get(METRICS_PORT) or kept or free_metrics_port(dict(os.environ))
 
@@ -143,7 +143,7 @@ def free_metrics_port(given: dict[str, str]) -> str:
 
 
 def renew_metrics_port(given: dict[str, str]) -> None:
-    """Another stack may have taken it while the server was down."""
+    """Choose another port if one was taken by another stack while the server was down."""
     if not within(MOMENT_SECONDS, lambda: ports().is_free(int(given[METRICS_PORT]))):
         write_settings(given | {METRICS_PORT: free_metrics_port(given)})
 
@@ -152,7 +152,7 @@ def renew_metrics_port(given: dict[str, str]) -> None:
 
 
 def send(number: int, name: str) -> None:
-    """A signal, to it and all that it has started, and to what these start meanwhile. Raises ``PermissionError``."""
+    """Signal a process and all its descendants, including those started meanwhile. Raises ``PermissionError``."""
     reached: set[int] = set()
     while left := [each.pid for each in family(name) if each.pid not in reached]:
         for pid in left:
@@ -162,20 +162,20 @@ def send(number: int, name: str) -> None:
 
 
 def ask_to_end(name: str) -> None:
-    """Not more than its group, as PostgreSQL ends its connections itself. What is not ours is told of later."""
+    """Signal only its group, as PostgreSQL ends its connections itself. Other users' processes are reported later."""
     for group in {each.group for each in ours(name)}:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(group, signal.SIGTERM)
 
 
 def kill(name: str) -> None:
-    """Return when nothing is left: what is about to end would pass for one that runs, and not be started again."""
+    """Return when nothing is left: a process about to end would pass for a running one, and not be started again."""
     send(signal.SIGKILL, name)
     ends(name, END_SECONDS)
 
 
 def ends(name: str, seconds: float) -> bool:
-    """Whether it and its children do within so long."""
+    """Return whether it and its children end within that time."""
     return within(seconds, lambda: not ours(name))
 
 
@@ -189,7 +189,7 @@ def within(seconds: float, condition: Callable[[], bool]) -> bool:
 
 
 def await_end(name: str, seconds: float) -> None:
-    """Of it and its children; then by force."""
+    """Wait for it and its children to end; kill them if they take longer."""
     if not ends(name, seconds):
         with contextlib.suppress(PermissionError):
             send(signal.SIGKILL, name)
@@ -197,7 +197,7 @@ def await_end(name: str, seconds: float) -> None:
 
 
 def environment(name: str, given: dict[str, str]) -> dict[str, str]:
-    """What the process gets: all that this one has, and the settings under the names of the program."""
+    """Return the environment of a process: this one's, and the settings under the program's names."""
     return {
         **given,
         **(state_in_postgres() if HAS_POSTGRES else {}),
@@ -205,7 +205,7 @@ def environment(name: str, given: dict[str, str]) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "RESONATE_AUTH__TOKEN": given["RESONATE_TOKEN"],
         "RESONATE_LOG_FILE": str(log_file(name)),
-        METRICS_PORT: given.get(METRICS_PORT, "0") if name == SERVER else "0",  # one of several
+        METRICS_PORT: given.get(METRICS_PORT, "0") if name == SERVER else "0",  # only one of several
         "RESONATE_SERVER__BIND": "127.0.0.1",
         "RESONATE_SERVER__PORT": given["RESONATE_PORT"],
         "RESONATE_STORAGE__SQLITE__PATH": str(FOLDER / "resonate.sqlite"),
@@ -215,7 +215,7 @@ def environment(name: str, given: dict[str, str]) -> dict[str, str]:
 
 
 def module(name: str, folder: str = "scripts") -> ModuleType:
-    """Python has left these folders out, as it was asked to."""
+    """Import a module from a folder that is not on the path, as Python runs in isolated mode."""
     sys.path.append(str(REPOSITORY / folder))
     return import_module(name)
 
@@ -229,7 +229,7 @@ def ports() -> ModuleType:
 
 
 def state_in_postgres() -> dict[str, str]:
-    """The servers share it, and their port."""
+    """Return the settings for servers that share a database and a port."""
     access = postgres().access(FOLDER / POSTGRES)
     return {
         **access,
@@ -240,14 +240,14 @@ def state_in_postgres() -> dict[str, str]:
 
 
 def program(service: str) -> list[str]:
-    """By -P the folder in which this runs is no place to look for modules."""
+    """Return the arguments for Python. -P keeps the current folder off the module path."""
     if service == POSTGRES:
         return ["-IS", str(REPOSITORY / "scripts/postgres.py"), str(FOLDER / POSTGRES)]
     return ["-P", "-m", service.replace("-", "_"), *(["serve"] if service == SERVER else [])]
 
 
 def start(name: str) -> None:
-    """In a session of its own, so that it outlives the script and its terminal. If it runs, nothing happens."""
+    """Start it, unless it runs, in a session of its own, so that it outlives the script and its terminal."""
     if name in running():
         return
     await_end(name, END_SECONDS)
@@ -275,7 +275,7 @@ def instances(service: str) -> list[str]:
 
 
 def up(services: list[str]) -> None:
-    """The database first: servers would complain that it is not there."""
+    """Start the database first: servers would complain that it is missing."""
     keep_settings()
     names = [name for service in services for name in instances(service)]
     for together in ([name for name in names if name == POSTGRES], [name for name in names if name != POSTGRES]):
@@ -300,7 +300,7 @@ def start_all(names: list[str]) -> None:
 
 
 def finish(names: Iterable[str]) -> None:
-    """All at once; what is frozen, by force."""
+    """Ask all to end at the same time; kill what does not, as it may be frozen."""
     names = set(names)
     for name in names:
         ask_to_end(name)
@@ -311,7 +311,7 @@ def finish(names: Iterable[str]) -> None:
 
 
 def stop() -> None:
-    """Workers first: they hand back what they hold while the server is still there."""
+    """Stop workers first, so that they release their tasks while the server is still there."""
     for kept in ((SERVER, POSTGRES), (POSTGRES,), ()):
         finish(each.name for each in ours() if service_of(each.name) not in kept)
     left = [f"{each.name} could not be stopped: process {each.pid} of {each.user}" for each in ours()]
@@ -323,13 +323,13 @@ def stop() -> None:
 
 
 def kind_of(service: str) -> str:
-    """Which one the list of services says; server and database are not in it."""
+    """Return the kind in the list of services; server and database are not in it, and are kinds of their own."""
     listed = (REPOSITORY / "services/services.txt").read_text()
     return next((line.split()[2] for line in listed.splitlines() if line.startswith(service + " ")), service)
 
 
 def healthy(name: str) -> bool:
-    """It does what it is there for; another program that does so at its port is none of it."""
+    """Return whether it does its job, and not some other program on its port."""
     kind = kind_of(service_of(name))
     if kind == "worker":
         return bool(module("health", "worker/src/worker").is_fresh(health_file(name)))
@@ -342,7 +342,7 @@ def healthy(name: str) -> bool:
 
 
 def port_of(name: str) -> str:
-    """Empty for a worker."""
+    """Return its port; empty for a worker."""
     kind = kind_of(service_of(name))
     if kind == POSTGRES:
         return str(postgres().access(FOLDER / POSTGRES)["PGPORT"])
@@ -350,17 +350,17 @@ def port_of(name: str) -> str:
 
 
 def listening(port: str) -> set[str] | None:
-    """The names of those that do, also of somebody else; None if this system does not tell."""
+    """Return the names of those that listen, `SOMEBODY_ELSE` included; None if this system does not tell."""
     names = {each.pid: each.name for each in ours()} | {each.pid: POSTGRES for each in family(POSTGRES)}
     pids = ports().listeners(int(port), names)
     return None if pids is None else {names.get(pid, SOMEBODY_ELSE) for pid in pids}
 
 
 def intruder(name: str) -> str:
-    """Why it cannot have its port, or would share it with the servers of another stack; else empty.
+    """Return why it cannot have its port, or would share it with the servers of another stack; else empty.
 
-    A process that ends loses its name before its port, and one that begins has its port before it is looked at: nobody
-    knows these for a moment.
+    A process that ends loses its name before its port, and one that starts may have its port before it is listed: for
+    a moment, the owner of the port is unknown.
     """
     port = port_of(name)
     is_own = within(MOMENT_SECONDS, lambda: not port or SOMEBODY_ELSE not in (listening(port) or ()))
@@ -368,7 +368,7 @@ def intruder(name: str) -> str:
 
 
 def metrics() -> str:
-    """Where they are, if it is our server that offers them there."""
+    """Return where they are, if it is our server that serves them there."""
     port = settings()[METRICS_PORT]
     heard = listening(port) if port != "0" else set()
     return f"http://127.0.0.1:{port}/metrics" if heard is None or SERVER in heard else "none"
@@ -378,7 +378,7 @@ def answers(port: str, path: str) -> bool:
     from http.client import (
         HTTPConnection,
         HTTPException,
-    )  # takes longer to load than all else here, and is seldom needed
+    )  # slower to import than all else here, and seldom needed
 
     connection = HTTPConnection("127.0.0.1", int(port), timeout=2)
     try:
@@ -391,7 +391,7 @@ def answers(port: str, path: str) -> bool:
 
 
 def show(name: str) -> None:
-    for file in (log_file(name).with_suffix(".log.1"), log_file(name)):  # .1: from before it was emptied
+    for file in (log_file(name).with_suffix(".log.1"), log_file(name)):  # .1: the lines before the last rotation
         if file.exists():
             sys.stdout.flush()
             sys.stdout.buffer.write(file.read_bytes())

@@ -20,7 +20,7 @@ fi
 
 browser_there() { [ -n "$(type -P "${CHROMIUM:-chromium-headless-shell}" chromium chromium-browser)" ]; }
 
-# Modules of which no package.json says that they are such are read as modules from then on.
+# From that version on, node recognises modules without a package.json that declares them.
 node_there() {
     node -e 'const [major, minor] = process.versions.node.split("."); process.exit(major > 20 || (major == 20 && minor >= 19) ? 0 : 1)' 2>/dev/null
 }
@@ -28,10 +28,10 @@ node_there() {
 scripts/venv.sh
 export PATH=$VENV/bin:$PATH VIRTUAL_ENV=$VENV
 
-unset PYTHONDONTWRITEBYTECODE # else each of pytest's processes compiles all tests, each time
-cores=$(getconf _NPROCESSORS_ONLN) # most tests wait most of the time: two processes for each core keep it busy with units, three with all else
+unset PYTHONDONTWRITEBYTECODE # otherwise each of pytest's processes would compile all tests, every time
+cores=$(getconf _NPROCESSORS_ONLN) # most tests mostly wait: two processes per core keep it busy with units, three with the others
 
-run_pytest() { # MARKS ARGUMENTS...: 5 is pytest's status for no test at all
+run_pytest() { # MARKS ARGUMENTS...: pytest's status 5 means that there was no test
     local status=0
     say "pytest${1:+ -m \"$1\"} ..."
     python -m pytest --durations=15 -n "$((cores * 3))" -m "$1" "${@:2}" || status=$?
@@ -79,8 +79,8 @@ fi
 
 wait "$types" || die "mypy found errors; see above."
 
-# A browser gives up what it loads when Docker adds a network beside it. Where nobody may give it a network of its own, it
-# has to run when no test of containers does.
+# A browser aborts what it loads when Docker adds a network beside it. Where we may not give it a network namespace of its own,
+# its tests must not run beside those of containers.
 parts=("")
 [ -n "$obstacle" ] || unshare --net true 2>/dev/null || parts=("not browser" browser)
 results=""

@@ -4,12 +4,12 @@ set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scrip
 
 readonly HINT_SECONDS=10
 
-leave() { # REASON [STATUS]: nobody waits any more
+leave() { # REASON [STATUS]: stops waiting
     say "$(basename "$0"): $1. The request continues; to get its answer: scripts/trigger.sh --id $id"
     exit "${2:-1}"
 }
 
-explain() { # STATUS MESSAGE: why curl has brought no answer
+explain() { # STATUS MESSAGE: why curl got no answer
     case "$1" in
         7) die "no answer from foo at $url (${2%%$'\n'*}). Is the stack up? scripts/up.sh starts it." ;;
         23) leave "the answer cannot be kept in $outcome (${2%%$'\n'*})" ;;
@@ -35,7 +35,7 @@ esac
 [ -z "$async" ] || prefer=(--header "Prefer: respond-async")
 
 look_at_stack
-# What listens at a usual port, or at one that is noted, may be another checkout's.
+# What listens on a default port, or on one that is noted, may belong to another checkout.
 [ -n "${FOO_PORT:-}" ] || need_stack " A foo that you started by hand: FOO_PORT=5000 scripts/trigger.sh"
 use_settings of_stack noted
 id=${id:-trigger-$(random_hex 6)}

@@ -7,13 +7,13 @@ readonly FIRST_ANSWER_SECONDS=60
 
 # ── whose stack this is ─────────────────────────────────────────────────────────────────────────────────────
 
-keep_name() { # in .env; what there was before is left alone, and told
+keep_name() { # in .env; the former stack is left alone, and reported
     [ -z "$CHOSEN_NAME" ] && [ "$(noted COMPOSE_PROJECT_NAME)" != "$COMPOSE_PROJECT_NAME" ] || return 0
     ! is_foreign || tell_of_other "$(noted COMPOSE_PROJECT_NAME)"
     note COMPOSE_PROJECT_NAME "$COMPOSE_PROJECT_NAME" "$NOTED_FOR"
 }
 
-traces_of() { # NAME: prints what there is of that stack
+traces_of() { # NAME: prints what exists of that stack
     local COMPOSE_PROJECT_NAME=$1 data=.local/$1/resonate.sqlite filter=label=com.docker.compose.project=$1
     [ ! -e "$data" ] || echo "  database   $data"
     processes list 2>/dev/null | sed 's/^/  process    /' || true
@@ -34,12 +34,12 @@ OTHER
 
 # ── settings ────────────────────────────────────────────────────────────────────────────────────────────────
 
-choose_settings() { # as they are chosen for this time, else as .env says, else as the stack has them, else as usual
+choose_settings() { # as chosen for this time, else from .env, else as the stack has them, else the defaults
     local given=${RESONATE_TOKEN-unset} # set to nothing: none
     use_settings noted of_stack
     [ -n "$given" ] || RESONATE_TOKEN=""
     export SERVER_PORTS=$RESONATE_PORT-$((RESONATE_PORT + 2)) POSTGRES_IMAGE=${POSTGRES_IMAGE:-$(noted POSTGRES_IMAGE)}
-    # An image that up.sh has noted is chosen anew, by scripts/base-image.sh.
+    # An image that up.sh itself noted is chosen anew, by scripts/base-image.sh.
     [ -n "${PYTHON_IMAGE:-}" ] || image_is_ours || PYTHON_IMAGE=$(noted PYTHON_IMAGE)
     export PYTHON_IMAGE=${PYTHON_IMAGE:-}
     [ "$FOO_PORT" != "$RESONATE_PORT" ] || die "FOO_PORT and RESONATE_PORT must differ: both are $FOO_PORT."
@@ -51,7 +51,7 @@ choose_settings() { # as they are chosen for this time, else as .env says, else 
 }
 image_is_ours() { case "$(noted_line PYTHON_IMAGE)" in *"$OWN_LINE") ;; *) return 1 ;; esac }
 
-check_running() { # what is up keeps its kind and the settings that it has
+check_running() { # a running stack keeps its kind and its settings
     local name is has="" differs=""
     case "$wanted-$up_as" in
         docker-processes | processes-containers) die "the stack is already running as $up_as; stop it with scripts/down.sh, or use --recreate" ;;
@@ -65,7 +65,7 @@ check_running() { # what is up keeps its kind and the settings that it has
     [ -z "$differs" ] || die "the stack is running with$has; you asked for another value of$differs. Nothing was changed; --recreate stops the stack and starts it with the new settings (pending requests continue)."
 }
 
-note_settings() { # which docker compose by hand must know, too
+note_settings() { # those that docker compose by hand must know, too
     keep_name
     [ -z "$new_token" ] || note RESONATE_TOKEN "$RESONATE_TOKEN"
     [ -z "$new_token" ] || say "A new token is saved in .env as RESONATE_TOKEN; it applies until you delete that line."
@@ -108,18 +108,18 @@ last_run() { cat "$STACK_DIR/last-run" 2>/dev/null || { [ ! -e "$STACK_DIR/reson
 
 # ── ports ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-belongs_to() { # SERVICE: or to what is left of one that was killed, which is waited for
+belongs_to() { # SERVICE, or to the remains of a killed one, whose end is awaited
     [ -n "$("$kind" of "$1")" ] || processes list 2>/dev/null | grep -q ", $1\$"
 }
 
-own_ports_aside() { # FOO SERVER...: prints those that the stack does not have already
+own_ports_aside() { # FOO SERVER...: prints the ports that the stack does not have already
     belongs_to foo || echo "$1"
     belongs_to resonate-server || printf '%s\n' "${@:2}"
 }
 
-can_have() { # PORT...: and holds them until the stack has them, against others that start meanwhile; else sets taken
+can_have() { # PORT...: holds them until the stack has bound them, against others that start meanwhile; else sets taken
     exec 9<&-
-    for taken in "$@"; do # by a program that takes connections up, or does not
+    for taken in "$@"; do # by a program, whether it accepts connections or not
         within 2 bash -c "exec 3<>/dev/tcp/127.0.0.1/$taken" 2>/dev/null
         [ $? = 1 ] || return 1
     done
@@ -144,10 +144,10 @@ choose_ports() {
 
 # ── starting ────────────────────────────────────────────────────────────────────────────────────────────────
 
-# COMMAND...: with its own progress display on a terminal, else silent unless it fails
+# COMMAND...: shows its progress on a terminal, else only its failure
 shown_on_terminal() { if [ -t 2 ]; then "$@" >&2; else quietly "$@"; fi; }
 
-kept_scale() { # prints the options that leave each worker as many instances as it has
+kept_scale() { # prints the options that keep each worker's number of instances
     local count service
     for service in $(workers); do
         count=$(containers_of "$service" --all | grep -c . || true)
@@ -160,8 +160,8 @@ start_containers() {
     say "building the images ..."
     shown_on_terminal docker compose build || die "the images could not be built."
     loosen_all containers || die "could not bring back frozen or disconnected containers."
-    # Compose gives up at once on a container whose last checks failed, as those of one that was frozen did; the next check
-    # is waited for first. One that stays unhealthy is for Compose to report.
+    # Compose gives up at once on a container whose last health checks failed, as those of a frozen one did, so wait for the
+    # next check first. Compose reports a container that stays unhealthy.
     wait_until "$HEALTHY_SECONDS" none_unhealthy || true
     say "starting the containers and waiting until all are healthy ..."
     # shellcheck disable=SC2046 # a list of options
@@ -181,7 +181,7 @@ start_processes() {
 
 show_next_steps() {
     local shown=$RESONATE_TOKEN
-    [ -z "$shown" ] || [ -t 2 ] || shown=... # what is printed elsewhere than on a terminal is often kept
+    [ -z "$shown" ] || [ -t 2 ] || shown=... # output that does not go to a terminal is often kept
     cat >&2 <<NEXT
 
 The stack $COMPOSE_PROJECT_NAME is up, as $kind$(! has_postgres || echo ": three servers and two bars, with the state in PostgreSQL").

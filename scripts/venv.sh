@@ -1,5 +1,5 @@
 #!/usr/bin/env -S bash
-# Makes .venv hold what requirements.lock says, and the packages of this repository from their sources.
+# Installs into .venv what requirements.lock says, and the packages of this repository from their sources.
 set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 
 readonly OWN_UV=$PWD/.local/uv
@@ -43,9 +43,9 @@ find_python() { # prints the preferred one, or the version that uv is to downloa
     cat .python-version
 }
 
-# The certificates that this machine trusts may be more than those built into uv (a proxy that re-signs TLS).
+# This machine may trust more certificates than those built into uv (a proxy that re-signs TLS).
 [ ! -f /etc/ssl/certs/ca-certificates.crt ] || export UV_SYSTEM_CERTS=${UV_SYSTEM_CERTS:-true}
-# Where a Python may be that is not on the PATH.
+# Where there may be a Python that is not on the PATH.
 for folder in "${HOME:-}"/.pyenv/versions/3.*/bin /opt/homebrew/bin /usr/local/bin; do PATH=$PATH:$folder; done
 python="" uv=""
 read_arguments 0 "$@"
@@ -53,7 +53,7 @@ if [ -n "$uv" ]; then find_uv && exit; fi
 folder=$VENV
 [ -z "$python" ] || folder=$PWD/.local/python-$python
 
-readonly STAMP=$folder/.installed # the folder for which it was made, and what it holds
+readonly STAMP=$folder/.installed # the folder that it was made for, and its contents
 packages=() folders=() projects=()
 for package in worker $(services | sed 's|^|services/|') resonate-server tests/harness bench; do
     packages+=(--editable "$package") folders+=("$package") projects+=("$package/pyproject.toml")
@@ -75,5 +75,5 @@ export VIRTUAL_ENV=$folder
 quietly "$uv" pip sync --quiet --compile-bytecode --require-hashes requirements.lock || die "requirements.lock could not be installed."
 quietly "$uv" pip install --quiet --no-deps --no-build-isolation "${packages[@]}" ||
     die "the packages of this repository could not be installed."
-"$folder/bin/python" -m compileall -q -x /tests/ "${folders[@]}" || true # where Python does not, that is a third of a server's start
+"$folder/bin/python" -m compileall -q -x /tests/ "${folders[@]}" || true # if Python may not cache it, compiling takes a third of a server's start
 echo "$wanted" >"$STAMP"

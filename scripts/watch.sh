@@ -2,8 +2,8 @@
 # Shows the calls of a request as they happen, whichever kind of stack it is.
 set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
 
-readonly BACK_SECONDS=120       # a server that is away for longer is not waited for
-readonly KILLED_WITH_SERVER=137 # what runs in a container ends with it, by SIGKILL
+readonly BACK_SECONDS=120       # how long to wait for a server that is away
+readonly KILLED_WITH_SERVER=137 # what runs in the server's container is killed with it
 
 read_arguments 1 "$@"
 require resonate-server

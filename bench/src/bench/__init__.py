@@ -1,7 +1,7 @@
-"""The benchmark: the stack beside what it is compared with, measured in one run, as ratios.
+"""The benchmark: measures the stack side by side with alternatives, in one run, and reports ratios.
 
-What is measured: `chain`, `server`, `overload`, `recovery`, `start`, each a module whose `measure(...)` returns a
-`Report`; `cli` gives them their options. With what: `stack` (servers, services and the `plain` chain as processes),
-`load` (a process that sends what callers or `workers` send), `rounds` (subjects under loads, in turns), `stage` (a
-stack on which faults happen), `meters`. `report` is what they hand back, and `plots` draws it.
+The benchmarks are `chain`, `server`, `overload`, `recovery` and `start`, each a module whose `measure(...)` returns a
+`Report`; `cli` has their options. They use `stack` (servers, services and the `plain` chain as processes), `load` (a
+process that sends what callers or `workers` send), `rounds` (subjects under loads, in turn), `stage` (a stack on which
+faults happen) and `meters`. `report` is what they return, and `plots` draws it.
 """

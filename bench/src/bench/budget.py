@@ -1,12 +1,12 @@
 """`bench budget`: where the milliseconds of a chain go, one at a time and with 64 in flight.
 
-One at a time, what happens at any moment is on the way of the only chain. So a sampler looks again and again at what
-all threads of the stack do, and each look counts for one thing: a process runs; else the disk is waited for; else
-nobody does anything, as a message or a wake-up is under way. With many in flight the cores are what there is to share,
-and counters of the kernel tell who had them. Both add up to the time that was measured, or say by how much they do not.
+With one chain at a time, everything that happens serves that chain. So a sampler keeps looking at all threads of the
+stack, and counts each look for one thing: a process runs; else the disk is waited for; else nobody does anything, as a
+message or a wake-up is under way. With many in flight, chains share the cores, and the kernel's counters show who used
+them. Both add up to the measured time, or say by how much they do not.
 
-Which code runs is told by py-spy (a second phase, as it slows down what it looks at), and what the smallest steps cost
-is measured by themselves.
+py-spy shows which code runs (in a second phase, as it slows down what it observes), and the smallest steps are measured
+by themselves.
 """
 
 import asyncio
@@ -40,14 +40,14 @@ LOADS = (1, 64)
 WARM_UP = Workload("request to foo", in_flight=8, seconds=2)
 LOOK_S = 0.0005
 RELISTED_S = 0.1
-"""Threads that came since then are not seen yet."""
+"""How often threads are listed; new ones are missed until then."""
 PROFILE_RATE = 200
 SHOWN = 5
-"""Places of the code that are shown of each process."""
+"""Places in the code that are shown for each process."""
 COMMITS = 8
-"""For which a chain waits, one after the other."""
+"""Commits that a chain waits for, one after the other."""
 STEPS = 300
-"""Each of the smallest steps is measured so often."""
+"""How often each of the smallest steps is measured."""
 PAUSE_S = 0.002
 
 TRIED = (
@@ -75,7 +75,7 @@ RUNS = b"R"
 
 
 def measure(seed: int = DEFAULT_SEED, seconds: float = 10) -> Report:
-    """``seconds`` of each phase. Raises `bench.load.WrongAnswers`."""
+    """``seconds``: of each phase. Raises `bench.load.WrongAnswers`."""
     report = Report("budget", seed, notes=[*TRIED])
     with tempfile.TemporaryDirectory(prefix="bench-budget-") as name:
         folder = Path(name)
@@ -116,7 +116,7 @@ def _check(report: Report, when: str, sum_ms: float, played: Played) -> None:
 
 
 class Looking:
-    """``pids``: of processes with all their children; without a number it is the load generator, once it runs.
+    """A sampler. ``pids``: of processes with all their children; ``None`` is the load generator, once it runs.
 
     ``seen``: how many looks found each of them running, or nobody.
     """
@@ -165,12 +165,12 @@ class Looking:
 
 
 def _disk_is_waited_for() -> bool:
-    """By any thread: the kernel's own do so for the server."""
+    """Return whether any thread waits for the disk: the kernel's own threads do so for the server."""
     return b"\nprocs_blocked 0\n" not in Path("/proc/stat").read_bytes()
 
 
 def _state(file: int) -> bytes:
-    """Of a thread: one letter after its name, which may hold anything."""
+    """Return a thread's state: the letter after its name, which may contain anything."""
     try:
         return os.pread(file, 512, 0).rpartition(b") ")[2][:1]
     except ProcessLookupError:
@@ -205,9 +205,9 @@ def _cpu_seconds(pids: Mapping[str, int]) -> dict[str, float]:
 
 
 def _machine(times: Any) -> np.ndarray:
-    """Of all cores since the machine's start, in seconds: without work, and altogether."""
+    """Return the seconds of all cores since boot: idle, and in total."""
     idle_s = times.idle + getattr(times, "iowait", 0)
-    guests = getattr(times, "guest", 0) + getattr(times, "guest_nice", 0)  # counted as user's, too
+    guests = getattr(times, "guest", 0) + getattr(times, "guest_nice", 0)  # included in user's
     return np.array([idle_s, sum(times) - guests])
 
 
@@ -229,13 +229,13 @@ def _code(workload: Workload, pids: Mapping[str, int], folder: Path) -> Table:
 
 
 def _place(frame: str) -> str:
-    """``function (package/module.py:12)``, as py-spy has it, is ``function, package.module`` here."""
+    """Turn py-spy's ``function (package/module.py:12)`` into ``function, package.module``."""
     found = re.fullmatch(r"(.+) \((.+)\.py:\d+\)", frame)
     return f"{found[1]}, {found[2].replace('/', '.')}" if found else frame
 
 
 def _spied(pid: int, seconds: float, file: Path) -> subprocess.Popen[bytes]:
-    """Functions of the process and its children; what waits is left out as far as py-spy can tell."""
+    """Record functions of the process and its children, without waiting ones as far as py-spy can tell."""
     command = [
         *(str(Path(sys.executable).with_name("py-spy")), "record", "--nonblocking", "--subprocesses", "--function"),
         *("--rate", str(PROFILE_RATE), "--duration", str(round(seconds)), "--format", "raw"),
@@ -248,7 +248,7 @@ def _spied(pid: int, seconds: float, file: Path) -> subprocess.Popen[bytes]:
 
 
 def _steps(folder: Path) -> Table:
-    """Medians, on the machine as it is now."""
+    """Return medians, on the machine as it is now."""
     steps = {
         "a page appended and on the disk (fdatasync)": _sync(folder / "synced"),
         "to another process by a socket, and back": _echo(),
@@ -259,13 +259,13 @@ def _steps(folder: Path) -> Table:
 
 
 def _spread_of_the_disk(folder: Path) -> float:
-    """What it would be for a chain if nothing but the disk took time."""
+    """Return what the spread of a chain would be if only the disk took time."""
     chains = np.reshape(_sync(folder / "in-a-row", COMMITS * STEPS), (STEPS, COMMITS)).sum(axis=1)
     return float(np.quantile(chains, 0.99) / np.median(chains))
 
 
 def _timed(step: Callable[[], object], times_over: int = STEPS) -> list[float]:
-    """In seconds. With pauses, as everything sleeps between two requests."""
+    """Return times in seconds. Pause before each step, as everything sleeps between two requests."""
     times = []
     for _ in range(times_over):
         time.sleep(PAUSE_S)
@@ -286,7 +286,7 @@ def _sync(path: Path, times_over: int = STEPS) -> list[float]:
 
 
 def _commits(folder: Path) -> Callable[[], object]:
-    """As the server does, and nothing else."""
+    """Return a function that commits as the server does, and does nothing else."""
     database = sqlite3.connect(folder / "steps.sqlite", isolation_level=None, check_same_thread=False)
     database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE rows (id TEXT PRIMARY KEY)")
 

@@ -1,4 +1,4 @@
-"""The command line: which benchmarks there are, with which options, and what becomes of their reports."""
+"""The command line: the benchmarks, their options, and what becomes of their reports."""
 
 import os
 import signal
@@ -16,23 +16,23 @@ from bench.load import WrongAnswers
 from bench.report import DEFAULT_SEED, Report, load, save, show
 
 PLAIN_WIDTH = 140
-"""Columns where the output is not a terminal."""
+"""Columns if the output is not a terminal."""
 QUIET_LOAD = 0.3
-"""Figures of a machine with a higher load average in the minute before are marked."""
+"""Figures are marked if the machine's load average in the minute before was higher."""
 BENCHMARKS = ("chain", "budget", "server", "overload", "start", "recovery")
-"""In the order of their length."""
+"""Shortest first."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 def main() -> None:
-    """Measure the stack side by side with what it is compared with, as processes on this machine.
+    """Measure the stack side by side with alternatives, as processes on this machine.
 
-    Figures are ratios wherever possible, from rounds that are run in turns; what is to be reached stands beside what
-    was measured. Keep the machine quiet meanwhile.
+    Figures are ratios wherever possible, from interleaved rounds, and are shown beside their targets. Keep the machine
+    quiet meanwhile.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup's
-            signal.signal(number, signal.default_int_handler)  # whatever was started is ended as at Ctrl-C
+            signal.signal(number, signal.default_int_handler)  # end what was started, as at Ctrl-C
 
 
 def _number(name: str, default: int, help: str, least: int = 1) -> Callable[..., Any]:
@@ -55,7 +55,7 @@ _server_url = click.option(
 
 
 def _benchmark(*options: Callable[..., Any]) -> Callable[[Callable[..., dict[str, Any]]], None]:
-    """The command of a benchmark: the function makes what `measure` of the module with its name takes."""
+    """Make a command: the function turns options into arguments for `measure` of the module with its name."""
 
     def register(arguments_of: Callable[..., dict[str, Any]]) -> None:
         def run(json_file: Path | None, patience: float, **given: Any) -> None:
@@ -81,7 +81,7 @@ def chain(**given: Any) -> dict[str, Any]:
 
 @_benchmark(_seconds)
 def budget(**given: Any) -> dict[str, Any]:
-    """Where the milliseconds of a chain go: who runs, who waits for what, and which code that is.
+    """Where the milliseconds of a chain go: who runs, who waits for what, and which code runs.
 
     Needs Linux.
     """
@@ -112,7 +112,7 @@ def stores(**given: Any) -> dict[str, Any]:
 
 @_benchmark(_seconds)
 def overload(**given: Any) -> dict[str, Any]:
-    """Ten times as many new chains as the server can bear: does it live, and does what it accepted come to its end?"""
+    """Ten times as many new chains as the server can bear: does it survive, and complete what it accepted?"""
     return given
 
 
@@ -142,8 +142,8 @@ def start(**given: Any) -> dict[str, Any]:
 def recovery(*, only: str, **given: Any) -> dict[str, Any]:
     """Seconds from a fault to the answer: programs killed by SIGKILL, frozen by SIGSTOP, cut off, started again.
 
-    The report tells the method. A wrong answer, a missing one, or a function that ran more often than the faults
-    explain ends the benchmark with an error.
+    The report describes the method. A wrong or missing answer, or a function that ran more often than the faults
+    explain, ends the benchmark with an error.
     """
     scenarios = import_module("bench.recovery").SCENARIOS
     chosen = [scenario for scenario in scenarios if only in scenario.name]
@@ -157,7 +157,7 @@ def recovery(*, only: str, **given: Any) -> dict[str, Any]:
 @_patience
 @_json
 def everything(json_file: Path | None, patience: float, **options: Any) -> None:
-    """Every benchmark as it is by default, one after another. `recovery` takes longer than all others together."""
+    """Every benchmark with its defaults, one after another. `recovery` takes longer than all others together."""
     reports: list[Report] = []
     for name in BENCHMARKS:
         click.echo(f"{name} ...", err=True)
@@ -169,9 +169,9 @@ def everything(json_file: Path | None, patience: float, **options: Any) -> None:
 @click.argument("results", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("docs/benchmarks"), help="Output folder.")
 def plots(results: tuple[Path, ...], folder: Path) -> None:
-    """Draw what RESULTS hold, files that were saved with --json, and write the page about them.
+    """Draw RESULTS, files that were saved with --json, and write the page about them.
 
-    If several reports are of one benchmark, the last one counts.
+    Of several reports of one benchmark, the last one counts.
     """
     reports = list({report.benchmark: report for path in results for report in load(path)}.values())
     import_module("bench.plots").draw(reports, folder)
@@ -179,7 +179,7 @@ def plots(results: tuple[Path, ...], folder: Path) -> None:
 
 
 def _measure(name: str, patience_s: float, **options: Any) -> Report:
-    """Each benchmark is a module of its own, loaded when it is asked for."""
+    """Run a benchmark. Each is a module of its own, imported on demand."""
     load_before = await_quiet(patience_s)
     try:
         report: Report = import_module(f"bench.{name}").measure(**options)
@@ -194,7 +194,7 @@ def await_quiet(
     load: Callable[[], float] = lambda: os.getloadavg()[0],
     sleep: Callable[[float], None] = time.sleep,
 ) -> float:
-    """The load average of the last minute, as soon as it is below `QUIET_LOAD` or `patience_s` are over."""
+    """Return the load average of the last minute, once it is below `QUIET_LOAD` or `patience_s` have passed."""
     waited_s = 0
     while (now := load()) >= QUIET_LOAD and waited_s < patience_s:
         sleep(1)
@@ -203,13 +203,13 @@ def await_quiet(
 
 
 def told_load(load: float) -> str:
-    """The note about the machine's load before a measurement."""
+    """Return the note about the machine's load before a measurement."""
     told = f"Load average of the machine in the minute before: {load:.2f}."
     return told if load < QUIET_LOAD else f"NOT A QUIET MACHINE. {told} Trust the ratios more than the figures."
 
 
 def _publish(reports: list[Report], json_file: Path | None) -> None:
-    """The last of them is new."""
+    """Show the last report, which is new, and save all."""
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     show(reports[-1], console)
     if json_file is not None:

@@ -1,4 +1,4 @@
-"""Many chains of bar and baz at a time, all of them at work (`bench.gated_bar`)."""
+"""Many chains of bar and baz that are all at work at the same time (`bench.gated_bar`)."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ _numbers = count(1)
 
 
 class Crowd:
-    """Begun at once."""
+    """Chains that are begun together."""
 
     def __init__(self, stage: Stage, chains: int) -> None:
         """Raises :class:`WrongAnswers` if one is refused."""
@@ -30,7 +30,7 @@ class Crowd:
                 raise WrongAnswers(f"{id} is refused: {reply}")
 
     def by_bar(self) -> dict[str, list[str]]:
-        """Which chains each bar works for, as soon as one does for each."""
+        """Return which chains each bar works on, once all chains are being worked on."""
         self._wait_until_at_work(self._ids, since=0)
         held: defaultdict[str, list[str]] = defaultdict(list)
         for id, [run] in self._works().items():
@@ -38,13 +38,13 @@ class Crowd:
         return held
 
     def goes_on(self, lost: Iterable[str], since: float) -> list[float]:
-        """When the work of each of these was begun again, as soon as all were."""
+        """Return when the work of each of these began again, once all have."""
         self._wait_until_at_work(lost, since)
         works = self._works()
         return [works[id][-1].at for id in lost]
 
     def end(self, lost: set[str]) -> None:
-        """Raises :class:`WrongAnswers` for a wrong answer, or if work ran again that was not ``lost``."""
+        """Let all end. Raises :class:`WrongAnswers` for a wrong answer, or if work ran again that was not ``lost``."""
         self._gate.touch()
         works = self._works()
         for id in self._ids:
@@ -61,7 +61,7 @@ class Crowd:
         wait_until(all_are, "all are at work", PATIENCE_SECONDS, POLL_SECONDS)
 
     def _works(self) -> dict[str, list[Run]]:
-        """The runs of the work of each chain, in their order."""
+        """Return the runs of each chain's work, in order."""
         works: defaultdict[str, list[Run]] = defaultdict(list)
         for run in sorted(self._stage.runs("work", f"{self._name}-"), key=lambda run: run.at):
             works[run.promise.partition(":")[0]].append(run)

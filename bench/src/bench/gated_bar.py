@@ -1,4 +1,4 @@
-"""A bar that works until a file is there, so that many are at work at once (`python -m bench.gated_bar`)."""
+"""A bar that works until a file exists, so that many are at work at once (`python -m bench.gated_bar`)."""
 
 import asyncio
 import time
@@ -27,7 +27,7 @@ async def work(ctx: Context, gate: str) -> None:
 
 @cache
 def _opening(gate: str) -> asyncio.Task[None]:
-    """One for all that wait."""
+    """Return one task for all that wait."""
     return asyncio.get_running_loop().create_task(asyncio.to_thread(_wait_until_open, Path(gate)))
 
 

@@ -1,7 +1,7 @@
 """Load on foo, on a Resonate server, or on the SDK alone, from a process of its own (`python -m bench.load`).
 
-`run` starts the process, hands it a workload and returns what it measured. Chains share connections: one request is
-under way on each, and others wait for their turn; the time of a request counts from when it is sent.
+`run` starts the process, hands it a workload and returns what it measured. Chains share connections, each of which
+carries one request at a time while others wait their turn. The time of a request counts from when it is sent.
 """
 
 import asyncio
@@ -25,14 +25,14 @@ from msgspec import Struct, field
 from bench.workers import GROUPS, ChainPlayer
 
 DRAIN_SECONDS = 120.0
-"""After the last chain was begun: those that have not ended by then are counted as unfinished."""
+"""After the last chain was begun. Chains that have not ended by then count as unfinished."""
 TICK_SECONDS = 0.005
 REFUSED = 503
 RIGHT_ANSWER = 3
 
 
 class WrongAnswers(Exception):
-    """Something was not answered as it should be: what was measured is worth nothing."""
+    """Something was answered wrongly, so the measurements are worthless."""
 
 
 type ChainKind = Literal["request to foo", "workers", "workers, to a pause", "SDK alone"]
@@ -40,7 +40,7 @@ type ChainKind = Literal["request to foo", "workers", "workers, to a pause", "SD
 
 
 class Workload(Struct, frozen=True):
-    """Begin chains for ``seconds``: a new one whenever fewer than ``in_flight`` go on, or so many ``per_second``."""
+    """Begin chains for ``seconds``: ``per_second`` of them, or else so that ``in_flight`` are always under way."""
 
     chain: ChainKind
     url: str = ""
@@ -48,7 +48,7 @@ class Workload(Struct, frozen=True):
     in_flight: int = 0
     per_second: float = 0
     connections: int = 0
-    """As many as are in flight if 0."""
+    """0: as many as are in flight."""
     seed: int = 0
     token: str = ""
     core: int | None = None
@@ -97,11 +97,11 @@ def run(workload: Workload) -> Played:
 
 
 class _Refused(Exception):
-    """The server did not take the chain, because it has enough to do."""
+    """The server refused the chain, because it has enough to do."""
 
 
 class _Load:
-    """``play_chain`` gets an id for it."""
+    """``play_chain`` gets the id of the chain."""
 
     def __init__(self, workload: Workload, played: Played, play_chain: Callable[[str], Awaitable[None]]) -> None:
         self._workload = workload
@@ -169,7 +169,7 @@ class _Connection:
         return self
 
     async def post(self, chain_id: str, body: bytes) -> tuple[int, bytes]:
-        """With the header that the SDK adds. Status and body, which needs a Content-Length."""
+        """Send a request with the header that the SDK adds. Return status and body; the answer must have its length."""
         if not self._is_open or self._reader.at_eof():
             await self.open()
         fields = f"{self._head}\r\nresonate:origin: {chain_id}\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -204,7 +204,7 @@ class _Requests:
         await self._post(id, b"{}", f'"message":{RIGHT_ANSWER}')
 
     async def _post(self, chain_id: str, body: bytes, expected: str) -> int:
-        """The status, which is 200 or `REFUSED`."""
+        """Return the status, which is 200 or `REFUSED`."""
         connection = await self._free.get()
         sent_at = time.perf_counter()
         status, answer = await connection.post(chain_id, body)
@@ -218,7 +218,7 @@ class _Requests:
 
 
 class _Workers(_Requests):
-    """One of each group: a `bench.workers.ServerUnderLoad`."""
+    """One worker of each group, as a `bench.workers.ServerUnderLoad`."""
 
     def __init__(self, workload: Workload, played: Played) -> None:
         super().__init__(workload, played)
@@ -268,7 +268,7 @@ class _Workers(_Requests):
 
 
 class _Sdk:
-    """foo, bar and baz of the services in this process, on the SDK's own connection, without a server."""
+    """The services' foo, bar and baz in this process, on the SDK's own connection, without a server."""
 
     def __init__(self, _: Workload, played: Played) -> None:
         self._played = played
@@ -313,7 +313,7 @@ async def _play(workload: Workload) -> Played:
 
 
 def main() -> None:
-    """A workload on stdin, what was measured on stdout; what functions print goes nowhere."""
+    """Read a workload from stdin, write what was measured to stdout, and discard what functions print."""
     import uvloop
 
     workload = msgspec.json.decode(sys.stdin.buffer.read(), type=Workload)

@@ -20,11 +20,11 @@ from prometheus_client.parser import text_string_to_metric_families
 REQUESTS = "resonate_request_total"
 COMMITS = "resonate_commit_batch_size_count"
 DISK_CALLS = ("fsync", "fdatasync", "io_submit")
-"""Whoever has the kernel sync a file without waiting for it submits that; our server submits nothing else."""
+"""io_submit: makes the kernel sync a file asynchronously; our server submits nothing else."""
 
 
 class Usage(Struct, frozen=True):
-    """Of a process and its living children. ``peak_bytes``: of resident memory, as if all had theirs at once."""
+    """Usage of a process and its living children. ``peak_bytes``: of resident memory, as if all peaked at once."""
 
     cpu_seconds: float
     rss_bytes: int
@@ -41,7 +41,7 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 def usage(pid: int) -> Usage:
-    """Since its start."""
+    """Return the usage of a process since its start."""
     members = family(pid)
     cpu_seconds = sum(times.user + times.system for times in (member.cpu_times() for member in members))
     rss_bytes = sum(member.memory_info().rss for member in members)
@@ -58,7 +58,7 @@ def _peak_bytes(process: psutil.Process) -> int:
 
 
 def server_counts(metrics_url: str) -> dict[str, float]:
-    """`COMMITS` and `REQUESTS` of our server since its start, the latter also by kind."""
+    """Return `COMMITS` and `REQUESTS` of our server since its start, the latter also by kind."""
     counts: defaultdict[str, float] = defaultdict(float)
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(metrics_url, timeout=10) as response:
         for family in text_string_to_metric_families(response.read().decode()):
@@ -74,9 +74,9 @@ def server_counts(metrics_url: str) -> dict[str, float]:
 
 @contextmanager
 def counted_disk_calls(pid: int) -> Iterator[list[int]]:
-    """Count, by strace, how often all threads of ``pid`` have a file synced; it is slower meanwhile.
+    """Count with strace how often the threads of ``pid`` sync a file. They are slower meanwhile.
 
-    The list has the number once the counting has ended, and stays empty where strace is not there or not allowed.
+    The list has the number once the counting has ended, and stays empty if strace is missing or not permitted.
     """
     calls: list[int] = []
     with TemporaryDirectory(prefix="bench-strace-") as folder, ExitStack() as running:
@@ -94,7 +94,7 @@ def counted_disk_calls(pid: int) -> Iterator[list[int]]:
 
 
 def disk_calls_in(summary: str) -> int:
-    """The calls in the table that ``strace -c`` prints: the fourth column of the lines that end with their names."""
+    """Add up the calls in the table of ``strace -c``: the fourth column of the lines that end with their names."""
     lines = [line.split() for line in summary.splitlines()]
     return sum(int(words[3]) for words in lines if words and words[-1] in DISK_CALLS)
 
@@ -103,13 +103,13 @@ def disk_calls_in(summary: str) -> int:
 
 
 def two_cores() -> tuple[int | None, int | None]:
-    """One for what is measured, one for the load; ``None`` where processes cannot be tied to cores."""
+    """Return one core for what is measured and one for the load; ``None`` where processes cannot be pinned."""
     usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     return (usable[0], usable[1]) if len(usable) > 1 else (None, None)
 
 
 def tie(pid: int, core: int | None) -> None:
-    """Every thread of a process; those that are made later inherit it."""
+    """Pin every thread of a process to a core; later threads inherit that."""
     if core is not None:
         for thread in psutil.Process(pid).threads():
             os.sched_setaffinity(thread.id, {core})

@@ -1,7 +1,7 @@
 """`bench overload`: ten times as many new chains as the server can bear, whether it answers or not.
 
-First what it can bear is measured, then chains are begun at ten times that pace for a while (an open loop), each with
-its requests over one of very many connections. Afterwards everything that was accepted is to come to its end.
+It measures what the server can bear, then begins chains at ten times that rate for a while (an open loop), over very
+many connections. Afterwards, everything that was accepted must complete.
 """
 
 import random
@@ -17,12 +17,12 @@ from bench.stack import OwnServer
 
 CONNECTIONS = 1_000
 BEARABLE = 64
-"""Chains in flight, over as many connections, to find out what the server can bear."""
+"""Chains in flight, over as many connections, when measuring what the server can bear."""
 FACTOR = 10
 
 
 def measure(seed: int = DEFAULT_SEED, seconds: float = 3, connections: int = CONNECTIONS) -> Report:
-    """``seconds`` of either load. Raises `bench.load.WrongAnswers`."""
+    """``seconds``: of each load. Raises `bench.load.WrongAnswers`."""
     chance, (server_core, core) = random.Random(seed), meters.two_cores()
     with tempfile.TemporaryDirectory(prefix="bench-overload-") as folder:
         server = OwnServer(Path(folder))
@@ -42,7 +42,7 @@ def measure(seed: int = DEFAULT_SEED, seconds: float = 3, connections: int = CON
 
 
 def overtaking_s(starts: Iterable[tuple[float, float]]) -> list[float]:
-    """Of each request how long before it a later one was answered; ``starts``: when each was sent, and answered."""
+    """Return for each request how long before it a later one was answered. ``starts``: when each was sent, answered."""
     overtaken, earliest_later = [], float("inf")
     for _, answered_at in sorted(starts, reverse=True):
         overtaken.append(max(answered_at - earliest_later, 0.0))

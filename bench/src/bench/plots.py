@@ -1,4 +1,4 @@
-"""`bench plots`: pictures of saved results, and the page that shows them, the machine and the commands too."""
+"""`bench plots`: pictures of saved results, and the page that shows them with the machine and the commands."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from bench.report import MEGABYTE, Figure, Report, Table, save, text_of
 
-STYLE: Any = {  # the library's own type names every setting there is
+STYLE: Any = {  # the library's own type lists every possible setting
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -22,9 +22,9 @@ REACHED, MISSED = "#2a7f62", "#c0392b"
 
 
 def draw(reports: list[Report], folder: Path) -> None:
-    """The pictures, the page README.md, and results.json: the reports without their samples.
+    """Write the pictures, the page README.md, and results.json, which has the reports without their samples.
 
-    Drawn again from that file, the pictures of distributions stay as they are.
+    So when drawing from that file, the pictures of distributions stay as they are.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(STYLE):
@@ -38,7 +38,7 @@ def draw(reports: list[Report], folder: Path) -> None:
 
 
 def _pictures(reports: list[Report]) -> dict[str, Picture]:
-    """By the name of their files."""
+    """Return pictures by the name of their files."""
     pictures = {f"{report.benchmark}-distribution": _distribution(report) for report in reports if report.samples}
     for report in reports:
         tables = {table.title: table for table in report.tables}
@@ -58,7 +58,7 @@ def _picture(title: str, height: float = 3.4) -> tuple[Picture, Axes]:
 
 
 def _logarithmic(axes: Axes, which: str) -> None:
-    """1, 2, 5, 10, ... as people write them."""
+    """Label the axis with 1, 2, 5, 10, ... as people write them."""
     axes.set(**{f"{which}scale": "log"})
     axis = getattr(axes, f"{which}axis")
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -69,7 +69,7 @@ def _logarithmic(axes: Axes, which: str) -> None:
 def _distribution(report: Report) -> Picture:
     picture, axes = _picture(f"{report.benchmark}: share of measurements that took at most this long", height=4)
     for samples in report.samples:
-        positive = [max(value, 1e-6) for value in samples.values]  # a logarithmic axis has no place for nothing
+        positive = [max(value, 1e-6) for value in samples.values]  # a logarithmic axis has no zero
         axes.ecdf(positive, label=samples.name)
     _logarithmic(axes, "x")
     axes.set(xlabel=", ".join(sorted({samples.unit for samples in report.samples})), ylabel="share")
@@ -91,7 +91,7 @@ def _throughput(table: Table) -> Picture:
 
 
 def _cost(table: Table) -> Picture:
-    """A bar per contender, and in it a part per process, with the same colour everywhere."""
+    """Draw a bar per contender, with a part per process in the same colour everywhere."""
     picture, axes = _picture("CPU per chain, one at a time, by process")
     ends: dict[Any, float] = {row[0]: 0.0 for row in reversed(table.rows)}
     for number, process in enumerate(dict.fromkeys(str(row[1]) for row in table.rows)):
@@ -105,7 +105,7 @@ def _cost(table: Table) -> Picture:
 
 
 def _targets(figures: list[Figure]) -> Picture:
-    """Every figure as a share of its bound: left of 1 is better, whichever way the bound goes."""
+    """Draw every figure as a share of its bound: left of 1 is better, whichever way the bound goes."""
     compared = [figure for figure in figures if figure.target and figure.target.bound and figure.value]
     picture, axes = _picture("figures beside their targets: left of 1 is reached", height=0.8 + 0.24 * len(compared))
     for figure in reversed(compared):
@@ -124,7 +124,7 @@ def _targets(figures: list[Figure]) -> Picture:
 
 
 def _page(reports: list[Report], folder: Path) -> str:
-    """In Markdown, with the pictures that are in the folder."""
+    """Return the page in Markdown, with the pictures in the folder."""
     parts = ["# Benchmarks", "Written by `bench plots` from `results.json`; no figure here was typed by hand."]
     parts += ["![Figures beside their targets](targets.png)"]
     for report in reports:

@@ -1,7 +1,7 @@
-"""`bench recovery`: how many seconds after a fault a chain goes on, as a distribution over many trials.
+"""`bench recovery`: how many seconds after a fault a chain continues, as a distribution over many trials.
 
 Scenarios that mostly wait run on several stacks side by side; the others have the machine to themselves. Each trial
-checks that the answer is right, and that every function ran just as often as the faults explain.
+checks that the answer is right, and that every function ran exactly as often as the faults explain.
 """
 
 import random
@@ -26,17 +26,17 @@ from worker.heartbeats import SIGN_SECONDS
 
 PAUSE_SECONDS = 0.8
 JITTER_SECONDS = 0.2
-"""The fault hits a suspended chain so long after its suspension, at most."""
+"""The fault hits a suspended chain at most this long after its suspension."""
 AFTER_PAUSE_SECONDS = 0.05
-"""So long after the pause's end is a program started again: then nothing is left to wait for."""
+"""A program is started again this long after the end of the pause: then nothing is left to wait for."""
 REST_SECONDS = 0.3
-"""Work that is left, at least, when the fault hits it."""
+"""The work that is left, at least, when the fault hits it."""
 KILL_WINDOW_SECONDS = 0.4
 CROWD, CROWD_BARS = 1_000, 6
 ATTEMPTS = 5
-"""How often a trial is made again whose fault came too late."""
+"""How often to try a trial whose fault comes too late."""
 LEAST_BATCH = 5
-"""Trials that a stack is started for, at least, where there are so many."""
+"""The fewest trials to start a further stack for."""
 
 METHOD = Path(__file__).with_suffix(".md").read_text().format_map({**globals(), "LEASE_SECONDS": LEASE_SECONDS})
 """In words, for people who want to repeat it."""
@@ -47,19 +47,19 @@ type Measures = dict[str, float]
 
 
 class Scenario(Struct, frozen=True):
-    """What one trial does, how many programs it needs, and what is to be reached."""
+    """What one trial does, how many programs it needs, and its targets."""
 
     name: str
     state: Literal["suspended", "at work"]
     victim: str = "bar"
     fault: Literal["kill", "freeze", "cut"] = "kill"
     faults: int = 1
-    """One after the other, each of whoever is at work then."""
+    """One after the other; each hits whoever is at work then."""
     bars: int = 1
-    """If there is only one, it is started again when it was struck."""
+    """A single one is started again after it was struck."""
     chains: int = 1
     share: int = 1
-    """One trial is made for so many of other scenarios."""
+    """There is one trial for this many of other scenarios."""
     targets: Mapping[str, Target] = {}
     """By what is measured."""
 
@@ -72,14 +72,14 @@ class Scenario(Struct, frozen=True):
         return self.state == "at work" and not self.is_crowd
 
     def stage(self, folder: Path, url: str) -> Stage:
-        """``url``: of a server that runs; empty for one of its own."""
+        """``url``: of a running server; empty for one of its own."""
         bars = Bars(
             self.bars, "bench.gated_bar" if self.is_crowd else "bar", max(self.chains, 64), wired=self.fault == "cut"
         )
         return Stage(folder, OtherServer(url) if url else OwnServer(folder), bars)
 
     def play(self, stage: Stage, chance: random.Random) -> Measures:
-        """One trial; all programs run again afterwards. Raises `bench.load.WrongAnswers` or :class:`TooLate`."""
+        """Play one trial; afterwards all programs run again. Raises `bench.load.WrongAnswers` or :class:`TooLate`."""
         if self.state == "suspended":
             return _hit_suspended(stage, self, chance)
         return (_hit_crowd if self.is_crowd else _hit_at_work)(stage, self, chance)
@@ -131,7 +131,7 @@ SCENARIOS = (
 
 
 def _hit_suspended(stage: Stage, scenario: Scenario, chance: random.Random) -> Measures:
-    """The victim held nothing: what comes back is told what is due, or reads it from the disk."""
+    """The victim held nothing. When it is back, it is told what is due, or reads it from the disk."""
     victim, calls = scenario.victim, [stage.call(pause=PAUSE_SECONDS) for _ in range(scenario.chains)]
     ends = [stage.pause_end(call) for call in calls]
     if min(ends) - JITTER_SECONDS < time.time():
@@ -154,9 +154,9 @@ def _hit_suspended(stage: Stage, scenario: Scenario, chance: random.Random) -> M
 
 
 def _hit_at_work(stage: Stage, scenario: Scenario, chance: random.Random) -> Measures:
-    """Only a broken stream, or silence, tells of the victim. Work that is done again is not counted."""
+    """Only a broken stream, or silence, gives the victim away. Repeated work is not counted."""
     fault = scenario.fault
-    # How long a silent one is waited for, its last sign of life decides.
+    # How long the server waits for a silent worker depends on its last sign of life.
     window = KILL_WINDOW_SECONDS if fault == "kill" else SIGN_SECONDS
     work = window + REST_SECONDS
     call = stage.call(running=work)
@@ -206,9 +206,9 @@ def measure(
     scenarios: Iterable[Scenario] = SCENARIOS,
     url: str = "",
 ) -> Report:
-    """``url``: of a Resonate server that runs, and that nobody else uses: its groups of workers are the stack's.
+    """``url``: of a running Resonate server that nobody else uses, as the stack's workers join their groups there.
 
-    Raises `bench.load.WrongAnswers` if any chain was answered wrongly or not at all, or ran more than it may.
+    Raises `bench.load.WrongAnswers` if any chain was answered wrongly or not at all, or ran more often than it may.
     """
     chosen = tuple(each for each in scenarios if not url or each.victim != SERVER)
     made = _Trials(Path(tempfile.mkdtemp(prefix="bench-recovery-")), seed, url)
@@ -234,22 +234,22 @@ def measure(
 
 
 class _Trials:
-    """Made so far: ``seconds`` one by one, by scenario and what was measured."""
+    """The trials so far. ``seconds``: one by one, by scenario and what was measured."""
 
     def __init__(self, folder: Path, seed: int, url: str) -> None:
         self.folder = folder
         self.seconds: defaultdict[str, defaultdict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         self.repeated: list[str] = []
-        """The scenario of each trial that was made again, because its fault came too late."""
+        """The scenario of each trial that was repeated because its fault came too late."""
         self._seed = seed
         self._url = url
         self._starting = threading.Lock()
-        """One stack is started at a time, so that none takes too long for it."""
+        """Only one stack starts at a time, so that none takes too long."""
         self._failed = threading.Event()
         self._stages: list[Stage] = []
 
     def end(self, running: Collection[Future[None]]) -> None:
-        """Whoever interrupts need not wait for the trials that are under way: they fail without their programs."""
+        """Stop the trials under way by closing their stacks, so that an interrupt need not wait for them."""
         self._failed.set()
         left = {future for future in running if not future.cancel()}
         while left:
@@ -258,7 +258,7 @@ class _Trials:
             left = wait(left, timeout=0.5).not_done
 
     def on_one_stack(self, scenario: Scenario, numbers: Sequence[int]) -> None:
-        """One after the other. Nothing more is begun once a trial has failed."""
+        """Make trials one after the other. Begin none once a trial has failed."""
         if self._failed.is_set() or not numbers:
             return
         stage = scenario.stage(Path(tempfile.mkdtemp(prefix="stack-", dir=self.folder)), self._url)
@@ -299,7 +299,7 @@ def _report(scenarios: tuple[Scenario, ...], made: _Trials, seed: int) -> Report
             p90, p99 = quantile(values, 0.9), quantile(values, 0.99)
             table.rows.append([what, len(values), median(values), p90, p99, max(values)])
             report.samples.append(Samples(f"{scenario.name}: {what}", "s", values))
-            # The 99th percentile: what is to be reached is to be reached nearly always.
+            # The 99th percentile: targets must be reached nearly always.
             spread, target = Spread(min(values), max(values)), scenario.targets.get(what)
             report.figures.append(Figure(f"{scenario.name}: {what}, p99", "s", p99, spread, target))
         report.tables.append(table)

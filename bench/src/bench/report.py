@@ -1,4 +1,4 @@
-"""What every benchmark hands back, and how it is shown: figures with their targets, tables, raw samples.
+"""What every benchmark returns, and how it is shown: figures with their targets, tables, raw samples.
 
 A report is data: the terminal, the JSON file, the plots and the page are made from it.
 """
@@ -44,14 +44,14 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 class Target(Struct, frozen=True):
-    """The bound that a figure is to keep, in the figure's unit."""
+    """The bound that a figure must keep, in the figure's unit."""
 
     bound: float
     sense: Literal["at most", "at least"] = "at most"
 
 
 class Spread(Struct, frozen=True):
-    """The least and the greatest value that were measured."""
+    """The least and the greatest measured value."""
 
     low: float
     high: float
@@ -69,7 +69,7 @@ class Figure(Struct):
     passed: bool | None = None
     """Whether the target was reached; follows from the fields above."""
     missed_by: float | None = None
-    """How many times too great, or too small, the value is, if that can be told; follows from the fields above."""
+    """By what factor the value is too great or too small, if that can be told; follows from the fields above."""
 
     def __post_init__(self) -> None:
         if self.target is None or self.value is None:
@@ -81,11 +81,11 @@ class Figure(Struct):
 
     @classmethod
     def of_rounds(cls, name: str, unit: str, values: Sequence[float], target: Target | None = None) -> "Figure":
-        """Of one value per round: their median, and their spread."""
+        """Make a figure of one value per round: their median and their spread."""
         return cls(name, unit, median(values), Spread(min(values), max(values)), target)
 
     def cells(self) -> list[Cell]:
-        """As `FIGURE_COLUMNS` name them."""
+        """Return the cells for `FIGURE_COLUMNS`."""
         missed = "MISSED" if self.missed_by is None else f"MISSED by {self.missed_by:.2f}x"
         return [
             self.name,
@@ -108,7 +108,7 @@ class Table(Struct):
 
 
 class Samples(Struct):
-    """Measurements one by one, ascending, for plots of their distribution; of very many, evenly chosen ones."""
+    """Single measurements, ascending, for plots of their distribution; of very many, an even selection."""
 
     name: str
     unit: str
@@ -145,7 +145,7 @@ def this_machine() -> Machine:
 
 
 class Report(Struct):
-    """``seed`` and ``command`` are what is needed to measure again."""
+    """``seed`` and ``command`` are what it takes to measure again."""
 
     benchmark: str
     seed: int
@@ -154,13 +154,13 @@ class Report(Struct):
     tables: list[Table] = field(default_factory=list)
     samples: list[Samples] = field(default_factory=list)
     method: str = ""
-    """How it is measured, where that is not plain: Markdown."""
+    """How it is measured, if that is not obvious: Markdown."""
     notes: list[str] = field(default_factory=list)
     machine: Machine = field(default_factory=this_machine)
     measured_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     def all_tables(self) -> list[Table]:
-        """With that of the figures in front."""
+        """Return all tables, that of the figures first."""
         figures = Table("figures", FIGURE_COLUMNS, [figure.cells() for figure in self.figures])
         return [*([figures] if self.figures else []), *self.tables]
 
@@ -192,7 +192,7 @@ def show(report: Report, console: Console) -> None:
 
 
 def text_of(cell: Cell) -> str:
-    """A cell for people: three significant digits, thousands apart."""
+    """Format a cell for people: three significant digits, thousands separated."""
     match cell:
         case None:
             return "-"

@@ -1,5 +1,5 @@
-"""Rounds: in each, every subject is put under every load, in an order left to chance. Ratios are taken within a round,
-so that what disturbs the machine disturbs both sides."""
+"""Rounds: each puts every subject under every load, in random order. Ratios are taken within a round, so that whatever
+disturbs the machine disturbs both sides."""
 
 import random
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ WARM_UP_LOAD = 8
 WARM_UP_SECONDS = 1.0
 
 type Value = Callable[[LoadPhase], float]
-"""Something that can be read off a phase."""
+"""Computes a value from a phase."""
 
 
 class LoadPhase(Struct, frozen=True):
@@ -40,7 +40,7 @@ class LoadPhase(Struct, frozen=True):
         return self.p99_ms() / self.median_ms()
 
     def chain_ms(self) -> float:
-        """Of a chain, in the median."""
+        """The median of a chain."""
         return 1_000 * median(self.played.chain_s)
 
     def rate(self) -> float:
@@ -48,7 +48,7 @@ class LoadPhase(Struct, frozen=True):
         return self.played.rate
 
     def headroom(self) -> float:
-        """How many times as much load could have been generated."""
+        """How many times the load could have been generated."""
         return self.played.elapsed_s / self.played.cpu_seconds
 
     def cpu_ms_per_chain(self, process: str = SERVER) -> float:
@@ -68,7 +68,7 @@ class LoadPhase(Struct, frozen=True):
 
 
 class Subject(Struct, frozen=True):
-    """What can be put under load. ``workload`` is what its phases have in common; ``metrics_url``: of our server."""
+    """Something to put under load. ``workload``: what its phases have in common; ``metrics_url``: of our server."""
 
     name: str
     workload: Workload
@@ -113,12 +113,12 @@ class Rounds:
         return self._phases.get((subject, in_flight), [])
 
     def medians(self, subject: str, in_flight: int, *values: Value) -> list[Cell]:
-        """Of each value the median over the rounds; ``None`` for what was not counted."""
+        """Return the median of each value over the rounds; ``None`` for what was not counted."""
         phases = self.of(subject, in_flight)
         return [_median_or_none(phases, value) for value in values]
 
     def samples(self, subject: str, in_flight: int) -> Samples:
-        """The time of each request."""
+        """Return the time of each request."""
         return Samples(subject, "s", [each for phase in self.of(subject, in_flight) for each in phase.played.request_s])
 
     def figure(

@@ -1,7 +1,7 @@
-"""`bench server`: the server alone, under the requests of workers, with little and with very much stored.
+"""`bench server`: the server alone, under the requests of workers, with little and with a lot of data stored.
 
-Every variant is a server of its own that runs all the time; only one is measured at a time. Servers are tied to one
-core and the load to another where the system allows it.
+Every variant is a server of its own that runs all the time; only one is measured at a time. Servers are pinned to one
+core and the load to another, if the system allows it.
 """
 
 import random
@@ -30,7 +30,7 @@ COPIED = {
     "callbacks": "",
     "listeners": "",
 }
-"""Tables, and the column in which they have the number of a promise."""
+"""Tables, and the column that has the number of a promise."""
 
 
 def measure(
@@ -76,7 +76,7 @@ def measure(
 
 
 def _filled(folder: Path, chain: ChainKind, chains: int, seed: int) -> OwnServer:
-    """One that has so many chains in its database."""
+    """Return a server with this many chains in its database."""
     server = OwnServer(folder)
     load.run(Workload(chain, server.start().url, in_flight=1, seed=seed))
     server.stop()
@@ -85,7 +85,7 @@ def _filled(folder: Path, chain: ChainKind, chains: int, seed: int) -> OwnServer
 
 
 def copy_chain(path: Path, copies: int, seed: int) -> None:
-    """Multiply the one chain in a database, under ids that are drawn by chance; nobody else may have it open."""
+    """Multiply the only chain in a database, under random ids; nobody else may have it open."""
     chance = random.Random(f"copies {seed}")
     ids = sorted(f"foo-{chance.getrandbits(64):016x}" for _ in range(copies))
     with closing(sqlite3.connect(path)) as db, db:
@@ -117,7 +117,7 @@ def _figures(measured: Rounds, own: list[str]) -> list[Figure]:
         ),
     ]
     for name in measured.subjects[1:]:
-        # Of our own server the question is how little what is stored matters; of others how much they differ.
+        # Stored data should matter little to our own server, so that has a target; others are only compared with it.
         target, names = Target(1.3) if name in own else None, f"{name} / {EMPTY}"
         figures += [
             measured.ratio(
@@ -129,7 +129,7 @@ def _figures(measured: Rounds, own: list[str]) -> list[Figure]:
 
 
 def _table(measured: Rounds, subjects: list[Subject], chance: random.Random) -> Table:
-    """Waits for the disk are counted only now, because that makes a server slower."""
+    """Make the table. Waits for the disk are counted only now, because that slows down a server."""
     columns = ["server", "requests/s", "p50 ms", "p99 ms", "chain alone ms", "CPU ms/request", "commits/request"]
     table = Table("the server alone", [*columns, "fsyncs/request", "RSS MB"])
     for subject in subjects:

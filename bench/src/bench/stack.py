@@ -34,7 +34,7 @@ class OwnServer(ServerProcess):
 
 
 class OwnServers:
-    """Several, which share a database and a port."""
+    """Several servers that share a database and a port."""
 
     token = metrics_url = ""
 
@@ -57,7 +57,7 @@ class OwnServers:
 
 
 class OtherServer:
-    """One that runs already. What it asks everybody for is in RESONATE_TOKEN, the SDK's own variable."""
+    """A running server. Its token, if it has one, is in RESONATE_TOKEN, the SDK's own variable."""
 
     name = "server by URL"
     metrics_url = ""
@@ -77,7 +77,7 @@ class OtherServer:
 
 
 class OurServices(Stack):
-    """On one of these servers."""
+    """Our services, on one of these servers."""
 
     def __init__(self, folder: Path, server: OwnServer | OwnServers | OtherServer) -> None:
         super().__init__(folder, server)

@@ -1,7 +1,7 @@
 """A stack on which faults happen, and what can be seen of it from outside, and when.
 
-Moments are wall-clock seconds (`time.time()`): the lines of the programs' logs carry the same clock, so that a moment
-of their own can be compared with one that was observed here.
+Moments are wall-clock seconds (`time.time()`), as in the programs' logs, so that logged moments can be compared with
+those observed here.
 """
 
 import time
@@ -27,23 +27,23 @@ from bench.load import RIGHT_ANSWER, WrongAnswers
 from bench.stack import SERVER, OtherServer, OwnServer
 
 POLL_SECONDS = 0.002
-"""How exactly a moment is known that has to be watched for."""
+"""How precisely a moment is known that has to be polled for."""
 LOG_CLOCK_SECONDS = 0.001
 """The resolution of the times in the programs' logs."""
 LEASE_SECONDS = 10
 ONCE = {"baz": 1, "work": 0}
-"""Runs in a chain without work that meets no fault at work."""
+"""Runs in a chain without work, if no fault hits a function at work."""
 ANSWER_SECONDS = 60.0
-"""Beyond the lease: an answer that takes longer is counted as lost."""
+"""Beyond the lease: an answer that takes longer counts as lost."""
 
 
 class TooLate(Exception):
-    """The chain had gone on before the fault could hit it: the trial says nothing and is made again."""
+    """The chain continued before the fault could hit it: the trial says nothing and is repeated."""
 
 
 class Bars(Struct, frozen=True):
     """``number``: bar, bar-2, ...; each runs ``places`` tasks at a time. ``wired``: each has a wire of its own to the
-    server, that can be cut."""
+    server, which can be cut."""
 
     number: int
     module: str
@@ -52,7 +52,7 @@ class Bars(Struct, frozen=True):
 
 
 class Run(Struct, frozen=True):
-    """``worker`` has begun to run a function for a promise."""
+    """``worker`` began to run a function for a promise."""
 
     worker: str
     promise: str
@@ -68,9 +68,9 @@ class FooRequest(Struct, frozen=True):
 
 
 def _ask(port: int, id: str, body: Mapping[str, float], patience_s: float) -> float:
-    """The moment of the right answer; asks again for so long if nobody is there.
+    """Return the moment of the right answer; for ``patience_s``, ask again if nobody is there.
 
-    Raises :class:`WrongAnswers`, and ``OSError`` or ``HTTPException`` if nobody was there at last.
+    Raises :class:`WrongAnswers`, and ``OSError`` or ``HTTPException`` if nobody was there in the end.
     """
     deadline = time.time() + patience_s
     connection = HTTPConnection("127.0.0.1", port)
@@ -94,7 +94,7 @@ def _ask(port: int, id: str, body: Mapping[str, float], patience_s: float) -> fl
 
 
 class Stage(Stack):
-    """A server of its own, or one that runs already."""
+    """A stack on a server of its own, or on one that runs already."""
 
     def __init__(self, folder: Path, server: OwnServer | OtherServer, bars: Bars) -> None:
         super().__init__(folder, server, {"LEASE_SECONDS": str(LEASE_SECONDS), "MAX_TASKS": str(bars.places)})
@@ -142,21 +142,21 @@ class Stage(Stack):
     # ── chains ──
 
     def call(self, **body: float) -> FooRequest:
-        """Send a request to foo; its id is new."""
+        """Send a request with a new id to foo."""
         return self._send(f"{self.folder.name}-{next(self._numbers)}", body, patience_s=0)
 
     def ask_again(self, call: FooRequest) -> FooRequest:
-        """Send the same request once more, again and again until foo is there."""
+        """Send the same request again, repeatedly until foo is there."""
         return self._send(call.id, call.body, ANSWER_SECONDS)
 
     def _send(self, id: str, body: Mapping[str, float], patience_s: float) -> FooRequest:
         return FooRequest(id, body, self._callers.submit(_ask, self.foo_port, id, body, patience_s))
 
     def answered(self, call: FooRequest, runs: Mapping[str, int] = ONCE) -> float:
-        """The moment of its answer.
+        """Return the moment of its answer.
 
         Raises :class:`WrongAnswers` if it is wrong or missing, or if a function ran more often than ``runs`` says, and
-        :class:`TooLate` if one ran less often: it was done before the fault hit it.
+        :class:`TooLate` if one ran less often: it was done before the fault could hit it.
         """
         try:
             at = call.answered.result(LEASE_SECONDS + ANSWER_SECONDS)
@@ -170,20 +170,20 @@ class Stage(Stack):
         return at
 
     def _wait_for(self, call: FooRequest, condition: Callable[[], object], what: str) -> None:
-        """Raises :class:`TooLate` if the call is over before the condition is true, or what broke it."""
+        """Raises :class:`TooLate` if the call is over before the condition is true, or the error that ended it."""
         moment_when(lambda: call.answered.done() or condition(), what)
         if call.answered.done():
             call.answered.result()
             raise TooLate
 
     def pause_end(self, call: FooRequest) -> float:
-        """When the pause of its bar ends, as soon as bar has begun it and nobody holds a lease for it."""
+        """Return when the pause of its bar ends, once bar has begun it and nobody holds a lease for it."""
         server, tags = self.client(), {"resonate:origin": call.id, "resonate:timer": "true"}
 
         seen: list[dict[str, float]] = []
 
         def sees_timer() -> bool:
-            """It may be over before anybody looks again."""
+            """Keep what was seen: the pause may be over before anybody looks again."""
             task = server.call("task.get", id=f"{call.id}:1")
             if task.status == 200 and task.data["task"]["state"] == "suspended":
                 seen.extend(server.call("promise.search", tags=tags).data["promises"])
@@ -193,7 +193,7 @@ class Stage(Stack):
         return seen[0]["timeoutAt"] / 1_000
 
     def who_works(self, call: FooRequest, besides: Collection[str]) -> str:
-        """The name of the bar that works for the call, as soon as another one than these does."""
+        """Return the name of the bar that works for the call, once it is not one of these."""
 
         def workers() -> list[str]:
             return [run.worker for run in self.runs("work", f"{call.id}:") if run.worker not in besides]
@@ -202,7 +202,7 @@ class Stage(Stack):
         return workers()[0]
 
     def runs(self, function: str, promises: str) -> list[Run]:
-        """Of all programs: for promises whose ids begin so."""
+        """Return the function's runs in all programs, for promises whose ids begin with ``promises``."""
         marker = f"running function {function}  promise={promises}"
         found: list[Run] = []
         for name, process in self.programs.items():
@@ -213,19 +213,19 @@ class Stage(Stack):
         return found
 
     def connected_at(self, name: str, since: float) -> float:
-        """When the program said so for the first time since that moment. Raises ``LookupError``."""
+        """Return when the program first said so since that moment. Raises ``LookupError``."""
         return moment_of(self.programs[name].log, CONNECTED, since)
 
     # ── faults ──
 
     def kill_family(self, name: str) -> float:
-        """SIGKILL to a program and its children; the moment of it."""
+        """Send SIGKILL to a program and its children; return the moment."""
         moment = time.time()
         self._program(name).kill()
         return moment
 
     def strike(self, name: str, fault: Literal["kill", "freeze", "cut"]) -> float:
-        """SIGKILL, SIGSTOP, or its wire is cut; the moment of it."""
+        """Send SIGKILL or SIGSTOP, or cut the program's wire; return the moment."""
         if fault == "kill":
             return self.kill_family(name)
         moment = time.time()
@@ -236,13 +236,13 @@ class Stage(Stack):
         return moment
 
     def start_again(self, name: str) -> float:
-        """Waiting for nothing; the moment of it."""
+        """Start a program without waiting for it; return the moment."""
         moment = time.time()
         self._program(name).launch()
         return moment
 
     def restore(self, name: str) -> None:
-        """End a program, and start it again; return when it is connected."""
+        """End a program and start it again; return once it is connected."""
         before = self.connections(name)
         self._program(name).kill()
         if name in self._wires:
@@ -255,13 +255,13 @@ class Stage(Stack):
 
 
 def moment_when(condition: Callable[[], object], what: str) -> float:
-    """The moment at which ``condition()`` came true."""
+    """Return the moment at which ``condition()`` came true."""
     wait_until(condition, what, every=POLL_SECONDS)
     return time.time()
 
 
 def moment_of(log: Path, text: str, since: float) -> float:
-    """When a program wrote the first line since that moment that contains the text. Raises ``LookupError``."""
+    """Return when a program first wrote a line with that text since that moment. Raises ``LookupError``."""
     for line in log.read_text(errors="replace").splitlines():
         if text in line and (moment := _moment(line.partition(" ")[0])) >= since - LOG_CLOCK_SECONDS:
             return moment

@@ -1,6 +1,6 @@
-"""`bench start`: how soon everything is there, as processes and as containers, and how big the images are.
+"""`bench start`: how soon everything is ready, as processes and as containers, and how big the images are.
 
-Seconds are counted from the moment before the start; a program's own word that it is there is watched for.
+Seconds count from the moment before the start until the program itself says that it is ready.
 """
 
 import os
@@ -39,7 +39,7 @@ type Seconds = dict[str, list[float]]
 
 
 def measure(seed: int = DEFAULT_SEED, repeats: int = 10, container_repeats: int = 3) -> Report:
-    """``container_repeats`` 0 leaves containers alone. Raises if anything does not come up."""
+    """``container_repeats``: 0 leaves containers alone. Raises if anything does not come up."""
     report = Report("start", seed)
     _add_times(report, "as processes", _start_processes(repeats, random.Random(seed)))
     if container_repeats and (obstacle := docker_obstacle()):
@@ -66,7 +66,7 @@ def _add_times(report: Report, title: str, seconds: Seconds) -> None:
 
 
 def _start_processes(repeats: int, chance: random.Random) -> Seconds:
-    """Each start by itself, in an order drawn by chance; server and workers that are waited for run already."""
+    """Time each start by itself, in random order; the server and workers that it waits for run already."""
     with tempfile.TemporaryDirectory(prefix=TEST_PREFIX) as name:
         folder = Path(name)
         with Stack(folder, OwnServer(folder)) as stack:
@@ -82,7 +82,7 @@ def _start_processes(repeats: int, chance: random.Random) -> Seconds:
 
 
 def _start_server(folder: Path) -> float:
-    """On a database that exists from the second time on."""
+    """Start a server on a database that exists from the second time on."""
     server = OwnServer(folder)
     try:
         return _seconds_until(server.launch, server.is_ready)
@@ -111,7 +111,7 @@ def _seconds_until(start: Callable[[], object], condition: Callable[[], object])
 
 
 class Compose:
-    """The stack as containers, with ports and a Compose project of its own, of which nothing stays behind."""
+    """The stack as containers, with ports and a Compose project of its own. It leaves nothing behind."""
 
     def __init__(self) -> None:
         self.project = TEST_PREFIX + secrets.token_hex(4)
@@ -130,7 +130,7 @@ class Compose:
         self.run("down", "--volumes", "--rmi", "local")
 
     def run(self, *arguments: str) -> float:
-        """The seconds it took."""
+        """Run a command, and return the seconds that it took."""
         began = time.time()
         _output("docker", "compose", *arguments, env=self._environment)
         return time.time() - began
@@ -140,7 +140,7 @@ class Compose:
 
 
 def _start_containers(repeats: int) -> tuple[Seconds, dict[str, int]]:
-    """And the sizes of the images beyond their base, in bytes."""
+    """Return the times, and the sizes of the images beyond their base, in bytes."""
     seconds: Seconds = defaultdict(list)
     with Compose() as compose:
         compose.run("build")
@@ -151,7 +151,7 @@ def _start_containers(repeats: int) -> tuple[Seconds, dict[str, int]]:
 
 
 def docker_obstacle() -> str:
-    """Why containers cannot be used here; empty if they can."""
+    """Return why containers cannot be used here; empty if they can."""
     return _output("bash", "-c", ". scripts/lib.sh; docker_obstacle")
 
 
@@ -160,7 +160,7 @@ def _image_bytes(image: str) -> int:
 
 
 def _output(*command: str, env: dict[str, str] | None = None) -> str:
-    """What a command prints, run in the repository. Raises ``RuntimeError`` with what it complains of."""
+    """Return what a command prints, run in the repository. Raises ``RuntimeError`` with its error output."""
     environment = {**os.environ, **(env or {})}
     done = subprocess.run(
         command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False

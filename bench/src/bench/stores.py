@@ -22,11 +22,11 @@ STATEMENTS = """
 SELECT sum(calls), sum(calls) FILTER (WHERE query LIKE '%UPDATE endings SET last%') FROM pg_stat_statements
 WHERE dbid = (SELECT oid FROM pg_database WHERE datname = 'one')
 """
-"""Of the one server, without BEGIN and COMMIT; each commit notes its ending."""
+"""Statements and commits of the single server, without BEGIN and COMMIT; each commit updates its row in `endings`."""
 
 
 def measure(seed: int = DEFAULT_SEED, rounds: int = 5, seconds: float = 3, servers: int = 3) -> Report:
-    """``servers``: so many are several. Raises `bench.load.WrongAnswers`."""
+    """``servers``: how many share a database. Raises `bench.load.WrongAnswers`."""
     with ExitStack() as running:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="bench-stores-")))
         database = PostgresServer(shared_preload_libraries="pg_stat_statements")
@@ -52,7 +52,7 @@ def _on(url: str) -> dict[str, str]:
 
 
 def _costs(database: PostgresServer, subject: Subject) -> list[Figure]:
-    """What a chain costs the database, one at a time; the counting itself is left out of the other figures."""
+    """Return what a chain costs the database, one at a time. The counting does not affect the other figures."""
     with psycopg.connect(database.url, autocommit=True) as connection:
         connection.execute("CREATE EXTENSION pg_stat_statements")
         connection.execute("SELECT pg_stat_statements_reset()")

@@ -1,7 +1,7 @@
 """What foo, bar and baz ask the Resonate server during one chain, one request after the other.
 
-As workers on any SDK do, and ours when half of their places are taken: otherwise a quick call takes fewer requests.
-Heartbeats are left out: workers send one for all that they do, every few seconds.
+The requests are those of workers on any SDK, and of ours when half of their places are taken; otherwise a quick call
+takes fewer. Heartbeats are left out: a worker sends one for all its tasks, every few seconds.
 """
 
 from typing import Any, Protocol
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 FOO, BAR, BAZ = GROUPS = ("service-foo", "service-bar", "service-baz")
 LEASE_MS = 10_000
 FAR_MS = 4_102_444_800_000
-"""A deadline that is not reached: 2100-01-01."""
+"""A deadline that is never reached: 2100-01-01."""
 RESULTS = {FOO: "Mw==", BAR: "Mg==", BAZ: "MQ=="}
 """3, 2 and 1, as workers encode them."""
 CALL = "eyJhcmdzIjpbMC4wLDAuMF0sImt3YXJncyI6e30sImZ1bmMiOiJiYXIiLCJ2ZXJzaW9uIjoxfQ=="
@@ -17,27 +17,27 @@ CALL = "eyJhcmdzIjpbMC4wLDAuMF0sImt3YXJncyI6e30sImZ1bmMiOiJiYXIiLCJ2ZXJzaW9uIjox
 
 
 class ServerUnderLoad(Protocol):
-    """The Resonate server, and what its workers are told."""
+    """The Resonate server, and the messages to its workers."""
 
     def pid(self, group: str) -> str:
-        """The id of the worker of a group."""
+        """Return the id of the group's worker."""
 
     async def ask(self, chain_id: str, kind: str, data: Any) -> None:
         """Send a request on behalf of a chain. Raises if the answer is not the usual one."""
 
     async def wait_for(self, id: str, version: int | None) -> None:
-        """Until a worker was told of this task in this version, or (``None``) of the end of this promise."""
+        """Wait until a worker was told of this version of the task, or (``None``) of the end of this promise."""
 
 
 class ChainPlayer:
-    """One chain, to be played once."""
+    """Plays one chain, once."""
 
     def __init__(self, id: str, server: ServerUnderLoad) -> None:
         self._foo, self._bar, self._baz = id, f"{id}:1", f"{id}:1.1"
         self._server = server
 
     async def play(self) -> None:
-        """To its end, of which foo is told."""
+        """Play the chain until foo is told of its end."""
         await self._begin()
         await self._suspend(self._bar, 1, self._baz)
         await self._run(self._baz, 0, BAZ)
@@ -46,7 +46,7 @@ class ChainPlayer:
         await self._server.wait_for(self._foo, None)
 
     async def play_until_it_pauses(self) -> None:
-        """Until foo waits for bar, and bar for the time."""
+        """Play the chain until foo waits for bar, and bar for a timer."""
         await self._begin()
         timer = f"{self._bar}.2"
         await self._fence(self._bar, self._creation(timer, BAR, self._bar, timer="true"))
@@ -56,7 +56,7 @@ class ChainPlayer:
         await self._suspend(self._bar, 2, timer)
 
     async def _begin(self) -> None:
-        """Until bar has called baz."""
+        """Play the chain until bar has called baz."""
         foo, bar, pid = self._foo, self._bar, self._server.pid(FOO)
         await self._ask("task.create", pid=pid, ttl=LEASE_MS, action=self._creation(foo, FOO, foo))
         await self._ask("promise.register_listener", awaited=foo, address=f"poll://uni@{FOO}/{pid}")
@@ -69,7 +69,6 @@ class ChainPlayer:
         await self._ask("task.fence", id=id, version=1, action=action)
 
     async def _run(self, id: str, version: int, group: str) -> None:
-        """To its end."""
         await self._acquire(id, version, group)
         settlement = {"id": id, "state": "resolved", "value": {"data": RESULTS[group]}}
         await self._ask("task.fulfill", id=id, version=version + 1, action=_action("promise.settle", settlement))

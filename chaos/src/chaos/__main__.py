@@ -1,4 +1,4 @@
-"""`python -m chaos`: the options as `scripts/chaos.sh` gives them, signals, and the exit status."""
+"""`python -m chaos`: the options that `scripts/chaos.sh` passes, signals, and the exit status."""
 
 import argparse
 import asyncio
@@ -14,7 +14,7 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Exit with 0 if everything is as expected, 130 if it was ended early and was so by then, else 1."""
+    """Exit with 0 if everything is as expected, 130 if that is so but it was ended early, else 1."""
     try:
         record = asyncio.run(_play(_settings()))
     except StackError as error:

@@ -1,4 +1,4 @@
-"""Clients of foo. Each sends one request, and repeats it, with the same key, until it has an answer."""
+"""Clients of foo. Each sends one request, and repeats it with the same key until it has an answer."""
 
 import asyncio
 import contextlib
@@ -10,9 +10,9 @@ import msgspec
 from chaos.records import SentChain
 
 ATTEMPT_S = 20.0
-"""A client that has heard nothing for so long tries again."""
+"""A client that has heard nothing for this long tries again."""
 AGAIN_S = 0.3
-"""And so long after a connection broke."""
+"""The pause before the next attempt after a connection broke."""
 MOST_PATIENT_S = 5.0
 
 _UNAVAILABLE = 503
@@ -50,7 +50,7 @@ class Callers:
             await asyncio.sleep(again_after)
 
     async def _try(self, chain: SentChain) -> float:
-        """If there is no answer yet, after how many seconds to ask again."""
+        """Make one attempt. If it brings no answer, return after how many seconds to try again."""
         body = {"pause": chain.pause} if chain.pause else {"running": chain.running} if chain.running else {}
         async with self._session.post(self._url, json=body, headers={"Idempotency-Key": chain.id}) as response:
             text = await response.read()

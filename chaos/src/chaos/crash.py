@@ -1,7 +1,7 @@
-"""What crash.sh and crash-bar.sh play: one request, one fault, and a timeline.
+"""The program behind crash.sh and crash-bar.sh: one request, one fault, and a timeline.
 
-This decides and tells. What it asks for on standard output, lib-crash.sh does, and answers on standard input. So it
-needs neither Docker nor a file beside it, and runs in the server's image where a machine has no Python.
+This decides and reports. It writes commands to standard output; lib-crash.sh carries them out, and answers on standard
+input. So it needs neither Docker nor a file beside it, and runs in the server's image where a machine has no Python.
 """
 
 import base64
@@ -25,34 +25,34 @@ from resonate_server.client.server_connection import CallFailed, ServerConnectio
 from resonate_server.client.wait import Goal, find
 
 START_S = 40
-"""Until baz has run, and bar sleeps or works; as much for a second instance to start."""
+"""Until baz has run, and bar sleeps or works; the same for a second instance to start."""
 RECOVERY_S = 120
-"""An answer that takes longer than pause, or work, and this is counted as missing."""
+"""An answer that takes longer than the pause, or the work, plus this counts as missing."""
 MENDING_S = 30
-"""What could not be brought back at once is tried for so long."""
+"""How long to retry what could not be brought back at once."""
 TAKEOVER_S = 60
-"""A lease that has ended is given away again within this."""
+"""Within this, the work of an expired lease is given to another worker."""
 REPORT_S = 60
-"""A server that was struck, and may be asked for the report, is ready within this."""
+"""Within this, a server that was struck is ready to be asked for the report."""
 LOG_S = 10
-"""What a container has printed can be read by then."""
+"""Within this, the output of a container can be read."""
 LEASE_LOST_S = 30
 LOOK_S = 0.1
 ANSWER_S = 5.0
 
 KEEPALIVE = {"TCP_KEEPIDLE": 1, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 2}
-"""Seconds, seconds, probes; not every system has all of them. Only containers are cut off, and theirs does."""
+"""Seconds, seconds, probes; not every system has all of them. Only containers are cut off, and their system does."""
 RIGHT_ANSWER = "3"
 OUTPUT_IS_GONE = 143
 BUSY = 503
 NEWLINE = "'$'\\n''"
-"""As the shell has it between quotes."""
+"""How to write a newline within the shell's single quotes."""
 
 RED, GREEN, BOLD, PLAIN = "\033[31m", "\033[32m", "\033[1m", "\033[0m"
 
 
 class Fault(Struct, frozen=True):
-    """``strike`` and ``undo``: verbs of lib.sh; ``struck`` and ``undone``: how that is told."""
+    """``strike`` and ``undo``: verbs of lib.sh; ``struck`` and ``undone``: how the timeline describes them."""
 
     strike: str
     undo: str
@@ -91,7 +91,7 @@ ONE_OF_SEVERAL_SERVERS = {
 
 
 class Case(Struct, frozen=True):
-    """What is wanted, and where. Times are in seconds."""
+    """What to do, and where. Times are in seconds."""
 
     script: str
     kind: str
@@ -99,7 +99,7 @@ class Case(Struct, frozen=True):
     fault: str
     when: str
     length_option: str
-    """By which a person chooses the duration."""
+    """The option with which a person chooses the duration."""
     id: str
     foo: str
     """Host and port."""
@@ -111,7 +111,7 @@ class Case(Struct, frozen=True):
     """How long bar sleeps or works."""
     is_worker: bool = False
     keep_down: bool = False
-    """Stop after the fault, and say how to go on by hand."""
+    """Stop after the fault, and say how to continue by hand."""
     colours: bool = False
 
     @property
@@ -120,7 +120,7 @@ class Case(Struct, frozen=True):
 
 
 class Ended(Exception):
-    """``status``: with which the script ends, and why, unless that is plain."""
+    """Ends the script with ``status``, and says why unless that is obvious."""
 
     def __init__(self, status: int, reason: str = "") -> None:
         super().__init__(reason)
@@ -136,7 +136,7 @@ def now_ms() -> int:
 
 
 class Scripts:
-    """The functions of the shell scripts; and the time, which Ctrl-C cuts short."""
+    """The functions of the shell scripts; and waiting, which Ctrl-C cuts short."""
 
     def __init__(self) -> None:
         self._answers: queue.Queue[tuple[int, str]] = queue.Queue()
@@ -145,12 +145,12 @@ class Scripts:
         threading.Thread(target=self._read, daemon=True).start()
 
     def ask(self, *words: str) -> str:
-        """What it prints. Raises :class:`Ended` if it fails."""
+        """Return what the command prints. Raises :class:`Ended` if it fails."""
         status, output = self._call("ask", *words)
         return output if status == 0 else give_up(f"{' '.join(words)}: {output}")
 
     def do(self, *words: str) -> bool:
-        """Whether it succeeds; what it prints is for the user."""
+        """Return whether the command succeeds; its output goes to the user."""
         return self._call("do", *words)[0] == 0
 
     def sleep(self, seconds: float) -> None:
@@ -158,7 +158,7 @@ class Scripts:
             raise Ended(self._status)
 
     def until(self, seconds: float, is_so: Callable[[], object]) -> bool:
-        """Whether it came to be in that time."""
+        """Wait for the condition; return whether it came true in that time."""
         end = time.monotonic() + seconds
         while not is_so():
             if time.monotonic() > end:
@@ -182,14 +182,14 @@ class Scripts:
 
 
 class Answer(Struct, frozen=True):
-    """``status`` 0: there was none, as the connection broke."""
+    """``status`` 0: there was no answer, as the connection broke."""
 
     status: int
     text: str = ""
 
 
 def ask_foo(foo: str, method: str, path: str, body: str = "", key: str = "", seconds: float | None = None) -> Answer:
-    """Notices within seconds that foo is no longer in the network, though nothing says so."""
+    """Send a request. Notices within seconds if foo silently disappears from the network."""
     connection = HTTPConnection(foo, timeout=seconds)
     try:
         connection.connect()
@@ -207,7 +207,7 @@ def ask_foo(foo: str, method: str, path: str, body: str = "", key: str = "", sec
 
 
 class Caller(threading.Thread):
-    """As any client would, it repeats a request whose connection broke, or that was refused for the moment."""
+    """Like any client, repeats a request whose connection broke, or that was refused for the moment."""
 
     def __init__(self, case: Case) -> None:
         super().__init__(daemon=True)
@@ -224,7 +224,7 @@ class Caller(threading.Thread):
             self.repeats += 1
             time.sleep(0.3)
         self.answer = answer
-        self.answered = now_ms()  # last, as by this it is done
+        self.answered = now_ms()  # last, as this marks it as done
 
     def is_done(self) -> bool:
         return self.answered > 0
@@ -240,21 +240,21 @@ class Crash:
         self._tree = CallTree(ServerConnection(case.server, token, ANSWER_S), case.id)
         self._began = now_ms()
         self._attempt = 0
-        """That of bar, when it has come so far."""
+        """The attempt of bar, once bar has come that far."""
         self._struck: list[str] = []
         self._struck_at = self._over_at = 0
         self._second: list[str] = []
         self._has_others = False
-        """Servers that go on while one of them is struck."""
+        """Whether other servers go on while one is struck."""
         self._answer_is_told = False
 
     def play(self) -> None:
-        """Raises :class:`Ended` if all is not as it should be."""
+        """Raises :class:`Ended` unless all is as it should be."""
         case = self._case
         self._look(must_answer=True)
         self._began = now_ms()
         if case.fault == "freeze" and case.is_worker:
-            self._start_second()  # now, as the request does not wait for it
+            self._start_second()  # first, as the request does not wait for it
         if case.when == "idle":
             self.strike()
         self._caller.sent = now_ms()
@@ -272,10 +272,10 @@ class Crash:
         self._await_answer()
         self._report()
 
-    # ── what is told ──
+    # ── the timeline ──
 
     def _event(self, text: str, colour: str = "", at: int | None = None) -> None:
-        """``at``: ms since the epoch, if not just now. An answer that came before is told first."""
+        """``at``: ms since the epoch; by default now. An answer that came before is reported first."""
         at = now_ms() if at is None else at
         if self._caller.is_done() and self._caller.answered <= at:
             self._tell_answer()
@@ -297,7 +297,7 @@ class Crash:
     # ── the request ──
 
     def _look(self, *, must_answer: bool = False) -> list[Call]:
-        """At its calls; there are none while the server is away."""
+        """Read its calls; there are none while the server is away."""
         try:
             return self._tree.read()
         except CallFailed as error:
@@ -313,7 +313,7 @@ class Crash:
         return reached is not None
 
     def _await_moment(self) -> None:
-        """To strike."""
+        """Wait until it is time to strike."""
         if not self._scripts.until(START_S, lambda: self._bar_is_there() or self._caller.is_done()):
             give_up(f"bar did not get that far within {START_S} s; see scripts/logs.sh.")
         self._must_still_wait()
@@ -338,7 +338,7 @@ class Crash:
         self._tell_answer()
 
     def _tell_answer(self) -> None:
-        """Once, with the time at which it came."""
+        """Report the answer once, with the time at which it came."""
         if self._answer_is_told:
             return
         self._answer_is_told, caller = True, self._caller
@@ -352,14 +352,14 @@ class Crash:
     # ── the fault ──
 
     def _each(self, verb: str, instances: list[str]) -> bool:
-        """Whether that can be done with all of them: at the same time, or the last one would finish the request."""
+        """Apply the verb to all, and return whether it succeeds: at once, or the last one would finish the request."""
         return self._scripts.do("at_once", self._case.kind, verb, *instances)
 
     def _instances(self) -> list[str]:
         return self._scripts.ask(self._case.kind, "of", self._case.service).split()
 
     def _start_second(self) -> None:
-        """If there is not one already that could take over."""
+        """Start one, unless there already is one that could take over."""
         service, first = self._case.service, self._instances()
         if len(first) > 1:
             return
@@ -370,7 +370,7 @@ class Crash:
 
     def strike(self) -> None:
         self._struck = self._holder() if self._case.fault == "freeze" else self._instances()
-        if self._case.service == "resonate-server":  # Others, which share its database, go on.
+        if self._case.service == "resonate-server":  # Others that share its database go on.
             self._has_others = len(self._instances()) > 1
             self._struck = self._struck[:1]
         self._struck_at = now_ms()
@@ -384,7 +384,7 @@ class Crash:
         self._event(self._struck_are(how.format(lease=self._case.lease)), RED, self._struck_at)
 
     def _holder(self) -> list[str]:
-        """The instance that does the work, or one that ran its function for this request; else the last one."""
+        """Return the instance that does the work, or one that ran its function for this request; else the last one."""
         case = self._case
         attempt = f"{self._attempt}$" if case.strikes_work else ""  # another bar may have had an earlier attempt
         pattern = f" running function {case.service}  promise={case.id}.*  attempt={attempt}"
@@ -402,7 +402,7 @@ class Crash:
         return self._scripts.do("has_printed", instance, pattern)
 
     def _show_request(self) -> None:
-        """While the fault lasts."""
+        """Show what the fault does to the request while it lasts."""
         case = self._case
         who, all_told = ("meanwhile", ONE_OF_SEVERAL_SERVERS) if self._has_others else (case.service, MEANWHILE)
         if told := all_told.get(f"{who}-{case.fault}") or all_told.get(who):
@@ -430,7 +430,7 @@ class Crash:
             if find(calls, Goal("bar", "running"), self._attempt):
                 does = "does"
             elif calls and calls[0].is_settled:
-                does = "has done"  # the look at it took longer
+                does = "has done"  # it finished before this looked
             return bool(does)
 
         if not self._scripts.until(TAKEOVER_S, is_taken_over):
@@ -444,7 +444,7 @@ class Crash:
     def _end_fault(self) -> None:
         case, were = self._case, self._struck
         self._over_at = now_ms()
-        self._event(self._struck_are(self._fault.undone), GREEN, self._over_at)  # as many of it as were struck
+        self._event(self._struck_are(self._fault.undone), GREEN, self._over_at)  # while `_struck` is not empty yet
         if not self._each(self._fault.undo, were):
             give_up(f"{case.service} could not be {self._fault.undone}; see above.")
         self._struck = []
@@ -459,7 +459,7 @@ class Crash:
             said = f"promise={case.id}.*  lease lost"
             self._scripts.until(
                 case.duration + LEASE_LOST_S, lambda: self._has_printed(were[0], said)
-            )  # the report tells
+            )  # the report shows whether it did
 
     # ── the end ──
 
@@ -470,7 +470,7 @@ bar stays dead. To go on by hand:
   bring it back:     {by_hand}
   see the answer:    scripts/trigger.sh --id {self._case.id}    (joins the request, does not start another)
   without waiting:   curl http://127.0.0.1:{os.environ["FOO_PORT"]}/foo/{self._case.id}""")
-        self._struck = []  # and stays so
+        self._struck = []  # leave it dead
 
     def _report(self) -> None:
         case, caller = self._case, self._caller
@@ -484,9 +484,9 @@ bar stays dead. To go on by hand:
             raise Ended(1)
 
     def leave(self) -> None:
-        """Whatever happens, nothing stays dead, frozen or cut off, and nobody stands by."""
+        """Whatever happens, leave nothing dead, frozen or cut off, and no second instance."""
         service, end = self._case.service, time.monotonic() + MENDING_S
-        if self._struck:  # it may be half of them, or half undone
+        if self._struck:  # perhaps only some were struck, or brought back
             while not (is_mended := self._each("mend", self._struck)) and time.monotonic() < end:
                 time.sleep(LOOK_S)
             outcome = "has been {}." if is_mended else "could not be {}; scripts/up.sh tries again."

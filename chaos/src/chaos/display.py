@@ -1,11 +1,11 @@
-"""What is shown while the experiment goes on: events, a line each, and one line that says how far it is."""
+"""Shows the progress of an experiment: events, a line each, and a status line."""
 
 import shutil
 import sys
 import time
 
 STATUS_EVERY_S = 10.0
-"""Where there is no terminal, whose last line could be written anew."""
+"""Without a terminal, whose last line could be rewritten."""
 
 
 class Display:
@@ -21,7 +21,7 @@ class Display:
         self._write(f"{self._now():>7.1f} s  {text}\n")
 
     def status(self, text: str) -> None:
-        """Shown at once on a terminal, else now and then."""
+        """Show the status: at once on a terminal, else now and then."""
         self._status = f"{self._now():>7.1f} s  {text}"
         if self._live:
             self._write("")
@@ -30,7 +30,7 @@ class Display:
             self._write(self._status + "\n")
 
     def close(self) -> None:
-        """Take the live line away."""
+        """Remove the status line."""
         self._status = ""
         self._write("")
 

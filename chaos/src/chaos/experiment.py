@@ -1,4 +1,4 @@
-"""The whole experiment: chains are sent while faults strike; then everything comes back, and the record is complete."""
+"""The whole experiment: send chains while faults strike, then bring everything back and complete the record."""
 
 import asyncio
 import contextlib
@@ -16,14 +16,14 @@ from chaos.wrecker import Wrecker
 
 UP_AGAIN_S = 90.0
 LAST_ANSWERS_S = 90.0
-"""After the last fault; more than the server's longest retry (30 s) takes. What has no answer then is lost."""
+"""After the last fault; longer than the server's longest retry (30 s). A chain without an answer by then is lost."""
 HASTY_ANSWERS_S = 3.0
-"""The same if somebody wants it to end."""
+"""The same if somebody ends it early."""
 STATUS_S = 0.2
 
 
 class Settings(Struct, frozen=True):
-    """``services``: what the stack consists of; ``lease`` and ``seconds`` are seconds."""
+    """``services``: the parts of the stack; ``lease`` and ``seconds``: in seconds."""
 
     kind: str
     services: list[str]
@@ -35,7 +35,7 @@ class Settings(Struct, frozen=True):
 
 
 class Experiment:
-    """``interrupt`` ends it early: what is struck comes back all the same."""
+    """``interrupt`` ends it early, but still brings back what is struck."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -54,7 +54,7 @@ class Experiment:
         self._display.event("ending early: repairing all faults first ...")
 
     async def play(self) -> Record:
-        """Everything, to the record."""
+        """Run the experiment, and return its record."""
         self._display.event(
             f"seed {self._settings.seed}, as {self._settings.kind}, leases of {self._settings.lease:g} s"
         )
@@ -83,7 +83,7 @@ class Experiment:
         await wrecking
 
     async def _send(self, chains: Sequence[plan.PlannedChain]) -> None:
-        """All of them, however many wait; but none once it is to end."""
+        """Send each chain on time, however many others wait; send no more once the experiment is to end."""
         mark = time.strftime("%H%M%S")
         for number, planned in enumerate(chains):
             with contextlib.suppress(TimeoutError):

@@ -1,4 +1,4 @@
-"""The ledger: what became of every chain, and whether all of it is as it should be. Judges a record, does nothing."""
+"""The ledger: what became of every chain, and whether all is as it should be. It only judges a record."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from chaos.records import Fault, FaultKind, Record, SentChain
 
 RIGHT = 3
 SERVERS = ("resonate-server", "postgres")
-"""Where the state is: whatever happens to them happens to all services."""
+"""They hold the state: a fault of theirs is a fault of all services."""
 
 FUNCTIONS = {"foo": "foo", "bar": "bar", "work": "bar", "baz": "baz"}
 """Each function of a chain, and the service that runs it."""
@@ -21,7 +21,7 @@ hit the service that runs the function, a server, or the database. A chain meets
 
 
 class Judgement(Struct, frozen=True):
-    """``wrongs``: what is wrong with the chain, in words; ``recovery``: seconds, ``None`` if it met no fault."""
+    """``wrongs``: what is wrong with the chain, in words; ``recovery``: in seconds, ``None`` if it met no fault."""
 
     chain: SentChain
     met: list[Fault]
@@ -30,7 +30,6 @@ class Judgement(Struct, frozen=True):
 
 
 def judge(record: Record) -> list[Judgement]:
-    """One for each chain."""
     return [_judge(record, chain) for chain in record.chains]
 
 
@@ -39,7 +38,7 @@ def is_as_it_should_be(record: Record, judgements: list[Judgement]) -> bool:
 
 
 def usual_runs(chain: SentChain, function: str) -> int:
-    """How often it may run for the chain if nothing fails."""
+    """Return how often it may run for the chain if nothing fails."""
     match function:
         case "foo":
             return 2
@@ -80,7 +79,10 @@ def _wrong_runs(record: Record, chain: SentChain, met: list[Fault]) -> Iterator[
 
 
 def _recovery(record: Record, chain: SentChain, met: list[Fault]) -> float | None:
-    """From the end of the last fault it met, or of bar's own time if that is later; work done again is not counted."""
+    """Return the time to the answer from the end of the last fault met, or of bar's own time if later.
+
+    Repeated work is not counted.
+    """
     if not met or chain.answered is None:
         return None
     over = max((fault.ended for fault in met if fault.ended is not None), default=chain.sent)
@@ -92,7 +94,6 @@ def _recovery(record: Record, chain: SentChain, met: list[Fault]) -> float | Non
 
 
 def render(record: Record, judgements: list[Judgement]) -> str:
-    """The whole ledger."""
     parts = [_chain_lines(record, judgements), _fault_lines(record), [RULE], _summary(record, judgements)]
     return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
 

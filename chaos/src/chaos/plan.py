@@ -1,4 +1,4 @@
-"""What is to happen, by the seed alone: which chains are sent when, and which faults strike whom, and for how long."""
+"""Plans an experiment from its seed alone: when chains are sent, and which faults strike which service for how long."""
 
 from collections.abc import Iterator, Sequence
 from random import Random
@@ -12,14 +12,14 @@ BRIEF_S = 2.0
 LONGEST_DEATH_S = 3.0
 LONGEST_QUIET_S = 2.0
 BEYOND_LEASE_S = 3.0
-"""A fault may last so much longer than a lease: long enough that it ends, and its work is given away."""
+"""How much longer than a lease a fault may last: long enough for the lease to expire and its work to be given away."""
 
 FAULTS_AT_ONCE = {1: 60, 2: 25, 3: 10, 4: 5}
-"""Weights."""
+"""The weight of each number of faults."""
 
 
 class PlannedChain(Struct, frozen=True):
-    """``at``: seconds after the beginning. bar spends ``pause`` or ``running`` seconds, or none."""
+    """``at``: in seconds from the start. bar spends ``pause`` or ``running`` seconds, or none."""
 
     at: float
     pause: float = 0
@@ -27,9 +27,9 @@ class PlannedChain(Struct, frozen=True):
 
 
 class Strike(Struct, frozen=True):
-    """``after`` so many seconds of its wave a fault strikes, and ``lasts`` so long.
+    """A fault that strikes ``after`` seconds into its wave. ``lasts``: for how many seconds.
 
-    ``pick``: which of the service's instances is struck, from 0 for the first to 1 for the last.
+    ``pick``: which of the service's instances it strikes, from 0 for the first to 1 for the last.
     """
 
     service: str
@@ -40,9 +40,9 @@ class Strike(Struct, frozen=True):
 
 
 class Wave(Struct, frozen=True):
-    """Faults that overlap. After them there is ``quiet`` for so many seconds.
+    """Faults that overlap, followed by ``quiet`` seconds without any.
 
-    ``patient``: first of all everything becomes healthy; else the next wave may meet services that just start.
+    ``patient``: wait until everything is healthy first; otherwise the next wave may meet services that just start.
     """
 
     strikes: tuple[Strike, ...]
@@ -51,7 +51,7 @@ class Wave(Struct, frozen=True):
 
 
 def chains(seed: int, count: int, seconds: float) -> list[PlannedChain]:
-    """``count`` chains, spread evenly but for a jitter over ``seconds``."""
+    """Return ``count`` chains, spread evenly over ``seconds``, with a jitter."""
     rng = Random(f"chains {seed}")
     gap = seconds / count
     return [_chain(rng, (number + rng.random()) * gap) for number in range(count)]
@@ -67,7 +67,7 @@ def _chain(rng: Random, at: float) -> PlannedChain:
 
 
 def waves(seed: int, services: Sequence[str], kinds: dict[FaultKind, int], lease: float) -> Iterator[Wave]:
-    """Without end. ``kinds``: which faults there are, with their weights; ``lease``: of the workers, in seconds."""
+    """Yield waves without end. ``kinds``: the faults and their weights; ``lease``: of the workers, in seconds."""
     rng = Random(f"faults {seed}")
     while True:
         (at_once,) = rng.choices(list(FAULTS_AT_ONCE), list(FAULTS_AT_ONCE.values()))

@@ -1,4 +1,4 @@
-"""What happened: data alone. Times are seconds since the experiment began."""
+"""What happened, as plain data. Times are in seconds since the experiment began."""
 
 from collections import Counter
 from enum import StrEnum
@@ -7,7 +7,7 @@ from msgspec import Struct, field
 
 
 class FaultKind(StrEnum):
-    """What can be done to an instance of a service: a verb of `scripts/lib.sh`."""
+    """What can be done to an instance of a service, named by the verb of `scripts/lib.sh`."""
 
     KILL = "kill"
     FREEZE = "freeze"
@@ -20,17 +20,17 @@ class FaultKind(StrEnum):
 
     @property
     def struck(self) -> str:
-        """What it is called once it has struck."""
+        """How to describe an instance that it has struck."""
         return {"kill": "killed", "freeze": "frozen", "cut_off": "cut off"}[self]
 
     @property
     def over(self) -> str:
-        """What it is called once it is over."""
+        """How to describe an instance after it was undone."""
         return {"kill": "started again", "freeze": "thawed", "cut_off": "connected again"}[self]
 
 
 class Fault(Struct):
-    """One fault of one instance. ``ended`` is when it was undone, ``None`` as long as it lasts."""
+    """One fault of one instance. ``ended``: when it was undone, ``None`` while it lasts."""
 
     kind: FaultKind
     service: str
@@ -52,12 +52,12 @@ class SentChain(Struct):
 
     @property
     def spends(self) -> float:
-        """Seconds before which there can be no answer."""
+        """Seconds that bar spends: there can be no answer before that."""
         return self.pause + self.running
 
 
 type Runs = dict[str, Counter[str]]
-"""By the chain's id: how often each function ran."""
+"""How often each function ran, by the chain's id."""
 
 
 class Record(Struct):

@@ -1,4 +1,4 @@
-"""The stack, as the scripts know it: every action is a function of `scripts/lib.sh`, whichever kind of stack it is."""
+"""The stack, as the scripts see it: every action is a function of `scripts/lib.sh`, for either kind of stack."""
 
 import asyncio
 import logging
@@ -18,17 +18,17 @@ _RUN = re.compile(r"^\S+ running function (\w+)  promise=([\w-]+)", re.MULTILINE
 
 
 class StackError(Exception):
-    """Something could not be done to the stack, or seen of it."""
+    """Something could not be done to the stack, or read from it."""
 
 
 def faults_of(kind: str) -> dict[FaultKind, int]:
-    """What can be done to a stack of that kind, with weights."""
+    """Return the faults that are possible on that kind of stack, with their weights."""
     faults = {FaultKind.KILL: 5, FaultKind.FREEZE: 3}
     return faults | {FaultKind.CUT_OFF: 2} if kind == "containers" else faults
 
 
 class Stack:
-    """One that is up. The environment has the variables by which the scripts find it."""
+    """A running stack. The scripts find it by variables in the environment."""
 
     def __init__(self, kind: str, services: Sequence[str]) -> None:
         self._kind = kind
@@ -36,7 +36,6 @@ class Stack:
         self.fault_kinds = faults_of(kind)
 
     async def instances(self) -> dict[str, list[str]]:
-        """Of each service."""
         return {service: (await self._call("of", service)).split() for service in self.services}
 
     async def strike(self, kind: FaultKind, instance: str) -> None:
@@ -46,7 +45,7 @@ class Stack:
         await self._call(kind.undo, instance)
 
     async def mend(self, instance: str) -> None:
-        """Undo whatever has been done to it; nothing if it is as it was."""
+        """Undo whatever has been done to it, if anything."""
         await self._call("mend", instance)
 
     async def is_healthy(self, instance: str) -> bool:
@@ -57,7 +56,7 @@ class Stack:
         return True
 
     async def runs(self) -> Runs:
-        """How often each function ran for each chain, by the logs. A call's id begins with that of its chain."""
+        """Count in the logs how often each function ran for each chain. A call's id begins with its chain's id."""
         runs: Runs = {}
         for service in self.services:
             for function, id in _RUN.findall(await self._call("said", service)):
@@ -65,7 +64,7 @@ class Stack:
         return runs
 
     async def _call(self, verb: str, argument: str) -> str:
-        """In a session of its own, so that Ctrl-C does not end it half-way."""
+        """Run the verb in a session of its own, so that Ctrl-C does not end it half-way."""
         process = await asyncio.create_subprocess_exec(
             "bash", "-c", '. scripts/lib.sh; "$@"', "chaos", self._kind, verb, argument,
             cwd=REPOSITORY,

@@ -14,9 +14,9 @@ LOOK_S = 0.3
 
 
 class Wrecker:
-    """``stop`` cuts every waiting short: what lasts is undone at once, and nothing is begun any more.
+    """``stop`` cuts every wait short: lasting faults are undone at once, and no new ones begin.
 
-    ``say`` is told what happens.
+    ``say`` reports what happens.
     """
 
     def __init__(self, stack: Stack, stop: asyncio.Event, began: float, say: Callable[[str], None]) -> None:
@@ -26,7 +26,7 @@ class Wrecker:
         self._say = say
         self.faults: list[Fault] = []
         self.instances: dict[str, list[str]] = {}
-        """Of each service, as they were before the first fault."""
+        """By service, as they were before the first fault."""
 
     @property
     def lasting(self) -> list[Fault]:
@@ -38,7 +38,7 @@ class Wrecker:
             raise StackError(f"{', '.join(missing)}: not running; scripts/up.sh starts what is missing")
 
     async def wreak(self, waves: Iterator[Wave]) -> None:
-        """Wave after wave, until it is stopped; then everything is undone."""
+        """Carry out wave after wave until stopped. By then everything is undone."""
         for wave in waves:
             await asyncio.gather(*(self._carry_out(strike) for strike in wave.strikes))
             if wave.patient:
@@ -48,9 +48,9 @@ class Wrecker:
                 return
 
     async def restore(self, seconds: float) -> list[str]:
-        """Wait until everything is healthy; the services that are not within so many seconds.
+        """Wait up to ``seconds`` until everything is healthy, and return the services that are not.
 
-        An instance whose fault could not be undone is tried again.
+        If a fault could not be undone, try again.
         """
         ill = await self._unhealthy()
         await asyncio.gather(*(self._act(self._stack.mend(one)) for service in ill for one in self.instances[service]))

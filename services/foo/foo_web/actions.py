@@ -1,8 +1,8 @@
-"""What the server's live page offers to do with this demo: it reads the list here, and posts its clicks here.
+"""Actions that the server's live page offers for this demo: the server gets the list here, and forwards clicks here.
 
-GET  /actions                            the list, which is actions.json; faults are in it with DEMO_FAULTS=1
+GET  /actions                            the list, from actions.json; with DEMO_FAULTS=1 it includes faults
 POST /actions/request, work              {"pause": seconds} or {"running": seconds} starts a chain: 202 {"id"}
-POST /actions/kill, kill-at-work, freeze {"worker": address} calls that worker to fail: 202 {"id"}
+POST /actions/kill, kill-at-work, freeze {"worker": address} makes that worker fail: 202 {"id"}
 """
 
 from collections.abc import Awaitable, Callable
@@ -22,15 +22,15 @@ _OFF = "For buttons beside each worker that kill or freeze it: DEMO_FAULTS=1 scr
 
 class _Click(msgspec.Struct):
     worker: Annotated[str, msgspec.Meta(pattern=r"\Apoll://any@[\w.-]+/\w+\Z")]
-    """Its address, which another worker of its group answers to when it is gone."""
+    """The worker's address. Once that worker is gone, another one of its group gets the call."""
 
 
 def offer_actions(
     app: Flask, start: Callable[[], Awaitable[str]], fail: Callable[[str, str], Awaitable[str]] | None
 ) -> None:
-    """`start` begins the chain that the request's body describes, `fail` the fault of a worker: each gives the id.
+    """Add the routes. `start` begins the chain that the request's body describes, `fail` makes a worker fail.
 
-    Without `fail` no fault is offered.
+    Both return the id of the call. Without `fail`, no faults are offered.
     """
     *requests, commands = _LISTED["actions"]
     offered = [*requests, commands | {"note": _ON if fail else _OFF}, *(_LISTED["faults"] if fail else [])]

@@ -1,18 +1,18 @@
 """The HTTP interface of foo.
 
     POST /foo       start the chain and wait for its result: 200 {"id", "message"}
-    GET /foo/<id>   what is known about a chain: 200 {"id", "state", "message" or "error"}
-    /actions        what the live page offers to do (`actions`)
+    GET /foo/<id>   the status of a chain: 200 {"id", "state", "message" or "error"}
+    /actions        the actions of the live page (`actions`)
     GET /health     200 while requests can be served, 503 otherwise
 
-What a client may send with POST: a JSON object {"pause": seconds} or {"running": seconds} (`inputs.Delays`); the
-header Idempotency-Key, which becomes the id, so that a repetition joins the same chain, also with an empty body; the
-header Prefer with respond-async or wait=<seconds>, which asks for 202 and a Location instead of a long wait.
+A POST may have a JSON object {"pause": seconds} or {"running": seconds} (`inputs.Delays`); the header Idempotency-Key,
+which becomes the id, so that a repeated request joins the same chain, even with an empty body; and the header Prefer
+with respond-async or wait=<seconds>, which asks for 202 and a Location instead of a long wait.
 
-Errors are application/problem+json (RFC 9457) with the id where one is known: 400, 404, 405 and 413 for what the client
-did wrong, 409 and 422 for a key that stands for something else, 403, 415 and 421 for what web pages must not do
-(`gate`), 500 with the message of a function that failed, 502 for what the Resonate server says and foo cannot use, 503
-with Retry-After if the request may be repeated.
+Errors are application/problem+json (RFC 9457), with the id if it is known: 400, 404, 405 and 413 for client errors,
+409 and 422 for a key that is in use for something else, 403, 415 and 421 for requests that web pages must not make
+(`gate`), 500 with the message of a function that failed, 502 for an answer of the Resonate server that foo cannot use,
+503 with Retry-After if the request may be repeated.
 """
 
 import math
@@ -42,7 +42,7 @@ def create_app(chains: Chains, hosts: str, *, offers_faults: bool) -> AsyncFlask
     app.register_error_handler(HTTPException, _problem)
     app.register_error_handler(ResonateError, lambda error: _problem(explained(error)))
     if chains.tracing is not None:
-        from foo_web.tracing import trace_requests  # only here: it is an extra
+        from foo_web.tracing import trace_requests  # not at the top: its packages are optional
 
         trace_requests(app, chains.tracing.tracer)
     guard(app, hosts)
@@ -92,7 +92,7 @@ def create_app(chains: Chains, hosts: str, *, offers_faults: bool) -> AsyncFlask
 
 @contextmanager
 def _place(ends: list[float], seconds: float) -> Iterator[None]:
-    """Room for one that waits for that long at least. `ends`: when the others can have their results."""
+    """Hold a place for a request that waits at least `seconds`. `ends`: when other requests may get their results."""
     end = time.monotonic() + seconds
     if len(ends) >= MAX_WAITING:
         detail = (
@@ -107,13 +107,13 @@ def _place(ends: list[float], seconds: float) -> Iterator[None]:
 
 
 def _problem(error: HTTPException) -> Any:
-    """Every error, as RFC 9457 describes problems; its other headers, as Retry-After and Allow, stay."""
+    """Turn an error into a problem document (RFC 9457). Other headers, such as Retry-After and Allow, are kept."""
     response, id, detail = error.get_response(), g.get("chain_id"), error.description or ""
     if id and request.method == "POST" and "Retry-After" in response.headers:
-        # Repeated with this key, a request joins the chain if it has begun.
+        # A request repeated with this key joins the chain if it has begun.
         detail += f". Repeat the request with the header Idempotency-Key: {id}"
     if detail == NotFound.description:
-        detail = "there is no such resource"  # no person has typed its address
+        detail = "there is no such resource"  # the default text assumes that a person typed the URL
     status = HTTPStatus(response.status_code)
     document = {"title": status.phrase, "status": status, "detail": detail} | ({"id": id} if id else {})
     response.data = msgspec.json.encode(document) + b"\n"

@@ -1,4 +1,4 @@
-"""Chains: how they are begun, joined, waited for and looked up."""
+"""Start, join, await and look up chains through the SDK."""
 
 import asyncio
 import secrets
@@ -15,10 +15,10 @@ from werkzeug.exceptions import BadGateway, Conflict, HTTPException, NotFound, S
 from foo_web.inputs import Delays
 from worker import RunningWorker, Worker
 
-# How long the server may be away, and how long it may take to answer, before a client is told to come back.
+# How long the server may be unreachable, and how long it may take to answer, before clients get 503.
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 30.0
-# A worker that was killed and that nobody starts again leaves its call pending for so long.
+# How long the call that killed a worker stays pending if nobody restarts that worker.
 FAULT_TIMEOUT = timedelta(minutes=2)
 MAX_ERROR_CHARACTERS = 8_000
 
@@ -30,7 +30,7 @@ _UNREADABLE = (ResonateError, msgspec.MsgspecError, TypeError, ValueError, Recur
 
 
 class _Call(msgspec.Struct):
-    """What the SDK stores of a call."""
+    """A call, as the SDK stores it."""
 
     func: str
     args: list[Any] = []
@@ -38,7 +38,7 @@ class _Call(msgspec.Struct):
 
 
 class ChainStatus(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is known about a chain, as it is shown."""
+    """The status of a chain, as clients see it."""
 
     id: str
     state: PromiseState
@@ -47,7 +47,7 @@ class ChainStatus(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Chains:
-    """Raises HTTP's errors for what is wrong with a request, and the SDK's for what the server says (`explained`)."""
+    """Methods raise HTTP errors for bad requests, and the SDK's errors for what the server reports (`explained`)."""
 
     def __init__(self, worker: Worker, running: RunningWorker) -> None:
         self._group, self._function = worker.group, worker.functions[0]
@@ -59,9 +59,9 @@ class Chains:
         return self._stream.connected
 
     async def start(self, id: str, delays: Delays, seconds: float | None, *, may_exist: bool) -> ChainStatus:
-        """Begin a chain, or join it, and wait that long for its result (None: as long as it takes)."""
+        """Start a chain, or join it, and wait up to `seconds` for its result (None: as long as it takes)."""
         await self._connected()
-        # Looked up first: to begin with the id of another service's call would take that call from its workers.
+        # Look it up first: starting a chain with the id of another service's call would take it from its workers.
         promise = await self._find(id) if may_exist else None
         if promise is None:
             handle = self._resonate.run(id, self._function, *delays.arguments)
@@ -75,13 +75,13 @@ class Chains:
         try:
             async with asyncio.timeout(seconds):
                 while True:
-                    with suppress(ResonateError):  # why it failed is in its promise
+                    with suppress(ResonateError):  # the promise has the reason
                         message = await handle.result()
                         if not may_exist:
                             return ChainStatus(id, "resolved", message)
                     if (chain := self._joined(await self._get(id), delays)).state != "pending":
                         return chain
-                    # The SDK has asked about it before the server had heard of it, and took it for lost.
+                    # The SDK asked for the promise before the server had it, and took it for lost.
                     handle = await self._answered(self._resonate.get(id))
         except TimeoutError:
             return ChainStatus(id, "pending")
@@ -94,14 +94,14 @@ class Chains:
         return self._shown(promise)
 
     async def fail(self, how: str, worker: str) -> str:
-        """Call the worker with that address to fail (`worker.faults`); the id of that call."""
+        """Make the worker with that address fail (`worker.faults`). Return the id of the call."""
         await self._connected()
         call = self._resonate.options(target=worker, timeout=FAULT_TIMEOUT)
         handle = call.rpc(f"fail-{secrets.token_hex(4)}", "fail", how, worker.rpartition("/")[2])
         return await self._answered(handle.id())
 
     async def _connected(self) -> None:
-        """While the server is away it is asked nothing: the SDK would go on until it is back."""
+        """Wait briefly for the connection, else raise 503: the SDK would repeat a request until the server is back."""
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await self._stream.wait_until_connected()
@@ -110,9 +110,9 @@ class Chains:
             raise _unavailable(f"the Resonate server {reason}") from None
 
     async def _answered[T](self, asking: Awaitable[T]) -> T:
-        """What the server answers. Asking goes on if the client leaves: the SDK does not bear to be cancelled."""
+        """Return the server's answer. The request goes on if the client leaves: the SDK must not be cancelled."""
         asked = asyncio.ensure_future(asking)
-        # Perhaps nobody is left to hear how it failed.
+        # Retrieve the exception: if the client has left, nobody else does.
         asked.add_done_callback(lambda _: asked.cancelled() or asked.exception())
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
@@ -136,17 +136,17 @@ class Chains:
         return promise
 
     def _joined(self, promise: PromiseRecord, delays: Delays) -> ChainStatus:
-        """The chain for a request that asks for `delays`."""
+        """Return the chain's status, after checking that a request for `delays` may join it."""
         if (arguments := self._arguments(promise)) is None:
             raise _other_kind()
         if not delays.may_join(arguments):
-            # As draft-ietf-httpapi-idempotency-key-header asks for.
+            # As draft-ietf-httpapi-idempotency-key-header says.
             detail = "an earlier request with this Idempotency-Key had another body; an empty body joins its chain"
             raise UnprocessableEntity(detail)
         return self._shown(promise)
 
     def _arguments(self, promise: PromiseRecord) -> tuple[float, float] | None:
-        """What foo was called with; None for the promise of anything else."""
+        """Return the arguments of a call of foo; None if the promise is for anything else."""
         target = promise.tags.get("resonate:target", "").rpartition("@")[2].partition("/")[0]
         try:
             call = msgspec.convert(self._codec.decode(promise.param), _Call)
@@ -158,7 +158,7 @@ class Chains:
         return given.get("pause", 0), given.get("running", 0)
 
     def _shown(self, promise: PromiseRecord) -> ChainStatus:
-        """Errors are shown by their message."""
+        """Return the status for clients, with only the message of an error."""
         id, state = promise.id, promise.state
         if state == "pending":
             return ChainStatus(id, state)
@@ -176,7 +176,7 @@ class Chains:
 
 
 def explained(error: ResonateError) -> HTTPException:
-    """What a client is told of what the server said, or failed to say."""
+    """Return the HTTP error for what the server answered, or failed to answer."""
     if not isinstance(error, ServerError):
         return _unavailable(f"the Resonate server gave an unusable answer: {error}")
     match error.code:

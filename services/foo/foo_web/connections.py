@@ -1,4 +1,4 @@
-"""gunicorn's asynchronous worker, with limits for clients that are slow or many: it has settings for neither.
+"""Limits for slow clients and for many connections, for which gunicorn's asynchronous worker has no settings.
 
 Each override of gunicorn 27.0.1 names a test that fails without it.
 """
@@ -9,10 +9,10 @@ from typing import Any, ClassVar, override
 
 from gunicorn.asgi.protocol import _REASON_PHRASES, ASGIProtocol  # type: ignore[attr-defined]
 
-# gunicorn knows some only, and not those of RFC 9110: test_a_status_line_says_what_became_of_a_request.
+# gunicorn has only some phrases, and not those of RFC 9110: test_a_status_line_says_what_became_of_a_request.
 _REASON_PHRASES.update({status: status.phrase for status in HTTPStatus})
 
-# How long a client may take to send its request, and how many may be at it. The first ones make room.
+# How long a client may take to send its request, and how many may be sending one; beyond that the oldest is closed.
 ARRIVAL_SECONDS = 10
 MAX_ARRIVING = 1024
 

@@ -1,7 +1,7 @@
 """Flask as an ASGI application: views may be coroutines, so a request that waits costs a task, not a thread.
 
-Whatever else Flask calls, before or after a view or for an error, is a plain function. It runs on the event loop, as a
-view does that is one: while it blocks, nobody else is answered.
+Everything else that Flask calls (before or after a view, or for an error) is a plain function. Like a plain view, it
+runs on the event loop: while it blocks, no other request is answered.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 MAX_BODY_BYTES = 16 * 1024
 MAX_ANSWER_BYTES = 64 * 1024
 MAX_AT_WORK = 1024
-"""Requests, those that wait included; for health there is always room."""
-# How long a client may take to take its answer and to leave, if it has sent more than was read.
+"""Requests at a time, including waiting ones. Health checks are always answered."""
+# How long a client may take to receive its answer and, if its request was not read to the end, to disconnect.
 LEAVE_SECONDS = 2
 
 type Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -38,7 +38,7 @@ class AsyncFlask(Flask):
         self._is_ending = False
 
     async def send_everybody_away(self) -> None:
-        """Answer those that wait, and whoever comes from now on, that they may come back."""
+        """Answer all waiting requests, and all that arrive from now on, with 503 and Retry-After."""
         self._is_ending = True
         for answering in self.at_work:
             answering.cancel()
@@ -47,12 +47,12 @@ class AsyncFlask(Flask):
 
     @override
     def async_to_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """A view that is a coroutine stays one, which `_result` awaits: test_a_request_is_answered_with_the_result."""
+        """Leave a coroutine view as it is; `_result` awaits it: test_a_request_is_answered_with_the_result."""
         return func
 
     @override
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:  # type: ignore[override]
-        """For each request. Cancelled when its client leaves."""
+        """Serve one request. Cancelled when its client leaves."""
         if scope["type"] != "http":
             logger.info("WebSocket %.128s  id=-  status=403  seconds=0.000", scope["path"])
             await send({"type": "websocket.close"})
@@ -68,11 +68,11 @@ class AsyncFlask(Flask):
             async with asyncio.timeout(LEAVE_SECONDS):
                 await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
                 await send({"type": "http.response.body", "body": b"".join(chunks)})
-                while not is_read:  # if this end closed the connection now, the answer might be lost on its way
+                while not is_read:  # closing the connection now could lose the answer
                     is_read = (await receive())["type"] == "http.disconnect"
 
     async def _answer(self, environ: dict[str, Any]) -> Response:
-        """What `Flask.wsgi_app` does, except that it awaits the view; and a line of the log."""
+        """Do what `Flask.wsgi_app` does, but await the view, and log the request."""
         began = time.monotonic()
         with self.request_context(environ):
             try:
@@ -80,7 +80,7 @@ class AsyncFlask(Flask):
             except Exception as error:
                 response = self.handle_exception(error)
             if request.path != "/health" or 400 <= response.status_code < 500:
-                # Cut to the longest id that a chain can have.
+                # 128 characters: the longest id that a chain can have.
                 line = "%.128s %.128s  id=%.128s  status=%d  seconds=%.3f"
                 seconds, id = time.monotonic() - began, g.get("chain_id", "-")
                 logger.info(line, request.method, request.path, id, response.status_code, seconds)
@@ -115,7 +115,7 @@ def as_json(answer: Any, status: int = 200) -> Response:
 
 
 async def _environ(scope: dict[str, Any], receive: Receive) -> tuple[dict[str, Any], bool]:
-    """The request for Flask, and whether all of it was read: no more than tells that a body is too large."""
+    """Return the WSGI environment, and whether the whole body was read: reading stops once it is too large."""
     headers: dict[str, str] = {}
     for name, value in scope["headers"]:
         key, text = name.decode("latin-1").upper().replace("-", "_"), value.decode("latin-1")

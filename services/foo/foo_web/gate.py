@@ -1,7 +1,7 @@
-"""Who may ask: no page of another site, and nobody who knows foo by a name that is not foo's.
+"""Refuse requests from pages of other sites, and requests for host names that are not foo's.
 
-Any page may have its visitor's browser send requests to this machine, and may have a name of its own lead here, too
-(DNS rebinding). Browsers tell on both by headers that pages cannot set: Origin, Sec-Fetch-Site and Host.
+Any page can have its visitor's browser send requests to this machine, and can point a host name of its own here (DNS
+rebinding). Browsers reveal both in headers that pages cannot set: Origin, Sec-Fetch-Site and Host.
 """
 
 import ipaddress
@@ -19,7 +19,7 @@ class MisdirectedRequest(HTTPException):
 
 
 def guard(app: Flask, hosts: str) -> None:
-    """Let nothing else reach a view. `hosts`: foo's names beside those of loopback, with commas; `*` is any name."""
+    """Check requests before they reach a view. `hosts`: names of foo besides loopback's, comma-separated; `*`: any."""
     known = {name.strip().lower() for name in f"localhost,{hosts}".split(",") if name.strip()}
 
     @app.before_request
@@ -33,9 +33,9 @@ def _refusal(known: set[str]) -> HTTPException | None:
     host, origin, site = headers.get("Host", "").lower(), headers.get("Origin"), headers.get("Sec-Fetch-Site", "none")
     if not ("*" in known or _is_known(host, known)):
         return MisdirectedRequest(f"the host {_shown(host)} is unknown; the variable FOO_HOSTS can allow it")
-    if origin is not None and not (host and origin.lower().partition("://")[2] == host):  # "null" came from nowhere
+    if origin is not None and not (host and origin.lower().partition("://")[2] == host):  # "null" has no host
         return Forbidden(f"pages of the origin {_shown(origin)} may not call foo")
-    # A link that is followed opens a window of its own: the page that had it sees nothing of the answer.
+    # Following a link to foo is harmless: the page with the link cannot read the document that opens.
     to, by = headers.get("Sec-Fetch-Dest"), headers.get("Sec-Fetch-Mode")
     if site not in {"same-origin", "none"} and (request.method, to, by) != ("GET", "document", "navigate"):
         return Forbidden(f"pages of other sites may not call foo (Sec-Fetch-Site: {_shown(site)})")
@@ -46,7 +46,7 @@ def _refusal(known: set[str]) -> HTTPException | None:
 
 
 def _is_known(authority: str, known: set[str]) -> bool:
-    """`authority`: a name or an address, perhaps with a port."""
+    """`authority`: a name or an address, optionally with a port."""
     match = _AUTHORITY.fullmatch(authority)
     host = (match[1] or match[2]) if match else ""
     try:
@@ -56,5 +56,5 @@ def _is_known(authority: str, known: set[str]) -> bool:
 
 
 def _shown(header: str) -> str:
-    """As it may be told and logged: quoted, printable, and not too long."""
+    """Make a header safe to show and to log: quoted, printable, and not too long."""
     return ascii(header)[:_MAX_SHOWN]

@@ -1,4 +1,4 @@
-"""What a client may send with `POST /foo`, and what is wrong with it if it may not."""
+"""Parse and validate what clients send with `POST /foo`."""
 
 import re
 import secrets
@@ -14,30 +14,30 @@ type Seconds = Annotated[float, msgspec.Meta(ge=0, le=3600)]
 
 
 class Delays(msgspec.Struct, forbid_unknown_fields=True):
-    """The request body: for how long bar pauses or works, in seconds. One of the two at most."""
+    """The request body: how long bar pauses or works, in seconds. At most one of the two."""
 
     pause: Seconds | msgspec.UnsetType = msgspec.UNSET
     running: Seconds | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def arguments(self) -> tuple[float, float]:
-        """Of the function foo."""
+        """The arguments for the function foo."""
         return self.pause or 0, self.running or 0
 
     def may_join(self, arguments: tuple[float, float]) -> bool:
-        """Whether this is a repetition of a request with these arguments: it says the same, or nothing."""
+        """Return whether this may repeat a request with these arguments: it has the same delays, or none."""
         return self == Delays() or self.arguments == arguments
 
 
 class Preference(NamedTuple):
-    """How long the client waits for the result (seconds; None = as long as it takes), as by RFC 7240."""
+    """How long the client waits for the result (in seconds; None: as long as it takes), see RFC 7240."""
 
     wait: float | None
     applied: str
 
 
 def parse_body(body: bytes) -> Delays:
-    """The body is JSON whatever its content type says, so that `curl -d` needs no header; it may be empty."""
+    """Parse the body as JSON whatever its content type, so that `curl -d` needs no header. It may be empty."""
     try:
         delays = msgspec.json.decode(body.strip() or b"{}", type=Delays)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
@@ -49,7 +49,7 @@ def parse_body(body: bytes) -> Delays:
 
 
 def parse_key(header: str | None) -> str:
-    """The chain's id: the Idempotency-Key, plain or as a quoted string, or a new one if there is none."""
+    """Return the chain's id: the Idempotency-Key, plain or as a quoted string, or a new id if there is no key."""
     if header is None:
         return f"foo-{secrets.token_hex(8)}"
     key = re.sub(r'^"(.*)"$', r"\1", header.strip())
@@ -62,7 +62,7 @@ def parse_key(header: str | None) -> str:
 
 
 def parse_preference(header: str) -> Preference:
-    """Preferences that are unknown or malformed are ignored, as the RFC asks for. Of two the first counts."""
+    """Ignore unknown and malformed preferences, as the RFC requires. If one is repeated, the first counts."""
     given: dict[str, str] = {}
     for preference in parse_list_header(header.lower()):
         name, _, value = preference.partition(";")[0].partition("=")

@@ -1,4 +1,4 @@
-"""gunicorn's asynchronous worker, configured for requests that wait long and end at once."""
+"""gunicorn's asynchronous worker, set up for requests that wait long, and for a prompt shutdown."""
 
 import asyncio
 import gc
@@ -24,10 +24,10 @@ from worker import RunningWorker, Settings, Worker, configure_logging, ending_si
 logger = logging.getLogger(__name__)
 
 MAX_OPEN_FILES = 4096
-# How long to wait for a port that is taken: a foo that was killed holds it for a moment.
+# How long to wait for a port in use: a foo that was killed holds it for a moment.
 TAKEN_SECONDS = 5
 GRACE_SECONDS = 3
-# As long as a function that blocks keeps its leases (`worker.heartbeats`).
+# As long as a blocked event loop keeps its leases (`worker.heartbeats`).
 BLOCKED_SECONDS = 300
 
 _ENDING = ending_signals()
@@ -41,12 +41,12 @@ def serve(worker: Worker) -> None:
         sys.exit(f"FOO_PORT must be a port number from 1 to 65535, not {port!r}")
     settings = Settings.from_environment()
     _wait_until_free(host, int(port))
-    # As many as a header may have: gunicorn reads Content-Length with int(). See test_lengths_that_are_absurd.
+    # As many as fit in a header: gunicorn parses Content-Length with int(). See test_lengths_that_are_absurd.
     sys.set_int_max_str_digits(8190)
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # some systems allow a process 256 files unless it asks
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # some systems default to 256 files
     files = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(MAX_OPEN_FILES, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
-    gc.freeze()  # what is there by now stays: it need not be searched for garbage
+    gc.freeze()  # what exists by now lives on: the collector need not scan it
     _Server(worker, settings, f"[{host}]:{port}" if ":" in host else f"{host}:{port}").run()
 
 
@@ -61,7 +61,7 @@ class _Server(BaseApplication):
             "bind": self._address,
             "worker_class": _Process,
             "asgi_lifespan": "off",
-            "asgi_disconnect_grace_period": 0,  # whoever has left is not waited for
+            "asgi_disconnect_grace_period": 0,  # do not wait for clients that have left
             "keepalive": 0,
             "timeout": BLOCKED_SECONDS,
             "graceful_timeout": GRACE_SECONDS,
@@ -77,7 +77,7 @@ class _Server(BaseApplication):
 
     @override
     def load(self) -> Any:
-        """Called in the worker process, which has made its loop: no loop survives a fork."""
+        """Connect in the worker process, on the loop that it has made: no loop survives a fork."""
         self._running = asyncio.get_event_loop().run_until_complete(self._connect())
         chains, hosts = Chains(self._worker, self._running), os.environ.get("FOO_HOSTS", "")
         self._web = create_app(chains, hosts, offers_faults=self._settings.offers_faults)
@@ -87,17 +87,15 @@ class _Server(BaseApplication):
         return RunningWorker(self._worker, self._settings)
 
     async def end(self) -> None:
-        """Send all clients away, then give back the leases."""
+        """Send all clients away, then release the leases."""
         await self._web.send_everybody_away()
         await self._running.stop()
 
 
 class _Process(gasgi.ASGIWorker):
-    """The process that serves."""
-
     @override
     async def _serve(self) -> None:  # type: ignore[misc]
-        """However it is ended, those who wait are answered at once: gunicorn would wait for them.
+        """Answer waiting clients at once, however the process is ended: gunicorn would let them wait.
 
         See test_foo_that_ends_sends_its_clients_away, test_foo_whose_parent_is_killed_sends_its_clients_away_and_ends,
         and test_foo_that_nohup_has_started_outlives_its_terminal_and_so_do_its_requests.
@@ -107,24 +105,24 @@ class _Process(gasgi.ASGIWorker):
             handler = told_to_end.set if number in _ENDING else lambda: None
             asyncio.get_running_loop().add_signal_handler(number, handler)
         serving = asyncio.create_task(super()._serve())  # type: ignore[misc]
-        # That ends when its parent is gone, or if a signal came before these handlers were there.
+        # `serving` ends by itself when the parent is gone, or if a signal came before these handlers were installed.
         await asyncio.wait([serving, asyncio.create_task(told_to_end.wait())], return_when=asyncio.FIRST_COMPLETED)
         await self.app.end()  # type: ignore[attr-defined]
-        await asyncio.wait([serving])  # cancelled like all else, it closes what listens and waits for clients to go
+        await asyncio.wait([serving])  # cancelled by `end`, it closes its sockets and waits for clients to leave
 
 
 def _prepare(parent: Arbiter) -> None:
     """See test_what_gunicorn_tells_is_among_the_lines_of_foo, and test_foo_ends_when_its_terminal_is_closed."""
     logging.getLogger("gunicorn.error").propagate = True
-    # A terminal that is closed is no wish to have the code loaded again.
+    # On SIGHUP, gunicorn would reload the code; a closed terminal does not ask for that.
     parent.handle_hup = parent.handle_term if signal.SIGHUP in _ENDING else lambda: None  # type: ignore[method-assign]
 
 
-gasgi.ASGIProtocol = BoundedProtocol  # type: ignore[attr-defined]  # the worker has no place for another one
+gasgi.ASGIProtocol = BoundedProtocol  # type: ignore[attr-defined]  # the worker has no setting for it
 
 
 def _wait_until_free(host: str, port: int) -> None:
-    """Say clearly what to do about a port that is taken, also on all addresses: macOS has a service on *:5000."""
+    """Exit with advice if the port stays in use, even by a listener on all addresses: macOS has a service on *:5000."""
     deadline = time.monotonic() + TAKEN_SECONDS
     with suppress(OSError):
         while time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""A span for each POST: within the caller's trace, if it names one (W3C); and what the request begins is within it."""
+"""A span for each POST, in the caller's trace if the request names one (W3C). It contains what the request starts."""
 
 from flask import Flask, Response, g, request
 from opentelemetry import trace
@@ -10,11 +10,11 @@ W3C = TraceContextTextMapPropagator()
 
 
 def trace_requests(app: Flask, tracer: Tracer) -> None:
-    """To be called before other functions look at requests, so that it sees what they refuse."""
+    """Call this before adding other hooks, so that requests which they refuse have spans, too."""
 
     @app.before_request
     def begin() -> None:
-        if request.method != "POST":  # a look, as a rule one of many
+        if request.method != "POST":  # reads, mostly polling
             return
         route = request.url_rule.rule if request.url_rule else ""
         g.span = tracer.start_span(

@@ -1,10 +1,10 @@
-"""What the three services share: everything around their functions that makes them a good worker.
+"""What services share: everything around their functions that makes them good workers. It knows no particular service.
 
     Worker("service-bar", bar).run()
 
-Inside a function, `log_run(ctx)` has the log tell that it runs, and in the end what it came to. A program that only
-calls functions uses a `Caller`. One that serves them and has something else to do on its main thread, like foo, makes a
-`RunningWorker` from the same `Worker` and its `Settings`.
+Inside a function, `log_run(ctx)` logs that it runs and, at the end, its outcome. A program that only calls functions
+uses a `Caller`. One that serves them while its main thread does something else, like foo, makes a `RunningWorker` from
+a `Worker` and its `Settings`.
 """
 
 from worker.caller import Caller

@@ -1,4 +1,4 @@
-"""Calls from a program that has an event loop of its own, or none: a web application, a script."""
+"""Calls from a program that has an event loop of its own, or none: a web application or a script."""
 
 import asyncio
 import threading
@@ -15,11 +15,11 @@ DEADLINE = timedelta(days=1)
 class Caller:
     """Calls the functions of one group.
 
-    The SDK's event loop runs in a thread, from the first call on: a program may fork before.
+    The SDK's event loop runs in a thread, which the first call starts: a program may fork before that.
     """
 
     def __init__(self, target: str, timeout: timedelta = DEADLINE) -> None:
-        """`timeout`: how long after its begin a call may be settled."""
+        """`timeout`: the deadline of a call, counted from its start."""
         self._target, self._timeout = target, timeout
         self._settings = Settings.from_environment()
         self._starting = threading.Lock()
@@ -27,9 +27,9 @@ class Caller:
         self._running: RunningWorker | None = None
 
     def call(self, id: str, function: str, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Begin a call, or join the one that has this id, and wait for its result. Cancelling it ends the wait alone.
+        """Begin a call, or join the one with this id. Cancelling the future of its result ends only the wait.
 
-        The future raises the SDK's `ApplicationError`, with the message of a function that failed, its
+        The future raises the SDK's `ApplicationError` with the message of a function that failed, its
         `ResonateTimeoutError` after the deadline, and another `ResonateError` if the call is refused.
         """
         return asyncio.run_coroutine_threadsafe(self._call(id, function, *args, **kwargs), self._started())
@@ -37,7 +37,7 @@ class Caller:
     def _started(self) -> asyncio.AbstractEventLoop:
         with self._starting:
             if self._loop is None:
-                # Not uvloop's: a thread that has it while the interpreter ends has the process end by SIGSEGV.
+                # Not uvloop: if a thread runs it while the interpreter exits, the process dies by SIGSEGV.
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=self._loop.run_forever, name="caller", daemon=True).start()
             return self._loop
@@ -47,6 +47,6 @@ class Caller:
             self._running = RunningWorker(Worker(f"{self._target}-callers"), self._settings)
         target = self._running.resonate.options(target=self._target, timeout=self._timeout)
         handle = target.rpc(id, function, *args, **kwargs)
-        # The result of a call that was refused never comes. Shielded: the SDK does not bear to be cancelled here.
+        # The result of a refused call never comes; its id raises. Shielded: the SDK must not be cancelled here.
         await asyncio.shield(handle.id())
         return await handle.result()

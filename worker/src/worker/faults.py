@@ -1,6 +1,6 @@
-"""Faults on demand, where DEMO_FAULTS=1: an ordinary durable call has this process die, or freeze. Usually it is off.
+"""Faults on demand, if DEMO_FAULTS=1: an ordinary durable call makes this process die or freeze. Off by default.
 
-A call that comes again after that finds another process, or is known already, and does nothing any more.
+A repeated delivery of the call has no effect: it reaches another process, or is recognised.
 """
 
 import asyncio
@@ -18,40 +18,40 @@ from worker.runs import RunLog
 logger = logging.getLogger(__name__)
 
 FREEZE_SECONDS: Final = 15
-# Whoever asks for a fault may be served by the process that is to fail: its answer leaves first.
+# The process that is to fail may also serve the client that asked for it: the client's answer leaves first.
 ANSWER_SECONDS: Final = 0.5
 WORK_SECONDS: Final = 45.0
 LOOK_SECONDS: Final = 0.02
 KILLED: Final = 137
-"""The exit status that shells and Docker tell of a process that was ended by SIGKILL."""
+"""The exit status that shells and Docker report for a process that was killed by SIGKILL."""
 
 type Fault = Literal["kill", "kill-at-work", "freeze"]
 
 
 def kill() -> NoReturn:
-    """As by SIGKILL, which the first process of a container could not send to itself: nothing is cleaned up."""
+    """End without cleanup, as by SIGKILL, which the first process of a container could not send to itself."""
     logger.warning("killing this process, as requested")
     os._exit(KILLED)
 
 
 def freeze(seconds: int) -> None:
-    """As by SIGSTOP, but it ends by itself: no thread of this process runs, so no heartbeat leaves it.
+    """Freeze as by SIGSTOP, but for a limited time: no thread of this process runs, so no heartbeat leaves it.
 
-    A function of C that does not let go of the interpreter keeps all threads waiting. A signal ends its sleep.
+    A C function that does not release the interpreter keeps all threads waiting. A signal ends its sleep.
     """
     logger.warning("freezing this process for %d s, as requested", seconds)
     ctypes.PyDLL(None).sleep(seconds)
 
 
 class Faults:
-    """Of one process, known by its `pid` at the server. `runs` tells when it is at work."""
+    """Faults of one process, which the server knows by its `pid`. `runs` knows when it is at work."""
 
     def __init__(self, pid: str, runs: RunLog) -> None:
         self._pid, self._runs = pid, runs
         self._done: set[str] = set()
 
     async def fail(self, ctx: Context, how: Fault, worker: str) -> str:
-        """Fail, if `worker` is this process and this call is new to it; else tell that it has survived."""
+        """Fail, if `worker` is this process and this call is new to it; else return that it has survived."""
         log_run(ctx)
         if worker != self._pid or ctx.info.id in self._done:
             return "survived"
@@ -65,7 +65,7 @@ class Faults:
         kill()
 
     async def _is_at_work(self) -> bool:
-        """As soon as a step runs; False if none does for long."""
+        """Return True as soon as a step runs, False if none does within `WORK_SECONDS`."""
         end = time.monotonic() + WORK_SECONDS
         while time.monotonic() < end:
             if self._runs.has_step_at_work():

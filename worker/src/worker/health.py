@@ -22,7 +22,7 @@ class HealthFile:
             self._path.unlink(missing_ok=True)
 
     async def keep_fresh(self) -> None:
-        import asyncio  # only here: scripts ask is_fresh, and loading it takes longer than all of that
+        import asyncio  # not at the top: scripts call only is_fresh, and this import is slow
 
         while True:
             await asyncio.sleep(BEAT_SECONDS)
@@ -31,7 +31,7 @@ class HealthFile:
 
 
 def is_fresh(path: Path) -> bool:
-    """Whether the worker lives, and the server can reach it. Images ask `find`, which starts sooner than a Python."""
+    """Return whether the worker lives and the server can reach it. Images use `find` instead, which starts faster."""
     try:
         return time.time() - path.stat().st_mtime < STALE_SECONDS
     except OSError:

@@ -1,7 +1,7 @@
-"""What goes on in a thread beside the event loop: heartbeats, and a watch for functions that block the loop.
+"""A thread beside the event loop that sends heartbeats, and watches for functions that block the loop.
 
-So a blocked loop neither loses its leases nor goes unnoticed, and nobody takes it for a frozen process. The SDK's own
-heartbeat blocks with it, and sends one as soon as a task begins, when its lease has just begun, too.
+So a blocked loop keeps its leases, is reported, and is not taken for a frozen process. The SDK's own heartbeat would
+block with it, and is sent as soon as a task begins, when its lease is still new.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ from worker.seams import INVOKE_CODE
 logger = logging.getLogger(__name__)
 
 HEARTBEATS_PER_LEASE = 4
-# Between two signs of life: several may be lost before the server gives this process up (`stream.PLEDGES`).
+# Between two signs of life: several may be lost before the server gives up on this process (`stream.PLEDGES`).
 SIGN_SECONDS = 1.0
 LOOK_SECONDS = 0.5
-# For how long a blocked loop keeps its leases. That is longer than anything that was meant to return: clients that
-# block give up after a minute or two. And a process that hangs must not hold its work for ever.
+# How long a blocked loop keeps its leases: longer than any call that may still return, as blocking clients time out
+# after a minute or two. But a process that hangs must not hold its work for ever.
 KEEP_SECONDS = 300.0
 
 BLOCKS = (
@@ -39,9 +39,9 @@ BLOCKED = "%s blocked the event loop for %.1f s"
 
 
 class HeartbeatThread:
-    """To be made on the event loop that is watched.
+    """Create it on the event loop to be watched.
 
-    `lease`: its seconds; `leases`: versions by task; `wants_signs`: whether the server waits for signs of life.
+    `lease`: in seconds; `leases`: versions by task; `wants_signs`: whether the server expects signs of life.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class HeartbeatThread:
         threading.Thread(target=asyncio.run, args=[self.run()], name="heartbeats", daemon=True).start()
 
     def stop(self) -> None:
-        """Leave the loop alone, which may be closed next."""
+        """Stop, and do not touch the loop any more: it may be closed next."""
         if self._running is not None and not self._is_stopped:
             self._running.get_loop().call_soon_threadsafe(self._running.cancel)
         self._is_stopped = True
@@ -75,15 +75,15 @@ class HeartbeatThread:
             await asyncio.gather(keeping, living, self._watch())
 
     def _silence(self) -> float:
-        """The seconds for which the loop has not answered."""
+        """Return for how many seconds the loop has not answered."""
         asked_at = self._asked_at
         return 0.0 if asked_at is None else time.monotonic() - asked_at
 
     async def _every(self, seconds: float, beat: Callable[[float], Awaitable[None]]) -> None:
-        """At a steady pace, as long as the loop does not hang. `beat` is told how long it may take."""
+        """Call `beat` at a steady pace, unless the loop hangs. Its argument is how long it may take."""
         while True:
             await asyncio.sleep(seconds)
-            await asyncio.sleep(0)  # after a block of all threads the watch has to look before the function goes on
+            await asyncio.sleep(0)  # if all threads were blocked, the watch must look before the function goes on
             if self._silence() < KEEP_SECONDS:
                 await beat(seconds)
 
@@ -92,7 +92,7 @@ class HeartbeatThread:
             await self._heartbeat([TaskRef(id=id, version=version) for id, version in leases.items()], seconds)
 
     async def _show_life(self, seconds: float) -> None:
-        """A heartbeat for nothing costs the server no commit."""
+        """Send a heartbeat for no task: it costs the server no commit."""
         if self._wants_signs():
             await self._heartbeat([], seconds)
 
@@ -102,7 +102,7 @@ class HeartbeatThread:
                 await self._sender.task_heartbeat(self._pid, held)
         except ServerError as error:
             logger.warning("heartbeat failed: %s", error)
-        except Exception as error:  # the stream tells when the server is away
+        except Exception as error:  # the stream reports it when the server is away
             logger.debug("heartbeat failed: %s", error)
 
     async def _watch(self) -> None:
@@ -111,7 +111,7 @@ class HeartbeatThread:
             await self._rest()
 
     async def _ask(self) -> None:
-        """Wait for the loop to answer; warn as time passes, and after a warning tell how long it was in the end."""
+        """Wait for the loop to answer. Warn as time passes; after a warning, log how long it took in the end."""
         self._asked_at = since = time.monotonic()
         answered, culprit = asyncio.Event(), ""
         self._loop.call_soon_threadsafe(asyncio.get_running_loop().call_soon_threadsafe, answered.set)
@@ -127,9 +127,9 @@ class HeartbeatThread:
             logger.warning(BLOCKED, culprit, time.monotonic() - since)
 
     async def _rest(self) -> None:
-        """Code that keeps the interpreter to itself, like a regular expression, makes this thread late as well.
+        """Sleep, and report code that held the interpreter meanwhile, like a regular expression: it delays this thread.
 
-        So does whoever stops the process; then the loop is hardly ever found in a function.
+        So does stopping the process, but then the loop is hardly ever found in a function.
         """
         until = time.monotonic() + LOOK_SECONDS
         await asyncio.sleep(LOOK_SECONDS)
@@ -138,7 +138,7 @@ class HeartbeatThread:
             logger.warning(BLOCKED, _place(function), late)
 
     def _durable_function(self) -> FrameType | None:
-        """The one that the loop's thread is in, also if it is run as a step."""
+        """Return the frame of the durable function, or of the step, that the loop's thread is in."""
         frame = self._innermost()
         while frame.f_back is not None and frame.f_back.f_code is not INVOKE_CODE:
             frame = frame.f_back

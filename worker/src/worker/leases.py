@@ -1,4 +1,4 @@
-"""Which tasks this worker holds: a network of the SDK that watches what passes through another one."""
+"""Which tasks this worker holds: a network for the SDK that wraps another one and watches its requests."""
 
 import asyncio
 import logging
@@ -21,18 +21,18 @@ CLAIMS: Final = {"task.acquire", "task.create"}
 GIVES_UP: Final = {"task.suspend", "task.fulfill", "task.release"}
 
 PATIENCE_MS: Final = 200
-"""For which a task that has to wait stays here, asked of the server: what it waits for is often there by then."""
+"""How long the server is asked to leave a waiting task with this worker: often the awaited result arrives by then."""
 
 
 class LeaseKeeper:
-    """Keeps account of the leases, and gives them all back at the end.
+    """Keeps track of the leases, and releases them all at the end.
 
-    They are read off the requests themselves, so that a lease which is granted in the very moment of
-    stopping, or whose function has not started yet, is known as well.
+    It learns them from the requests themselves, so it also knows a lease that is granted just as the worker stops, or
+    whose function has not started yet.
     """
 
     def __init__(self, network: Network, runs: RunLog, results: OwnResults, places: int) -> None:
-        """`runs`: is told what the server makes of each end; `places`: for tasks that run at a time."""
+        """`runs`: is told how the server answers the end of each run; `places`: how many tasks may run at a time."""
         self._network = network
         self._runs = runs
         self._results = results
@@ -49,19 +49,19 @@ class LeaseKeeper:
         await self._network.stop()
 
     def leases(self) -> dict[str, int]:
-        """Versions by task: of what is held, and of what was asked for and may have been granted. From any thread."""
+        """Return versions by task, of leases held and of those requested that may have been granted. Thread-safe."""
         return self._asked | self._held
 
     async def send(self, req: str, headers: dict[str, str] | None = None) -> str:
-        """Pass a request on, unless the worker is about to end: then nothing is begun any more."""
+        """Pass a request on. Raises :class:`ConnectorError` once the worker is shutting down."""
         self._refuse_if_closing()
         request = msgspec.json.decode(req, type=Request)
         if request.kind == "promise.register_listener" and (answer := self._results.put_off(request, req)) is not None:
             return answer
         watched = request.kind in CLAIMS | GIVES_UP
         task = msgspec.json.decode(request.data, type=Task) if watched else Task()
-        if request.kind == "task.acquire":  # the answer may wait to be read for longer than the lease that it grants
-            self._asked[task.id] = task.version + 1  # by which a claim raises it
+        if request.kind == "task.acquire":  # the lease may end before the answer is read
+            self._asked[task.id] = task.version + 1  # as a claim raises it
         elif request.kind == "task.suspend" and 2 * len(self._held) <= self._places:  # the others are for new tasks
             req = _with(req, "patience", PATIENCE_MS)
         elif request.kind == "task.release" and (reason := self._runs.take_reason(task.ref)):
@@ -70,26 +70,26 @@ class LeaseKeeper:
         self._in_flight.add(answered)
         try:
             answer = await self._network.send(req, headers)
-            with suppress(msgspec.MsgspecError):  # an answer nobody can read grants nothing
+            with suppress(msgspec.MsgspecError):  # an unreadable answer grants nothing
                 if watched:
                     self._note(request.kind, task, msgspec.json.decode(answer, type=Answer))
         finally:
             self._asked.pop(task.id, None)
             if request.kind == "task.release":
-                self._drop(task)  # It is not run any more: if the server has not heard that, the lease is to lapse.
+                self._drop(task)  # It no longer runs: if the server has not heard of that, the lease must lapse.
             self._in_flight.discard(answered)
             answered.set_result(None)
         self._refuse_if_closing()
         return answer
 
     async def close(self, limit: float) -> None:
-        """Begin nothing any more, and wait up to `limit` seconds for the answers that are under way."""
+        """Refuse new requests, and wait up to `limit` seconds for those in flight."""
         self._closing = True
         if self._in_flight:
             await asyncio.wait(set(self._in_flight), timeout=limit)
 
     async def release_all(self, sender: Sender, limit: float) -> int:
-        """Release every lease within `limit` seconds; how many the server took back."""
+        """Release every lease within `limit` seconds. Return how many the server took back."""
         releases = [asyncio.create_task(self._release(sender, *lease)) for lease in self._held.items()]
         if not releases:
             return 0
@@ -119,14 +119,14 @@ class LeaseKeeper:
             self._log_end(kind, task, answer)
         elif status == HTTPStatus.OK:
             claim = msgspec.json.decode(answer.data, type=Claim)
-            # The SDK drops the tasks of timers without a word; their leases lapse.
+            # The SDK silently drops the tasks of timers; their leases lapse.
             tags = msgspec.json.decode(claim.promise, type=Promise).tags
             if claim.task.state == "acquired" and tags.get("resonate:timer") != "true":
                 self._held[claim.task.id] = claim.task.version
                 if kind == "task.create":
                     self._results.begins(claim.task.id, claim.promise)
         elif status >= HTTPStatus.BAD_REQUEST and status not in LEASE_IS_GONE:
-            # If it is gone, another worker was first, or another copy of the message: so work is handed out only once.
+            # If it is gone, another worker or another copy of the message was first: work is handed out only once.
             logger.warning("claiming %s failed: %s", task.id or "a task", ServerError(status, answer.text))
 
     def _log_end(self, kind: str, task: Task, answer: Answer) -> None:
@@ -151,7 +151,7 @@ class LeaseKeeper:
 
 
 def _with(req: str, member: str, value: Any) -> str:
-    """Another member of the data. Other servers overlook it."""
+    """Add a member to the request's data. Other servers ignore it."""
     request = msgspec.json.decode(req)
     request["data"][member] = value
     return msgspec.json.encode(request).decode()

@@ -1,6 +1,6 @@
-"""What a worker tells the person who watches it: few lines, each readable by itself, and each with its time.
+"""A worker's log, for people: few lines, each self-contained and with its time.
 
-Ids and messages are anybody's text: nothing in them begins a line or moves the cursor.
+Ids and messages are untrusted text: they cannot begin a line or move the cursor.
 """
 
 import logging
@@ -24,14 +24,14 @@ MAX_TRACEBACK_CHARACTERS: Final = 20_000
 
 
 def log_run(ctx: Context) -> None:
-    """Tell in the log that a function runs, and, once it has ended, what it came to."""
+    """Log that a function runs and, once it has ended, its outcome."""
     runs_of(ctx).begin(ctx.info.func_name, ctx.info.id, task_of(ctx))
 
 
 def configure_logging() -> None:
     """Send all lines of the program, and those of the SDK that matter, to stdout at once, or to the file LOG_FILE.
 
-    The file is the one that stdout and stderr go to: what the interpreter itself prints stands in it, too.
+    That should be the file that stdout and stderr go to, so that it also has what the interpreter itself prints.
     """
     handler: logging.Handler = logging.StreamHandler(sys.stdout)
     if file := os.environ.get("LOG_FILE"):
@@ -42,7 +42,7 @@ def configure_logging() -> None:
         handler.rotator = _copy_and_empty
     handler.setFormatter(_Formatter())
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
-    # Nobody is shown where a line comes from: the documentation's ways to save the search for it, at each line.
+    # Lines do not show their origin. These settings, from logging's documentation, save finding it out for each.
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.captureWarnings(True)
@@ -60,10 +60,10 @@ def is_shown(record: logging.LogRecord) -> bool:
 
 
 def _copy_and_empty(file: str, old: str) -> None:
-    """Instead of a new name: others write to the same file, or follow it, and stay with it.
+    """Rotate by copying rather than renaming: other programs write to the same file, or follow it.
 
-    Whatever is killed in between, no line is lost: the file is copied again at the next start. On a full disk the old
-    lines give way to new ones.
+    If the process is killed in between, no line is lost: the file is copied again at the next start. On a full disk,
+    old lines give way to new ones.
     """
     with suppress(OSError):
         shutil.copyfile(file, old)
@@ -76,7 +76,7 @@ def _log_uncaught(error: Any) -> None:
 
 
 class _Formatter(logging.Formatter):
-    """Plain lines; warnings and worse say so. Tracebacks only for what the services' own code raised, and indented."""
+    """Plain lines, with the level from WARNING up. Tracebacks are indented, and only for errors of our own code."""
 
     @override
     def format(self, record: logging.LogRecord) -> str:
@@ -86,7 +86,7 @@ class _Formatter(logging.Formatter):
         reason = f": {record.exc_info[1]}" if is_by_sdk and record.exc_info else ""
         lines = [f"{time} {level}{printable(record.getMessage() + reason)}"]
         if record.exc_info and not is_by_sdk:
-            # The text of an exception is anybody's, too: a line of it could be taken for one of ours.
+            # The text of an exception is untrusted, too: a line of it could be taken for one of ours.
             lines += [f"  {printable(line)}" for line in _limited(self.formatException(record.exc_info)).split("\n")]
         return "\n".join(lines)
 
@@ -96,7 +96,7 @@ def _is_by_sdk(record: logging.LogRecord) -> bool:
 
 
 def printable(text: str) -> str:
-    """With escapes for control and direction characters, for line ends and for what else cannot be seen."""
+    """Escape control and direction characters, line ends and everything else that is invisible."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

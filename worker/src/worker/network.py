@@ -1,7 +1,7 @@
-"""The SDK's `Network`: its requests to the server, by HTTP/1.1 over connections that are kept.
+"""An implementation of the SDK's `Network`: sends its requests to the server by HTTP/1.1 over persistent connections.
 
-The SDK's own one waits 300 s for an answer that the network has swallowed, and its HTTP client takes a third of the CPU
-time of a worker. A request that is sent in one piece, and httptools to read what comes back, take a tenth of that.
+The SDK's own one waits 300 s for an answer that was lost in the network, and its HTTP client takes a third of a
+worker's CPU time. Sending each request in one piece, and parsing answers with httptools, takes a tenth of that.
 """
 
 import asyncio
@@ -19,37 +19,37 @@ from resonate.error import ConnectorError
 
 logger = logging.getLogger(__name__)
 
-# Without a byte in either direction. Far longer than a busy server takes: what is repeated too early is work for it.
+# Without a byte in either direction. Far longer than a busy server takes: repeating too early would add to its load.
 ANSWER_SECONDS = 20.0
-# An address that does not answer is not waited for if the server's name has another one.
+# How long to wait for an address before trying the next one of the server's name.
 NEXT_ADDRESS_SECONDS = 0.25
-# A connection that was idle for longer may be closed by the server at any moment.
+# The server may close a connection at any moment once it has been idle for longer.
 IDLE_SECONDS = 15.0
 RETRY_SECONDS = 0.2
-# What fails for as long is told, and then this often.
+# Failures that last this long are logged, and then at this interval.
 QUIET_SECONDS = 5.0
 REMIND_SECONDS = 60.0
 
 
 class HttpNetwork:
-    """Repeats a request, on another connection, until it is answered: the server recognises what it has done already.
+    """Repeats a request, on another connection, until it is answered: the server recognises what it has already done.
 
-    Used on one event loop.
+    Use it on one event loop only.
     """
 
     def __init__(self, url: str, token: str | None, limit: int = 256) -> None:
-        """`limit`: connections, at most."""
+        """`limit`: the most connections at a time."""
         self._url = urlsplit(url)
         self._head = _head(self._url, token)
         self._room = asyncio.Semaphore(limit)
         self._idle: list[_Connection] = []
-        """The one that was used last comes last."""
+        """The most recently used one is last."""
         self._busy: set[_Connection] = set()
         self._stopped = asyncio.Event()
         self._warned_at = -math.inf
 
     async def start(self) -> None:
-        """Connections are made when they are needed."""
+        """Do nothing: connections are made on demand."""
 
     async def stop(self) -> None:
         self._stopped.set()
@@ -62,7 +62,7 @@ class HttpNetwork:
         while True:
             try:
                 return await self._ask(req)
-            except (OSError, UnicodeError) as error:  # the latter for a name that cannot be one of a host
+            except (OSError, UnicodeError) as error:  # the latter for an invalid host name
                 if self._stopped.is_set():
                     raise ConnectorError(error) from error
                 self._tell(error, since)
@@ -70,7 +70,7 @@ class HttpNetwork:
                 await asyncio.wait_for(self._stopped.wait(), RETRY_SECONDS)
 
     def _tell(self, error: Exception, since: float) -> None:
-        """Once for all requests that fail."""
+        """Warn, once for all failing requests."""
         now = asyncio.get_running_loop().time()
         if now - since > QUIET_SECONDS and now - self._warned_at > REMIND_SECONDS:
             self._warned_at = now
@@ -125,11 +125,11 @@ class HttpNetwork:
 
 
 class _ClosedMeanwhile(ConnectionError):
-    """By the server, before anything of the answer came."""
+    """The server closed the connection before any of the answer arrived."""
 
 
 class _Connection(asyncio.Protocol):
-    """One request at a time."""
+    """A connection for one request at a time."""
 
     def __init__(self) -> None:
         self.is_open = False
@@ -142,7 +142,7 @@ class _Connection(asyncio.Protocol):
         self._watching: asyncio.TimerHandle
 
     def ask(self, message: bytes) -> asyncio.Future[bytes]:
-        """What the answer carries, whatever its status is. Raises :class:`OSError`."""
+        """Return the answer's body, whatever its status. Raises :class:`OSError`."""
         self._parts, self._received = [], 0
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(message)
@@ -183,7 +183,7 @@ class _Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """Called by the parser."""
         if self._answer is None:
-            self.close()  # nobody has asked: it could be taken for the answer to the next request
+            self.close()  # unsolicited: it could be taken for the answer to the next request
 
     def on_body(self, part: bytes) -> None:
         """Called by the parser."""
@@ -192,7 +192,7 @@ class _Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """Called by the parser."""
         if self._parser.get_status_code() < 200:
-            return  # RFC 9110, 15.2: the answer itself comes next
+            return  # RFC 9110, 15.2: an interim answer; the final one follows
         self.is_open = self.is_open and self._parser.should_keep_alive()
         self.idle_since = asyncio.get_running_loop().time()
         if answer := self._waiting():
@@ -204,7 +204,7 @@ class _Connection(asyncio.Protocol):
             answer.set_exception(error)
 
     def _waiting(self) -> asyncio.Future[bytes] | None:
-        """Whoever waits for the answer, who is told now."""
+        """Take the future of the answer, if somebody still waits for it."""
         answer, self._answer = self._answer, None
         if answer is None:
             return None
@@ -213,7 +213,7 @@ class _Connection(asyncio.Protocol):
 
 
 def _head(url: SplitResult, token: str | None) -> bytes:
-    """Of all requests, up to the length of their body."""
+    """Return the head of all requests, up to the length of the body."""
     host = url.netloc.rpartition("@")[2]
     lines = [f"POST {url.path.rstrip('/')}/ HTTP/1.1", f"Host: {host}", "Content-Type: application/json"]
     lines += [] if token is None else [f"Authorization: Bearer {token}"]
@@ -221,9 +221,9 @@ def _head(url: SplitResult, token: str | None) -> bytes:
 
 
 def reason_of(error: Exception) -> str:
-    """The error in a few words, where the system has some."""
+    """Describe the error in a few words, the system's if it has some."""
     if isinstance(error, OSError) and error.errno:
-        # Names that cannot be looked up have numbers of their own, below zero.
+        # Failed name lookups have error numbers of their own, below zero.
         text = os.strerror(error.errno) if error.errno > 0 else error.strerror
         return (text or type(error).__name__).lower()
     return str(error) or type(error).__name__

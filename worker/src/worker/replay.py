@@ -1,9 +1,9 @@
-"""Does the code still ask for what it asked for before? A function is run from its top when it goes on, and its steps
-are known by their position alone: were another step to stand there now, it would be given the first one's result.
+"""Checks that a function takes the same steps whenever it runs. To continue, it runs from its top again, and its steps
+are identified by position alone: another step at the same position would be given the first one's result.
 
 So every step that a function asks for is compared with the promise that exists under its id: kind, function, target
 and arguments. (Not the duration of a sleep: its deadline was fixed when it began.) A difference ends the attempt. The
-task goes back to the server, is offered again after growing pauses, and completes once fitting code is there.
+task is released, offered again after growing pauses, and completes once matching code is deployed.
 """
 
 import re
@@ -14,7 +14,7 @@ import msgspec
 from resonate.error import ResonateError
 
 FUNCTION_TAG: Final = "worker:function"
-"""Names the function of a step that runs in its caller's process: its promise has no parameter that would."""
+"""The tag for the function of a local step, whose promise has no parameter that names it."""
 
 MAX_SHOWN_CHARACTERS: Final = 80
 
@@ -22,7 +22,7 @@ type Kind = Literal["run", "rpc", "sleep", "promise"]
 
 
 class Step(msgspec.Struct, frozen=True):
-    """What a function asked for. `function` and `target` are empty where the kind has none, or it is not known."""
+    """A step that a function asked for. `function` and `target` are empty if unknown, or if the kind has none."""
 
     kind: Kind
     function: str = ""
@@ -39,7 +39,7 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class StepChangedError(ResonateError):
-    """The code asks for another step than it did before: it is not the same, or not deterministic."""
+    """The code asks for another step than before: it has changed, or is not deterministic."""
 
     def __init__(self, caller: str, id: str, then: Step, now: Step) -> None:
         parent, position = re.split("[:.](?=[^:.]*$)", id)
@@ -50,7 +50,7 @@ class StepChangedError(ResonateError):
 
 
 def step_of(tags: Mapping[str, str], param: Any) -> Step:
-    """The step that a promise stands for, by its tags and its decoded parameter."""
+    """Return the step that a promise stands for, by its tags and its decoded parameter."""
     if tags.get("resonate:scope") == "local":
         return Step("run", function=tags.get(FUNCTION_TAG, ""))
     if tags.get("resonate:timer") == "true":
@@ -63,7 +63,7 @@ def step_of(tags: Mapping[str, str], param: Any) -> Step:
 
 
 def is_same(then: Step, now: Step) -> bool:
-    """Steps from before functions were named fit any function."""
+    """Compare two steps. A step recorded before functions were named matches any function."""
     if then.kind == now.kind == "run":
         return then.function in ("", now.function)
     return then == now

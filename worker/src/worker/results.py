@@ -1,7 +1,7 @@
-"""Results of calls that this process both awaits and runs: it learns of them without being told by the server.
+"""Results of calls that this process both awaits and runs: it learns them without a message from the server.
 
-The SDK registers a listener for each call that it begins, and a web application runs most of its calls to their ends
-itself. So the listener is registered only when the call's task leaves this worker, or has been here for a while.
+The SDK registers a listener for each call that it begins, but a web application completes most of its calls itself. So
+the listener is registered only when the call's task leaves this worker, or after a while.
 """
 
 import asyncio
@@ -16,26 +16,26 @@ from resonate.error import ConnectorError
 from worker.wire import Answer, Listening, Request, WithPromise
 
 LISTEN_SECONDS: Final = 1.0
-"""Others may settle the call meanwhile: somebody who cancels it, or its next holder if this one was frozen."""
+"""Others may settle the call meanwhile: somebody who cancels it, or its next holder if this process was frozen."""
 
 
 class OwnResults:
-    """`ask`: the server, and what it answers; `tell`: the SDK, with a message as those of the stream."""
+    """`ask` sends a request to the server and returns its answer; `tell` gives the SDK a message as from the stream."""
 
     def __init__(self, ask: Callable[[str], Awaitable[str]], tell: Callable[[str], None]) -> None:
         self._ask, self._tell = ask, tell
         self._begun: dict[str, msgspec.Raw] = {}
-        """Promises of calls that were begun here, while their tasks have not left."""
+        """Promises of calls that were begun here and whose tasks have not left."""
         self._put_off: dict[str, tuple[str, asyncio.TimerHandle]] = {}
-        """By the call: the request for a listener, and when it is sent at the latest."""
+        """By call: the request for a listener, and the timer that sends it at the latest."""
         self._listening: set[asyncio.Task[None]] = set()
 
     def begins(self, id: str, promise: msgspec.Raw) -> None:
-        """A call, whose task was given to this worker with it."""
+        """Note that this worker began a call and got its task."""
         self._begun[id] = promise
 
     def put_off(self, request: Request, req: str) -> str | None:
-        """The answer to a request for a listener that is sent later, if at all. None if it is not to be put off."""
+        """Answer a request for a listener here, and send it later, if at all. Return None if it must be sent now."""
         id = msgspec.json.decode(request.data, type=Listening).awaited
         if (promise := self._begun.pop(id, None)) is None:
             return None
@@ -44,7 +44,7 @@ class OwnResults:
         return msgspec.json.encode({"kind": request.kind, "head": head, "data": {"promise": promise}}).decode()
 
     def leaves(self, id: str, settled: msgspec.Raw | None = None) -> None:
-        """The task of that call has gone. `settled`: the answer's data with its promise, if this worker has done so."""
+        """Note that the call's task is gone. `settled`: data with its promise, if this worker has settled it."""
         self._begun.pop(id, None)
         if settled is None:
             self._register(id)
@@ -64,7 +64,7 @@ class OwnResults:
         return req
 
     async def _listen(self, req: str) -> None:
-        """If the server refuses, the SDK asks again, as it does from time to time."""
+        """Send the request. If the server refuses it, the SDK's periodic refresh asks again."""
         with suppress(ConnectorError, msgspec.MsgspecError):
             answer = msgspec.json.decode(await self._ask(req), type=Answer)
             if msgspec.json.decode(answer.data, type=WithPromise).promise.state != "pending":

@@ -1,10 +1,10 @@
-"""What becomes of each run of a durable function: two lines of the log, which share the id of its promise.
+"""Logs each run of a durable function: two lines, which share the id of its promise.
 
     running function bar  promise=ID  attempt=1
     ended function bar  promise=ID  attempt=1  seconds=0.012  suspended, waits for ID.1
 
-A function that waits runs from its top again when it goes on, in a further attempt: that is the version of its task.
-The end is told when it counts, which is when the server has answered what the function has come to.
+A function that waits runs from its top again when it continues. That is a new attempt; its number is the version of the
+task. The end is logged once it is final: when the server has answered the request that reports the outcome.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 MAX_SHOWN_CHARACTERS: Final = 200
 """Of a result or a message."""
 MAX_REASON_CHARACTERS: Final = 400
-"""Of what stopped an attempt: of a step that changed, what it was and what it is."""
+"""Of the reason why an attempt stopped: for a changed step, what it was and what it is."""
 MAX_SHOWN_IDS: Final = 5
 STOPS: Final = "the worker stops"
 LEASE_IS_GONE: Final = {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}
@@ -34,38 +34,38 @@ _values = reprlib.Repr(maxstring=MAX_SHOWN_CHARACTERS, maxother=MAX_SHOWN_CHARAC
 
 
 type Surrounding = Callable[[str, str, TaskRef], AbstractContextManager[None]]
-"""What a run takes place in: by its function, the id of its promise, and the task in which it runs."""
+"""Returns the context of a run, given its function, the id of its promise, and the task in which it runs."""
 
 
 class _Run(msgspec.Struct):
     function: str
     id: str
     task: TaskRef
-    """The one in which it runs: its own, or that of the function whose step it is."""
+    """The task in which it runs: its own, or for a step, that of its function."""
     began: float
     ended: float | None = None
     outcome: str = ""
-    """What it returned or raised, or why it came to nothing."""
+    """What it returned or raised, or why it did not complete."""
     error: Exception | None = None
 
 
 class RunLog:
-    """Tells of the runs of one worker; used on its event loop.
+    """Logs the runs of one worker; used on its event loop.
 
-    Two attempts may be under way at once: that of a lease which this worker lost unawares, and the next one.
+    Two attempts may run at once: one whose lease this worker has lost without noticing, and the next one.
     """
 
     def __init__(self, surround: Surrounding = lambda *_: nullcontext()) -> None:
         self.surround = surround
         self._runs: dict[tuple[str, int], _Run] = {}
-        """By the id of the promise and the attempt: those whose end is not told yet."""
+        """By the id of the promise and the attempt: runs whose end is not logged yet."""
         self._reasons: dict[tuple[str, int], str] = {}
-        """By task and attempt: why it came to nothing, until it is given back."""
+        """By task and attempt: why the attempt failed, until the task is released."""
 
     # ── what functions do ──
 
     def begin(self, function: str, id: str, task: TaskRef) -> None:
-        """Tell that a function runs, and from now on what becomes of it. `task`: the one in which it runs."""
+        """Log that a function runs, and track the run until it ends. `task`: the one in which it runs."""
         if (earlier := self._runs.get((id, task.version))) is not None:
             self._log_end(earlier, f"{earlier.outcome}; retrying", logging.WARNING)
         self._runs[id, task.version] = _Run(function, id, task, time.monotonic())
@@ -81,7 +81,7 @@ class RunLog:
         run.ended = time.monotonic()
         match error:
             case Suspended():
-                return  # the request to suspend its task says what for
+                return  # the request to suspend its task names what it awaits
             case PlatformError():
                 run.outcome = _shortened(str(error.cause), MAX_REASON_CHARACTERS)
             case asyncio.CancelledError():
@@ -89,32 +89,32 @@ class RunLog:
             case Exception():
                 run.error, run.outcome = error, f"{type(error).__name__}: {_shortened(str(error))}"
                 return
-        if run.id != run.task.id:  # of a step nobody hears any more; of what is called, the server is told
+        if run.id != run.task.id:  # a step ends here; a task's run ends with the server's answer
             self._log_end(run, f"broken off: {run.outcome}")
 
     def has_step_at_work(self) -> bool:
         return any(run.id != run.task.id and run.ended is None for run in self._runs.values())
 
-    # ── what the server says to it ──
+    # ── what the server answers ──
 
     def step_settled(self, id: str) -> None:
-        """By the attempt that has the lease: the last one."""
+        """Log the outcome of a step, in the attempt that has the lease: the last one."""
         if attempts := [attempt for run, attempt in self._runs if run == id]:
             self._log_outcome(self._runs[id, max(attempts)])
 
     def fulfilled(self, task: TaskRef) -> None:
-        """What the function returned or raised is in its promise now."""
+        """Log the function's outcome: its promise is settled now."""
         if run := self._runs.get((task.id, task.version)):
             self._log_outcome(run)
 
     def suspended(self, task: TaskRef, awaited: Sequence[str], *, goes_on: bool) -> None:
-        """`goes_on`: what it waits for is there already, and the attempt goes on from the function's top."""
+        """`goes_on`: the awaited result is there already, so the attempt runs the function from its top again."""
         shown = ", ".join(awaited[:MAX_SHOWN_IDS])
         more = f" and {len(awaited) - MAX_SHOWN_IDS} more" if len(awaited) > MAX_SHOWN_IDS else ""
         self._end(task, f"suspended, waits for {shown}{more}{', which is there already' if goes_on else ''}")
 
     def refused(self, task: TaskRef, status: int, message: str) -> None:
-        """The server does not take what the attempt came to: its lease is gone, or it is given back next."""
+        """The server rejects the attempt's outcome: the lease is gone, or the task is released next."""
         if status in LEASE_IS_GONE:
             self._end(task, f"lease lost, leaving the task to others (code={status}): {_shortened(message)}")
             return
@@ -123,11 +123,11 @@ class RunLog:
             run.outcome = _shortened(message)
 
     def failed(self, task: TaskRef, reason: str) -> None:
-        """The attempt has come to nothing: it is given back next."""
+        """Note why the attempt failed; the task is released next."""
         self._reasons[task.id, task.version] = reason
 
     def take_reason(self, task: TaskRef) -> str:
-        """Why the attempt has come to nothing; empty if nobody knows."""
+        """Return why the attempt failed, and forget it; empty if unknown."""
         return self._reasons.pop((task.id, task.version), "")
 
     def released(self, task: TaskRef) -> None:
@@ -140,12 +140,12 @@ class RunLog:
         self._end(task, f"given back: {STOPS}")
 
     def abandoned(self) -> None:
-        """Nothing more is heard of the others."""
+        """Log the end of all remaining runs: the server has not answered for them."""
         for run in list(self._runs.values()):
             self._log_end(run, f"broken off: {STOPS}, and the server does not answer")
 
     def _end(self, task: TaskRef, text: str) -> None:
-        """Of the function, and of its steps."""
+        """Log the end of the task's function and of its steps."""
         for run in [run for run in self._runs.values() if run.task == task]:
             self._log_end(run, text)
 

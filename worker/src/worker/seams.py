@@ -1,15 +1,15 @@
-"""What depends on the insides of the SDK (resonate-sdk 0.8.1), because it has no public place for it.
+"""Everything that depends on internals of the SDK (resonate-sdk 0.8.1), where it has no public API.
 
-* `resonate.core.ResonateEffects`, made for each attempt: it gives back the promise of a step from its cache or from the
-  server, without comparing it with what was asked for. It knows its task and version.
+* `resonate.core.ResonateEffects`, made for each attempt: it returns the promise of a step from its cache or from the
+  server, without comparing it with the request. It knows its task and version.
 * `Context.run`: neither the request nor the promise of a local step names its function.
-* `DurableFunction.invoke`, by which every function runs, steps and repetitions as well: nothing says what came of it.
-* `Core.execute_until_blocked_inner`, one attempt from its parameter to its outcome: what it raises has the task given
-  back, and nothing says why.
-* What a function calls is asked for in a task of its own, which has the context of the function: so it has its span.
-* Its loggers: what they say of requests that fail, and of leases that are lost, is told better elsewhere.
+* `DurableFunction.invoke`, which runs every function, including steps and retries: nothing reports the outcome.
+* `Core.execute_until_blocked_inner`, one attempt from its parameter to its outcome: if it raises, the task is released,
+  and nothing says why.
+* Each call that a function makes is requested in an asyncio task with the function's context, and so with its span.
+* Its loggers: what they say about failed requests and lost leases is logged better elsewhere.
 
-tests/unit_worker/test_seams.py fails if another version of the SDK has these otherwise.
+tests/unit_worker/test_seams.py fails if these differ in another version of the SDK.
 """
 
 import functools
@@ -34,12 +34,12 @@ INVOKE_CODE: Final = DurableFunction.invoke.__code__
 
 
 class ComparingEffects(ResonateEffects):
-    """The SDK's own, with a look at what it gives back."""
+    """The SDK's effects, which also check each promise that they return."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.functions: dict[str, str] = {}
-        """By id: those that run, and those that are asked for as local steps."""
+        """By id: functions that run, and those requested as local steps."""
 
     async def create_promise(self, req: PromiseCreateReq) -> PromiseRecord:
         """Raises :class:`StepChangedError` (in a `PlatformError`, which functions cannot catch) for another step."""
@@ -48,7 +48,7 @@ class ComparingEffects(ResonateEffects):
             req = PromiseCreateReq(id=req.id, timeout_at=req.timeout_at, param=req.param, tags=tags)
         record = await super().create_promise(req)
         then = step_of(record.tags, record.param.data)
-        # As it comes back from the server: objects become what JSON makes of them.
+        # Encode and decode it, as the server's copy was: JSON does not preserve every object.
         now = step_of(
             req.tags, None if req.param.data is None else self.codec.decode(self.codec.encode(req.param.data))
         )
@@ -61,8 +61,8 @@ class ComparingEffects(ResonateEffects):
 
 
 def adapt_sdk() -> None:
-    """Have the SDK compare each step with its promise, and tell the `RunLog` among its dependencies what each function
-    came to. To be called before a worker begins; once is enough."""
+    """Make the SDK compare each step with its promise, and report each function's outcome to the `RunLog` among its
+    dependencies. Call it before a worker starts; once is enough."""
     if vars(resonate.core)["ResonateEffects"] is not ComparingEffects:
         resonate.core.ResonateEffects = ComparingEffects  # type: ignore[attr-defined]
         Context.run = _naming(Context.run)  # type: ignore[method-assign]
@@ -71,13 +71,13 @@ def adapt_sdk() -> None:
 
 
 def task_of(ctx: Context) -> TaskRef:
-    """The task that a function runs for, as it was claimed."""
+    """Return the task that a function runs for, as it was claimed."""
     effects: Any = ctx._state.effects
     return TaskRef(id=effects.task_id, version=effects.task_version)
 
 
 def runs_of(ctx: Context) -> RunLog:
-    """That of the worker; where the SDK runs without one, nobody hears of the end."""
+    """Return the worker's run log. If the SDK runs without a worker, return one that never logs the end."""
     return _run_log(ctx._state.deps)
 
 
@@ -89,7 +89,7 @@ def _run_log(deps: DependencyMap) -> RunLog:
 
 
 def is_worth_telling(record: logging.LogRecord) -> bool:
-    """Of what the SDK logs."""
+    """Return whether a record of the SDK should be logged."""
     error = record.exc_info[1] if record.exc_info else None
     cause = error.cause if isinstance(error, PlatformError) else error
     is_told_by_the_end_of_a_run = isinstance(cause, ServerError) and cause.code in LEASE_IS_GONE
@@ -97,7 +97,7 @@ def is_worth_telling(record: logging.LogRecord) -> bool:
 
 
 def silence_sdk() -> None:
-    """A worker that ends cuts the SDK's work short, and each cut would be reported."""
+    """Stop the SDK's messages: a worker that ends cuts its work short, and each cut would be reported."""
     for name in ("resonate", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)
@@ -107,7 +107,7 @@ def _naming(run: Any) -> Any:
     @functools.wraps(run)
     def naming(ctx: Context, fn: Any, *args: Any, **kwargs: Any) -> Any:
         future = run(ctx, fn, *args, **kwargs)
-        # The promise is asked for in a task, which has not begun yet.
+        # The asyncio task that requests the promise has not started yet.
         if isinstance(effects := ctx._state.effects, ComparingEffects):
             effects.functions[future._id] = fn if isinstance(fn, str) else getattr(fn, "__name__", "")
         return future
@@ -147,7 +147,7 @@ def _explaining(execute: Any) -> Any:
 
 
 def _reason(error: ResonateError | PlatformError) -> str:
-    """Why an attempt has come to nothing, for people."""
+    """Explain for people why an attempt failed."""
     cause = error.cause if isinstance(error, PlatformError) else error
     if isinstance(cause, FunctionNotFoundError):
         version = "" if cause.version == 1 else f"version {cause.version} of "

@@ -9,11 +9,11 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 EXPORTER = "opentelemetry-exporter-otlp-proto-http"
-"""Its own package: others bring parts of OpenTelemetry, but not this one."""
+"""The package to look for: others install parts of OpenTelemetry, but not this one."""
 
 
 class Settings(NamedTuple):
-    """How a worker reaches its server, and what it promises to it."""
+    """The settings of a worker, each with its variable."""
 
     server_url: str
     """RESONATE_URL"""
@@ -22,25 +22,23 @@ class Settings(NamedTuple):
     lease: timedelta
     """LEASE_SECONDS: how long after its last sign of life a dead worker's task is given to another one."""
     max_tasks: int
-    """MAX_TASKS: how many tasks run in this process at a time; one that waits for a call or a time does not count."""
+    """MAX_TASKS: how many tasks run in this process at a time; one that waits for a call or a timer does not count."""
     health_file: Path | None
     """HEALTH_FILE: a file that is fresh while the server can reach this worker."""
     tracing: bool = False
-    """OTEL_EXPORTER_OTLP_ENDPOINT, or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: where spans are sent to."""
+    """OTEL_EXPORTER_OTLP_ENDPOINT, or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: where to send spans."""
     offers_faults: bool = False
-    """DEMO_FAULTS: 1 for a worker that can be called to die or to freeze (`faults`)."""
+    """DEMO_FAULTS: 1 for a worker that can be told to die or to freeze (`faults`)."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
-        """Read the variables; a value that cannot be used ends the program with a clear message."""
+        """Read the variables; an invalid value ends the program with a clear message."""
         url = environment.get("RESONATE_URL") or "http://localhost:8001"
         if not _is_url(url):
             raise SystemExit(f"RESONATE_URL must be a URL, such as http://localhost:8001, not {url!r}")
         token = environment.get("RESONATE_TOKEN") or None
-        if token and not re.fullmatch("[!-~]+", token):  # a secret, which is not shown
-            raise SystemExit(
-                "RESONATE_TOKEN is not a token: it has spaces, line ends or characters that no header can carry"
-            )
+        if token and not re.fullmatch("[!-~]+", token):  # a secret, so do not show it
+            raise SystemExit("RESONATE_TOKEN is not a token: it has spaces, line ends or characters that no header can carry")
         lease, tasks = environment.get("LEASE_SECONDS") or "10", environment.get("MAX_TASKS") or "64"
         if not (re.fullmatch(r"[0-9]{1,5}(\.[0-9]*)?", lease) and 1 <= float(lease) <= 86_400):
             raise SystemExit(f"LEASE_SECONDS must be a number of seconds from 1 to 86400, not {lease!r}")
@@ -63,17 +61,17 @@ def _is_url(text: str) -> bool:
     try:
         parts = urlsplit(text)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and text.isprintable()
-    except ValueError:  # of a port that is no number
+    except ValueError:  # the port is not a number
         return False
 
 
 def _is_traced(environment: Mapping[str, str]) -> bool:
-    """By the variables of OpenTelemetry, to which an empty one is none."""
+    """Decide by OpenTelemetry's variables; an empty one counts as unset."""
     endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
     given = [name for name in endpoints if environment.get(name)]
     if not given:
         return False
-    from importlib.metadata import distributions  # only here: few ask, and it takes its time to load
+    from importlib.metadata import distributions  # not at the top: slow to import, seldom needed
 
     if not any(distributions(name=EXPORTER)):
         raise SystemExit(

@@ -23,22 +23,22 @@ from worker.network import reason_of
 
 logger = logging.getLogger(__name__)
 
-# The same pause each time: however long the server was away, its workers are back this soon after its return.
+# A constant pause: however long the server was away, its workers are back this soon after its return.
 RECONNECT_SECONDS = 0.2
-# After a stream that lasted this long the next one is asked for without a pause.
+# After a stream that lasted this long, reconnect without a pause.
 LASTING_SECONDS = 0.5
-# To the server, in ms. If this stream breaks, the next one comes this soon, or the process is dead; and while it lives,
-# it is heard of this often, or it is frozen, or cut off. So its work need not wait.
+# Promised to the server, in ms: after a broken stream the next one comes this soon, or the process is dead; and it is
+# heard of this often, or it is frozen or cut off. So the server can soon give its work to others.
 HEARD_WITHIN = "Resonate-Heard-Within"
 PLEDGES = {"Resonate-Back-Within": "300", HEARD_WITHIN: "4000"}
-# From a server that is one of several: it writes at least this often (ms). A longer silence is that of one that hangs.
+# Promised by a server that is one of several, in ms: it writes at least this often. After a longer silence, it hangs.
 TOLD_WITHIN = "Resonate-Told-Within"
 CONNECT_SECONDS = 2.0
 _TIME = re.compile(rb"^: time ([0-9]{1,15})\n", re.MULTILINE)
 _TIME_BYTES = 24
-# Nobody need be told of less: everything starts at the same time, and a restart of the server takes a moment.
+# Do not log shorter outages: all programs start at the same time, and a server's restart takes a moment.
 QUIET_SECONDS = 1.5
-# A wrong token is a mistake of whoever configured it, and is told of again until it is mended.
+# A wrong token is a configuration error, and is logged again until it is fixed.
 REMIND_SECONDS = 60.0
 
 
@@ -57,11 +57,11 @@ class Stream:
         self._time_watchers: list[Callable[[int], None]] = []
         self._listening: asyncio.Task[None] | None = None
         self._patience: float | None = None
-        """Seconds; what was told last."""
+        """Seconds of silence to tolerate, as the server promised last; None: any."""
         self.refusal = ""
-        """Why the server does not let this worker in; empty while nothing is known of that."""
+        """Why the server refuses this worker; empty if it does not, as far as is known."""
         self.wants_signs_of_life = False
-        """Whether the server wants to hear of this worker as often as it promises. Only ours does."""
+        """Whether the server expects the signs of life that this worker promises. Only ours does."""
         self._last_report = ""
         self._warned_at = -math.inf
         self._away_since = 0.0
@@ -69,7 +69,7 @@ class Stream:
 
     @property
     def connected(self) -> bool:
-        """Whether messages of the server reach this process now."""
+        """Whether messages from the server reach this process now."""
         return self._established.is_set()
 
     async def wait_until_connected(self) -> None:
@@ -89,7 +89,7 @@ class Stream:
         self._state_watchers.append(callback)
 
     def watch_time(self, callback: Callable[[int], None]) -> None:
-        """Call back with the server's time (ms since the epoch) whenever it tells it."""
+        """Call back with the server's time (ms since the epoch) whenever the server sends it."""
         self._time_watchers.append(callback)
 
     async def start(self) -> None:
@@ -122,7 +122,7 @@ class Stream:
                     await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _read_one_stream(self, session: aiohttp.ClientSession) -> None:
-        """Raises :class:`TimeoutError` if the server hangs, and others could be reached in its place."""
+        """Raises :class:`TimeoutError` if the server hangs and is one of several, so that another can be reached."""
         framer = SseFramer()
         tail = b""
         async with (
@@ -145,14 +145,14 @@ class Stream:
         silence.reschedule(None if self._patience is None else now + self._patience)
 
     def _note_time(self, received: bytes) -> bytes:
-        """The server tells its time in comments, which the SDK leaves out. What may be the beginning of one is kept."""
+        """Find the server's time in comments, which the SDK skips. Return the tail, where another one may begin."""
         for match in _TIME.finditer(received):
             for watcher in self._time_watchers:
                 watcher(int(match[1]))
         return received[-_TIME_BYTES:]
 
     def deliver(self, message: str) -> None:
-        """Let whoever receives have it."""
+        """Pass a message to the receivers."""
         for receive in list(self._receivers):
             receive(message)
 
@@ -189,7 +189,7 @@ class Stream:
             logger.warning("server %s refuses this worker: %s", self._server, self.refusal)
 
     def _report(self, line: str, detail: str = "") -> None:
-        """Log what is new. Streams end as planned every few minutes, and nobody needs to know."""
+        """Log a line unless it repeats the last one: streams end as planned every few minutes."""
         if line != self._last_report:
             self._last_report = line
             logger.info("%s%s", line, f" ({detail})" if detail else "")
@@ -201,13 +201,13 @@ def _seconds(ms: str) -> float | None:
 
 def _session() -> aiohttp.ClientSession:
     connector = aiohttp.TCPConnector(use_dns_cache=False, socket_factory=_watched_socket)
-    # No limit in total: a stream may last. Connecting includes looking up the name.
+    # No total limit, as a stream may last. Connecting includes the name lookup.
     timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS)
     return aiohttp.ClientSession(connector=connector, timeout=timeout)
 
 
 def _watched_socket(address: Any) -> socket.socket:
-    """A socket that reports after about 10 s that its peer has vanished without a word."""
+    """Make a socket that notices within about 10 s if its peer vanishes silently."""
     family, kind, protocol, _, _ = address
     watched = socket.socket(family, kind, protocol)
     watched.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -1,9 +1,9 @@
-"""One request, one trace: what this worker does, as spans of OpenTelemetry. Loaded only if `Settings.tracing` says so.
+"""One request, one trace: what this worker does, as OpenTelemetry spans. Loaded only if `Settings.tracing` is set.
 
-The context travels in the header `traceparent` (W3C) of a promise's parameter: whoever creates a promise puts the span
-there in which that happens, and each attempt at the call is a child of it. Steps are children of their attempt, one for
-each try. The id of an attempt's span follows from promise and attempt, so the next attempt can link to it although its
-worker was killed. What its worker does not end, the server does, and tells (`watch/lost_attempts.py` there).
+The context travels in the header `traceparent` (W3C) of a promise's parameter: whoever creates a promise puts its
+current span there, and each attempt at the call is a child of that span. Steps are children of their attempt, one span
+per try. The id of an attempt's span is derived from promise and attempt, so the next attempt can link to it even if its
+worker was killed. If the worker does not end the span, the server does (`watch/lost_attempts.py` there).
 """
 
 import logging
@@ -37,13 +37,13 @@ from worker.runs import LEASE_IS_GONE
 
 W3C: Final = TraceContextTextMapPropagator()
 EXPORT_MS: Final = 200
-"""A worker that is killed takes the spans with it that ended this recently; OpenTelemetry's own default is 5 s."""
+"""A killed worker loses the spans that ended this recently; OpenTelemetry's own default is 5 s."""
 
 _given: ContextVar[tuple[int, int] | None] = ContextVar("_given", default=None)
 
 
 class Ids(RandomIdGenerator):
-    """Random, except for attempts: ids of their trace, where it is theirs to begin one, and of their span."""
+    """Random ids, except for spans of attempts and the traces that these begin."""
 
     @override
     def generate_trace_id(self) -> int:
@@ -55,7 +55,7 @@ class Ids(RandomIdGenerator):
 
 
 def trace_id(origin: str) -> int:
-    """Of calls that nobody who traces has begun: one for each chain."""
+    """Return the trace id for calls that were begun without tracing: one per chain."""
     return int.from_bytes(sha256(origin.encode()).digest()[:16])
 
 
@@ -64,20 +64,20 @@ def span_id(promise: str, attempt: int) -> int:
 
 
 def make_provider(group: str, pid: str) -> TracerProvider:
-    """As OpenTelemetry's variables say; the service is named after the group unless they do that."""
-    logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)  # not of what is tried again
+    """Make a provider by OpenTelemetry's variables; unless they name the service, it is named after the group."""
+    logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)  # no warnings about retries
     own = Resource.create({"service.name": group, "service.instance.id": pid})
     provider = TracerProvider(
         resource=own.merge(OTELResourceDetector().detect()), shutdown_on_exit=False, id_generator=Ids()
     )
     delay = None if os.environ.get("OTEL_BSP_SCHEDULE_DELAY") else EXPORT_MS
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(), schedule_delay_millis=delay))
-    trace.set_tracer_provider(provider)  # for what functions, and libraries that they use, tell themselves
+    trace.set_tracer_provider(provider)  # for spans made by functions and their libraries
     return provider
 
 
 class Tracing:
-    """A network of the SDK that reads attempts off the requests that pass through another one."""
+    """A network for the SDK that wraps another one, and learns of attempts from its requests."""
 
     def __init__(self, network: Network, provider: TracerProvider) -> None:
         self._network, self._provider = network, provider
@@ -97,13 +97,13 @@ class Tracing:
             req = msgspec.json.encode(request).decode()
         answer = await self._network.send(req, headers)
         if kind in CLAIMS | GIVES_UP:
-            with suppress(msgspec.MsgspecError):  # an answer nobody can read grants nothing
+            with suppress(msgspec.MsgspecError):  # an unreadable answer grants nothing
                 self._note(kind, data, msgspec.json.decode(answer, type=Response))
         return answer
 
     @contextmanager
     def surround(self, function: str, id: str, task: TaskRef) -> Iterator[None]:
-        """A run of a function, for the promise `id`: what it calls, and other spans that it makes, belong to it."""
+        """Surround a run of a function for the promise `id`: its calls, and other spans that it makes, belong to it."""
         attributes = _attributes(id, task.version) | {"resonate.function": function}
         if id != task.id:
             with self.tracer.start_as_current_span(function, attributes=attributes):
@@ -113,7 +113,7 @@ class Tracing:
         else:
             attempt.update_name(function)
             attempt.set_attributes(attributes)
-            with trace.use_span(attempt, set_status_on_exception=False):  # it may be tried again, and succeed
+            with trace.use_span(attempt, set_status_on_exception=False):  # a retry may succeed
                 yield
 
     def join(self, headers: Mapping[str, str] | None) -> None:
@@ -122,7 +122,7 @@ class Tracing:
         trace.get_current_span().add_link(begun_in.get_span_context())
 
     def flush(self, seconds: float) -> None:
-        """Have the spans that have ended sent, for at most that long."""
+        """Send the spans that have ended, within the given time."""
         sending = threading.Thread(target=self._provider.force_flush, daemon=True)
         sending.start()
         sending.join(seconds)
@@ -141,7 +141,7 @@ class Tracing:
                 _end(attempt, kind, asked)
 
     def _begin(self, task: TaskRef, promise: PromiseRecord) -> Span:
-        """Named after its function as soon as that runs."""
+        """Begin the span of an attempt. It is named after its function as soon as that runs."""
         parent = W3C.extract(promise.param.headers or {}, Context())
         token = _given.set((trace_id(promise.tags.get("resonate:origin", task.id)), span_id(task.id, task.version)))
         try:
@@ -155,7 +155,7 @@ class Tracing:
 
 
 class _Claim(msgspec.Struct):
-    """What the answer to one says, unless it is refused."""
+    """The data of the answer to a claim, unless it is refused."""
 
     task: TaskRecord
     promise: PromiseRecord
@@ -166,7 +166,7 @@ def _attributes(promise: str, attempt: int) -> dict[str, AnyValue]:
 
 
 def _creation(request: Any) -> dict[str, Any] | None:
-    """The promise that is to be created, if that is asked."""
+    """Return the promise to be created, if the request creates one."""
     match request:
         case {"kind": "promise.create", "data": dict(creation)}:
             return creation
@@ -176,7 +176,7 @@ def _creation(request: Any) -> dict[str, Any] | None:
 
 
 def _sign(creation: dict[str, Any]) -> bool:
-    """Put the current span into its headers, unless there is no span, or one stands there already."""
+    """Put the current span into the promise's headers, unless there is no span, or they have one already."""
     carrier: dict[str, str] = {}
     W3C.inject(carrier)
     param = creation.setdefault("param", {})

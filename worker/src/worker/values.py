@@ -1,8 +1,8 @@
-"""Values are data: what a worker writes carries no code, and what it reads can run none.
+"""Values are data: what a worker writes contains no code, and what it reads cannot run any.
 
 The SDK puts a pickle of an exception beside its message, and unpickles the one it finds: whoever may settle a promise
-could run code in whoever awaits it. Its codec shows the bytes of every value to an encryptor, in both directions, and
-looks for a pickle among the members of the outermost object only.
+could run code in the process that awaits it. Its codec passes the bytes of every value through an encryptor, in both
+directions, and looks for a pickle only among the members of the outermost object.
 """
 
 import base64
@@ -14,18 +14,17 @@ from resonate.error import SerializationError
 
 PICKLE: Final = "__py_pickle"
 NAME: Final = "name"
-"""Of an error's class: the member in which the SDK for TypeScript writes it."""
+"""The member for the name of an error's class, as in the SDK for TypeScript."""
 
 
 class PlainValues:
-    """See `resonate.codec.Encryptor`: encrypts nothing, and lets no pickle pass.
+    """A `resonate.codec.Encryptor` that encrypts nothing, and lets no pickle pass.
 
-    So an error arrives as the SDK's `ApplicationError` with its message. For people, the name of its class is written
-    beside that.
+    So an error arrives as the SDK's `ApplicationError` with its message. The name of its class is added for people.
     """
 
     def decrypt(self, data: bytes) -> bytes:
-        """The same JSON. What is none raises the error that the SDK expects of a value it cannot read."""
+        """Return the JSON without a pickle. Other data raises the error that the SDK expects for unreadable values."""
         value = _read(data)
         if not isinstance(value, dict) or PICKLE not in value:
             return data
@@ -44,12 +43,12 @@ class PlainValues:
 def _read(data: bytes) -> Any:
     try:
         return msgspec.json.decode(data)
-    except (ValueError, RecursionError) as error:  # also for bytes that are no UTF-8, and for nesting without end
+    except (ValueError, RecursionError) as error:  # also for bytes that are not UTF-8, and for endless nesting
         raise SerializationError(error) from error
 
 
 def _class_name(pickle: Any) -> str:
-    """Read from the instructions, of which none is carried out: the last string before a class is looked up."""
+    """Read the name from the instructions, without executing any: it is the last string before a class lookup."""
     name = ""
     try:
         for instruction, argument, _ in pickletools.genops(base64.b64decode(pickle)):

@@ -1,4 +1,4 @@
-"""What this package reads off the requests of the SDK and their answers: as much as it needs."""
+"""The parts that this package reads of the SDK's requests and their answers."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ class Answer(msgspec.Struct):
 
     @property
     def text(self) -> str:
-        """Of a refusal."""
+        """The message of a refusal."""
         return msgspec.json.decode(self.data, type=str)
 
 

@@ -1,4 +1,4 @@
-"""A worker: functions that the server may call, in a process that ends without leaving anything behind."""
+"""A worker: functions that the server may call, in a process that leaves nothing behind when it ends."""
 
 import asyncio
 import logging
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 type DurableFunction = Callable[..., Any]
 
-# To the server, at most. As with the SDK's own figures, a heartbeat is to find one that is free.
+# Limits on connections to the server. As with the SDK's own figures, a heartbeat should find a free one.
 MIN_CONNECTIONS, CONNECTIONS_PER_TASK = 256, 4
 # Retry a failing function twice, one second apart, so that its caller soon hears of the failure.
 RETRY_POLICY = Constant(max_retries=2, delay=1)
@@ -48,20 +48,20 @@ ANSWER_SECONDS = 0.3
 RELEASE_SECONDS = 0.4
 SPANS_SECONDS = 0.2
 LOOK_SECONDS = 1.0
-# Results are pushed. Other servers may lose one, so whoever waits asks again this often (the SDK: every 60 s).
+# Results are pushed. Other servers may lose one, so awaited results are polled this often (the SDK: every 60 s).
 REFRESH_SECONDS = 30.0
 
 
 def ending_signals() -> list[signal.Signals]:
-    """Those that ask a process to end. If it was started by nohup, a closed terminal asks for nothing."""
+    """Return the signals that ask the process to end. Under nohup, SIGHUP from a closed terminal is not among them."""
     is_deaf = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     return [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, *([] if is_deaf else [signal.SIGHUP])]
 
 
 class Worker:
-    """Functions, each known by its own name, that are served as a member of a group.
+    """Functions, each known by its own name, to be served as a member of a group.
 
-    Plain functions run on the event loop like asynchronous ones: a function must not block.
+    Plain functions run on the event loop, like asynchronous ones, so they must not block.
     """
 
     def __init__(self, group: str, *functions: DurableFunction) -> None:
@@ -82,7 +82,7 @@ class Worker:
         await running.stop()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)  # threads that functions have started would delay a normal exit until they are done
+        os._exit(0)  # a normal exit would wait for threads that functions have started
 
 
 class RunningWorker:
@@ -115,7 +115,7 @@ class RunningWorker:
         self.resonate.start()
 
     def _sdk(self, worker: Worker, settings: Settings, pid: str) -> Resonate:
-        """Made of this worker's connections, and not started yet."""
+        """Create the SDK's object on this worker's connections, without starting it."""
         clock = ServerClock()
         self.stream.watch(clock.connection_changed)
         self.stream.watch_time(clock.synchronise)
@@ -127,7 +127,7 @@ class RunningWorker:
             ttl=settings.lease,
             token=settings.token,
             encryptor=PlainValues(),
-            heartbeat=NoopHeartbeat(),  # they come from a thread of their own
+            heartbeat=NoopHeartbeat(),  # a thread sends them, see above
             max_concurrent_tasks=settings.max_tasks,
             retry_policy=RETRY_POLICY,
             observer=self._observe,
@@ -142,17 +142,17 @@ class RunningWorker:
         return resonate
 
     async def stop(self) -> None:
-        """Take no more work, give back what is held and close the connections, within a second.
+        """Take no more work, release the held tasks and close the connections, within a second.
 
-        The SDK's own `stop` would wait for the functions that run.
+        The SDK's own `stop` would wait for running functions.
         """
         logger.info("shutting down")
         silence_sdk()
         await self.stream.stop()
         await self._leases.close(ANSWER_SECONDS)
-        await asyncio.sleep(0)  # what has just been spawned begins, and can be ended properly
+        await asyncio.sleep(0)  # what was just spawned must begin, to be cancelled properly
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            task.cancel()  # another worker may run these functions as soon as their leases are given back
+            task.cancel()  # another worker may run these functions as soon as their leases are released
         released = await self._leases.release_all(self._releasing, RELEASE_SECONDS)
         self._runs.abandoned()
         self._heartbeats.stop()
@@ -163,25 +163,25 @@ class RunningWorker:
             self.tracing.flush(SPANS_SECONDS)
 
     def _observe(self, event: Event) -> None:
-        """Background work that failed is told by the end of a run, or where its request was refused."""
+        """Pass on settled steps. Failed background work is logged with the end of its run, or where it was refused."""
         if isinstance(event, PromiseSettleReturned):
             self._runs.step_settled(event.id)
 
 
 def _network(settings: Settings, group: str, pid: str) -> "tuple[Network, Tracing | None]":
-    """The way to the server, and what traces the requests on it, if that is asked for."""
+    """Return the network to the server, and the tracing of its requests if that is enabled."""
     connections = max(MIN_CONNECTIONS, CONNECTIONS_PER_TASK * settings.max_tasks)
     network = HttpNetwork(settings.server_url, settings.token, connections)
     if not settings.tracing:
         return network, None
-    from worker.tracing import Tracing, make_provider  # only here: OpenTelemetry is an extra, and slow to load
+    from worker.tracing import Tracing, make_provider  # not at the top: OpenTelemetry is optional, and slow to import
 
     traced = Tracing(network, make_provider(group, pid))
     return traced, traced
 
 
 async def report_full(taken: Callable[[], int], places: int) -> None:
-    """Tell when all are taken, and when no longer. What does not last from one look to the next is not worth a line."""
+    """Log when all places are taken, and when no longer. Ignore what does not last from one look to the next."""
     logged = before = False
     while True:
         await asyncio.sleep(LOOK_SECONDS)
