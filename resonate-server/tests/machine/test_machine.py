@@ -1,8 +1,8 @@
-"""Random requests over HTTP to a server whose time is moved by hand: the model explains every answer.
+"""Random requests over HTTP to a server whose time is moved by hand: the model must explain every answer.
 
-From one client, one after the other. And from several at once: there is an order of each tree's requests in which the
-model gives all answers; the clock stands still while they ask, so that an order tells all times, too. More steps, or a
-failing run once more:
+One client sends its requests one after another. Several clients send theirs concurrently: some order of each tree's
+requests must exist in which the model gives all answers. The clock stands still meanwhile, so an order also determines
+all times. To run more steps, or to repeat a failing run:
 
     MACHINE_STEPS=1000000 python -m pytest resonate-server/tests/machine/test_machine.py
     DIFFERENTIAL_SEED=17 python -m pytest resonate-server/tests/machine/test_machine.py
@@ -23,13 +23,13 @@ from machine.sequence import CORR_ID, Seen, Sequence
 
 STEPS = int(os.environ.get("MACHINE_STEPS", "20_000"))
 FEW = 10_000
-"""So many steps find most mistakes."""
+"""Enough steps to find most bugs."""
 HISTORIES = 50
 
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Of a server that does nothing by itself."""
+    """The port of a server that does nothing by itself."""
     server = ServerProcess(tmp_path_factory.mktemp("machine") / "server.log", RESONATE_DEBUG="true").start()
     Wire(server.port).call(body_of("debug.start", {}, START, CORR_ID))
     yield server.port

@@ -1,4 +1,4 @@
-"""The model notices mistakes: with each of them made on purpose, some answer must be without an explanation."""
+"""The model catches every mutant: with each one, it must fail to explain some answer."""
 
 import os
 import random
@@ -22,7 +22,7 @@ MESSAGES_ONLY = {
     "a_pending_task_is_not_sent_again",
     "a_pending_task_has_no_timer",
 }
-"""What no answer shows."""
+"""Mutants that no answer reveals."""
 
 
 @pytest.mark.parametrize("name", [name for name in MUTANTS if name not in OUTSIDE_THE_KERNEL | MESSAGES_ONLY])

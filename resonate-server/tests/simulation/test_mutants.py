@@ -1,5 +1,4 @@
-"""The simulation notices mistakes: with each of them made on purpose, it must find something broken, with faults or
-without."""
+"""The simulation catches every mutant: with each one, it must find a violation, with or without faults."""
 
 import pytest
 from simulation.mutants import MUTANTS
@@ -16,7 +15,7 @@ ELSEWHERE = {
     "a_pending_task_is_not_sent_again": "likewise",
     "messages_go_to_streams_that_are_gone": "what was not claimed comes again, elsewhere, within seconds",
 }
-"""What is left to other tests (the comparison with the official server, those of delivery), and why."""
+"""Mutants left to other tests (the comparison with the official server, those of delivery), and why."""
 
 
 @pytest.mark.parametrize("name", [name for name in MUTANTS if name not in ELSEWHERE])
