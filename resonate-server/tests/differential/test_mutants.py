@@ -1,4 +1,4 @@
-"""The comparison with the official server notices mistakes: with each of them made on purpose, it must fail."""
+"""The comparison with the official server catches every mutant of the kernel: with each one, it must fail."""
 
 import random
 
@@ -23,7 +23,7 @@ def compare_many() -> None:
 
 
 class Picky:
-    """Differs once 3 and 7 were among the numbers, in this order."""
+    """Fails once a number ending in 3 is followed by one ending in 7."""
 
     def __init__(self) -> None:
         self.history: list[str] = []

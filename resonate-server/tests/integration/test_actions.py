@@ -1,4 +1,4 @@
-"""What the live page offers to do comes from one address, which may say anything, or nothing."""
+"""The actions that the live page offers come from one address, which may answer anything, or nothing at all."""
 
 import gzip
 import json
@@ -28,7 +28,7 @@ ACTION: dict[str, Any] = {
 EACH: dict[str, Any] = {"name": "wake", "label": "Wake", "workers": "service-", "note": ""}
 NOTHING = {"actions": [], "trouble": ""}
 MARGIN_S = 15
-"""For a machine that is busy with something else."""
+"""Extra time for a busy machine."""
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def shown(page: Page) -> Any:
 
 
 def trouble(page: Page) -> str:
-    """That there is some, and nothing else."""
+    """Return the trouble shown, and check that nothing else is shown."""
     answer = shown(page)
     assert answer["actions"] == []
     assert answer["trouble"]

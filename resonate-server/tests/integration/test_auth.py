@@ -48,7 +48,7 @@ class Issuer:
         pem.write_bytes(pem_of(self.key))
 
     def token(self, algorithm: str = "", key: Any = None, **claims: Any) -> str:
-        """Valid for an hour unless ``exp`` says otherwise; ``exp=None`` leaves it out."""
+        """Sign a token that is valid for an hour unless ``exp`` says otherwise; ``exp=None`` leaves it out."""
         members = {"exp": int(time.time()) + 3_600, **claims}
         present = {name: value for name, value in members.items() if value is not None}
         return jwt.encode(present, key or self.key, algorithm or self.algorithms[0])
@@ -78,7 +78,7 @@ class Guarded:
         return Reply(status=response.status, data=envelope["data"])
 
     def status(self, token: str | None = None, header: str | None = None) -> int:
-        """Of a request that would be answered 404 if the token permits it."""
+        """Return the status of a request that is answered 404 if the token permits it."""
         return self.call("promise.get", token, header, id="unknown").status
 
     def poll(self, header: str | None = None, path: str = "/poll/g/w") -> int:
@@ -112,7 +112,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
 
 @pytest.fixture
 def sign(guarded: Guarded) -> Callable[..., str]:
-    """A token that is valid but for the given changes."""
+    """Sign tokens that are valid except for the given changes."""
 
     def token(**changes: Any) -> str:
         return guarded.issuer.token(**({"iss": "us", "aud": ["resonate"], "role": "admin"} | changes))
@@ -146,7 +146,7 @@ def test_a_tampered_token_is_refused(of_each_kind: Guarded) -> None:
 
 
 def test_the_public_key_is_no_secret_to_sign_with(of_each_kind: Guarded) -> None:
-    """The classic confusion of algorithms: an HMAC keyed with the PEM file's text."""
+    """The classic algorithm confusion: an HMAC keyed with the PEM file's text."""
     signed = f"{encode({'alg': 'HS256', 'typ': 'JWT'})}.{encode({'exp': FAR, 'role': 'admin'})}"
     mac = hmac.digest(of_each_kind.issuer.pem.read_bytes(), signed.encode(), hashlib.sha256)
     assert of_each_kind.status(f"{signed}.{urlsafe(mac)}") == 401
@@ -305,7 +305,7 @@ def test_an_empty_prefix_permits_everything(guarded: Guarded, sign: Sign) -> Non
 
 OWN, OTHER = "a.own", "b.other"
 NOBODYS = "a"
-"""A tree that one's own ids may stand below, but that does not begin with one's prefix."""
+"""A tree root that the caller's own ids may be below, but that does not begin with the caller's prefix."""
 SETTLE: dict[str, Any] = {"state": "resolved"}
 CREATE: dict[str, Any] = {"timeoutAt": FAR, "tags": {"resonate:target": "poll://any@g"}}
 CRON: dict[str, Any] = {"cron": "* * * * *", "promiseTimeout": 1, "promiseTags": {"resonate:target": "poll://any@g"}}
@@ -348,7 +348,7 @@ REQUESTS: dict[str, Callable[..., dict[str, Any]]] = {
     "schedule.create": lambda id, promise: {"id": id, "promiseId": promise + "{{.timestamp}}", **CRON},
     "schedule.delete": lambda id: {"id": id},
 }
-"""Of each kind a request, made from the ids that it names."""
+"""One request of each kind, built from the ids that it names."""
 
 RANGING: dict[str, dict[str, Any]] = {
     "promise.search": {},
@@ -360,7 +360,7 @@ RANGING: dict[str, dict[str, Any]] = {
     "debug.tick": {"time": 1},
     "debug.snap": {},
 }
-"""Kinds that range over everybody's ids."""
+"""Kinds that range over all ids, whoever owns them."""
 
 
 def arity(kind: str) -> int:
@@ -409,7 +409,7 @@ def test_debug_is_forbidden_to_admins_too_unless_switched_on(guarded: Guarded, s
 
 
 def test_promises_of_others_are_not_preloaded(guarded: Guarded, sign: Sign) -> None:
-    """A call that SDK 0.7.4 detached stands beside its caller."""
+    """SDK 0.7.4 places a detached call beside its caller."""
     root = f"a.{uuid.uuid4()}"
     mine, theirs = f"{root}.1", f"{root}.d1"
     own = sign(role=None, prefix=mine)
@@ -436,11 +436,11 @@ def test_what_is_forbidden_changes_nothing(guarded: Guarded, sign: Sign) -> None
     assert guarded.call("promise.get", sign(), id=id).status == 404
 
 
-# --- lineage: tags that name somebody else's tree ---------------------------------------------------------------------
+# --- lineage: tags that name another owner's tree ---------------------------------------------------------------------
 
 
 def tagged(kind: str, tag: str, id: str) -> dict[str, Any]:
-    """A request of this kind for one's own ids, in which what it creates is tagged with ``id``."""
+    """Return a request of this kind for the caller's own ids that tags what it creates with ``id``."""
     creation = {"id": f"{OWN}.{uuid.uuid4()}", **CREATE, "tags": {**CREATE["tags"], tag: id}}
     match kind:
         case "promise.create":
@@ -471,7 +471,7 @@ def test_an_admin_may_join_any_tree(guarded: Guarded, sign: Sign, kind: str) -> 
 
 
 def test_other_tags_are_free(guarded: Guarded, sign: Sign) -> None:
-    """Whom a call is for is up to the caller: that is what calls are."""
+    """The caller chooses the target of a call: that is the point of a call."""
     data = tagged("promise.create", "resonate:target", "poll://any@b:workers/b:other")
     assert guarded.call("promise.create", sign(role=None, prefix="a."), **data).status == 200
 
@@ -497,7 +497,7 @@ def test_who_may_do_everything_may_listen_to_every_group_and_who_may_do_nothing_
     [("/poll/a:workers/w", 200), ("/poll/a%3Aworkers/w", 200), ("/poll/g/w", 403), ("/poll/g/a:", 403)],
 )
 def test_a_prefix_permits_the_groups_that_begin_with_it(guarded: Guarded, sign: Sign, path: str, status: int) -> None:
-    """What is sent to a group names promises of everybody who calls it, and shows their values."""
+    """Messages to a group name the promises of all its callers and show their values."""
     assert guarded.poll(f"Bearer {sign(role=None, prefix='a:')}", path) == status
 
 

@@ -1,4 +1,4 @@
-"""``resonate backup`` and ``resonate-server restore``: a copy of a running server's database, there and back."""
+"""``resonate backup`` and ``resonate-server restore``: back up a running server's database and restore it."""
 
 import signal
 import sqlite3
@@ -65,7 +65,7 @@ def test_what_was_acknowledged_before_the_backup_is_in_it(server: ServerProcess,
 
 
 def test_the_server_goes_on_meanwhile_and_the_copy_is_whole(server: ServerProcess, target: Path) -> None:
-    """Written to all the time: a promise and its task are both in it or neither."""
+    """The server is written to throughout: a promise and its task are both in the copy, or neither is."""
     fill(server, 20)
     done = threading.Event()
     created = 0

@@ -1,4 +1,4 @@
-"""Bad input is answered with a clear 4xx, changes nothing, and leaves the connection and the server alive."""
+"""Bad input gets a clear 4xx, changes nothing, and leaves the connection and the server alive."""
 
 import gzip
 import json

@@ -25,7 +25,7 @@ def root(client: Client) -> str:
 
 
 def chain(client: Client) -> str:
-    """One that has ended: foo has called baz; they have returned 3 and 1."""
+    """A finished chain: foo called baz; they returned 3 and 1."""
     id = f"chain-{uuid.uuid4().hex[:8]}"
     create(client, id, "foo", "service-foo")
     settle(client, create(client, f"{id}.1", "baz", "service-baz"), value=1)
@@ -34,7 +34,7 @@ def chain(client: Client) -> str:
 
 
 def logs_of(root: str) -> str:
-    """Each has run once."""
+    """Return the workers' logs of a chain in which each function ran once."""
     return "".join(
         f"2026-11-25T20:49:43.07{number}+00:00 {what} function {function}  promise={id}  attempt=1{how}\n"
         for number, (function, id) in enumerate((("foo", root), ("baz", f"{root}.1")))

@@ -28,7 +28,7 @@ class Chain:
         return self._create(suffix, parent, func=function, target=f"poll://any@{group}", scope="global")
 
     def step(self, suffix: str, parent: str = "") -> str:
-        """With a prefix, as SDK 0.7.4: then the parent may stand beside it."""
+        """With a prefix, as SDK 0.7.4 sends it: then the parent may be beside it."""
         return self._create(suffix, parent, scope="local", prefix=self.root)
 
     def sleep(self, suffix: str, parent: str = "", timeout_at: int = FAR) -> str:
@@ -61,7 +61,7 @@ def tree(server: ServerProcess) -> Callable[..., Result]:
 
 
 def lines(result: Result) -> list[str]:
-    """The drawing without its header, and without the padding at the ends of its lines."""
+    """Return the drawing's lines without the header and without trailing padding."""
     assert result.exit_code == 0, result.stderr
     return [line.rstrip() for line in result.stdout.splitlines()][1:]
 
@@ -123,7 +123,7 @@ def test_siblings_stand_in_the_order_of_their_creation_with_lines_to_their_paren
     root = chain.rpc("", "foo")
     chain.rpc(":2", "second")
     chain.step(":2.1", parent=":2")
-    time.sleep(0.005)  # Those of one millisecond stand in the order of their ids.
+    time.sleep(0.005)  # Siblings created in the same millisecond are ordered by id.
     chain.sleep(":1")
     chain.step(":1.1", parent=":1")
     shown = [line.split(chain.root)[0].rstrip() for line in lines(tree(root))]

@@ -33,7 +33,7 @@ def wait(server: ServerProcess) -> Wait:
 
 
 def begin(server_url: str, *arguments: str, **env: str) -> subprocess.Popen[str]:
-    """As a process of its own, which waits while the test goes on; back when it says that it does."""
+    """Start the command as a separate process; return once it says that it is waiting."""
     command = [sys.executable, "-c", "from resonate_server.client import main; main()", "wait", "-S", server_url]
     waiting = subprocess.Popen(
         [*command, *arguments],

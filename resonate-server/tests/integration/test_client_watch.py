@@ -30,7 +30,7 @@ type Watch = Callable[..., Terminal]
 
 @pytest.fixture
 def watch(server: ServerProcess) -> Iterator[Watch]:
-    """Opens terminals that are closed after the test."""
+    """Open terminals; they are closed after the test."""
     with ExitStack() as opened:
 
         def open_terminal(id: str, url: str = server.url, **env: str) -> Terminal:
@@ -40,7 +40,7 @@ def watch(server: ServerProcess) -> Iterator[Watch]:
 
 
 def piped(server_url: str, id: str) -> subprocess.Popen[str]:
-    """On pipes instead."""
+    """Run the command on pipes instead of a terminal."""
     return subprocess.Popen(
         [*COMMAND, "-S", server_url, "--", id],
         stdout=subprocess.PIPE,
@@ -51,7 +51,7 @@ def piped(server_url: str, id: str) -> subprocess.Popen[str]:
 
 
 def next_line(watching: subprocess.Popen[str]) -> str:
-    """Of what it tells on standard error."""
+    """Return the next line of its standard error."""
     assert watching.stderr is not None
     return watching.stderr.readline()
 

@@ -1,4 +1,4 @@
-"""``resonate-server copy``: a stopped server's state, to where the next one has it."""
+"""``resonate-server copy``: copy a stopped server's state to the store of its successor."""
 
 import contextlib
 import json
@@ -34,7 +34,7 @@ MEASURED = (
     "try: runpy.run_module('resonate_server', run_name='__main__')\n"
     "finally: print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
 )
-"""Runs a command, and tells at last how many KiB it had in memory; `getrusage` would tell those of its parent."""
+"""Run a command and print its peak memory in KiB at the end; ``getrusage`` would include its parent's."""
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_a_server_goes_on_with_what_was_copied(path: Path, own_postgres_url: str
 
 
 def refused(place: str, target: str, folder: Path) -> str:
-    """What is told in one sentence."""
+    """Run a copy that is refused, and return the one sentence that says why."""
     with contextlib.chdir(folder):
         done = CliRunner().invoke(cli.main, ["copy", "--from", place, "--to", target])
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
@@ -125,7 +125,7 @@ def test_one_database_on_both_sides_is_told_however_it_is_spelled(own_postgres_u
 def test_a_database_that_says_nothing_is_told(
     step: str, path: Path, own_postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its process stands still when it is asked."""
+    """Its process is frozen when a query arrives."""
     fill(path, 1, "x")
     monkeypatch.setattr(driver, "SILENT_S", 0.5)
     original, frozen = getattr(_WholeDatabase, step), []
@@ -147,7 +147,7 @@ def test_a_database_that_says_nothing_is_told(
 def test_killed_in_the_middle_it_leaves_the_target_empty_and_can_be_done_again(
     path: Path, own_postgres_url: str
 ) -> None:
-    """A row that takes its time holds it up after all promises are there."""
+    """A slow row holds it up after all promises are copied."""
     fill(path, PROMISES, "x")
     with closing(Database(path)) as store:
         store.write(Changes(promises={"last": settled("last", "x")}))

@@ -1,4 +1,4 @@
-"""``debug.*``: time by hand, and the whole state to look at (protocol section 3.3)."""
+"""``debug.*``: time moved by hand, and the whole state visible (protocol section 3.3)."""
 
 import json
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def still(debugged: ServerProcess) -> Iterator[Client]:
 
 
 def at(client: Client, now: int, kind: str, **data: Any) -> Reply:
-    """A request at time ``now``."""
+    """Send a request at time ``now``."""
     head = {"corrId": f"at-{now}", "version": VERSION, "resonate:debug_time": now}
     return client.post(json.dumps({"kind": kind, "head": head, "data": data}).encode())
 

@@ -1,4 +1,4 @@
-"""The fast lane of ``POST /`` and where connections leave it, seen from a socket: no client can tell the difference."""
+"""The fast lane of ``POST /`` and the exits from it, seen from a socket: no client can tell the difference."""
 
 import json
 import socket
@@ -42,13 +42,13 @@ class Peer:
         return status, fields, self._file.read(int(fields.get("content-length", "0")))
 
     def corr_id(self) -> str:
-        """Of the next answer."""
+        """Return the correlation id of the next answer."""
         corr_id = json.loads(self.answer()[2])["head"]["corrId"]
         assert isinstance(corr_id, str)
         return corr_id
 
     def is_closed(self) -> bool:
-        """By the server, with nothing more to read."""
+        """Return whether the server has closed the connection, with nothing left to read."""
         return self._file.read(1) == b""
 
     def close(self) -> None:
@@ -98,7 +98,7 @@ def test_a_request_that_leaves_the_lane_is_answered_like_the_others(peer: Peer, 
 
 
 def test_a_stream_may_follow_on_the_same_connection(peer: Peer) -> None:
-    """A client takes any connection of its pool."""
+    """A client may use any connection of its pool."""
     peer.send(request("1"))
     peer.corr_id()
     peer.send(b"GET /poll/lane/pid-1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -118,7 +118,7 @@ def test_a_body_in_chunks_is_read(peer: Peer) -> None:
 
 
 def test_two_lengths_are_refused(peer: Peer) -> None:
-    """Whoever smuggles a request behind another one counts on two opinions."""
+    """Request smuggling relies on two parsers that disagree about the length."""
     text = body("smuggled")
     peer.send(HEAD + b"Content-Length: 0\r\nContent-Length: %d\r\n\r\n" % len(text) + text)
     assert peer.answer()[0] == 400

@@ -1,4 +1,4 @@
-"""Leases of workers that are gone are given back early (protocol section 9, item 4)."""
+"""Leases of workers that are gone end early (protocol section 9, item 4)."""
 
 import sys
 import time
@@ -13,13 +13,13 @@ from harness.stream import Stream
 
 GRACE_S = 1.5
 LAST_WORDS_S = 0.25
-"""What is heard of a worker so soon after its stream has ended, it may have said before."""
+"""A request this soon after a worker's stream ended may have been sent before."""
 LEASE_MS = 60_000
 SHORT_STREAMS = (
     "from resonate_server.http import stream; stream.STREAM_S, stream.STREAM_JITTER_S = 0.4, 0.0; "
     "from resonate_server.cli import main; main()"
 )
-"""A server that ends every stream after 0.4 s, as it otherwise does after minutes."""
+"""A server that ends every stream after 0.4 s instead of after minutes."""
 
 Connect = Callable[[str, str], Stream]
 
@@ -37,12 +37,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def name() -> str:
-    """Of a group, and of a task in it."""
+    """The name of a group and of a task in it."""
     return f"l-{uuid.uuid4().hex[:8]}"
 
 
 def claim(client: Client, stream: Stream, name: str, pid: str, ttl: int = LEASE_MS) -> None:
-    """Give the group a task, and let the process claim it."""
+    """Give the group a task and let the process claim it."""
     client.create(name, target=f"poll://any@{name}")
     version = stream.message()["data"]["task"]["version"]
     assert client.call("task.acquire", id=name, version=version, pid=pid, ttl=ttl).status == 200
@@ -88,7 +88,7 @@ def test_of_a_worker_that_promised_to_be_back_at_once_no_grace_is_waited_for(tmp
 def test_of_a_worker_that_promised_to_be_heard_of_no_lease_is_waited_for(
     server: ServerProcess, client: Client, name: str
 ) -> None:
-    """Frozen, or cut off: its stream is open still."""
+    """The worker is frozen or cut off; its stream is still open."""
     silent = Stream(server.port, name, f"{name}-1", Resonate_Heard_Within="300")
     assert "Resonate-Heard-Within: 300" in silent.head
     assert "Resonate-Heard-Within" not in Stream(server.port, name, "other").head

@@ -1,4 +1,4 @@
-"""Clients that send slowly, read nothing, or come in numbers: they are let go in time, and others do not feel them."""
+"""Clients that send slowly, read nothing, or come in large numbers are dropped in time and do not affect others."""
 
 import json
 import resource
@@ -21,13 +21,13 @@ from resonate_server.http.connections import MAX_BESIDE_STREAMS
 
 PATIENCE_S = 1.0
 WAIT_S = 60.0
-"""Until something that takes about :data:`PATIENCE_S` must have happened, on a busy machine."""
+"""Time within which something that takes about :data:`PATIENCE_S` must happen, even on a busy machine."""
 AT_ONCE_S = 20.0
-"""Less than the usual patience, and than what a server waits for a peer that it has told to go."""
+"""Less than the usual patience, and less than a server waits for a peer that it has told to close."""
 BYSTANDER_S = 2.0
-"""What a small request takes at most on a busy machine."""
+"""Longest time that a small request takes on a busy machine."""
 STALLED_S = 5.0
-"""How long others are large or slow: a small request behind them would take as long."""
+"""How long large or slow requests are kept up: a small request stuck behind them would take as long."""
 
 MAX_BODY_BYTES = Settings().server.max_body_bytes
 MAX_RSS_MIB = 200
@@ -79,7 +79,7 @@ def impatient(tmp_path_factory: pytest.TempPathFactory, metrics_port: int) -> It
 
 @pytest.fixture
 def alone(tmp_path: Path) -> Iterator[ServerProcess]:
-    """Another one, of which the test wants to know how much memory it takes."""
+    """A server of its own for a test that measures its memory."""
     process = ServerProcess(tmp_path / "log", tmp_path / "db").start()
     yield process
     process.stop()
@@ -94,7 +94,7 @@ type Open = Callable[..., socket.socket]
 
 @pytest.fixture
 def connect() -> Iterator[Open]:
-    """Connections that have sent something, and are closed after the test."""
+    """Open connections that send something; they are closed after the test."""
     opened: list[socket.socket] = []
 
     def connection(port: int, data: bytes = b"") -> socket.socket:
@@ -122,13 +122,13 @@ def get(id: str, start: bytes = START) -> bytes:
 
 
 def large(id: str, token: str | None = None) -> bytes:
-    """A body of the largest size that creates a promise."""
+    """Return a body of the largest size, which creates a promise."""
     text = body("promise.create", token, id=id, timeoutAt=FAR, param={"data": ""})
     return text.replace(b'"data": ""', b'"data": "%b"' % (b"x" * (MAX_BODY_BYTES - len(text))))
 
 
 def read_all(peer: socket.socket) -> bytes:
-    """Until the server closes; a reset is an end, too."""
+    """Read until the server closes or resets the connection."""
     data = b""
     try:
         while chunk := peer.recv(65_536):
@@ -139,7 +139,7 @@ def read_all(peer: socket.socket) -> bytes:
 
 
 def connections(server: ServerProcess) -> list[int]:
-    """Of each established connection the client's port."""
+    """Return the client's port of each established connection."""
     return [
         each.raddr.port
         for each in psutil.Process(server.pid).net_connections("tcp")
@@ -155,7 +155,7 @@ def wait_until_closed(server: ServerProcess, peer: socket.socket) -> None:
 
 
 class Bystander(threading.Thread):
-    """Asks for something small again and again. ``slowest``: how long (s) it took at most."""
+    """Sends a small request again and again. ``slowest``: the longest time (s) that one took."""
 
     def __init__(self, server: ServerProcess) -> None:
         super().__init__()
@@ -184,7 +184,7 @@ class Bystander(threading.Thread):
 
 @pytest.fixture(scope="module")
 def answers(impatient: ServerProcess) -> dict[str, bytes]:
-    """To all that is half sent; at once, because what has a body is left some seconds to send it."""
+    """The answers to all half-sent requests, sent concurrently because each body gets some seconds to arrive."""
 
     def answer(data: bytes) -> bytes:
         with socket.create_connection(("127.0.0.1", impatient.port), timeout=WAIT_S) as peer:
@@ -254,7 +254,7 @@ class TestSlowClients:
 
 
 class TestHalfClosedClients:
-    """They have sent all they want to, and wait for the answers."""
+    """Clients that have sent all they want to and wait for the answers."""
 
     @pytest.mark.parametrize(
         ("data", "answers"),
@@ -325,7 +325,7 @@ class TestBodies:
         assert memory_mib(alone) < MAX_RSS_MIB
 
     def test_a_get_takes_no_body(self, server: ServerProcess, connect: Open) -> None:
-        """It would be kept for as long as a stream lives, and read by nobody."""
+        """It would stay in memory for as long as a stream lives, and nothing would read it."""
         peer = connect(server.port, b"GET /poll/g/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nabcde")
         assert b" 400 " in peer.recv(100)
 
@@ -349,7 +349,7 @@ class TestBodies:
 
 
 def _send_as_much_as_is_taken(peers: list[socket.socket], data: bytes, seconds: float) -> None:
-    """To all of them, for so long."""
+    """Send to all peers for the given time."""
     left = {peer: memoryview(data) for peer in peers}
     for peer in peers:
         peer.setblocking(False)

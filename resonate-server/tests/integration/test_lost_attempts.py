@@ -1,4 +1,4 @@
-"""Spans of attempts that their workers did not end, as a receiver of OpenTelemetry's protocol gets to see them."""
+"""Spans of attempts that their workers did not end, as an OTLP receiver sees them."""
 
 import itertools
 import time
@@ -42,7 +42,7 @@ def id() -> str:
 
 
 def claim(client: Client, id: str, ttl: int = 3_600_000, **param: Any) -> None:
-    """Create a call and begin it, as a worker that nobody hears of."""
+    """Create a call and begin it, as a worker that is never heard from again."""
     tags = {"resonate:target": "poll://any@group", "resonate:external": "true"}
     data = {"id": id, "timeoutAt": FAR, "param": param, "tags": tags}
     action = {"kind": "promise.create", "head": {}, "data": data}
@@ -54,7 +54,7 @@ def acquire(client: Client, id: str, version: int) -> None:
 
 
 def told(receiver: Receiver, id: str) -> Seen:
-    """The span that tells of the only attempt at this call that there is one of."""
+    """Return the span of the only attempt at this call that has one."""
     wait_until(lambda: any(span.attributes["resonate.promise.id"] == id for span in receiver.seen), f"a span of {id}")
     (span,) = [span for span in receiver.seen if span.attributes["resonate.promise.id"] == id]
     return span

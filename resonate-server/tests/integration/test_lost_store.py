@@ -1,4 +1,4 @@
-"""A disk that is full, a file that is taken away: the server says so, acknowledges nothing, and comes back or ends."""
+"""With a full disk or a lost file, the server says so, acknowledges nothing, and recovers or exits."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ def ready(server: ServerProcess) -> tuple[int, dict[str, str]]:
 
 
 def answers(server: ServerProcess) -> bool:
-    """Ready or not."""
+    """Return whether the server answers at all, ready or not."""
     with contextlib.suppress(OSError):
         return bool(ready(server))
     return False
@@ -35,7 +35,7 @@ class TestFullDisk:
 
     @pytest.fixture
     def filler(self, server: ServerProcess, disk: Path) -> Path:
-        """It takes the last byte that is free."""
+        """A file that fills the disk to the last byte."""
         server.client().create("before")
         filler = disk / "filler"
         with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
@@ -100,7 +100,7 @@ class TestLostFile:
     ) -> None:
         client = server.client()
         harm(path, how)
-        with contextlib.suppress(OSError):  # it may have ended already
+        with contextlib.suppress(OSError):  # it may have exited already
             assert not writes or client.create("after").status == 503
         wait_until(lambda: not server.is_running, "it ends")
         assert server.exit_status == 2
@@ -108,7 +108,7 @@ class TestLostFile:
 
 
 def until_refused(server: ServerProcess) -> tuple[str, Reply]:
-    """Use up the room that the log has already; the first promise that finds none."""
+    """Use up the space that the log has already allocated; return the first promise that is refused."""
     client = server.client()
     for number in range(1_000):
         reply = client.create(f"p{number}")

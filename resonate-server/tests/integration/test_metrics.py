@@ -1,4 +1,4 @@
-"""What ``/metrics`` tells (protocol section 6), read as Prometheus would read it."""
+"""The contents of ``/metrics`` (protocol section 6), parsed as Prometheus would."""
 
 import time
 import urllib.request
@@ -33,7 +33,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Serv
 
 @pytest.fixture
 def read(port: int) -> Read:
-    """The value of a sample; 0 while there is none."""
+    """Read the value of a sample; 0 while there is none."""
     return lambda name, **labels: sample(port, name, **labels)
 
 

@@ -1,4 +1,4 @@
-"""What an operator is told in time: each trouble is brought on, and the metrics, the log or readiness show it."""
+"""An operator learns of trouble in time: each kind is provoked, and the metrics, the log or readiness show it."""
 
 import json
 import os
@@ -33,7 +33,7 @@ class Operated(ServerProcess):
         )
 
     def read(self, name: str, **labels: str) -> float | None:
-        """The value of a sample; ``None`` if there is none."""
+        """Read the value of a sample; ``None`` if there is none."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as response:
             text = response.read().decode()
         samples = [each for family in text_string_to_metric_families(text) for each in family.samples]

@@ -1,5 +1,5 @@
-"""A claim whose answer was lost is sent again, and answered again; any other second claim is a conflict (protocol
-section 9, item 10)."""
+"""A claim that is resent because its answer was lost gets the same answer; any other second claim is a conflict
+(protocol section 9, item 10)."""
 
 import json
 import socket
@@ -40,7 +40,7 @@ def create(client: Client, corr_id: str, id: str, **changes: Any) -> Reply:
 def test_an_answer_that_nobody_read_is_given_again(
     server: ServerProcess, client: Client, id: str, corr_id: str
 ) -> None:
-    """Whether the claim was carried out before the connection broke or not: the worker has the task in the end."""
+    """Whether or not the claim took effect before the connection broke, the worker has the task in the end."""
     client.create(id, target="poll://any@nobody")
     body = envelope("task.acquire", corr_id, id=id, version=0, **CLAIM)
     with socket.create_connection(("127.0.0.1", server.port)) as connection:

@@ -1,4 +1,4 @@
-"""Schedules from outside: creating, firing, catching up, deleting, finding (protocol sections 3.3 and 4.4)."""
+"""Schedules over HTTP: creating, firing, catching up, deleting, finding (protocol sections 3.3 and 4.4)."""
 
 import time
 import uuid
@@ -37,7 +37,7 @@ def runs(client: Client, id: str) -> list[dict[str, Any]]:
 
 
 def until[T](look: Callable[[], T], seconds: float = 60) -> T:
-    """The first true result of ``look``."""
+    """Return the first true result of ``look``."""
     deadline = time.monotonic() + seconds
     while not (result := look()):
         assert time.monotonic() < deadline, "waited too long"

@@ -1,4 +1,4 @@
-"""Where settings come from, which of them wins, and what is said about a wrong one."""
+"""Where settings come from, which source wins, and how a wrong one is reported."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Standard error of a server that does not start; raises :class:`Started` if it would."""
+    """Return the standard error of a server that refuses to start; raises :class:`Started` if it would start."""
 
     def would_start(*_: object) -> None:
         raise Started
@@ -45,14 +45,14 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 
 
 def unstarted(*arguments: str, port: int | None = None, **env: str) -> ServerProcess:
-    """A server without the flags of the harness."""
+    """Return a server without the flags of the harness."""
     server = ServerProcess(Path("log"), None, port, **env)
     server.command[3:] = arguments
     return server
 
 
 def run(*arguments: str, port: int, **env: str) -> str:
-    """The log of a server that is reached at ``port``."""
+    """Run a server that is reached at ``port`` and return its log."""
     server = unstarted(*arguments, port=port, **env).start()
     server.stop()
     return server.output()
@@ -67,7 +67,7 @@ def test_the_file_is_overruled_by_the_environment_and_that_by_flags(port_of: str
 
 
 def run_on_free_ports(*arguments: str, **env: str) -> tuple[set[str], str]:
-    """The addresses on which a server listened, with its metrics, and its log."""
+    """Run a server and return the addresses it listened on, including the metrics port, and its log."""
     port = free_port()
     ports = {"RESONATE_SERVER__PORT": str(port), "RESONATE_OBSERVABILITY__METRICS_PORT": str(free_port())}
     server = unstarted(*arguments, port=port, **ports, **env).start()
@@ -90,7 +90,7 @@ def test_it_listens_on_loopback_unless_told_otherwise(command: str) -> None:
 
 @pytest.mark.parametrize(("command", "key"), [("serve", ""), ("dev", "none")])
 def test_open_to_others_without_tokens_it_says_once_what_that_means(command: str, key: str) -> None:
-    """Tokens that nobody verifies are none."""
+    """Tokens that the server does not verify do not count."""
     addresses, log = run_on_free_ports(command, "--host", "0.0.0.0", RESONATE_AUTH__PUBLICKEY=key)
     assert addresses == {"0.0.0.0"}
     assert log.count("WARNING") == 1

@@ -1,4 +1,4 @@
-"""The stream of a worker, byte by byte, and who gets which message (protocol sections 2.4 and 5.3)."""
+"""A worker's stream byte by byte, and who gets which message (protocol sections 2.4 and 5.3)."""
 
 import uuid
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""``--trace FILE`` and ``resonate replay``: what was asked and answered, in its order, and asked again."""
+"""``--trace FILE`` and ``resonate replay``: record requests and answers in order, then send the requests again."""
 
 import json
 import subprocess
@@ -35,7 +35,7 @@ def traced(tmp_path: Path, trace: Path) -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Iterator[ServerProcess]:
-    """Another one, whose clock can be set."""
+    """Another server, whose clock can be set."""
     process = ServerProcess(tmp_path / "fresh.log", RESONATE_DEBUG="true").start()
     yield process
     process.stop()
@@ -55,7 +55,7 @@ def lines(trace: Path) -> list[dict[str, Any]]:
 
 
 def edit(trace: Path, number: int, was: str, now: str) -> None:
-    """Line ``number``, from 1 on."""
+    """Edit line ``number``, counting from 1."""
     texts = trace.read_text().splitlines(keepends=True)
     assert was in texts[number - 1]
     texts[number - 1] = texts[number - 1].replace(was, now)
@@ -99,7 +99,7 @@ def test_every_kind_of_answer_stands_in_it_once(traced: ServerProcess, trace: Pa
 
 
 def test_it_says_nothing_of_who_asked(tmp_path: Path, trace: Path) -> None:
-    """Not in the heads of actions either; and whoever may not ask has asked nothing."""
+    """Not even in the heads of actions; requests that are not permitted leave no line."""
     server = ServerProcess(tmp_path / "log", RESONATE_TRACE=str(trace), RESONATE_AUTH__TOKEN="sesame").start()
     tags = {"resonate:target": "poll://any@g"}
     action = {
@@ -130,7 +130,7 @@ def test_a_request_on_many_lines_is_one_line(traced: ServerProcess, trace: Path)
 
 
 def test_members_that_nobody_reads_cannot_end_it(traced: ServerProcess, trace: Path) -> None:
-    """No text, a long number, a large number, deep nesting."""
+    """Invalid text, a long number, a large number, deep nesting."""
     head = b'"head":{"corrId":"1","version":"2026-04-01"}'
     members = [b'"\xff"', b"9" * 5_000, b"1e999", b"[" * 5_000 + b"]" * 5_000]
     bodies = [b'{"kind":"promise.get",%b,"data":{"id":"x","y":%b}}' % (head, member) for member in members]
@@ -143,7 +143,7 @@ def test_members_that_nobody_reads_cannot_end_it(traced: ServerProcess, trace: P
 
 
 def test_its_order_is_that_in_which_requests_took_effect(traced: ServerProcess, trace: Path, replay: Any) -> None:
-    """Clients at a time, which search as well; times never go back."""
+    """Several clients at once, which also search; times never go back."""
 
     def act(number: int) -> None:
         client = traced.client()
@@ -215,7 +215,7 @@ def test_a_full_disk_ends_the_trace_and_not_the_server(tmp_path: Path, disk: Pat
 def test_a_chain_of_real_workers_is_answered_the_same_again(
     tmp_path: Path, traced: ServerProcess, trace: Path, replay: Any
 ) -> None:
-    """With a sleep, a suspension and a resumption."""
+    """The chain has a sleep, a suspension and a resumption."""
     workers = [ServiceProcess(name, traced.url, tmp_path / f"{name}.log") for name in ("bar", "baz")]
     invoke = ["invoke", "chain", "-f", "bar", "--arg", "1", "--target", "poll://any@service-bar", "-S", traced.url]
     subprocess.run([*COMMAND, *invoke], capture_output=True, check=True, timeout=60)
@@ -257,7 +257,7 @@ def test_what_time_has_done_meanwhile_is_done_again(traced: ServerProcess, trace
 
 
 def test_what_was_due_and_not_done_yet_is_not_done_again(traced: ServerProcess, trace: Path, replay: Any) -> None:
-    """The end of a lease, while nothing happens by itself; one that is late still extends it."""
+    """The end of a lease, while the server does nothing by itself: a late heartbeat still extends it."""
     client = traced.client()
     client.call("debug.start")
     at(client, 0, "promise.create", id="x", timeoutAt=FAR, tags={"resonate:target": "poll://any@nobody"})
@@ -281,7 +281,7 @@ def at(client: Client, now: int, kind: str, **data: Any) -> Reply:
 
 
 def test_what_hostile_clients_are_answered_is_answered_again(traced: ServerProcess, trace: Path, replay: Any) -> None:
-    """All that is not refused as no envelope, or for its kind."""
+    """Everything except bodies without an envelope and unknown kinds."""
     client = traced.client()
     statuses = [client.post(body).status for body in islice(mutations.requests(seed=3), 1_500)]
     traced.stop()
@@ -307,7 +307,7 @@ def test_the_first_answer_that_differs_is_shown(traced: ServerProcess, trace: Pa
 
 
 def missing(status: int, data: str) -> str:
-    """A line of a trace in which this was answered, for what is 404."""
+    """Return a trace line with this answer to a request that is answered 404."""
     answer = {"head": {"status": status}, "data": data}
     return json.dumps({"kind": "promise.get", "now": 1, "req": {"id": "missing"}, "res": answer}) + "\n"
 

@@ -41,7 +41,7 @@ def page(server: ServerProcess) -> Page:
 
 @pytest.fixture
 def id() -> str:
-    """One that no other test has used."""
+    """An id that no other test uses."""
     return f"chain-{next(_numbers)}"
 
 
@@ -92,7 +92,7 @@ class TestFiles:
         assert statuses == [200, 304]
 
     def test_the_whole_page_weighs_at_most_60_kb(self) -> None:
-        """As it is sent: 1 kB is 1,000 bytes."""
+        """The size as sent; 1 kB is 1,000 bytes."""
         files = [path for path in STATIC.rglob("*") if path.is_file()]
         assert sum(len(gzip.compress(path.read_bytes(), 9)) for path in files) <= 60_000
 
@@ -265,7 +265,7 @@ class TestChains:
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """Tokens are needed here; that they are verified is tested elsewhere."""
+    """A server that demands tokens; other tests check that it verifies them."""
     log = tmp_path_factory.mktemp("guarded") / "log"
     server = ServerProcess(log, RESONATE_AUTH__PUBLICKEY="none", RESONATE_UI__ACTIONS_URL="http://127.0.0.1:9").start()
     yield server
@@ -331,7 +331,7 @@ class TestTokens:
 
     def test_only_who_may_do_everything_may_act_and_is_offered_to(self, limited: Page, admin: Page) -> None:
         assert limited.act().status == 403
-        assert admin.act().status == 503  # Nobody listens where actions should come from.
+        assert admin.act().status == 503  # Nothing listens at the address for actions.
         assert [bool(page.get("/ui/api/actions").json["trouble"]) for page in (limited, admin)] == [False, True]
 
 
