@@ -114,7 +114,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 @pytest.mark.parametrize("steps", [FEW, pytest.param(STEPS, marks=pytest.mark.long)], ids=["few", "many"])
-def test_the_server_on_sqlite_answers_as_the_kernel_in_memory(server: ServerProcess, steps: int) -> None:
+def test_the_server_on_sqlite_answers_like_the_kernel_in_memory(server: ServerProcess, steps: int) -> None:
     tally = Tally()
     wire = Wire(server.port)
     tally.make(wire, "debug.start")

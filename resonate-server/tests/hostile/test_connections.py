@@ -48,7 +48,7 @@ def assert_others_are_served(server: ServerProcess) -> None:
     assert took < PATIENCE_S, f"{took:.2f} s"
 
 
-async def test_a_thousand_streams_at_once(server: ServerProcess) -> None:
+async def test_a_thousand_streams_are_served_at_once(server: ServerProcess) -> None:
     """All are served up to the limit; the next one is refused; their places are free again once they break."""
     async with contextlib.AsyncExitStack() as stack:
         readers = []

@@ -64,7 +64,9 @@ def test_what_was_acknowledged_before_the_backup_is_in_it(server: ServerProcess,
     other.stop()
 
 
-def test_the_server_goes_on_meanwhile_and_the_copy_is_whole(server: ServerProcess, target: Path) -> None:
+def test_the_server_keeps_working_during_a_backup_and_the_copy_is_consistent(
+    server: ServerProcess, target: Path
+) -> None:
     """The server is written to throughout: a promise and its task are both in the copy, or neither is."""
     fill(server, 20)
     done = threading.Event()
@@ -91,7 +93,7 @@ def test_the_server_goes_on_meanwhile_and_the_copy_is_whole(server: ServerProces
     assert 0 < promises == tasks <= created
 
 
-def test_a_backup_goes_to_standard_output_too(server: ServerProcess, tmp_path: Path) -> None:
+def test_a_backup_can_go_to_standard_output(server: ServerProcess, tmp_path: Path) -> None:
     server.client().create("a")
     command = [*RESONATE, "backup", "-", "--server", server.url]
     done = subprocess.run(command, capture_output=True, timeout=60, check=True)

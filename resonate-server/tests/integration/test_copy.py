@@ -72,7 +72,7 @@ def promises_in(url: str) -> int:
         return int(database.execute("SELECT count(*) FROM resonate.promises").fetchall()[0][0])
 
 
-def test_it_tells_how_much_it_has_copied_and_no_password(path: Path, own_postgres_url: str) -> None:
+def test_it_reports_how_much_it_copied_and_no_password(path: Path, own_postgres_url: str) -> None:
     fill(path, 3, "x")
     url = own_postgres_url.replace("resonate@", "resonate:secret@")
     done = copy(path, url)
@@ -106,23 +106,25 @@ def refused(place: str, target: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("place", ["mysql:x", "sqlite::memory:", "postgres:", "postgres:a=b=c", "sqlite:nowhere.db"])
-def test_a_place_that_cannot_be_meant_is_told(place: str, tmp_path: Path) -> None:
+def test_an_invalid_place_is_reported(place: str, tmp_path: Path) -> None:
     refused(place, "sqlite:other.db", tmp_path)
 
 
-def test_one_file_on_both_sides_is_told(path: Path) -> None:
+def test_the_same_file_on_both_sides_is_refused(path: Path) -> None:
     fill(path, 1, "x")
     assert "both places are the same file" in refused(f"sqlite:{path}", "sqlite:./state.db", path.parent)
 
 
-def test_one_database_on_both_sides_is_told_however_it_is_spelled(own_postgres_url: str, tmp_path: Path) -> None:
+def test_the_same_database_on_both_sides_is_refused_however_it_is_spelled(
+    own_postgres_url: str, tmp_path: Path
+) -> None:
     make_schema(own_postgres_url)
     other = f"{own_postgres_url}{'&' if '?' in own_postgres_url else '?'}application_name=other"
     assert "both places are the same database" in refused(own_postgres_url, other, tmp_path)
 
 
 @pytest.mark.parametrize("step", ["is_empty", "put", "rows", "set_time"])
-def test_a_database_that_says_nothing_is_told(
+def test_an_unresponsive_database_is_reported(
     step: str, path: Path, own_postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its process is frozen when a query arrives."""
@@ -144,9 +146,7 @@ def test_a_database_that_says_nothing_is_told(
         os.kill(frozen[0], signal.SIGCONT)
 
 
-def test_killed_in_the_middle_it_leaves_the_target_empty_and_can_be_done_again(
-    path: Path, own_postgres_url: str
-) -> None:
+def test_killed_halfway_it_leaves_the_target_empty_and_can_be_repeated(path: Path, own_postgres_url: str) -> None:
     """A slow row holds it up after all promises are copied."""
     fill(path, PROMISES, "x")
     with closing(Database(path)) as store:
@@ -175,7 +175,7 @@ def test_killed_in_the_middle_it_leaves_the_target_empty_and_can_be_done_again(
 
 
 @pytest.mark.long
-def test_it_has_a_few_rows_in_memory_at_a_time(path: Path, own_postgres_url: str, tmp_path: Path) -> None:
+def test_it_keeps_only_a_few_rows_in_memory(path: Path, own_postgres_url: str, tmp_path: Path) -> None:
     fill(path, PROMISES, PAYLOAD)
 
     for source, target in (

@@ -42,7 +42,7 @@ def test_it_is_forbidden_unless_switched_on(client: Client, kind: str) -> None:
     assert client.call(kind, **DEBUG[kind]).status == 403
 
 
-def test_a_time_in_the_head_is_ignored_unless_switched_on(client: Client) -> None:
+def test_a_time_in_the_head_is_ignored_unless_enabled(client: Client) -> None:
     assert create_at(client, 5, "ignored").data["promise"]["createdAt"] > 1_000_000_000_000
 
 

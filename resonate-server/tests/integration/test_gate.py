@@ -127,14 +127,14 @@ class TestEverySurface:
         assert counted()[reason] == 1
 
     @of_all_surfaces
-    def test_is_called_by_the_name_in_the_target_if_there_is_one(
+    def test_prefers_the_host_in_an_absolute_target(
         self, guarded: Guarded, method: str, path: str, metrics: bool
     ) -> None:
         foreign = guarded.ask(method, f"http://evil.test{path}", {"Host": "localhost"}, metrics=metrics)
         malformed = guarded.ask(method, f"http://me@localhost{path}", {"Host": "localhost"}, metrics=metrics)
         assert (foreign.status, malformed.status) == (421, 400)
 
-    def test_takes_a_target_that_names_it_whatever_host_says(self, guarded: Guarded) -> None:
+    def test_accepts_a_target_that_names_it_whatever_the_host_header_says(self, guarded: Guarded) -> None:
         got = guarded.ask("GET", f"http://localhost:{guarded.server.port}/health", {"Host": "evil.test"})
         assert got.status == 200
 
@@ -150,7 +150,7 @@ class TestRequests:
         ],
         ids=lambda headers: next(iter(headers)),
     )
-    def test_a_refused_one_is_answered_as_the_protocol_has_it_and_does_nothing(
+    def test_a_refused_request_gets_a_protocol_answer_and_has_no_effect(
         self, guarded: Guarded, id: str, headers: dict[str, str]
     ) -> None:
         got = guarded.ask("POST", "/", headers, creating(id))
@@ -170,11 +170,11 @@ class TestRequests:
             {"Content-Type": "application/json", "Sec-Fetch-Mode": "cors"},
         ],
     )
-    def test_one_of_a_program_is_done_as_ever(self, guarded: Guarded, id: str, headers: dict[str, str]) -> None:
+    def test_a_request_of_a_program_is_unaffected(self, guarded: Guarded, id: str, headers: dict[str, str]) -> None:
         assert guarded.ask("POST", "/", headers, creating(id)).status == 200
         assert exists(guarded, id)
 
-    def test_a_known_head_is_no_pass_for_another_name(self, guarded: Guarded, id: str) -> None:
+    def test_a_remembered_head_does_not_admit_another_host(self, guarded: Guarded, id: str) -> None:
         """The gate remembers heads, both good and bad."""
         for _ in range(2):
             assert guarded.ask("POST", "/", {}, creating(id)).status == 200

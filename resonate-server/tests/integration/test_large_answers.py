@@ -132,7 +132,7 @@ def test_tasks_with_large_params_are_claimed_by_all(at_once: AtOnce) -> None:
     assert all(reply.data["promise"]["param"]["data"] == HUGE for reply in replies)
 
 
-def test_large_promises_are_got_by_all(at_once: AtOnce) -> None:
+def test_large_promises_are_returned_to_all(at_once: AtOnce) -> None:
     replies = at_once(lambda client, number: client.call("promise.get", id=f"results.{number:02}"))
     assert [len(reply.data["promise"]["value"]["data"]) for reply in replies] == [len(HUGE)] * CLIENTS
 

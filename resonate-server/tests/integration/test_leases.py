@@ -68,7 +68,7 @@ def test_what_a_lost_worker_held_is_offered_again_within_the_grace_period(
     assert took > GRACE_S / 2
 
 
-def test_of_a_worker_that_promised_to_be_back_at_once_no_grace_is_waited_for(tmp_path: Path, name: str) -> None:
+def test_a_worker_that_promised_to_reconnect_at_once_gets_no_grace_period(tmp_path: Path, name: str) -> None:
     server = ServerProcess(tmp_path / "log", RESONATE_TASKS__WORKER_GRACE="3600000").start()
     dying = Stream(server.port, name, f"{name}-1", Resonate_Back_Within="150")
     claim(server.client(), dying, name, f"{name}-1")
@@ -85,7 +85,7 @@ def test_of_a_worker_that_promised_to_be_back_at_once_no_grace_is_waited_for(tmp
     server.stop()
 
 
-def test_of_a_worker_that_promised_to_be_heard_of_no_lease_is_waited_for(
+def test_a_worker_that_promised_heartbeats_loses_its_lease_early_when_silent(
     server: ServerProcess, client: Client, name: str
 ) -> None:
     """The worker is frozen or cut off; its stream is still open."""
@@ -120,7 +120,7 @@ def test_a_stream_or_a_heartbeat_within_the_grace_period_keeps_the_lease(
 
 
 @pytest.mark.parametrize("end", ["SIGTERM", "SIGKILL", "SIGTERM after the worker's"])
-def test_the_server_s_own_end_takes_no_leases(tmp_path: Path, name: str, end: str) -> None:
+def test_stopping_or_killing_the_server_ends_no_leases(tmp_path: Path, name: str, end: str) -> None:
     server = start(tmp_path / "log", tmp_path / "state.db")
     stream = Stream(server.port, name, name)
     claim(server.client(), stream, name, name)
@@ -136,7 +136,7 @@ def test_the_server_s_own_end_takes_no_leases(tmp_path: Path, name: str, end: st
     assert held
 
 
-def test_a_stream_that_the_server_ends_takes_no_leases(tmp_path: Path, name: str) -> None:
+def test_a_stream_that_the_server_ends_costs_no_leases(tmp_path: Path, name: str) -> None:
     server = ServerProcess(tmp_path / "log", RESONATE_TASKS__WORKER_GRACE=str(int(GRACE_S * 1_000)))
     server.command[1:3] = ["-c", SHORT_STREAMS]
     assert server.command[0] == sys.executable

@@ -197,7 +197,7 @@ def answers(impatient: ServerProcess) -> dict[str, bytes]:
 
 class TestSlowClients:
     @pytest.mark.parametrize("what", HALF_SENT)
-    def test_what_does_not_come_whole_is_not_waited_for(self, answers: dict[str, bytes], what: str) -> None:
+    def test_an_incomplete_request_is_not_waited_for(self, answers: dict[str, bytes], what: str) -> None:
         assert answers[what] == b"" or answers[what].split()[1] == b"408"
 
     def test_a_byte_now_and_then_is_too_slow(self, impatient: ServerProcess, connect: Open) -> None:
@@ -214,7 +214,7 @@ class TestSlowClients:
         assert read_all(connect(metrics_port, b"GET /metrics HTTP/1.1\r\n")) == b""
 
     @pytest.mark.parametrize("start", [pytest.param(START, id="plain"), pytest.param(ODD, id="odd")])
-    def test_whoever_does_not_take_its_answers_is_closed(
+    def test_a_client_that_does_not_read_its_answers_is_disconnected(
         self, impatient: ServerProcess, connect: Open, start: bytes
     ) -> None:
         client = impatient.client()
@@ -238,7 +238,7 @@ class TestSlowClients:
         while time.monotonic() < end:
             assert peer.recv(65_536)
 
-    def test_many_that_do_not_take_large_answers_do_not_fill_the_memory_nor_delay_others(
+    def test_many_clients_that_do_not_read_large_answers_neither_fill_the_memory_nor_delay_others(
         self, alone: ServerProcess, connect: Open
     ) -> None:
         client = Client(alone.port, timeout=WAIT_S)
@@ -268,7 +268,7 @@ class TestHalfClosedClients:
             pytest.param(get("nobody") + b"POST / HT", 1, id="with half a request behind"),
         ],
     )
-    def test_all_they_asked_is_answered_and_then_the_connection_is_closed(
+    def test_all_requests_are_answered_and_then_the_connection_is_closed(
         self, server: ServerProcess, connect: Open, data: bytes, answers: int
     ) -> None:
         peer = connect(server.port, data)
@@ -278,7 +278,7 @@ class TestHalfClosedClients:
         assert time.monotonic() - began < AT_ONCE_S
 
     @pytest.mark.parametrize("data", [b"", START, ODD, LARGE, CHUNKED])
-    def test_what_can_never_come_whole_is_not_waited_for(
+    def test_a_request_that_can_never_be_completed_is_not_waited_for(
         self, server: ServerProcess, connect: Open, data: bytes
     ) -> None:
         peer = connect(server.port, data)
@@ -295,7 +295,7 @@ class TestHalfClosedClients:
 
 
 class TestBodies:
-    def test_stalled_large_bodies_do_not_fill_the_memory_nor_delay_others(self, alone: ServerProcess) -> None:
+    def test_stalled_large_bodies_neither_fill_the_memory_nor_delay_others(self, alone: ServerProcess) -> None:
         peers = [socket.create_connection(("127.0.0.1", alone.port)) for _ in range(200)]
         with Bystander(alone) as bystander:
             _send_as_much_as_is_taken(peers, LARGE + b"x" * (MAX_BODY_BYTES - 10), seconds=STALLED_S)
@@ -314,7 +314,7 @@ class TestBodies:
         assert memory_mib(alone) < MAX_RSS_MIB
 
     @pytest.mark.parametrize("start", [pytest.param(START, id="plain"), pytest.param(ODD, id="odd")])
-    def test_half_of_very_many_small_bodies_makes_room_for_whole_ones(
+    def test_many_half_sent_small_bodies_make_room_for_complete_ones(
         self, alone: ServerProcess, connect: Open, start: bytes
     ) -> None:
         half = start + b"Content-Length: 65000\r\n\r\n" + b"x" * 64_990
@@ -324,12 +324,12 @@ class TestBodies:
         assert b" 408 " in peers[0].recv(100)
         assert memory_mib(alone) < MAX_RSS_MIB
 
-    def test_a_get_takes_no_body(self, server: ServerProcess, connect: Open) -> None:
+    def test_a_get_may_not_have_a_body(self, server: ServerProcess, connect: Open) -> None:
         """It would stay in memory for as long as a stream lives, and nothing would read it."""
         peer = connect(server.port, b"GET /poll/g/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nabcde")
         assert b" 400 " in peer.recv(100)
 
-    def test_whoever_shows_no_token_does_not_take_the_room_of_those_who_do(self, tmp_path: Path) -> None:
+    def test_clients_without_a_token_do_not_take_memory_from_those_with_one(self, tmp_path: Path) -> None:
         server = ServerProcess(tmp_path / "log", RESONATE_AUTH__PUBLICKEY="none").start()
         token = jwt.encode({"role": "admin", "exp": time.time() + 3_600}, "k" * 32)
         strangers = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(20)]
@@ -366,7 +366,7 @@ def _send_as_much_as_is_taken(peers: list[socket.socket], data: bytes, seconds: 
 
 
 class TestConnections:
-    def test_idle_ones_make_room_for_new_ones(self, tmp_path: Path, connect: Open) -> None:
+    def test_idle_connections_make_room_for_new_ones(self, tmp_path: Path, connect: Open) -> None:
         server = ServerProcess(tmp_path / "log", RESONATE_TRANSPORTS__HTTP_POLL__MAX_CONNECTIONS="1").start()
         oldest = connect(server.port)
         for _ in range(MAX_BESIDE_STREAMS + 200):
@@ -380,7 +380,7 @@ class TestConnections:
         assert count <= MAX_BESIDE_STREAMS + 1
         assert is_closed
 
-    def test_a_stop_takes_two_seconds_whatever_is_open(self, tmp_path: Path, connect: Open) -> None:
+    def test_a_shutdown_takes_at_most_two_seconds_whatever_is_open(self, tmp_path: Path, connect: Open) -> None:
         metrics_port = free_port()
         server = ServerProcess(
             tmp_path / "log", tmp_path / "db", RESONATE_OBSERVABILITY__METRICS_PORT=str(metrics_port)

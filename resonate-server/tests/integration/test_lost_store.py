@@ -44,7 +44,7 @@ class TestFullDisk:
         return filler
 
     @pytest.mark.usefixtures("filler")
-    def test_writes_are_refused_with_the_reason_and_reads_go_on(self, server: ServerProcess) -> None:
+    def test_writes_are_refused_with_the_reason_and_reads_still_work(self, server: ServerProcess) -> None:
         id, refused = until_refused(server)
         status, checks = ready(server)
         assert (status, checks["store"]) == (503, "database or disk is full")
@@ -54,7 +54,7 @@ class TestFullDisk:
         assert server.client().call("promise.get", id="before").status == 200
         assert server.client().call("promise.get", id=id).status == 404
 
-    def test_it_is_back_by_itself_having_told_each_change_once_and_lost_nothing(
+    def test_it_recovers_by_itself_reports_each_change_once_and_loses_nothing(
         self, server: ServerProcess, filler: Path
     ) -> None:
         until_refused(server)
@@ -70,7 +70,9 @@ class TestFullDisk:
         server.start()
         assert server.client().call("promise.get", id="after").status == 200
 
-    def test_whatever_becomes_of_a_start_there_nothing_is_lost(self, server: ServerProcess, filler: Path) -> None:
+    def test_a_restart_on_the_full_disk_loses_nothing_whether_it_succeeds_or_not(
+        self, server: ServerProcess, filler: Path
+    ) -> None:
         until_refused(server)
         server.kill()
         server.launch()
@@ -95,7 +97,7 @@ class TestLostFile:
 
     @pytest.mark.parametrize("writes", [True, False])
     @pytest.mark.parametrize("how", ["removed", "replaced", "cut short"])
-    def test_it_acknowledges_nothing_and_ends_with_a_message_though_nobody_writes(
+    def test_it_acknowledges_nothing_and_exits_with_a_message_even_without_writes(
         self, server: ServerProcess, path: Path, how: str, writes: bool
     ) -> None:
         client = server.client()
@@ -129,7 +131,7 @@ def harm(path: Path, how: str) -> None:
             os.truncate(path, 100)
 
 
-def test_serving_from_memory_is_left_to_dev() -> None:
+def test_only_dev_serves_from_memory() -> None:
     command = [sys.executable, "-m", "resonate_server", "serve", "--db", ":memory:"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2

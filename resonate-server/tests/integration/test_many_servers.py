@@ -109,7 +109,7 @@ def hold(client: Client, worker: Stream, name: str) -> None:
     assert acquire(client, *offered(worker), f"{name}-w").status == 200
 
 
-def test_a_task_finds_the_worker_that_is_connected_to_another_server(
+def test_a_task_reaches_a_worker_connected_to_another_server(
     servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
 ) -> None:
     worker = connect(servers[1], name, f"{name}-w")
@@ -120,7 +120,7 @@ def test_a_task_finds_the_worker_that_is_connected_to_another_server(
         assert acquire(clients[2], f"{name}.{number}", 0, f"{name}-w").status == 200
 
 
-def test_a_task_that_waited_finds_the_first_worker_that_connects_to_any_server(
+def test_a_waiting_task_reaches_the_first_worker_that_connects_to_any_server(
     servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
 ) -> None:
     clients[0].create(name, target=f"poll://any@{name}")
@@ -129,7 +129,7 @@ def test_a_task_that_waited_finds_the_first_worker_that_connects_to_any_server(
 
 
 @pytest.mark.parametrize("kind", ["uni", "any"])
-def test_a_result_finds_the_listener_that_is_connected_to_another_server(
+def test_a_result_reaches_a_listener_connected_to_another_server(
     servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str, kind: str
 ) -> None:
     listener = connect(servers[2], name, "caller")
@@ -144,7 +144,7 @@ def test_a_result_finds_the_listener_that_is_connected_to_another_server(
         assert message["data"]["promise"]["value"] == {"data": id}
 
 
-def test_a_suspension_waits_for_what_another_server_settles(clients: list[Client], name: str) -> None:
+def test_a_suspension_waits_for_a_promise_that_another_server_settles(clients: list[Client], name: str) -> None:
     """A suspension waits only for its patience, which may be too short on a busy machine: then try another one."""
     tries = count()
 
@@ -165,7 +165,7 @@ def test_a_suspension_waits_for_what_another_server_settles(clients: list[Client
     wait_until(goes_on, "a suspension has gone on")
 
 
-def test_a_worker_that_claims_by_way_of_another_server_is_told_of_more_than_it_has_places(
+def test_a_worker_that_claims_through_another_server_is_offered_more_tasks(
     servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
 ) -> None:
     """If this takes long, some tasks are offered twice."""
@@ -177,7 +177,7 @@ def test_a_worker_that_claims_by_way_of_another_server_is_told_of_more_than_it_h
         claimed += acquire(clients[2], *offered(worker), f"{name}-w").status == 200
 
 
-def test_a_worker_that_comes_back_to_another_server_keeps_what_it_holds(
+def test_a_worker_that_reconnects_to_another_server_keeps_its_tasks(
     servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
 ) -> None:
     first = connect(servers[0], name, f"{name}-w")
@@ -189,7 +189,7 @@ def test_a_worker_that_comes_back_to_another_server_keeps_what_it_holds(
     assert clients[0].call("task.get", id=name).data["task"]["state"] == "acquired"
 
 
-def test_what_a_worker_held_that_comes_back_to_no_server_is_offered_again_to_another_server_s(
+def test_tasks_of_a_worker_that_never_reconnects_are_offered_to_another_server_s_worker(
     servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
 ) -> None:
     first = connect(servers[0], name, f"{name}-w")
@@ -200,7 +200,7 @@ def test_what_a_worker_held_that_comes_back_to_no_server_is_offered_again_to_ano
     assert offered(other) == (name, 1)
 
 
-def test_every_server_tells_of_all_workers(servers: list[ServerProcess], connect: Connect, name: str) -> None:
+def test_every_server_counts_all_workers(servers: list[ServerProcess], connect: Connect, name: str) -> None:
     for number, server in enumerate(servers):
         connect(server, name, f"{name}-{number}")
 
@@ -217,7 +217,7 @@ def test_every_server_counts_all_tasks(servers: list[ServerProcess], clients: li
     assert figures(servers[0])[pending] >= 6
 
 
-def test_the_page_of_every_server_shows_what_happens_at_the_others(
+def test_the_page_of_every_server_shows_events_of_the_others(
     servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
 ) -> None:
     """Both live and after a reload."""
@@ -236,7 +236,7 @@ def test_the_page_of_every_server_shows_what_happens_at_the_others(
     wait_until(lambda: len({str(phases_of(server, name)) for server in servers}) == 1, "all tell the same")
 
 
-def test_no_server_misses_a_worker_that_is_connected_to_another_one(
+def test_no_server_reports_a_worker_missing_that_is_connected_to_another_one(
     servers: list[ServerProcess], late: Late, connect: Connect, name: str
 ) -> None:
     """Nor does a server that started after the worker connected."""
@@ -252,7 +252,7 @@ def test_no_server_misses_a_worker_that_is_connected_to_another_one(
         assert story_of(server, name) == []
 
 
-def test_every_server_tells_the_same_of_a_worker_that_was_killed_at_work(
+def test_every_server_tells_the_same_story_of_a_worker_killed_at_work(
     servers: list[ServerProcess], late: Late, clients: list[Client], connect: Connect, name: str
 ) -> None:
     """The worker was connected to only one of them, before another server started."""
@@ -306,14 +306,14 @@ def phases_of(server: ServerProcess, id: str) -> list[dict[str, Any]]:
     return phases
 
 
-def test_the_server_stands_still_for_debugging_only_if_there_is_no_other(clients: list[Client]) -> None:
+def test_a_server_can_be_paused_for_debugging_only_if_it_is_the_only_one(clients: list[Client]) -> None:
     refused = clients[0].call("debug.start")
 
     assert refused.status == 409
     assert "other servers are at work" in refused.data
 
 
-def test_a_server_that_has_heard_nothing_for_a_moment_misses_nothing(
+def test_a_server_whose_listening_connection_breaks_misses_nothing(
     servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str, database: str
 ) -> None:
     """The database keeps closing all connections that listen."""
@@ -336,7 +336,7 @@ def test_a_server_that_has_heard_nothing_for_a_moment_misses_nothing(
                 pass  # delivered twice
 
 
-def test_what_is_due_is_done_once(
+def test_due_work_is_done_once(
     servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
 ) -> None:
     """All three servers create 100 sleeps and keep looking for what is due."""

@@ -66,7 +66,7 @@ def test_a_settled_tree_goes_as_a_whole_and_not_at_once(client: Client, root: st
     assert client.create(root).data["promise"]["state"] == "pending"  # The id is free again.
 
 
-def test_the_file_gives_the_space_of_deleted_trees_back(server: ServerProcess, root: str) -> None:
+def test_the_file_returns_the_space_of_deleted_trees(server: ServerProcess, root: str) -> None:
     """But not all of it at once, and not the space that new rows will need."""
     client = server.client()
     file = server.log.parent / "state.db"

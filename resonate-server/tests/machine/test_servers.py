@@ -72,11 +72,11 @@ def check(servers: list[ServerProcess], histories: int, trouble: Trouble) -> See
 
 
 @pytest.mark.parametrize("number", [1, 3])
-def test_what_clients_of_several_servers_see_at_once_has_an_order(number: int, start: Start) -> None:
+def test_concurrent_requests_to_several_servers_are_linearizable(number: int, start: Start) -> None:
     check(start(number), HISTORIES, Trouble())
 
 
-def test_what_clients_see_has_an_order_while_servers_are_killed(start: Start) -> None:
+def test_concurrent_requests_are_linearizable_while_servers_are_killed(start: Start) -> None:
     servers = start(3)
     seen = check(servers, WITH_KILLS, Kills(servers))
 

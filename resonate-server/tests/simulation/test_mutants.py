@@ -19,6 +19,6 @@ ELSEWHERE = {
 
 
 @pytest.mark.parametrize("name", [name for name in MUTANTS if name not in ELSEWHERE])
-def test_the_simulation_notices(name: str) -> None:
+def test_the_simulation_catches_the_mutant(name: str) -> None:
     with MUTANTS[name]():
         assert any(simulate(seed, faults=faults).broken for seed in range(SEEDS) for faults in (True, False))

@@ -78,5 +78,5 @@ def test_without_faults_nothing_waits_for_a_timer(seed: int) -> None:
     assert report.happened.get("LeaseLost", 0) == report.happened.get("task.fence 409", 0) == 0
 
 
-def test_a_seed_decides_everything() -> None:
+def test_a_seed_determines_everything() -> None:
     assert simulate(7, trace=True) == simulate(7, trace=True)
