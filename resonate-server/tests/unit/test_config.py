@@ -1,4 +1,4 @@
-"""Settings: what sources may say, and what they become."""
+"""Settings: which values the sources may have, and what they become."""
 
 from operator import attrgetter
 from pathlib import Path
@@ -104,7 +104,7 @@ def test_what_may_be_a_secret_is_not_shown_when_its_name_is_misspelt(variable: s
     ],
 )
 def test_variables_of_others_are_none_of_the_server_s(variable: str, text: str) -> None:
-    """Those of clients, of Compose, and what Kubernetes makes for a service of that name."""
+    """Variables of clients, of Compose, and those that Kubernetes sets for a service of that name."""
     assert load({}, {variable: text}) == Settings()
 
 

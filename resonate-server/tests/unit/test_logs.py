@@ -1,4 +1,4 @@
-"""What strangers write into the log stays what it is: one line cannot pass for two, and no terminal is steered."""
+"""Text from strangers is harmless in the log: one line cannot pass for two, and it cannot control a terminal."""
 
 import json
 import logging

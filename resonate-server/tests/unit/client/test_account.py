@@ -1,4 +1,4 @@
-"""What is told of a chain that met a fault, and how it is judged: foo calls bar, bar calls baz and sleeps or works.
+"""The account of a chain that met a fault, and the verdict on it: foo calls bar, bar calls baz and sleeps or works.
 
 Times are in s since the request was sent.
 """
@@ -86,7 +86,7 @@ def _case(calls: list[Call], struck: Fault | None, runs: list[Run], answered: fl
 
 
 def broken_off(outcome: str = "", ended: float | None = None) -> list[Run]:
-    """bar is struck at its work, which another attempt does again."""
+    """bar is struck at work, and another attempt repeats the work."""
     first = [run("a.1", 0.2, ended, outcome=outcome), run("a.1.2", 0.3, ended, outcome=outcome)]
     return [*OTHERS, *first, run("a.1", 6.5, 16.5, attempt=2), run("a.1.2", 6.5, 16.4, attempt=2)]
 

@@ -1,4 +1,4 @@
-"""What ``resonate tree`` draws of a chain that met a fault."""
+"""How ``resonate tree`` draws a chain that met a fault."""
 
 import io
 

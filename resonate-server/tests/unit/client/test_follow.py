@@ -1,4 +1,4 @@
-"""Which failures pass by themselves, so that one who follows a chain waits."""
+"""Which failures are transient, so that a command that follows a chain waits."""
 
 import pytest
 

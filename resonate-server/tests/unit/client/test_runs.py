@@ -1,4 +1,4 @@
-"""What is counted in the logs of workers, and what is passed over."""
+"""Which lines in the logs of workers count as runs, and which are ignored."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def test_a_run_that_died_with_its_worker_has_no_end() -> None:
 
 
 def test_an_attempt_that_goes_on_at_once_is_a_run_more() -> None:
-    """What it waits for is there already: it runs from its top, in the same attempt."""
+    """What it awaits is settled already: it runs from the top again, in the same attempt."""
     suspends = f"{AT} ended function bar  promise=a:1  attempt=1  seconds=0.1  suspended, waits for b, which is there"
     first, second = runs(BEGINS, suspends, BEGINS, ENDS)
     assert (first.outcome[:9], second.outcome) == ("suspended", "result: 2")

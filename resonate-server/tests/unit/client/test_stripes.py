@@ -1,4 +1,4 @@
-"""The stripes of ``resonate tree``: the life of a call, on columns of 100 ms."""
+"""The stripes of ``resonate tree``: the life of a call, in columns of 100 ms."""
 
 from msgspec import UNSET
 

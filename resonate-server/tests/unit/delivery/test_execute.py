@@ -20,31 +20,31 @@ def many(count: int, target: str = "poll://any@workers", prefix: str = "t") -> l
 
 STORIES = {
     "without a worker nothing is kept: the store keeps it": "a +w1 | w1=",
-    # Nobody is told of what is claimed, settled or halted: section 9, item 8.
+    # Claimed, settled or halted tasks are not offered: section 9, item 8.
     "an unsent message is taken back": "+w1 a -a | w1=",
     "so is one that waits": "+w1 a>uni/w2 -a +w2 | w2=",
     "twice is once, and of what is unknown is nothing": "+w1 a b -a -a -unknown | w1=b",
     "a task may come again later": "+w1 a -a a | w1=a",
-    # Of a worker that is lost.
+    # The tasks of a lost worker.
     "what it had not claimed goes to another": "+w1 +w2 a>any/w1 w1? w1! | w2=a",
     "all of it, to those who are left": "+w1 +w2 a b c d w2? w1! | w2=a,c",
     "so does what was not even written": "+w1 a +w2 w1! | w2=a",
     "what it had claimed does not": "+w1 +w2 a>any/w1 -a w1! | w2=",
     "what its older stream had not claimed is sent again": "+w1 a +w1 | w1=a",
     "what comes while the only one is closed waits for the next": "+w1 w1:closed a +w2 | w1= w2=a",
-    # Whom an address means: sections 2.4 and 5.3.
+    # Which workers an address names: sections 2.4 and 5.3.
     "uni is that worker and nobody else": "+w1 +w2 a>uni/w2 b>uni/w2 c>uni/w2 | w1= w2=a,b,c",
     "uni without an id is nobody": "+w1 a>uni | w1=",
     "uni does not fall back when that worker is gone": "+w1 +w2 a>uni/w2 w2! | w1=",
     "ids are case-sensitive": "+W1 a>uni/w1 | W1=",
     "any with an id prefers it (section 7.2, item 8)": "+w1 +w2 a>any/w2 b>any/w2 c>any/w2 | w1= w2=a,b,c",
     "any with an absent id is anybody": "+w1 a>any/w2 | w1=a",
-    # The retry of a task that a worker was told of and did not claim.
+    # The retry of a task that a worker was offered and did not claim.
     "another worker is tried": "+w1 a w1? +w2 a | w1= w2=a",
     "even if the first is the named one": "+w1 a>any/w1 w1? +w2 a>any/w1 | w1= w2=a",
     "if there is no other, the same is told again": "+w1 a w1? a | w1=a",
     "uni is told again": "+w1 +w2 a>uni/w1 w1? a>uni/w1 | w1=a w2=",
-    # One that let a lease lapse though its stream is open may be frozen.
+    # A worker that let a lease lapse although its stream is open may be frozen.
     "it is passed over though it was its turn": "+w1 +w2 w1:silent a | w1= w2=a",
     "also if it is preferred": "+w1 +w2 w1:silent a>any/w1 | w1= w2=a",
     "what it was sent and did not claim goes to another": "+w1 a w1? +w2 w1:silent | w1= w2=a",
@@ -54,8 +54,8 @@ STORIES = {
     "a new stream is a sign of life": "+w1 +w2 w1:silent +w1 a b | w1=b w2=a",
     "it is not passed over for ever": "+w1 +w2 w1:silent later a | w1=a w2=",
 }
-"""``+w1`` connects a worker, ``w1!`` loses it, ``w1?`` reads what there is for it; ``a`` is a task for any worker,
-``a>uni/w2`` one for that address, ``-a`` its claim. Behind the bar: what each finds to read in the end."""
+"""``+w1`` connects a worker, ``w1!`` loses it, ``w1?`` reads its messages; ``a`` is a task for any worker,
+``a>uni/w2`` one for that address, ``-a`` its claim. After the bar: the messages left for each worker at the end."""
 
 
 @pytest.mark.parametrize("story", STORIES.values(), ids=STORIES)
@@ -101,7 +101,7 @@ class TestGroups:
 
 
 class TestRefill:
-    """Section 9, item 3: what waited for the group is handed over the moment a worker connects."""
+    """Section 9, item 3: tasks that wait for the group are handed over the moment a worker connects."""
 
     async def test_every_worker_that_connects_does(self, scene: Scene) -> None:
         scene.worker("w1")
@@ -208,7 +208,7 @@ class TestChoice:
 
 
 class TestSentAgain:
-    """The retry of a task that a worker was told of and did not claim."""
+    """The retry of a task that a worker was offered and did not claim."""
 
     async def test_there_is_one_message_per_task_and_the_newest_counts(self, scene: Scene) -> None:
         worker = scene.worker()
@@ -218,7 +218,7 @@ class TestSentAgain:
 
 
 class TestUnclaimed:
-    """A task that was handed out and not claimed gives its place to another, and is set aside by its owner."""
+    """A task that was handed out and not claimed gives up its place and is set aside by its owner."""
 
     async def test_after_seconds_all_places_go_to_others(self, scene: Scene, clock: Clock) -> None:
         worker = scene.worker()
@@ -238,7 +238,7 @@ class TestUnclaimed:
         monkeypatch.setattr("resonate_server.delivery.hub.ROUND_S", 0.01)
         monkeypatch.setattr("resonate_server.delivery.worker_stream.UNCLAIMED_S", 0.02)
         worker = scene.worker()
-        scene.hub.connect("workers", "w2")  # The first to be connected has begun the rounds at the usual pace.
+        scene.hub.connect("workers", "w2")  # The first connection has started the rounds at the usual pace.
         scene.hub.stop()
         scene.worker("w3")
         scene.send(execute("t", "poll://uni@workers/w1"))
@@ -277,7 +277,7 @@ class TestUnclaimed:
         assert patience == [UNCLAIMED_S, 2 * UNCLAIMED_S, UNCLAIMED_MAX_S, UNCLAIMED_MAX_S]
 
     async def test_what_a_worker_at_work_has_passed_over_is_hopeless(self, scene: Scene, clock: Clock) -> None:
-        """SDKs claim in the order in which they are told."""
+        """SDKs claim tasks in the order of the offers."""
         scene.worker()
         scene.hub.is_at_work("w1")
         scene.send(*many(5))
@@ -309,7 +309,7 @@ class TestUnclaimed:
 
 
 class TestOrder:
-    """Of what waits for a worker with room, it gets what came first, for whomever that was meant."""
+    """A worker with room gets what came first of all that waits for it, whichever address it was sent to."""
 
     TARGETS = ("poll://any@workers", "poll://uni@workers/w1")
 
@@ -339,7 +339,7 @@ class TestOrder:
 
 
 class TestMemory:
-    """What waits for workers with room is limited; the rest is left to the store."""
+    """The hub holds a limited number of tasks that wait for room; the rest stay in the store."""
 
     async def test_of_a_group(self, scene: Scene) -> None:
         worker = scene.worker()
@@ -408,7 +408,7 @@ class TestMemory:
 
 
 class TestScale:
-    """Whatever happens to one task or worker costs the same, however many there are."""
+    """Each event of a task or worker costs the same, however many there are."""
 
     async def test_ten_thousand_tasks_and_a_thousand_workers(self, scene: Scene) -> None:
         workers = [scene.worker(f"w{number}") for number in range(1_000)]
@@ -419,7 +419,7 @@ class TestScale:
         took = time.process_time() - began
 
         assert sum([len(await received(worker)) for worker in workers]) == 0
-        assert took < 4  # A fifth of a second; a quarter of a minute if each looked at every worker.
+        assert took < 4  # Takes 0.2 s; 15 s if each event scanned all workers.
 
 
 class TestRefresh:

@@ -1,4 +1,4 @@
-"""Presence: who is there since when, who is silent, who is gone; and who is told of it."""
+"""Presence: which workers are connected since when, which are silent, which are gone; and who is told."""
 
 import asyncio
 import logging
@@ -29,7 +29,7 @@ SECOND = 1_000
 
 
 class Scene(WorkerObserver):
-    """Presence at a time that moves by hand, but for the grace period, and what it has told."""
+    """Presence on a hand-moved clock, except for the grace period, with a record of what it reported."""
 
     def __init__(self, grace_seconds: float) -> None:
         self.now = 1_000
@@ -66,7 +66,7 @@ class Scene(WorkerObserver):
         return {member.group: member.state for member in self.presence.members()}
 
     def pass_time(self, ms: int, *, heard: str = "") -> None:
-        """Those whose names are in ``heard`` say something once a second, the others nothing."""
+        """Pass time; the workers named in ``heard`` send something once a second, the others nothing."""
         for passed in range(LOOK_MS, ms + LOOK_MS, LOOK_MS):
             self.now += LOOK_MS
             for pid in heard.split() if passed % SECOND == 0 else ():
@@ -81,7 +81,7 @@ class Scene(WorkerObserver):
 
 @pytest.fixture
 def patient() -> Scene:
-    """In which nobody is judged while a test lasts."""
+    """A scene in which no worker is judged during a test."""
     return Scene(grace_seconds=3_600)
 
 
@@ -129,7 +129,7 @@ class TestABrokenStream:
     async def test_what_it_may_have_said_before_is_no_sign_of_life_however_late_it_is_heard(
         self, strict: Scene, passed: int, at: int | None
     ) -> None:
-        """By the network, or by way of another server that has heard it at ``at``."""
+        """Delayed by the network, or reported by another server that heard it at ``at``."""
         strict.presence.connected("bar", "pid")
         strict.presence.left("bar", "pid", planned=False)
         strict.now += passed
@@ -207,7 +207,7 @@ async def test_that_a_worker_is_heard_of_is_known_and_nothing_that_happens(patie
 
 
 class TestAPromiseToBeHeardOf:
-    """By ``pid``. Another worker of its group, ``other``, is one that could go on with its work."""
+    """``pid`` makes the promise. Another worker of its group, ``other``, could take over its work."""
 
     @pytest.fixture
     def scene(self, patient: Scene) -> Scene:
@@ -227,7 +227,7 @@ class TestAPromiseToBeHeardOf:
 
     async def test_who_is_given_up_is_avoided_until_it_is_heard_of(self, scene: Scene) -> None:
         scene.pass_time(2 * HEARD_WITHIN_MS, heard="other")
-        scene.presence.fell_silent("pid")  # as whoever gives its work away tells
+        scene.presence.fell_silent("pid")  # reported when its work is given away
         scene.pass_time(2 * SILENT_MS, heard="other")
         assert scene.presence.is_silent("pid")
         scene.presence.heard_from("pid")
@@ -242,7 +242,7 @@ class TestAPromiseToBeHeardOf:
     async def test_when_all_fall_silent_at_once_nobody_is_judged_nor_when_they_are_heard_again(
         self, scene: Scene
     ) -> None:
-        """It was this server that was cut off. Who is heard first is no hint that the others are not there."""
+        """This server was the one cut off. That one worker is heard first does not mean that the others are gone."""
         scene.presence.connected("bar", "other", SPEAKS)
         scene.pass_time(3 * HEARD_WITHIN_MS)
         assert scene.judged == []
@@ -287,7 +287,7 @@ class TestAPromiseToBeHeardOf:
     async def test_who_lives_though_given_up_was_misjudged_and_is_not_held_to_it_again(
         self, scene: Scene, sign: str
     ) -> None:
-        """Else what stops all threads of a worker for long would be begun again and again."""
+        """Otherwise work that stops all threads of a worker for long would be restarted again and again."""
         scene.pass_time(2 * HEARD_WITHIN_MS, heard="other")
         assert scene.misjudged == []
         scene.presence.connected("bar", "pid", SPEAKS) if sign == "a stream" else scene.presence.heard_from("pid")

@@ -1,4 +1,4 @@
-"""How messages for HTTP addresses are posted: each target has a queue, and those that answer get more at a time."""
+"""How messages for HTTP addresses are posted: each target has a queue, and targets that answer get more at a time."""
 
 import asyncio
 import json
@@ -60,7 +60,7 @@ class Receiver:
 
 
 class Post:
-    """What pushes, and what it has counted and reported."""
+    """A push, with what it has counted and reported."""
 
     def __init__(self, settings: HttpPush) -> None:
         self.metrics = Metrics()
@@ -72,7 +72,7 @@ class Post:
 
     async def until_ended(self, count: int) -> None:
         await until(lambda: self.counted("success") + self.counted("error") == count)
-        for _ in range(5):  # Its place is free a few turns of the loop later.
+        for _ in range(5):  # The slot is freed a few turns of the loop later.
             await asyncio.sleep(0)
 
     def failures(self) -> dict[str, float]:
@@ -102,7 +102,7 @@ async def other() -> AsyncIterator[Receiver]:
 
 @pytest.fixture
 async def posted() -> AsyncIterator[Callable[..., Any]]:
-    """Starts what pushes, with these settings."""
+    """Start a push with the given settings."""
     started: list[Post] = []
 
     async def start(**settings: Any) -> Post:
@@ -128,7 +128,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def a_moment() -> None:
-    """Long enough for a request that should not come."""
+    """Wait long enough for a request that should not come."""
     await asyncio.sleep(0.05)
 
 
@@ -260,7 +260,7 @@ class TestQueue:
         await until(lambda: post.counted("success") + post.counted("error") == 4)
 
     async def answer(self, receiver: Receiver, total: int) -> None:
-        """All requests that have come, once they are so many."""
+        """Wait for ``total`` requests and return them all."""
         await until(lambda: len(receiver.received) == total)
         await a_moment()
         receiver.gate.set()
@@ -268,7 +268,7 @@ class TestQueue:
 
 
 class TestMemory:
-    """Whoever has most waiting gives way."""
+    """The target with the most waiting messages gives way."""
 
     @pytest.fixture(autouse=True)
     def _small(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""``unblock`` messages are kept until a live stream took them: section 5.2, and section 9, item 6."""
+"""``unblock`` messages are kept until a live stream has taken them: section 5.2, and section 9, item 6."""
 
 import time
 
@@ -16,7 +16,7 @@ ANY = "poll://any@callers"
 
 
 async def all_received(connection: WorkerStream) -> list[str]:
-    """Also what its stream is given once it has taken what there was."""
+    """Return all messages, including those that the stream is given after it has taken the first ones."""
     seen: list[str] = []
     while batch := await received(connection):
         seen += batch
@@ -71,7 +71,7 @@ class TestKept:
 
 
 class LateScene(Scene):
-    """Its store answers when the test says so."""
+    """A scene whose store answers when the test says so."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class TestWhileTheStoreIsAsked:
 
 
 class TestSeveralServers:
-    """They write at once, so what has an earlier place may be there later."""
+    """Servers write concurrently, so a message with an earlier place may appear later."""
 
     async def test_what_was_passed_over_is_found_when_it_has_caught_up(self) -> None:
         scene = LateScene()
@@ -127,7 +127,7 @@ class TestSeveralServers:
 
 
 class TestBrokenStream:
-    """Section 5.2: a lost ``unblock`` is recovered by nothing in the server, so what may be lost is sent again."""
+    """Section 5.2: nothing in the server recovers a lost ``unblock``, so messages that may be lost are sent again."""
 
     async def test_what_was_written_just_before_is_sent_again(self, scene: Scene, clock: Clock) -> None:
         caller = scene.worker("c1", group="callers")
@@ -161,7 +161,7 @@ class TestBrokenStream:
 
 
 class TestBudget:
-    """Bytes in memory are limited; what is beyond waits in the store until there is room."""
+    """Bytes in memory are limited; the rest waits in the store until there is room."""
 
     async def test_a_stream_that_is_not_read_has_so_much_waiting(self, scene: Scene) -> None:
         caller = scene.worker("c1", group="callers")
@@ -255,7 +255,7 @@ class TestScale:
             scene.hub.send(message)
         took = time.process_time() - began
 
-        assert took < 5  # A tenth of a second; minutes if each looked at every listener.
+        assert took < 5  # Takes 0.1 s; minutes if each step scanned all listeners.
 
 
 class TestClosedStream:

@@ -1,4 +1,4 @@
-"""One worker's outgoing messages, as whoever writes its stream sees them."""
+"""One worker's outgoing messages, as the writer of its stream sees them."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""The server's time goes on whatever happens to the clock of the machine."""
+"""The server's time moves on steadily, whatever happens to the machine's clock."""
 
 from resonate_server.store.sqlite.clock import MARK_MS, ClockMark, MachineClock, ServerClock
 
@@ -7,7 +7,7 @@ NOON = 1_700_000_000_000
 
 
 class Clocks:
-    """Those of a machine, for a test to turn."""
+    """The clocks of a machine, for a test to set."""
 
     def __init__(self) -> None:
         self.wall = NOON
@@ -82,7 +82,7 @@ def test_a_system_that_does_not_name_its_boots_counts_as_booted() -> None:
 
 
 def test_a_mark_from_before_a_boot_that_was_not_noticed_is_no_reason_to_go_back() -> None:
-    """The same name, but less uptime: a copy of the file from another machine, say."""
+    """The same boot name but less uptime: a copy of the file from another machine, say."""
     clocks = Clocks()
     mark = clocks.start().mark()
     clocks.uptime = 0

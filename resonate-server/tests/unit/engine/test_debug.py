@@ -1,4 +1,4 @@
-"""``debug.*`` (section 3.3): nothing by itself, time by hand, and the whole state to look at."""
+"""``debug.*`` (section 3.3): nothing happens by itself, time is moved by hand, and the whole state is visible."""
 
 import json
 from typing import Any
@@ -26,13 +26,13 @@ ADDRESS = "poll://uni@callers/c1"
 
 @pytest.fixture
 async def still(bench: Bench) -> Bench:
-    """Nothing happens by itself."""
+    """A bench on which nothing happens by itself."""
     await bench.call(DebugStart())
     return bench
 
 
 def seen(answer: Answer) -> Any:
-    """The data of an answer as a client reads it."""
+    """Return the data of an answer as a client reads it."""
     return json.loads(msgspec.json.encode(answer.data))
 
 
@@ -42,7 +42,7 @@ async def test_the_switches_answer_nothing(bench: Bench, request_: DebugStart | 
 
 
 async def test_whoever_missed_something_asks_again_when_things_happen_by_themselves(still: Bench) -> None:
-    await still.until(lambda: still.notes.refreshes > 0)  # that of the start
+    await still.until(lambda: still.notes.refreshes > 0)  # the refresh at the start
     before = still.notes.refreshes
     await still.call(DebugStop())
     await still.settle_down()

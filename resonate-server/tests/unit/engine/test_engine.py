@@ -1,4 +1,4 @@
-"""One request in, one answer out after the commit; and what happens by itself: sections 3 and 4.5, section 9, items 1
+"""One request in, one answer out after the commit; and the engine's own work: sections 3 and 4.5, section 9, items 1
 to 3, 6 and 13."""
 
 import asyncio
@@ -150,7 +150,7 @@ class TestCommit:
         await bench.until(lambda: bench.notes.seen == [("execute", "t")])
 
     async def test_what_is_due_and_fails_does_not_fail_the_requests_beside_it(self, bench: Bench) -> None:
-        """One row that no rule can treat must not stop everything, for ever."""
+        """A row that no rule can handle must not stop everything for ever."""
         await bench.call(promise_create("bad", target=None, timeout_at=START + 50))
         bench.store.poisoned = "bad"
         bench.now += 50
@@ -183,7 +183,7 @@ class TestCommit:
 
 
 class TestByItself:
-    """Section 9, items 1 and 2: from a timer, without a request."""
+    """Section 9, items 1 and 2: work triggered by a timer, without a request."""
 
     async def test_who_let_a_lease_end_is_reported_as_silent_until_heard_of(self, bench: Bench) -> None:
         await bench.call(promise_create("t"))
@@ -204,7 +204,7 @@ class TestByItself:
         await bench.until(lambda: bench.notes.seen == [("unblock", "early")])
 
     async def test_thousands_at_once_are_all_done(self, bench: Bench) -> None:
-        """More than one transaction takes."""
+        """More than fit into one transaction."""
         ids = [f"p-{number}" for number in range(3_000)]
         await asyncio.gather(*(bench.call(promise_create(id, timeout_at=START + 50)) for id in ids))
         for id in ids[::300]:
@@ -218,7 +218,7 @@ class TestByItself:
 
 
 class TestSearch:
-    """Section 3.1, and section 9, item 13: what is past its deadline is shown as settled."""
+    """Section 3.1, and section 9, item 13: promises past their deadline are shown as settled."""
 
     async def test_it_finds_and_pages(self, bench: Bench) -> None:
         for id in "abcde":
@@ -349,7 +349,7 @@ class TestOwed:
 
     @pytest.mark.parametrize("whole_commit", [True, False])
     async def test_a_store_that_failed_once_does_not_cut_a_group_off(self, whole_commit: bool) -> None:
-        """The work that waited for the group reaches the next worker that connects after the store has recovered."""
+        """Work that waits for the group reaches the next worker that connects after the store has recovered."""
         bench = Bench(WatchedDatabase())
         hub = hub_of(bench.engine)
         async with bench.at_work(way_to(hub)):
@@ -429,7 +429,7 @@ class TestHolderGone:
 
 
 async def test_leases_begin_anew_when_a_server_starts() -> None:
-    """While it was away it could hear no heartbeats: a worker that is still at work must not lose its task for that."""
+    """While it was down it heard no heartbeats: a worker that is still at work must not lose its task for that."""
     async with Bench().at_work() as bench:
         await bench.call(promise_create("t"))
         claimed = await bench.call(acquire("t"))

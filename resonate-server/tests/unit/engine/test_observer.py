@@ -1,4 +1,4 @@
-"""Whoever watches is told each decision, with its time; and what happens by itself fails for nobody."""
+"""An observer is told of each decision and its time; and the engine's own work fails for no one."""
 
 from collections.abc import AsyncIterator, Callable
 
@@ -25,7 +25,7 @@ class Witness(DecisionObserver):
 
 
 class Scene:
-    """``queued`` waits for a worker, ``held`` has one; each has a listener and ends at the same time."""
+    """Task ``queued`` waits for a worker, ``held`` has one; both have a listener and the same deadline."""
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench

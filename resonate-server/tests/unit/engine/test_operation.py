@@ -1,4 +1,4 @@
-"""What the rest of the server asks of the engine besides requests, and what it counts."""
+"""What the engine does for the rest of the server besides requests, and what it counts."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from resonate_server.store.errors import ReadFailed, StoreLost
 
 
 class LosableDatabase(WatchedDatabase):
-    """``is_gone``: somebody has taken the file away."""
+    """``is_gone``: the file was removed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ async def test_a_copy_is_the_store_s(bench: Bench, monkeypatch: pytest.MonkeyPat
 
 
 async def test_a_store_that_is_taken_away_is_noticed_while_nothing_happens() -> None:
-    """Within a second or so."""
+    """It is noticed within about a second."""
     store = LosableDatabase()
     async with Bench(store).at_work() as bench:
         await bench.settle_down()
@@ -100,7 +100,7 @@ class TestSettledTrees:
 
 
 class TestFigures:
-    """What has happened, as the metrics tell it; times in seconds."""
+    """What the metrics count; times are in seconds."""
 
     async def test_tasks_by_state(self, bench: Bench) -> None:
         for id in ("a", "b", "c", "d"):

@@ -1,4 +1,4 @@
-"""Large answers have a budget: what goes beyond it waits until earlier ones have left, and small ones pass."""
+"""Large answers share a budget: those beyond it wait until earlier ones have left, while small ones pass."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ from resonate_server.store.outgoing import MAX_OUTGOING_BYTES
 
 HUGE = value("x" * (MAX_OUTGOING_BYTES // 4))
 FITTING = 4
-"""So many of these fill the budget."""
+"""Number of huge answers that fill the budget."""
 
 
 def submit(bench: Bench, request: Request) -> asyncio.Future[Answer]:
@@ -22,7 +22,7 @@ def submit(bench: Bench, request: Request) -> asyncio.Future[Answer]:
 
 
 async def filled(bench: Bench, more: int = 0) -> list[asyncio.Future[Answer]]:
-    """As many huge promises are asked for as fit, and some more; nobody has written out an answer yet."""
+    """Request as many huge promises as fit, and ``more``; no answer has been written out yet."""
     for number in range(FITTING + more):
         bench.engine.answered(await bench.call(promise_create(f"huge-{number}", param=HUGE)))
     asked = [submit(bench, PromiseGet(id=f"huge-{number}")) for number in range(FITTING + more)]

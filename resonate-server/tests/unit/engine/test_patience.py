@@ -1,4 +1,4 @@
-"""Suspensions that wait a moment for what they await: protocol section 3.2."""
+"""Suspensions that wait a moment for their awaited promises: protocol section 3.2."""
 
 import asyncio
 
@@ -22,7 +22,7 @@ def suspend(*awaited: str, patience: int = FOR_EVER_MS) -> TaskSuspend:
 
 
 async def begin(bench: Bench, *called: str) -> None:
-    """A caller at work, and what it has called."""
+    """Create a running caller and the promises it has called."""
     for id in ("caller", *called):
         await bench.call(promise_create(id))
     await bench.call(TaskAcquire(id="caller", version=0, pid=PID, ttl=1_000_000))

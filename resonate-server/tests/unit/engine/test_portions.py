@@ -1,4 +1,4 @@
-"""What takes long is done in portions, between which others have their turn."""
+"""Long work is done in portions, between which other requests get their turn."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -33,14 +33,14 @@ NOTHING = {"no": "such"}
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    """Few are told at once; no retries come between."""
+    """A bench that notifies few at once and has no retries."""
     async with Bench(rules=Rules(told_at_once=10)).at_work() as bench:
         yield bench
 
 
 @pytest.fixture
 def small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a search over a thousand rows is a long one."""
+    """Make portions small, so that a search over a thousand rows is a long one."""
     monkeypatch.setattr(search, "STEP", 1)
     monkeypatch.setattr(search, "PORTION_S", 0.000_1)
 
@@ -60,7 +60,7 @@ def asked(bench: Bench, request: Request) -> asyncio.Task[Answer]:
 
 
 async def pass_by(bench: Bench, number: int) -> None:
-    """Three small requests, one after the other."""
+    """Send three small requests, one after another."""
     for each in range(3):
         assert (await bench.call(promise_create(f"other-{number}-{each}", target=None))).status == 200
 

@@ -1,4 +1,4 @@
-"""How bytes are given out, and who has to go when there are too many."""
+"""How bytes are granted, and which sender must go when there are too many."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from resonate_server.http.budget import Full, Quota, Unfinished
 
 
 class Sender:
-    """Remembers whether it was sent away."""
+    """A sender that remembers whether it was dropped."""
 
     def __init__(self) -> None:
         self.is_gone = False

@@ -1,4 +1,4 @@
-"""Who may come in, judged by method, path and headers: a table of what browsers, pages and programs send."""
+"""Which requests are admitted by method, path and headers: a table of what browsers, pages and programs send."""
 
 import logging
 from itertools import product
@@ -36,7 +36,7 @@ def judge(
     server: ServerSettings = SERVER,
     host: str = "localhost:8001",
 ) -> Refusal | None:
-    """``headers`` come on top of a ``Host``."""
+    """``headers`` are sent in addition to a ``Host``."""
     lower = {name.lower(): value for name, value in headers.items()}
     return Gate(server, PAGES).judge(method, path, {"host": host, **lower})
 
@@ -91,7 +91,7 @@ class TestHosts:
         assert judge({}, server=ServerSettings(hosts=["*"]), host="whatever.example:1") is None
 
     def test_listening_everywhere_is_no_name(self) -> None:
-        """By these a browser reaches this machine, and does not say whose page asks."""
+        """Through these addresses a browser reaches this machine without saying whose page sends the request."""
         assert judge({}, server=ServerSettings(bind="0.0.0.0"), host="0.0.0.0:8001") is UNKNOWN_HOST
         assert judge({}, server=ServerSettings(bind="::"), host="[::]:8001") is UNKNOWN_HOST
 

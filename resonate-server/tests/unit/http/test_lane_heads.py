@@ -1,5 +1,5 @@
-"""Which requests stay in the fast lane: those that are beyond doubt. Everything else is judged elsewhere, so a head
-that is refused here is no error."""
+"""Which requests stay in the fast lane: only unambiguous ones. Everything else is judged elsewhere, so leaving the lane
+is not an error."""
 
 import asyncio
 

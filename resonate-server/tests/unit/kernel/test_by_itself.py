@@ -1,4 +1,4 @@
-"""What the server does without having been asked: whom it concerns, and that it answers nobody."""
+"""What the server does without a request: which rows it concerns, and that it sends no answer."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ RULES = Rules(retry_timeout_ms=RETRY)
 
 @pytest.fixture
 def server() -> Driver:
-    """A task in each state, each named by it, and one that is held by another process."""
+    """A task in each state, named after it, and one that is held by another process."""
     server = Driver(rules=RULES)
     server.pending("pending")
     server.acquired("acquired")

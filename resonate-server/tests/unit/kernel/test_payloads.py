@@ -1,4 +1,4 @@
-"""What an answer shows, it shows whole, also where the payloads are not at hand: larger ones stay in the store."""
+"""Answers show payloads whole, even if these are not in memory: larger ones stay in the store."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ ADDRESS = "poll://uni@callers/caller-1"
 
 @pytest.fixture
 def server() -> Driver:
-    """``p`` waits for a worker, ``held`` has one, and ``settled`` is."""
+    """``p`` waits for a worker, ``held`` has one, and ``settled`` is settled."""
     server = Driver()
     for id in ("p", "held", "settled"):
         server.create(id, param=PARAM)

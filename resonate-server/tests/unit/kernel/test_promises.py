@@ -20,7 +20,7 @@ PREPARE: dict[str, Callable[[Driver, str], object]] = {
     "halted": Driver.halted,
     "fulfilled": Driver.fulfilled,
 }
-"""How a task comes into a state."""
+"""How to bring a task into each state."""
 
 
 class TestCreate:
@@ -44,7 +44,7 @@ class TestCreate:
         task = server.task("p")
         assert (task.state, task.version, task.resumes) == (TaskState.PENDING, 0, 0)
         assert task.timer_at == START + server.rules.retry_timeout_ms
-        server.create("p")  # Repeated, it sends no second one.
+        server.create("p")  # A repetition sends no second one.
         assert server.take_executes() == [("p", 0)]
 
     @pytest.mark.parametrize("late", [0, 1, 1_000, START])

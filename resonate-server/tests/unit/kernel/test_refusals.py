@@ -1,4 +1,4 @@
-"""What is refused because of what there is, and that nothing of a refused request stays: sections 2.2 and 3."""
+"""Requests refused because of the current state, and that a refused request leaves no trace: sections 2.2 and 3."""
 
 from collections.abc import Callable
 

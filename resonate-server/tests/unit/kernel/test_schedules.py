@@ -70,7 +70,7 @@ class TestCreate:
 
     @pytest.mark.parametrize("delay", ["x", "-1", "", str(FAR), str(FIRST + 10 * MINUTE)])
     def test_a_delay_that_no_run_could_have_stops_nothing(self, server: Driver, delay: str) -> None:
-        """Whether it is refused or ignored: what is due must not fail, or nothing would happen any more."""
+        """Whether it is refused or ignored: due work must not fail, or nothing would happen any more."""
         with suppress(Malformed):
             create(server, tags={"resonate:delay": delay})
         server.wait(FIRST - START)

@@ -107,7 +107,7 @@ def test_an_awaiter_that_is_told_waits_only_for_the_rest(server: Driver, state: 
 
 
 def test_a_chain_of_three_resolves_link_by_link(server: Driver) -> None:
-    """Section 8: baz fulfils, bar is woken; bar fulfils, foo is woken; foo fulfils, the caller is told."""
+    """Section 8: baz fulfils, bar wakes; bar fulfils, foo wakes; foo fulfils, the caller is notified."""
     server.acquired("c")
     server.register_listener("c", ADDRESS)
     server.acquired("c:1")

@@ -1,5 +1,5 @@
-"""A settlement that many wait for: some are told with it, the others by and by (section 10: an awaiter's or a
-listener's notification may happen at any time after the settlement)."""
+"""A settlement that many wait for: some are notified with it, the others gradually (section 10: an awaiter or a
+listener may be notified at any time after the settlement)."""
 
 from collections.abc import Callable
 from itertools import chain
@@ -22,7 +22,7 @@ def server() -> Driver:
 
 @pytest.fixture
 def awaited(server: Driver) -> Driver:
-    """Eight tasks sleep until ``p`` is settled."""
+    """Eight tasks are suspended until ``p`` is settled."""
     server.create("p", target=None)
     for id in WAITING:
         server.suspended(id, "p")
@@ -31,7 +31,7 @@ def awaited(server: Driver) -> Driver:
 
 @pytest.fixture
 def listened(server: Driver) -> Driver:
-    """Eight callers want to hear of ``p``."""
+    """Eight callers listen for ``p``."""
     server.create("p", target=None)
     for address in ADDRESSES:
         server.register_listener("p", address)
@@ -47,7 +47,7 @@ def told(server: Driver) -> list[str]:
 
 
 def ticks(server: Driver, look: Callable[[Driver], list[str]]) -> list[list[str]]:
-    """What each sweep has done, until there is nothing left to do."""
+    """Sweep until nothing is left to do, and return what each sweep did."""
     done: list[list[str]] = []
     while True:
         server.tick()

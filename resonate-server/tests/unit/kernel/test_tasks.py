@@ -192,7 +192,7 @@ class TestHeartbeat:
 
 
 class TestRepeatedClaim:
-    """Section 9, item 10: the same request sent again, its answer having been lost, gets the same answer again."""
+    """Section 9, item 10: a request that is resent because its answer was lost gets the same answer again."""
 
     UNIQUE, ANOTHER = "0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"
 
@@ -238,7 +238,7 @@ class TestRepeatedClaim:
         assert server.acquire("t", 1, corr_id=self.UNIQUE).status == 409
 
     def test_the_preload_is_that_of_now(self, server: Driver) -> None:
-        """The first step after an answer that was lost should not run twice."""
+        """The first step after a lost answer should not run twice."""
         server.create("t", branch="t")
         server.acquire("t", 0, corr_id=self.UNIQUE)
         server.create("t:1", target=None, branch="t")

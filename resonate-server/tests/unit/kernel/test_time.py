@@ -45,7 +45,7 @@ INTERNAL = {
 def test_an_external_promise_settles_at_its_deadline(
     server: Driver, tags: dict[str, str], also: dict[str, str]
 ) -> None:
-    """The [MUST] of 4.1: also those without a target. A timer resolves, whatever else it is."""
+    """The [MUST] of 4.1: even promises without a target. A timer resolves, whatever else it is."""
     tags = {**also, **tags}
     server.call(PromiseCreate(id="p", timeout_at=START + 10, tags=tags))
     server.wait(10)
@@ -119,7 +119,7 @@ def test_dueness_is_checked_again_when_it_is_acted_upon(server: Driver) -> None:
 
 @pytest.mark.parametrize("state", [TaskState.PENDING, TaskState.ACQUIRED])
 def test_a_task_whose_promise_is_past_its_deadline_is_not_sent_again(server: Driver, state: TaskState) -> None:
-    """Its promise may be in another portion of what is due than its timer: there are limits to a portion."""
+    """The task's promise and its timer may be in different portions of due work, because portions are limited."""
     server.create("t", timeout_at=START + LEASE)
     if state is TaskState.ACQUIRED:
         server.acquire("t", ttl=LEASE)
@@ -136,10 +136,10 @@ def test_a_task_whose_promise_is_past_its_deadline_is_not_sent_again(server: Dri
 
 
 class TestPauseWhenNobodyClaims:
-    """A task that a worker was told of and did not claim lets others have its place."""
+    """A task that a worker was offered and did not claim gives up its place."""
 
     def pauses(self, server: Driver, times: int) -> list[int]:
-        """ms from each time that it was not claimed to the next dispatch."""
+        """Return the ms from each time that it was not claimed to the next dispatch."""
         seen = []
         for _ in range(times):
             server.forget_messages()
@@ -211,7 +211,7 @@ class TestPauseWhenNobodyClaims:
 
 
 class TestPauseAfterRelease:
-    """Section 9, item 1: a task that nobody can run must not go round at full speed."""
+    """Section 9, item 1: a task that no worker can run must not circulate at full speed."""
 
     def claim_and_release(self, server: Driver) -> None:
         version = server.task("t").version
@@ -219,7 +219,7 @@ class TestPauseAfterRelease:
         server.release("t", version + 1)
 
     def pauses(self, server: Driver, releases: int) -> list[int]:
-        """ms from each release to the next dispatch."""
+        """Return the ms from each release to the next dispatch."""
         seen = []
         for _ in range(releases):
             server.forget_messages()
@@ -268,7 +268,7 @@ class TestPauseAfterRelease:
         assert server.get_task("t").data.task.reason == "x" * 499 + "…"
 
     def test_workers_are_not_told(self, server: Driver) -> None:
-        """Typed SDKs read the record that a claim is answered with."""
+        """Typed SDKs parse the record in the answer to a claim."""
         server.create("t")
         self.claim_and_release(server)
         assert server.acquire("t", 1).data.task.releases is UNSET

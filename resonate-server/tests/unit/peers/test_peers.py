@@ -1,4 +1,4 @@
-"""Servers that share a store: where messages go, what is rung and what is not, and who is judged by whom."""
+"""Servers that share a store: where messages go, what they tell each other, and which server judges which worker."""
 
 import asyncio
 from typing import cast
@@ -175,7 +175,7 @@ async def test_a_result_comes_with_the_message_unless_it_is_too_long_for_one(one
 
 
 async def test_claims_are_told_when_there_is_time_and_all_else_at_once(bus: Bus, one: Server, other: Server) -> None:
-    """That a process was heard of, for one, must not be told when it has died since."""
+    """For example, a sign of life must not be reported after the process has died."""
     await other.has("w2")
     one.router.send(execute("t"))
     one.router.send(unblock("p", "poll://any@workers"))
@@ -233,7 +233,7 @@ async def test_whoever_comes_to_another_server_is_not_missed_any_more(one: Serve
 
 
 async def test_whoever_comes_to_another_server_has_left_this_one(one: Server, other: Server) -> None:
-    """Also if its former connection is cut, and nobody has noticed."""
+    """Even if its former connection was cut and the server has not noticed."""
     stale = await one.has("w")
     other.now += 1
     newest = await other.has("w")
@@ -268,7 +268,7 @@ async def test_those_who_were_connected_to_a_dead_server_are_missed_by_its_heir(
 async def test_what_a_dead_worker_had_said_at_another_server_does_not_let_it_live(
     one: Server, other: Server, bus: Bus
 ) -> None:
-    """That is told after its end was noticed here."""
+    """The report arrives after this server has noticed the end."""
     other.nobody.time = one.now
     other.router.heard_from("w")
     one.hub.disconnect(one.worker("w"), planned=False)
@@ -312,7 +312,7 @@ def test_an_offer_is_read_as_it_was_rung() -> None:
 
 
 class Looker:
-    """Instead of a watch: since when it knows of all workers."""
+    """Replaces a watch; ``known_since``: since when it knows of all workers."""
 
     known_since: int | None = 0
 

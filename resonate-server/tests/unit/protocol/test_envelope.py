@@ -96,7 +96,7 @@ class TestRefused:
 
 
 class TestOrderOfChecks:
-    """The first failing check answers (section 1.3)."""
+    """The first failing check determines the answer (section 1.3)."""
 
     def test_the_empty_kind_before_data(self) -> None:
         assert "kind" in refused(body(kind="", head=HEAD | {"version": "x"}, data=[])).message
@@ -113,7 +113,7 @@ class TestOrderOfChecks:
 
 
 class TestRecovered:
-    """What a client needs to match a refusal with its request is recovered where it can be."""
+    """Whatever a client needs to match a refusal with its request is recovered if possible."""
 
     def test_kind_and_correlation_id_from_an_envelope_that_does_not_parse(self) -> None:
         refusal = refused(body(head={"corrId": "c-1", "version": 5}))

@@ -1,4 +1,4 @@
-"""The members of each kind: which are demanded, which values are refused (400) and which are tolerated; the `data`
+"""The members of each kind: which are required, which values are refused (400) and which are tolerated; the `data`
 columns of sections 3.1 and 3.2, the field checks below them, and section 9, item 15."""
 
 import copy
@@ -81,7 +81,7 @@ def refused(kind: str, data: Any) -> str:
 
 
 def changed(kind: str, path: tuple[str | int, ...], value: Any) -> dict[str, Any]:
-    """The valid data of ``kind`` with another ``value`` at ``path``."""
+    """Return the valid data of ``kind`` with another ``value`` at ``path``."""
     data = copy.deepcopy(VALID[kind])
     place: Any = data
     for step in path[:-1]:
@@ -91,7 +91,7 @@ def changed(kind: str, path: tuple[str | int, ...], value: Any) -> dict[str, Any
 
 
 def paths(data: Any, prefix: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
-    """Of all members, at any depth."""
+    """Return the paths of all members, at any depth."""
     found: list[tuple[str | int, ...]] = []
     entries = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
     for key, value in entries:
@@ -104,7 +104,7 @@ def shown(path: tuple[str | int, ...]) -> str:
 
 
 def members(*names: str) -> list[tuple[str, tuple[str | int, ...]]]:
-    """(kind, path) of every member that is called one of ``names``, in all kinds."""
+    """Return (kind, path) of every member named one of ``names``, in all kinds."""
     found = [
         (kind, path) for kind, data in VALID.items() for path in paths(data) if path[-1] in names and "head" not in path
     ]
@@ -150,7 +150,7 @@ CREATED: list[tuple[str, tuple[str, ...]]] = [
     ("schedule.create", ("id",)),
     ("schedule.create", ("promiseId",)),
 ]
-"""Where an id stands of something that is created."""
+"""Where a request holds the id of something to be created."""
 
 
 class TestIds:
@@ -169,7 +169,7 @@ class TestIds:
 
     @pytest.mark.parametrize("bad", ["\x01", "a\nb", "a\t", "\x1b[31m", "\x7f", "\x80", "a\x85", "\x9b"], ids=ascii)
     def test_one_with_a_control_character_cannot_be_created(self, bad: str) -> None:
-        """SDKs send ids as a header, where it cannot stand: nobody could claim the task."""
+        """SDKs send ids in a header, where a control character is not allowed: no worker could claim the task."""
         for kind, path in CREATED:
             assert "control characters" in refused(kind, changed(kind, path, bad))
 
@@ -184,7 +184,7 @@ class TestIds:
 
     @pytest.mark.parametrize("escaped", ["\\ud800", "\\udc00", "\\ud800x", "\\udc00\\ud800"])
     def test_lone_surrogates_are_refused(self, escaped: str) -> None:
-        """They have no UTF-8 and could neither be stored nor sent."""
+        """They have no UTF-8 encoding and could be neither stored nor sent."""
         body = raw("promise.get", {"id": "X"}).replace(b"X", escaped.encode())
         assert isinstance(read(body), UnreadableRequest)
 
@@ -241,7 +241,7 @@ class TestIntegers:
 
 
 class TestNulls:
-    """Section 1.3 [SHOULD]: ``null`` for what may be left out counts as left out."""
+    """Section 1.3 [SHOULD]: ``null`` for an optional member counts as absent."""
 
     @pytest.mark.parametrize(
         "nulls", [{"param": None, "tags": None}, {"param": {"headers": None, "data": None}}], ids=str
@@ -262,7 +262,7 @@ class TestNulls:
         ids=str,
     )
     def test_not_as_the_value_of_a_tag_or_header(self, members: dict[str, Any]) -> None:
-        """What its sender believes to be set must not vanish without a word."""
+        """A value that the sender believes to be set must not vanish silently."""
         refused("promise.create", {"id": "p", "timeoutAt": 5} | members)
 
 
@@ -280,7 +280,7 @@ class TestValues:
         refused("promise.search", {"tags": tags})
 
     def test_tags_are_small(self) -> None:
-        """They stand where promises are looked up; a payload does not."""
+        """They are stored where promises are looked up; payloads are not."""
         fits = {"resonate:target": TARGET["resonate:target"], "note": ""}
         fits["note"] = "x" * (MAX_TAGS_CHARACTERS - sum(map(len, [*fits, *fits.values()])))
         too_many = fits | {"note": fits["note"] + "x"}
@@ -361,12 +361,12 @@ class TestTargetAndDelay:
 
 
 def created(id: str, **tags: str) -> dict[str, Any]:
-    """Data of a promise.create; ``tags`` without their ``resonate:``."""
+    """Return the data of a promise.create; ``tags`` omit ``resonate:``."""
     return CREATE | {"id": id, "tags": TARGET | {f"resonate:{name}": text for name, text in tags.items()}}
 
 
 def creations(id: str, **tags: str) -> dict[str, dict[str, Any]]:
-    """The three requests that create such a promise, as a call of task ``r``."""
+    """Return the three requests that create such a promise, as a call of task ``r``."""
     create = action("promise.create", created(id, **tags))
     return {
         "promise.create": create["data"],
@@ -425,7 +425,7 @@ OLDER: dict[str, tuple[str, dict[str, str]]] = {
     "Go detaches to below the root, whoever calls": ("r.d1", {"origin": "r", "branch": "r.d1", "parent": "r.1.1"}),
     "TypeScript gives a call an id and a tree of its own": ("own", {"origin": "own", "branch": "own", "parent": "own"}),
 }  # fmt: skip
-"""Tolerances, as they were seen on the wire; ``docs/protocol.md`` lists them (section 7)."""
+"""Tolerated deviations, as seen on the wire; ``docs/protocol.md`` lists them (section 7)."""
 
 
 @pytest.mark.parametrize("kind", FORMS)
@@ -506,7 +506,7 @@ class TestActions:
         "change", [{"kind": 5}, {"kind": "promise.get"}, {"head": 5}, {"head": {"version": "x"}}, {}]
     )
     def test_kind_and_head_of_other_actions_are_never_read(self, kind: str, change: dict[str, Any]) -> None:
-        """Section 1.2: only ``task.fence`` looks at the inner kind. They may be missing, too."""
+        """Section 1.2: only ``task.fence`` reads the inner kind. Both may also be missing."""
         data = copy.deepcopy(VALID[kind])
         inner = data["actions"][0] if kind == "task.suspend" else data["action"]
         if not change:
@@ -546,7 +546,7 @@ class TestSearch:
 
 
 class TestDepth:
-    """Nesting that would exhaust the stack is refused, wherever it stands; none of this may crash."""
+    """Nesting that would exhaust the stack is refused wherever it occurs; none of this may crash."""
 
     DEEP = 100_000
 

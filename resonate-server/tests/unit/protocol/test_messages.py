@@ -1,4 +1,4 @@
-"""Bodies of messages: section 5.1, and what the SDKs' stream parsers demand of them (5.3)."""
+"""Bodies of messages: section 5.1, and what the SDKs' stream parsers require (5.3)."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""How payloads are made readable, and that their size is no trouble."""
+"""How payloads are made readable, whatever their size."""
 
 import json
 from base64 import b64encode

@@ -1,4 +1,4 @@
-"""Copies of the database: whole, in one file, and put in the place of another or not at all."""
+"""Copies of the database: complete, in one file, and they replace another database entirely or not at all."""
 
 import os
 import sqlite3
@@ -31,7 +31,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def copy(path: Path) -> Path:
-    """Of a database with one promise, closed since."""
+    """A copy of a database with one promise, now closed."""
     store = Database(path)
     write(store, promise("p", param=Value(data="x")), task("p", queued=True, timer_at=1))
     made = store.backup()
@@ -171,7 +171,7 @@ def test_what_cannot_be_restored_is_refused_with_name_and_reason_and_changes_not
 class TestRestore:
     @pytest.fixture
     def other(self, tmp_path: Path) -> Path:
-        """A database with another promise, and what a crash would leave beside it."""
+        """A database with another promise, and the files that a crash would leave beside it."""
         path = tmp_path / "other.db"
         store = Database(path)
         write(store, promise("q"))

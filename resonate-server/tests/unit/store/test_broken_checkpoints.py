@@ -1,7 +1,7 @@
-"""A process that ends in the midst of a checkpoint, or whose disk is full then, leaves a file and a log that are whole.
+"""A process that dies, or whose disk fills up, during a checkpoint leaves a file and a log that are intact together.
 
-SQLite's checkpoint writes the newest version of each page of the log to the file, in the order of pages. So does
-:func:`checkpoint` here, as far as it is told.
+SQLite's checkpoint writes the newest version of each page in the log to the file, in page order. :func:`checkpoint`
+does the same here, but only for the first pages.
 """
 
 import shutil
@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def pages_in(log: bytes) -> dict[int, bytes]:
-    """What its transactions have made of each page (sqlite.org/fileformat2.html, section 4)."""
+    """Return the newest committed version of each page in the log (sqlite.org/fileformat2.html, section 4)."""
     (size,) = struct.unpack(">I", log[8:12])
     salts, committed, pages = log[16:24], {}, {}
     for place in range(32, len(log) - 24 - size + 1, 24 + size):
@@ -44,7 +44,7 @@ def pages_in(log: bytes) -> dict[int, bytes]:
 
 
 def checkpoint(path: Path, steps: int) -> None:
-    """The first so many pages of it."""
+    """Write the first ``steps`` pages of a checkpoint."""
     pages = pages_in(sessions.log_of(path).read_bytes())
     with path.open("r+b") as out:
         for number in sorted(pages)[:steps]:
@@ -53,7 +53,7 @@ def checkpoint(path: Path, steps: int) -> None:
 
 
 def crash(path: Path, left: Path) -> Path:
-    """What a SIGKILL leaves on disk now."""
+    """Copy to ``left`` what a SIGKILL would leave on disk now."""
     for suffix in ("", "-wal"):
         shutil.copy(path.with_name(path.name + suffix), left.with_name(left.name + suffix))
     return left
@@ -73,13 +73,13 @@ def everything(path: Path) -> bool:
 
 
 def begun_fold(db: sqlite3.Connection) -> None:
-    """As far as the checkpoint."""
+    """Begin a fold, but stop before the checkpoint."""
     db.execute(sessions.FILE_NEEDS_LOG)
 
 
 @pytest.fixture(params=["a new file", "under load", "before a fold"])
 def crashed(request: pytest.FixtureRequest, path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Killed after everything was acknowledged."""
+    """A database killed after everything was acknowledged."""
     with monkeypatch.context() as patched:
         if request.param == "a new file":
             patched.setattr(file, "fold", begun_fold)
@@ -93,7 +93,7 @@ def crashed(request: pytest.FixtureRequest, path: Path, monkeypatch: pytest.Monk
 
 
 def broken_off(crashed: Path) -> Iterator[Path]:
-    """After each page that the checkpoint writes."""
+    """Yield the database as left by a crash after each page of the checkpoint."""
     pages = len(pages_in(sessions.log_of(crashed).read_bytes()))
     assert pages > 2
     for steps in range(pages + 1):
@@ -201,7 +201,7 @@ def test_a_log_without_its_file_is_refused_and_kept(path: Path, content: bytes |
 
 
 def test_the_log_of_another_file_is_refused_and_both_are_kept(path: Path) -> None:
-    """A copy of a database was put in its place, and the log was left."""
+    """A copy of a database replaced the file, but the old log was left."""
     Database(path).close()
     copy = path.read_bytes()
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""What the store promises: :class:`resonate_server.store.Store`, sentence by sentence."""
+"""What a store guarantees: :class:`resonate_server.store.Store`, sentence by sentence."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -59,7 +59,7 @@ ADDRESS = "poll://uni@callers/caller-1"
 
 @pytest.fixture
 def store(each_store: Database) -> Database:
-    """What PostgreSQL's looks like to tests, too."""
+    """Typed as SQLite's, which PostgreSQL's looks like to tests."""
     return each_store
 
 
@@ -158,7 +158,7 @@ class TestRows:
 class TestLinks:
     @pytest.fixture(autouse=True, params=["unread", "read"])
     def promises(self, store: Database, request: pytest.FixtureRequest) -> None:
-        """The ends of the links; whether a store has read them before makes no difference."""
+        """The promises at both ends of the links; whether a store has read them before makes no difference."""
         ids = ("p", "q", "a", "b")
         write(store, *map(promise, ids))
         if request.param == "read":
@@ -309,15 +309,15 @@ class TestPreload:
 
 
 def no_result(_: object) -> None:
-    """What a write returns is not what the test is about."""
+    """Ignore the result of a write, which the test is not about."""
 
 
 class Undo(Exception):
-    """Why a transaction is left in these tests."""
+    """Raised to leave a transaction."""
 
 
 class TestUndo:
-    """A transaction that is left by an exception never happened."""
+    """A transaction that an exception ends leaves no trace."""
 
     def fill(self, store: Database) -> None:
         tags = {"resonate:branch": "b", "resonate:parent": "held"}
@@ -364,7 +364,7 @@ class TestUndo:
     @pytest.mark.parametrize("is_read", [False, True], ids=["", "whatever was read in between"])
     @pytest.mark.parametrize("name", WRITES)
     def test_of_a_transaction(self, store: Database, name: str, is_read: bool) -> None:
-        """Reading what is due within a transaction must not lose what is due after its undo."""
+        """Reading due rows within a transaction must not lose rows that are due after its rollback."""
         self.fill(store)
         with transaction(store):
             before = snapshot(store)
@@ -572,7 +572,7 @@ class TestUnblocks:
         assert self.places(store, "g", "a", after=rest[-1][0]) == []
 
     def test_a_place_is_never_used_again(self, store: Database) -> None:
-        """Whoever has asked once asks for what comes after."""
+        """A reader asks only for what comes after the last place it has seen."""
         self.keep(store)
         [(place, _)] = self.places(store, "callers", "caller-1")
         with transaction(store):
@@ -747,10 +747,10 @@ class TestSchedules:
 
 
 class TestRetention:
-    """Section 9, item 16: whole trees only, and only if nothing of them is pending or owed."""
+    """Section 9, item 16: only whole trees, and only if nothing in them is pending or owed."""
 
     def drop(self, store: Database, before: int = NOW + 1, limit: int = 100) -> int:
-        """How many."""
+        """Drop old trees and return how many."""
         with transaction(store):
             there_were = len(list(store.recent_roots(None, None, NOW)))
             store.drop_settled_trees(before, limit)

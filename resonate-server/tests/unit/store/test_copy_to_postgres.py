@@ -1,4 +1,4 @@
-"""A whole state copied from one store to another: all of it, or nothing."""
+"""The whole state copied from one store to another: all of it or nothing."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -44,7 +44,7 @@ OWED = ["poll://uni@callers/c1", "poll://any@callers", "http://127.0.0.1:1/"]
 
 
 def fill(store: Any) -> dict[str, Any]:
-    """Everything in there, as it can be seen."""
+    """Fill the store and return everything visible in it."""
     with transaction(store):
         store.write(changes(*EVERYTHING))
         for number, address in enumerate(OWED):
@@ -53,7 +53,7 @@ def fill(store: Any) -> dict[str, Any]:
 
 
 def seen(store: Any) -> dict[str, Any]:
-    """Places of unblocks count by their order."""
+    """Return everything visible in the store; of the places of unblocks, only the order counts."""
     with transaction(store):
         everything = snapshot(store)
     everything["unblocks"] = {who: [each.unblock for each in owed] for who, owed in everything["unblocks"].items()}
@@ -198,7 +198,7 @@ def test_a_file_that_does_not_exist_is_not_made(path: Path, file: Location, data
 
 
 def test_what_the_target_cannot_hold_leaves_it_empty(file: Location, database: Location) -> None:
-    """As in the last table, after all others."""
+    """For example in the last table, after all others were copied."""
     with opened(file) as store, transaction(store):
         incompressible = "".join(chr(0x4E00 + 7 * number % 20_000) for number in range(3_000))
         store.write(changes(*EVERYTHING, schedule(incompressible)))

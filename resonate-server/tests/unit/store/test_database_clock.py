@@ -1,4 +1,5 @@
-"""The database's time, as a server knows it between two looks: never earlier than it was, nor later than it may be."""
+"""The database's time as a server estimates it between two readings: never earlier than it was, nor later than it can
+be."""
 
 import pytest
 
@@ -34,7 +35,7 @@ def test_it_is_never_behind_what_the_database_has_said(machine: Machine, took: i
 
 @pytest.mark.parametrize("took", [10, 90, 5_000])
 def test_a_slow_answer_does_not_set_it_back(machine: Machine, took: int) -> None:
-    """It says what the time was some time ago, and so nothing else than what is known."""
+    """It gives a past time, and so tells nothing new."""
     machine.clock.measured(BEGIN - took, took)
     machine.uptime += 1
     assert machine.clock() == BEGIN + 1

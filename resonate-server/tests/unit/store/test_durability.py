@@ -1,4 +1,4 @@
-"""What was acknowledged is on disk, and what has failed in part is not acknowledged at all."""
+"""Acknowledged writes are on disk, and a write that fails in part is not acknowledged at all."""
 
 import errno
 import os
@@ -27,7 +27,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[sqlite3.Connection]:
-    """The connections that are made during the test."""
+    """The connections opened during the test."""
     made: list[sqlite3.Connection] = []
 
     def connect(*arguments: Any, **options: Any) -> sqlite3.Connection:
@@ -95,7 +95,7 @@ ASKED: dict[str, Callable[[Database], object]] = {
 
 
 class TestAfterAFailure:
-    """On a disk that was full for a moment."""
+    """The disk was full for a moment."""
 
     @pytest.fixture
     def failed(self, path: Path, opened: list[sqlite3.Connection]) -> Database:

@@ -1,4 +1,4 @@
-"""Whether the store can be written to, and how that is told."""
+"""Whether the store is writable, and how that is reported."""
 
 import logging
 

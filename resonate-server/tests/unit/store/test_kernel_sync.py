@@ -1,4 +1,4 @@
-"""The kernel tells the event loop when a file is on disk, or why it is not."""
+"""The operating system's kernel tells the event loop when a file is on disk, or why it is not."""
 
 import errno
 import os

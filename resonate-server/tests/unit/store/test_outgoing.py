@@ -1,4 +1,4 @@
-"""Which answers count as large. That they wait for one another is tested through the engine."""
+"""Which answers count as large. The engine's tests check that they wait for one another."""
 
 import pytest
 

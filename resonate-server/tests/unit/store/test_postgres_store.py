@@ -1,4 +1,4 @@
-"""The PostgreSQL store at work: many questions at once, connections that break, one server at a time."""
+"""The running PostgreSQL store: concurrent requests, connections that break, and several servers on one database."""
 
 import asyncio
 import random
@@ -57,7 +57,7 @@ class Told:
     def __init__(self) -> None:
         self.requests: list[Decided] = []
         self.shared: list[int] = []
-        """Of each commit, how many have shared it."""
+        """For each commit, how many requests shared it."""
 
     def decided(self, decided: Decided) -> None:
         if decided.request is not None:
@@ -68,7 +68,7 @@ class Told:
 
 
 class Bench:
-    """A store at work."""
+    """A running store."""
 
     def __init__(self, store: PostgresStore) -> None:
         self.store = store
@@ -79,7 +79,7 @@ class Bench:
             return await self.store.decide(*answering(request))
 
     async def at_once(self, *asked: Request | tuple[Footprint, Rule]) -> list[Answer]:
-        """All of it has queued up before any of it is decided."""
+        """Queue all requests before any of them is decided."""
         questions = [each if isinstance(each, tuple) else answering(each) for each in asked]
         async with asyncio.timeout(PATIENCE_S):
             return await asyncio.gather(*[self.store.decide(*question) for question in questions])
@@ -106,13 +106,13 @@ async def at_work(url: str, pool_size: int = 6) -> AsyncIterator[Bench]:
 
 @pytest.fixture
 async def bench(own_postgres_url: str) -> AsyncIterator[Bench]:
-    """On an empty database."""
+    """A bench on an empty database."""
     async with at_work(own_postgres_url) as bench:
         yield bench
 
 
 def create(id: str) -> PromiseCreate:
-    """In the branch of the first of its tree, and as the child of the one above it."""
+    """Create a promise in the branch of its tree's root, as the child of the one above it."""
     lineage = {"resonate:branch": id.partition(".")[0], "resonate:parent": id.rpartition(".")[0] or id}
     promise = promise_create(id, timeout_at=FAR)
     return msgspec.structs.replace(promise, tags=promise.tags | lineage)
@@ -136,7 +136,7 @@ def fulfill(id: str, version: int) -> TaskFulfill:
 
 
 def anything(rng: random.Random) -> Request:
-    """On few ids, so that everybody is in everybody's way, in every order of them."""
+    """Return a random request on few ids, so that requests conflict, in every order of the ids."""
     (id, other), version = rng.sample(IDS, 2), rng.randrange(4)
     make: list[Callable[[], Request]] = [
         lambda: create(id),
@@ -155,7 +155,7 @@ def anything(rng: random.Random) -> Request:
 
 
 def shown(answer: Answer) -> Any:
-    """Without the preload: it may be left out, and is a cache of the client's."""
+    """Return the answer without the preload, which is optional and only a cache for the client."""
     data = msgspec.to_builtins(answer.data)
     if isinstance(data, dict):
         data.pop("preload", None)
@@ -163,7 +163,7 @@ def shown(answer: Answer) -> Any:
 
 
 def in_turn(told: list[Decided]) -> tuple[list[Any], Snapshot]:
-    """The same requests one by one, at the same times, on SQLite: answers, and what is left."""
+    """Run the same requests one by one, at the same times, on SQLite; return the answers and the final state."""
     database = Database(IN_MEMORY)
     answers = []
     for decided in told:
@@ -224,7 +224,7 @@ async def test_of_many_who_create_the_same_one_does_and_the_others_are_told_of_i
 
 @pytest.fixture
 def journeys(monkeypatch: pytest.MonkeyPatch) -> list[Round]:
-    """What is asked in transactions, one item a journey."""
+    """What is sent to the database in transactions, one item per round trip."""
     made: list[Round] = []
     ask = driver.ask
 
@@ -239,7 +239,7 @@ def journeys(monkeypatch: pytest.MonkeyPatch) -> list[Round]:
 async def test_a_request_takes_two_journeys_and_one_that_changes_nothing_one(
     bench: Bench, journeys: list[Round]
 ) -> None:
-    """Also if somebody waits for what is settled; locks in the order of ids are no reason to begin again."""
+    """Even if a task awaits what is settled; locking in the order of ids is no reason to start over."""
     requests = [
         create("parent"),
         acquire("parent", 0),
@@ -257,7 +257,7 @@ async def test_a_request_takes_two_journeys_and_one_that_changes_nothing_one(
 
     journeys.clear()
     assert (await bench.call(PromiseGet(id="parent"))).status == 200
-    assert len([each for each in journeys if "rollback" not in each]) == 1  # That one is not waited for.
+    assert len([each for each in journeys if "rollback" not in each]) == 1  # Nothing waits for the rollback.
 
 
 async def test_a_connection_has_the_database_remember_few_statements(
@@ -313,7 +313,7 @@ async def test_one_that_must_see_links_that_those_before_it_have_changed_comes_a
     answers = await bench.at_once(suspend("a", 1, "b"), fulfill("b", 1))
 
     assert [answer.status for answer in answers] == [200, 200]
-    assert (await bench.call(acquire("a", 1))).status == 200  # It was told.
+    assert (await bench.call(acquire("a", 1))).status == 200  # It was woken.
 
 
 async def test_one_that_the_database_refuses_fails_no_other(bench: Bench) -> None:
@@ -365,7 +365,7 @@ async def test_a_large_answer_comes_by_itself_and_the_others_without_it(bench: B
 async def test_a_connection_that_breaks_at_a_commit_is_no_trouble(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, is_heard: bool
 ) -> None:
-    """Whether the commit came to be or not, it is done once, and told once."""
+    """Whether or not the commit succeeded, the request takes effect once and is reported once."""
     commit = Transaction.commit
     broken: list[Transaction] = []
 
@@ -436,7 +436,7 @@ async def test_large_payloads_come_whole(bench: Bench) -> None:
 
 
 class Notes(Neighbour):
-    """A neighbour that remembers."""
+    """A neighbour that records its calls."""
 
     def __init__(self) -> None:
         self.rosters: dict[int, bytes] = {}
@@ -458,14 +458,14 @@ class Notes(Neighbour):
 
 
 class Site:
-    """Stores on one database, each of them of a server of its own."""
+    """Stores on one database, each belonging to its own server."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.stores: list[PostgresStore] = []
 
     async def store(self) -> tuple[PostgresStore, Notes]:
-        """Another one, which has begun."""
+        """Start another store."""
         store, notes = self.start()
         async with store.beginning():
             pass
@@ -550,7 +550,7 @@ def heard(notes: Notes) -> list[Any]:
 
 async def test_one_whose_listening_connection_broke_is_told_that_it_may_have_missed_something(site: Site) -> None:
     _, notes = await site.store()
-    await until(lambda: notes.missed >= 2)  # when it began to listen, and when all others knew it
+    await until(lambda: notes.missed >= 2)  # once when it began to listen, once when all others knew it
     await site.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE datname = current_database() AND query LIKE 'LISTEN%'"
@@ -569,7 +569,7 @@ async def test_of_those_who_see_that_a_server_is_dead_one_inherits_from_it(site:
     )
 
     await until(lambda: any(notes.inherited for _, notes in stores))
-    await asyncio.sleep(2)  # Each has looked again.
+    await asyncio.sleep(2)  # Let each look again.
     assert sorted(notes.inherited for _, notes in stores) == [[], [], [b"[7]"]]
 
 
@@ -678,7 +678,7 @@ async def test_whoever_wants_a_row_that_others_want_all_the_time_gets_it(
 
 
 async def test_what_is_due_and_locked_by_another_one_is_left_to_it(site: Site) -> None:
-    """With all that waits for it; the rest is done."""
+    """Together with everything that depends on it; the rest is done."""
     store, _ = await site.store()
     for id in ("a", "b"):
         promise = msgspec.structs.replace(create(id), timeout_at=store.now() + 60_000)

@@ -1,4 +1,4 @@
-"""The cache of the SQLite store is bounded by what it holds, not by how many."""
+"""The cache of the SQLite store is bounded by the size of what it holds, not by the number of rows."""
 
 from pathlib import Path
 from typing import override
@@ -16,7 +16,7 @@ LARGE = Value(data="x" * 100_000)
 
 
 class CountingStore(Database):
-    """Counts statements, but not those by which a full log is folded into the file now and then."""
+    """Counts statements, except those that fold a full log into the file now and then."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "NORMAL", cache_bytes=1_000_000)
@@ -33,7 +33,7 @@ class CountingStore(Database):
         self.statements = before
 
     def create(self, *ids: str) -> None:
-        """In the way of a request: looked for first."""
+        """Create promises as a request does, looking them up first."""
         with transaction(self):
             self.load(Footprint(ids=ids))
             self.write(changes(*(promise(id) for id in ids)))

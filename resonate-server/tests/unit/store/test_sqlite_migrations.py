@@ -1,4 +1,4 @@
-"""Files of former versions: brought up to date with all that is in them, or left as they were."""
+"""Files of former versions: migrated with everything in them, or left as they were."""
 
 import re
 import signal
@@ -48,7 +48,7 @@ connect = sqlite3.connect
 file.sqlite3.connect = lambda *given, **named: connect(*given, **named, factory=Doomed)
 Database(Path(sys.argv[1]))
 """
-"""A server that is killed after that share of the steps of SQLite's machine, which it has counted before."""
+"""A server that is killed after the given share of the steps of SQLite's virtual machine, counted in a dry run."""
 
 
 @pytest.fixture(params=FORMER, ids=lambda each: each.stem)
@@ -63,7 +63,7 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(path: Path) -> Iterator[Driver]:
-    """At work on that file."""
+    """The kernel on that file."""
     store = Database(path)
     driver = Driver(store)
     yield driver

@@ -1,4 +1,4 @@
-"""The thread beside the event loop: one thing after the other, and what came of it."""
+"""The thread beside the event loop: it does jobs one after another and returns their results."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""What the store promises to those who watch: the roots, newest first; a tree; who has what to do."""
+"""What the store guarantees for the live page: the roots, newest first; a tree; which worker has what to do."""
 
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -21,7 +21,7 @@ PENDING, RESOLVED = PromiseState.PENDING, PromiseState.RESOLVED
 
 @pytest.fixture
 def store(each_store: Database) -> Database:
-    """What PostgreSQL's looks like to tests, too."""
+    """Typed as SQLite's, which PostgreSQL's looks like to tests."""
     return each_store
 
 
@@ -182,7 +182,7 @@ INDEX = "USING INDEX"
 
 
 class TestPlans:
-    """How much work it is must not depend on how much is stored."""
+    """The amount of work must not depend on how much is stored."""
 
     @pytest.fixture
     def plan(self, tmp_path: Path) -> Iterator[Plan]:

@@ -1,4 +1,4 @@
-"""The life of a call as it is derived from events, from its record, and from when workers were there."""
+"""The life of a call as derived from events, from its record, and from when workers were connected."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ from resonate_server.watch.views import Kind, Phase, PromiseView, Role, TaskView
 
 GROUP = "bar"
 SINCE = 400
-"""The server's memory of events begins here; promises are from 0."""
+"""The server's memory of events begins here; promises were created at 0."""
 
 WAITING, RUNNING, SUSPENDED, GAP, UNKNOWN = Kind.WAITING, Kind.RUNNING, Kind.SUSPENDED, Kind.GAP, Kind.UNKNOWN
 
@@ -69,7 +69,7 @@ RAN = (BORN, queued(0), claimed(10))
 
 
 def workers(*comings: tuple[str, int], left: dict[str, int] | None = None) -> Spells:
-    """Workers of the group by when they came and left; unless told, p1 and p2 are there from the beginning."""
+    """Return the workers' spells from when they came and left; by default p1 and p2 are connected from the start."""
     spells = Spells(0)
     for pid, at in comings or (("p1", 0), ("p2", 0)):
         spells.connected(GROUP, pid, at)
@@ -128,7 +128,7 @@ class TestByEvents:
 
 
 class TestWhyThereIsAnotherAttempt:
-    """One that goes on is told from one that does it again."""
+    """An attempt that continues is distinguished from one that repeats work."""
 
     @pytest.mark.parametrize(
         ("ended", "reason", "retries"),
@@ -174,7 +174,7 @@ class TestGaps:
         assert (phases[1].broken, phases[2].reason, phases[2].attempt) == (True, "gone", 1)
 
     def test_a_claim_by_a_clock_that_is_late_is_not_taken_for_the_end_of_what_was_before(self) -> None:
-        """Its worker had come back to another server by then."""
+        """Its worker had reconnected to another server by then."""
         spells = workers(("p1", 0), left={"p1": 5})
         spells.connected(GROUP, "p1", 12)
         phases = life(*RAN, spells=spells)
@@ -182,7 +182,7 @@ class TestGaps:
 
 
 class TestWhatNobodyHasTold:
-    """Another server's news is lost: what comes after it tells that there was something, or the record does."""
+    """An event from another server is lost: later events, or the record, show that something happened."""
 
     def test_what_it_held_when_it_was_killed_broke_off_then(self) -> None:
         phases = life(BORN, queued(0), lost(60), spells=workers(("p1", 0), left={"p1": 30}))

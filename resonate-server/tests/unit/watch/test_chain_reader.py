@@ -1,4 +1,4 @@
-"""Chains as the page shows them: the list and its filters, one chain, and bounds for both."""
+"""Chains as the page shows them: the list and its filters, a single chain, and bounds for both."""
 
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -53,7 +53,7 @@ class Counting:
 
 
 class Scene:
-    """Chains of a store that a driver fills; what the driver decides is in the ring."""
+    """Chains in a store that a driver fills; the driver's decisions are in the ring."""
 
     def __init__(self, store: Database) -> None:
         self.store = Counting(store)
@@ -71,14 +71,14 @@ class Scene:
             return query(self.store)
 
     def remember(self) -> None:
-        """What was decided so far has been watched."""
+        """Let the watch see what was decided so far."""
         for decided in self.driver.decided:
             for event in derive.events(decided):
                 self.ring.append(event)
         self.driver.decided.clear()
 
     async def ids(self, limit: int = 50, **wanted: Any) -> list[str]:
-        """All pages one after the other."""
+        """Return the ids on all pages, read one after another."""
         found: list[str] = []
         before = None
         while True:
@@ -107,7 +107,7 @@ def scene() -> Iterator[Scene]:
 
 @pytest.fixture
 def three(scene: Scene) -> Scene:
-    """Three chains, one of them settled, a second after the other."""
+    """Three chains, created a second apart, one of them settled."""
     for id in ("foo-a", "foo-b", "other"):
         scene.driver.create(id, param=calling("bar" if id == "other" else "foo"))
         scene.driver.create(f"{id}:1", origin=id)
@@ -222,12 +222,12 @@ class TestChain:
         view = await scene.view("p")
 
         assert view.cut
-        assert 100 < len(view.promises) < 400  # as many as 6 MiB hold, and the rest of the last portion
+        assert 100 < len(view.promises) < 400  # as many as fit into 6 MiB, plus the rest of the last portion
 
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """20,000 settled chains, and one that is pending and whose id comes before all of them."""
+    """20,000 settled chains, and a pending one whose id sorts before all of them."""
     store: Database = Database(tmp_path_factory.mktemp("full") / "state.db", "NORMAL")
     rows = (promise(f"foo-{number:06}", RESOLVED, tags={"a": "b"}) for number in range(20_000))
     with transaction(store):
@@ -237,7 +237,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 
 class TestBounds:
-    """How much is looked at does not depend on how much is stored, and never at once."""
+    """The amount of reading does not depend on how much is stored, and is done in portions."""
 
     @pytest.fixture(autouse=True)
     def from_zero(self, full: Scene) -> None:

@@ -1,4 +1,4 @@
-"""What is told of a decision: one kind of event for each thing that may become of a promise or a task."""
+"""The events of a decision: one kind of event for each thing that may happen to a promise or a task."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def driver() -> Driver:
 
 
 def told(driver: Driver) -> list[dict[str, Any]]:
-    """All events since the driver last forgot, as they stand on the wire."""
+    """Return all events since the driver last forgot, in wire format."""
     events = [event for decided in driver.decided for event in derive.events(decided)]
     found: list[dict[str, Any]] = msgspec.json.decode(encoder.encode(events))
     return found
@@ -29,7 +29,7 @@ def kinds(driver: Driver) -> list[str]:
 
 
 def only(driver: Driver, kind: str) -> dict[str, Any]:
-    """The one event of this kind."""
+    """Return the only event of this kind."""
     (event,) = [event for event in told(driver) if event["kind"] == kind]
     return event
 
@@ -63,7 +63,7 @@ class TestPromises:
 
 
 STORIES = {
-    # Tasks that wait.
+    # Waiting tasks.
     "a new task waits because it was created": (
         "create t | promise.created; task.queued group=workers version=0 reason=created"
     ),

@@ -1,4 +1,4 @@
-"""Events of other servers: told in a short form, and told in the order in which they happened."""
+"""Events of other servers: sent in a short form, in the order in which they happened."""
 
 import pytest
 from unit.watch.scene import created, gone, settled, suspended

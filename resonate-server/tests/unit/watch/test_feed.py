@@ -1,4 +1,4 @@
-"""The feed: where a viewer begins, what it is given, and when it is sent away."""
+"""The feed: where a viewer starts, what it is given, and when it is dropped."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What came before what, whatever the clocks of several servers say."""
+"""The order of events, whatever the clocks of several servers say."""
 
 import random
 
@@ -12,7 +12,7 @@ from resonate_server.watch.order import actor, place
 
 @pytest.fixture
 def driver() -> Driver:
-    """One call through all that may become of it."""
+    """One call that goes through everything that can happen to it."""
     driver = Driver()
     driver.create("other", target=None)
     driver.create("t")
@@ -35,7 +35,7 @@ def events(driver: Driver) -> list[ChainEvent]:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_what_happened_to_a_call_is_told_in_its_order_by_clocks_that_differ(driver: Driver, seed: int) -> None:
-    """Each event by the clock of another server, as far from the right time as they get."""
+    """Each event is stamped by the clock of another server, as far off as clocks get."""
     in_order, rng = events(driver), random.Random(seed)
     kinds = [type(event).__name__ for event in in_order]
     for event in in_order:
@@ -47,7 +47,7 @@ def test_what_happened_to_a_call_is_told_in_its_order_by_clocks_that_differ(driv
 
 
 def _strictly(events: list[ChainEvent]) -> list[str]:
-    """Those that come once in an attempt."""
+    """Return the events that occur once per attempt."""
     return [f"{type(event).__name__} {getattr(event, 'version', '')}" for event in events if place(event)[1] < 2]
 
 

@@ -1,4 +1,4 @@
-"""When the server did not run, or stood still, by the clock alone."""
+"""When the server was down or frozen, judged by the clock alone."""
 
 import asyncio
 import os
@@ -52,7 +52,7 @@ async def test_a_disk_that_takes_its_time_is_not_taken_for_one(tmp_path: Path, m
         return looks[-1]
 
     looking = Outages(path := tmp_path / "alive", now, lambda _: None)
-    os.mkfifo(path)  # to which nobody can write until somebody reads
+    os.mkfifo(path)  # cannot be written to until there is a reader
     running = asyncio.create_task(looking.run())
     async with asyncio.timeout(60):
         while len(looks) < 10:

@@ -1,4 +1,4 @@
-"""The report buffer: reports become events when somebody reads, in the order in which they came, or a moment later."""
+"""The report buffer: reports become events in their order when a reader asks, or else a moment later."""
 
 import asyncio
 
@@ -21,7 +21,7 @@ class Scene:
         self.driver = Driver()
 
     def report(self) -> None:
-        """What the driver has decided since."""
+        """Report what the driver has decided since the last report."""
         for decided in self.driver.decided:
             self.buffer.put(decided)
         self.driver.decided.clear()

@@ -1,4 +1,4 @@
-"""The roster: who is there, and what they have to do, as it is shown."""
+"""The roster as shown: which workers are connected, and what they have to do."""
 
 from resonate_server.delivery.presence import Member, State
 from resonate_server.store import Occupation

@@ -1,4 +1,4 @@
-"""Spells: when workers were connected, and when nobody of a group was."""
+"""Spells: when workers were connected, and when no worker of a group was."""
 
 import pytest
 
@@ -8,7 +8,7 @@ SINCE = 100
 
 
 def spells() -> Spells:
-    """Worker p1 of group bar has been there since 200."""
+    """Worker p1 of group bar has been connected since 200."""
     made = Spells(SINCE)
     made.connected("bar", "p1", 200)
     return made
@@ -59,7 +59,7 @@ def test_a_worker_of_which_one_hears_late_has_been_there_since_it_came() -> None
 
 
 class TestWhoeverAsksIsThere:
-    """Though by another server's clock it had left by then, and whichever is heard first."""
+    """Even if by another server's clock it had left by then, and whichever is heard first."""
 
     @pytest.mark.parametrize("is_late", [True, False])
     def test_it_left_after_what_it_asked_last(self, is_late: bool) -> None:

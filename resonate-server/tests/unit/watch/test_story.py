@@ -1,4 +1,4 @@
-"""What is told of a chain that met a fault, by the phases of its calls: one paragraph, as page and terminal show it."""
+"""The story of a chain that met a fault, told from the phases of its calls: one paragraph for page and terminal."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ OLD, NEW = "1a42a9c1e77aa", "4ed9a9c1e77aa"
 
 
 def promise(id: str, begin: int, end: int | None, *phases: Phase, role: Role = Role.CALL, **more: Any) -> PromiseView:
-    """One that is settled at ``end``, if there is one; its name is the last part of its id."""
+    """Return a promise that is settled at ``end``, if given; its name is the last part of its id."""
     state = PromiseState.PENDING if end is None else PromiseState.RESOLVED
     parent, _, name = id.rpartition(".")
     view = PromiseView(

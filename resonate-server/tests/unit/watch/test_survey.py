@@ -15,7 +15,7 @@ from resonate_server.watch.survey import MAX_GROUPS, REMEMBERED_S, Survey
 
 
 class Direct:
-    """Reads at once."""
+    """A reader that reads at once."""
 
     def __init__(self, store: Database) -> None:
         self._store = store
@@ -39,7 +39,7 @@ class Scene:
         return [each.name for each in self.survey.groups()]
 
     async def ages(self, after: float) -> tuple[int | None, int | None]:
-        """Of the oldest task that waits and of the oldest one that is held, in ms, when so many seconds have passed."""
+        """Pass ``after`` seconds; return the ages (ms) of the oldest waiting task and of the oldest held one."""
         await self.survey.look()
         self.seconds += after
         await self.survey.look()
@@ -75,7 +75,7 @@ async def test_a_task_ages_while_nobody_claims_it_or_one_and_the_same_claim_goes
 async def test_one_that_nobody_has_ever_claimed_ages_from_its_creation_or_the_end_of_its_delay(
     scene: Scene, delay: int, age: int
 ) -> None:
-    """So also after a restart."""
+    """The same holds after a restart."""
     scene.seconds = NOW / 1_000 + 9
     write(scene.store, promise("t", tags={"resonate:delay": f"{NOW + delay}"}), task("t", queued=True))
     assert await scene.ages(after=0) == (age, None)
