@@ -45,8 +45,7 @@ PARTS = {
 """Classes of which a server has exactly one instance each."""
 
 SAME_CLASSES = {"Phase"}
-"""Class names used twice. ``Phase``: what this server tells of a call's life, and the part that the command line reads.
-"""
+"""Class names used twice: the ``Phase`` of this server's answers, and the part of it that the command line reads."""
 
 SAME_MODULES = {
     "backup",  # the command, the route that it asks, and the copy of the file
@@ -132,7 +131,7 @@ def test_no_module_is_imported_by_what_it_imports() -> None:
     assert circle({name: modules_used(path) for name, path in PATHS.items()}) == []
 
 
-def test_a_circle_is_found_wherever_it_begins() -> None:
+def test_a_cycle_is_found_wherever_it_begins() -> None:
     assert set(circle({"a": {"b"}, "b": {"c"}, "c": {"d"}, "d": {"b"}})) == {"b", "c", "d"}
     assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
@@ -148,13 +147,13 @@ def test_every_part_of_a_server_is_made_in_the_composition_root() -> None:
     assert made == {("build.py", part) for part in PARTS}
 
 
-def test_a_class_has_a_name_of_its_own() -> None:
+def test_class_names_are_unique() -> None:
     """Whether it is private to its module (``_Name``) or not."""
     classes = [node for module in MODULES for node in nodes(module) if isinstance(node, ast.ClassDef)]
     assert repeated(node.name.lstrip("_") for node in classes) == SAME_CLASSES
 
 
-def test_a_module_has_a_name_of_its_own_but_for_the_shares_of_one_thing() -> None:
+def test_module_names_are_unique_except_for_shares_of_one_thing() -> None:
     assert repeated(module.stem for module in MODULES if not module.stem.startswith("__")) == SAME_MODULES
 
 
@@ -166,7 +165,7 @@ def repeated(names: Iterable[str]) -> set[str]:
     return {name for name, times in Counter(names).items() if times > 1}
 
 
-def test_protocol_and_kernel_do_no_io_and_know_no_clock_or_chance() -> None:
+def test_protocol_and_kernel_do_no_io_and_use_no_clock_or_randomness() -> None:
     impure = offenders(PURE, lambda module: sorted({name.split(".")[0] for name in imports(module)} & IMPURE))
     assert impure == {"protocol/address.py": ["urllib"]}
 
@@ -183,7 +182,7 @@ def test_protocol_and_kernel_do_not_ask_for_the_time() -> None:
     assert offenders(PURE, asked) == {}
 
 
-def test_the_kernel_imports_the_protocol_and_itself_alone() -> None:
+def test_the_kernel_imports_only_the_protocol_and_itself() -> None:
     assert offenders(KERNEL, lambda module: layers_used(module) - {"kernel", "protocol"}) == {}
 
 
@@ -213,7 +212,7 @@ def test_every_module_says_what_belongs_in_it() -> None:
     assert silent == []
 
 
-def test_every_layer_is_told_in_the_package_s_docstring() -> None:
+def test_the_package_s_docstring_lists_every_layer() -> None:
     assert {layer_of(module) for module in MODULES} - {"__init__", "__main__"} == set(RANKS)
 
 

@@ -275,11 +275,11 @@ def test_it_tells(case: Case, lines: list[str]) -> None:
     ],
     ids=["nothing", "less than anybody notices", "half a second", "struck before it began", "at work"],
 )
-def test_what_it_cost_is_counted_from_when_the_chain_would_have_been_answered(case: Case, cost: int) -> None:
+def test_the_cost_counts_from_the_time_the_chain_would_have_been_answered(case: Case, cost: int) -> None:
     assert cost_ms(case) == cost
 
 
-def test_a_run_after_the_fault_and_none_before_is_no_continuation() -> None:
+def test_a_run_after_the_fault_without_one_before_is_no_continuation() -> None:
     assert "continued" not in text(sleeping(fault(began=-1, ended=2)))
 
 
@@ -292,7 +292,7 @@ def test_a_chain_of_one() -> None:
     assert (wrongs(case), verdict(case)) == ([], "The answer is 3, and foo ran exactly once.")
 
 
-def test_payloads_that_no_sdk_wrote_are_told_as_nothing() -> None:
+def test_payloads_that_no_sdk_wrote_are_shown_as_null() -> None:
     odd = replace(BAZ, promise=replace(BAZ.promise, value=Value(data="no base64"), settled_at=at(0.3)))
     lonely = replace(odd, promise=replace(odd.promise, settled_at=UNSET))
     assert "baz's result null" in text(_case([FOO, BAR, odd, SLEEP], fault(), OTHERS, 10))

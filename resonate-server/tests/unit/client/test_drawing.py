@@ -28,5 +28,5 @@ def test_the_story_is_one_paragraph_below_the_calls() -> None:
     assert drawn(["Worker 1a42 was gone.", "[b] went on."])[-2:] == ["", "Worker 1a42 was gone. [b] went on."]
 
 
-def test_what_steers_a_terminal_is_seen_and_does_nothing() -> None:
+def test_control_characters_are_visible_and_have_no_effect() -> None:
     assert "\x1b" not in "".join(drawn(["a \x1b[31m red one was gone."]))

@@ -88,13 +88,13 @@ async def test_story(scene: Scene, story: str) -> None:
 
 
 class TestGroups:
-    async def test_it_is_handed_over_as_it_is(self, scene: Scene) -> None:
+    async def test_a_task_is_handed_over_unchanged(self, scene: Scene) -> None:
         worker = scene.worker()
         scene.send(execute("t", version=7))
         assert await worker.wait(0) == [execute("t", version=7)]
 
     @pytest.mark.parametrize("group", ["others", "Workers", "worker", ""])
-    async def test_a_worker_of_another_group_does_not(self, scene: Scene, group: str) -> None:
+    async def test_a_worker_of_another_group_gets_no_task(self, scene: Scene, group: str) -> None:
         worker = scene.worker(group=group)
         scene.send(execute("t"))
         assert await received(worker) == []
@@ -103,23 +103,23 @@ class TestGroups:
 class TestRefill:
     """Section 9, item 3: tasks that wait for the group are handed over the moment a worker connects."""
 
-    async def test_every_worker_that_connects_does(self, scene: Scene) -> None:
+    async def test_every_worker_that_connects_causes_a_refill(self, scene: Scene) -> None:
         scene.worker("w1")
         scene.hub.connect("workers", "w2")
         assert [group for group, _ in scene.refills] == ["workers"]
 
-    async def test_while_an_answer_is_awaited_nobody_asks_again(self, scene: Scene) -> None:
+    async def test_there_is_no_second_request_while_an_answer_is_pending(self, scene: Scene) -> None:
         scene.hub.connect("workers", "w1")
         scene.hub.connect("workers", "w2")
         assert len(scene.refills) == 1
 
-    async def test_if_there_is_more_it_is_asked_for_again(self, scene: Scene) -> None:
+    async def test_if_there_is_more_another_request_follows(self, scene: Scene) -> None:
         scene.hub.connect("workers", "w1")
         scene.refills.clear()
         scene.hub.refill("workers", many(3), complete=False)
         assert [group for group, _ in scene.refills] == ["workers"]
 
-    async def test_if_there_is_no_more_it_is_not(self, scene: Scene) -> None:
+    async def test_if_there_is_no_more_no_other_request_follows(self, scene: Scene) -> None:
         scene.hub.connect("workers", "w1")
         scene.refills.clear()
         scene.hub.refill("workers", many(3), complete=True)
@@ -134,7 +134,7 @@ class TestRefill:
 
 
 class TestWindow:
-    async def test_a_worker_is_told_of_so_many_tasks_that_it_has_not_claimed(self, scene: Scene) -> None:
+    async def test_a_worker_is_offered_a_limited_number_of_unclaimed_tasks(self, scene: Scene) -> None:
         worker = scene.worker()
         scene.send(*many(WINDOW + 10))
         assert len(await received(worker)) == WINDOW
@@ -146,12 +146,12 @@ class TestWindow:
         scene.claim("t-0")
         assert await received(worker) == [f"t-{WINDOW}"]
 
-    async def test_the_rest_goes_to_the_next_worker_that_connects(self, scene: Scene) -> None:
+    async def test_the_remaining_tasks_go_to_the_next_worker_that_connects(self, scene: Scene) -> None:
         scene.worker("w1")
         scene.send(*many(WINDOW + 2))
         assert len(await received(scene.worker("w2"))) == 2
 
-    async def test_what_waits_for_an_absent_worker_does_not_hold_up_the_others(self, scene: Scene) -> None:
+    async def test_tasks_for_an_absent_worker_do_not_hold_up_others(self, scene: Scene) -> None:
         worker = scene.hub.connect("workers", "w1")
         absent = many(3 * WINDOW, "poll://uni@workers/absent", prefix="absent")
         scene.hub.refill("workers", [*absent, execute("t")], complete=True)
@@ -160,7 +160,7 @@ class TestWindow:
 
 class TestDeadWorker:
     @pytest.mark.parametrize(("planned", "state"), [(False, "silent"), (True, "connected")])
-    async def test_presence_hears_of_it(self, scene: Scene, planned: bool, state: str) -> None:
+    async def test_presence_is_told_of_a_lost_worker(self, scene: Scene, planned: bool, state: str) -> None:
         """Section 9, items 4 and 19."""
         worker = scene.worker("w1")
         scene.hub.disconnect(worker, planned)
@@ -170,13 +170,13 @@ class TestDeadWorker:
 class TestNewestWins:
     """Section 9, item 11: an id is one process; its older connection is stale."""
 
-    async def test_the_older_one_is_closed_and_messages_go_to_the_newer(self, scene: Scene) -> None:
+    async def test_the_older_connection_is_closed_and_messages_go_to_the_newer(self, scene: Scene) -> None:
         older, newer = scene.worker("w1"), scene.worker("w1")
         assert (older.closed, newer.closed) == (True, False)
         scene.send(execute("t", "poll://uni@workers/w1"))
         assert await received(newer) == ["t"]
 
-    async def test_the_end_of_the_older_changes_nothing(self, scene: Scene) -> None:
+    async def test_the_end_of_the_older_connection_changes_nothing(self, scene: Scene) -> None:
         older = scene.worker("w1")
         newer = scene.worker("w1")
         scene.hub.disconnect(older, planned=False)
@@ -188,7 +188,7 @@ class TestNewestWins:
 class TestChoice:
     """Section 2.4 and 5.3."""
 
-    async def test_any_takes_turns_also_among_the_idle(self, scene: Scene) -> None:
+    async def test_any_rotates_even_among_idle_workers(self, scene: Scene) -> None:
         workers = [scene.worker(f"w{number}") for number in range(3)]
 
         got: list[int] = []
@@ -199,7 +199,7 @@ class TestChoice:
 
         assert sorted(got) == [0, 0, 1, 1, 2, 2]
 
-    async def test_any_is_the_least_loaded(self, scene: Scene) -> None:
+    async def test_any_selects_the_least_loaded_worker(self, scene: Scene) -> None:
         """Section 9, item 12."""
         busy, idle = scene.worker("w1"), scene.worker("w2")
         scene.send(*many(5, "poll://uni@workers/w1", prefix="busy"))
@@ -313,7 +313,7 @@ class TestOrder:
 
     TARGETS = ("poll://any@workers", "poll://uni@workers/w1")
 
-    async def test_what_a_worker_that_left_had_not_claimed_comes_first(self, scene: Scene) -> None:
+    async def test_unclaimed_tasks_of_a_worker_that_left_come_first(self, scene: Scene) -> None:
         leaving, full = scene.worker("w1"), scene.worker("w2")
         scene.send(*many(2 * WINDOW))
         mine = await received(leaving)
@@ -423,7 +423,7 @@ class TestScale:
 
 
 class TestRefresh:
-    async def test_everything_that_is_owed_is_asked_for_again(self, scene: Scene) -> None:
+    async def test_everything_owed_is_requested_again(self, scene: Scene) -> None:
         scene.worker("w1"), scene.worker("w2", group="others")
         scene.send(unblock("pushed", "http://callers/"))
         scene.pushed.clear()
@@ -431,7 +431,7 @@ class TestRefresh:
         assert {group for group, _ in scene.refills} == {"workers", "others"}
         assert [url for _, url in scene.pushed] == ["http://callers/"]
 
-    async def test_pushes_are_asked_for_portion_by_portion(self, scene: Scene) -> None:
+    async def test_pushes_are_requested_in_portions(self, scene: Scene) -> None:
         urls = [f"http://callers/{number}" for number in range(3 * PORTION - 1)]
         scene.send(*[unblock("p", url) for url in urls])
         scene.pushed.clear()
@@ -445,7 +445,7 @@ class TestClosing:
         scene.hub.close_all()
         assert all(worker.closed for worker in workers)
 
-    async def test_a_closed_worker_is_given_no_task(self, scene: Scene) -> None:
+    async def test_a_closed_worker_gets_no_task(self, scene: Scene) -> None:
         closed, other = scene.worker("w1"), scene.worker("w2")
         closed.close()
         scene.send(*many(3))

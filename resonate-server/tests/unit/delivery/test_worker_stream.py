@@ -19,7 +19,7 @@ async def test_a_message_ends_the_waiting_at_once() -> None:
     assert await waiting == [execute("t")]
 
 
-async def test_once_closed_nobody_waits() -> None:
+async def test_once_closed_waiting_ends_at_once() -> None:
     connection = worker()
     connection.close()
     assert await connection.wait(60) == []

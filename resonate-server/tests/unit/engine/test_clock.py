@@ -26,7 +26,7 @@ class Clocks:
         return ServerClock(mark, self.machine)
 
 
-def test_the_first_start_takes_the_time_from_the_machine() -> None:
+def test_the_first_start_uses_the_machine_s_clock() -> None:
     assert Clocks().start()() == NOON
 
 
@@ -39,7 +39,7 @@ def test_a_machine_whose_clock_is_set_changes_nothing() -> None:
         assert clock() == NOON + 30_000
 
 
-def test_a_restart_goes_on_as_if_the_server_had_run_meanwhile() -> None:
+def test_after_a_restart_time_continues_as_if_the_server_had_run() -> None:
     for jump in (HOUR_MS, -HOUR_MS):
         clocks = Clocks()
         mark = clocks.start().mark()
@@ -50,14 +50,14 @@ def test_a_restart_goes_on_as_if_the_server_had_run_meanwhile() -> None:
         assert clock() == NOON + 30_000
 
 
-def test_a_restart_within_the_same_millisecond_goes_on_from_there() -> None:
+def test_after_a_restart_within_the_same_millisecond_time_continues_from_there() -> None:
     clocks = Clocks()
     mark = clocks.start().mark()
     clocks.wall += HOUR_MS
     assert clocks.start(mark)() == NOON
 
 
-def test_after_a_boot_the_machines_clock_counts() -> None:
+def test_after_a_boot_the_machine_s_clock_counts() -> None:
     clocks = Clocks()
     mark = clocks.start().mark()
     clocks.pass_ms(HOUR_MS)

@@ -72,7 +72,7 @@ each_way = pytest.mark.parametrize(("act", "moved"), BY_ITSELF.values(), ids=BY_
 
 
 @each_way
-async def test_what_happens_by_itself_is_told_with_its_time(
+async def test_the_server_s_own_decisions_are_reported_with_their_time(
     scene: Scene, act: Callable[[Bench], None], moved: list[str]
 ) -> None:
     scene.bench.now += SECOND
@@ -98,7 +98,7 @@ async def test_past_the_deadline_it_settles_what_it_finds_and_tells_of_that(
     assert moved
 
 
-async def test_leases_that_begin_anew_are_told_of(scene: Scene) -> None:
+async def test_leases_that_start_afresh_are_reported(scene: Scene) -> None:
     again = Bench(scene.bench.store)
     later = Scene(again)
     again.now += SECOND

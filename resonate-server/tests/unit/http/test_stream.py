@@ -11,5 +11,5 @@ def test_so_many_ms(promised: str) -> None:
 
 
 @pytest.mark.parametrize("promised", ["", "0", "99", "-1", "0.5", "1e3", "soon", "9" * 7, "٤٠٠", "²²²"])
-def test_what_cannot_be_kept_counts_for_nothing(promised: str) -> None:
+def test_an_invalid_promise_is_ignored(promised: str) -> None:
     assert _ms(promised) is None

@@ -144,7 +144,7 @@ def test_a_refusal_changes_nothing_and_tells_nobody(server: Driver, status: int,
     assert server.sent == []
 
 
-def test_of_a_fence_whose_action_is_refused_the_inner_answer_tells_and_nothing_stays(server: Driver) -> None:
+def test_a_refused_action_of_a_fence_shows_in_the_inner_answer_and_leaves_no_trace(server: Driver) -> None:
     with transaction(server.store):
         before = snapshot(server.store)
 

@@ -69,7 +69,7 @@ class TestRefused:
         "raw",
         [b"", b" ", b"x", b"{", b"[]", b"null", b'"text"', b"1", b"{}", b"\xff", b"\xef\xbb\xbf{}", b"\x00", b"{}{}"],
     )
-    def test_what_is_no_envelope_is_answered_as_unknown(self, raw: bytes) -> None:
+    def test_a_body_that_is_not_an_envelope_is_answered_as_unknown(self, raw: bytes) -> None:
         refusal = refused(raw)
         assert (refusal.kind, refusal.corr_id) == ("unknown", "0")
 
@@ -131,7 +131,7 @@ class TestRecovered:
         refusal = refused(body(data={"id": 5}))
         assert (refusal.kind, refusal.corr_id) == ("promise.get", "c-1")
 
-    def test_what_is_recovered_can_be_answered(self) -> None:
+    def test_recovered_members_can_be_used_in_an_answer(self) -> None:
         for raw in (b'{"kind":"\\ud800"}', b'{"kind":"a","head":{"corrId":"\\ud800"}}', body(kind="\x00é😀", data=[])):
             refusal = refused(raw)
             encode_response(refusal.kind, refusal.corr_id, 400, refusal.message)

@@ -157,7 +157,7 @@ class TestIds:
     EVERY = members("id", "awaited", "awaiter")
 
     @pytest.mark.parametrize("bad", ["", "\x00", "a\x00b", "a\x00", "x" * 100_000], ids=lambda text: repr(text[:5]))
-    def test_empty_with_nul_or_endless_is_refused(self, bad: str) -> None:
+    def test_an_empty_or_too_long_id_or_one_with_nul_is_refused(self, bad: str) -> None:
         for kind, path in self.EVERY:
             refused(kind, changed(kind, path, bad))
 
@@ -168,7 +168,7 @@ class TestIds:
         accepted("promise.get", {"id": id})
 
     @pytest.mark.parametrize("bad", ["\x01", "a\nb", "a\t", "\x1b[31m", "\x7f", "\x80", "a\x85", "\x9b"], ids=ascii)
-    def test_one_with_a_control_character_cannot_be_created(self, bad: str) -> None:
+    def test_an_id_with_a_control_character_cannot_be_created(self, bad: str) -> None:
         """SDKs send ids in a header, where a control character is not allowed: no worker could claim the task."""
         for kind, path in CREATED:
             assert "control characters" in refused(kind, changed(kind, path, bad))
@@ -179,7 +179,7 @@ class TestIds:
             accepted(kind, changed(kind, path, character * MAX_ID_CHARACTERS))
             refused(kind, changed(kind, path, character * (MAX_ID_CHARACTERS + 1)))
 
-    def test_a_refusal_does_not_repeat_an_endless_id(self) -> None:
+    def test_a_refusal_does_not_repeat_a_very_long_id(self) -> None:
         assert len(refused("promise.get", {"id": "x" * 100_000})) < 1_000
 
     @pytest.mark.parametrize("escaped", ["\\ud800", "\\udc00", "\\ud800x", "\\udc00\\ud800"])
@@ -189,7 +189,7 @@ class TestIds:
         assert isinstance(read(body), UnreadableRequest)
 
     @pytest.mark.parametrize("invalid", [b"\xff", b"\xed\xa0\x80", b"\xc0\x80", b"\xf8\x88\x80\x80\x80"])
-    def test_what_is_not_utf_8_is_refused(self, invalid: bytes) -> None:
+    def test_invalid_utf_8_is_refused(self, invalid: bytes) -> None:
         result = read(raw("promise.get", {"id": "X"}).replace(b"X", invalid))
         assert isinstance(result, UnreadableRequest)
 
@@ -200,14 +200,14 @@ class TestIntegers:
     @pytest.mark.parametrize(
         "bad", [-1, -1.0, 0.5, 2**63, 2**64, 2**63 + 0.0, 10**400, "1", True], ids=lambda x: repr(x)[:9]
     )
-    def test_negative_fractional_or_beyond_64_bits_is_refused(self, bad: Any) -> None:
+    def test_a_negative_or_fractional_number_or_one_beyond_64_bits_is_refused(self, bad: Any) -> None:
         for kind, path in self.EVERY:
             refused(kind, changed(kind, path, bad))
 
     @pytest.mark.parametrize(
         "number", [b"1e400", b"-1e400", b"1e9999999999", b"NaN", b"Infinity", b"1" * 5_000, b"01", b"+1"]
     )
-    def test_what_is_no_number_is_refused(self, number: bytes) -> None:
+    def test_a_value_that_is_not_a_number_is_refused(self, number: bytes) -> None:
         result = read(raw("promise.create", {"id": "p", "timeoutAt": "X"}).replace(b'"X"', number))
         assert isinstance(result, UnreadableRequest)
 
@@ -225,7 +225,7 @@ class TestIntegers:
         for kind, path in self.EVERY:
             accepted(kind, changed(kind, path, MAX_INTEGER))
 
-    def test_zero_is_a_deadline_and_a_version_but_no_ttl(self) -> None:
+    def test_zero_is_valid_as_a_deadline_and_a_version_but_not_as_a_ttl(self) -> None:
         accepted("promise.create", changed("promise.create", ("timeoutAt",), 0))
         accepted("task.acquire", changed("task.acquire", ("version",), 0))
         refused("task.acquire", changed("task.acquire", ("ttl",), 0))
@@ -234,7 +234,7 @@ class TestIntegers:
     def test_an_integral_float_does_not_hide_another_mistake(self) -> None:
         refused("task.acquire", {"id": "t", "version": 0.0, "pid": "", "ttl": 1})
 
-    def test_numbers_that_nobody_reads_do_not_matter(self) -> None:
+    def test_unread_numbers_do_not_matter(self) -> None:
         assert accepted("task.acquire", VALID["task.acquire"] | {"version": 0.0, "x": 10**30, "y": 0.5}) == TaskAcquire(
             "t", 0, "w", 1
         )
@@ -261,7 +261,7 @@ class TestNulls:
         [{"tags": {"a": None}}, {"tags": {"resonate:target": None}}, {"param": {"headers": {"a": None}}}],
         ids=str,
     )
-    def test_not_as_the_value_of_a_tag_or_header(self, members: dict[str, Any]) -> None:
+    def test_null_is_refused_as_the_value_of_a_tag_or_header(self, members: dict[str, Any]) -> None:
         """A value that the sender believes to be set must not vanish silently."""
         refused("promise.create", {"id": "p", "timeoutAt": 5} | members)
 
@@ -304,7 +304,7 @@ class TestValues:
         assert request.param == Value(data="x")
 
     @pytest.mark.parametrize("state", ["pending", "rejected_timedout", "timedout", "RESOLVED", "", "canceled"])
-    def test_settling_takes_three_states_only(self, state: str) -> None:
+    def test_settling_accepts_only_three_states(self, state: str) -> None:
         refused("promise.settle", SETTLE | {"state": state})
         refused("task.fulfill", changed("task.fulfill", ("action", "data", "state"), state))
         refused("task.fence", changed("task.fence", ("action",), action("promise.settle", {"id": "p", "state": state})))
@@ -331,10 +331,10 @@ class TestTargetAndDelay:
         refused("task.create", changed("task.create", ("action", "data"), create))
         refused("task.fence", changed("task.fence", ("action", "data"), create))
 
-    def test_what_is_encoded_is_a_name_that_a_worker_can_have(self) -> None:
+    def test_an_encoded_name_is_one_that_a_worker_can_have(self) -> None:
         accepted("promise.create", CREATE | {"tags": {"resonate:target": "poll://any@a%0Ab"}})
 
-    def test_an_address_is_as_long_as_an_id(self) -> None:
+    def test_an_address_may_be_as_long_as_an_id(self) -> None:
         longest = "https://h/" + "x" * (MAX_ID_CHARACTERS - len("https://h/"))
         for address, judge in ((longest, accepted), (longest + "x", refused)):
             judge("promise.create", CREATE | {"tags": {"resonate:target": address}})
@@ -345,7 +345,7 @@ class TestTargetAndDelay:
         refused("promise.register_listener", {"awaited": "p", "address": address})
 
     @pytest.mark.parametrize("delay", ["", "x", "-1", "1.5", "1e3", " 1", "1_0", "+1", "\u0661", "1000", "9" * 30])
-    def test_a_delay_that_is_no_time_before_the_deadline_is_refused(self, delay: str) -> None:
+    def test_a_delay_not_before_the_deadline_is_refused(self, delay: str) -> None:
         refused("promise.create", CREATE | {"tags": TARGET | {"resonate:delay": delay}})
 
     @pytest.mark.parametrize("delay", ["0", "999", "0999"])
@@ -434,12 +434,12 @@ class TestLineageOfOlderClients:
     def test_is_accepted(self, kind: str, id: str, tags: dict[str, str]) -> None:
         accepted(kind, creations(id, **tags)[kind])
 
-    def test_sdk_0_8_goes_on_below_what_0_7_detached(self, kind: str) -> None:
+    def test_sdk_0_8_continues_below_a_call_that_0_7_detached(self, kind: str) -> None:
         origin = "r:1.dd1051cb84a8cdd208"
         below = creations(f"{origin}.1", origin=origin, parent=origin, branch=f"{origin}.1")
         accepted(kind, below[kind] | ({"id": origin} if kind == "task.fence" else {}))
 
-    def test_a_parent_in_another_tree_is_refused_all_the_same(self, kind: str) -> None:
+    def test_a_parent_in_another_tree_is_still_refused(self, kind: str) -> None:
         assert "resonate:parent" in refused(kind, creations("r.2", origin="r", branch="r.2", parent="s.1")[kind])
 
 
@@ -488,7 +488,7 @@ class TestActions:
     def test_accepted(self, kind: str, path: tuple[str | int, ...], value: Any) -> None:
         accepted(kind, changed(kind, path, value))
 
-    def test_task_create_takes_no_delay(self) -> None:
+    def test_task_create_accepts_no_delay(self) -> None:
         tags = TARGET | {"resonate:delay": "5"}
         assert "delay" in refused("task.create", changed("task.create", ("action", "data", "tags"), tags))
 
@@ -534,14 +534,14 @@ class TestSearch:
     def test_an_unknown_state_is_refused(self, kind: str, state: Any) -> None:
         refused(kind, {"state": state})
 
-    def test_states_are_those_of_what_is_searched(self) -> None:
+    def test_the_states_are_those_of_the_searched_kind(self) -> None:
         refused("promise.search", {"state": "acquired"})
         refused("task.search", {"state": "resolved"})
         accepted("promise.search", {"state": PromiseState.TIMEDOUT.value})
         accepted("task.search", {"state": "halted"})
 
     @pytest.mark.parametrize("cursor", [1, [], {}])
-    def test_a_cursor_that_is_no_text_is_refused(self, cursor: Any) -> None:
+    def test_a_cursor_that_is_not_text_is_refused(self, cursor: Any) -> None:
         refused("promise.search", {"cursor": cursor})
 
 
@@ -564,7 +564,7 @@ class TestDepth:
 
         assert isinstance(read(bodies[place]), UnreadableRequest)
 
-    def test_nesting_without_end(self) -> None:
+    def test_endless_nesting(self) -> None:
         assert isinstance(read(b'{"kind":"promise.get","data":' + b"[" * 1_000_000), UnreadableRequest)
 
     def test_wide_is_not_deep(self) -> None:

@@ -50,7 +50,7 @@ def test_unblock() -> None:
         ),
     ],
 )
-def test_is_one_line_of_ascii_whatever_it_holds(message: Execute | Unblock) -> None:
+def test_a_message_is_one_line_of_ascii_whatever_it_holds(message: Execute | Unblock) -> None:
     encoded = encode_message(message, URL)
     assert encoded.isascii()
     assert encoded.decode().splitlines() == [encoded.decode()]

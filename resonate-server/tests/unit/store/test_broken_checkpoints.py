@@ -120,7 +120,7 @@ def test_a_copy_to_another_store_has_everything(crashed: Path) -> None:
 
 
 @pytest.mark.parametrize("crashed", ["a new file", "before a fold"], indirect=True)
-def test_without_the_log_nothing_is_accepted_as_whole(crashed: Path) -> None:
+def test_without_its_log_no_file_is_accepted_as_complete(crashed: Path) -> None:
     for left in broken_off(crashed):
         sessions.log_of(left).unlink()
         before = left.read_bytes()
@@ -131,7 +131,7 @@ def test_without_the_log_nothing_is_accepted_as_whole(crashed: Path) -> None:
 
 
 @pytest.mark.parametrize("former", FORMER, ids=lambda each: each.stem)
-def test_a_migration_whose_checkpoint_is_broken_off_has_happened(
+def test_a_migration_is_done_even_if_its_checkpoint_is_interrupted(
     former: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with closing(sqlite3.connect(path)) as db:
@@ -151,7 +151,7 @@ def test_a_migration_whose_checkpoint_is_broken_off_has_happened(
         again.close()
 
 
-def test_whoever_folds_the_log_in_with_sqlite_leaves_a_whole_file(path: Path) -> None:
+def test_folding_the_log_in_with_sqlite_leaves_a_complete_file(path: Path) -> None:
     store = Database(path)
     fill(store)
     left = crash(path, path.with_name("left.db"))
@@ -231,7 +231,7 @@ def test_a_file_that_was_cut_short_in_use_is_not_made_worse_by_the_end(path: Pat
     assert sessions.log_of(path).read_bytes() == log
 
 
-def test_after_a_fold_that_found_no_room_all_is_there_and_the_next_one_works(
+def test_after_a_fold_without_space_nothing_is_lost_and_the_next_one_works(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Database(path)
@@ -249,7 +249,7 @@ def test_after_a_fold_that_found_no_room_all_is_there_and_the_next_one_works(
     assert everything(path)
 
 
-def test_a_file_behind_a_symbolic_link_is_whole_after_a_crash(path: Path) -> None:
+def test_a_file_behind_a_symbolic_link_is_complete_after_a_crash(path: Path) -> None:
     store = Database(path)
     fill(store)
     left = crash(path, path.with_name("left.db"))
@@ -260,13 +260,13 @@ def test_a_file_behind_a_symbolic_link_is_whole_after_a_crash(path: Path) -> Non
     assert everything(link)
 
 
-def test_what_sqlite_cannot_read_is_refused_with_what_to_do(path: Path) -> None:
+def test_a_file_that_sqlite_cannot_read_is_refused_with_advice(path: Path) -> None:
     path.write_text("no database\n" * 1_000)
     with pytest.raises(StoreUnusable, match=f"resonate-server restore BACKUP --db {path} --replace"):
         Database(path)
 
 
-def test_a_log_that_is_being_read_is_folded_in_later(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_with_an_active_reader_is_folded_in_later(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("resonate_server.store.sqlite.log.FULL_BYTES", 30 * PAGE_BYTES)
     store = Database(path)
     store.write(changes(promise("first")))

@@ -61,7 +61,7 @@ def truncate(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["state.db", "state.db-wal"])
 @pytest.mark.parametrize("harm", [remove, move_away, replace, truncate])
-def test_nothing_is_acknowledged_once_the_file_is_not_ours_any_more(
+def test_nothing_is_acknowledged_once_the_file_was_replaced(
     path: Path, name: str, harm: Callable[[Path], None]
 ) -> None:
     store = Database(path)

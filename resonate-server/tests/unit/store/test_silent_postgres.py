@@ -137,7 +137,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 @pytest.mark.parametrize("way", ["read", "browse"])
-async def test_whoever_looks_is_told_in_time_and_the_next_one_has_another_connection(
+async def test_a_read_fails_in_time_and_the_next_one_has_another_connection(
     make: Callable[[str], PostgresStore],
     own_postgres_url: str,
     freezer: Freezer,
@@ -164,7 +164,7 @@ async def test_whoever_looks_is_told_in_time_and_the_next_one_has_another_connec
     assert (await decide(store, promise_create("p"))).status == 200
 
 
-async def test_what_takes_long_has_twice_the_time_at_each_try(
+async def test_slow_work_has_twice_the_time_at_each_attempt(
     make: Callable[[str], PostgresStore], own_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until it is answered in time: no one else would ask for it again."""
@@ -185,7 +185,7 @@ async def test_what_takes_long_has_twice_the_time_at_each_try(
     assert refused >= 2
 
 
-async def test_what_is_decided_is_decided_on_another_connection(
+async def test_a_decision_is_repeated_on_another_connection(
     store: PostgresStore, freezer: Freezer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres_store, "PATIENCE_S", LONG_S)
@@ -196,7 +196,7 @@ async def test_what_is_decided_is_decided_on_another_connection(
     assert (await decide(store, promise_create("after"))).status == 200
 
 
-async def test_a_commit_that_was_not_done_when_the_database_was_asked_is_not_done_later(
+async def test_a_commit_found_not_done_is_not_done_later(
     store: PostgresStore, freezer: Freezer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of it has arrived and stays unread until the process resumes."""
@@ -253,7 +253,7 @@ async def test_a_server_listens_again_and_knows_that_it_may_have_missed_somethin
     await until(lambda: '["news"]' in notes.rung)
 
 
-async def test_a_server_that_cannot_say_that_it_lives_says_it_on_another_connection(
+async def test_a_server_whose_sign_of_life_hangs_repeats_it_on_another_connection(
     store: PostgresStore, freezer: Freezer
 ) -> None:
     [(backend,)] = freezer.ask("SELECT backend FROM servers")
@@ -314,7 +314,7 @@ async def swallower(own_postgres_url: str) -> AsyncIterator[Swallower]:
     swallower.close()
 
 
-async def test_a_server_begins_though_the_first_thing_that_it_asked_got_lost(
+async def test_a_server_starts_even_if_its_first_query_is_lost(
     make: Callable[[str], PostgresStore], own_postgres_url: str, swallower: Swallower
 ) -> None:
     address = urlsplit(own_postgres_url)

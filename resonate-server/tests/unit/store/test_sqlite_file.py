@@ -120,7 +120,7 @@ def test_a_refused_file_keeps_its_content(path: Path, make: type) -> None:
     assert path.read_bytes() == before
 
 
-def test_where_a_file_cannot_be_made_it_is_refused(tmp_path: Path) -> None:
+def test_a_place_where_no_file_can_be_created_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreUnusable):
         Database(tmp_path / "file" / "state.db")

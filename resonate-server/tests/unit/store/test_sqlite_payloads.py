@@ -62,7 +62,7 @@ def seconds(work: Callable[[], object]) -> float:
     return time.thread_time() - began
 
 
-def test_only_what_is_shown_is_read(server: Driver) -> None:
+def test_only_payloads_that_are_shown_are_read(server: Driver) -> None:
     server.create("p", param=value("param"))
     server.settle("p", result=value("result"))
     hidden, shown = loaded(reopened(server), "p"), loaded(reopened(server), "p", "p")
@@ -85,14 +85,14 @@ def test_a_payload_comes_back_as_it_was(server: Driver, payload: Value) -> None:
     assert (read.param, read.value) == (payload, payload)
 
 
-def test_a_listener_is_told_of_what_nobody_had_read(server: Driver) -> None:
+def test_a_listener_receives_a_payload_that_was_not_in_memory(server: Driver) -> None:
     server.create("p", param=HUGE, timeout_at=START + 1)
     server.register_listener("p", CALLER)
     reopened(server).wait(1)
     assert [unblock.promise.param for unblock in server.take_unblocks()] == [HUGE]
 
 
-def test_listeners_of_many_large_promises_are_told_by_and_by(server: Driver) -> None:
+def test_listeners_of_many_large_promises_are_notified_gradually(server: Driver) -> None:
     """So that the messages under way never exceed the limit by much."""
     for number in range(6):
         server.create(f"p-{number}", param=HUGE, timeout_at=START + 1)
@@ -111,7 +111,7 @@ def test_listeners_of_many_large_promises_are_told_by_and_by(server: Driver) -> 
 class TestAmongManyLargeOnes:
     """Bounds are ten times the promised ones, to allow for a busy machine."""
 
-    def test_an_absent_id_is_missed_at_once(self, among_many: Driver) -> None:
+    def test_an_absent_id_is_found_missing_at_once(self, among_many: Driver) -> None:
         ids = [f"p-{number:03}.absent" for number in range(200)]
         assert seconds(lambda: [among_many.get(id) for id in ids]) < 200 * 0.001
 
@@ -141,7 +141,7 @@ def test_a_large_param_of_a_schedule_comes_to_its_promises(server: Driver) -> No
     assert server.call(ScheduleGet("s")).data.schedule.promise_param == HUGE
 
 
-def test_payloads_go_with_their_tree(server: Driver) -> None:
+def test_payloads_are_removed_with_their_tree(server: Driver) -> None:
     assert isinstance(server.store, Database)
     write(server.store, promise("root", PromiseState.RESOLVED, param=value("a"), value=value("b")))
     tags = {"resonate:origin": "root"}

@@ -46,7 +46,7 @@ class TestRoots:
         write(store, root("a", NOW), root("b", NOW + 2, RESOLVED), root("c", NOW + 1, PromiseState.REJECTED))
         assert ids(store) == ["b", "c", "a"]
 
-    def test_of_the_same_time_the_greater_id_comes_first(self, store: Database) -> None:
+    def test_among_equal_times_the_greater_id_comes_first(self, store: Database) -> None:
         write(store, root("a"), root("c", state=RESOLVED), root("b"))
         assert ids(store) == ["c", "b", "a"]
 
@@ -59,7 +59,7 @@ class TestRoots:
         write(store, *[root(each.value, state=each) for each in PromiseState])
         assert ids(store, state) == [state.value]
 
-    def test_what_was_deleted_is_not_there(self, store: Database) -> None:
+    def test_deleted_roots_are_not_listed(self, store: Database) -> None:
         write(store, root("a", state=RESOLVED), root("a:1", state=RESOLVED, origin="a"))
         with transaction(store):
             store.drop_settled_trees(NOW + 1, 10)
@@ -73,9 +73,7 @@ class TestRoots:
         assert found == {"over": (PromiseState.TIMEDOUT, NOW), "open": (PENDING, UNSET)}
 
     @pytest.mark.parametrize("state", [PENDING, PromiseState.TIMEDOUT])
-    def test_one_whose_deadline_has_passed_unnoticed_is_found_by_the_state_it_reads_as(
-        self, store: Database, state: PromiseState
-    ) -> None:
+    def test_an_expired_root_is_found_by_the_state_it_reads_as(self, store: Database, state: PromiseState) -> None:
         write(store, promise("over", timeout_at=NOW), promise("open", timeout_at=NOW + 1))
         assert ids(store, state) == ["open" if state is PENDING else "over"]
 
@@ -215,7 +213,7 @@ class TestPlans:
             assert told.count(f"SEARCH tasks USING INDEX {index} (recipient>?)") == 2
             assert "SCAN tasks" not in told
 
-    def test_what_waits_for_a_group_is_counted_along_indexes(self, plan: Plan) -> None:
+    def test_waiting_tasks_of_a_group_are_counted_along_indexes(self, plan: Plan) -> None:
         told = plan(statements.COUNT_WAITING, group="", limit=1)
         assert "SEARCH tasks USING INDEX tasks_queued (recipient=?)" in told
         assert "SEARCH tasks USING INDEX tasks_set_aside (recipient=?)" in told

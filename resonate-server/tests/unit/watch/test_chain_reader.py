@@ -120,7 +120,7 @@ class TestList:
     async def test_roots_are_listed_newest_first(self, three: Scene) -> None:
         assert await three.ids() == ["other", "foo-b", "foo-a"]
 
-    async def test_a_line_tells_what_the_chain_is(self, three: Scene) -> None:
+    async def test_a_line_describes_its_chain(self, three: Scene) -> None:
         page = await three.chains.page(Wanted(limit=3))
         pending, *_, settled = page.chains
         assert (pending.func, pending.group, pending.state) == ("bar", "workers", PENDING)
@@ -167,7 +167,7 @@ class TestChain:
         assert shown.value is not None and shown.value.text == '{"message":"no"}'
         assert shown.tags["resonate:timer"] == "false"
 
-    async def test_a_held_task_tells_by_whom_and_which_attempt_it_is(self, scene: Scene) -> None:
+    async def test_a_held_task_shows_its_holder_and_attempt(self, scene: Scene) -> None:
         scene.driver.create_task(promise_create("t"), ttl=5 * SECOND)
         task = (await scene.promise("t")).task
         assert task is not None
@@ -179,7 +179,7 @@ class TestChain:
         [({"external": "false"}, Role.STEP), ({"scope": "global"}, Role.PROMISE), ({"external": "true"}, Role.PROMISE)],
         ids=["a step", "of global scope", "external"],
     )
-    async def test_what_somebody_else_settles_is_told_from_a_step(
+    async def test_an_externally_settled_promise_is_distinguished_from_a_step(
         self, scene: Scene, tags: dict[str, Any], role: Role
     ) -> None:
         scene.driver.create("p:1", target=None, origin="p", parent="p", **tags)
@@ -192,7 +192,7 @@ class TestChain:
         view = await scene.view("yours:mine", prefix="yours:")
         assert [(each.id, each.parent) for each in view.promises] == [("yours:mine", None)]
 
-    async def test_nor_does_it_tell_of_others_for_which_a_call_waits(self, scene: Scene) -> None:
+    async def test_a_prefix_hides_awaited_calls_of_others(self, scene: Scene) -> None:
         scene.driver.suspended("mine", "yours", "mine-too")
         scene.remember()
         view = await scene.view("mine", prefix="mine")
@@ -247,22 +247,22 @@ class TestBounds:
     def all_the_time_in_the_world(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(chain_reader, "PORTION_MS", 60_000)
 
-    async def test_a_page_looks_at_its_own_rows(self, full: Scene) -> None:
+    async def test_a_page_reads_only_its_own_rows(self, full: Scene) -> None:
         page = await full.chains.page(Wanted(limit=50))
         assert [page.chains[0].id, page.chains[-1].id] == ["foo-019999", "foo-019950"]
         assert full.store.roots <= 51
 
-    async def test_so_does_a_page_far_down(self, full: Scene) -> None:
+    async def test_a_page_far_down_reads_only_its_own_rows(self, full: Scene) -> None:
         page = await full.chains.page(Wanted(limit=50, before=Place(promise("x").created_at, "foo-010000")))
         assert page.chains[0].id == "foo-009999"
         assert full.store.roots <= 51
 
-    async def test_those_of_a_rare_state_are_found_without_looking_at_the_others(self, full: Scene) -> None:
+    async def test_chains_of_a_rare_state_are_found_without_reading_the_others(self, full: Scene) -> None:
         page = await full.chains.page(Wanted(limit=50, state=PENDING))
         assert [line.id for line in page.chains] == ["bar"]
         assert full.store.roots == 1
 
-    async def test_a_text_that_is_nowhere_is_looked_for_in_portions_and_carried_on(self, full: Scene) -> None:
+    async def test_a_search_for_an_absent_text_continues_in_portions(self, full: Scene) -> None:
         page = await full.chains.page(Wanted(limit=50, text="nowhere"))
         assert (page.chains, page.next is not None) == ([], True)
         assert full.store.roots <= (PORTION + 1) * MAX_PORTIONS
@@ -284,7 +284,7 @@ class TestBounds:
 
 
 @pytest.mark.parametrize("id", ["foo", "", "a:1/2", "é😀", "a\x00b", "<img>"])
-def test_cursors_stand_for_any_place(id: str) -> None:
+def test_a_cursor_can_mark_any_place(id: str) -> None:
     assert decode_place(encode_place(Place(5, id))) == Place(5, id)
 
 

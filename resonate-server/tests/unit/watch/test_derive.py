@@ -35,7 +35,7 @@ def only(driver: Driver, kind: str) -> dict[str, Any]:
 
 
 class TestPromises:
-    def test_a_new_promise_is_told_with_what_it_calls(self, driver: Driver) -> None:
+    def test_the_event_of_a_new_promise_names_what_it_calls(self, driver: Driver) -> None:
         call = "eyJmdW5jIjoiYmFyIiwiYXJncyI6W119"  # {"func":"bar","args":[]}
         driver.create("foo:1", param=value(call), parent="foo", origin="foo")
         created = only(driver, "promise.created")
@@ -47,13 +47,13 @@ class TestPromises:
         driver.create("alone")
         assert only(driver, "promise.created")["chain"] == "alone"
 
-    def test_a_timer_is_told_as_such_and_waits_for_no_worker(self, driver: Driver) -> None:
+    def test_a_timer_is_marked_as_such_and_waits_for_no_worker(self, driver: Driver) -> None:
         driver.create("sleep", timer="true")
         assert kinds(driver) == ["promise.created"]
         assert only(driver, "promise.created")["timer"]
 
     @pytest.mark.parametrize("state", [PromiseState.RESOLVED, PromiseState.REJECTED, PromiseState.CANCELED])
-    def test_a_settlement_is_told_with_its_readable_value(self, driver: Driver, state: PromiseState) -> None:
+    def test_the_event_of_a_settlement_has_a_readable_value(self, driver: Driver, state: PromiseState) -> None:
         driver.pending("p")
         driver.now += SECOND
         driver.settle("p", state, value("Mw=="))
@@ -131,7 +131,7 @@ def test_story(driver: Driver, story: str) -> None:
 
 
 class TestAttempts:
-    def test_what_nobody_claims_is_told_each_time_and_offered_again(self, driver: Driver) -> None:
+    def test_an_unclaimed_task_is_reported_each_time_and_offered_again(self, driver: Driver) -> None:
         driver.pending("t")
         driver.set_aside("t", 0)
 

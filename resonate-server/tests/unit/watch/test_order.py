@@ -34,7 +34,7 @@ def events(driver: Driver) -> list[ChainEvent]:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_what_happened_to_a_call_is_told_in_its_order_by_clocks_that_differ(driver: Driver, seed: int) -> None:
+def test_events_of_a_call_are_in_order_although_clocks_differ(driver: Driver, seed: int) -> None:
     """Each event is stamped by the clock of another server, as far off as clocks get."""
     in_order, rng = events(driver), random.Random(seed)
     kinds = [type(event).__name__ for event in in_order]
@@ -51,7 +51,7 @@ def _strictly(events: list[ChainEvent]) -> list[str]:
     return [f"{type(event).__name__} {getattr(event, 'version', '')}" for event in events if place(event)[1] < 2]
 
 
-def test_a_worker_was_there_when_it_claimed_suspended_gave_back_or_settled_its_task(driver: Driver) -> None:
+def test_a_worker_was_connected_when_it_claimed_suspended_released_or_settled_its_task(driver: Driver) -> None:
     asked = [(type(event).__name__, actor(event)) for event in events(driver) if actor(event) is not None]
     claimed = ("TaskClaimed", PID)
     assert asked == [
@@ -59,7 +59,7 @@ def test_a_worker_was_there_when_it_claimed_suspended_gave_back_or_settled_its_t
     ]  # fmt: skip
 
 
-def test_it_need_not_be_there_when_somebody_else_settles_what_it_has_claimed() -> None:
+def test_a_worker_need_not_be_connected_when_another_settles_its_task() -> None:
     driver = Driver()
     driver.acquired("t")
     driver.now = START + 5

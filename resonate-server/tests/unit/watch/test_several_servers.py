@@ -109,7 +109,7 @@ IN_ITS_MIDDLE = "of workers was gone"
 
 
 @pytest.mark.parametrize("held_back", [TaskClaimed, WorkerLeft])
-async def test_all_tell_that_it_was_killed_at_work_whatever_the_clocks_say_and_whatever_is_heard_first(
+async def test_all_report_a_worker_killed_at_work_whatever_the_clocks_say_and_whatever_is_heard_first(
     site: Site, held_back: type[Event]
 ) -> None:
     begin(site)
@@ -130,7 +130,7 @@ async def test_all_tell_that_it_was_killed_at_work_whatever_the_clocks_say_and_w
     assert told[0] == told[1] == told[2]
 
 
-async def test_all_tell_that_it_was_suspended_when_its_worker_was_killed(site: Site) -> None:
+async def test_all_report_a_call_suspended_when_its_worker_was_killed(site: Site) -> None:
     begin(site)
     site.ask(ASKED, lambda: site.driver.create("awaited", target=None))
     site.ask(ASKED, lambda: site.driver.acquire("t"))
@@ -152,7 +152,7 @@ async def test_all_tell_that_it_was_suspended_when_its_worker_was_killed(site: S
     assert told[0] == told[1] == told[2]
 
 
-async def test_nobody_tells_of_a_worker_that_finished_what_it_had_claimed_and_was_killed_then(site: Site) -> None:
+async def test_no_server_reports_a_worker_killed_after_it_finished_its_work(site: Site) -> None:
     begin(site)
     site.ask(ASKED, lambda: site.driver.acquire("t"))
     site.ask(ASKED, lambda: site.driver.fulfill("t", 1))
