@@ -71,7 +71,7 @@ def _wait_until_a_stream_is_taken(server: ServerProcess) -> None:
         time.sleep(0.1)
 
 
-async def test_a_reader_that_never_reads_is_bounded_and_delays_nobody(server: ServerProcess) -> None:
+async def test_a_client_that_never_reads_uses_bounded_memory_and_delays_no_one(server: ServerProcess) -> None:
     """Its messages are large: results of promises that it listens for but does not read."""
     async with connections(server, 1, b"GET /poll/deaf/1 HTTP/1.1\r\nHost: localhost\r\n\r\n"):
         await asyncio.sleep(0.2)

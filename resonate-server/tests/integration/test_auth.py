@@ -430,7 +430,7 @@ def test_promises_of_others_are_not_preloaded(guarded: Guarded, sign: Sign) -> N
         assert [promise["id"] for promise in reply.data["preload"]] == [f"{mine}.1"]
 
 
-def test_what_is_forbidden_changes_nothing(guarded: Guarded, sign: Sign) -> None:
+def test_a_forbidden_request_changes_nothing(guarded: Guarded, sign: Sign) -> None:
     id = f"b.{uuid.uuid4()}"
     guarded.call("promise.create", sign(role=None, prefix="a."), id=id, **CREATE)
     assert guarded.call("promise.get", sign(), id=id).status == 404

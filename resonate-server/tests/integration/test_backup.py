@@ -53,7 +53,7 @@ def fill(server: ServerProcess, megabytes: int) -> None:
         client.call("promise.settle", id=id, state="resolved", value=LARGE)
 
 
-def test_what_was_acknowledged_before_the_backup_is_in_it(server: ServerProcess, target: Path, tmp_path: Path) -> None:
+def test_a_backup_holds_everything_acknowledged_before_it(server: ServerProcess, target: Path, tmp_path: Path) -> None:
     server.client().create("a")
     backup(server, target)
     server.client().create("b")

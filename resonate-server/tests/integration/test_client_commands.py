@@ -280,7 +280,7 @@ def test_a_refusal_is_one_line_on_stderr_and_status_1(run: Run) -> None:
     assert result.stderr == "Error: promise unknown does not exist (status 404)\n"
 
 
-def test_a_task_that_may_go_on_at_once_is_an_error_as_in_the_official_tool(run: Run, client: Client, id: str) -> None:
+def test_suspending_on_settled_promises_is_an_error_as_in_the_official_tool(run: Run, client: Client, id: str) -> None:
     client.create(id, target="poll://any@nobody")
     client.create(f"{id}-child", external="true")
     client.call("promise.settle", id=f"{id}-child", state="resolved")

@@ -81,7 +81,7 @@ def test_it_reports_how_much_it_copied_and_no_password(path: Path, own_postgres_
     assert "secret" not in done.stdout + done.stderr
 
 
-def test_a_server_goes_on_with_what_was_copied(path: Path, own_postgres_url: str, tmp_path: Path) -> None:
+def test_a_server_continues_with_the_copied_state(path: Path, own_postgres_url: str, tmp_path: Path) -> None:
     old = ServerProcess(tmp_path / "old.log", path).start()
     old.client().create("a")
     refused = copy(path, own_postgres_url)

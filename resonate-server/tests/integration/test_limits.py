@@ -232,7 +232,7 @@ class TestSlowClients:
 
         wait_until_closed(impatient, peer)
 
-    def test_a_stream_that_is_read_goes_on(self, impatient: ServerProcess, connect: Open) -> None:
+    def test_a_stream_that_is_read_stays_open(self, impatient: ServerProcess, connect: Open) -> None:
         peer = connect(impatient.port, b"GET /ui/api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         end = time.monotonic() + 4 * PATIENCE_S
         while time.monotonic() < end:

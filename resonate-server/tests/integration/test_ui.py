@@ -110,7 +110,7 @@ class TestFiles:
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["referrer-policy"] == "no-referrer"
 
-    def test_it_can_be_switched_off(self, tmp_path: Path) -> None:
+    def test_the_page_can_be_disabled(self, tmp_path: Path) -> None:
         server = ServerProcess(tmp_path / "log", RESONATE_UI__ENABLED="false").start()
         try:
             assert [Page(server.port).get(path).status for path in ("/ui/", "/ui/api/chains", "/")] == [404, 404, 405]

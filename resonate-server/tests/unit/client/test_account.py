@@ -259,7 +259,7 @@ TOLD: dict[str, tuple[Case, list[str]]] = {
 
 
 @pytest.mark.parametrize(("case", "lines"), TOLD.values(), ids=TOLD.keys())
-def test_it_tells(case: Case, lines: list[str]) -> None:
+def test_the_account_contains(case: Case, lines: list[str]) -> None:
     for line in lines:
         assert line in text(case)
 
@@ -283,7 +283,7 @@ def test_a_run_after_the_fault_without_one_before_is_no_continuation() -> None:
     assert "continued" not in text(sleeping(fault(began=-1, ended=2)))
 
 
-def test_what_is_long_is_cut() -> None:
+def test_a_long_verdict_is_cut() -> None:
     assert len(verdict(sleeping(message="x" * 10_000, expected=None))) < 300
 
 

@@ -24,7 +24,7 @@ def drawn(story: list[str], width: int = 80) -> list[str]:
     return file.getvalue().splitlines()
 
 
-def test_the_story_is_one_paragraph_below_the_calls() -> None:
+def test_the_story_is_a_paragraph_below_the_calls() -> None:
     assert drawn(["Worker 1a42 was gone.", "[b] went on."])[-2:] == ["", "Worker 1a42 was gone. [b] went on."]
 
 

@@ -113,6 +113,6 @@ def test_garbage_between_the_lines_hides_none() -> None:
         ("", False, False),
     ],
 )
-def test_what_a_run_came_to(outcome: str, refused: bool, returned: bool) -> None:
+def test_the_outcome_of_a_run(outcome: str, refused: bool, returned: bool) -> None:
     run = Run(function="bar", id="a", attempt=1, began=0, outcome=outcome)
     assert (run.was_refused, run.has_returned) == (refused, returned)

@@ -220,7 +220,7 @@ class TestSentAgain:
 class TestUnclaimed:
     """A task that was handed out and not claimed gives up its place and is set aside by its owner."""
 
-    async def test_after_seconds_all_places_go_to_others(self, scene: Scene, clock: Clock) -> None:
+    async def test_after_some_seconds_unclaimed_tasks_give_up_their_places(self, scene: Scene, clock: Clock) -> None:
         worker = scene.worker()
         scene.send(*many(WINDOW), execute("good"))
         await received(worker)
@@ -234,7 +234,9 @@ class TestUnclaimed:
         assert await received(worker) == ["good"]
         assert scene.set_aside == [("w1", [f"t-{number}" for number in range(WINDOW)])]
 
-    async def test_it_comes_by_itself(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_unclaimed_tasks_are_set_aside_without_prompting(
+        self, scene: Scene, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr("resonate_server.delivery.hub.ROUND_S", 0.01)
         monkeypatch.setattr("resonate_server.delivery.worker_stream.UNCLAIMED_S", 0.02)
         worker = scene.worker()
@@ -248,7 +250,7 @@ class TestUnclaimed:
             while not scene.set_aside:
                 await asyncio.sleep(0.01)
 
-    async def test_it_is_reported_once_and_nobody_s_any_more(self, scene: Scene, clock: Clock) -> None:
+    async def test_a_task_is_set_aside_once_and_then_belongs_to_no_worker(self, scene: Scene, clock: Clock) -> None:
         first = scene.worker("w1")
         scene.send(execute("t"))
         clock.seconds += UNCLAIMED_S
@@ -260,7 +262,7 @@ class TestUnclaimed:
         assert scene.set_aside == [("w1", ["t"])]
         assert await received(scene.worker("w2")) == []
 
-    async def test_a_worker_at_work_may_be_full_and_keeps_them_for_longer_each_time(
+    async def test_a_working_worker_may_be_full_and_keeps_its_tasks_longer_each_time(
         self, scene: Scene, clock: Clock
     ) -> None:
         scene.worker()
@@ -276,7 +278,7 @@ class TestUnclaimed:
 
         assert patience == [UNCLAIMED_S, 2 * UNCLAIMED_S, UNCLAIMED_MAX_S, UNCLAIMED_MAX_S]
 
-    async def test_what_a_worker_at_work_has_passed_over_is_hopeless(self, scene: Scene, clock: Clock) -> None:
+    async def test_tasks_that_a_working_worker_skipped_are_set_aside(self, scene: Scene, clock: Clock) -> None:
         """SDKs claim tasks in the order of the offers."""
         scene.worker()
         scene.hub.is_at_work("w1")
@@ -288,13 +290,13 @@ class TestUnclaimed:
 
         assert scene.set_aside == [("w1", ["t-0", "t-1", "t-2"])]
 
-    async def test_one_that_was_only_away_as_planned_does_not(self, scene: Scene) -> None:
+    async def test_a_planned_reconnection_recalls_nothing_more(self, scene: Scene) -> None:
         worker = scene.worker("w1")
         scene.hub.disconnect(worker, planned=True)
         scene.worker("w1")
         assert scene.recalled == ["workers"]
 
-    async def test_very_many_do_not_keep_the_loop_from_others(self, scene: Scene, clock: Clock) -> None:
+    async def test_very_many_unclaimed_tasks_do_not_block_the_event_loop(self, scene: Scene, clock: Clock) -> None:
         workers = [scene.worker(f"w{number}") for number in range(10)]
         scene.send(*many(10 * WINDOW))
         clock.seconds += UNCLAIMED_S
@@ -325,7 +327,7 @@ class TestOrder:
 
         assert await received(full) == mine[:3]
 
-    async def test_what_was_for_it_alone_is_left_to_the_store(self, scene: Scene) -> None:
+    async def test_tasks_for_a_lost_worker_alone_are_left_to_the_store(self, scene: Scene) -> None:
         leaving, full = scene.worker("w1"), scene.worker("w2")
         scene.send(*many(2 * WINDOW), execute("alone", "poll://uni@workers/w1"))
         theirs = await received(full)
@@ -341,7 +343,7 @@ class TestOrder:
 class TestMemory:
     """The hub holds a limited number of tasks that wait for room; the rest stay in the store."""
 
-    async def test_of_a_group(self, scene: Scene) -> None:
+    async def test_the_waiting_tasks_of_a_group_are_limited(self, scene: Scene) -> None:
         worker = scene.worker()
         scene.send(*many(WINDOW + MAX_WAITING + 5))
         assert len(scene.hub._waiting) == MAX_WAITING
@@ -353,7 +355,7 @@ class TestMemory:
 
         assert [group for group, _ in scene.refills] == ["workers"]
 
-    async def test_of_long_ids_in_all_groups_together(self, scene: Scene) -> None:
+    async def test_the_waiting_characters_of_all_groups_together_are_limited(self, scene: Scene) -> None:
         scene.worker("w1"), scene.worker("w2", group="others")
         long = "x" * 4_000
         count = 2 * MAX_WAITING_CHARACTERS // len(long) // 2
@@ -365,7 +367,7 @@ class TestMemory:
         assert waiting * len(long) <= MAX_WAITING_CHARACTERS + len(long)
 
     @pytest.mark.parametrize("end", ["claimed", "withdrawn", "deserted", "reset"])
-    async def test_what_waits_no_more_makes_room_for_others(self, scene: Scene, end: str) -> None:
+    async def test_tasks_that_stop_waiting_make_room_for_others(self, scene: Scene, end: str) -> None:
         worker = scene.worker("w1", group="greedy")
         scene.send(*many(WINDOW, "poll://any@greedy", prefix="full"))
         long = [f"{number}" + "x" * (MAX_WAITING_CHARACTERS // 4) for number in range(4)]
@@ -387,7 +389,7 @@ class TestMemory:
         scene.claim(*await received(modest))
         assert await received(modest) == [f"modest-{WINDOW}"]
 
-    async def test_a_group_whose_place_others_have_taken_is_served_all_the_same(self, scene: Scene) -> None:
+    async def test_a_group_crowded_out_by_others_is_still_served(self, scene: Scene) -> None:
         for group in ("greedy", "greedier"):
             scene.worker("w1", group=group)
             scene.send(*many(MAX_WAITING, f"poll://any@{group}", prefix=group + "x" * 4_000))
@@ -400,7 +402,7 @@ class TestMemory:
 
         assert [group for group, _ in scene.refills] == ["modest"]
 
-    async def test_what_is_for_absent_workers_alone_is_not_asked_for_again_and_again(self, scene: Scene) -> None:
+    async def test_tasks_for_absent_workers_alone_do_not_cause_endless_refills(self, scene: Scene) -> None:
         scene.hub.connect("workers", "w1")
         scene.refills.clear()
         scene.hub.refill("workers", many(100, "poll://uni@workers/absent"), complete=False)

@@ -199,7 +199,7 @@ class TestALapsedLease:
         assert strict.told[-1] == ("gone", "bar", "pid")
 
 
-async def test_that_a_worker_is_heard_of_is_known_and_nothing_that_happens(patient: Scene) -> None:
+async def test_a_request_updates_the_last_time_heard_without_an_event(patient: Scene) -> None:
     patient.presence.connected("bar", "pid")
     patient.now += 1
     patient.presence.heard_from("pid")

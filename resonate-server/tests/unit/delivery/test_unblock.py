@@ -95,7 +95,7 @@ class TestWhileTheStoreIsAsked:
 
         assert (await received(listener), scene.asked) == (["p"], [0, 0])
 
-    async def test_it_is_asked_once_at_a_time_and_an_answer_that_nobody_waits_for_counts_for_nothing(self) -> None:
+    async def test_there_is_one_request_at_a_time_and_unexpected_answers_are_ignored(self) -> None:
         scene = LateScene()
         listener = scene.hub.connect("callers", "c1")
         scene.send(unblock("p"))

@@ -25,7 +25,7 @@ async def test_once_closed_waiting_ends_at_once() -> None:
     assert await connection.wait(60) == []
 
 
-async def test_forgetting_tells_what_it_was() -> None:
+async def test_forgetting_returns_the_forgotten_offer() -> None:
     connection = worker()
     connection.offer(execute("t"))
     offer = connection.forget("t")

@@ -396,13 +396,13 @@ class TestUnclaimed:
 
 class TestReset:
     @pytest.mark.parametrize("before", [[], [DebugStart()]])
-    async def test_delivery_is_told_also_while_nothing_is_delivered(self, bench: Bench, before: list[Request]) -> None:
+    async def test_delivery_is_reset_even_when_idle(self, bench: Bench, before: list[Request]) -> None:
         for request in before:
             await bench.call(request)
         await bench.call(DebugReset())
         assert bench.notes.seen == [("reset", "")]
 
-    async def test_what_was_delivered_before_is_not_forgotten_instead_of_what_comes_after(self, bench: Bench) -> None:
+    async def test_an_earlier_delivery_does_not_remove_a_message_created_after_the_reset(self, bench: Bench) -> None:
         bench.engine.delivered(("p", LISTENER))
         await bench.call(DebugReset())
         await bench.call(promise_create("p", target=None))

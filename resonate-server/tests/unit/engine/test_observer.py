@@ -87,7 +87,7 @@ async def test_the_server_s_own_decisions_are_reported_with_their_time(
 
 
 @each_way
-async def test_past_the_deadline_it_settles_what_it_finds_and_tells_of_that(
+async def test_past_the_deadline_its_own_work_settles_promises_and_reports_that(
     scene: Scene, act: Callable[[Bench], None], moved: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     scene.bench.now = DEADLINE

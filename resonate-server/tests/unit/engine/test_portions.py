@@ -79,7 +79,7 @@ class TestSpreading:
         await bench.settle_down()
         assert sorted(unblock.address for unblock in bench.notes.unblocks) == sorted(LISTENERS)
 
-    async def test_it_goes_on_after_a_restart(self) -> None:
+    async def test_spreading_continues_after_a_restart(self) -> None:
         async with Bench(rules=Rules(told_at_once=10)).at_work() as bench:
             await self.settle(bench)
         told = {unblock.address for unblock in bench.notes.unblocks}
@@ -206,9 +206,7 @@ class TestBatches:
         assert answers[2].data.promise.state is PromiseState.RESOLVED
         assert bench.store.commits - before == 3
 
-    async def test_the_event_loop_goes_on_while_many_only_read(
-        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_many_reads_do_not_block_the_event_loop(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(store, "MAX_BATCH", 1)
         reads = [asked(bench, PromiseGet(id="p")) for _ in range(100)]
         turns = 0

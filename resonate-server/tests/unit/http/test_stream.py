@@ -6,7 +6,7 @@ from resonate_server.http.stream import _ms
 
 
 @pytest.mark.parametrize("promised", ["400", "100", "999999"])
-def test_so_many_ms(promised: str) -> None:
+def test_a_promise_is_a_number_of_ms(promised: str) -> None:
     assert _ms(promised) == int(promised)
 
 

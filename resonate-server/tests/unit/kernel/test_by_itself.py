@@ -50,7 +50,7 @@ def decided(server: Driver, footprint: Footprint, rule: Rule) -> Decision:
     ],
     ids=["releasing", "setting aside", "recalling", "renewing"],
 )
-def test_it_concerns_some_and_answers_nothing(
+def test_own_work_concerns_some_tasks_and_answers_nothing(
     server: Driver, question: Callable[[], tuple[Footprint, Rule]], concerned: set[str]
 ) -> None:
     server.now += 1

@@ -60,7 +60,7 @@ def large_schedule(id: str) -> Schedule:
     ("search", "make", "member"),
     [(TaskSearch(), large_task, "tasks"), (ScheduleSearch(), large_schedule, "schedules")],
 )
-def test_so_do_pages_of_tasks_and_schedules(
+def test_pages_of_tasks_and_schedules_end_likewise(
     search: TaskSearch | ScheduleSearch, make: Callable[[str], Task | Schedule], member: str
 ) -> None:
     page = Page(search)

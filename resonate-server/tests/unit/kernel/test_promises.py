@@ -48,7 +48,7 @@ class TestCreate:
         assert server.take_executes() == [("p", 0)]
 
     @pytest.mark.parametrize("late", [0, 1, 1_000, START])
-    def test_past_its_deadline_it_is_born_timed_out_at_the_deadline(self, server: Driver, late: int) -> None:
+    def test_a_promise_past_its_deadline_is_born_timed_out_at_the_deadline(self, server: Driver, late: int) -> None:
         deadline = START - late
         promise = server.create("p", target=None, timeout_at=deadline).data.promise
         assert promise.state is PromiseState.TIMEDOUT
@@ -94,7 +94,7 @@ class TestSettle:
 
 
 class TestRegisterCallback:
-    def test_twice_counts_once(self, server: Driver) -> None:
+    def test_a_repeated_callback_counts_once(self, server: Driver) -> None:
         server.create("awaited", target=None)
         server.create("awaiter")
         server.register_callback("awaited", "awaiter")
@@ -119,7 +119,7 @@ class TestRegisterCallback:
         assert not server.sent
 
     @pytest.mark.parametrize("awaited_settled", [True, False])
-    def test_awaiter_settled_does_nothing(self, server: Driver, awaited_settled: bool) -> None:
+    def test_a_callback_of_a_settled_awaiter_does_nothing(self, server: Driver, awaited_settled: bool) -> None:
         server.create("awaited", target=None)
         if awaited_settled:
             server.settle("awaited")

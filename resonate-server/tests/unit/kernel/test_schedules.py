@@ -78,7 +78,7 @@ class TestCreate:
 
 
 class TestGetAndDelete:
-    def test_of_an_unknown_id_are_404(self, server: Driver) -> None:
+    def test_get_and_delete_of_an_unknown_id_are_404(self, server: Driver) -> None:
         assert server.call(ScheduleGet(id="s")).status == 404
         assert server.call(ScheduleDelete(id="s")).status == 404
 

@@ -217,7 +217,7 @@ class TestRepeatedClaim:
         assert server.acquire("t", 0, corr_id=corr_id).status == 409
 
     @pytest.mark.parametrize("corr_id", ["0", "x" * 4_097])
-    def test_one_that_makes_no_repetition_is_not_kept(self, server: Driver, corr_id: str) -> None:
+    def test_a_correlation_id_that_cannot_mark_a_repetition_is_not_stored(self, server: Driver, corr_id: str) -> None:
         server.pending("t")
         server.acquire("t", 0, corr_id=corr_id)
         assert server.task("t").claim is None

@@ -246,14 +246,14 @@ class TestNulls:
     @pytest.mark.parametrize(
         "nulls", [{"param": None, "tags": None}, {"param": {"headers": None, "data": None}}], ids=str
     )
-    def test_of_a_creation(self, nulls: dict[str, Any]) -> None:
+    def test_null_counts_as_absent_in_a_creation(self, nulls: dict[str, Any]) -> None:
         assert accepted("promise.create", {"id": "p", "timeoutAt": 5} | nulls) == PromiseCreate("p", 5, EMPTY)
 
-    def test_of_a_settlement(self) -> None:
+    def test_null_counts_as_absent_in_a_settlement(self) -> None:
         accepted("promise.settle", SETTLE | {"value": None})
 
     @pytest.mark.parametrize("kind", ["promise.search", "task.search"])
-    def test_of_a_search(self, kind: str) -> None:
+    def test_null_counts_as_absent_in_a_search(self, kind: str) -> None:
         assert accepted(kind, {"state": None, "tags": None, "limit": None, "cursor": None}) == accepted(kind, {})
 
     @pytest.mark.parametrize(

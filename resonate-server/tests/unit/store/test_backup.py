@@ -186,7 +186,7 @@ class TestRestore:
         assert not beside(other) & {other.name + suffix for suffix in (*SIDE_FILES, ".restoring")}
         assert copy.exists()
 
-    def test_only_to_replace_it(self, copy: Path, other: Path) -> None:
+    def test_an_existing_file_is_restored_over_only_if_asked_to(self, copy: Path, other: Path) -> None:
         before = other.read_bytes()
         with pytest.raises(FileExistsError):
             restore_backup(copy, other, replace=False)
@@ -231,7 +231,7 @@ class TestLock:
             with pytest.raises(PathTaken, match=r"in use by another server$"):
                 PathLock(path)
 
-    def test_what_an_earlier_holder_wrote_is_gone(self, path: Path) -> None:
+    def test_text_of_an_earlier_holder_is_erased(self, path: Path) -> None:
         lock = path.with_name("state.db.lock")
         lock.write_text("1234567890\n")
         with PathLock(path):

@@ -253,7 +253,7 @@ class TestLinks:
 
 
 class TestFootprint:
-    def test_only_what_is_named_is_loaded(self, store: Database) -> None:
+    def test_only_the_named_rows_are_loaded(self, store: Database) -> None:
         write(store, promise("p"), promise("q"), task("q"))
 
         rows = load(store, "p")
@@ -443,7 +443,7 @@ class TestDue:
 
         assert self.due(store, NOW) == Due(promises=("early", "a", "b", "late"), tasks=("early", "a", "b", "late"))
 
-    def test_at_most_the_limit_of_each(self, store: Database) -> None:
+    def test_at_most_the_limit_of_each_kind_is_due(self, store: Database) -> None:
         for id in "abc":
             write(store, promise(id, timeout_at=NOW, tags=EXTERNAL), task(id, timer_at=NOW))
 
@@ -581,7 +581,7 @@ class TestUnblocks:
 
         assert self.places(store, "callers", "caller-1", after=place)
 
-    def test_one_per_promise_and_address(self, store: Database) -> None:
+    def test_there_is_one_unblock_per_promise_and_address(self, store: Database) -> None:
         self.keep(store)
         self.keep(store)
         self.keep(store, "poll://any@callers")
@@ -839,7 +839,7 @@ class TestRetention:
 
         assert self.left(store) == ["other"]
 
-    def test_at_most_the_limit_and_the_oldest_first(self, store: Database) -> None:
+    def test_at_most_the_limit_is_removed_oldest_first(self, store: Database) -> None:
         for id, at in (("c", 3), ("a", 1), ("b", 2)):
             write(store, promise(id, PromiseState.RESOLVED, settled_at=at))
 
@@ -939,7 +939,7 @@ class TestSizes:
 
 class TestIdAhead:
     @pytest.mark.parametrize("kind", [PromiseSearch, TaskSearch, ScheduleSearch])
-    def test_so_many_rows_after_the_cursor(self, store: Database, kind: type[Search]) -> None:
+    def test_id_ahead_counts_rows_after_the_cursor(self, store: Database, kind: type[Search]) -> None:
         write(store, *map(promise, "1234"), *map(task, "1234"), *map(schedule, "1234"))
 
         with transaction(store):
@@ -949,7 +949,7 @@ class TestIdAhead:
             assert store.id_ahead(kind(cursor="2"), 2) == "4"
             assert store.id_ahead(kind(cursor="2"), 3) is None
 
-    def test_of_a_tree_among_its_own(self, store: Database) -> None:
+    def test_id_ahead_in_a_tree_counts_only_its_own_rows(self, store: Database) -> None:
         origin = {"resonate:origin": "2"}
         write(store, promise("1"), promise("2", tags=origin), promise("3"), *[promise(id, tags=origin) for id in "45"])
         write(store, *map(task, "45"))

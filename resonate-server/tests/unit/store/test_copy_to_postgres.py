@@ -126,7 +126,7 @@ def test_a_file_migrated_from_a_former_format_has_its_payloads_as_text(file: Loc
         assert seen(store) == before
 
 
-def test_time_goes_on_where_it_stood(path: Path, file: Location, database: Location) -> None:
+def test_time_continues_where_it_stood(path: Path, file: Location, database: Location) -> None:
     ahead = 4_000_000_000_000
     with opened(file):
         pass

@@ -77,7 +77,7 @@ def test_a_log_that_cannot_be_synced_stops_the_store(path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("name", "value"), [("synchronous", 1), ("journal_mode", "wal"), ("locking_mode", "exclusive")]
 )
-def test_sqlite_syncs_when_the_log_is_folded_and_nobody_else_may_open_the_file(
+def test_sqlite_syncs_when_the_log_is_folded_and_locks_the_file(
     path: Path, opened: list[sqlite3.Connection], name: str, value: object
 ) -> None:
     store = Database(path)

@@ -89,7 +89,7 @@ def test_awaiting_a_popular_promise_costs_no_more_than_any_other(tmp_path: Path)
     assert max(costs[300:]) <= max(costs[:100]) + 1
 
 
-def test_who_waits_is_bounded_and_counts() -> None:
+def test_cached_waiters_are_bounded_and_count() -> None:
     cache = Cache(1_000_000)
     for number in range(100):
         cache.put(new_entry(promise(f"p-{number}")))

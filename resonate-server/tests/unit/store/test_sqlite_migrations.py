@@ -152,7 +152,7 @@ def test_messages_owed_to_listeners_are_still_owed(server: Driver) -> None:
     assert owed == [Unblock(promise=done, address=CALLER)]
 
 
-def test_schedules_and_timers_go_on(server: Driver) -> None:
+def test_schedules_and_timers_continue(server: Driver) -> None:
     before = server.call(ScheduleGet("tick")).data.schedule
     server.now = START + HOUR
     server.tick()

@@ -132,7 +132,7 @@ class TestAmongManyLargeOnes:
         assert among_many.take_unblocks() == []
 
 
-def test_a_large_param_of_a_schedule_comes_to_its_promises(server: Driver) -> None:
+def test_a_large_param_of_a_schedule_reaches_its_promises(server: Driver) -> None:
     server.call(ScheduleCreate("s", "* * * * *", "run-{{.timestamp}}", 1, HUGE, {"resonate:target": "poll://any@g"}))
     due = server.call(ScheduleGet("s")).data.schedule.next_run_at
     server.now = due

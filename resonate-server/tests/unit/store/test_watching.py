@@ -55,7 +55,7 @@ class TestRoots:
         assert ids(store) == ["none", "own"]
 
     @pytest.mark.parametrize("state", list(PromiseState))
-    def test_those_of_one_state(self, store: Database, state: PromiseState) -> None:
+    def test_roots_of_one_state_are_listed(self, store: Database, state: PromiseState) -> None:
         write(store, *[root(each.value, state=each) for each in PromiseState])
         assert ids(store, state) == [state.value]
 
@@ -84,12 +84,12 @@ class TestTree:
         assert [branch.promise.state for branch in tree(store, "a")] == [PENDING, PromiseState.TIMEDOUT]
 
     @pytest.mark.parametrize("origin", [None, "a"])
-    def test_a_tree_is_its_root_and_all_that_name_it(self, store: Database, origin: str | None) -> None:
+    def test_a_tree_is_its_root_and_all_promises_that_name_it(self, store: Database, origin: str | None) -> None:
         write(store, root("a", origin=origin), root("a:2", origin="a"), root("a:1", origin="a"), root("b"))
         assert [branch.promise.id for branch in tree(store, "a")] == ["a", "a:1", "a:2"]
         assert [branch.promise.id for branch in tree(store, "a", after="a:1")] == ["a:2"]
 
-    def test_and_with_what_it_still_waits_for(self, store: Database) -> None:
+    def test_awaited_promises_of_a_tree_are_included(self, store: Database) -> None:
         write(
             store,
             root("a"),
@@ -143,7 +143,7 @@ class TestWaiting:
             for address in ("poll://uni@workers/1", "poll://any@workers", "poll://any@others"):
                 store.put_unblock(Unblock(promise("new"), address), NOW)
 
-    def test_groups_for_which_something_waits(self, store: Database) -> None:
+    def test_groups_with_waiting_tasks_are_found(self, store: Database) -> None:
         with transaction(store):
             assert store.groups_with_waiting_tasks(10) == ["others", "workers"]
             assert store.groups_with_waiting_tasks(1) == ["others"]
@@ -155,7 +155,7 @@ class TestWaiting:
         with transaction(store):
             assert store.backlog(group) == expected
 
-    def test_tasks_that_nobody_has_claimed(self, store: Database) -> None:
+    def test_unclaimed_tasks_are_found(self, store: Database) -> None:
         with transaction(store):
             assert [(each.id, each.version, each.group) for each in store.waiting_tasks("workers", 10)] == [
                 ("new", 0, "workers"),

@@ -142,10 +142,12 @@ class TestList:
         ("text", "found"),
         [("FOO-", ["foo-b", "foo-a"]), ("Bar", ["other"]), ("foo-a", ["foo-a"]), ("%", []), ("_", [])],
     )
-    async def test_by_text_in_id_or_function_whatever_its_case(self, three: Scene, text: str, found: list[str]) -> None:
+    async def test_chains_are_found_by_text_in_id_or_function_ignoring_case(
+        self, three: Scene, text: str, found: list[str]
+    ) -> None:
         assert await three.ids(text=text) == found
 
-    async def test_by_prefix(self, three: Scene) -> None:
+    async def test_chains_are_found_by_prefix(self, three: Scene) -> None:
         assert await three.ids(prefix="foo-") == ["foo-b", "foo-a"]
 
 
@@ -213,7 +215,7 @@ class TestChain:
         assert (len(view.promises), view.cut) == (MAX_PROMISES, True)
         assert view.promises[0].id == "p"
 
-    async def test_so_is_one_with_very_much_text_in_its_tags(self, scene: Scene) -> None:
+    async def test_a_chain_with_very_much_text_in_its_tags_is_cut(self, scene: Scene) -> None:
         tags = {"resonate:origin": "p", **{f"tag-{number}": "x" * 1_000 for number in range(50)}}
         with transaction(scene.driver.store):
             rows = [promise(f"p:{number:05}", tags=tags) for number in range(500)]

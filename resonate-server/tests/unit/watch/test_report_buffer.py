@@ -73,7 +73,7 @@ async def test_the_buffer_never_grows_beyond_its_limit(scene: Scene, monkeypatch
     assert len(taken) == 2 * MAX_REPORTS
 
 
-async def test_who_is_told_of_a_task_is_told_with_the_chain_that_the_task_was_queued_with(scene: Scene) -> None:
+async def test_the_event_of_an_offer_names_the_chain_that_the_task_was_queued_with(scene: Scene) -> None:
     scene.driver.create("foo:1", origin="foo")
     scene.report()
     scene.buffer.put(TaskSent(0, 1, None, "foo:1", "workers", "pid", 0))

@@ -24,7 +24,7 @@ def test_the_oldest_are_forgotten() -> None:
     assert numbers(filled(25)) == list(range(16, 26))
 
 
-def test_what_comes_after_a_number_is_found_across_the_seam() -> None:
+def test_events_after_a_number_are_found_across_the_wrap_around() -> None:
     assert numbers(filled(25), after=18) == list(range(19, 26))
 
 

@@ -163,7 +163,7 @@ async def test_no_server_reports_a_worker_killed_after_it_finished_its_work(site
         assert await site.tell(number) == ([], ["waiting", "running"])
 
 
-async def test_that_a_worker_has_left_is_seen_later_if_it_was_not_heard(site: Site) -> None:
+async def test_a_missed_departure_of_a_worker_is_noticed_later(site: Site) -> None:
     """Servers keep reporting the workers that they miss."""
     begin(site)
     site.servers[THIRD].workers_are_gone([Member(PID, GROUP, START, START, State.GONE, START + 500)])

@@ -119,7 +119,7 @@ def test_a_frozen_worker_is_distinguished_from_a_lost_one_and_its_late_requests_
     assert "What worker 1a42 sent too late, the result of bar, was refused." in sentences
 
 
-def test_a_call_that_calls_nobody_runs_again_itself() -> None:
+def test_a_call_without_children_runs_again_itself() -> None:
     baz = promise("foo.bar.baz", 30, 5_000, running(32, 1_000, broken=True), gap(1_000, 4_000),
                   running(4_000, 5_000, NEW, 2, reason="gone"))  # fmt: skip
     assert "baz ran again from the beginning, because the first run had not finished." in told(FOO, bar(), baz)
@@ -171,7 +171,7 @@ def test_only_the_first_of_many_faults_are_told() -> None:
     assert "That happened 2 more times." in sentences
 
 
-def test_the_server_s_own_outage_is_told_with_its_length() -> None:
+def test_the_server_s_own_outage_is_reported_with_its_length() -> None:
     sentences = told(FOO, bar(running(10, 7_990)), outages=(Outage(1_000, 4_200),))
     assert sentences[0] == (
         "The server itself was away for 3.2 s, from 1.0 s after the chain began; what it had acknowledged was on disk."
