@@ -83,7 +83,7 @@ type Operation = Request | Wait | Tick | Malformed | None
 
 
 class Relative(Struct, frozen=True):
-    """The version of task ``id``, or one that is wrong by ``off``."""
+    """The version of task ``id``, off by ``off``."""
 
     id: str
     off: int
@@ -435,7 +435,7 @@ EVERYTHING = Menu(
         malformed: 1,
     }
 )
-"""All kinds."""
+"""Requests of all kinds."""
 
 OFFICIAL = Menu(
     {
@@ -460,4 +460,4 @@ OFFICIAL = Menu(
         tick: 8,
     }
 )
-"""The kinds that the official in-process server knows."""
+"""Requests of the kinds that the official in-process server knows."""

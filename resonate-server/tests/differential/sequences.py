@@ -18,7 +18,7 @@ AT_MOST = 5
 
 
 class DifferError(AssertionError):
-    """The steps that led to a difference, and the difference."""
+    """Carries the steps that led to a difference, and the difference."""
 
 
 class Pair(Protocol):

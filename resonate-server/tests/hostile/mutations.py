@@ -82,7 +82,7 @@ def requests(seed: int) -> Iterator[bytes]:
 
 
 def _spoil(envelope: Body, rng: random.Random) -> None:
-    """Replace, drop or add one member somewhere."""
+    """Replace or drop one member somewhere."""
     node: Any = envelope
     while True:
         keys = list(node) if isinstance(node, dict) else list(range(len(node)))

@@ -196,7 +196,7 @@ def test_an_invalid_goal_is_refused(wait: Wait, root: str, goal: str) -> None:
     assert "write it like settled or ship=running" in result.stderr
 
 
-# ── anybody's text ──
+# ── text from strangers ──
 
 
 def test_ids_and_workers_cannot_control_the_terminal(client: Client, wait: Wait, root: str) -> None:

@@ -1,4 +1,4 @@
-"""``resonate tree --watch`` on a real server, on a terminal and elsewhere."""
+"""``resonate tree --watch`` on a real server, with and without a terminal."""
 
 import os
 import re
@@ -195,7 +195,7 @@ def test_a_tree_taller_than_the_terminal_shows_pending_calls_and_everything_at_t
     assert all(f"call{number} " in shown.frame for number in range(60))
 
 
-# ── elsewhere ──
+# ── without a terminal ──
 
 
 def test_without_a_terminal_the_tree_is_printed_once_at_the_end(client: Client, server: ServerProcess) -> None:

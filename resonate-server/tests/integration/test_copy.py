@@ -27,7 +27,7 @@ from resonate_server.store.sqlite import Database
 COMMAND = [sys.executable, "-m", "resonate_server", "copy"]
 PROMISES = 5_000
 PAYLOAD = "x" * 40_000
-"""200 MB altogether."""
+"""The payload of one promise; 200 MB in all."""
 
 MEASURED = (
     "import re, runpy, sys; sys.argv = ['resonate-server', *sys.argv[1:]]\n"

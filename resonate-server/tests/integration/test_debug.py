@@ -19,7 +19,7 @@ def debugged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess
 
 @pytest.fixture
 def still(debugged: ServerProcess) -> Iterator[Client]:
-    """A client of an empty server whose clock stands still."""
+    """A client of an empty server with a stopped clock."""
     client = debugged.client()
     assert client.call("debug.reset") == client.call("debug.start") == Reply(status=200, data={})
     yield client

@@ -23,7 +23,7 @@ def request(corr_id: str, *fields: bytes) -> bytes:
 
 
 class Peer:
-    """A client that sends the bytes it is told to and reads one answer after the other."""
+    """A client that sends the given bytes and reads one answer after another."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)

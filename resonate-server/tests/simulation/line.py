@@ -36,7 +36,7 @@ class Messages:
 
 
 class Broken(Exception):
-    """The connection breaks here."""
+    """Raised where the connection breaks."""
 
 
 class Connection:
@@ -58,7 +58,7 @@ class Connection:
             await self._ask(asked, self._database)
         except Broken:
             self.break_off(self._line.run.rng.choice((0, 0, LONGEST_UNNOTICED_S)))
-            await answering  # The database goes on for a while.
+            await answering  # The database continues for a while.
         finally:
             self.break_off()
             answering.cancel()

@@ -29,7 +29,7 @@ class DeadlockError(RuntimeError):
 
 
 class _NoIO(selectors.BaseSelector):
-    """Selects nothing, but lets time pass."""
+    """A selector that selects nothing but lets time pass."""
 
     def __init__(self) -> None:
         self.loop: VirtualLoop
@@ -54,7 +54,7 @@ class _NoIO(selectors.BaseSelector):
 
 
 class WithOutside(selectors.DefaultSelector):
-    """Sockets and threads are real."""
+    """A selector with real sockets and threads."""
 
     LOOK_S = 0.005
     """Real time to wait for the outside; if it stays silent this long, it may be waiting for virtual time to pass."""
@@ -124,7 +124,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.time_passes: Callable[[], None] = lambda: None
         """Called whenever virtual time passes."""
         super().__init__(self._outside)
-        self._clock_resolution = 1e-6  # far above the precision of the float, or due timers would not be run
+        self._clock_resolution = 1e-6  # well above float precision, so that due timers do run
         self._kept: dict[object, set[asyncio.Task[Any]]] = {}
         """Strong references to tasks that wait only for one another and would be garbage collected."""
         self._ready = self._queue = _Queue()

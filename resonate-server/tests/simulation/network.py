@@ -51,7 +51,7 @@ class Weather(Struct, frozen=True):
 
 
 class Receiver:
-    """A worker, as far as the network is concerned."""
+    """A worker as the network sees it."""
 
     group: str
     pid: str

@@ -22,7 +22,7 @@ from resonate_server.store.sqlite.store import Job, Outcome
 
 
 class Crash(BaseException):
-    """The server dies here."""
+    """Raised where the server dies."""
 
 
 class WatchedDatabase(Database):

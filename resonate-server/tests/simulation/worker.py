@@ -32,7 +32,7 @@ type Record = dict[str, Any]
 
 
 class Refused(Exception):
-    """An answer of 400 or more where the worker cannot go on."""
+    """Raised for an answer of 400 or more after which the worker cannot continue."""
 
 
 class Reply(Struct, frozen=True):

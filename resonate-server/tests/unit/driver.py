@@ -107,7 +107,7 @@ class Driver:
         self.store.decide(*kernel.answering(CheckedRequest(corr_id=CORR_ID, request=request), self.rules), self.now)
 
     def tick(self, due: Due | None = None) -> None:
-        """Do what is due now, or what ``due`` claims to be."""
+        """Do what is due now, or what ``due`` says is due."""
         footprint, rule = kernel.due(self.rules)
         if due is None:
             self._decide(replace(footprint, due=1_000), rule)

@@ -22,7 +22,7 @@ SERVER_URL = "http://server:8001"
 
 
 class Receiver:
-    """Answers with the next of ``statuses``, then with 200; and only while ``gate`` is open."""
+    """Answers with the next of ``statuses``, then with 200, and only while ``gate`` is open."""
 
     def __init__(self) -> None:
         self.statuses: list[int] = []

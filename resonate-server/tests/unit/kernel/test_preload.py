@@ -1,4 +1,4 @@
-"""Which promises come along with a task: section 3.4, and section 9, item 9."""
+"""Which promises are preloaded with a task: section 3.4, and section 9, item 9."""
 
 import pytest
 from unit.driver import START, Driver, promise_create, value

@@ -12,7 +12,7 @@ from resonate_server.protocol.requests import PromiseCreate
 ADDRESS = "poll://uni@callers/caller-1"
 
 AWAITABLE: list[dict[str, str]] = [{"target": TARGET}, {"timer": "true"}, {"external": "true"}, {"scope": "global"}]
-"""What makes a promise external (section 2.2), without its ``resonate:``."""
+"""Tags that make a promise external (section 2.2), without ``resonate:``."""
 
 PREPARE: dict[str, Callable[[Driver, str], object]] = {
     "pending": Driver.create,

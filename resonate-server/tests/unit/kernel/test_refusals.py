@@ -13,7 +13,7 @@ type Ask = Callable[[Driver], Answer]
 
 @pytest.fixture
 def server(server: Driver) -> Driver:
-    """Two trees: ``x``, whose root is at work, and ``y``; and a promise ``free`` without a tree."""
+    """Two trees: ``x``, whose root is acquired, and ``y``; and a promise ``free`` without a tree."""
     for root in ("x", "y"):
         server.create(root, origin=root, branch=root, parent=root)
         server.create(f"{root}:1", origin=root, branch=root, parent=root)

@@ -172,7 +172,7 @@ class TestFence:
 
 class TestHeartbeat:
     def test_of_several_tasks_extends_those_that_are_held_and_ignores_the_others(self, server: Driver) -> None:
-        """Section 7.2, item 7: any mix of trees."""
+        """Section 7.2, item 7: the tasks may belong to any trees."""
         server.acquired("tree-a", ttl=5_000)
         server.acquired("tree-b", ttl=7_000)
         server.acquired("foreign", pid=OTHER_PID)

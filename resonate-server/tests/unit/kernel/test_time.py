@@ -1,4 +1,4 @@
-"""What happens by itself as time passes: sections 4.1 to 4.3, and section 9, items 1, 2, 7 and 14."""
+"""What happens without a request as time passes: sections 4.1 to 4.3, and section 9, items 1, 2, 7 and 14."""
 
 import pytest
 from msgspec import UNSET

@@ -201,7 +201,7 @@ class BothStores(RuleBasedStateMachine):
 
     @rule(create=creates())
     def undone(self, create: PromiseCreate) -> None:
-        """A transaction that fails after it has written."""
+        """Run a transaction that fails after it has written."""
         for driver in (self.forgetful, self.batching):
             try_and_undo(driver, create)
 

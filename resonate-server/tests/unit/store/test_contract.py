@@ -33,7 +33,7 @@ from resonate_server.store.sqlite import Database
 from resonate_server.store.sqlite.clock import ClockMark
 
 EXTERNAL = {"resonate:external": "true"}
-"""Tags of a promise whose deadline is an alarm."""
+"""Tags of a promise whose deadline counts as due work."""
 
 ODD = [
     "'",

@@ -52,7 +52,7 @@ IDS = ["t", "t.a", "t.b", "t.a.c"]
 
 
 class Told:
-    """A listener that remembers."""
+    """A listener that records its calls."""
 
     def __init__(self) -> None:
         self.requests: list[Decided] = []

@@ -37,7 +37,7 @@ def calling(function: str) -> Value:
 
 
 class Counting:
-    """A store that counts the roots it has been asked for."""
+    """A store that counts the roots read from it."""
 
     def __init__(self, store: Database) -> None:
         self._store = store

@@ -12,7 +12,7 @@ from resonate_server.watch.spells import FOREVER
 
 
 class Scene:
-    """A server that is started again and again; ``told``: outages that ended."""
+    """A server that is restarted again and again; ``told``: outages that ended."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path

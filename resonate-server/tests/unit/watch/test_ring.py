@@ -1,4 +1,4 @@
-"""The ring: numbers without a gap, and bounds for whatever happens."""
+"""The ring: numbers without gaps, and bounded memory whatever happens."""
 
 from unit.watch.scene import gone, settled
 
