@@ -1,4 +1,4 @@
-"""PostgreSQL for the tests of several folders: one server for each of pytest's processes that needs it."""
+"""PostgreSQL fixtures shared by several test folders: one server per pytest process that needs it."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -12,7 +12,7 @@ _numbers = count()
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """What it has is lost with the machine, and with nothing less."""
+    """A server without fsync: it loses data only if the machine crashes."""
     server = PostgresServer(fsync="off")
     server.start()
     yield server
@@ -21,7 +21,7 @@ def postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture(scope="session")
 def postgres_url(postgres: PostgresServer) -> str:
-    """Of a database with a schema."""
+    """The URL of a database with the schema."""
     from unit.postgres import make_schema
 
     make_schema(postgres.url)
@@ -30,13 +30,13 @@ def postgres_url(postgres: PostgresServer) -> str:
 
 @pytest.fixture
 def own_postgres_url(postgres: PostgresServer) -> str:
-    """Of a database with nothing in it, for this test alone."""
+    """The URL of an empty database for this test alone."""
     return postgres.create(f"own_{next(_numbers)}")
 
 
 @pytest.fixture(scope="session")
 def postgres_database(postgres_url: str) -> Iterator[Any]:
-    """In the form of SQLite's: see :mod:`unit.postgres`."""
+    """The database behind the interface of SQLite's: see :mod:`unit.postgres`."""
     from unit.postgres import PostgresDatabase
 
     database = PostgresDatabase(postgres_url)
@@ -46,7 +46,7 @@ def postgres_database(postgres_url: str) -> Iterator[Any]:
 
 @pytest.fixture
 def postgres_store(postgres_database: Any) -> Iterator[Any]:
-    """Empty."""
+    """The same database, emptied."""
     postgres_database.rollback()
     postgres_database.reset()
     postgres_database.commit()

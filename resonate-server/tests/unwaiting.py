@@ -1,11 +1,11 @@
-"""Coroutines that never wait, run without an event loop."""
+"""Run coroutines that never wait, without an event loop."""
 
 from collections.abc import Coroutine
 from typing import Any
 
 
 def finish[T](work: Coroutine[Any, Any, T]) -> T:
-    """What it returns. Raises :class:`AssertionError` if it waits after all."""
+    """Return the result of ``work``. Raises :class:`AssertionError` if it waits after all."""
     try:
         work.send(None)
     except StopIteration as end:

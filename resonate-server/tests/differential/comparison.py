@@ -1,4 +1,4 @@
-"""One sequence of operations, made to our kernel and to the official in-process server, compared after every step:
+"""Run one sequence of operations on our kernel and on the official in-process server, and compare after every step:
 the answer, all promises, tasks, callbacks, listeners and timers, and the messages."""
 
 from collections import Counter
@@ -33,15 +33,15 @@ class Tally(Struct):
 
 
 class Detour(Struct):
-    """Instead of the request at hand the official server is sent ``requests``; its last answer is compared, unless
-    our status must be ``our_status``."""
+    """Send ``requests`` to the official server in place of the drawn one. Compare its last answer or, if
+    ``our_status`` is given, only check our status."""
 
     requests: list[tuple[str, dict[str, Any]]]
     our_status: int | None = None
 
 
 class Comparison:
-    """A fresh pair of servers. ``store``: ours, if not in memory."""
+    """A fresh pair of servers. ``store``: our store, if not in memory."""
 
     def __init__(self, tally: Tally, store: Database | None = None) -> None:
         self.tally = tally
@@ -58,7 +58,7 @@ class Comparison:
         self.tally.met[difference] += 1
 
     def step(self, number: int) -> None:
-        """Decode and make one operation. Raises ``AssertionError`` where the two differ."""
+        """Decode and run one operation. Raises ``AssertionError`` if the two differ."""
         operation = OFFICIAL.decode(number, self.ours.scene(self.now))
         if operation is None:
             return
@@ -124,7 +124,7 @@ class Comparison:
         return None
 
     def would_accept(self, request: Request) -> bool:
-        """As far as the state is concerned."""
+        """Return whether the official server would accept the request, judged by the task's state alone."""
         id = request.data["id"]
         task = self.theirs.state.tasks.get(id)
         if task is None or self.is_expired(self.theirs.state.promises[id]):
@@ -248,7 +248,7 @@ class Comparison:
         return {**record, "param": record["param"] or {}, "value": record["value"] or {}}
 
     def projected(self, record: dict[str, Any]) -> dict[str, Any]:
-        """As it reads now."""
+        """Return the record as it reads now: an expired promise counts as settled."""
         if record["state"] != "pending" or self.now < record["timeoutAt"]:
             return record
         self.met(Differs.PRELOAD_IS_LATE)
@@ -295,7 +295,7 @@ class Comparison:
         return {(id, awaiter) for id, promise in promises.items() for awaiter in promise.awaiters}
 
     def live(self, callbacks: set[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-        """Those between promises that are pending and not past their deadline."""
+        """Yield the callbacks between promises that are pending and not past their deadline."""
         promises = self.theirs.state.promises
         for pair in callbacks:
             if all(promises[id].state == "pending" and not self.is_expired(promises[id]) for id in pair):
@@ -334,7 +334,7 @@ class Comparison:
         return found
 
     def is_expected(self, id: str) -> bool:
-        """Whether an ``execute`` for the task may be sent by ours too."""
+        """Return whether ours may also send an ``execute`` for the task."""
         promise = self.theirs.state.promises[id]
         if self.is_timer(id):
             self.met(Differs.TIMER_DISPATCH)
@@ -345,7 +345,7 @@ class Comparison:
         return self.delay_left(promise) <= 0
 
     def align_delays(self) -> None:
-        """Put the timers of delayed tasks to where they belong."""
+        """Set their timers of delayed tasks to the delay."""
         for timer in self.theirs.state.t_timeouts:
             promise = self.theirs.state.promises[timer.id]
             pending = self.theirs.state.tasks[timer.id].state == "pending"
@@ -360,7 +360,7 @@ class Comparison:
         return self.theirs.state.promises[id].tags.get("resonate:timer") == "true"
 
     def is_internal(self, id: str) -> bool:
-        """Whether it exists, and only the execution that made it may await it."""
+        """Return whether the promise exists and only the execution that created it may await it."""
         promise = self.theirs.state.promises.get(id)
         return promise is not None and not (
             promise.tags.keys() & {"resonate:target", "resonate:timer", "resonate:external"}
@@ -375,7 +375,7 @@ def _awaited(request: Request) -> list[str]:
 
 
 def _reads(request: Request) -> list[tuple[str, dict[str, Any]]]:
-    """Reading what the request touches: so that what is past its deadline is noticed by both."""
+    """Return reads of everything the request touches, so that both servers notice expired promises."""
     touched = [request.data["id"], *(_awaited(request) if request.kind == "task.suspend" else [])]
     return [("promise.get", {"id": id}) for id in touched]
 

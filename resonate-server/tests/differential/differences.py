@@ -1,7 +1,8 @@
-"""THE table: every way in which the official in-process server of resonate-sdk 0.8.1 may differ from ours.
+"""The only table of differences: every way in which the official in-process server of resonate-sdk 0.8.1 may differ
+from ours.
 
-Whatever else differs is a failure; so is an entry of this table that a long run never met. Sections are those of
-``docs/protocol.md``. ``docs/conformance.md`` repeats the table for readers; a test holds the two together.
+Any other difference is a failure, and so is an entry that a long run never meets. Sections are those of
+``docs/protocol.md``. ``docs/conformance.md`` repeats the table for readers; a test keeps the two in sync.
 """
 
 from enum import Enum
@@ -12,9 +13,9 @@ from msgspec import Struct
 class Difference(Struct, frozen=True):
     section: str
     official: str
-    """What it does; ours does what the section says."""
+    """What the official server does; ours does what the section says."""
     handling: str
-    """How the two are compared in spite of it."""
+    """How the two are compared nevertheless."""
 
 
 class Differs(Enum):

@@ -1,4 +1,5 @@
-"""Our kernel on SQLite in memory, in this process: request bodies in, answers and messages out, time by hand."""
+"""Our kernel in this process, on SQLite in memory by default: request bodies in, answers and messages out, with time
+set by hand."""
 
 import asyncio
 import json
@@ -23,11 +24,11 @@ SERVER_URL = "http://localhost:8001"
 
 LOOP = asyncio.new_event_loop()
 METRICS = Metrics()
-"""One for all: building it takes long."""
+"""Shared by all kernels because it is slow to build."""
 
 
 class Reply(Struct, frozen=True):
-    """``data`` as it is in JSON."""
+    """``data`` is the decoded JSON."""
 
     status: int
     data: Any
@@ -42,7 +43,7 @@ class Kernel:
     """The path of a request through the server, without its threads and sockets."""
 
     def __init__(self, rules: Rules, server_url: str = SERVER_URL, store: Database | None = None) -> None:
-        """``store``: an empty one, or what looks like it; else in memory."""
+        """``store``: an empty database, or a stand-in with the same interface; by default one in memory."""
         self.store = store or Database(IN_MEMORY)
         self._sent: list[Message] = []
         self._rules = rules
@@ -66,7 +67,7 @@ class Kernel:
         return await self._seam.decide(footprint, rule)
 
     def take_sent(self) -> list[Message]:
-        """Messages since last asked; they count as delivered."""
+        """Return the messages since the last call; they count as delivered."""
         sent, self._sent = self._sent, []
         for message in sent:
             if isinstance(message, Unblock):
@@ -83,7 +84,7 @@ class Kernel:
         return Scene(now=now, promises=promises, tasks=tasks, awaited=tuple(awaited))
 
     def version(self, id: str) -> int:
-        """Of the task; 0 if there is none."""
+        """Return the task's version; 0 if there is no such task."""
         task = self.store.load(Footprint(ids=(id,))).tasks.get(id)
         return 0 if task is None else task.version
 

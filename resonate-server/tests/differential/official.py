@@ -1,8 +1,8 @@
 """The official SDK's in-process server, driven step by step.
 
-Requests go through its ``send``, time through its clock. Its coroutines never really wait, so they are run by hand:
-no event loop, no real time. Messages are taken where it hands them out, because its receivers are not told the
-addresses.
+Requests go through its ``send``, time through its clock. Its coroutines never really wait, so they are run by hand,
+without an event loop or real time. Messages are captured where it dispatches them, because its receivers do not get
+the addresses.
 """
 
 import json
@@ -25,7 +25,7 @@ class Official:
 
     @property
     def state(self) -> ServerState:
-        """Everything it knows."""
+        """Its whole state."""
         return self._connection.state
 
     def call(self, kind: str, data: dict[str, Any]) -> Reply:
@@ -34,7 +34,7 @@ class Official:
         return Reply(status=envelope["head"]["status"], data=envelope["data"])
 
     def tick(self) -> None:
-        """One round of its loop."""
+        """Run one round of its loop."""
         self._ticks.send(None)
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
-"""Random operations, each decoded from one number: requests of every kind over a few ids that collide, and time.
+"""Random operations, each decoded from one number: requests of every kind over a few colliding ids, and time steps.
 
-One number per operation keeps the generator fast, and a sequence easy to shorten: every part of it is one, too. What
-depends on the state at hand (a task's version, the time) is filled in when the operation is made, so that most requests
-name a version that is right.
+One number per operation keeps the generator fast and a sequence easy to shorten: every part of a sequence is a valid
+sequence. What depends on the current state (a task's version, the time) is filled in when the operation is run, so
+that most requests name the right version.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ START = 1_700_000_000_000
 """The time at which every sequence begins, in ms since the epoch."""
 
 BITS = 24
-"""Of one operation's number."""
+"""Size of one operation's number."""
 
 GOLDEN = 0x9E3779B97F4A7C15
 """2**64 divided by the golden ratio: multiplying by it scatters the bits of a number."""
@@ -40,7 +40,7 @@ PAUSES = (1, 20, 60, 500, 1_000, 6_000, 31_000)
 VALUES: tuple[dict[str, Any], ...] = ({}, {"data": "eA=="}, {"headers": {"h": "1"}, "data": ""})
 TEMPLATES = ("{{.id}}-{{.timestamp}}", "a", "fired.{{.timestamp}}")
 LONG_CORR_IDS = ("0b5c1f2e-0000-4000-8000-000000000001", "0b5c1f2e-0000-4000-8000-000000000002")
-"""Few, so that claims are repeated: of this length they count as unique (section 9, item 10)."""
+"""Few, so that claims are repeated; long enough to count as unique (section 9, item 10)."""
 
 type VersionOf = Callable[[str], int]
 
@@ -53,7 +53,7 @@ class Request(Struct, frozen=True):
     corr_id: str | None = None
 
     def data_for(self, version_of: VersionOf) -> dict[str, Any]:
-        """The data with versions as one server has them."""
+        """Return the data with the versions of one server filled in."""
         concrete: dict[str, Any] = _concrete(self.data, version_of)
         return concrete
 
@@ -64,17 +64,17 @@ class Request(Struct, frozen=True):
 
 
 class Wait(Struct, frozen=True):
-    """Time passes, unnoticed."""
+    """Time passes, and the server does not notice."""
 
     ms: int
 
 
 class Tick(Struct, frozen=True):
-    """What is due is done."""
+    """The server does what is due."""
 
 
 class Malformed(Struct, frozen=True):
-    """A request body that must be refused."""
+    """A request body that the server must refuse."""
 
     body: dict[str, Any]
 
@@ -83,7 +83,7 @@ type Operation = Request | Wait | Tick | Malformed | None
 
 
 class Relative(Struct, frozen=True):
-    """The version of task ``id``, or one that is wrong by ``off``."""
+    """The version of task ``id``, off by ``off``."""
 
     id: str
     off: int
@@ -93,7 +93,7 @@ class Relative(Struct, frozen=True):
 
 
 class Scene(Struct, frozen=True):
-    """What the next operation may build on: the time in ms, the states of promises and tasks, what tasks await."""
+    """What the next operation may build on: the time in ms, the states of promises and tasks, and awaited promises."""
 
     now: int
     promises: dict[str, str]
@@ -105,8 +105,7 @@ class Scene(Struct, frozen=True):
 
 
 class Choices:
-    """Reads a number digit by digit; what is read first stands lowest. Once it is used up, digits that follow from
-    it."""
+    """Read choices from a number as digits, lowest first. Once it is used up, read digits derived from it."""
 
     def __init__(self, number: int) -> None:
         self._left = number
@@ -119,25 +118,25 @@ class Choices:
         return options[index]
 
     def some(self, options: tuple[str, ...]) -> list[str]:
-        """One to three, possibly the same twice."""
+        """Pick one to three, possibly the same twice."""
         return [self.one(options) for _ in range(1 + self.one((0, 1, 2)))]
 
     def task(self, scene: Scene, state: str) -> str:
-        """Mostly one in ``state``, if there is any: refusals are not all that there is to test."""
+        """Mostly pick a task in ``state``, if there is any, so that not everything is refused."""
         fitting = tuple(id for id, its_state in scene.tasks.items() if its_state == state)
         return self.one(fitting if fitting and self.often() else IDS)
 
     def open_promise(self, scene: Scene) -> str:
-        """Mostly one that is pending."""
+        """Mostly pick a pending promise."""
         fitting = tuple(id for id, state in scene.promises.items() if state == "pending")
         return self.one(fitting if fitting and self.often() else IDS)
 
     def awaited(self, scene: Scene) -> str:
-        """Mostly one that some task awaits, above all one that a worker is at work with again: rare at random."""
+        """Mostly pick a promise that a task awaits, above all a task that is acquired again: rare by pure chance."""
         return self.one(scene.awaited if scene.awaited and self.often() else IDS)
 
     def new(self, scene: Scene) -> str:
-        """Mostly an id that was not used yet."""
+        """Mostly pick an unused id."""
         fitting = scene.unused()
         return self.one(fitting if fitting and self.often() else IDS)
 
@@ -149,7 +148,7 @@ type Factory = Callable[[Choices, Scene], Operation]
 
 
 class Menu:
-    """Which operations there are, and how often each. The weights make up a power of two, for shrinking."""
+    """The operations and their weights. The weights add up to a power of two, which helps shrinking."""
 
     def __init__(self, weights: dict[Factory, int]) -> None:
         self._table: tuple[Factory, ...] = tuple(factory for factory, n in weights.items() for _ in range(n))
@@ -263,7 +262,7 @@ def task_acquire(choices: Choices, scene: Scene) -> Operation:
 
 
 def repeated_claim(choices: Choices, scene: Scene) -> Operation:
-    """A claim whose correlation id came before, perhaps with the same claim."""
+    """A claim with a correlation id that was used before, perhaps for the same claim."""
     id = choices.one(IDS[:2])
     if choices.often():
         data: dict[str, Any] = {"id": id, "version": Relative(id, choices.one((0, -1))), "pid": PIDS[0], "ttl": 5_000}
@@ -346,7 +345,7 @@ def schedule_create(choices: Choices, _: Scene) -> Operation:
 
 
 def yearly_schedule_create(choices: Choices, _: Scene) -> Operation:
-    """One that does not fire within a sequence."""
+    """A schedule that does not fire within a sequence."""
     return _schedule(choices, ("0 0 1 1 *", "0 0 25 12 *", "no cron"))
 
 
@@ -362,7 +361,7 @@ def all_schedules(_: Choices, __: Scene) -> Operation:
     return Request("schedule.search", {})
 
 
-# --- time, and what is no request -----------------------------------------------------------------------------------
+# --- time, and malformed requests -----------------------------------------------------------------------------------
 
 
 def nothing(_: Choices, __: Scene) -> Operation:
@@ -436,7 +435,7 @@ EVERYTHING = Menu(
         malformed: 1,
     }
 )
-"""All kinds."""
+"""Requests of all kinds."""
 
 OFFICIAL = Menu(
     {
@@ -461,4 +460,4 @@ OFFICIAL = Menu(
         tick: 8,
     }
 )
-"""The kinds that the official in-process server knows."""
+"""Requests of the kinds that the official in-process server knows."""

@@ -1,4 +1,4 @@
-"""Random sequences of operations, decided by one seed, shortened where a comparison fails, and told as steps."""
+"""Random sequences of operations: determined by one seed, shortened when a comparison fails, and reported as steps."""
 
 import os
 import random
@@ -8,17 +8,17 @@ from typing import Protocol
 from differential.operations import BITS
 
 SEED = int(os.environ.get("DIFFERENTIAL_SEED", random.randrange(10**6)))
-"""Decides all sequences of a run."""
+"""Determines all sequences of a run."""
 
 LENGTH = 60
-"""Operations per sequence; some of them are none where they would make no sense."""
+"""Operations per sequence; an operation that would make no sense in its state is skipped."""
 
 AT_MOST = 5
-"""Times the steps that were asked for: what has not come by then does not come."""
+"""A run ends after this many times the requested steps: what has not occurred by then never will."""
 
 
 class DifferError(AssertionError):
-    """The steps that led to a difference, and the difference."""
+    """Carries the steps that led to a difference, and the difference."""
 
 
 class Pair(Protocol):
@@ -27,16 +27,16 @@ class Pair(Protocol):
     history: list[str]
 
     def step(self, number: int) -> None:
-        """Make one operation to both. Raises ``AssertionError`` where they differ."""
+        """Run one operation on both. Raises ``AssertionError`` if they differ."""
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """Called after the last step."""
 
 
 def run_sequences(new_pair: Callable[[], Pair], steps: int, is_enough: Callable[[], bool]) -> None:
-    """So many that it ``is_enough``; with ``steps`` steps it should be, and a few more where rare things are late.
+    """Run sequences until ``is_enough``: usually after ``steps`` steps, or a few more while rare cases are missing.
 
-    Raises :class:`DifferError` for the shortest sequence that is found by leaving out what does not matter.
+    Raises :class:`DifferError` for the first sequence that fails, shortened by leaving out steps that do not matter.
     """
     print(f"DIFFERENTIAL_SEED={SEED} repeats this run")
     rng = random.Random(SEED)
@@ -55,7 +55,7 @@ def random_sequence(rng: random.Random) -> list[int]:
 
 
 def shortened(new_pair: Callable[[], Pair], numbers: list[int], error: DifferError) -> DifferError:
-    """Leaves out long parts, then shorter ones, as long as the pair differs without them."""
+    """Leave out long parts, then shorter ones, as long as the pair still differs."""
     size = len(numbers) // 2
     while size:
         at = 0

@@ -1,8 +1,8 @@
-"""Our kernel in this process against our server over HTTP: a process of its own, in debug mode.
+"""Our kernel in this process against our server over HTTP, a separate process in debug mode.
 
-The same random operations go to both, all kinds; answers are compared member by member, and after every step
-everything that ``debug.snap`` shows: promises, tasks, callbacks, listeners, timers, messages owed. Time is moved by
-hand; after ``debug.start`` the server does nothing by itself. More steps, or a failing run once more:
+The same random operations, of all kinds, go to both. Answers are compared member by member, and after every step
+everything that ``debug.snap`` shows: promises, tasks, callbacks, listeners, timers, owed messages. Time is moved by
+hand; after ``debug.start`` the server does nothing by itself. To run more steps, or to repeat a failing run:
 
     DIFFERENTIAL_HTTP_STEPS=1000000 python -m pytest resonate-server/tests/differential/test_http.py
     DIFFERENTIAL_SEED=17 python -m pytest resonate-server/tests/differential/test_http.py
@@ -28,7 +28,7 @@ from resonate_server.protocol.requests import KINDS
 
 STEPS = int(os.environ.get("DIFFERENTIAL_HTTP_STEPS", "5_000"))
 FEW = 2_000
-"""So many steps find most mistakes."""
+"""Enough steps to find most bugs."""
 RARE = 5_000
 """From this many steps on, every kind must have succeeded at least once."""
 
@@ -42,7 +42,7 @@ class Tally(Struct):
     succeeded: Counter[str] = field(default_factory=Counter)
 
     def make(self, wire: Wire, kind: str) -> None:
-        """A request without an equal on our side."""
+        """Send a request that has no counterpart on our side."""
         reply = wire.call(body_of(kind, {}, START, CORR_ID))[0]
         self.succeeded[kind] += reply.status == 200
 
@@ -83,7 +83,7 @@ class Pair:
         self.both(body)
 
     def both(self, body: bytes) -> None:
-        """Make the request and look at everything."""
+        """Send the request to both, and compare the answers and the whole state."""
         snap = self.body("debug.snap", {})
         ours, seen = self.kernel.call(body), self.kernel.call(snap)
         theirs, seen_there = self.server.call(body, snap)
@@ -114,7 +114,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 @pytest.mark.parametrize("steps", [FEW, pytest.param(STEPS, marks=pytest.mark.long)], ids=["few", "many"])
-def test_the_server_on_sqlite_answers_as_the_kernel_in_memory(server: ServerProcess, steps: int) -> None:
+def test_the_server_on_sqlite_answers_like_the_kernel_in_memory(server: ServerProcess, steps: int) -> None:
     tally = Tally()
     wire = Wire(server.port)
     tally.make(wire, "debug.start")
@@ -133,7 +133,7 @@ def test_the_server_on_sqlite_answers_as_the_kernel_in_memory(server: ServerProc
 
 
 def unseen(tally: Tally, steps: int) -> list[str]:
-    """The kinds that a run of so many steps must have met, and has not; its end is the last request."""
+    """Return the kinds that a run of this many steps should have met but has not; ``debug.stop`` ends the run."""
     if steps < RARE:
         return []
     return [kind for kind in KINDS if not tally.succeeded[kind] and kind != "debug.stop"]

@@ -1,4 +1,4 @@
-"""The comparison with the official server notices mistakes: with each of them made on purpose, it must fail."""
+"""The comparison with the official server catches every mutant of the kernel: with each one, it must fail."""
 
 import random
 
@@ -11,7 +11,7 @@ SEQUENCES = 200
 
 
 @pytest.mark.parametrize("name", [name for name in MUTANTS if name not in OUTSIDE_THE_KERNEL])
-def test_the_comparison_notices(name: str) -> None:
+def test_the_comparison_catches_the_mutant(name: str) -> None:
     with MUTANTS[name](), pytest.raises(DifferError):
         compare_many()
 
@@ -23,7 +23,7 @@ def compare_many() -> None:
 
 
 class Picky:
-    """Differs once 3 and 7 were among the numbers, in this order."""
+    """Fails once a number ending in 3 is followed by one ending in 7."""
 
     def __init__(self) -> None:
         self.history: list[str] = []
@@ -37,7 +37,7 @@ class Picky:
         pass
 
 
-def test_a_difference_is_told_by_as_few_steps_as_lead_to_it() -> None:
+def test_a_difference_is_reported_with_the_fewest_steps_that_lead_to_it() -> None:
     with pytest.raises(DifferError) as told:
         run_sequences(Picky, 600, lambda: False)
     assert "after\n  3\n  7\n" in str(told.value)

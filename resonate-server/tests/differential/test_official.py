@@ -1,12 +1,12 @@
 """Our kernel against the official in-process server (``resonate.connections.local`` of resonate-sdk 0.8.1).
 
-The same random operations go to both; what may differ stands in :mod:`differential.differences` and nowhere else. A
-run of a million steps, or a failing run once more:
+The same random operations go to both; only :mod:`differential.differences` says what may differ. To run a million
+steps, or to repeat a failing run:
 
     DIFFERENTIAL_STEPS=1000000 python -m pytest resonate-server/tests/differential/test_official.py
     DIFFERENTIAL_SEED=17 python -m pytest resonate-server/tests/differential/test_official.py
 
-Where they differ, the sequence is shortened; the failure shows it as readable steps.
+If they differ, the sequence is shortened, and the failure shows it as readable steps.
 """
 
 import os
@@ -19,7 +19,7 @@ from differential.sequences import run_sequences
 
 STEPS = int(os.environ.get("DIFFERENTIAL_STEPS", "30_000"))
 FEW = 10_000
-"""So many steps find most mistakes."""
+"""Enough steps to find most bugs."""
 RARE = 25_000
 """From this many steps on, everything must have happened at least once."""
 
@@ -28,17 +28,17 @@ KINDS = (
     *("task.create", "task.acquire", "task.release", "task.fulfill", "task.suspend", "task.fence", "task.heartbeat"),
     *("schedule.get", "schedule.create", "schedule.delete", "schedule.search"),
 )
-"""All that the official in-process server knows."""
+"""All kinds that the official in-process server knows."""
 
 
-def test_every_difference_is_told_in_the_documents() -> None:
+def test_the_documents_list_every_difference() -> None:
     told = (Path(__file__).parents[3] / "docs" / "conformance.md").read_text()
 
     assert [difference.name for difference in Differs if row(difference) not in told] == []
 
 
 def row(difference: Differs) -> str:
-    """Of the table in the document."""
+    """Return the difference as a row of the table in the document."""
     return f"| {difference.value.official} | {difference.value.section} | {difference.value.handling} |"
 
 
@@ -55,7 +55,7 @@ def test_our_kernel_does_what_the_official_server_does(steps: int) -> None:
 
 
 def unseen(tally: Tally, steps: int) -> list[str]:
-    """What a run of so many steps must have met, and has not."""
+    """Return what a run of this many steps should have met but has not."""
     if steps < RARE:
         return []
     differences = [difference.name for difference in Differs if not tally.met[difference]]

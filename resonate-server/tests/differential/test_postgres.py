@@ -1,4 +1,4 @@
-"""Our kernel on PostgreSQL against the official in-process server: the same sequences as on SQLite, fewer of them."""
+"""Our kernel on PostgreSQL against the official in-process server: sequences as on SQLite, but fewer."""
 
 import os
 from typing import Any
@@ -8,7 +8,7 @@ from differential.comparison import Comparison, Tally
 from differential.sequences import run_sequences
 
 STEPS = int(os.environ.get("DIFFERENTIAL_STEPS", "2_000"))
-"""Each looks at everything, which takes milliseconds here."""
+"""Each step reads the whole state, which takes milliseconds here."""
 
 
 @pytest.mark.long

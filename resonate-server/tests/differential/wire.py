@@ -1,4 +1,4 @@
-"""Requests over one plain socket, several at a time: a small part of HTTP, for tests that make very many of them."""
+"""Pipelined requests over one plain socket: a small part of HTTP, for tests that send very many requests."""
 
 import json
 import socket
@@ -7,7 +7,7 @@ from differential.kernel import Reply
 
 
 class Wire:
-    """Keeps its connection for good. Raises ``OSError`` if that breaks."""
+    """A client that keeps one connection open. Raises ``OSError`` if it breaks."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=20)
@@ -15,7 +15,7 @@ class Wire:
         self._reader = self._socket.makefile("rb")
 
     def call(self, *bodies: bytes) -> list[Reply]:
-        """Send all, then read all answers: the server works them off in this order."""
+        """Send all bodies, then read all answers: the server processes them in this order."""
         self._socket.sendall(b"".join(map(_post, bodies)))
         return [self._read() for _ in bodies]
 
@@ -34,7 +34,7 @@ class Wire:
         return Reply(status=http_status, data=envelope["data"])
 
     def _line(self) -> bytes:
-        """A server that is killed leaves it off anywhere."""
+        """Read a whole line. A server that is killed may cut it off anywhere."""
         line = self._reader.readline()
         if not line.endswith(b"\n"):
             raise ConnectionResetError

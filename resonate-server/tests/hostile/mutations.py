@@ -1,4 +1,4 @@
-"""Requests that no client should send: valid ones of every kind, spoilt in random ways. One seed gives one sequence."""
+"""Requests that no client should send: valid ones of every kind, corrupted at random. One seed gives one sequence."""
 
 import copy
 import json
@@ -69,7 +69,7 @@ _WRONG += ["", "\0", "\u2028", "é" * 5_000]
 
 
 def requests(seed: int) -> Iterator[bytes]:
-    """Bodies without end. About one in three is left as it is, so that the state keeps changing."""
+    """Yield request bodies forever. About one in three is left intact, so that the state keeps changing."""
     rng = random.Random(seed)
     kinds = list(VALID)
     while True:
@@ -82,7 +82,7 @@ def requests(seed: int) -> Iterator[bytes]:
 
 
 def _spoil(envelope: Body, rng: random.Random) -> None:
-    """Replace, drop or add one member somewhere."""
+    """Replace or drop one member somewhere."""
     node: Any = envelope
     while True:
         keys = list(node) if isinstance(node, dict) else list(range(len(node)))

@@ -1,4 +1,4 @@
-"""Hostile connections: slow, half open, never reading, too many. Others are served as if they were not there."""
+"""Hostile connections: slow, half open, never reading, too many. Other clients are served as if they were not there."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.long
 
 STREAMS = 1_000
 PATIENCE_S = 10.0
-"""An innocent request is answered within this, whatever others do. (It takes a few ms on an idle machine.)"""
+"""An innocent request is answered within this time, whatever others do. (It takes a few ms on an idle machine.)"""
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 async def connections(
     server: ServerProcess, count: int, first_bytes: bytes
 ) -> AsyncIterator[list[asyncio.StreamReader]]:
-    """So many connections that have sent ``first_bytes`` and then say nothing."""
+    """Open ``count`` connections that send ``first_bytes`` and then nothing more."""
     opened = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(count)]
     for _, writer in opened:
         writer.write(first_bytes)
@@ -48,8 +48,8 @@ def assert_others_are_served(server: ServerProcess) -> None:
     assert took < PATIENCE_S, f"{took:.2f} s"
 
 
-async def test_a_thousand_streams_at_once(server: ServerProcess) -> None:
-    """The newest of each id is served; the next beyond the limit is refused; all are forgotten when they break."""
+async def test_a_thousand_streams_are_served_at_once(server: ServerProcess) -> None:
+    """All are served up to the limit; the next one is refused; their places are free again once they break."""
     async with contextlib.AsyncExitStack() as stack:
         readers = []
         for number in range(STREAMS):
@@ -71,8 +71,8 @@ def _wait_until_a_stream_is_taken(server: ServerProcess) -> None:
         time.sleep(0.1)
 
 
-async def test_a_reader_that_never_reads_is_bounded_and_delays_nobody(server: ServerProcess) -> None:
-    """Its messages are large: results of promises that it listens to and does not read."""
+async def test_a_client_that_never_reads_uses_bounded_memory_and_delays_no_one(server: ServerProcess) -> None:
+    """Its messages are large: results of promises that it listens for but does not read."""
     async with connections(server, 1, b"GET /poll/deaf/1 HTTP/1.1\r\nHost: localhost\r\n\r\n"):
         await asyncio.sleep(0.2)
         before = psutil.Process(server.pid).memory_info().rss

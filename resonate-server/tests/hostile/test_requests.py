@@ -1,6 +1,6 @@
-"""A flood of hostile requests: no 5xx, no lost connection, no growth of memory, no flood of log lines.
+"""A flood of hostile requests causes no 5xx, no lost connection, no memory growth and no flood of log lines.
 
-REQUESTS sets how many (30,000). A million takes some minutes:
+REQUESTS sets the number of requests (default 30,000). A million takes some minutes:
 ``REQUESTS=1000000 scripts/test.sh resonate-server/tests/hostile``.
 SEED repeats a run.
 """
@@ -54,7 +54,7 @@ async def test_every_request_is_answered_below_500_and_nothing_grows(server: Ser
 
 
 async def flood(server: ServerProcess, bodies: Iterator[bytes]) -> Counter[int]:
-    """Send all ``bodies`` over some connections that live as long as the flood; how often each status came."""
+    """Send all ``bodies`` over a few connections that last for the whole flood. Return how often each status came."""
     counts: Counter[int] = Counter()
 
     async def pour() -> None:
@@ -69,7 +69,7 @@ async def flood(server: ServerProcess, bodies: Iterator[bytes]) -> Counter[int]:
 
 
 async def read_status(reader: asyncio.StreamReader) -> int:
-    """Read one whole answer; its status."""
+    """Read one whole answer and return its status."""
     async with asyncio.timeout(30):
         head = await reader.readuntil(b"\r\n\r\n")
         lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]

@@ -1,4 +1,4 @@
-"""Calls as SDKs make them, for tests of the commands that show them. No assertions but that the server agrees."""
+"""Create calls as SDKs do, for tests of the commands that show them. Asserts only that the server accepts them."""
 
 import base64
 import json
@@ -8,12 +8,13 @@ from harness.server import FAR, Client
 
 
 def encoded(data: object) -> dict[str, str]:
-    """A payload, as an SDK writes it."""
+    """Encode a payload as an SDK does."""
     return {"data": base64.b64encode(json.dumps(data).encode()).decode()}
 
 
 def create(client: Client, id: str, function: str = "", group: str = "g", timeout_at: int = FAR, **tags: str) -> str:
-    """A call of ``function``, or a step if there is none; its id. ``a.1.1`` belongs to ``a.1`` and the tree ``a``."""
+    """Create a call of ``function``, or a step if none is given, and return its id. ``a.1.1`` is a child of ``a.1`` in
+    the tree ``a``."""
     lineage = {"origin": re.split("[.:]", id)[0], "parent": id.rpartition(".")[0] or id} | tags
     if function:
         lineage |= {"target": f"poll://any@{group}", "scope": "global"}
@@ -24,7 +25,7 @@ def create(client: Client, id: str, function: str = "", group: str = "g", timeou
 
 
 def step_of(client: Client, caller: str, function: str) -> str:
-    """A step that ``caller`` runs inside itself, as our workers name it; its id."""
+    """Create a step that ``caller`` runs inside itself, named as our workers name it, and return its id."""
     tags = {"resonate:origin": re.split("[.:]", caller)[0], "resonate:parent": caller, "resonate:scope": "local"}
     id = f"{caller}.1"
     named = tags | {"worker:function": function}

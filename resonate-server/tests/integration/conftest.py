@@ -1,4 +1,4 @@
-"""Fixtures: one server in memory for the tests of a module, a client for it; a disk that is soon full."""
+"""Fixtures: one in-memory server per test module, a client for it, and a small disk that fills up soon."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ def client(server: ServerProcess) -> Client:
 
 @pytest.fixture
 def open_stream() -> Iterator[Callable[[ServerProcess, str, str], Stream]]:
-    """Open streams of a group and a process, which are closed after the test."""
+    """Open streams for a group and a process; they are closed after the test."""
     opened: list[Stream] = []
 
     def open_one(server: ServerProcess, group: str, id: str) -> Stream:
@@ -43,13 +43,13 @@ def open_stream() -> Iterator[Callable[[ServerProcess, str, str], Stream]]:
 def connect(
     server: ServerProcess, open_stream: Callable[[ServerProcess, str, str], Stream]
 ) -> Callable[[str, str], Stream]:
-    """The same at the server that all have in common."""
+    """Open streams to the module's server."""
     return partial(open_stream, server)
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own that is soon full."""
+    """A small file system of its own that fills up soon."""
     if os.geteuid():
         pytest.skip("only root can mount a small file system")
     folder = tmp_path / "disk"

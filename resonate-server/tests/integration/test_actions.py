@@ -1,4 +1,4 @@
-"""What the live page offers to do comes from one address, which may say anything, or nothing."""
+"""The actions that the live page offers come from one address, which may answer anything, or nothing at all."""
 
 import gzip
 import json
@@ -28,7 +28,7 @@ ACTION: dict[str, Any] = {
 EACH: dict[str, Any] = {"name": "wake", "label": "Wake", "workers": "service-", "note": ""}
 NOTHING = {"actions": [], "trouble": ""}
 MARGIN_S = 15
-"""For a machine that is busy with something else."""
+"""Extra time for a busy machine."""
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def shown(page: Page) -> Any:
 
 
 def trouble(page: Page) -> str:
-    """That there is some, and nothing else."""
+    """Return the trouble shown, and check that nothing else is shown."""
     answer = shown(page)
     assert answer["actions"] == []
     assert answer["trouble"]
@@ -78,34 +78,34 @@ class TestWithoutTheSetting:
     def test_nothing_is_offered(self, server: ServerProcess) -> None:
         assert shown(Page(server.port)) == NOTHING
 
-    def test_who_clicks_all_the_same_is_told_what_to_set(self, server: ServerProcess) -> None:
+    def test_a_click_is_answered_with_the_setting_to_set(self, server: ServerProcess) -> None:
         got = Page(server.port).act()
         assert got.status == 404
         assert "RESONATE_UI__ACTIONS_URL" in got.json["error"]
 
 
 class TestTheList:
-    def test_it_is_shown_as_it_is_told(self, page: Page, adapter: Adapter) -> None:
+    def test_actions_are_shown_as_the_address_lists_them(self, page: Page, adapter: Adapter) -> None:
         commands = [{"label": "Kill", "text": "kill -9 $$"}]
         breaking = {**EACH, "label": "<b>", "fields": [], "commands": commands, "workers": None}
         each = {**EACH, "fields": [], "commands": []}
         adapter.replies["GET"] = offer(ACTION, breaking, each)
         assert shown(page) == {"actions": [ACTION, breaking, each], "trouble": ""}
 
-    def test_what_it_says_beyond_that_is_left_out(self, page: Page, adapter: Adapter) -> None:
+    def test_unknown_members_are_left_out(self, page: Page, adapter: Adapter) -> None:
         adapter.replies["GET"] = offer({**ACTION, "onclick": "alert(1)"})
         assert shown(page) == {"actions": [ACTION], "trouble": ""}
 
-    def test_it_is_read_anew_each_time(self, page: Page, adapter: Adapter) -> None:
+    def test_the_list_is_read_again_each_time(self, page: Page, adapter: Adapter) -> None:
         assert shown(page) == NOTHING
         adapter.replies["GET"] = offer(ACTION)
         assert shown(page)["actions"] == [ACTION]
 
-    def test_it_may_come_in_pieces(self, page: Page, adapter: Adapter) -> None:
+    def test_the_list_may_arrive_in_pieces(self, page: Page, adapter: Adapter) -> None:
         adapter.replies["GET"] = Reply(offer(ACTION).body, pause=0.05, pieces=7)
         assert shown(page)["actions"] == [ACTION]
 
-    def test_it_is_told_to_nobody_without_a_token(self, guarded: ServerProcess, adapter: Adapter) -> None:
+    def test_nobody_gets_the_list_without_a_token(self, guarded: ServerProcess, adapter: Adapter) -> None:
         assert Page(guarded.port).get("/ui/api/actions").status == 401
         assert adapter.asked == []
 
@@ -144,32 +144,32 @@ class TestTheList:
         ],
         ids=lambda reply: f"{reply.status} {reply.body[:40]!r}",
     )
-    def test_one_that_cannot_be_used_is_not_shown(self, page: Page, adapter: Adapter, reply: Reply) -> None:
+    def test_an_unusable_list_is_not_shown(self, page: Page, adapter: Adapter, reply: Reply) -> None:
         adapter.replies["GET"] = reply
         assert adapter.url in trouble(page)
         adapter.replies["GET"] = offer(ACTION)
         assert shown(page)["actions"] == [ACTION]
 
-    def test_who_leads_elsewhere_is_not_followed(self, page: Page, adapter: Adapter) -> None:
+    def test_redirects_are_not_followed(self, page: Page, adapter: Adapter) -> None:
         adapter.replies["GET"] = Reply(status=302, headers={"Location": f"{adapter.url}/elsewhere"})
         assert "302" in trouble(page)
         assert [asked.path for asked in adapter.asked] == ["/actions"]
 
     @pytest.mark.parametrize("pieces", [1, 100])
-    def test_who_is_slow_is_not_waited_for(self, page: Page, adapter: Adapter, pieces: int) -> None:
+    def test_a_slow_address_is_not_waited_for(self, page: Page, adapter: Adapter, pieces: int) -> None:
         adapter.replies["GET"] = Reply(offer(ACTION).body, pause=TIMEOUT_S + 30 if pieces == 1 else 0.3, pieces=pieces)
         begun = time.monotonic()
         assert "did not answer within" in trouble(page)
         assert time.monotonic() - begun < TIMEOUT_S + MARGIN_S
 
-    def test_many_who_ask_at_once_cost_the_address_little(self, page: Page, adapter: Adapter) -> None:
+    def test_many_readers_at_once_cause_few_requests_to_the_address(self, page: Page, adapter: Adapter) -> None:
         adapter.replies["GET"] = Reply(offer(ACTION).body, pause=1)
         with ThreadPoolExecutor(20) as pool:
             answers = list(pool.map(lambda _: shown(page), range(20)))
         assert answers == [{"actions": [ACTION], "trouble": ""}] * 20
         assert len(adapter.asked) < 5
 
-    def test_where_nobody_listens_that_is_said(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+    def test_an_unreachable_address_is_reported(self, tmp_path_factory: pytest.TempPathFactory) -> None:
         log = tmp_path_factory.mktemp("lonely") / "log"
         server = ServerProcess(log, RESONATE_UI__ACTIONS_URL="http://127.0.0.1:9/actions").start()
         try:
@@ -180,20 +180,20 @@ class TestTheList:
 
 
 class TestAClick:
-    def test_it_is_passed_on_with_its_fields_and_answered_with_an_id(self, page: Page, adapter: Adapter) -> None:
+    def test_a_click_is_forwarded_with_its_fields_and_answered_with_an_id(self, page: Page, adapter: Adapter) -> None:
         got = click(page, size=2.5, whole=3, name="Zoë")
         assert (got.status, got.json) == (202, {"id": "begun"})
         (asked,) = adapter.asked
         assert (asked.method, asked.path) == ("POST", "/actions/order")
         assert json.loads(asked.body) == {"size": 2.5, "whole": 3, "name": "Zoë"}
 
-    def test_one_for_a_worker_says_which(self, page: Page, adapter: Adapter) -> None:
+    def test_a_click_on_a_worker_names_the_worker(self, page: Page, adapter: Adapter) -> None:
         address = "poll://any@service-%C3%A4/1%2F2"
         got = page.act(json.dumps({"fields": {"worker": "none", "size": 1}, "worker": address}).encode(), "wake")
         assert (got.status, got.json) == (202, {"id": "begun"})
         assert json.loads(adapter.asked[0].body) == {"worker": address, "size": 1}
 
-    def test_neither_token_nor_cookie_goes_along(self, page: Page, adapter: Adapter) -> None:
+    def test_neither_token_nor_cookie_is_forwarded(self, page: Page, adapter: Adapter) -> None:
         adapter.replies["POST"].headers["Set-Cookie"] = "a=b"
         page.act(b"{}", "order", Cookie="c=d", X_Else="e")
         click(page)
@@ -201,13 +201,13 @@ class TestAClick:
         expected = {"host", "accept", "accept-encoding", "user-agent", "content-length", "content-type"}
         assert {name for asked in adapter.asked for name in asked.headers} <= expected
 
-    def test_a_refusal_is_told_in_the_words_of_who_refuses(self, page: Page, adapter: Adapter) -> None:
+    def test_a_refusal_is_shown_in_the_words_of_the_address(self, page: Page, adapter: Adapter) -> None:
         adapter.replies["POST"] = Reply(b'{"detail": "size is at most 9"}', 422)
         got = click(page, size=10)
         assert (got.status, got.json) == (400, {"error": "size is at most 9"})
 
     @pytest.mark.parametrize(("status", "seen"), [(401, 400), (403, 400), (404, 400), (500, 503), (302, 503)])
-    def test_no_status_of_the_address_passes_for_one_of_the_server(
+    def test_a_status_of_the_address_is_not_passed_off_as_the_server_s_own(
         self, page: Page, adapter: Adapter, status: int, seen: int
     ) -> None:
         adapter.replies["POST"] = Reply(b"<html>", status, {"Location": "/elsewhere"})
@@ -216,12 +216,12 @@ class TestAClick:
         assert len(adapter.asked) == 1
 
     @pytest.mark.parametrize("body", [b"", b"{}", b'{"id": ""}', b'{"id": 1}', b"[" * 50_000, b"\xff", b"a" * 100_000])
-    def test_an_answer_without_an_id_is_trouble(self, page: Page, adapter: Adapter, body: bytes) -> None:
+    def test_an_answer_without_an_id_is_an_error(self, page: Page, adapter: Adapter, body: bytes) -> None:
         adapter.replies["POST"] = Reply(body)
         got = click(page)
         assert (got.status, list(got.json)) == (503, ["error"])
 
-    def test_long_words_are_cut(self, page: Page, adapter: Adapter) -> None:
+    def test_a_long_refusal_is_cut(self, page: Page, adapter: Adapter) -> None:
         adapter.replies["POST"] = Reply(json.dumps({"detail": "x" * 10_000}).encode(), 400)
         assert click(page).json["error"] == "x" * 300
 
@@ -248,7 +248,7 @@ class TestAClick:
         ],
         ids=lambda body: str(body[:30]),
     )
-    def test_a_wrong_one_is_refused_here(self, page: Page, adapter: Adapter, body: bytes) -> None:
+    def test_an_invalid_click_is_refused_and_not_forwarded(self, page: Page, adapter: Adapter, body: bytes) -> None:
         got = page.act(body, "order")
         assert (got.status, list(got.json), adapter.asked) == (400, ["error"], [])
 
@@ -265,7 +265,7 @@ class TestAClick:
 @pytest.mark.parametrize(
     "url", ["foo", "ftp://a/", "http:///a", "http://a/b?c", "http://a/b#c", "http://a/ b", "http://user:word@a/"]
 )
-def test_an_address_that_cannot_be_meant_stops_the_start(url: str) -> None:
+def test_an_invalid_address_stops_the_start(url: str) -> None:
     result = CliRunner(env={"RESONATE_UI__ACTIONS_URL": url}).invoke(cli.main, ["dev"])
     assert result.exit_code == 2
     assert "RESONATE_UI__ACTIONS_URL" in result.stderr

@@ -1,4 +1,4 @@
-"""The alert rules in ``observability``: as Prometheus reads them, and of metrics that exist."""
+"""The alert rules in ``observability``: Prometheus accepts them, and the metrics they name exist."""
 
 import re
 import shutil

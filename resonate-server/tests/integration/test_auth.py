@@ -48,7 +48,7 @@ class Issuer:
         pem.write_bytes(pem_of(self.key))
 
     def token(self, algorithm: str = "", key: Any = None, **claims: Any) -> str:
-        """Valid for an hour unless ``exp`` says otherwise; ``exp=None`` leaves it out."""
+        """Sign a token that is valid for an hour unless ``exp`` says otherwise; ``exp=None`` leaves it out."""
         members = {"exp": int(time.time()) + 3_600, **claims}
         present = {name: value for name, value in members.items() if value is not None}
         return jwt.encode(present, key or self.key, algorithm or self.algorithms[0])
@@ -78,7 +78,7 @@ class Guarded:
         return Reply(status=response.status, data=envelope["data"])
 
     def status(self, token: str | None = None, header: str | None = None) -> int:
-        """Of a request that would be answered 404 if the token permits it."""
+        """Return the status of a request that is answered 404 if the token permits it."""
         return self.call("promise.get", token, header, id="unknown").status
 
     def poll(self, header: str | None = None, path: str = "/poll/g/w") -> int:
@@ -112,7 +112,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
 
 @pytest.fixture
 def sign(guarded: Guarded) -> Callable[..., str]:
-    """A token that is valid but for the given changes."""
+    """Sign tokens that are valid except for the given changes."""
 
     def token(**changes: Any) -> str:
         return guarded.issuer.token(**({"iss": "us", "aud": ["resonate"], "role": "admin"} | changes))
@@ -145,8 +145,8 @@ def test_a_tampered_token_is_refused(of_each_kind: Guarded) -> None:
     assert of_each_kind.status(f"{header}.{claims}.{signature}") == 401
 
 
-def test_the_public_key_is_no_secret_to_sign_with(of_each_kind: Guarded) -> None:
-    """The classic confusion of algorithms: an HMAC keyed with the PEM file's text."""
+def test_the_public_key_cannot_be_used_as_an_hmac_secret(of_each_kind: Guarded) -> None:
+    """The classic algorithm confusion: an HMAC keyed with the PEM file's text."""
     signed = f"{encode({'alg': 'HS256', 'typ': 'JWT'})}.{encode({'exp': FAR, 'role': 'admin'})}"
     mac = hmac.digest(of_each_kind.issuer.pem.read_bytes(), signed.encode(), hashlib.sha256)
     assert of_each_kind.status(f"{signed}.{urlsafe(mac)}") == 401
@@ -172,7 +172,7 @@ def urlsafe(data: bytes) -> str:
     [{}, {"aud": ["x", "resonate"]}, {"extra": {"a": 1}}],
     ids=["as it should be", "for others too", "that says more"],
 )
-def test_a_good_token_is_good(guarded: Guarded, sign: Sign, changes: dict[str, Any]) -> None:
+def test_a_valid_token_is_accepted(guarded: Guarded, sign: Sign, changes: dict[str, Any]) -> None:
     assert guarded.status(sign(**changes)) == 404
 
 
@@ -197,12 +197,12 @@ def test_a_token_for_another_time_or_place_is_refused(guarded: Guarded, sign: Si
     assert guarded.status(sign(**changes)) == guarded.poll(f"Bearer {sign(**changes)}") == 401
 
 
-def test_a_token_that_expired_within_the_leeway_is_good(guarded: Guarded, sign: Sign) -> None:
+def test_a_token_that_expired_within_the_leeway_is_accepted(guarded: Guarded, sign: Sign) -> None:
     assert guarded.status(sign(exp=int(time.time()) - 20)) == 404
 
 
 @pytest.mark.parametrize("exp", [float("inf"), float("-inf"), float("nan"), 1e300, True, {}, []])
-def test_an_odd_expiry_is_answered_and_never_a_failure(guarded: Guarded, sign: Sign, exp: object) -> None:
+def test_an_odd_expiry_never_causes_a_server_error(guarded: Guarded, sign: Sign, exp: object) -> None:
     for claim in ("exp", "nbf", "iat"):
         assert guarded.status(sign(**{claim: exp})) in (401, 404)
 
@@ -210,7 +210,7 @@ def test_an_odd_expiry_is_answered_and_never_a_failure(guarded: Guarded, sign: S
 @pytest.mark.parametrize(
     "token", ["", " ", "x", "a.b", "a.b.c", "....", "é", "e30.e30.", "eyJhbGciOiJSUzI1NiJ9.bnVsbA.x"]
 )
-def test_what_is_no_token_is_refused(guarded: Guarded, token: str) -> None:
+def test_a_malformed_token_is_refused(guarded: Guarded, token: str) -> None:
     assert guarded.status(token) == 401
 
 
@@ -226,16 +226,16 @@ def test_the_scheme_s_case_does_not_matter(guarded: Guarded, sign: Sign) -> None
     assert guarded.status(header=f"bEARER {sign()}") == 404
 
 
-def test_the_token_in_the_head_decides(guarded: Guarded, sign: Sign) -> None:
+def test_the_token_in_the_head_takes_precedence(guarded: Guarded, sign: Sign) -> None:
     assert guarded.status(sign(exp=1), f"Bearer {sign()}") == 401
     assert guarded.status(sign(), "Bearer nonsense") == 404
 
 
-def test_a_token_in_the_address_is_not_looked_at(guarded: Guarded, sign: Sign) -> None:
+def test_a_token_in_the_url_is_ignored(guarded: Guarded, sign: Sign) -> None:
     assert guarded.poll(path=f"/poll/g/w?token={sign()}&access_token={sign()}") == 401
 
 
-def test_the_token_is_looked_at_before_the_request(guarded: Guarded) -> None:
+def test_the_token_is_checked_before_the_request(guarded: Guarded) -> None:
     assert guarded.call("no.such.kind").status == 401
     assert guarded.call("promise.get", id=1).status == 401
 
@@ -244,7 +244,7 @@ def test_health_and_readiness_are_open(guarded: Guarded) -> None:
     assert guarded.poll(path="/health") == guarded.poll(path="/ready") == 200
 
 
-def test_claims_are_believed_unverified_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_claims_are_trusted_unverified_if_so_configured(tmp_path: Path) -> None:
     server = ServerProcess(tmp_path / "log", RESONATE_AUTH__PUBLICKEY="none").start()
     open_house = Guarded(server, Issuer("ed25519", tmp_path / "key.pem"))
     unsigned = f"{encode({'alg': 'none'})}.{encode({'exp': FAR, 'role': 'admin'})}."
@@ -305,7 +305,7 @@ def test_an_empty_prefix_permits_everything(guarded: Guarded, sign: Sign) -> Non
 
 OWN, OTHER = "a.own", "b.other"
 NOBODYS = "a"
-"""A tree that one's own ids may stand below, but that does not begin with one's prefix."""
+"""A tree root that the caller's own ids may be below, but that does not begin with the caller's prefix."""
 SETTLE: dict[str, Any] = {"state": "resolved"}
 CREATE: dict[str, Any] = {"timeoutAt": FAR, "tags": {"resonate:target": "poll://any@g"}}
 CRON: dict[str, Any] = {"cron": "* * * * *", "promiseTimeout": 1, "promiseTags": {"resonate:target": "poll://any@g"}}
@@ -348,7 +348,7 @@ REQUESTS: dict[str, Callable[..., dict[str, Any]]] = {
     "schedule.create": lambda id, promise: {"id": id, "promiseId": promise + "{{.timestamp}}", **CRON},
     "schedule.delete": lambda id: {"id": id},
 }
-"""Of each kind a request, made from the ids that it names."""
+"""One request of each kind, built from the ids that it names."""
 
 RANGING: dict[str, dict[str, Any]] = {
     "promise.search": {},
@@ -360,7 +360,7 @@ RANGING: dict[str, dict[str, Any]] = {
     "debug.tick": {"time": 1},
     "debug.snap": {},
 }
-"""Kinds that range over everybody's ids."""
+"""Kinds that range over all ids, whoever owns them."""
 
 
 def arity(kind: str) -> int:
@@ -372,7 +372,7 @@ def test_these_are_all_kinds() -> None:
 
 
 @pytest.mark.parametrize("kind", REQUESTS)
-def test_a_prefix_permits_one_s_own_ids(guarded: Guarded, sign: Sign, kind: str) -> None:
+def test_a_prefix_permits_the_caller_s_own_ids(guarded: Guarded, sign: Sign, kind: str) -> None:
     data = REQUESTS[kind](*[OWN] * arity(kind))
     assert guarded.call(kind, sign(role=None, prefix="a."), **data).status not in (400, 401, 403, 500)
 
@@ -387,14 +387,14 @@ def test_a_prefix_forbids_every_id_of_others(guarded: Guarded, sign: Sign, kind:
     assert guarded.call(kind, sign(role=None, prefix="a."), **data).status == 403
 
 
-def test_a_fenced_settlement_of_another_s_promise_is_forbidden(guarded: Guarded, sign: Sign) -> None:
+def test_a_fenced_settlement_of_another_owner_s_promise_is_forbidden(guarded: Guarded, sign: Sign) -> None:
     settle = action("promise.settle", id=OTHER, **SETTLE)
     reply = guarded.call("task.fence", sign(role=None, prefix="a."), id=OWN, version=0, action=settle)
     assert reply.status == 403
 
 
 @pytest.mark.parametrize("template", ["{{.timestamp}}", "{{.id}}", "b{{.id}}", "", "a"])
-def test_a_schedule_may_only_create_one_s_own_promises(guarded: Guarded, sign: Sign, template: str) -> None:
+def test_a_schedule_may_only_create_the_caller_s_own_promises(guarded: Guarded, sign: Sign, template: str) -> None:
     reply = guarded.call("schedule.create", sign(role=None, prefix="a."), id="a.s", promiseId=template, **CRON)
     assert reply.status == {"{{.id}}": 200, "": 400}.get(template, 403)
 
@@ -409,7 +409,7 @@ def test_debug_is_forbidden_to_admins_too_unless_switched_on(guarded: Guarded, s
 
 
 def test_promises_of_others_are_not_preloaded(guarded: Guarded, sign: Sign) -> None:
-    """A call that SDK 0.7.4 detached stands beside its caller."""
+    """SDK 0.7.4 places a detached call beside its caller."""
     root = f"a.{uuid.uuid4()}"
     mine, theirs = f"{root}.1", f"{root}.d1"
     own = sign(role=None, prefix=mine)
@@ -430,17 +430,17 @@ def test_promises_of_others_are_not_preloaded(guarded: Guarded, sign: Sign) -> N
         assert [promise["id"] for promise in reply.data["preload"]] == [f"{mine}.1"]
 
 
-def test_what_is_forbidden_changes_nothing(guarded: Guarded, sign: Sign) -> None:
+def test_a_forbidden_request_changes_nothing(guarded: Guarded, sign: Sign) -> None:
     id = f"b.{uuid.uuid4()}"
     guarded.call("promise.create", sign(role=None, prefix="a."), id=id, **CREATE)
     assert guarded.call("promise.get", sign(), id=id).status == 404
 
 
-# --- lineage: tags that name somebody else's tree ---------------------------------------------------------------------
+# --- lineage: tags that name another owner's tree ---------------------------------------------------------------------
 
 
 def tagged(kind: str, tag: str, id: str) -> dict[str, Any]:
-    """A request of this kind for one's own ids, in which what it creates is tagged with ``id``."""
+    """Return a request of this kind for the caller's own ids that tags what it creates with ``id``."""
     creation = {"id": f"{OWN}.{uuid.uuid4()}", **CREATE, "tags": {**CREATE["tags"], tag: id}}
     match kind:
         case "promise.create":
@@ -459,7 +459,7 @@ CREATING = ["promise.create", "task.create", "task.fence", "schedule.create"]
 
 @pytest.mark.parametrize("tag", LINEAGE)
 @pytest.mark.parametrize("kind", CREATING)
-def test_a_prefix_forbids_to_join_a_tree_of_others(guarded: Guarded, sign: Sign, kind: str, tag: str) -> None:
+def test_a_prefix_forbids_joining_a_tree_of_others(guarded: Guarded, sign: Sign, kind: str, tag: str) -> None:
     token = sign(role=None, prefix="a.")
     assert guarded.call(kind, token, **tagged(kind, tag, NOBODYS)).status == 403
     assert guarded.call(kind, token, **tagged(kind, tag, OWN)).status not in (400, 401, 403, 500)
@@ -470,8 +470,8 @@ def test_an_admin_may_join_any_tree(guarded: Guarded, sign: Sign, kind: str) -> 
     assert guarded.call(kind, sign(), **tagged(kind, "resonate:origin", NOBODYS)).status not in (400, 401, 403, 500)
 
 
-def test_other_tags_are_free(guarded: Guarded, sign: Sign) -> None:
-    """Whom a call is for is up to the caller: that is what calls are."""
+def test_other_tags_are_unrestricted(guarded: Guarded, sign: Sign) -> None:
+    """The caller chooses the target of a call: that is the point of a call."""
     data = tagged("promise.create", "resonate:target", "poll://any@b:workers/b:other")
     assert guarded.call("promise.create", sign(role=None, prefix="a."), **data).status == 200
 
@@ -486,7 +486,7 @@ def test_other_tags_are_free(guarded: Guarded, sign: Sign) -> None:
         *[(claims, 403) for claims in ({}, {"role": "user"}, {"prefix": None}, {"prefix": 1})],
     ],
 )
-def test_who_may_do_everything_may_listen_to_every_group_and_who_may_do_nothing_to_none(
+def test_an_unrestricted_token_may_listen_to_every_group_and_a_powerless_one_to_none(
     guarded: Guarded, sign: Sign, claims: dict[str, Any], status: int
 ) -> None:
     assert guarded.poll(f"Bearer {sign(**{'role': None} | claims)}") == status
@@ -497,7 +497,7 @@ def test_who_may_do_everything_may_listen_to_every_group_and_who_may_do_nothing_
     [("/poll/a:workers/w", 200), ("/poll/a%3Aworkers/w", 200), ("/poll/g/w", 403), ("/poll/g/a:", 403)],
 )
 def test_a_prefix_permits_the_groups_that_begin_with_it(guarded: Guarded, sign: Sign, path: str, status: int) -> None:
-    """What is sent to a group names promises of everybody who calls it, and shows their values."""
+    """Messages to a group name the promises of all its callers and show their values."""
     assert guarded.poll(f"Bearer {sign(role=None, prefix='a:')}", path) == status
 
 
@@ -531,17 +531,17 @@ def test_anything_else_is_not_the_secret(secretive: Guarded, token: str | None) 
 
 
 @pytest.mark.parametrize("header", [None, "Bearer", f"Bearer {SECRET}x", f"Basic {SECRET}", SECRET, "Bearer \xe9\xff"])
-def test_nor_is_any_other_header(secretive: Guarded, header: str | None) -> None:
+def test_the_secret_is_accepted_in_no_other_header(secretive: Guarded, header: str | None) -> None:
     assert secretive.status(header=header) == secretive.poll(header) == 401
 
 
-def test_a_key_beside_it_is_believed_as_well(secretive: Guarded) -> None:
+def test_a_key_configured_beside_the_secret_is_accepted_too(secretive: Guarded) -> None:
     has_key = "RESONATE_AUTH__PUBLICKEY" in secretive.server.env
     assert secretive.status(secretive.issuer.token(role="admin")) == (404 if has_key else 401)
     assert secretive.status(secretive.issuer.token(key=secretive.issuer.stranger(), role="admin")) == 401
 
 
-def test_the_secret_is_told_to_nobody(secretive: Guarded) -> None:
+def test_the_secret_is_never_revealed(secretive: Guarded) -> None:
     secretive.status(SECRET)
     secretive.status(header=f"Bearer {SECRET}")
     secretive.poll(f"Bearer {SECRET}")
@@ -555,12 +555,12 @@ def test_the_secret_is_told_to_nobody(secretive: Guarded) -> None:
         assert SECRET.encode() not in page.get(path).body
 
 
-def test_the_page_takes_the_secret(secretive: Guarded) -> None:
+def test_the_page_accepts_the_secret(secretive: Guarded) -> None:
     assert Page(secretive.server.port).get("/ui/api/chains").status == 401
     assert Page(secretive.server.port, SECRET).get("/ui/api/chains").status == 200
 
 
-def test_an_empty_secret_is_none(tmp_path: Path) -> None:
+def test_an_empty_secret_counts_as_none(tmp_path: Path) -> None:
     server = ServerProcess(tmp_path / "log", RESONATE_AUTH__TOKEN="").start()
     open_house = Guarded(server, Issuer("ed25519", tmp_path / "key.pem"))
     statuses = [open_house.status(), open_house.poll(), open_house.status("anything")]
@@ -569,7 +569,7 @@ def test_an_empty_secret_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("secret", "warned"), [("x" * 15, True), ("x" * 16, False)])
-def test_a_secret_that_can_be_guessed_is_warned_of(tmp_path: Path, secret: str, warned: bool) -> None:
+def test_a_guessable_secret_causes_a_warning(tmp_path: Path, secret: str, warned: bool) -> None:
     server = ServerProcess(tmp_path / "log", RESONATE_AUTH__TOKEN=secret).start()
     server.stop()
     assert ("can be guessed" in server.output()) == warned

@@ -1,4 +1,4 @@
-"""``resonate backup`` and ``resonate-server restore``: a copy of a running server's database, there and back."""
+"""``resonate backup`` and ``resonate-server restore``: back up a running server's database and restore it."""
 
 import signal
 import sqlite3
@@ -53,7 +53,7 @@ def fill(server: ServerProcess, megabytes: int) -> None:
         client.call("promise.settle", id=id, state="resolved", value=LARGE)
 
 
-def test_what_was_acknowledged_before_the_backup_is_in_it(server: ServerProcess, target: Path, tmp_path: Path) -> None:
+def test_a_backup_holds_everything_acknowledged_before_it(server: ServerProcess, target: Path, tmp_path: Path) -> None:
     server.client().create("a")
     backup(server, target)
     server.client().create("b")
@@ -64,8 +64,10 @@ def test_what_was_acknowledged_before_the_backup_is_in_it(server: ServerProcess,
     other.stop()
 
 
-def test_the_server_goes_on_meanwhile_and_the_copy_is_whole(server: ServerProcess, target: Path) -> None:
-    """Written to all the time: a promise and its task are both in it or neither."""
+def test_the_server_keeps_working_during_a_backup_and_the_copy_is_consistent(
+    server: ServerProcess, target: Path
+) -> None:
+    """The server is written to throughout: a promise and its task are both in the copy, or neither is."""
     fill(server, 20)
     done = threading.Event()
     created = 0
@@ -91,7 +93,7 @@ def test_the_server_goes_on_meanwhile_and_the_copy_is_whole(server: ServerProces
     assert 0 < promises == tasks <= created
 
 
-def test_a_backup_goes_to_standard_output_too(server: ServerProcess, tmp_path: Path) -> None:
+def test_a_backup_can_go_to_standard_output(server: ServerProcess, tmp_path: Path) -> None:
     server.client().create("a")
     command = [*RESONATE, "backup", "-", "--server", server.url]
     done = subprocess.run(command, capture_output=True, timeout=60, check=True)

@@ -1,4 +1,4 @@
-"""Bad input is answered with a clear 4xx, changes nothing, and leaves the connection and the server alive."""
+"""Bad input gets a clear 4xx, changes nothing, and leaves the connection and the server alive."""
 
 import gzip
 import json
@@ -69,7 +69,7 @@ GARBAGE = {
 
 
 @pytest.mark.parametrize("raw", GARBAGE.values(), ids=GARBAGE.keys())
-def test_garbage_on_the_wire_is_refused_and_harms_nobody(server: ServerProcess, raw: bytes) -> None:
+def test_garbage_on_the_wire_is_refused_and_does_no_harm(server: ServerProcess, raw: bytes) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
         connection.sendall(raw)
         connection.shutdown(socket.SHUT_WR)

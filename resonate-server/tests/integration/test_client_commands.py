@@ -63,7 +63,7 @@ def test_create_and_get_a_promise(shown: Callable[..., Any], id: str) -> None:
     assert abs(promise["timeoutAt"] - promise["createdAt"] - 5_400_000) < 5_000
 
 
-def test_data_that_is_no_text_is_sent_as_json(shown: Callable[..., Any], id: str) -> None:
+def test_data_that_is_not_text_is_sent_as_json(shown: Callable[..., Any], id: str) -> None:
     created = shown("promises", "create", id, "--timeout", "1h", "--param", '{"data": {"n": [1, null]}}')
     assert json.loads(decoded(created["promise"]["param"])) == {"n": [1, None]}
 
@@ -82,7 +82,7 @@ def test_data_that_is_no_text_is_sent_as_json(shown: Callable[..., Any], id: str
     ],
     ids=["a call", "a number", "text", "an error from Python", "an error from TypeScript"],
 )
-def test_get_shows_parameter_and_value_as_they_were_before_they_were_encoded(
+def test_get_shows_param_and_value_decoded(
     shown: Callable[..., Any], client: Client, id: str, data: bytes, read: Any
 ) -> None:
     value = {"data": base64.b64encode(data).decode(), "headers": {"h": "1"}}
@@ -96,14 +96,12 @@ def test_get_shows_parameter_and_value_as_they_were_before_they_were_encoded(
 
 
 @pytest.mark.parametrize("data", ["not base64", base64.b64encode(b"\xff\xfe").decode()])
-def test_get_shows_what_cannot_be_decoded_as_it_is(
-    shown: Callable[..., Any], client: Client, id: str, data: str
-) -> None:
+def test_get_shows_undecodable_data_unchanged(shown: Callable[..., Any], client: Client, id: str, data: str) -> None:
     client.call("promise.create", id=id, timeoutAt=FAR, param={"data": data})
     assert shown("promises", "get", id)["promise"]["param"] == {"data": data}
 
 
-def test_what_strangers_wrote_steers_no_terminal(run: Run, client: Client, id: str) -> None:
+def test_text_from_strangers_cannot_control_the_terminal(run: Run, client: Client, id: str) -> None:
     evil = base64.b64encode("\x1b[31m \u009b31m \u202e".encode()).decode()
     client.call("promise.create", id=id, timeoutAt=FAR, param={"data": evil})
     result = run("promises", "get", id)
@@ -140,7 +138,7 @@ def test_register_a_callback_and_a_listener(shown: Callable[..., Any], id: str) 
     assert shown("promises", "register-listener", id, "poll://uni@g/x")["promise"]["id"] == id
 
 
-def test_a_promise_that_nobody_else_may_await(shown: Callable[..., Any], run: Run, id: str) -> None:
+def test_create_an_internal_promise(shown: Callable[..., Any], run: Run, id: str) -> None:
     shown("promises", "create", id, "--timeout", "1h", "--internal")
     result = run("promises", "register-listener", id, "poll://uni@g/x")
     assert result.exit_code == 1
@@ -251,7 +249,7 @@ def test_the_time_to_finish_begins_after_the_delay(shown: Callable[..., Any], id
 # --- both commands --------------------------------------------------------------------------------------------------
 
 
-def test_the_server_s_program_asks_where_the_environment_says(server: ServerProcess, id: str) -> None:
+def test_the_server_s_program_sends_requests_to_the_server_in_the_environment(server: ServerProcess, id: str) -> None:
     command = [sys.executable, "-m", "resonate_server", "promises", "create", id, "--timeout", "1h"]
     env = {**os.environ, "RESONATE_URL": server.url}
     assert subprocess.run(command, capture_output=True, env=env, check=False, timeout=60).returncode == 0
@@ -266,7 +264,7 @@ def test_resonate_runs_a_server(tmp_path: Path) -> None:
     assert created == 200
 
 
-def test_what_the_official_command_has_besides_is_refused_with_a_sentence(run: Run) -> None:
+def test_unsupported_commands_of_the_official_tool_are_refused_with_a_sentence(run: Run) -> None:
     result = run("mcp", "serve", "--anything")
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: this server does not speak MCP")
@@ -282,7 +280,7 @@ def test_a_refusal_is_one_line_on_stderr_and_status_1(run: Run) -> None:
     assert result.stderr == "Error: promise unknown does not exist (status 404)\n"
 
 
-def test_a_task_that_may_go_on_at_once_is_an_error_as_in_the_official_tool(run: Run, client: Client, id: str) -> None:
+def test_suspending_on_settled_promises_is_an_error_as_in_the_official_tool(run: Run, client: Client, id: str) -> None:
     client.create(id, target="poll://any@nobody")
     client.create(f"{id}-child", external="true")
     client.call("promise.settle", id=f"{id}-child", state="resolved")
@@ -293,7 +291,7 @@ def test_a_task_that_may_go_on_at_once_is_an_error_as_in_the_official_tool(run: 
     assert "(status 300)" in result.stderr
 
 
-def test_a_server_that_is_not_there_is_named() -> None:
+def test_an_unreachable_server_is_named() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     result = CliRunner().invoke(main, ["promises", "get", "x", "-S", url])
     assert result.exit_code == 1
@@ -301,13 +299,13 @@ def test_a_server_that_is_not_there_is_named() -> None:
 
 
 @pytest.mark.parametrize("url", ["localhost:8001", "ftp://host", "http://", "http://host:port", "http://[::1"])
-def test_a_url_that_is_none_is_named(url: str) -> None:
+def test_an_invalid_url_is_named(url: str) -> None:
     result = CliRunner().invoke(main, ["promises", "get", "x", "-S", url])
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: not a server's URL: ")
 
 
-def test_an_answer_that_is_not_the_protocol_s_is_told(server: ServerProcess) -> None:
+def test_an_answer_outside_the_protocol_is_reported(server: ServerProcess) -> None:
     result = CliRunner().invoke(main, ["-S", f"{server.url}/health", "promises", "get", "x"])
     assert result.exit_code == 1
     assert "does not answer like a Resonate server" in result.stderr
@@ -330,11 +328,11 @@ def test_a_wrong_duration_is_a_usage_error(run: Run, duration: str) -> None:
         ["invoke", "x"],
     ],
 )
-def test_wrong_usage_is_told_and_nothing_is_sent(run: Run, arguments: list[str]) -> None:
+def test_wrong_usage_is_reported_and_nothing_is_sent(run: Run, arguments: list[str]) -> None:
     assert run(*arguments).exit_code == 2
 
 
-def test_server_and_token_are_taken_at_any_level(server: ServerProcess, id: str) -> None:
+def test_server_and_token_are_accepted_at_any_command_level(server: ServerProcess, id: str) -> None:
     elsewhere = f"http://127.0.0.1:{free_port()}"
     arguments = ["-S", elsewhere, "promises", "-S", elsewhere, "create", id, "--timeout", "1h", "-S", server.url]
     assert CliRunner().invoke(main, arguments).exit_code == 0
@@ -384,7 +382,7 @@ def test_the_official_commands_are_understood_and_every_level_has_help(path: str
     assert "--server" in result.stdout
 
 
-def test_as_a_process_with_its_output_piped(server: ServerProcess, id: str) -> None:
+def test_output_can_be_piped(server: ServerProcess, id: str) -> None:
     command = [sys.executable, "-c", "from resonate_server.client import main; main()", "-S", server.url]
     created = subprocess.run([*command, "invoke", f"{id}-é", "-f", "f"], capture_output=True, check=True, timeout=30)
     failed = subprocess.run([*command, "tasks", "get", "unknown"], capture_output=True, check=False, timeout=30)

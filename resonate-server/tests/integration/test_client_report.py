@@ -25,7 +25,7 @@ def root(client: Client) -> str:
 
 
 def chain(client: Client) -> str:
-    """One that has ended: foo has called baz; they have returned 3 and 1."""
+    """A finished chain: foo called baz; they returned 3 and 1."""
     id = f"chain-{uuid.uuid4().hex[:8]}"
     create(client, id, "foo", "service-foo")
     settle(client, create(client, f"{id}.1", "baz", "service-baz"), value=1)
@@ -34,7 +34,7 @@ def chain(client: Client) -> str:
 
 
 def logs_of(root: str) -> str:
-    """Each has run once."""
+    """Return the workers' logs of a chain in which each function ran once."""
     return "".join(
         f"2026-11-25T20:49:43.07{number}+00:00 {what} function {function}  promise={id}  attempt=1{how}\n"
         for number, (function, id) in enumerate((("foo", root), ("baz", f"{root}.1")))
@@ -53,14 +53,14 @@ def struck(service: str, group: str | None = None, **other: str) -> list[str]:
     return [word for name, value in options.items() for word in (f"--{name}", value)]
 
 
-def test_a_chain_that_nothing_befell(root: str, report: Report) -> None:
+def test_a_chain_without_faults(root: str, report: Report) -> None:
     result = report(root, logs=logs_of(root))
     assert result.exit_code == 0
     assert "Runs of each function, counted in the logs: foo 1, baz 1.\n" in result.stdout
     assert result.stdout.endswith("\nThe answer is 3, and baz ran exactly once.\n")
 
 
-def test_a_fault_is_told_with_what_only_the_caller_knows(root: str, report: Report) -> None:
+def test_a_fault_is_reported_with_what_only_the_caller_knows(root: str, report: Report) -> None:
     times = ["--sent", f"{now_ms() - 7_000}", "--answered", f"{now_ms() + 1_000}"]
     answer = ["--expect", "3", "--answer", '{"id": "x", "message": 3}']
     result = report(root, *times, *answer, *struck("baz", "service-baz"), logs=logs_of(root))
@@ -72,9 +72,7 @@ def test_a_fault_is_told_with_what_only_the_caller_knows(root: str, report: Repo
 @pytest.mark.parametrize(
     "answer", ["", "3", '"3"', "no JSON", '{"id": "x"}', '{"message": 4}', "[" * 100_000, "\udcff"]
 )
-def test_what_the_caller_was_answered_counts_and_not_what_the_server_says(
-    root: str, report: Report, answer: str
-) -> None:
+def test_the_answer_the_caller_got_counts_not_the_one_the_server_has(root: str, report: Report, answer: str) -> None:
     result = report(root, "--expect", "3", "--answer", answer, logs=logs_of(root))
     assert result.exit_code == (0 if answer == "3" else 1)
     assert ("Something went wrong: the answer should be 3" in result.stdout) == (answer != "3")
@@ -144,7 +142,7 @@ def test_the_newest_chain_comes_first(client: Client, server: ServerProcess, roo
     assert one.stdout_bytes == f"{newer}\n".encode(), "whatever the locale: it is passed on as an argument"
 
 
-def test_no_chains_are_no_lines(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_without_chains_nothing_is_printed(tmp_path_factory: pytest.TempPathFactory) -> None:
     server = ServerProcess(tmp_path_factory.mktemp("empty") / "log").start()
     try:
         result = CliRunner().invoke(main, ["chains", "-S", server.url])

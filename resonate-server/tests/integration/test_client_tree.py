@@ -28,7 +28,7 @@ class Chain:
         return self._create(suffix, parent, func=function, target=f"poll://any@{group}", scope="global")
 
     def step(self, suffix: str, parent: str = "") -> str:
-        """With a prefix, as SDK 0.7.4: then the parent may stand beside it."""
+        """With a prefix, as SDK 0.7.4 sends it: then the parent may be beside it."""
         return self._create(suffix, parent, scope="local", prefix=self.root)
 
     def sleep(self, suffix: str, parent: str = "", timeout_at: int = FAR) -> str:
@@ -61,7 +61,7 @@ def tree(server: ServerProcess) -> Callable[..., Result]:
 
 
 def lines(result: Result) -> list[str]:
-    """The drawing without its header, and without the padding at the ends of its lines."""
+    """Return the drawing's lines without the header and without trailing padding."""
     assert result.exit_code == 0, result.stderr
     return [line.rstrip() for line in result.stdout.splitlines()][1:]
 
@@ -100,7 +100,7 @@ def test_a_finished_chain_shows_the_result(chain: Chain, tree: Callable[..., Res
     assert drawn[-1] == "result: 3"
 
 
-def test_errors_are_told_once_where_they_came_from(chain: Chain, tree: Callable[..., Result]) -> None:
+def test_an_error_is_shown_once_where_it_was_raised(chain: Chain, tree: Callable[..., Result]) -> None:
     root, bar = chain.rpc("", "foo"), chain.rpc(":1", "bar")
     for suffix in (":1", ""):
         chain.settle(suffix, "rejected", {"__type": "error", "message": "boom"})
@@ -109,7 +109,7 @@ def test_errors_are_told_once_where_they_came_from(chain: Chain, tree: Callable[
     assert drawn[2:] == ["", f"bar failed: boom  {bar}"]
 
 
-def test_cancelled_and_timed_out_are_told_apart(chain: Chain, tree: Callable[..., Result]) -> None:
+def test_cancelled_and_timed_out_are_distinguished(chain: Chain, tree: Callable[..., Result]) -> None:
     root, late = chain.rpc("", "foo"), chain._create(":1", "", timeout_at=1, scope="global")
     chain.settle("", "rejected_canceled", None)
     drawn = lines(tree(root))
@@ -117,13 +117,13 @@ def test_cancelled_and_timed_out_are_told_apart(chain: Chain, tree: Callable[...
     assert f"promise  {late}" in drawn[1] and "timed out after" in drawn[1]
 
 
-def test_siblings_stand_in_the_order_of_their_creation_with_lines_to_their_parents(
+def test_siblings_are_in_order_of_creation_with_lines_to_their_parents(
     chain: Chain, tree: Callable[..., Result]
 ) -> None:
     root = chain.rpc("", "foo")
     chain.rpc(":2", "second")
     chain.step(":2.1", parent=":2")
-    time.sleep(0.005)  # Those of one millisecond stand in the order of their ids.
+    time.sleep(0.005)  # Siblings created in the same millisecond are ordered by id.
     chain.sleep(":1")
     chain.step(":1.1", parent=":1")
     shown = [line.split(chain.root)[0].rstrip() for line in lines(tree(root))]
@@ -134,13 +134,13 @@ def test_siblings_stand_in_the_order_of_their_creation_with_lines_to_their_paren
     assert shown[4] == "   └─ ● step"
 
 
-def test_a_step_has_the_name_of_its_function_if_its_worker_tells(chain: Chain, tree: Callable[..., Result]) -> None:
+def test_a_step_shows_its_function_if_its_worker_reports_it(chain: Chain, tree: Callable[..., Result]) -> None:
     root = chain.rpc("", "foo")
     step_of(chain.client, root, "charge")
     assert [line.split(chain.root)[0].rstrip() for line in lines(tree(root))] == ["● foo", "└─ ● charge"]
 
 
-def test_a_part_of_the_chain(chain: Chain, tree: Callable[..., Result]) -> None:
+def test_a_part_of_the_chain_can_be_shown(chain: Chain, tree: Callable[..., Result]) -> None:
     chain.rpc("", "foo")
     bar = chain.rpc(":1", "bar")
     chain.step(":1.1", parent=":1")
@@ -157,14 +157,14 @@ def test_a_timer_has_neither_group_nor_task(chain: Chain, tree: Callable[..., Re
     assert line.rstrip().endswith("ms")
 
 
-def test_more_promises_than_fit_on_a_page(chain: Chain, tree: Callable[..., Result]) -> None:
+def test_a_chain_larger_than_a_page_is_shown_whole(chain: Chain, tree: Callable[..., Result]) -> None:
     root = chain.rpc("", "foo")
     for number in range(205):
         chain.step(f":{number}")
     assert len(lines(tree(root))) == 206
 
 
-def test_circles_and_unknown_parents_are_drawn_below_the_root(chain: Chain, tree: Callable[..., Result]) -> None:
+def test_cycles_and_unknown_parents_are_drawn_below_the_root(chain: Chain, tree: Callable[..., Result]) -> None:
     root = chain.rpc("", "foo")
     chain.step(":a", parent=":b")
     chain.step(":b", parent=":a")
@@ -175,9 +175,7 @@ def test_circles_and_unknown_parents_are_drawn_below_the_root(chain: Chain, tree
     assert all(shown.count(f"{chain.root}:{name} ") == 1 for name in "abcd")
 
 
-def test_within_80_columns_ids_leave_out_what_they_share(
-    chain: Chain, tree: Callable[..., Result], client: Client
-) -> None:
+def test_within_80_columns_ids_omit_what_they_share(chain: Chain, tree: Callable[..., Result], client: Client) -> None:
     root, bar = chain.rpc("", "foo", group="service-foo"), chain.rpc(":1", "bar", group="service-bar")
     acquire(client, bar)
     drawn = tree(root, COLUMNS="80").stdout.splitlines()
@@ -188,7 +186,7 @@ def test_within_80_columns_ids_leave_out_what_they_share(
     assert f"attempt 1 by {PID[:8]}" in row
 
 
-def test_where_the_width_is_known_each_call_has_a_bar_from_the_beginning_of_the_chain(
+def test_if_the_width_is_known_each_call_has_a_bar_on_the_chain_s_time_axis(
     chain: Chain, tree: Callable[..., Result], client: Client
 ) -> None:
     root = chain.rpc("", "foo")
@@ -219,7 +217,7 @@ def test_a_terminal_is_not_flooded_by_a_long_result(chain: Chain, tree: Callable
     assert "x" * 5_000 in tree(chain.root).stdout
 
 
-def test_ids_and_messages_cannot_steer_the_terminal(chain: Chain, tree: Callable[..., Result]) -> None:
+def test_ids_and_messages_cannot_control_the_terminal(chain: Chain, tree: Callable[..., Result]) -> None:
     chain.rpc("", "foo\x1b[2J")
     chain.step(":\u202etitle")
     chain.settle("", "rejected", {"message": "a\x1b[31mb\nc"})
@@ -230,7 +228,7 @@ def test_ids_and_messages_cannot_steer_the_terminal(chain: Chain, tree: Callable
     assert "failed: a\\x1b[31mb\\nc" in result.stdout
 
 
-def test_what_keeps_coming_back_is_told_below_with_its_function(
+def test_a_task_that_keeps_coming_back_is_reported_below_with_its_function(
     chain: Chain, tree: Callable[..., Result], client: Client
 ) -> None:
     root = chain.rpc("", "brew")

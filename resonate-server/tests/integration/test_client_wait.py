@@ -33,7 +33,7 @@ def wait(server: ServerProcess) -> Wait:
 
 
 def begin(server_url: str, *arguments: str, **env: str) -> subprocess.Popen[str]:
-    """As a process of its own, which waits while the test goes on; back when it says that it does."""
+    """Start the command as a separate process; return once it says that it is waiting."""
     command = [sys.executable, "-c", "from resonate_server.client import main; main()", "wait", "-S", server_url]
     waiting = subprocess.Popen(
         [*command, *arguments],
@@ -115,7 +115,7 @@ def test_a_server_that_goes_away_is_waited_for(tmp_path: Path, root: str) -> Non
         server.stop()
 
 
-def test_a_person_at_a_terminal_is_told_in_a_sentence(client: Client, server: ServerProcess, root: str) -> None:
+def test_on_a_terminal_the_outcome_is_a_sentence(client: Client, server: ServerProcess, root: str) -> None:
     acquire(client, create(client, root, "foo"))
     own, terminal = pty.openpty()
     command = [sys.executable, "-c", "from resonate_server.client import main; main()"]
@@ -137,7 +137,7 @@ def test_a_person_at_a_terminal_is_told_in_a_sentence(client: Client, server: Se
     ],
     ids=["not yet", "no such function", "another state"],
 )
-def test_the_time_is_over(client: Client, wait: Wait, root: str, goal: str, status: int, reason: str) -> None:
+def test_it_times_out(client: Client, wait: Wait, root: str, goal: str, status: int, reason: str) -> None:
     create(client, root, "foo")
     create(client, f"{root}.1", "bar")
     result = wait(root, "--until", goal, "--timeout", "200ms")
@@ -154,7 +154,7 @@ def test_a_chain_that_was_settled_before_reaches_nothing_more(client: Client, wa
     assert f"{root} was settled before" in result.stderr
 
 
-def test_an_unknown_id_is_told_at_once_and_in_the_end(wait: Wait) -> None:
+def test_an_unknown_id_is_reported_at_once_and_at_the_end(wait: Wait) -> None:
     result = wait("unknown", "--timeout", "200ms")
     assert (result.exit_code, result.stdout) == (4, "")
     assert result.stderr == (
@@ -163,7 +163,9 @@ def test_an_unknown_id_is_told_at_once_and_in_the_end(wait: Wait) -> None:
     )
 
 
-def test_why_a_call_keeps_coming_back_is_told_once_and_in_the_end(client: Client, wait: Wait, root: str) -> None:
+def test_the_reason_a_call_keeps_coming_back_is_reported_once_and_at_the_end(
+    client: Client, wait: Wait, root: str
+) -> None:
     create(client, root, "brwe")
     acquire(client, root)
     assert client.call("task.release", id=root, version=1, reason="function 'brwe' is not known").status == 200
@@ -188,16 +190,16 @@ def test_a_signal_ends_it_quietly(server: ServerProcess, root: str, number: sign
 
 
 @pytest.mark.parametrize("goal", ["", "done", "bar=", "=running", "bar=done", "running=bar"])
-def test_what_is_no_goal_is_refused(wait: Wait, root: str, goal: str) -> None:
+def test_an_invalid_goal_is_refused(wait: Wait, root: str, goal: str) -> None:
     result = wait(root, "--until", goal)
     assert result.exit_code == 2
     assert "write it like settled or ship=running" in result.stderr
 
 
-# ── anybody's text ──
+# ── text from strangers ──
 
 
-def test_ids_and_workers_steer_nothing(client: Client, wait: Wait, root: str) -> None:
+def test_ids_and_workers_cannot_control_the_terminal(client: Client, wait: Wait, root: str) -> None:
     id = create(client, f"{root} \u202e größe", "foo")
     acquire(client, id, pid="a\u202eb")
     assert wait(id, "--until", "running").stdout == f"running\t1\ta\\u202eb\t{root} \\u202e größe\n"

@@ -1,4 +1,4 @@
-"""``resonate tree --watch`` on a real server, on a terminal and elsewhere."""
+"""``resonate tree --watch`` on a real server, with and without a terminal."""
 
 import os
 import re
@@ -30,7 +30,7 @@ type Watch = Callable[..., Terminal]
 
 @pytest.fixture
 def watch(server: ServerProcess) -> Iterator[Watch]:
-    """Opens terminals that are closed after the test."""
+    """Open terminals; they are closed after the test."""
     with ExitStack() as opened:
 
         def open_terminal(id: str, url: str = server.url, **env: str) -> Terminal:
@@ -40,7 +40,7 @@ def watch(server: ServerProcess) -> Iterator[Watch]:
 
 
 def piped(server_url: str, id: str) -> subprocess.Popen[str]:
-    """On pipes instead."""
+    """Run the command on pipes instead of a terminal."""
     return subprocess.Popen(
         [*COMMAND, "-S", server_url, "--", id],
         stdout=subprocess.PIPE,
@@ -51,7 +51,7 @@ def piped(server_url: str, id: str) -> subprocess.Popen[str]:
 
 
 def next_line(watching: subprocess.Popen[str]) -> str:
-    """Of what it tells on standard error."""
+    """Return the next line of its standard error."""
     assert watching.stderr is not None
     return watching.stderr.readline()
 
@@ -100,7 +100,9 @@ def test_an_attempt_that_is_lost_leaves_a_gap_in_the_bar(client: Client, watch: 
         ("rejected_timedout", "timed out after", 4),
     ],
 )
-def test_the_exit_status_says_how_it_ended(client: Client, watch: Watch, state: str, words: str, status: int) -> None:
+def test_the_exit_status_reflects_how_the_call_ended(
+    client: Client, watch: Watch, state: str, words: str, status: int
+) -> None:
     if state == "rejected_timedout":
         root = create(client, timeout_at=1)
     else:
@@ -112,7 +114,7 @@ def test_the_exit_status_says_how_it_ended(client: Client, watch: Watch, state: 
 
 
 @pytest.mark.parametrize(("how", "status"), [("Ctrl-C", 130), ("SIGTERM", 143)])
-def test_ended_early_it_leaves_a_clean_terminal_and_what_it_knew(
+def test_ended_early_it_leaves_a_clean_terminal_and_the_last_tree(
     client: Client, watch: Watch, how: str, status: int
 ) -> None:
     shown = watch(root := create(client))
@@ -129,7 +131,7 @@ def test_ended_early_it_leaves_a_clean_terminal_and_what_it_knew(
     assert "Traceback" not in shown.raw and "Aborted" not in shown.raw
 
 
-def test_a_server_that_does_not_tell_the_lives_of_calls_is_watched_without(tmp_path: Path, watch: Watch) -> None:
+def test_a_server_without_histories_of_calls_can_still_be_watched(tmp_path: Path, watch: Watch) -> None:
     server = ServerProcess(tmp_path / "log", RESONATE_UI__ENABLED="false").start()
     try:
         root = create(server.client())
@@ -160,7 +162,7 @@ def test_it_outlives_a_restart_of_the_server(tmp_path: Path, watch: Watch) -> No
         server.stop()
 
 
-def test_a_server_that_stands_still_counts_as_away(tmp_path: Path, watch: Watch) -> None:
+def test_a_frozen_server_counts_as_away(tmp_path: Path, watch: Watch) -> None:
     server = ServerProcess(tmp_path / "log").start()
     try:
         root = create(server.client())
@@ -175,7 +177,7 @@ def test_a_server_that_stands_still_counts_as_away(tmp_path: Path, watch: Watch)
         server.stop()
 
 
-def test_a_tree_that_is_higher_than_the_terminal_shows_what_is_pending_and_in_the_end_all(
+def test_a_tree_taller_than_the_terminal_shows_pending_calls_and_everything_at_the_end(
     client: Client, watch: Watch
 ) -> None:
     root = create(client)
@@ -193,10 +195,10 @@ def test_a_tree_that_is_higher_than_the_terminal_shows_what_is_pending_and_in_th
     assert all(f"call{number} " in shown.frame for number in range(60))
 
 
-# ── elsewhere ──
+# ── without a terminal ──
 
 
-def test_what_is_no_terminal_gets_the_tree_once_at_the_end(client: Client, server: ServerProcess) -> None:
+def test_without_a_terminal_the_tree_is_printed_once_at_the_end(client: Client, server: ServerProcess) -> None:
     root = create(client)
     watching = piped(server.url, root)
     assert next_line(watching) == f"waiting until {root} is settled\n"

@@ -33,7 +33,7 @@ def test_a_taken_port_stops_the_start_with_one_sentence() -> None:
 
 
 def sharing(log: Path, port: int | None = None, url: str = "", **env: str) -> ServerProcess:
-    """One of several servers on a port, with the database at ``url``, or in memory."""
+    """Return one of several servers on a port, with the database at ``url`` or in memory."""
     place = {"RESONATE_STORAGE__TYPE": "postgres", "RESONATE_STORAGE__POSTGRES__URL": url} if url else {}
     return ServerProcess(log, None, port, RESONATE_SERVER__SHARED_PORT="true", **place, **env)
 

@@ -1,4 +1,4 @@
-"""``resonate-server copy``: a stopped server's state, to where the next one has it."""
+"""``resonate-server copy``: copy a stopped server's state to the store of its successor."""
 
 import contextlib
 import json
@@ -27,14 +27,14 @@ from resonate_server.store.sqlite import Database
 COMMAND = [sys.executable, "-m", "resonate_server", "copy"]
 PROMISES = 5_000
 PAYLOAD = "x" * 40_000
-"""200 MB altogether."""
+"""The payload of one promise; 200 MB in all."""
 
 MEASURED = (
     "import re, runpy, sys; sys.argv = ['resonate-server', *sys.argv[1:]]\n"
     "try: runpy.run_module('resonate_server', run_name='__main__')\n"
     "finally: print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
 )
-"""Runs a command, and tells at last how many KiB it had in memory; `getrusage` would tell those of its parent."""
+"""Run a command and print its peak memory in KiB at the end; ``getrusage`` would include its parent's."""
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def promises_in(url: str) -> int:
         return int(database.execute("SELECT count(*) FROM resonate.promises").fetchall()[0][0])
 
 
-def test_it_tells_how_much_it_has_copied_and_no_password(path: Path, own_postgres_url: str) -> None:
+def test_it_reports_how_much_it_copied_and_no_password(path: Path, own_postgres_url: str) -> None:
     fill(path, 3, "x")
     url = own_postgres_url.replace("resonate@", "resonate:secret@")
     done = copy(path, url)
@@ -81,7 +81,7 @@ def test_it_tells_how_much_it_has_copied_and_no_password(path: Path, own_postgre
     assert "secret" not in done.stdout + done.stderr
 
 
-def test_a_server_goes_on_with_what_was_copied(path: Path, own_postgres_url: str, tmp_path: Path) -> None:
+def test_a_server_continues_with_the_copied_state(path: Path, own_postgres_url: str, tmp_path: Path) -> None:
     old = ServerProcess(tmp_path / "old.log", path).start()
     old.client().create("a")
     refused = copy(path, own_postgres_url)
@@ -97,7 +97,7 @@ def test_a_server_goes_on_with_what_was_copied(path: Path, own_postgres_url: str
 
 
 def refused(place: str, target: str, folder: Path) -> str:
-    """What is told in one sentence."""
+    """Run a copy that is refused, and return the one sentence that says why."""
     with contextlib.chdir(folder):
         done = CliRunner().invoke(cli.main, ["copy", "--from", place, "--to", target])
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
@@ -106,26 +106,28 @@ def refused(place: str, target: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("place", ["mysql:x", "sqlite::memory:", "postgres:", "postgres:a=b=c", "sqlite:nowhere.db"])
-def test_a_place_that_cannot_be_meant_is_told(place: str, tmp_path: Path) -> None:
+def test_an_invalid_place_is_reported(place: str, tmp_path: Path) -> None:
     refused(place, "sqlite:other.db", tmp_path)
 
 
-def test_one_file_on_both_sides_is_told(path: Path) -> None:
+def test_the_same_file_on_both_sides_is_refused(path: Path) -> None:
     fill(path, 1, "x")
     assert "source and target are the same file" in refused(f"sqlite:{path}", "sqlite:./state.db", path.parent)
 
 
-def test_one_database_on_both_sides_is_told_however_it_is_spelled(own_postgres_url: str, tmp_path: Path) -> None:
+def test_the_same_database_on_both_sides_is_refused_however_it_is_spelled(
+    own_postgres_url: str, tmp_path: Path
+) -> None:
     make_schema(own_postgres_url)
     other = f"{own_postgres_url}{'&' if '?' in own_postgres_url else '?'}application_name=other"
     assert "source and target are the same database" in refused(own_postgres_url, other, tmp_path)
 
 
 @pytest.mark.parametrize("step", ["is_empty", "put", "rows", "set_time"])
-def test_a_database_that_says_nothing_is_told(
+def test_an_unresponsive_database_is_reported(
     step: str, path: Path, own_postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its process stands still when it is asked."""
+    """Its process is frozen when a query arrives."""
     fill(path, 1, "x")
     monkeypatch.setattr(driver, "SILENT_S", 0.5)
     original, frozen = getattr(_WholeDatabase, step), []
@@ -144,10 +146,8 @@ def test_a_database_that_says_nothing_is_told(
         os.kill(frozen[0], signal.SIGCONT)
 
 
-def test_killed_in_the_middle_it_leaves_the_target_empty_and_can_be_done_again(
-    path: Path, own_postgres_url: str
-) -> None:
-    """A row that takes its time holds it up after all promises are there."""
+def test_killed_halfway_it_leaves_the_target_empty_and_can_be_repeated(path: Path, own_postgres_url: str) -> None:
+    """A slow row holds it up after all promises are copied."""
     fill(path, PROMISES, "x")
     with closing(Database(path)) as store:
         store.write(Changes(promises={"last": settled("last", "x")}))
@@ -175,7 +175,7 @@ def test_killed_in_the_middle_it_leaves_the_target_empty_and_can_be_done_again(
 
 
 @pytest.mark.long
-def test_it_has_a_few_rows_in_memory_at_a_time(path: Path, own_postgres_url: str, tmp_path: Path) -> None:
+def test_it_keeps_only_a_few_rows_in_memory(path: Path, own_postgres_url: str, tmp_path: Path) -> None:
     fill(path, PROMISES, PAYLOAD)
 
     for source, target in (

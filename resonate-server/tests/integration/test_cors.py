@@ -1,4 +1,4 @@
-"""Requests of pages from other origins (protocol section 6)."""
+"""Requests from pages of other origins (protocol section 6)."""
 
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPResponse

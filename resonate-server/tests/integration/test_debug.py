@@ -1,4 +1,4 @@
-"""``debug.*``: time by hand, and the whole state to look at (protocol section 3.3)."""
+"""``debug.*``: time moved by hand, and the whole state visible (protocol section 3.3)."""
 
 import json
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ def debugged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess
 
 @pytest.fixture
 def still(debugged: ServerProcess) -> Iterator[Client]:
-    """A client of an empty server whose clock stands still."""
+    """A client of an empty server with a stopped clock."""
     client = debugged.client()
     assert client.call("debug.reset") == client.call("debug.start") == Reply(status=200, data={})
     yield client
@@ -27,7 +27,7 @@ def still(debugged: ServerProcess) -> Iterator[Client]:
 
 
 def at(client: Client, now: int, kind: str, **data: Any) -> Reply:
-    """A request at time ``now``."""
+    """Send a request at time ``now``."""
     head = {"corrId": f"at-{now}", "version": VERSION, "resonate:debug_time": now}
     return client.post(json.dumps({"kind": kind, "head": head, "data": data}).encode())
 
@@ -42,7 +42,7 @@ def test_it_is_forbidden_unless_switched_on(client: Client, kind: str) -> None:
     assert client.call(kind, **DEBUG[kind]).status == 403
 
 
-def test_a_time_in_the_head_is_ignored_unless_switched_on(client: Client) -> None:
+def test_a_time_in_the_head_is_ignored_unless_enabled(client: Client) -> None:
     assert create_at(client, 5, "ignored").data["promise"]["createdAt"] > 1_000_000_000_000
 
 

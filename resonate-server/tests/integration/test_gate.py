@@ -1,5 +1,5 @@
-"""What pages of other sites send, from a socket, to every path there is: refused, counted and without effect. Which
-requests these are is tabled in ``unit/http/test_gate.py``, and a real browser sends them in ``tests/ui``."""
+"""Requests as pages of other sites send them, from a socket to every path: refused, counted and without effect.
+``unit/http/test_gate.py`` has the full table of such requests; in ``tests/ui`` a real browser sends them."""
 
 import itertools
 import json
@@ -40,7 +40,7 @@ class Guarded:
         self.metrics_port = metrics_port
 
     def ask(self, method: str, path: str, headers: dict[str, str], body: bytes = b"", *, metrics: bool = False) -> Got:
-        """``headers`` on top of a ``Host`` and a length, and of nothing else."""
+        """Send ``headers`` in addition to only a ``Host`` and a length."""
         port = self.metrics_port if metrics else self.server.port
         connection = HTTPConnection("127.0.0.1", port, timeout=10)
         connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
@@ -72,13 +72,13 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
 
 @pytest.fixture
 def counted(guarded: Guarded) -> Callable[[], dict[str, float]]:
-    """What has been counted since the test began."""
+    """Return what has been counted since the test began."""
     before = guarded.refusals()
     return lambda: {reason: count - before.get(reason, 0) for reason, count in guarded.refusals().items()}
 
 
 def of_all_surfaces(test: Any) -> Any:
-    """Once for each path of the API and of the metrics."""
+    """Run a test once for each path of the API and of the metrics."""
     surfaces = [(*each, False) for each in API] + [(*each, True) for each in METRICS]
     ids = [f"{'metrics: ' if metrics else ''}{method} {path}" for method, path, metrics in surfaces]
     return pytest.mark.parametrize(("method", "path", "metrics"), surfaces, ids=ids)(test)
@@ -104,7 +104,7 @@ REFUSED = {
     "site": ({"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "script"}, 403, b""),
     "content_type": ({"Sec-Fetch-Site": "same-origin", "Content-Type": "text/plain"}, 415, b"application/json"),
 }
-"""By the reason that is counted: headers, status, and what the answer names."""
+"""For each reason that is counted: headers, status, and what the answer names."""
 
 
 class TestEverySurface:
@@ -127,14 +127,14 @@ class TestEverySurface:
         assert counted()[reason] == 1
 
     @of_all_surfaces
-    def test_is_called_by_the_name_in_the_target_if_there_is_one(
+    def test_prefers_the_host_in_an_absolute_target(
         self, guarded: Guarded, method: str, path: str, metrics: bool
     ) -> None:
         foreign = guarded.ask(method, f"http://evil.test{path}", {"Host": "localhost"}, metrics=metrics)
         malformed = guarded.ask(method, f"http://me@localhost{path}", {"Host": "localhost"}, metrics=metrics)
         assert (foreign.status, malformed.status) == (421, 400)
 
-    def test_takes_a_target_that_names_it_whatever_host_says(self, guarded: Guarded) -> None:
+    def test_accepts_a_target_that_names_it_whatever_the_host_header_says(self, guarded: Guarded) -> None:
         got = guarded.ask("GET", f"http://localhost:{guarded.server.port}/health", {"Host": "evil.test"})
         assert got.status == 200
 
@@ -150,7 +150,7 @@ class TestRequests:
         ],
         ids=lambda headers: next(iter(headers)),
     )
-    def test_a_refused_one_is_answered_as_the_protocol_has_it_and_does_nothing(
+    def test_a_refused_request_gets_a_protocol_answer_and_has_no_effect(
         self, guarded: Guarded, id: str, headers: dict[str, str]
     ) -> None:
         got = guarded.ask("POST", "/", headers, creating(id))
@@ -170,12 +170,12 @@ class TestRequests:
             {"Content-Type": "application/json", "Sec-Fetch-Mode": "cors"},
         ],
     )
-    def test_one_of_a_program_is_done_as_ever(self, guarded: Guarded, id: str, headers: dict[str, str]) -> None:
+    def test_a_request_of_a_program_is_unaffected(self, guarded: Guarded, id: str, headers: dict[str, str]) -> None:
         assert guarded.ask("POST", "/", headers, creating(id)).status == 200
         assert exists(guarded, id)
 
-    def test_a_known_head_is_no_pass_for_another_name(self, guarded: Guarded, id: str) -> None:
-        """Heads are remembered, good ones and bad ones."""
+    def test_a_remembered_head_does_not_admit_another_host(self, guarded: Guarded, id: str) -> None:
+        """The gate remembers heads, both good and bad."""
         for _ in range(2):
             assert guarded.ask("POST", "/", {}, creating(id)).status == 200
             assert guarded.ask("POST", "/", {"Host": "evil.test"}, creating(id)).status == 421

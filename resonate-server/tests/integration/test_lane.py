@@ -1,4 +1,4 @@
-"""The fast lane of ``POST /`` and where connections leave it, seen from a socket: no client can tell the difference."""
+"""The fast lane of ``POST /`` and the exits from it, seen from a socket: no client can tell the difference."""
 
 import json
 import socket
@@ -23,7 +23,7 @@ def request(corr_id: str, *fields: bytes) -> bytes:
 
 
 class Peer:
-    """A client that sends the bytes it is told to and reads one answer after the other."""
+    """A client that sends the given bytes and reads one answer after another."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
@@ -42,13 +42,13 @@ class Peer:
         return status, fields, self._file.read(int(fields.get("content-length", "0")))
 
     def corr_id(self) -> str:
-        """Of the next answer."""
+        """Return the correlation id of the next answer."""
         corr_id = json.loads(self.answer()[2])["head"]["corrId"]
         assert isinstance(corr_id, str)
         return corr_id
 
     def is_closed(self) -> bool:
-        """By the server, with nothing more to read."""
+        """Return whether the server has closed the connection, with nothing left to read."""
         return self._file.read(1) == b""
 
     def close(self) -> None:
@@ -63,7 +63,7 @@ def peer(server: ServerProcess) -> Iterator[Peer]:
     peer.close()
 
 
-def test_an_answer_says_what_every_answer_says(peer: Peer) -> None:
+def test_an_answer_has_the_usual_headers(peer: Peer) -> None:
     peer.send(request("1"))
     status, fields, _ = peer.answer()
     assert status == 404
@@ -71,18 +71,18 @@ def test_an_answer_says_what_every_answer_says(peer: Peer) -> None:
     assert fields["date"].endswith("GMT")
 
 
-def test_requests_sent_without_waiting_are_answered_in_their_order(peer: Peer) -> None:
+def test_pipelined_requests_are_answered_in_order(peer: Peer) -> None:
     peer.send(b"".join(request(str(number)) for number in range(500)))
     assert [peer.corr_id() for _ in range(500)] == [str(number) for number in range(500)]
 
 
-def test_malformed_requests_sent_without_waiting_are_answered_in_their_order(peer: Peer) -> None:
+def test_malformed_pipelined_requests_are_answered_in_order(peer: Peer) -> None:
     """These are answered at once, without the engine."""
     peer.send((HEAD + b"Content-Length: 2\r\n\r\n{}") * 5_000)
     assert {peer.answer()[0] for _ in range(5_000)} == {400}
 
 
-def test_a_request_may_come_byte_by_byte(peer: Peer) -> None:
+def test_a_request_may_arrive_byte_by_byte(peer: Peer) -> None:
     for byte in request("slow"):
         peer.send(bytes([byte]))
     assert peer.corr_id() == "slow"
@@ -98,7 +98,7 @@ def test_a_request_that_leaves_the_lane_is_answered_like_the_others(peer: Peer, 
 
 
 def test_a_stream_may_follow_on_the_same_connection(peer: Peer) -> None:
-    """A client takes any connection of its pool."""
+    """A client may use any connection of its pool."""
     peer.send(request("1"))
     peer.corr_id()
     peer.send(b"GET /poll/lane/pid-1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -111,25 +111,25 @@ def test_other_paths_are_served(peer: Peer) -> None:
     assert (peer.corr_id(), peer.answer()[0], peer.corr_id()) == ("1", 200, "2")
 
 
-def test_a_body_in_chunks_is_read(peer: Peer) -> None:
+def test_a_chunked_body_is_read(peer: Peer) -> None:
     text = body("chunked")
     peer.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"%x\r\n%b\r\n0\r\n\r\n" % (len(text), text))
     assert peer.corr_id() == "chunked"
 
 
 def test_two_lengths_are_refused(peer: Peer) -> None:
-    """Whoever smuggles a request behind another one counts on two opinions."""
+    """Request smuggling relies on two parsers that disagree about the length."""
     text = body("smuggled")
     peer.send(HEAD + b"Content-Length: 0\r\nContent-Length: %d\r\n\r\n" % len(text) + text)
     assert peer.answer()[0] == 400
 
 
-def test_a_length_beside_chunks_is_not_believed(peer: Peer) -> None:
+def test_a_content_length_beside_chunks_is_ignored(peer: Peer) -> None:
     peer.send(HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + request("hidden"))
     assert peer.answer()[0] == 400
 
 
-def test_a_client_that_waits_for_leave_to_send_gets_it(peer: Peer) -> None:
+def test_a_client_that_expects_100_continue_gets_it(peer: Peer) -> None:
     text = body("expected")
     peer.send(HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(text))
     assert peer.answer()[0] == 100
@@ -137,7 +137,7 @@ def test_a_client_that_waits_for_leave_to_send_gets_it(peer: Peer) -> None:
     assert peer.corr_id() == "expected"
 
 
-def test_a_client_that_asks_for_it_is_closed_after_its_answer(peer: Peer) -> None:
+def test_a_connection_is_closed_after_the_answer_on_request(peer: Peer) -> None:
     peer.send(request("last", b"Connection: close"))
     assert peer.corr_id() == "last"
     assert peer.is_closed()

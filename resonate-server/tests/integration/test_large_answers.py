@@ -1,4 +1,4 @@
-"""What may be stored may be asked for, by many at once, and the server's memory stays what it is."""
+"""Many clients may read the largest values at once, and the server's memory stays bounded."""
 
 import re
 import threading
@@ -12,7 +12,7 @@ from harness.server import FAR, Client, Reply, ServerProcess
 
 MIB = 1_024 * 1_024
 HUGE = "x" * (4 * MIB - 1_024)
-"""As large as a body may be."""
+"""About the largest value that fits into a body."""
 
 CLIENTS = 25
 MAX_RSS_MIB = 180
@@ -27,7 +27,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server with a task that has many children of 4 MiB, as many results, and as many tasks with such a param."""
+    """A server with a task that has many children of 4 MiB, and with many results and tasks' params of that size."""
     folder = tmp_path_factory.mktemp("large")
     server = ServerProcess(
         folder / "log",
@@ -45,7 +45,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         assert client.call("promise.settle", id=id, state="resolved", value={"data": HUGE}).status == 200
     for number in range(CLIENTS):
         create(client, f"task-{number:02}", HUGE, target="poll://any@nobody")
-    server.kill()  # Nothing of it is in memory any more.
+    server.kill()  # Empty its memory.
     yield server.start()
     server.stop()
 
@@ -57,7 +57,7 @@ def create(client: Client, id: str, param: str, **tags: str) -> None:
 
 
 def peak_mib(server: ServerProcess) -> int:
-    """Most memory that the process has had since :func:`forget_peak`."""
+    """Return the peak memory of the process since :func:`forget_peak`."""
     status = Path(f"/proc/{server.pid}/status").read_text()
     match = re.search(r"VmHWM:\s+(\d+) kB", status)
     assert match is not None
@@ -70,7 +70,8 @@ def forget_peak(server: ServerProcess) -> None:
 
 @pytest.fixture
 def at_once(large: ServerProcess) -> Iterator[Callable[[Callable[[Client, int], Reply]], list[Reply]]]:
-    """Answers to a request of each client; meanwhile others are answered, and memory stays what it is."""
+    """Send one request from each client at once and return the answers. Check that others are served meanwhile and
+    that memory stays bounded."""
     waits: list[float] = []
 
     def run(request: Callable[[Client, int], Reply]) -> list[Reply]:
@@ -87,7 +88,7 @@ def at_once(large: ServerProcess) -> Iterator[Callable[[Callable[[Client, int], 
     yield run
     print(f"peak {peak_mib(large)} MiB; others waited at most {max(waits) * 1_000:.0f} ms")
     assert peak_mib(large) < MAX_RSS_MIB
-    assert max(waits) < 20  # 0.1 s where the machine has nothing else to do; these clients are in this very process.
+    assert max(waits) < 20  # 0.1 s on an idle machine; the clients share this process.
 
 
 def keep_asking(client: Client, done: threading.Event, waits: list[float]) -> None:
@@ -131,7 +132,7 @@ def test_tasks_with_large_params_are_claimed_by_all(at_once: AtOnce) -> None:
     assert all(reply.data["promise"]["param"]["data"] == HUGE for reply in replies)
 
 
-def test_large_promises_are_got_by_all(at_once: AtOnce) -> None:
+def test_large_promises_are_returned_to_all(at_once: AtOnce) -> None:
     replies = at_once(lambda client, number: client.call("promise.get", id=f"results.{number:02}"))
     assert [len(reply.data["promise"]["value"]["data"]) for reply in replies] == [len(HUGE)] * CLIENTS
 

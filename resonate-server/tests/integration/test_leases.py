@@ -1,4 +1,4 @@
-"""Leases of workers that are gone are given back early (protocol section 9, item 4)."""
+"""Leases of workers that are gone end early (protocol section 9, item 4)."""
 
 import sys
 import time
@@ -13,13 +13,13 @@ from harness.stream import Stream
 
 GRACE_S = 1.5
 LAST_WORDS_S = 0.25
-"""What is heard of a worker so soon after its stream has ended, it may have said before."""
+"""A request this soon after a worker's stream ended may have been sent before."""
 LEASE_MS = 60_000
 SHORT_STREAMS = (
     "from resonate_server.http import stream; stream.STREAM_S, stream.STREAM_JITTER_S = 0.4, 0.0; "
     "from resonate_server.cli import main; main()"
 )
-"""A server that ends every stream after 0.4 s, as it otherwise does after minutes."""
+"""A server that ends every stream after 0.4 s instead of after minutes."""
 
 Connect = Callable[[str, str], Stream]
 
@@ -37,12 +37,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def name() -> str:
-    """Of a group, and of a task in it."""
+    """The name of a group and of a task in it."""
     return f"l-{uuid.uuid4().hex[:8]}"
 
 
 def claim(client: Client, stream: Stream, name: str, pid: str, ttl: int = LEASE_MS) -> None:
-    """Give the group a task, and let the process claim it."""
+    """Give the group a task and let the process claim it."""
     client.create(name, target=f"poll://any@{name}")
     version = stream.message()["data"]["task"]["version"]
     assert client.call("task.acquire", id=name, version=version, pid=pid, ttl=ttl).status == 200
@@ -68,7 +68,7 @@ def test_what_a_lost_worker_held_is_offered_again_within_the_grace_period(
     assert took > GRACE_S / 2
 
 
-def test_of_a_worker_that_promised_to_be_back_at_once_no_grace_is_waited_for(tmp_path: Path, name: str) -> None:
+def test_a_worker_that_promised_to_reconnect_at_once_gets_no_grace_period(tmp_path: Path, name: str) -> None:
     server = ServerProcess(tmp_path / "log", RESONATE_TASKS__WORKER_GRACE="3600000").start()
     dying = Stream(server.port, name, f"{name}-1", Resonate_Back_Within="150")
     claim(server.client(), dying, name, f"{name}-1")
@@ -85,10 +85,10 @@ def test_of_a_worker_that_promised_to_be_back_at_once_no_grace_is_waited_for(tmp
     server.stop()
 
 
-def test_of_a_worker_that_promised_to_be_heard_of_no_lease_is_waited_for(
+def test_a_worker_that_promised_heartbeats_loses_its_lease_early_when_silent(
     server: ServerProcess, client: Client, name: str
 ) -> None:
-    """Frozen, or cut off: its stream is open still."""
+    """The worker is frozen or cut off; its stream is still open."""
     silent = Stream(server.port, name, f"{name}-1", Resonate_Heard_Within="300")
     assert "Resonate-Heard-Within: 300" in silent.head
     assert "Resonate-Heard-Within" not in Stream(server.port, name, "other").head
@@ -120,7 +120,7 @@ def test_a_stream_or_a_heartbeat_within_the_grace_period_keeps_the_lease(
 
 
 @pytest.mark.parametrize("end", ["SIGTERM", "SIGKILL", "SIGTERM after the worker's"])
-def test_the_server_s_own_end_takes_no_leases(tmp_path: Path, name: str, end: str) -> None:
+def test_stopping_or_killing_the_server_ends_no_leases(tmp_path: Path, name: str, end: str) -> None:
     server = start(tmp_path / "log", tmp_path / "state.db")
     stream = Stream(server.port, name, name)
     claim(server.client(), stream, name, name)
@@ -136,7 +136,7 @@ def test_the_server_s_own_end_takes_no_leases(tmp_path: Path, name: str, end: st
     assert held
 
 
-def test_a_stream_that_the_server_ends_takes_no_leases(tmp_path: Path, name: str) -> None:
+def test_a_stream_that_the_server_ends_costs_no_leases(tmp_path: Path, name: str) -> None:
     server = ServerProcess(tmp_path / "log", RESONATE_TASKS__WORKER_GRACE=str(int(GRACE_S * 1_000)))
     server.command[1:3] = ["-c", SHORT_STREAMS]
     assert server.command[0] == sys.executable

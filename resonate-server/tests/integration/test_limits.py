@@ -1,4 +1,4 @@
-"""Clients that send slowly, read nothing, or come in numbers: they are let go in time, and others do not feel them."""
+"""Clients that send slowly, read nothing, or come in large numbers are dropped in time and do not affect others."""
 
 import json
 import resource
@@ -21,13 +21,13 @@ from resonate_server.http.connections import MAX_BESIDE_STREAMS
 
 PATIENCE_S = 1.0
 WAIT_S = 60.0
-"""Until something that takes about :data:`PATIENCE_S` must have happened, on a busy machine."""
+"""Time within which something that takes about :data:`PATIENCE_S` must happen, even on a busy machine."""
 AT_ONCE_S = 20.0
-"""Less than the usual patience, and than what a server waits for a peer that it has told to go."""
+"""Less than the usual patience, and less than a server waits for a peer that it has told to close."""
 BYSTANDER_S = 2.0
-"""What a small request takes at most on a busy machine."""
+"""Longest time that a small request takes on a busy machine."""
 STALLED_S = 5.0
-"""How long others are large or slow: a small request behind them would take as long."""
+"""How long large or slow requests are kept up: a small request stuck behind them would take as long."""
 
 MAX_BODY_BYTES = Settings().server.max_body_bytes
 MAX_RSS_MIB = 200
@@ -79,7 +79,7 @@ def impatient(tmp_path_factory: pytest.TempPathFactory, metrics_port: int) -> It
 
 @pytest.fixture
 def alone(tmp_path: Path) -> Iterator[ServerProcess]:
-    """Another one, of which the test wants to know how much memory it takes."""
+    """A server of its own for a test that measures its memory."""
     process = ServerProcess(tmp_path / "log", tmp_path / "db").start()
     yield process
     process.stop()
@@ -94,7 +94,7 @@ type Open = Callable[..., socket.socket]
 
 @pytest.fixture
 def connect() -> Iterator[Open]:
-    """Connections that have sent something, and are closed after the test."""
+    """Open connections that send something; they are closed after the test."""
     opened: list[socket.socket] = []
 
     def connection(port: int, data: bytes = b"") -> socket.socket:
@@ -122,13 +122,13 @@ def get(id: str, start: bytes = START) -> bytes:
 
 
 def large(id: str, token: str | None = None) -> bytes:
-    """A body of the largest size that creates a promise."""
+    """Return a body of the largest size, which creates a promise."""
     text = body("promise.create", token, id=id, timeoutAt=FAR, param={"data": ""})
     return text.replace(b'"data": ""', b'"data": "%b"' % (b"x" * (MAX_BODY_BYTES - len(text))))
 
 
 def read_all(peer: socket.socket) -> bytes:
-    """Until the server closes; a reset is an end, too."""
+    """Read until the server closes or resets the connection."""
     data = b""
     try:
         while chunk := peer.recv(65_536):
@@ -139,7 +139,7 @@ def read_all(peer: socket.socket) -> bytes:
 
 
 def connections(server: ServerProcess) -> list[int]:
-    """Of each established connection the client's port."""
+    """Return the client's port of each established connection."""
     return [
         each.raddr.port
         for each in psutil.Process(server.pid).net_connections("tcp")
@@ -155,7 +155,7 @@ def wait_until_closed(server: ServerProcess, peer: socket.socket) -> None:
 
 
 class Bystander(threading.Thread):
-    """Asks for something small again and again. ``slowest``: how long (s) it took at most."""
+    """Sends a small request again and again. ``slowest``: the longest time (s) that one took."""
 
     def __init__(self, server: ServerProcess) -> None:
         super().__init__()
@@ -184,7 +184,7 @@ class Bystander(threading.Thread):
 
 @pytest.fixture(scope="module")
 def answers(impatient: ServerProcess) -> dict[str, bytes]:
-    """To all that is half sent; at once, because what has a body is left some seconds to send it."""
+    """The answers to all half-sent requests, sent concurrently because each body gets some seconds to arrive."""
 
     def answer(data: bytes) -> bytes:
         with socket.create_connection(("127.0.0.1", impatient.port), timeout=WAIT_S) as peer:
@@ -197,7 +197,7 @@ def answers(impatient: ServerProcess) -> dict[str, bytes]:
 
 class TestSlowClients:
     @pytest.mark.parametrize("what", HALF_SENT)
-    def test_what_does_not_come_whole_is_not_waited_for(self, answers: dict[str, bytes], what: str) -> None:
+    def test_an_incomplete_request_is_not_waited_for(self, answers: dict[str, bytes], what: str) -> None:
         assert answers[what] == b"" or answers[what].split()[1] == b"408"
 
     def test_a_byte_now_and_then_is_too_slow(self, impatient: ServerProcess, connect: Open) -> None:
@@ -214,7 +214,7 @@ class TestSlowClients:
         assert read_all(connect(metrics_port, b"GET /metrics HTTP/1.1\r\n")) == b""
 
     @pytest.mark.parametrize("start", [pytest.param(START, id="plain"), pytest.param(ODD, id="odd")])
-    def test_whoever_does_not_take_its_answers_is_closed(
+    def test_a_client_that_does_not_read_its_answers_is_disconnected(
         self, impatient: ServerProcess, connect: Open, start: bytes
     ) -> None:
         client = impatient.client()
@@ -232,13 +232,13 @@ class TestSlowClients:
 
         wait_until_closed(impatient, peer)
 
-    def test_a_stream_that_is_read_goes_on(self, impatient: ServerProcess, connect: Open) -> None:
+    def test_a_stream_that_is_read_stays_open(self, impatient: ServerProcess, connect: Open) -> None:
         peer = connect(impatient.port, b"GET /ui/api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         end = time.monotonic() + 4 * PATIENCE_S
         while time.monotonic() < end:
             assert peer.recv(65_536)
 
-    def test_many_that_do_not_take_large_answers_do_not_fill_the_memory_nor_delay_others(
+    def test_many_clients_that_do_not_read_large_answers_neither_fill_the_memory_nor_delay_others(
         self, alone: ServerProcess, connect: Open
     ) -> None:
         client = Client(alone.port, timeout=WAIT_S)
@@ -254,7 +254,7 @@ class TestSlowClients:
 
 
 class TestHalfClosedClients:
-    """They have sent all they want to, and wait for the answers."""
+    """Clients that have sent all they want to and wait for the answers."""
 
     @pytest.mark.parametrize(
         ("data", "answers"),
@@ -268,7 +268,7 @@ class TestHalfClosedClients:
             pytest.param(get("nobody") + b"POST / HT", 1, id="with half a request behind"),
         ],
     )
-    def test_all_they_asked_is_answered_and_then_the_connection_is_closed(
+    def test_all_requests_are_answered_and_then_the_connection_is_closed(
         self, server: ServerProcess, connect: Open, data: bytes, answers: int
     ) -> None:
         peer = connect(server.port, data)
@@ -278,7 +278,7 @@ class TestHalfClosedClients:
         assert time.monotonic() - began < AT_ONCE_S
 
     @pytest.mark.parametrize("data", [b"", START, ODD, LARGE, CHUNKED])
-    def test_what_can_never_come_whole_is_not_waited_for(
+    def test_a_request_that_can_never_be_completed_is_not_waited_for(
         self, server: ServerProcess, connect: Open, data: bytes
     ) -> None:
         peer = connect(server.port, data)
@@ -295,7 +295,7 @@ class TestHalfClosedClients:
 
 
 class TestBodies:
-    def test_stalled_large_bodies_do_not_fill_the_memory_nor_delay_others(self, alone: ServerProcess) -> None:
+    def test_stalled_large_bodies_neither_fill_the_memory_nor_delay_others(self, alone: ServerProcess) -> None:
         peers = [socket.create_connection(("127.0.0.1", alone.port)) for _ in range(200)]
         with Bystander(alone) as bystander:
             _send_as_much_as_is_taken(peers, LARGE + b"x" * (MAX_BODY_BYTES - 10), seconds=STALLED_S)
@@ -314,7 +314,7 @@ class TestBodies:
         assert memory_mib(alone) < MAX_RSS_MIB
 
     @pytest.mark.parametrize("start", [pytest.param(START, id="plain"), pytest.param(ODD, id="odd")])
-    def test_half_of_very_many_small_bodies_makes_room_for_whole_ones(
+    def test_many_half_sent_small_bodies_make_room_for_complete_ones(
         self, alone: ServerProcess, connect: Open, start: bytes
     ) -> None:
         half = start + b"Content-Length: 65000\r\n\r\n" + b"x" * 64_990
@@ -324,12 +324,12 @@ class TestBodies:
         assert b" 408 " in peers[0].recv(100)
         assert memory_mib(alone) < MAX_RSS_MIB
 
-    def test_a_get_takes_no_body(self, server: ServerProcess, connect: Open) -> None:
-        """It would be kept for as long as a stream lives, and read by nobody."""
+    def test_a_get_may_not_have_a_body(self, server: ServerProcess, connect: Open) -> None:
+        """It would stay in memory for as long as a stream lives, and nothing would read it."""
         peer = connect(server.port, b"GET /poll/g/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nabcde")
         assert b" 400 " in peer.recv(100)
 
-    def test_whoever_shows_no_token_does_not_take_the_room_of_those_who_do(self, tmp_path: Path) -> None:
+    def test_clients_without_a_token_do_not_take_memory_from_those_with_one(self, tmp_path: Path) -> None:
         server = ServerProcess(tmp_path / "log", RESONATE_AUTH__PUBLICKEY="none").start()
         token = jwt.encode({"role": "admin", "exp": time.time() + 3_600}, "k" * 32)
         strangers = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(20)]
@@ -349,7 +349,7 @@ class TestBodies:
 
 
 def _send_as_much_as_is_taken(peers: list[socket.socket], data: bytes, seconds: float) -> None:
-    """To all of them, for so long."""
+    """Send to all peers for the given time."""
     left = {peer: memoryview(data) for peer in peers}
     for peer in peers:
         peer.setblocking(False)
@@ -366,7 +366,7 @@ def _send_as_much_as_is_taken(peers: list[socket.socket], data: bytes, seconds: 
 
 
 class TestConnections:
-    def test_idle_ones_make_room_for_new_ones(self, tmp_path: Path, connect: Open) -> None:
+    def test_idle_connections_make_room_for_new_ones(self, tmp_path: Path, connect: Open) -> None:
         server = ServerProcess(tmp_path / "log", RESONATE_TRANSPORTS__HTTP_POLL__MAX_CONNECTIONS="1").start()
         oldest = connect(server.port)
         for _ in range(MAX_BESIDE_STREAMS + 200):
@@ -380,7 +380,7 @@ class TestConnections:
         assert count <= MAX_BESIDE_STREAMS + 1
         assert is_closed
 
-    def test_a_stop_takes_two_seconds_whatever_is_open(self, tmp_path: Path, connect: Open) -> None:
+    def test_a_shutdown_takes_at_most_two_seconds_whatever_is_open(self, tmp_path: Path, connect: Open) -> None:
         metrics_port = free_port()
         server = ServerProcess(
             tmp_path / "log", tmp_path / "db", RESONATE_OBSERVABILITY__METRICS_PORT=str(metrics_port)

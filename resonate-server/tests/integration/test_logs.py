@@ -1,4 +1,4 @@
-"""The log of a running server: what strangers write into it stays within its line."""
+"""The log of a running server: text from strangers stays within one line."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Spans of attempts that their workers did not end, as a receiver of OpenTelemetry's protocol gets to see them."""
+"""Spans of attempts that their workers did not end, as an OTLP receiver sees them."""
 
 import itertools
 import time
@@ -42,7 +42,7 @@ def id() -> str:
 
 
 def claim(client: Client, id: str, ttl: int = 3_600_000, **param: Any) -> None:
-    """Create a call and begin it, as a worker that nobody hears of."""
+    """Create a call and begin it, as a worker that is never heard from again."""
     tags = {"resonate:target": "poll://any@group", "resonate:external": "true"}
     data = {"id": id, "timeoutAt": FAR, "param": param, "tags": tags}
     action = {"kind": "promise.create", "head": {}, "data": data}
@@ -54,7 +54,7 @@ def acquire(client: Client, id: str, version: int) -> None:
 
 
 def told(receiver: Receiver, id: str) -> Seen:
-    """The span that tells of the only attempt at this call that there is one of."""
+    """Return the span of the only attempt at this call that has one."""
     wait_until(lambda: any(span.attributes["resonate.promise.id"] == id for span in receiver.seen), f"a span of {id}")
     (span,) = [span for span in receiver.seen if span.attributes["resonate.promise.id"] == id]
     return span
@@ -91,7 +91,7 @@ def test_an_attempt_is_linked_to_the_one_before(server: ServerProcess, receiver:
     ("kind", "data", "outcome"),
     [("promise.settle", {"state": "rejected_canceled"}, "settled by others"), ("task.halt", {}, "halted")],
 )
-def test_who_settles_a_call_or_halts_its_task_ends_the_attempt(
+def test_settling_a_call_or_halting_its_task_ends_the_attempt(
     server: ServerProcess, receiver: Receiver, id: str, kind: str, data: dict[str, str], outcome: str
 ) -> None:
     claim(server.client(), id, **SIGNED)
@@ -108,7 +108,9 @@ def test_calls_of_a_chain_that_nobody_traces_share_a_trace(server: ServerProcess
 
 
 @pytest.mark.parametrize("end", ["fulfill", "release", "suspend"])
-def test_what_a_worker_ends_is_told_by_the_worker(server: ServerProcess, receiver: Receiver, id: str, end: str) -> None:
+def test_an_attempt_that_its_worker_ends_is_left_to_the_worker_to_report(
+    server: ServerProcess, receiver: Receiver, id: str, end: str
+) -> None:
     client = server.client()
     claim(client, id, **SIGNED)
     client.create(f"{id}-awaited")
@@ -139,14 +141,14 @@ def test_an_attempt_from_before_a_restart_begins_with_the_restart(tmp_path: Path
     server.stop()
 
 
-def test_a_receiver_that_is_away_holds_up_nothing(tmp_path: Path, id: str) -> None:
+def test_an_absent_receiver_blocks_nothing(tmp_path: Path, id: str) -> None:
     server = ServerProcess(tmp_path / "log", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9").start()
     claim(server.client(), id, **SIGNED)
     assert server.client().call("task.halt", id=id).status == 200
     assert server.stop() == 0
 
 
-async def test_a_server_that_cannot_tell_what_it_is_asked_to_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_cannot_export_spans_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load({"storage.sqlite.path": IN_MEMORY}, {})
     monkeypatch.setattr(build, "EXPORTER", "a-package-that-nobody-has")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
@@ -154,7 +156,7 @@ async def test_a_server_that_cannot_tell_what_it_is_asked_to_says_so(monkeypatch
         build.build(settings)
 
 
-async def test_a_collector_is_named_by_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_collector_must_be_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318")
     with pytest.raises(SystemExit, match="OTEL_EXPORTER_OTLP_ENDPOINT must be a URL"):
         build.build(load({"storage.sqlite.path": IN_MEMORY}, {}))

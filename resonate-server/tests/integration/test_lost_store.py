@@ -1,4 +1,4 @@
-"""A disk that is full, a file that is taken away: the server says so, acknowledges nothing, and comes back or ends."""
+"""With a full disk or a lost file, the server says so, acknowledges nothing, and recovers or exits."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ def ready(server: ServerProcess) -> tuple[int, dict[str, str]]:
 
 
 def answers(server: ServerProcess) -> bool:
-    """Ready or not."""
+    """Return whether the server answers at all, ready or not."""
     with contextlib.suppress(OSError):
         return bool(ready(server))
     return False
@@ -35,7 +35,7 @@ class TestFullDisk:
 
     @pytest.fixture
     def filler(self, server: ServerProcess, disk: Path) -> Path:
-        """It takes the last byte that is free."""
+        """A file that fills the disk to the last byte."""
         server.client().create("before")
         filler = disk / "filler"
         with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
@@ -44,7 +44,7 @@ class TestFullDisk:
         return filler
 
     @pytest.mark.usefixtures("filler")
-    def test_writes_are_refused_with_the_reason_and_reads_go_on(self, server: ServerProcess) -> None:
+    def test_writes_are_refused_with_the_reason_and_reads_still_work(self, server: ServerProcess) -> None:
         id, refused = until_refused(server)
         status, checks = ready(server)
         assert (status, checks["store"]) == (503, "database or disk is full")
@@ -54,7 +54,7 @@ class TestFullDisk:
         assert server.client().call("promise.get", id="before").status == 200
         assert server.client().call("promise.get", id=id).status == 404
 
-    def test_it_is_back_by_itself_having_told_each_change_once_and_lost_nothing(
+    def test_it_recovers_by_itself_reports_each_change_once_and_loses_nothing(
         self, server: ServerProcess, filler: Path
     ) -> None:
         until_refused(server)
@@ -70,7 +70,9 @@ class TestFullDisk:
         server.start()
         assert server.client().call("promise.get", id="after").status == 200
 
-    def test_whatever_becomes_of_a_start_there_nothing_is_lost(self, server: ServerProcess, filler: Path) -> None:
+    def test_a_restart_on_the_full_disk_loses_nothing_whether_it_succeeds_or_not(
+        self, server: ServerProcess, filler: Path
+    ) -> None:
         until_refused(server)
         server.kill()
         server.launch()
@@ -95,12 +97,12 @@ class TestLostFile:
 
     @pytest.mark.parametrize("writes", [True, False])
     @pytest.mark.parametrize("how", ["removed", "replaced", "cut short"])
-    def test_it_acknowledges_nothing_and_ends_with_a_message_though_nobody_writes(
+    def test_it_acknowledges_nothing_and_exits_with_a_message_even_without_writes(
         self, server: ServerProcess, path: Path, how: str, writes: bool
     ) -> None:
         client = server.client()
         harm(path, how)
-        with contextlib.suppress(OSError):  # it may have ended already
+        with contextlib.suppress(OSError):  # it may have exited already
             assert not writes or client.create("after").status == 503
         wait_until(lambda: not server.is_running, "it ends")
         assert server.exit_status == 2
@@ -108,7 +110,7 @@ class TestLostFile:
 
 
 def until_refused(server: ServerProcess) -> tuple[str, Reply]:
-    """Use up the room that the log has already; the first promise that finds none."""
+    """Use up the space that the log has already allocated; return the first promise that is refused."""
     client = server.client()
     for number in range(1_000):
         reply = client.create(f"p{number}")
@@ -129,7 +131,7 @@ def harm(path: Path, how: str) -> None:
             os.truncate(path, 100)
 
 
-def test_serving_from_memory_is_left_to_dev() -> None:
+def test_only_dev_serves_from_memory() -> None:
     command = [sys.executable, "-m", "resonate_server", "serve", "--db", ":memory:"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2

@@ -1,4 +1,4 @@
-"""Three servers at work on one database: whichever is asked, the one that has the worker's stream tells it."""
+"""Three servers on one database: whichever gets a request, the one with the worker's stream delivers the message."""
 
 import time
 import urllib.request
@@ -47,7 +47,7 @@ def servers(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def another(database: str, log: Path) -> ServerProcess:
-    """Not started."""
+    """Return another server on the database, not started."""
     settings: dict[str, Any] = {
         "RESONATE_STORAGE__TYPE": "postgres",
         "RESONATE_STORAGE__POSTGRES__URL": database,
@@ -65,13 +65,13 @@ def clients(servers: list[ServerProcess]) -> list[Client]:
 
 @pytest.fixture
 def connect(open_stream: Connect) -> Connect:
-    """To any of the servers."""
+    """Open streams to any of the servers."""
     return open_stream
 
 
 @pytest.fixture
 def late(servers: list[ServerProcess], database: str, tmp_path: Path) -> Iterator[Late]:  # noqa: ARG001  come before
-    """Start a server when the others are at work; it is stopped after the test."""
+    """Start a server while the others are running; it is stopped after the test."""
     process = another(database, tmp_path / "late.log")
 
     def start() -> ServerProcess:
@@ -85,7 +85,7 @@ def late(servers: list[ServerProcess], database: str, tmp_path: Path) -> Iterato
 
 @pytest.fixture
 def name() -> str:
-    """Of a group, and of what belongs to it."""
+    """The name of a group and of everything that belongs to it."""
     return f"m-{uuid.uuid4().hex[:8]}"
 
 
@@ -109,7 +109,7 @@ def hold(client: Client, worker: Stream, name: str) -> None:
     assert acquire(client, *offered(worker), f"{name}-w").status == 200
 
 
-def test_a_task_finds_the_worker_that_is_connected_to_another_server(
+def test_a_task_reaches_a_worker_connected_to_another_server(
     servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
 ) -> None:
     worker = connect(servers[1], name, f"{name}-w")
@@ -120,7 +120,7 @@ def test_a_task_finds_the_worker_that_is_connected_to_another_server(
         assert acquire(clients[2], f"{name}.{number}", 0, f"{name}-w").status == 200
 
 
-def test_a_task_that_waited_finds_the_first_worker_that_connects_to_any_server(
+def test_a_waiting_task_reaches_the_first_worker_that_connects_to_any_server(
     servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
 ) -> None:
     clients[0].create(name, target=f"poll://any@{name}")
@@ -129,7 +129,7 @@ def test_a_task_that_waited_finds_the_first_worker_that_connects_to_any_server(
 
 
 @pytest.mark.parametrize("kind", ["uni", "any"])
-def test_a_result_finds_the_listener_that_is_connected_to_another_server(
+def test_a_result_reaches_a_listener_connected_to_another_server(
     servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str, kind: str
 ) -> None:
     listener = connect(servers[2], name, "caller")
@@ -144,8 +144,8 @@ def test_a_result_finds_the_listener_that_is_connected_to_another_server(
         assert message["data"]["promise"]["value"] == {"data": id}
 
 
-def test_a_suspension_waits_for_what_another_server_settles(clients: list[Client], name: str) -> None:
-    """It waits no longer than its patience, which may be too short on a busy machine: then another one is tried."""
+def test_a_suspension_waits_for_a_promise_that_another_server_settles(clients: list[Client], name: str) -> None:
+    """A suspension waits only for its patience, which may be too short on a busy machine: then try another one."""
     tries = count()
 
     def goes_on() -> bool:
@@ -165,10 +165,10 @@ def test_a_suspension_waits_for_what_another_server_settles(clients: list[Client
     wait_until(goes_on, "a suspension has gone on")
 
 
-def test_a_worker_that_claims_by_way_of_another_server_is_told_of_more_than_it_has_places(
+def test_a_worker_that_claims_through_another_server_is_offered_more_tasks(
     servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
 ) -> None:
-    """If this takes long, some are offered twice."""
+    """If this takes long, some tasks are offered twice."""
     worker = connect(servers[1], name, f"{name}-w")
     for number in range(2 * WINDOW):
         clients[1].create(f"{name}.{number}", target=f"poll://any@{name}")
@@ -177,7 +177,7 @@ def test_a_worker_that_claims_by_way_of_another_server_is_told_of_more_than_it_h
         claimed += acquire(clients[2], *offered(worker), f"{name}-w").status == 200
 
 
-def test_a_worker_that_comes_back_to_another_server_keeps_what_it_holds(
+def test_a_worker_that_reconnects_to_another_server_keeps_its_tasks(
     servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
 ) -> None:
     first = connect(servers[0], name, f"{name}-w")
@@ -189,7 +189,7 @@ def test_a_worker_that_comes_back_to_another_server_keeps_what_it_holds(
     assert clients[0].call("task.get", id=name).data["task"]["state"] == "acquired"
 
 
-def test_what_a_worker_held_that_comes_back_to_no_server_is_offered_again_to_another_server_s(
+def test_tasks_of_a_worker_that_never_reconnects_are_offered_to_another_server_s_worker(
     servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
 ) -> None:
     first = connect(servers[0], name, f"{name}-w")
@@ -200,7 +200,7 @@ def test_what_a_worker_held_that_comes_back_to_no_server_is_offered_again_to_ano
     assert offered(other) == (name, 1)
 
 
-def test_every_server_tells_of_all_workers(servers: list[ServerProcess], connect: Connect, name: str) -> None:
+def test_every_server_counts_all_workers(servers: list[ServerProcess], connect: Connect, name: str) -> None:
     for number, server in enumerate(servers):
         connect(server, name, f"{name}-{number}")
 
@@ -217,10 +217,10 @@ def test_every_server_counts_all_tasks(servers: list[ServerProcess], clients: li
     assert figures(servers[0])[pending] >= 6
 
 
-def test_the_page_of_every_server_shows_what_happens_at_the_others(
+def test_the_page_of_every_server_shows_events_of_the_others(
     servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
 ) -> None:
-    """Live, and after a reload."""
+    """Both live and after a reload."""
     with Page(servers[0].port).watch() as watching:
         worker = connect(servers[1], name, f"{name}-w")
         clients[1].create(name, target=f"poll://any@{name}", origin=name)
@@ -236,15 +236,15 @@ def test_the_page_of_every_server_shows_what_happens_at_the_others(
     wait_until(lambda: len({str(phases_of(server, name)) for server in servers}) == 1, "all tell the same")
 
 
-def test_no_server_misses_a_worker_that_is_connected_to_another_one(
+def test_no_server_reports_a_worker_missing_that_is_connected_to_another_one(
     servers: list[ServerProcess], late: Late, connect: Connect, name: str
 ) -> None:
-    """Nor does one that came when the worker was there already."""
+    """Nor does a server that started after the worker connected."""
     worker = connect(servers[1], name, f"{name}-w")
     newcomer = late()
     newcomer.client().create(name, target=f"poll://any@{name}", origin=name)
     task = offered(worker)
-    time.sleep(NOTICEABLE_MS / 1_000 + 0.2)  # It takes its time, though it is there.
+    time.sleep(NOTICEABLE_MS / 1_000 + 0.2)  # The worker is connected but takes its time.
     run(newcomer.client(), *task, f"{name}-w")
 
     for server in (*servers, newcomer):
@@ -252,17 +252,17 @@ def test_no_server_misses_a_worker_that_is_connected_to_another_one(
         assert story_of(server, name) == []
 
 
-def test_every_server_tells_the_same_of_a_worker_that_was_killed_at_work(
+def test_every_server_tells_the_same_story_of_a_worker_killed_at_work(
     servers: list[ServerProcess], late: Late, clients: list[Client], connect: Connect, name: str
 ) -> None:
-    """One that was connected to one of them alone, where it was before another one came."""
+    """The worker was connected to only one of them, before another server started."""
     killed, newcomer = connect(servers[1], name, f"{name}-w"), late()
     wait_until_all_workers_are_known(newcomer, name)
     clients[0].create(name, target=f"poll://any@{name}", origin=name)
     assert acquire(clients[0], *offered(killed), f"{name}-w").status == 200
     killed.close()
     wait_until(lambda: clients[0].call("task.get", id=name).data["task"]["state"] == "pending", "it is given up")
-    time.sleep(NOTICEABLE_MS / 1_000)  # For so long there is nobody.
+    time.sleep(NOTICEABLE_MS / 1_000)  # No worker is connected meanwhile.
     run(newcomer.client(), *offered(connect(servers[2], name, f"{name}-o")), f"{name}-o")
 
     story = the_story([*servers, newcomer], name)
@@ -271,13 +271,13 @@ def test_every_server_tells_the_same_of_a_worker_that_was_killed_at_work(
 
 
 def wait_until_all_workers_are_known(server: ServerProcess, name: str) -> None:
-    """It misses some only then."""
+    """Only then can the server miss one."""
     server.client().create(f"{name}.probe", target=f"poll://any@{name}-nobody")
     wait_until(lambda: kinds_of(server, f"{name}.probe")[-1] == "gap", "it knows that it knows all workers")
 
 
 def the_story(servers: list[ServerProcess], id: str) -> list[str]:
-    """As all of them tell it, once all have heard of everything up to the end: events come a moment late."""
+    """Return the story that all servers tell, once all know it to the end: events arrive a moment late."""
 
     def is_told() -> bool:
         stories = [str(story_of(server, id)) for server in servers]
@@ -306,17 +306,17 @@ def phases_of(server: ServerProcess, id: str) -> list[dict[str, Any]]:
     return phases
 
 
-def test_the_server_stands_still_for_debugging_only_if_there_is_no_other(clients: list[Client]) -> None:
+def test_a_server_can_be_paused_for_debugging_only_if_it_is_the_only_one(clients: list[Client]) -> None:
     refused = clients[0].call("debug.start")
 
     assert refused.status == 409
     assert "other servers use the same database" in refused.data
 
 
-def test_a_server_that_has_heard_nothing_for_a_moment_misses_nothing(
+def test_a_server_whose_listening_connection_breaks_misses_nothing(
     servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str, database: str
 ) -> None:
-    """The database ends all connections that listen, again and again."""
+    """The database keeps closing all connections that listen."""
     worker = connect(servers[1], name, f"{name}-w")
     listener = connect(servers[2], f"{name}-callers", "caller")
     with psycopg.connect(database, autocommit=True) as connection:
@@ -329,17 +329,17 @@ def test_a_server_that_has_heard_nothing_for_a_moment_misses_nothing(
             clients[0].create(id, target=f"poll://any@{name}")
             clients[0].call("promise.register_listener", awaited=id, address=f"poll://uni@{name}-callers/caller")
             while offered(worker) != (id, 0):
-                pass  # Offered twice.
+                pass  # offered twice
             assert acquire(clients[0], id, 0, f"{name}-w").status == 200
             assert clients[0].call("task.fulfill", id=id, version=1, action=settling(id)).status == 200
             while listener.message()["data"]["promise"]["id"] != id:
-                pass  # Told twice.
+                pass  # delivered twice
 
 
-def test_what_is_due_is_done_once(
+def test_due_work_is_done_once(
     servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
 ) -> None:
-    """100 sleeps, made by all three servers, which look for what is due all the time."""
+    """All three servers create 100 sleeps and keep looking for what is due."""
     listener = connect(servers[0], name, "caller")
     before = total(servers, "resonate_promise_settlement_seconds_count")
     born_pending, waiting = 0, set()
@@ -375,7 +375,7 @@ def runs(client: Client, name: str) -> list[str]:
 
 
 def figures(server: ServerProcess) -> dict[str, float]:
-    """Of ``GET /metrics``, by name and labels."""
+    """Return the samples of ``GET /metrics`` by name and labels."""
     with urllib.request.urlopen(
         f"http://127.0.0.1:{server.env['RESONATE_OBSERVABILITY__METRICS_PORT']}/metrics"
     ) as text:

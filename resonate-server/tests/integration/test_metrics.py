@@ -1,4 +1,4 @@
-"""What ``/metrics`` tells (protocol section 6), read as Prometheus would read it."""
+"""The contents of ``/metrics`` (protocol section 6), parsed as Prometheus would."""
 
 import time
 import urllib.request
@@ -33,7 +33,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Serv
 
 @pytest.fixture
 def read(port: int) -> Read:
-    """The value of a sample; 0 while there is none."""
+    """Read the value of a sample; 0 while there is none."""
     return lambda name, **labels: sample(port, name, **labels)
 
 
@@ -86,12 +86,12 @@ def test_requests_are_counted_by_kind_and_status(client: Client, read: Read) -> 
     assert [after - earlier for after, earlier in zip(counts(), before, strict=True)] == [1, 1, 1, 1, 2]
 
 
-def test_kinds_that_do_not_exist_make_no_series_of_their_own(client: Client, port: int) -> None:
+def test_unknown_kinds_do_not_create_series(client: Client, port: int) -> None:
     client.call("made.up.by.somebody")
     assert "made.up" not in fetch(port)[1]
 
 
-def test_messages_are_counted_when_handed_to_delivery(client: Client, read: Read, id: str) -> None:
+def test_messages_are_counted_when_handed_over_for_delivery(client: Client, read: Read, id: str) -> None:
     executes, unblocks = (read("resonate_messages_total", kind=kind) for kind in ("execute", "unblock"))
     stream = Stream(_port_of(client), id, "w")
     client.create(id, target=f"poll://any@{id}")
@@ -129,7 +129,7 @@ def _until(look: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_without_a_port_there_are_none_and_a_taken_port_does_not_stop_the_start(
+def test_without_a_port_there_are_no_metrics_and_a_taken_port_does_not_stop_the_start(
     tmp_path: Path, port: int, server: ServerProcess
 ) -> None:
     other = ServerProcess(tmp_path / "log", RESONATE_OBSERVABILITY__METRICS_PORT=str(port)).start()

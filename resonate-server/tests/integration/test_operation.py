@@ -1,4 +1,4 @@
-"""What an operator is told in time: each trouble is brought on, and the metrics, the log or readiness show it."""
+"""An operator learns of trouble in time: each kind is provoked, and the metrics, the log or readiness show it."""
 
 import json
 import os
@@ -33,7 +33,7 @@ class Operated(ServerProcess):
         )
 
     def read(self, name: str, **labels: str) -> float | None:
-        """The value of a sample; ``None`` if there is none."""
+        """Read the value of a sample; ``None`` if there is none."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as response:
             text = response.read().decode()
         samples = [each for family in text_string_to_metric_families(text) for each in family.samples]
@@ -68,7 +68,7 @@ def client(server: Operated) -> Client:
 
 
 class TestGroupsWithoutWorkers:
-    def test_after_a_restart_it_is_still_told_of_and_how_long_its_task_has_waited(
+    def test_after_a_restart_the_group_and_the_age_of_its_task_are_still_reported(
         self, server: Operated, client: Client
     ) -> None:
         client.create("t", target="poll://any@bar")
@@ -103,7 +103,7 @@ class TestMachine:
         assert server.read("resonate_database_log_bytes") == (tmp_path / "state.db-wal").stat().st_size
         assert free is not None and abs(free - status.f_bavail * status.f_frsize) < 2**30
 
-    def test_that_the_machine_s_clock_was_set_shows(self, server: Operated, tmp_path: Path) -> None:
+    def test_a_change_of_the_machine_s_clock_is_visible(self, server: Operated, tmp_path: Path) -> None:
         server.client().create("p")
         assert abs(server.read("resonate_clock_offset_seconds") or 0) < 1
         server.stop()
@@ -118,14 +118,14 @@ class TestMachine:
         client.create("t", target=f"{dead}/work")
         server.until("resonate_push_failures_total", lambda failures: failures == 1, target=dead)
 
-    def test_many_targets_are_no_flood_of_series(self, server: Operated, client: Client) -> None:
+    def test_many_targets_do_not_cause_a_flood_of_series(self, server: Operated, client: Client) -> None:
         for number in range(MAX_TARGETS + 5):
             client.create(f"t-{number}", target=f"http://127.0.0.1:{number + 1}/")
         server.until("resonate_push_failures_total", lambda failures: failures == 5, target="other")
 
 
 class TestReadiness:
-    def test_a_server_that_is_well_says_so_with_figures(self, server: Operated, client: Client) -> None:
+    def test_a_healthy_server_says_so_with_figures(self, server: Operated, client: Client) -> None:
         client.create("p")
         status, body = server.ready()
         assert status == 200 and body["ready"]
@@ -133,7 +133,7 @@ class TestReadiness:
         assert body["freeDiskBytes"] > 0
         assert 0 <= body["lastCommitSeconds"] < 60
 
-    def test_a_held_up_event_loop_is_told_for_some_seconds(self, server: Operated) -> None:
+    def test_a_blocked_event_loop_is_reported_for_some_seconds(self, server: Operated) -> None:
         os.kill(server.pid, signal.SIGSTOP)
         time.sleep(3.5)
         os.kill(server.pid, signal.SIGCONT)

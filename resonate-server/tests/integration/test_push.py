@@ -24,9 +24,9 @@ class Received(Struct):
 
 
 class Receiver:
-    """A worker that is told by HTTP. Answers with the next of ``statuses``, then with 200.
+    """A worker that gets its messages by HTTP. Answers with the next of ``statuses``, then with 200.
 
-    ``secured``: shows the certificate of an HTTPS server.
+    ``secured``: serves HTTPS with this context's certificate.
     """
 
     def __init__(self, secured: ssl.SSLContext | None = None) -> None:
@@ -70,7 +70,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """Dispatches again after 0.6 s, and proves where its messages come from."""
+    """A server that dispatches again after 0.6 s and proves the origin of its messages."""
     process = ServerProcess(
         tmp_path_factory.mktemp("push") / "log",
         RESONATE_SERVER__URL="http://public.example:8001",

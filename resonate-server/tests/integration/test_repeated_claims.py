@@ -1,5 +1,5 @@
-"""A claim whose answer was lost is sent again, and answered again; any other second claim is a conflict (protocol
-section 9, item 10)."""
+"""A claim that is resent because its answer was lost gets the same answer; any other second claim is a conflict
+(protocol section 9, item 10)."""
 
 import json
 import socket
@@ -37,10 +37,8 @@ def create(client: Client, corr_id: str, id: str, **changes: Any) -> Reply:
     return client.post(envelope("task.create", corr_id, action=action, **(CLAIM | changes)))
 
 
-def test_an_answer_that_nobody_read_is_given_again(
-    server: ServerProcess, client: Client, id: str, corr_id: str
-) -> None:
-    """Whether the claim was carried out before the connection broke or not: the worker has the task in the end."""
+def test_an_unread_answer_is_given_again(server: ServerProcess, client: Client, id: str, corr_id: str) -> None:
+    """Whether or not the claim took effect before the connection broke, the worker has the task in the end."""
     client.create(id, target="poll://any@nobody")
     body = envelope("task.acquire", corr_id, id=id, version=0, **CLAIM)
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
@@ -51,7 +49,7 @@ def test_an_answer_that_nobody_read_is_given_again(
     assert reply.data["task"] == {"id": id, "state": "acquired", "version": 1, "resumes": 0} | CLAIM
 
 
-def test_it_is_remembered_over_a_restart(tmp_path: Path, id: str, corr_id: str) -> None:
+def test_a_claim_is_remembered_across_a_restart(tmp_path: Path, id: str, corr_id: str) -> None:
     server = ServerProcess(tmp_path / "log", tmp_path / "state.db").start()
     server.client().create(id, target="poll://any@nobody")
     claimed = acquire(server.client(), corr_id, id)

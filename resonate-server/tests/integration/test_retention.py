@@ -1,4 +1,4 @@
-"""Settled trees are removed when they are old, whole and not before nobody needs them (protocol section 9, item 16)."""
+"""Old settled trees are removed as a whole, and only once nothing needs them (protocol section 9, item 16)."""
 
 import uuid
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ SETTLED_AFTER_MS = 2_000
 CLEANING_OFTEN = (
     "from resonate_server import build; build.HOUSEKEEPING_S = 0.1; from resonate_server.cli import main; main()"
 )
-"""A server that keeps house ten times a second instead of once a minute."""
+"""A server that runs housekeeping ten times a second instead of once a minute."""
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def is_there(client: Client, id: str) -> bool:
 
 
 def wait_until_gone(client: Client, *ids: str) -> None:
-    """Both of each; that may be in between the two requests."""
+    """Wait for both promise and task of each id; they may vanish between the two requests."""
     for id in ids:
         for kind in ("promise.get", "task.get"):
             wait_until(lambda: client.call(kind, id=id).status == 404, f"{id} is gone")  # noqa: B023
@@ -63,11 +63,11 @@ def test_a_settled_tree_goes_as_a_whole_and_not_at_once(client: Client, root: st
 
     assert [is_there(client, id) for id in ids] == [True] * 3
     wait_until_gone(client, *ids)
-    assert client.create(root).data["promise"]["state"] == "pending"  # It may be used again.
+    assert client.create(root).data["promise"]["state"] == "pending"  # The id is free again.
 
 
-def test_the_file_gives_the_space_of_deleted_trees_back(server: ServerProcess, root: str) -> None:
-    """But not all of it at once, and not what new rows will need."""
+def test_the_file_returns_the_space_of_deleted_trees(server: ServerProcess, root: str) -> None:
+    """But not all of it at once, and not the space that new rows will need."""
     client = server.client()
     file = server.log.parent / "state.db"
     for number in range(30):

@@ -1,4 +1,4 @@
-"""Schedules from outside: creating, firing, catching up, deleting, finding (protocol sections 3.3 and 4.4)."""
+"""Schedules over HTTP: creating, firing, catching up, deleting, finding (protocol sections 3.3 and 4.4)."""
 
 import time
 import uuid
@@ -37,7 +37,7 @@ def runs(client: Client, id: str) -> list[dict[str, Any]]:
 
 
 def until[T](look: Callable[[], T], seconds: float = 60) -> T:
-    """The first true result of ``look``."""
+    """Return the first true result of ``look``."""
     deadline = time.monotonic() + seconds
     while not (result := look()):
         assert time.monotonic() < deadline, "waited too long"
@@ -51,7 +51,7 @@ def until[T](look: Callable[[], T], seconds: float = 60) -> T:
 # --- firing ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_is_a_promise_that_says_where_it_comes_from(
+def test_a_run_is_a_promise_that_names_its_schedule(
     client: Client, connect: Callable[[str, str], Stream], id: str
 ) -> None:
     stream = connect(id, "w")
@@ -81,7 +81,7 @@ def test_a_run_is_a_promise_that_says_where_it_comes_from(
     }
 
 
-def test_of_missed_runs_the_latest_are_made_up_for(tmp_path: Path, id: str) -> None:
+def test_the_latest_missed_runs_are_caught_up(tmp_path: Path, id: str) -> None:
     wanted = 2
     server = ServerProcess(tmp_path / "log", tmp_path / "state.db", RESONATE_SCHEDULES__CATCH_UP=str(wanted)).start()
     create(server.client(), id, EVERY_SECOND)

@@ -1,4 +1,4 @@
-"""Where settings come from, which of them wins, and what is said about a wrong one."""
+"""Where settings come from, which source wins, and how a wrong one is reported."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Standard error of a server that does not start; raises :class:`Started` if it would."""
+    """Return the standard error of a server that refuses to start; raises :class:`Started` if it would start."""
 
     def would_start(*_: object) -> None:
         raise Started
@@ -45,21 +45,21 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 
 
 def unstarted(*arguments: str, port: int | None = None, **env: str) -> ServerProcess:
-    """A server without the flags of the harness."""
+    """Return a server without the flags of the harness."""
     server = ServerProcess(Path("log"), None, port, **env)
     server.command[3:] = arguments
     return server
 
 
 def run(*arguments: str, port: int, **env: str) -> str:
-    """The log of a server that is reached at ``port``."""
+    """Run a server that is reached at ``port`` and return its log."""
     server = unstarted(*arguments, port=port, **env).start()
     server.stop()
     return server.output()
 
 
 @pytest.mark.parametrize("port_of", ["toml", "env", "flag"])
-def test_the_file_is_overruled_by_the_environment_and_that_by_flags(port_of: str) -> None:
+def test_flags_override_the_environment_which_overrides_the_file(port_of: str) -> None:
     ports = {name: free_port() for name in ("toml", "env", "flag")}
     Path("resonate.toml").write_text(f'[server]\nport = {ports["toml"]}\nbind = "127.0.0.1"\n')
     env = {} if port_of == "toml" else {"RESONATE_SERVER__PORT": str(ports["env"])}
@@ -67,7 +67,7 @@ def test_the_file_is_overruled_by_the_environment_and_that_by_flags(port_of: str
 
 
 def run_on_free_ports(*arguments: str, **env: str) -> tuple[set[str], str]:
-    """The addresses on which a server listened, with its metrics, and its log."""
+    """Run a server and return the addresses it listened on, including the metrics port, and its log."""
     port = free_port()
     ports = {"RESONATE_SERVER__PORT": str(port), "RESONATE_OBSERVABILITY__METRICS_PORT": str(free_port())}
     server = unstarted(*arguments, port=port, **ports, **env).start()
@@ -89,8 +89,8 @@ def test_it_listens_on_loopback_unless_told_otherwise(command: str) -> None:
 
 
 @pytest.mark.parametrize(("command", "key"), [("serve", ""), ("dev", "none")])
-def test_open_to_others_without_tokens_it_says_once_what_that_means(command: str, key: str) -> None:
-    """Tokens that nobody verifies are none."""
+def test_a_server_open_to_others_without_tokens_warns_once(command: str, key: str) -> None:
+    """Tokens that the server does not verify do not count."""
     addresses, log = run_on_free_ports(command, "--host", "0.0.0.0", RESONATE_AUTH__PUBLICKEY=key)
     assert addresses == {"0.0.0.0"}
     assert log.count("WARNING") == 1
@@ -98,13 +98,13 @@ def test_open_to_others_without_tokens_it_says_once_what_that_means(command: str
 
 
 @pytest.mark.parametrize(("published_on", "warnings"), [("127.0.0.1", 0), ("0.0.0.0", 1)])
-def test_in_a_container_the_address_on_which_its_port_is_published_counts(published_on: str, warnings: int) -> None:
+def test_in_a_container_the_published_address_counts(published_on: str, warnings: int) -> None:
     addresses, log = run_on_free_ports("serve", "--host", "0.0.0.0", RESONATE_SERVER__PUBLISHED_ON=published_on)
     assert addresses == {"0.0.0.0"}
     assert log.count("WARNING") == warnings
 
 
-def test_open_to_others_with_tokens_there_is_nothing_to_say() -> None:
+def test_a_server_open_to_others_with_tokens_does_not_warn() -> None:
     key = Ed25519PrivateKey.generate().public_key()
     Path("key.pem").write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     _, log = run_on_free_ports("dev", "--host", "0.0.0.0", RESONATE_AUTH__PUBLICKEY="key.pem")
@@ -160,7 +160,7 @@ def test_a_wrong_value_is_named_in_one_sentence(refused: Callable[..., str], nam
     "text",
     ["[server]\nport = 'http'\n", "[server\n", "[server]\nprot = 1\n", "server = 1\n", "[sever]\nport = 1\n"],
 )
-def test_a_wrong_file_is_told_in_one_sentence(refused: Callable[..., str], text: str) -> None:
+def test_an_invalid_file_is_reported_in_one_sentence(refused: Callable[..., str], text: str) -> None:
     Path("resonate.toml").write_text(text)
     error = refused("dev")
     assert error.count("\n") == 1
@@ -187,13 +187,13 @@ def test_the_official_flags_are_understood(refused: Callable[..., str], command:
         refused(command, *OFFICIAL_FLAGS.split())
 
 
-def test_a_misspelt_flag_is_told_with_the_right_one(refused: Callable[..., str]) -> None:
+def test_a_misspelt_flag_is_reported_with_the_right_one(refused: Callable[..., str]) -> None:
     assert "Did you mean" in (error := refused("dev", "--server-prot", "1"))
     assert "'--server-port'" in error
 
 
 @pytest.mark.parametrize(("flags", "debug"), [(["--debug"], "false"), ([], "true")])
-def test_debug_is_a_flag_that_overrules_nothing_if_it_is_not_given(flags: list[str], debug: str) -> None:
+def test_a_debug_flag_that_is_not_given_overrides_nothing(flags: list[str], debug: str) -> None:
     server = ServerProcess(Path("log"), RESONATE_DEBUG=debug)
     server.command += flags
     server.start()
@@ -202,7 +202,7 @@ def test_debug_is_a_flag_that_overrules_nothing_if_it_is_not_given(flags: list[s
     assert status == 200
 
 
-def test_another_file_holds_the_settings(refused: Callable[..., str]) -> None:
+def test_the_settings_may_be_in_another_file(refused: Callable[..., str]) -> None:
     Path("other.toml").write_text("[server]\nport = 'x'\n")
     assert "It stands in other.toml, as server.port." in refused("dev", "--config", "other.toml")
     assert "other.toml" not in refused("dev", "--config", "other.toml", "--server-port", "70000")
@@ -210,7 +210,7 @@ def test_another_file_holds_the_settings(refused: Callable[..., str]) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["dev", "--port", "x"], ["dev", "--level", "loud"], ["dev", "--nonsense"]])
-def test_a_wrong_flag_is_told(refused: Callable[..., str], arguments: list[str]) -> None:
+def test_an_invalid_flag_is_reported(refused: Callable[..., str], arguments: list[str]) -> None:
     assert "Error: " in refused(*arguments)
 
 
@@ -231,7 +231,7 @@ def test_json_logs_are_one_object_per_line() -> None:
     assert any("worker connected" in line["message"] for line in lines)
 
 
-def test_the_log_format_is_a_flag_and_a_log_file_stays_small_and_keeps_what_it_was_as_another_one() -> None:
+def test_the_log_format_is_a_flag_and_a_log_file_is_rotated() -> None:
     file, port = Path("server.log"), free_port()
     file.write_text("x" * 10_000_000 + "\n")
     run("dev", "--port", str(port), "--log-format", "json", port=port, RESONATE_LOG_FILE="server.log")
@@ -239,6 +239,6 @@ def test_the_log_format_is_a_flag_and_a_log_file_stays_small_and_keeps_what_it_w
     assert json.loads(file.read_text().splitlines()[0])["message"].startswith("listening on")
 
 
-def test_a_log_file_that_cannot_be_written_is_told() -> None:
+def test_an_unwritable_log_file_is_reported() -> None:
     result = CliRunner(env={"RESONATE_LOG_FILE": "nowhere/server.log"}).invoke(cli.main, ["dev", "--port", "0"])
     assert result.stderr.startswith("resonate-server: cannot write the log: ")

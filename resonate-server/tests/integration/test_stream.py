@@ -1,4 +1,4 @@
-"""The stream of a worker, byte by byte, and who gets which message (protocol sections 2.4 and 5.3)."""
+"""A worker's stream byte by byte, and who gets which message (protocol sections 2.4 and 5.3)."""
 
 import uuid
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def test_an_execute_names_task_and_version_and_has_a_head(client: Client, connec
     assert isinstance(message["head"], dict)
 
 
-def test_a_listener_is_told_the_settled_promise(client: Client, connect: Connect, group: str) -> None:
+def test_a_listener_receives_the_settled_promise(client: Client, connect: Connect, group: str) -> None:
     stream = connect(group, "w")
     client.create(f"{group}-a")
     client.call("promise.register_listener", awaited=f"{group}-a", address=f"poll://uni@{group}/w")

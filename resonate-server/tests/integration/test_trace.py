@@ -1,4 +1,4 @@
-"""``--trace FILE`` and ``resonate replay``: what was asked and answered, in its order, and asked again."""
+"""``--trace FILE`` and ``resonate replay``: record requests and answers in order, then send the requests again."""
 
 import json
 import subprocess
@@ -35,7 +35,7 @@ def traced(tmp_path: Path, trace: Path) -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Iterator[ServerProcess]:
-    """Another one, whose clock can be set."""
+    """Another server, whose clock can be set."""
     process = ServerProcess(tmp_path / "fresh.log", RESONATE_DEBUG="true").start()
     yield process
     process.stop()
@@ -55,7 +55,7 @@ def lines(trace: Path) -> list[dict[str, Any]]:
 
 
 def edit(trace: Path, number: int, was: str, now: str) -> None:
-    """Line ``number``, from 1 on."""
+    """Edit line ``number``, counting from 1."""
     texts = trace.read_text().splitlines(keepends=True)
     assert was in texts[number - 1]
     texts[number - 1] = texts[number - 1].replace(was, now)
@@ -78,7 +78,7 @@ def test_a_line_has_the_data_of_the_request_and_the_whole_answer(traced: ServerP
     assert line["res"]["data"] == reply.data
 
 
-def test_every_kind_of_answer_stands_in_it_once(traced: ServerProcess, trace: Path) -> None:
+def test_every_kind_of_answer_is_recorded_once(traced: ServerProcess, trace: Path) -> None:
     client = traced.client()
     client.create("x")
     client.call("promise.get", id="missing")
@@ -98,8 +98,8 @@ def test_every_kind_of_answer_stands_in_it_once(traced: ServerProcess, trace: Pa
     ]
 
 
-def test_it_says_nothing_of_who_asked(tmp_path: Path, trace: Path) -> None:
-    """Not in the heads of actions either; and whoever may not ask has asked nothing."""
+def test_a_trace_says_nothing_about_who_asked(tmp_path: Path, trace: Path) -> None:
+    """Not even in the heads of actions; requests that are not permitted leave no line."""
     server = ServerProcess(tmp_path / "log", RESONATE_TRACE=str(trace), RESONATE_AUTH__TOKEN="sesame").start()
     tags = {"resonate:target": "poll://any@g"}
     action = {
@@ -118,7 +118,7 @@ def test_it_says_nothing_of_who_asked(tmp_path: Path, trace: Path) -> None:
     assert "sesame" not in trace.read_text()
 
 
-def test_a_request_on_many_lines_is_one_line(traced: ServerProcess, trace: Path) -> None:
+def test_a_multi_line_request_becomes_one_line(traced: ServerProcess, trace: Path) -> None:
     head = {"corrId": "1", "version": VERSION}
     body = json.dumps({"kind": "promise.get", "head": head, "data": {"id": "é\u2028"}}, indent=2)
     traced.client().post(body.encode())
@@ -129,8 +129,8 @@ def test_a_request_on_many_lines_is_one_line(traced: ServerProcess, trace: Path)
     assert lines(trace)[0]["req"] == {"id": "é\u2028"}
 
 
-def test_members_that_nobody_reads_cannot_end_it(traced: ServerProcess, trace: Path) -> None:
-    """No text, a long number, a large number, deep nesting."""
+def test_unread_members_cannot_end_the_trace(traced: ServerProcess, trace: Path) -> None:
+    """Invalid text, a long number, a large number, deep nesting."""
     head = b'"head":{"corrId":"1","version":"2026-04-01"}'
     members = [b'"\xff"', b"9" * 5_000, b"1e999", b"[" * 5_000 + b"]" * 5_000]
     bodies = [b'{"kind":"promise.get",%b,"data":{"id":"x","y":%b}}' % (head, member) for member in members]
@@ -142,8 +142,8 @@ def test_members_that_nobody_reads_cannot_end_it(traced: ServerProcess, trace: P
     assert "ends here" not in traced.output()
 
 
-def test_its_order_is_that_in_which_requests_took_effect(traced: ServerProcess, trace: Path, replay: Any) -> None:
-    """Clients at a time, which search as well; times never go back."""
+def test_a_trace_is_in_the_order_in_which_requests_took_effect(traced: ServerProcess, trace: Path, replay: Any) -> None:
+    """Several clients at once, which also search; times never go back."""
 
     def act(number: int) -> None:
         client = traced.client()
@@ -165,7 +165,7 @@ def test_its_order_is_that_in_which_requests_took_effect(traced: ServerProcess, 
     assert replay().stdout == "720 answers are the same\n"
 
 
-def test_only_its_owner_can_read_it(traced: ServerProcess, trace: Path) -> None:
+def test_only_the_owner_can_read_a_trace(traced: ServerProcess, trace: Path) -> None:
     assert traced.is_running
     assert trace.stat().st_mode & 0o777 == 0o600
 
@@ -180,7 +180,7 @@ def test_only_its_owner_can_read_it(traced: ServerProcess, trace: Path) -> None:
     ],
     ids=["not empty", "folder", "device", "no folder"],
 )
-def test_a_file_that_cannot_be_used_stops_the_start(
+def test_an_unusable_trace_file_stops_the_start(
     tmp_path: Path, trace: Path, make: Callable[[Path], Any], reason: str
 ) -> None:
     make(trace)
@@ -212,10 +212,10 @@ def test_a_full_disk_ends_the_trace_and_not_the_server(tmp_path: Path, disk: Pat
 # --- the replay -----------------------------------------------------------------------------------------------------
 
 
-def test_a_chain_of_real_workers_is_answered_the_same_again(
+def test_the_replay_of_a_chain_of_real_workers_gets_the_same_answers(
     tmp_path: Path, traced: ServerProcess, trace: Path, replay: Any
 ) -> None:
-    """With a sleep, a suspension and a resumption."""
+    """The chain has a sleep, a suspension and a resumption."""
     workers = [ServiceProcess(name, traced.url, tmp_path / f"{name}.log") for name in ("bar", "baz")]
     invoke = ["invoke", "chain", "-f", "bar", "--arg", "1", "--target", "poll://any@service-bar", "-S", traced.url]
     subprocess.run([*COMMAND, *invoke], capture_output=True, check=True, timeout=60)
@@ -236,7 +236,7 @@ def state(client: Client, id: str) -> str:
     return str(client.call("promise.get", id=id).data["promise"]["state"])
 
 
-def test_what_time_has_done_meanwhile_is_done_again(traced: ServerProcess, trace: Path, replay: Any) -> None:
+def test_the_replay_repeats_what_the_passage_of_time_did(traced: ServerProcess, trace: Path, replay: Any) -> None:
     """A deadline, a timer, the end of a lease, the run of a schedule."""
     client = traced.client()
     now = client.create("any").data["promise"]["createdAt"]
@@ -256,8 +256,10 @@ def test_what_time_has_done_meanwhile_is_done_again(traced: ServerProcess, trace
     assert replay().stdout == f"{len(lines(trace))} answers are the same\n"
 
 
-def test_what_was_due_and_not_done_yet_is_not_done_again(traced: ServerProcess, trace: Path, replay: Any) -> None:
-    """The end of a lease, while nothing happens by itself; one that is late still extends it."""
+def test_the_replay_does_not_do_due_work_earlier_than_the_original(
+    traced: ServerProcess, trace: Path, replay: Any
+) -> None:
+    """The end of a lease, while the server does nothing by itself: a late heartbeat still extends it."""
     client = traced.client()
     client.call("debug.start")
     at(client, 0, "promise.create", id="x", timeoutAt=FAR, tags={"resonate:target": "poll://any@nobody"})
@@ -280,8 +282,8 @@ def at(client: Client, now: int, kind: str, **data: Any) -> Reply:
     return client.post(json.dumps({"kind": kind, "head": head, "data": data}).encode())
 
 
-def test_what_hostile_clients_are_answered_is_answered_again(traced: ServerProcess, trace: Path, replay: Any) -> None:
-    """All that is not refused as no envelope, or for its kind."""
+def test_the_replay_of_hostile_requests_gets_the_same_answers(traced: ServerProcess, trace: Path, replay: Any) -> None:
+    """Everything except bodies without an envelope and unknown kinds."""
     client = traced.client()
     statuses = [client.post(body).status for body in islice(mutations.requests(seed=3), 1_500)]
     traced.stop()
@@ -307,19 +309,17 @@ def test_the_first_answer_that_differs_is_shown(traced: ServerProcess, trace: Pa
 
 
 def missing(status: int, data: str) -> str:
-    """A line of a trace in which this was answered, for what is 404."""
+    """Return a trace line with this answer to a request that is answered 404."""
     answer = {"head": {"status": status}, "data": data}
     return json.dumps({"kind": "promise.get", "now": 1, "req": {"id": "missing"}, "res": answer}) + "\n"
 
 
-def test_the_wording_of_a_refusal_is_free(server: ServerProcess, trace: Path) -> None:
+def test_the_wording_of_a_refusal_may_differ(server: ServerProcess, trace: Path) -> None:
     trace.write_text(missing(404, "promise missing cannot be found"))
     assert replayed(trace, server.url).exit_code == 0
 
 
-def test_where_the_clock_cannot_be_set_times_are_not_compared(
-    tmp_path: Path, traced: ServerProcess, trace: Path
-) -> None:
+def test_if_the_clock_cannot_be_set_times_are_not_compared(tmp_path: Path, traced: ServerProcess, trace: Path) -> None:
     traced.client().create("x")
     traced.client().call("promise.settle", id="x", state="resolved")
     traced.stop()
@@ -331,7 +331,9 @@ def test_where_the_clock_cannot_be_set_times_are_not_compared(
     assert "times are not compared" in result.stderr
 
 
-def test_the_server_s_own_time_goes_on_afterwards(traced: ServerProcess, fresh: ServerProcess, replay: Any) -> None:
+def test_after_a_replay_the_server_s_own_clock_is_back(
+    traced: ServerProcess, fresh: ServerProcess, replay: Any
+) -> None:
     created = traced.client().create("x").data["promise"]["createdAt"]
     traced.client().create("short", timeout_at=created + 50)
     traced.stop()
@@ -351,7 +353,7 @@ def test_the_server_s_own_time_goes_on_afterwards(traced: ServerProcess, fresh: 
     ],
     ids=["no JSON", "another type", "missing members", "another kind", "cut off", "no text"],
 )
-def test_a_line_that_cannot_be_read_is_named(server: ServerProcess, trace: Path, second: str, reason: str) -> None:
+def test_an_unreadable_line_is_named(server: ServerProcess, trace: Path, second: str, reason: str) -> None:
     trace.write_bytes((missing(404, "") + second).encode("latin-1"))
     result = replayed(trace, server.url)
     assert (result.exit_code, result.stdout) == (2, "")

@@ -41,7 +41,7 @@ def page(server: ServerProcess) -> Page:
 
 @pytest.fixture
 def id() -> str:
-    """One that no other test has used."""
+    """An id that no other test uses."""
     return f"chain-{next(_numbers)}"
 
 
@@ -56,13 +56,13 @@ def create(client: Client, id: str, param: dict[str, str] | None = None, **tags:
 
 class TestFiles:
     @pytest.mark.parametrize("path", ["/ui/", "/ui/index.html"])
-    def test_the_page_is_there(self, page: Page, path: str) -> None:
+    def test_the_page_is_served(self, page: Page, path: str) -> None:
         got = page.get(path)
         assert (got.status, got.headers["content-type"]) == (200, "text/html; charset=utf-8")
         assert b"<!doctype html>" in got.body.lower()
 
     @pytest.mark.parametrize("accept", ["text/html,application/xhtml+xml,*/*;q=0.8", "*/*"], ids=["browser", "curl"])
-    def test_everybody_is_led_to_it(self, page: Page, accept: str) -> None:
+    def test_browsers_are_redirected_to_the_page(self, page: Page, accept: str) -> None:
         for path in ("/", "/ui"):
             got = page.get(path, headers={"Accept": accept})
             assert (got.status, got.headers["location"]) == (302, "/ui/")
@@ -73,18 +73,18 @@ class TestFiles:
         assert (first.headers["cache-control"], again.status, again.body) == ("no-cache", 304, b"")
 
     @pytest.mark.parametrize("asked", ["gzip", "GZIP", "br, gzip;q=0.5", "gzip;q=1.0, *;q=0", "*"])
-    def test_whoever_takes_it_is_sent_it_compressed(self, page: Page, asked: str) -> None:
+    def test_a_client_that_accepts_gzip_gets_it_compressed(self, page: Page, asked: str) -> None:
         plain, small = page.get("/ui/"), page.get("/ui/", headers={"Accept-Encoding": asked})
         assert (small.headers["content-encoding"], small.headers["vary"]) == ("gzip", "Accept-Encoding")
         assert gzip.decompress(small.body) == plain.body
 
     @pytest.mark.parametrize("asked", ["", "br", "identity", "gzip;q=0", "br, gzip; q=0.000", "notgzip", "gzip2"])
-    def test_others_are_sent_it_as_it_is_and_caches_are_told(self, page: Page, asked: str) -> None:
+    def test_others_get_it_uncompressed_with_a_vary_header(self, page: Page, asked: str) -> None:
         got = page.get("/ui/", headers={"Accept-Encoding": asked})
         assert ("content-encoding" in got.headers, got.headers["vary"]) == (False, "Accept-Encoding")
         assert b"<!doctype html>" in got.body
 
-    def test_an_unchanged_file_is_not_sent_again_in_the_form_that_is_known(self, page: Page) -> None:
+    def test_an_unchanged_file_is_not_sent_again_in_the_encoding_that_is_cached(self, page: Page) -> None:
         forms = [page.get("/ui/", headers={"Accept-Encoding": asked}).headers["etag"] for asked in ("", "gzip")]
         statuses = [
             page.get("/ui/", headers={"Accept-Encoding": "gzip", "If-None-Match": etag}).status for etag in forms
@@ -92,7 +92,7 @@ class TestFiles:
         assert statuses == [200, 304]
 
     def test_the_whole_page_weighs_at_most_60_kb(self) -> None:
-        """As it is sent: 1 kB is 1,000 bytes."""
+        """The size as sent; 1 kB is 1,000 bytes."""
         files = [path for path in STATIC.rglob("*") if path.is_file()]
         assert sum(len(gzip.compress(path.read_bytes(), 9)) for path in files) <= 60_000
 
@@ -110,7 +110,7 @@ class TestFiles:
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["referrer-policy"] == "no-referrer"
 
-    def test_it_can_be_switched_off(self, tmp_path: Path) -> None:
+    def test_the_page_can_be_disabled(self, tmp_path: Path) -> None:
         server = ServerProcess(tmp_path / "log", RESONATE_UI__ENABLED="false").start()
         try:
             assert [Page(server.port).get(path).status for path in ("/ui/", "/ui/api/chains", "/")] == [404, 404, 405]
@@ -132,7 +132,7 @@ class TestStream:
         assert settled["value"] == {"text": "3", "cut": False, "bytes": 1}
         assert created["seq"] < queued["seq"] < settled["seq"]
 
-    def test_a_worker_s_life_is_told(self, page: Page, client: Client, connect: Connect, id: str) -> None:
+    def test_events_show_a_worker_s_life(self, page: Page, client: Client, connect: Connect, id: str) -> None:
         with page.watch() as watching:
             create(client, id, target=f"poll://any@{id}")
             stream = connect(id, "pid-1")
@@ -151,7 +151,9 @@ class TestStream:
         assert not left["planned"]
         assert (lost["reason"], queued["reason"]) == ("gone", "gone")
 
-    def test_hello_and_beats_tell_who_is_there(self, page: Page, client: Client, connect: Connect, id: str) -> None:
+    def test_hello_and_beats_list_the_connected_workers(
+        self, page: Page, client: Client, connect: Connect, id: str
+    ) -> None:
         connect(id, "pid-1")
         create(client, id, target=f"poll://any@{id}")
         client.call("task.acquire", id=id, version=0, pid="pid-1", ttl=60_000)
@@ -167,7 +169,7 @@ class TestStream:
             assert (worker["pid"], worker["state"], worker["held"]) == ("pid-1", "connected", 1)
             assert (by_name[f"{id}-nobody"]["waiting"], by_name[f"{id}-nobody"]["workers"]) == (1, [])
 
-    def test_who_comes_back_gets_what_was_missed(self, page: Page, client: Client, id: str) -> None:
+    def test_a_viewer_that_reconnects_gets_what_it_missed(self, page: Page, client: Client, id: str) -> None:
         with page.watch() as watching:
             create(client, f"{id}-a")
             watching.until("promise.created", id=f"{id}-a")
@@ -177,9 +179,7 @@ class TestStream:
             assert again.hello["resumed"]
             assert again.line()["id"] == f"{id}-b"
 
-    def test_who_comes_anew_is_told_as_much_of_the_past_as_it_asks_for(
-        self, page: Page, client: Client, id: str
-    ) -> None:
+    def test_a_new_viewer_gets_as_much_of_the_past_as_it_asks_for(self, page: Page, client: Client, id: str) -> None:
         create(client, f"{id}-a")
         create(client, f"{id}-b")
         with page.watch(past=1) as watching:
@@ -187,7 +187,7 @@ class TestStream:
             assert (told["id"], told["seq"]) == (f"{id}-b", watching.hello["seq"])
             assert not watching.hello["resumed"]
 
-    def test_after_a_restart_the_page_begins_anew(self, tmp_path: Path) -> None:
+    def test_after_a_restart_the_page_starts_over(self, tmp_path: Path) -> None:
         server = ServerProcess(tmp_path / "log", tmp_path / "state.db").start()
         create(server.client(), "before")
         with Page(server.port).watch() as watching:
@@ -205,7 +205,9 @@ class TestStream:
 
 
 class TestChains:
-    def test_a_chain_is_told_with_its_promises_and_the_life_of_each(self, page: Page, client: Client, id: str) -> None:
+    def test_a_chain_is_returned_with_its_promises_and_the_history_of_each(
+        self, page: Page, client: Client, id: str
+    ) -> None:
         create(client, id, payload({"func": "f"}), target="poll://any@nobody")
         create(client, f"{id}:1", origin=id, parent=id)
 
@@ -235,7 +237,7 @@ class TestChains:
         assert json.loads(promise["value"]["text"]) == {"message": text}
 
     @pytest.mark.parametrize("character", ["x", "é", "😀"])
-    def test_the_longest_id_there_may_be_can_be_asked_for(self, page: Page, client: Client, character: str) -> None:
+    def test_the_longest_possible_id_can_be_requested(self, page: Page, client: Client, character: str) -> None:
         longest = character * MAX_ID_CHARACTERS
         assert page.get("/ui/api/chain", id=longest).status == 404
         create(client, longest)
@@ -255,7 +257,7 @@ class TestChains:
             ("/ui/api/chains", {"text": "x" * 201}, 400),
         ],
     )
-    def test_a_wrong_question_is_answered_with_one_sentence(
+    def test_an_invalid_query_is_answered_with_one_sentence(
         self, page: Page, path: str, query: dict[str, Any], status: int
     ) -> None:
         got = page.get(path, **query)
@@ -265,7 +267,7 @@ class TestChains:
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """Tokens are needed here; that they are verified is tested elsewhere."""
+    """A server that demands tokens; other tests check that it verifies them."""
     log = tmp_path_factory.mktemp("guarded") / "log"
     server = ServerProcess(log, RESONATE_AUTH__PUBLICKEY="none", RESONATE_UI__ACTIONS_URL="http://127.0.0.1:9").start()
     yield server
@@ -294,7 +296,7 @@ class TestTokens:
 
     @pytest.mark.parametrize("path", ["/ui/api/chains", "/ui/api/chain?id=a", "/ui/api/events"])
     @pytest.mark.parametrize(("claims", "status"), [(None, 401), ({}, 403), ({"exp": 1, "role": "admin"}, 401)])
-    def test_nothing_is_told_without_a_good_token(
+    def test_nothing_is_revealed_without_a_valid_token(
         self, guarded: ServerProcess, path: str, claims: dict[str, Any] | None, status: int
     ) -> None:
         got = Page(guarded.port, "" if claims is None else token(**claims)).get(path)
@@ -317,21 +319,21 @@ class TestTokens:
         assert next(event["id"] for event in other.seen if "id" in event) == id
         assert [chain["id"] for chain in limited.get("/ui/api/chains").json["chains"]] == [f"{id}.mine-too"]
 
-    def test_a_prefix_is_not_told_of_other_chains(self, limited: Page, make: Callable[..., None], id: str) -> None:
+    def test_a_prefix_does_not_see_other_chains(self, limited: Page, make: Callable[..., None], id: str) -> None:
         make(f"{id}-yours")
         assert limited.get("/ui/api/chain", id=f"{id}-yours").status == 403
         assert limited.get("/ui/api/chain", id=f"{id}-unknown").status == 403
         assert limited.get("/ui/api/chain", id=f"{id}.mine-unknown").status == 404
 
-    def test_a_prefix_is_not_told_how_much_others_do(self, limited: Page, make: Callable[..., None], id: str) -> None:
+    def test_a_prefix_does_not_see_how_much_others_do(self, limited: Page, make: Callable[..., None], id: str) -> None:
         make(f"{id}-yours", target=f"poll://any@{id}")
         with limited.watch() as watching:
             waiting = {group["name"]: group["waiting"] for group in watching.hello["groups"]}
         assert set(waiting.values()) == {None}
 
-    def test_only_who_may_do_everything_may_act_and_is_offered_to(self, limited: Page, admin: Page) -> None:
+    def test_only_an_admin_is_offered_actions_and_may_act(self, limited: Page, admin: Page) -> None:
         assert limited.act().status == 403
-        assert admin.act().status == 503  # Nobody listens where actions should come from.
+        assert admin.act().status == 503  # Nothing listens at the address for actions.
         assert [bool(page.get("/ui/api/actions").json["trouble"]) for page in (limited, admin)] == [False, True]
 
 

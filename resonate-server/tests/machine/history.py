@@ -1,7 +1,7 @@
-"""Several clients at once, and whether there is an order of their requests that the model explains.
+"""Run several clients concurrently and search for an order of their requests that the model explains (linearizability).
 
-Wing and Gong's search: what comes next is one of the requests that were sent before the first answer that is still
-missing. A point that was reached before, with the same requests and the same states, is not looked at again.
+The search is Wing and Gong's: the next request in the order is one of those sent before the earliest remaining
+answer. A point reached before, with the same requests and the same states, is not searched again.
 """
 
 import itertools
@@ -29,17 +29,18 @@ REQUESTS = 80
 CLIENTS = (4, 8)
 TIMES = {"timeoutAt", "createdAt", "settledAt", "nextRunAt", "lastRunAt"}
 AHEAD = 36_524 * 24 * 3_600_000
-"""A century, in ms: what is decided then is due to nobody now, and no server need stand still. Its first of January is
-as far ahead."""
+"""A century, in ms: nothing that is decided then falls due during the test, so servers need not be paused. First of
+January shifts by the same amount."""
 LATER = 61_000
-"""So much time (ms) passes in the middle, while nobody asks: leases and some deadlines end, others do not."""
+"""Time (ms) that passes halfway, while no client sends requests: leases and some deadlines end, others do not."""
 
 
 NEVER = 2**63
 
 
 class Call(Struct, frozen=True):
-    """Times in ns, all by one clock. One without an answer may have been made at any time since it was sent, or not."""
+    """Times are in ns and come from one clock. A request without an answer may have taken effect at any time after it
+    was sent, or never."""
 
     client: int
     sent: int
@@ -52,10 +53,10 @@ class Call(Struct, frozen=True):
 
 
 class Trouble:
-    """What happens to the servers meanwhile: nothing."""
+    """What happens to the servers meanwhile; in this base class, nothing."""
 
     def strike(self) -> None:
-        """Once, while clients ask."""
+        """Cause the trouble; called once, while clients send requests."""
 
     def heal(self) -> None:
         """Return when all servers answer."""
@@ -65,10 +66,10 @@ class Trouble:
 
 
 class Clients:
-    """All have one guess of what the servers' state is: what the model makes of the requests as they are answered.
+    """Concurrent clients that share one guess of the servers' state: the model applied to the requests as answered.
 
-    ``ports``: of servers with one state, which the clients divide among themselves; who loses one goes to the next.
-    ``ahead`` (ms) of the model's time is that of the servers.
+    ``ports``: the ports of servers that share one state. Clients spread over them; a client that loses its connection
+    moves to the next port. ``ahead``: how far (ms) the servers' time is ahead of the model's.
     """
 
     def __init__(self, ports: Sequence[int], seed: int, ahead: int = 0, trouble: Trouble | None = None) -> None:
@@ -127,7 +128,7 @@ class Clients:
 
 
 def _connected(ports: deque[int]) -> Wire:
-    """To the first server that is there: one may be killed before a client has come to it."""
+    """Connect to the first server that is up: one may be killed before a client connects to it."""
     while True:
         try:
             return Wire(ports[0])
@@ -136,7 +137,7 @@ def _connected(ports: deque[int]) -> Wire:
 
 
 def shifted(value: Any, by: int) -> Any:
-    """All times that it names, by so many ms."""
+    """Return ``value`` with all times in it shifted by ``by`` ms."""
     match value:
         case dict():
             return {
@@ -152,9 +153,9 @@ def shifted(value: Any, by: int) -> Any:
 
 
 def by_tree(calls: Iterable[Call]) -> dict[str, list[Call]]:
-    """The requests of each tree, as they were sent; requests of different trees do not see each other.
+    """Group the requests by tree, in the order they were sent; requests of different trees are independent.
 
-    A heartbeat beats in each tree for itself.
+    A heartbeat counts in each tree separately.
     """
     trees: dict[str, list[Call]] = {}
     for call in sorted(calls, key=lambda call: call.sent):
@@ -175,7 +176,10 @@ class Unordered(AssertionError):
 
 
 def order(calls: list[Call]) -> list[Call]:
-    """One in which the machine gives all these answers. Raises :class:`Unordered`; ``calls`` are as they were sent."""
+    """Return an order in which the machine gives all these answers. Raises :class:`Unordered` if there is none.
+
+    ``calls`` are in the order they were sent.
+    """
     best: list[int] = []
     reached = set()
     branches: list[tuple[tuple[int, ...], list[State]]] = [((), [State(now=START)])]
@@ -202,7 +206,7 @@ def _after(states: list[State], call: Call) -> list[State]:
 
 
 def _next(calls: list[Call], done: frozenset[int]) -> list[int]:
-    """Those that are not certainly later than another one that is left; what was answered first comes first."""
+    """Return the calls that may come next: those sent before any remaining call was answered, first answered first."""
     left = [number for number in range(len(calls)) if number not in done]
     first_answer = min(calls[number].answered for number in left)
     fitting = [number for number in left if calls[number].sent <= first_answer]
@@ -218,7 +222,7 @@ def _told(calls: list[Call], best: list[int]) -> str:
 def check_histories(
     ports: Sequence[int], number: int, seed: int, ahead: int = 0, trouble: Trouble | None = None
 ) -> Seen:
-    """Raises :class:`Unordered` for the first that has no order."""
+    """Run ``number`` histories. Raises :class:`Unordered` at the first that has no order."""
     rng, seen = random.Random(seed), Seen()
     for _ in range(number):
         calls = Clients(ports, rng.getrandbits(32), ahead, trouble).run()

@@ -1,13 +1,13 @@
-"""The published machine, written from its rules alone (docs/protocol.md, sections 2 to 4), to be read beside them.
+"""The published state machine, written from its rules alone (docs/protocol.md, sections 2 to 4); read it beside them.
 
-A state is data that nobody changes. A request is an *external* step: one function of the same name each, which gives
-the answer and the state after it. An *internal* step is one that the machine may make by itself at any time: the end
-of a lease, the resuming of an awaiter. Deadlines need no step: everything reads a state by *projection*, where what
-is past its deadline is settled (:func:`at`). An answer is *explained* if the machine gives it in some state in which
-it may be (:func:`explain`). Order of checks: form (400), existence (404), state and version (409), obligations (422).
+States are immutable. A request is an *external* step: a function named after its kind, which returns the answer and
+the next state. An *internal* step is one that the machine may take by itself at any time: the end of a lease, the
+resumption of an awaiter. Deadlines need no step: every read is a *projection*, in which promises past their deadline
+are settled (:func:`at`). An answer is *explained* if the machine gives it in one of the states it may be in
+(:func:`explain`). Order of checks: form (400), existence (404), state and version (409), obligations (422).
 
-Not modelled: messages, and so dispatch and retries, which nothing but messages shows; ``task.search``; the firing of
-schedules.
+Not modelled: messages, and so neither dispatch nor retries, which show only in messages; ``task.search``; the firing
+of schedules.
 """
 
 import re
@@ -22,14 +22,14 @@ type Json = dict[str, Any]
 PENDING, ACQUIRED, SUSPENDED, HALTED, FULFILLED = "pending", "acquired", "suspended", "halted", "fulfilled"
 SETTLEMENTS = ("resolved", "rejected", "rejected_canceled")
 NEXT_RUN = {"0 0 1 1 *": 1_704_067_200_000, "0 0 25 12 *": 1_703_462_400_000}
-"""When a schedule next runs (ms) that is created in mid-November 2023. Any other expression counts as none."""
+"""Next run (ms) of a schedule created in mid-November 2023. Any other expression counts as invalid."""
 
 
 # --- states ---------------------------------------------------------------------------------------------------------
 
 
 class Frozen[V](dict[str, V]):
-    """A mapping that nobody changes: equal by what it holds, hashed likewise."""
+    """An immutable mapping, compared and hashed by its items."""
 
     def __hash__(self) -> int:  # type: ignore[override]
         return hash(frozenset(self.items()))
@@ -74,7 +74,7 @@ class Promise(Struct, frozen=True):
 
 
 class Task(Struct, frozen=True):
-    """``resumes``: the awaited promises that have settled since it was claimed. The lease is there while acquired."""
+    """``resumes``: the awaited promises that have settled since the last claim. Only an acquired task has a lease."""
 
     version: int = 0
     state: str = PENDING
@@ -84,12 +84,12 @@ class Task(Struct, frozen=True):
     lease_ends: int = 0
 
     def idle(self, state: str, resumes: frozenset[str] | None = None) -> "Task":
-        """Held by nobody; with other ``resumes`` if given."""
+        """Return the task without a holder, with other ``resumes`` if given."""
         return Task(version=self.version, state=state, resumes=self.resumes if resumes is None else resumes)
 
 
 class State(Struct, frozen=True):
-    """Promises, tasks and schedules by id; ``callbacks``: (awaited, awaiter) that have not resumed anybody yet."""
+    """Promises, tasks and schedules by id; ``callbacks``: pairs (awaited, awaiter) that have not fired yet."""
 
     now: int = 0
     promises: Frozen[Promise] = NOTHING
@@ -111,7 +111,7 @@ class State(Struct, frozen=True):
 
 
 type Outcome = tuple[State, int, Json]
-"""The state after a request, the answer's status and data. A refusal is raised, and changes nothing."""
+"""The state after a request, and the answer's status and data. A refusal is raised and changes nothing."""
 
 type Step = Callable[[State, Json], Outcome]
 type InternalSteps = Callable[[State, Iterable[str]], Iterator[State]]
@@ -123,7 +123,7 @@ class Refused(Exception):
 
 
 def found[T](things: dict[str, T], id: str) -> T:
-    """Rule of *existence*."""
+    """Rule *existence*."""
     if id not in things:
         raise Refused(404)
     return things[id]
@@ -138,7 +138,7 @@ def demand(truth: bool, status: int) -> None:
 
 
 def at(state: State, now: int) -> State:
-    """*Projection*: the state as it reads at ``now``; what is past its deadline settled then, not when it is read."""
+    """*Projection*: the state as read at ``now``. An expired promise settles at its deadline, not when it is read."""
     state = replace(state, now=now)
     for id, promise in state.promises.items():
         if promise.state == PENDING and promise.timeout_at <= now:
@@ -147,7 +147,7 @@ def at(state: State, now: int) -> State:
 
 
 def settled(state: State, id: str, to: str, value: Frozen[Any], when: int) -> State:
-    """Rule *settle*: a promise and its task in one step; who awaits it is resumed later."""
+    """Rule *settle*: a promise and its task in one step; awaiters resume later."""
     promise = replace(state.promises[id], state=to, value=value, settled_at=when)
     callbacks = frozenset(pair for pair in state.callbacks if pair[1] != id)
     state = replace(state, promises=state.promises.put(id, promise), callbacks=callbacks)
@@ -155,7 +155,7 @@ def settled(state: State, id: str, to: str, value: Frozen[Any], when: int) -> St
 
 
 def resume(state: State, awaited: str, awaiter: str) -> State:
-    """Rule *resume*. A fulfilled awaiter, also one past its own deadline, has no callbacks any more."""
+    """Rule *resume*. A fulfilled awaiter, including one past its own deadline, has no callbacks left."""
     task = state.tasks[awaiter]
     state = replace(state, callbacks=state.callbacks - {(awaited, awaiter)})
     if task.state == SUSPENDED:
@@ -178,13 +178,13 @@ def resumes(state: State, ids: Iterable[str]) -> Iterator[State]:
 
 
 def internal_steps(state: State, ids: Iterable[str]) -> Iterator[State]:
-    """What may happen next to one of these tasks in a projected state."""
+    """Yield each state that one internal step of these tasks may lead to from a projected state."""
     yield from lease_ends(state, ids)
     yield from resumes(state, ids)
 
 
 def may_have_become(state: State, ids: Iterable[str]) -> list[State]:
-    """After any internal steps with these tasks. Steps with others change nothing for them, and can wait."""
+    """Return the states after any internal steps of these tasks. Steps of others do not affect them and can wait."""
     reached = [state]
     for before in reached:
         reached.extend(after for after in internal_steps(before, ids) if after not in reached)
@@ -192,7 +192,7 @@ def may_have_become(state: State, ids: Iterable[str]) -> list[State]:
 
 
 def must_have_become(state: State, steps: InternalSteps = internal_steps) -> State:
-    """After all that are due; their order does not matter."""
+    """Return the state after all internal steps that are due; their order does not matter."""
     while (after := next(steps(state, state.tasks), None)) is not None:
         state = after
     return state
@@ -201,11 +201,14 @@ def must_have_become(state: State, steps: InternalSteps = internal_steps) -> Sta
 # --- external steps: promises ---------------------------------------------------------------------------------------
 
 RULES: dict[str, Step] = {}
-"""By kind."""
+"""The external steps by kind."""
 
 
 def external(*members: str) -> Callable[[Step], Step]:
-    """The external step of the kind that the function is named after; these members must be there, and not empty."""
+    """Register the function as the external step of the kind it is named after.
+
+    The given members must be present and not empty.
+    """
 
     def enter(step: Step) -> Step:
         def checked(state: State, data: Json) -> Outcome:
@@ -226,14 +229,14 @@ def promise_get(state: State, data: Json) -> Outcome:
 
 @external()
 def promise_search(state: State, data: Json) -> Outcome:
-    """Not specified; here it reads by projection, as everything does."""
+    """Not specified; here it reads by projection, like everything else."""
     records = [promise_record(state, id) for id in sorted(state.promises)]
     return state, 200, {"promises": [one for one in records if data.get("state", one["state"]) == one["state"]]}
 
 
 @external("id", "timeoutAt")
 def promise_create(state: State, data: Json) -> Outcome:
-    """What exists is answered as it is. Born past its deadline: settled then, its task fulfilled."""
+    """An existing promise is returned unchanged. One created past its deadline is settled then, its task fulfilled."""
     check_promise(data)
     id = data["id"]
     if id not in state.promises:
@@ -245,7 +248,8 @@ def promise_create(state: State, data: Json) -> Outcome:
 
 
 def check_promise(data: Json) -> None:
-    """Rules of form; since 0.10 an id begins with its origin, parent and branch (then ``:``; ``.`` is tolerated)."""
+    """Check the rules of form. Since 0.10 an id begins with its origin, parent and branch, then ``:`` (``.`` is
+    tolerated)."""
     tags = data.get("tags", {})
     demand("resonate:target" not in tags or is_address(tags["resonate:target"]), 400)
     origin = tags.get("resonate:origin")
@@ -274,7 +278,7 @@ def promise_settle(state: State, data: Json) -> Outcome:
 
 @external("awaited", "awaiter")
 def promise_register_callback(state: State, data: Json) -> Outcome:
-    """Recorded if both are pending, else without a trace."""
+    """The callback is recorded only if both are pending."""
     awaited, awaiter = data["awaited"], data["awaiter"]
     demand(awaited != awaiter, 400)
     demand(state.promise(awaited).is_external and awaiter in state.tasks, 422)
@@ -285,7 +289,7 @@ def promise_register_callback(state: State, data: Json) -> Outcome:
 
 
 def in_reach(state: State, caller: str, id: str) -> bool:
-    """Rule of 0.10: both have one origin, as far as they tell. (The root of another tree is tolerated.)"""
+    """Rule of 0.10: both have the same origin, if they name one. (The root of another tree is tolerated.)"""
     ours, theirs = (state.promise(one).tags.get("resonate:origin") for one in (caller, id))
     return ours is None or theirs in (ours, id, None)
 
@@ -307,7 +311,7 @@ def task_get(state: State, data: Json) -> Outcome:
 
 @external("pid", "ttl", "action")
 def task_create(state: State, data: Json) -> Outcome:
-    """A promise and a claim of its task. (The machine has no timers with a target: tolerated.)"""
+    """Create a promise and claim its task. (The machine has no timers with a target; here they are tolerated.)"""
     promise = data["action"]["data"]
     demand("resonate:target" in promise["tags"] and "resonate:delay" not in promise["tags"], 400)
     state, _, _ = promise_create(state, promise)
@@ -325,7 +329,7 @@ def task_acquire(state: State, data: Json) -> Outcome:
 
 
 def claimed(state: State, id: str, data: Json) -> Outcome:
-    """Pending: acquired at the next version, ``resumes`` cleared."""
+    """A pending task is acquired at the next version, and its ``resumes`` are cleared."""
     version, ttl = state.tasks[id].version + 1, data["ttl"]
     task = Task(version=version, state=ACQUIRED, pid=data["pid"], ttl=ttl, lease_ends=state.now + ttl)
     return claim_answer(state.put_task(id, task), id)
@@ -336,7 +340,7 @@ def claim_answer(state: State, id: str) -> Outcome:
 
 
 def held(state: State, data: Json) -> Task:
-    """What a worker writes is fenced: the task is acquired, at the version that it names."""
+    """A worker's writes are fenced: the task must be acquired at the version that the request names."""
     task = state.task(data["id"])
     demand(task.state == ACQUIRED and task.version == data["version"], 409)
     return task
@@ -370,7 +374,7 @@ def task_suspend(state: State, data: Json) -> Outcome:
 
 @external("id", "version", "action")
 def task_fence(state: State, data: Json) -> Outcome:
-    """Another promise of the tree is made or settled; the inner answer carries its own status."""
+    """Create or settle another promise of the tree; the inner answer carries its own status."""
     id, kind, inner = data["id"], data["action"]["kind"], data["action"]["data"]
     demand(kind in ("promise.create", "promise.settle") and inner["id"] != id, 400)
     if kind == "promise.create":
@@ -388,7 +392,7 @@ def task_fence(state: State, data: Json) -> Outcome:
 
 @external("pid", "tasks")
 def task_heartbeat(state: State, data: Json) -> Outcome:
-    """Extends what is acquired, at the same version, by the same process; always 200."""
+    """Extend the leases of tasks acquired at the same version by the same process; always 200."""
     for named in data["tasks"]:
         task = state.tasks.get(named["id"])
         if task is not None and (task.state, task.version, task.pid) == (ACQUIRED, named["version"], data["pid"]):
@@ -420,7 +424,7 @@ def schedule_get(state: State, data: Json) -> Outcome:
 
 @external("id", "cron", "promiseId", "promiseTimeout")
 def schedule_create(state: State, data: Json) -> Outcome:
-    """What exists is answered as it is. The tags are free: without target its promises have no task."""
+    """An existing schedule is returned unchanged. Tags are free: without a target its promises have no task."""
     demand(data["cron"] in NEXT_RUN and ":" not in data["id"], 400)
     if data["id"] not in state.schedules:
         times: Json = {"createdAt": state.now, "nextRunAt": NEXT_RUN[data["cron"]]}
@@ -442,11 +446,11 @@ def debug_reset(state: State, _: Json) -> Outcome:
 
 @external("time")
 def debug_tick(state: State, _: Json) -> Outcome:
-    """What may happen has happened."""
+    """All internal steps that are due are taken."""
     return must_have_become(state), 200, {}
 
 
-# --- records, and what explains an answer ---------------------------------------------------------------------------
+# --- records, and explanations of answers ---------------------------------------------------------------------------
 
 
 def promise_record(state: State, id: str) -> Json:
@@ -463,7 +467,7 @@ def task_record(state: State, id: str) -> Json:
 
 
 class Request(Struct, frozen=True):
-    """``now``: the time (ms) at which it is worked off."""
+    """``now``: the time (ms) at which it is processed."""
 
     now: int
     kind: str
@@ -471,7 +475,7 @@ class Request(Struct, frozen=True):
 
     @property
     def ids(self) -> set[str]:
-        """All that it names, but for those that it awaits besides others."""
+        """All ids that it names, except those in a list of awaited promises."""
         named = [self.data, self.data.get("action", {}).get("data", {}), *self.data.get("tasks", [])]
         return {one[name] for one in named for name in ("id", "awaited", "awaiter") if name in one}
 
@@ -482,7 +486,7 @@ class Answer(Struct, frozen=True):
 
 
 def answer_to(state: State, request: Request) -> tuple[State, Answer]:
-    """What the machine does if it has made its internal steps."""
+    """Return the next state and the answer, given that the internal steps have been taken."""
     try:
         demand(request.kind in RULES, 501)
         after, status, data = RULES[request.kind](state, request.data)
@@ -492,14 +496,14 @@ def answer_to(state: State, request: Request) -> tuple[State, Answer]:
 
 
 def possible(states: Iterable[State], request: Request) -> Iterator[tuple[State, Answer]]:
-    """What the machine may answer, and become."""
+    """Yield the answers that the machine may give, each with the state after it."""
     for state in states:
         for before in may_have_become(at(state, request.now), request.ids):
             yield answer_to(before, request)
 
 
 def explain(states: Iterable[State], request: Request, answer: Answer) -> list[State]:
-    """The states in which the machine may be after it gave ``answer``; none if it cannot have given it."""
+    """Return the states the machine may be in after giving ``answer``; none if it cannot have given it."""
     seen = comparable(answer)
     explained: list[State] = []
     for after, given in possible(states, request):
@@ -509,7 +513,7 @@ def explain(states: Iterable[State], request: Request, answer: Answer) -> list[S
 
 
 def comparable(answer: Answer) -> Answer:
-    """Without what the rules leave open: messages for people, preload, what a task's record has besides."""
+    """Return ``answer`` without what the rules leave open: error messages, preload, extra members of task records."""
     if answer.status >= 400:
         return Answer(answer.status, None)
     data = {key: member for key, member in dict(answer.data).items() if key != "preload"}
@@ -522,6 +526,6 @@ def comparable(answer: Answer) -> Answer:
 
 
 def preload_is_true(state: State, answer: Answer) -> bool:
-    """What is preloaded is left open, but not how it reads."""
+    """The rules leave open which promises are preloaded, but not how each one reads."""
     preload = dict(answer.data).get("preload", []) if answer.status < 400 else []
     return all(one["id"] in state.promises and one == promise_record(state, one["id"]) for one in preload)

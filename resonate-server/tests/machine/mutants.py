@@ -1,6 +1,6 @@
-"""Mistakes to be noticed: those of the simulation, and one that only clients see who ask at once.
+"""Mutants that the tests must catch: those of the simulation, and one that only concurrent clients can notice.
 
-As a program, it is a server with a mistake: ``python -m machine.mutants MISTAKE dev ...``.
+Run as a program, this module is a server with one mutation: ``python -m machine.mutants MUTANT dev ...``.
 """
 
 import sys
@@ -15,7 +15,7 @@ from resonate_server.store.sqlite.store import Job, Outcome
 
 
 def requests_in_one_transaction_do_not_see_each_other() -> Patch:
-    """The lost update: of two that change the same row, the later one's change stands."""
+    """A lost update: of two requests that change the same row, the later one overwrites the earlier."""
     decide, keep = SQLiteStore._decide, Database._keep
 
     def blind(self: SQLiteStore, batch: list[Job], now: int) -> tuple[list[Outcome], bool]:

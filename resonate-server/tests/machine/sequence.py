@@ -1,4 +1,4 @@
-"""One client, one request after the other, time moved by hand: every answer must be explained by the model."""
+"""One client that sends one request after another, with time moved by hand: the model must explain every answer."""
 
 import json
 from collections import Counter
@@ -11,20 +11,20 @@ from machine.model import Answer, State
 from machine.traffic import ANSWERS, ONE_BY_ONE
 
 type Send = Callable[[list[bytes]], list[Reply]]
-"""They are worked off in this order."""
+"""Sends request bodies, which are processed in this order."""
 
 BATCH = 12
-"""So many steps are sent at once; a fifth of a sequence."""
+"""Number of steps sent in one go; a fifth of a sequence."""
 
 CORR_ID = "machine"
-"""Too short to be taken for unique: no claim counts as repeated."""
+"""Too short to count as unique, so no claim counts as repeated."""
 
 
 EXPECTED = {(kind, status) for statuses, kinds in ANSWERS.items() for kind in kinds.split(", ") for status in statuses}
 
 
 class Seen(Counter[tuple[str, int]]):
-    """How often each kind was answered with each status; ``unanswered``: how many requests never were."""
+    """How often each kind was answered with each status; ``unanswered``: the number of requests without an answer."""
 
     unanswered = 0
 
@@ -35,12 +35,12 @@ class Seen(Counter[tuple[str, int]]):
             self[f"{kind}: {inner['kind']}", inner["head"]["status"]] += 1
 
     def check(self) -> None:
-        """Raise ``AssertionError`` unless the answers are those of the table, all of them."""
+        """Raise ``AssertionError`` unless the answers seen are exactly those in the table."""
         assert self.missing() == set(), "never occurred"
         self.check_strangers()
 
     def missing(self) -> set[tuple[str, int]]:
-        """What must occur in a run, and has not."""
+        """Return what must occur in a run and has not."""
         return EXPECTED - self.keys()
 
     def check_strangers(self) -> None:
@@ -49,9 +49,9 @@ class Seen(Counter[tuple[str, int]]):
 
 
 class Sequence:
-    """An emptied server and what the model makes of it, as differential.sequences runs it.
+    """An emptied server and the model's view of it, in the form that :mod:`differential.sequences` runs.
 
-    Requests build on a guess: what the model would have become if it had made them already.
+    New requests are drawn from a guess of the state: the model with all planned requests already applied.
     """
 
     def __init__(self, send: Send, seen: Seen) -> None:
@@ -90,7 +90,7 @@ class Sequence:
         self._guess = model.answer_to(state, request)[0]
 
     def _run(self) -> None:
-        """Make the requests."""
+        """Send the planned requests."""
         replies = self._send([body_of(one.kind, one.data, one.now, CORR_ID) for one in self._planned])
         for request, reply in zip(self._planned, replies, strict=True):
             self._explain(request, Answer(reply.status, reply.data))
@@ -111,7 +111,7 @@ def line_of(request: model.Request, answer: Answer | None) -> str:
 
 
 def told(states: Iterable[State], request: model.Request) -> str:
-    """What the model would answer, for people."""
+    """Describe what the model would answer, for the failure message."""
     return "\n  or ".join({f"{answer.status} {answer.data}" for _, answer in model.possible(states, request)})
 
 

@@ -1,8 +1,8 @@
-"""Random requests over HTTP to a server whose time is moved by hand: the model explains every answer.
+"""Random requests over HTTP to a server whose time is moved by hand: the model must explain every answer.
 
-From one client, one after the other. And from several at once: there is an order of each tree's requests in which the
-model gives all answers; the clock stands still while they ask, so that an order tells all times, too. More steps, or a
-failing run once more:
+One client sends its requests one after another. Several clients send theirs concurrently: some order of each tree's
+requests must exist in which the model gives all answers. The clock stands still meanwhile, so an order also determines
+all times. To run more steps, or to repeat a failing run:
 
     MACHINE_STEPS=1000000 python -m pytest resonate-server/tests/machine/test_machine.py
     DIFFERENTIAL_SEED=17 python -m pytest resonate-server/tests/machine/test_machine.py
@@ -23,13 +23,13 @@ from machine.sequence import CORR_ID, Seen, Sequence
 
 STEPS = int(os.environ.get("MACHINE_STEPS", "20_000"))
 FEW = 10_000
-"""So many steps find most mistakes."""
+"""Enough steps to find most bugs."""
 HISTORIES = 50
 
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Of a server that does nothing by itself."""
+    """The port of a server that does nothing by itself."""
     server = ServerProcess(tmp_path_factory.mktemp("machine") / "server.log", RESONATE_DEBUG="true").start()
     Wire(server.port).call(body_of("debug.start", {}, START, CORR_ID))
     yield server.port
@@ -50,7 +50,7 @@ def test_every_answer_is_one_that_the_machine_gives(port: int, steps: int) -> No
     seen.check()
 
 
-def test_what_clients_see_at_once_has_an_order(port: int) -> None:
+def test_concurrent_requests_are_linearizable(port: int) -> None:
     print(f"DIFFERENTIAL_SEED={SEED} repeats these clients")
     seen = check_histories([port], HISTORIES, SEED)
 
@@ -66,7 +66,7 @@ SCHEDULE = {"id": "s1", "cron": "0 0 1 1 *", "promiseId": "p", "promiseTimeout":
 MISSING = {"id": "s1"}
 
 
-def test_requests_at_the_same_time_may_come_in_any_order() -> None:
+def test_concurrent_requests_may_be_ordered_either_way() -> None:
     deleted = call(0, 9, "schedule.delete", MISSING, 200, {})
     missing = call(1, 3, "schedule.get", MISSING, 404)
     made = call(2, 8, "schedule.create", SCHEDULE, 200, created())
@@ -74,7 +74,7 @@ def test_requests_at_the_same_time_may_come_in_any_order() -> None:
     assert order([deleted, missing, made]) == [missing, made, deleted]
 
 
-def test_what_was_answered_comes_before_what_is_sent_later() -> None:
+def test_a_request_is_ordered_after_those_answered_before_it_was_sent() -> None:
     made = call(0, 1, "schedule.create", SCHEDULE, 200, created())
     missing = call(2, 3, "schedule.get", MISSING, 404)
 
@@ -82,7 +82,7 @@ def test_what_was_answered_comes_before_what_is_sent_later() -> None:
         order([made, missing])
 
 
-def test_of_two_who_delete_the_same_one_is_too_late() -> None:
+def test_only_one_of_two_concurrent_deletions_can_succeed() -> None:
     made = call(0, 1, "schedule.create", SCHEDULE, 200, created())
     deleted = [call(2, 9, "schedule.delete", MISSING, 200, {}) for _ in range(2)]
 

@@ -1,4 +1,4 @@
-"""The model notices mistakes: with each of them made on purpose, some answer must be without an explanation."""
+"""The model catches every mutant: with each one, it must fail to explain some answer."""
 
 import os
 import random
@@ -22,11 +22,11 @@ MESSAGES_ONLY = {
     "a_pending_task_is_not_sent_again",
     "a_pending_task_has_no_timer",
 }
-"""What no answer shows."""
+"""Mutants that no answer reveals."""
 
 
 @pytest.mark.parametrize("name", [name for name in MUTANTS if name not in OUTSIDE_THE_KERNEL | MESSAGES_ONLY])
-def test_one_client_notices(name: str) -> None:
+def test_one_client_catches_the_mutant(name: str) -> None:
     with MUTANTS[name](), pytest.raises(DifferError):
         run_many_sequences()
 
@@ -47,7 +47,7 @@ def run_many_sequences() -> None:
         "the_last_settlement_wins",
     ],
 )
-def test_clients_at_once_notice(name: str, tmp_path: Path) -> None:
+def test_concurrent_clients_catch_the_mutant(name: str, tmp_path: Path) -> None:
     server = ServerProcess(tmp_path / "server.log", RESONATE_DEBUG="true", PYTHONPATH=os.pathsep.join(sys.path))
     server.command[1:3] = ["-m", "machine.mutants", name]
     server.start()

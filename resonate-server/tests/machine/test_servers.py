@@ -1,8 +1,8 @@
-"""Eight clients at once on several servers with one database: some order of each tree's requests explains all answers,
-also while one of the servers is killed and started again.
+"""Concurrent clients on several servers with one database: some order of each tree's requests explains all answers,
+even while one of the servers is killed and restarted.
 
-Their time is a century ahead, where nothing is due, so that the servers go on with all that they do by themselves.
-A failing run once more:
+The clients' time is a century ahead, where nothing is due, so the servers' background work can stay on.
+To repeat a failing run:
 
     DIFFERENTIAL_SEED=17 python -m pytest resonate-server/tests/machine/test_servers.py
 """
@@ -26,7 +26,7 @@ type Start = Callable[[int], list[ServerProcess]]
 
 @pytest.fixture
 def start(own_postgres_url: str, tmp_path: Path) -> Iterator[Start]:
-    """So many servers on one database."""
+    """Start the given number of servers on one database."""
     place = {"RESONATE_STORAGE__TYPE": "postgres", "RESONATE_STORAGE__POSTGRES__URL": own_postgres_url}
     servers: list[ServerProcess] = []
 
@@ -48,7 +48,7 @@ def wait_until_ready(servers: list[ServerProcess]) -> None:
 
 
 class Kills(Trouble):
-    """One of the servers, without a word; it is started at once, and comes back when time has passed."""
+    """Kill one of the servers without warning and launch it again at once; it is ready when time moves on."""
 
     def __init__(self, servers: list[ServerProcess]) -> None:
         self._servers = servers
@@ -72,11 +72,11 @@ def check(servers: list[ServerProcess], histories: int, trouble: Trouble) -> See
 
 
 @pytest.mark.parametrize("number", [1, 3])
-def test_what_clients_of_several_servers_see_at_once_has_an_order(number: int, start: Start) -> None:
+def test_concurrent_requests_to_several_servers_are_linearizable(number: int, start: Start) -> None:
     check(start(number), HISTORIES, Trouble())
 
 
-def test_what_clients_see_has_an_order_while_servers_are_killed(start: Start) -> None:
+def test_concurrent_requests_are_linearizable_while_servers_are_killed(start: Start) -> None:
     servers = start(3)
     seen = check(servers, WITH_KILLS, Kills(servers))
 

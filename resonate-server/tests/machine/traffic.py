@@ -1,7 +1,7 @@
-"""Random requests over two trees that collide, a good part of them odd on purpose.
+"""Random requests over two trees of colliding ids, many of them deliberately odd.
 
-Drawn like those of the comparisons (differential/operations.py): one number each, and what depends on the state at
-hand is filled in from a :class:`Scene`.
+They are drawn like those of the comparisons (differential/operations.py): one number each; whatever depends on the
+current state is filled in from a :class:`Scene`.
 """
 
 from typing import Any
@@ -40,11 +40,11 @@ MISPLACED = (
     {"resonate:prefix": "t1:a"},
     {"resonate:delay": "1"},
 )
-"""Tags that a task.create must not have."""
+"""Tags that the promise of a task.create must not have."""
 LIFETIMES = (3_600_000, 3_600_000, 3_600_000, 60_000, 60_000, 5_000, 500, -5)
 """From now to the deadline, in ms."""
 PAUSES = (60, 500, 3_000, 31_000, 31_000)
-"""Most are a bit more than half of a lease: it ends in the second unless it was extended after the first."""
+"""Waits in ms. Most are a bit more than half a lease, which ends in the second such wait unless extended in between."""
 ADDRESSES = ("poll://uni@callers/1", "poll://any@callers", "https://callers.example/", "poll://callers")
 
 ANSWERS = {
@@ -59,14 +59,14 @@ ANSWERS = {
     (200, 300, 400, 404, 409, 422): "task.suspend",
     (501,): "promise.grow",
 }
-"""Which statuses each kind has. All must occur in a run, and no other."""
+"""The statuses of each kind. All of them must occur in a run, and no others."""
 
 
 def tree_of(id: str) -> str:
     return id.split(".")[0]
 
 
-# --- what a request is made of --------------------------------------------------------------------------------------
+# --- parts of a request ---------------------------------------------------------------------------------------------
 
 
 def _seldom(choices: Choices) -> bool:
@@ -74,7 +74,7 @@ def _seldom(choices: Choices) -> bool:
 
 
 def _known(choices: Choices, states: dict[str, str], *wanted: str) -> str:
-    """Mostly one in a wanted state; else one that is there, if any is."""
+    """Mostly pick one in a wanted state; otherwise mostly one that exists."""
     fitting = tuple(id for id, state in states.items() if state in wanted)
     if fitting and choices.often():
         return choices.one(fitting)
@@ -143,7 +143,7 @@ def register_listener(choices: Choices, scene: Scene) -> Request:
 
 
 def _of_task(kind: str, *states: str) -> Factory:
-    """A request that names only a task, mostly one in one of these states."""
+    """Return a factory of requests that name only a task, mostly one in one of these states."""
     return lambda choices, scene: Request(kind, {"id": _known(choices, scene.tasks, *states)})
 
 
@@ -171,7 +171,7 @@ def task_fulfill(choices: Choices, scene: Scene) -> Request:
 
 
 def task_suspend(choices: Choices, scene: Scene) -> Request:
-    """Mostly on what is pending; seldom on nothing, on itself, or on the same twice."""
+    """Mostly on pending promises; rarely on none, on itself, or on the same promise twice."""
     id = _known(choices, scene.tasks, "acquired")
     near = TREES[tree_of(id)]
     pending = tuple(one for one in near if one != id and scene.promises.get(one) == "pending")
@@ -184,7 +184,7 @@ def task_suspend(choices: Choices, scene: Scene) -> Request:
 
 
 def task_fence(choices: Choices, scene: Scene) -> Request:
-    """Seldom on itself, or of another kind."""
+    """Rarely on itself, or with an inner request of another kind."""
     id = _known(choices, scene.tasks, "acquired")
     other = id if _seldom(choices) else choices.one(tuple(one for one in TREES[tree_of(id)] if one != id))
     create = _action("promise.create", _new_promise(choices, scene, other, choices.one((TARGET, {}))))
@@ -194,14 +194,14 @@ def task_fence(choices: Choices, scene: Scene) -> Request:
 
 
 def task_heartbeat(choices: Choices, scene: Scene) -> Request:
-    """Of several trees, as the SDKs send it."""
+    """For tasks of several trees, as the SDKs send it."""
     ids = [_known(choices, scene.tasks, "acquired") for _ in range(3)] + [choices.one(IDS)]
     tasks = [{"id": id, "version": _version(choices, id)} for id in ids]
     return Request("task.heartbeat", {"pid": choices.one(PIDS), "tasks": tasks})
 
 
 def _with_a(state: str, factory: Factory, instead: Factory) -> Factory:
-    """Mostly something else if no task is in that state: refusals are not all that there is to see."""
+    """Mostly make another request if no task is in that state, so that not everything is refused."""
 
     def choose(choices: Choices, scene: Scene) -> Operation:
         there = state in scene.tasks.values() or not choices.often()
@@ -210,11 +210,11 @@ def _with_a(state: str, factory: Factory, instead: Factory) -> Factory:
     return choose
 
 
-# --- schedules, what is against the rules -------------------------------------------------------------------------
+# --- schedules, and violations of the rules -----------------------------------------------------------------------
 
 
 def schedule(choices: Choices, _: Scene) -> Request:
-    """One that does not run within a sequence."""
+    """A schedule that does not run within a sequence."""
     named = {"id": choices.one(("s1", "s1", "s1", "s:1"))}
     cron = choices.one(("0 0 1 1 *", "0 0 25 12 *", "0 0 1 1 *", "no cron"))
     created = {**named, "cron": cron, "promiseId": "{{.timestamp}}", "promiseTimeout": 60_000}
@@ -224,7 +224,7 @@ def schedule(choices: Choices, _: Scene) -> Request:
 
 
 def incomplete(choices: Choices, scene: Scene) -> Request:
-    """Without one of its first members, or with a version below all."""
+    """A request without one of its first three members, or with a negative version."""
     request = choices.one(tuple(one for one in REQUESTS if one is not promise_search))(choices, scene)
     assert isinstance(request, Request)
     if "version" in request.data and _seldom(choices):
@@ -234,14 +234,14 @@ def incomplete(choices: Choices, scene: Scene) -> Request:
 
 
 def misplaced(choices: Choices, scene: Scene) -> Request:
-    """In a tree to which its id does not belong, or delayed."""
+    """A task.create in a tree to which its id does not belong, or with a delay."""
     request = task_create(choices, scene)
     request.data["action"]["data"]["tags"] |= choices.one(MISPLACED)
     return request
 
 
 def across(choices: Choices, scene: Scene) -> Request:
-    """Of a task and a promise that is perhaps of another tree."""
+    """A request that combines a task with a promise that may belong to another tree."""
     request, other = choices.one((register_callback, task_fence, task_fence))(choices, scene), choices.one(IDS)
     if request.kind == "task.fence":
         request.data["action"]["data"]["id"] = other
@@ -278,11 +278,11 @@ REQUESTS: dict[Factory, int] = {
     _of_task("task.continue", "halted"): 3,
     schedule: 6,
 }
-"""How often each, in 128 steps; the rest is odd, or time."""
+"""How often each occurs in 128 steps; the rest are odd requests and the passing of time."""
 
 NEWEST: dict[Factory, int] = {misplaced: 1, across: 3, unknown: 1}
-"""Against the rules of 0.10 alone."""
+"""Requests that break only the rules of 0.10."""
 
 ONE_BY_ONE = Menu({nothing: 1, **REQUESTS, **NEWEST, incomplete: 4, wait: 7, tick: 6})
 AT_ONCE = Menu({**REQUESTS, promise_search: 0, acquire: 24, incomplete: 15})
-"""For clients whose requests interleave: no request that ranges over several trees."""
+"""For clients whose requests interleave: no searches, which see several trees at once."""

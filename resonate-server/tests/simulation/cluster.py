@@ -1,4 +1,4 @@
-"""The servers of a run, and where they keep their state."""
+"""The servers of a run and their store."""
 
 from simulation import invariants
 from simulation.run import Run
@@ -8,38 +8,38 @@ from resonate_server.store import Snapshot
 
 
 class Cluster:
-    """``faults``: what may strike it, by name. ``servers``: as many as there are, also dead ones."""
+    """``faults``: the names of the faults that may strike it. ``servers``: its servers, including dead ones."""
 
     faults: tuple[str, ...]
     trouble_s: tuple[float, ...] = (10, 30, 60)
-    """For so long, one of these, there are faults."""
+    """How long the faults last in a run: one of these."""
     slack_s = 0.0
-    """What is added to the time in which everything must get done."""
+    """Extra time in which all work must get done."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self.servers: list[Server] = []
 
     async def begin(self) -> None:
-        """All of them are started."""
+        """Start all servers."""
         raise NotImplementedError
 
     async def strike(self, fault: str) -> None:
-        """It is undone by itself, after a while."""
+        """Cause a fault, which ends by itself after a while."""
         raise NotImplementedError
 
     async def calm_down(self) -> None:
-        """Whatever fault lasts is undone now."""
+        """Undo all lasting faults now."""
 
     async def close(self) -> None:
-        """The run is over."""
+        """Clean up after the run."""
 
     def snapshot(self) -> Snapshot:
-        """Everything that was committed."""
+        """Return everything that was committed."""
         raise NotImplementedError
 
     def inspect(self) -> Snapshot:
-        """What must hold at any time is checked."""
+        """Check the invariants that hold at any time."""
         snapshot = self.snapshot()
         self.run.check(self.run.ledger.survives(snapshot))
         self.run.check(invariants.a_task_is_fulfilled_exactly_when_its_promise_is_settled(snapshot))

@@ -1,5 +1,5 @@
-"""What must hold in every run, whatever goes wrong. Each rule is a function that yields what it finds broken; the
-class :class:`Ledger` remembers what was said to workers."""
+"""The invariants of every run, whatever goes wrong. Each rule is a function that yields the violations it finds;
+:class:`Ledger` remembers what workers were told."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ def a_version_grows_only_by_a_claim(before: Task | None, after: Task, is_claim: 
 
 
 def a_version_never_shrinks(before: Task | None, after: Task) -> Broken:
-    """Of rows: several decisions may have shared the transaction that changed one."""
+    """A rule for rows, not for requests: one transaction may carry several decisions about a row."""
     if before is not None and after.version < before.version:
         yield f"version of task {after.id}: {before.version} to {after.version}"
 
@@ -65,7 +65,7 @@ def only_the_holder_extends_a_lease(before: Task | None, request: TaskHeartbeat)
 
 
 def a_worker_s_write_needs_the_lease(before: Task | None, request: Write, status: int) -> Broken:
-    """What is fenced is accepted only from whoever holds this very version."""
+    """A fenced write is accepted only from the holder of exactly this version."""
     holds = before is not None and before.state is TaskState.ACQUIRED and before.version == request.version
     if status < 400 and not holds:
         yield f"{request} was accepted, though the task was {before}"
@@ -82,7 +82,7 @@ def a_fulfilled_task_never_changes(before: Task | None, after: Task) -> Broken:
 
 
 def a_task_is_cared_for(task: Task, promise: Promise) -> Broken:
-    """What a worker must run is owed to one or has a time at which it will be; a lease has an end."""
+    """A pending task has a time at which it is sent to a worker; an acquired one has a lease that ends."""
     if task.state is TaskState.PENDING and not promise.is_timer and task.timer_at is None:
         yield f"task {task.id} waits for a worker, but nothing will send it: {task}"
     if task.state is TaskState.ACQUIRED and (task.timer_at is None or task.pid is None):
@@ -113,7 +113,7 @@ def a_task_is_fulfilled_exactly_when_its_promise_is_settled(state: Snapshot) -> 
 
 
 def every_suspended_task_awaits_something(state: Snapshot) -> Broken:
-    """Something pending, or something settled of which it is still to be told."""
+    """It awaits a pending promise, or a settled one whose settlement has not reached it yet."""
     waking_ids = {promise.id for promise in state.promises if promise.state is PromiseState.PENDING}
     waking_ids |= {spreading.promise_id for spreading in state.spreading}
     waking = {link.awaiter for link in state.callbacks if link.awaited in waking_ids}
@@ -123,7 +123,7 @@ def every_suspended_task_awaits_something(state: Snapshot) -> Broken:
 
 
 def nothing_is_left(state: Snapshot) -> Broken:
-    """After all work is done."""
+    """Holds after all work is done."""
     for promise in state.promises:
         if promise.state is PromiseState.PENDING:
             yield f"promise {promise.id} is still pending"
@@ -136,7 +136,7 @@ def nothing_is_left(state: Snapshot) -> Broken:
         yield f"{spreading} goes on for ever"
 
 
-# --- what was said --------------------------------------------------------------------------------------------------
+# --- what workers were told -----------------------------------------------------------------------------------------
 
 
 class Ledger:
@@ -153,8 +153,8 @@ class Ledger:
         self.runs: Counter[str] = Counter()
 
     def promise_shown(self, record: dict[str, Any], asked_at: int, now: int) -> Broken:
-        """Whoever is told of a promise may rely on it. Answers may overtake each other: one to a question asked before
-        (ms) may be out of date."""
+        """Record an answer that showed a promise: a settlement, once shown, is final. Answers may overtake each other,
+        so one to a request sent before the settlement was shown may be out of date. Times are in ms."""
         id = record["id"]
         self._known.add(id)
         if record["state"] != "pending":
@@ -166,31 +166,31 @@ class Ledger:
             yield f"promise {id} was shown as {self._settled[id]}, and later as {record}"
 
     def claimed(self, id: str, version: int, pid: str, corr_id: str) -> Broken:
-        """At most one worker holds a version of a task, by one request of its own (sent twice at most)."""
+        """At most one worker holds a version of a task, and it claimed it by one request (possibly sent twice)."""
         holder = self._holders.setdefault((id, version), (pid, corr_id))
         if holder != (pid, corr_id):
             yield f"version {version} of task {id} was given to {holder} and to {(pid, corr_id)}"
 
     def given_up(self, id: str, version: int) -> None:
-        """Its suspension, release or fulfilment was acknowledged."""
+        """Record that the task's suspension, release or fulfilment was acknowledged."""
         self._given_up.add((id, version))
 
     def listening(self, promise_id: str, address: str) -> None:
         self._listening.add((promise_id, address))
 
     def ran(self, id: str, asked_at: int) -> Broken:
-        """A function, or a local step of one, begins, on the strength of an answer to what was asked at ``asked_at``
-        (ms). A worker that was frozen in between begins in good faith; its writes will be refused."""
+        """Record that a function, or a local step of one, begins because of the answer to a request sent at
+        ``asked_at`` (ms). A worker that was frozen in between begins in good faith; its writes will be refused."""
         self.runs[id] += 1
         if self._ended.get(id, asked_at) < asked_at:
             yield f"{id} runs again, though its end was acknowledged"
 
     def ended(self, id: str, now: int) -> None:
-        """The settlement of what it ran for was acknowledged."""
+        """Record that the settlement of the promise it ran for was acknowledged."""
         self._ended.setdefault(id, now)
 
     def survives(self, state: Snapshot) -> Broken:
-        """Every acknowledged request is still there. To be asked after each restart of the server."""
+        """Every acknowledged write is still there. Checked after each restart of the server."""
         promises = {promise.id: promise for promise in state.promises}
         for id in sorted(self._known - promises.keys()):
             yield f"promise {id} was acknowledged and is lost"

@@ -1,7 +1,7 @@
-"""The way from one server to the database, on which statements pass one by one: it may break between any two of them.
+"""A proxy between one server and the database. It forwards statements one by one and can break between any two.
 
-It knows as much of PostgreSQL's protocol as it needs to tell where a message ends, which of them is a statement, and
-whether the database owes an answer.
+It knows just enough of PostgreSQL's protocol to tell where a message ends, which messages are statements, and whether
+the database still owes an answer.
 """
 
 import asyncio
@@ -12,14 +12,14 @@ from simulation.run import Run
 
 EXECUTE, QUERY, SYNC, READY = b"E", b"Q", b"S", b"Z"
 LONGEST_UNNOTICED_S = 5.0
-"""Until the database notices that a connection has broken: as long as that, it keeps what was locked."""
+"""Longest time until the database notices a broken connection; until then it keeps the locks."""
 SLOWNESS_S = (0.0, 0.0, 0.02, 0.3)
-"""What is sent in one go takes up to so long, one of these, on its way: meanwhile others have their turn."""
+"""Longest delay of one batch of statements, one of these per run; meanwhile others get their turn."""
 PORTION = 2**16
 
 
 class Messages:
-    """Cut from what comes, in portions. ``is_first_plain``: the first one has no type."""
+    """Splits a byte stream into messages. ``is_first_plain``: the first message has no type byte."""
 
     def __init__(self, is_first_plain: bool) -> None:
         self._rest = b""
@@ -36,11 +36,11 @@ class Messages:
 
 
 class Broken(Exception):
-    """The connection breaks here."""
+    """Raised where the connection breaks."""
 
 
 class Connection:
-    """``port``: by which the database knows it."""
+    """``port``: the client port that the database sees."""
 
     def __init__(self, line: "Line", server: asyncio.StreamWriter) -> None:
         self.port = 0
@@ -58,7 +58,7 @@ class Connection:
             await self._ask(asked, self._database)
         except Broken:
             self.break_off(self._line.run.rng.choice((0, 0, LONGEST_UNNOTICED_S)))
-            await answering  # The database goes on for a while.
+            await answering  # The database continues for a while.
         finally:
             self.break_off()
             answering.cancel()
@@ -91,11 +91,11 @@ class Connection:
 
     @property
     def is_owing(self) -> bool:
-        """Whether the database has not answered something that was sent in one go, and somebody waits for it."""
+        """Whether the database has yet to answer a batch of statements that a server waits for."""
         return self._is_whole and self._owed > 0
 
     def break_off(self, unnoticed_s: float = 0.0) -> None:
-        """The server notices at once, the database within so many seconds."""
+        """Break the connection: the server notices at once, the database within ``unnoticed_s`` seconds."""
         self._is_whole = False
         self._server.transport.abort()
         if self._database is not None:
@@ -103,7 +103,7 @@ class Connection:
 
 
 class Line:
-    """``port``: where the server finds it."""
+    """``port``: the port that the server connects to."""
 
     def __init__(self, run: Run, database_port: int) -> None:
         self.run = run
@@ -113,7 +113,7 @@ class Line:
         self._statements_left: int | None = None
         self._slowness_s = run.rng.choice(SLOWNESS_S)
         self.holds_up = 0
-        """So many who are on their way."""
+        """Number of batches that are being delayed."""
         self._listener: asyncio.Server
 
     async def open(self) -> None:
@@ -129,11 +129,11 @@ class Line:
 
     @property
     def owing(self) -> list[int]:
-        """Ports of connections on which the database owes something."""
+        """Client ports of the connections on which the database owes an answer."""
         return [connection.port for connection in self._connections if connection.is_owing]
 
     def break_after(self, statements: int) -> None:
-        """One connection: the one that is to carry the statement after so many."""
+        """After the given number of statements, break the connection that carries the next one."""
         self._statements_left = statements
 
     def breaks_now(self) -> bool:
@@ -157,6 +157,6 @@ class Line:
             connection.break_off(unnoticed_s)
 
     def close(self) -> None:
-        """The server is dead: its machine has closed everything."""
+        """The server is dead: the operating system has closed its connections."""
         self._listener.close()
         self.break_all()

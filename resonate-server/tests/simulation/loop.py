@@ -1,10 +1,10 @@
-"""An event loop whose time is virtual: whenever nothing is left to do now, it jumps to the next timer.
+"""An event loop in virtual time: whenever nothing is left to do now, it jumps to the next timer.
 
-A minute takes no longer than what happens in it, and everything that runs on it alone is deterministic. A loop with
-neither work nor timers is a deadlock, and an error. While something outside of it is at work (:class:`WithOutside`),
-time passes as on the wall.
+A virtual minute takes only as long as the work done in it, and whatever runs on the loop alone is deterministic.
+Having neither work nor timers is a deadlock, which is an error. While something outside the loop is at work
+(:class:`WithOutside`), time passes at its real pace.
 
-What somebody does can be held back for a while, or for good, wherever it is: so a process stands still, or is killed.
+The work of an actor can be held back at any point, for a while or for good: this is how a process stalls or is killed.
 """
 
 import asyncio
@@ -19,17 +19,17 @@ from contextvars import Context, ContextVar
 from typing import Any
 
 ACTOR: ContextVar[object] = ContextVar("actor", default=None)
-"""Whose work it is, in a context of its own."""
+"""The actor that owns the current context's work."""
 
 type Ready = list[tuple[selectors.SelectorKey, int]]
 
 
 class DeadlockError(RuntimeError):
-    """Everybody waits, and nothing will ever happen."""
+    """Everything waits, and nothing will ever happen."""
 
 
 class _NoIO(selectors.BaseSelector):
-    """Selects nothing, but lets time pass."""
+    """A selector that selects nothing but lets time pass."""
 
     def __init__(self) -> None:
         self.loop: VirtualLoop
@@ -54,12 +54,12 @@ class _NoIO(selectors.BaseSelector):
 
 
 class WithOutside(selectors.DefaultSelector):
-    """Sockets and threads are real."""
+    """A selector with real sockets and threads."""
 
     LOOK_S = 0.005
-    """On the wall: whoever has not been heard of for so long may wait for something that only time brings."""
+    """Real time to wait for the outside; if it stays silent this long, it may be waiting for virtual time to pass."""
     STEP_S = 0.25
-    """So much time passes then, at least."""
+    """Virtual time that then passes, at least."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class WithOutside(selectors.DefaultSelector):
         began = time.monotonic()
         found = self._look(seconds)
         if not found:
-            time.sleep(0.0002)  # What has come may be for somebody who stands still, and goes on to be there.
+            time.sleep(0.0002)  # Data for an actor that is held stays readable: do not spin.
             if self.loop.is_stuck():
                 self.loop.advance(self.STEP_S)
         self.loop.advance(time.monotonic() - began)
@@ -91,7 +91,7 @@ class WithOutside(selectors.DefaultSelector):
 
 
 class _Queue(deque[asyncio.Handle]):
-    """What is to be run, in its turn; what is held back loses its turn."""
+    """The handles to run, in order; those of actors that are held are set aside."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,17 +116,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._outside = selector or _NoIO()
         self._outside.loop = self
         self.jobs: Counter[object] = Counter()
-        """How many each has that other threads do."""
+        """The number of jobs that each actor has running on other threads."""
         self.is_awaited: Callable[[], bool] = lambda: False
-        """Whether somebody outside is at work, who will be heard of by and by."""
+        """Returns whether something outside is at work and will answer in time."""
         self.is_stuck: Callable[[], bool] = lambda: False
-        """Whether nothing but time helps whoever is awaited."""
+        """Returns whether the outside can only go on once virtual time passes."""
         self.time_passes: Callable[[], None] = lambda: None
-        """Told so each time."""
+        """Called whenever virtual time passes."""
         super().__init__(self._outside)
-        self._clock_resolution = 1e-6  # far above the precision of the float, or due timers would not be run
+        self._clock_resolution = 1e-6  # well above float precision, so that due timers do run
         self._kept: dict[object, set[asyncio.Task[Any]]] = {}
-        """Tasks that nobody else may remember, as they wait for one another."""
+        """Strong references to tasks that wait only for one another and would be garbage collected."""
         self._ready = self._queue = _Queue()
         self._queue.nothing = asyncio.Handle(lambda: None, (), self)
         self._queue.nothing.cancel()
@@ -145,7 +145,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def run_in_executor[*Ts, T](
         self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
     ) -> asyncio.Future[T]:
-        """One that has not begun when ``actor`` is held back fails."""
+        """A job that has not begun when its actor is held fails."""
         actor = ACTOR.get()
 
         def begin(*args: *Ts) -> T:
@@ -155,18 +155,18 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
         job = super().run_in_executor(executor, begin, *args)
         self.jobs[actor] += 1
-        job.add_done_callback(lambda _: self.jobs.subtract((actor,)), context=Context())  # which is never held back
+        job.add_done_callback(lambda _: self.jobs.subtract((actor,)), context=Context())  # a context that is never held
         return job
 
     @property
     def has_jobs(self) -> bool:
-        """For somebody who is not held back."""
+        """Whether any actor that is not held has jobs on other threads."""
         return any(number for actor, number in self.jobs.items() if actor not in self._queue.held)
 
-    # --- holding back -----------------------------------------------------------------------------------------------
+    # --- holding actors ---------------------------------------------------------------------------------------------
 
     def hold(self, actor: object) -> None:
-        """From now on, until it is released, ``actor`` does nothing."""
+        """Stop all work of ``actor`` until it is released."""
         self._queue.held.setdefault(actor, [])
         self._kept[actor] = {task for task in asyncio.all_tasks(self) if task.get_context().get(ACTOR) is actor}
 
@@ -175,13 +175,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._kept.pop(actor, None)
 
     def is_held(self, handles: Any) -> bool:
-        """Whether those who wait for a file are."""
+        """Return whether an actor that waits for this file is held."""
         held = self._queue.held
         return bool(held) and any(actor_of(handle) in held for handle in handles if handle is not None)
 
 
 class ModuleTime:
-    """Stands in for the module ``time`` in code that runs on the loop."""
+    """Replaces the module ``time`` in code that runs on the loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.monotonic = loop.time
@@ -196,7 +196,7 @@ class ModuleTime:
 
 @contextmanager
 def virtual_time(loop: VirtualLoop, package: str) -> Iterator[None]:
-    """For all modules of ``package`` that are loaded."""
+    """Put all loaded modules of ``package`` on the loop's time."""
     virtual = ModuleTime(loop)
     modules = [
         module
@@ -213,7 +213,7 @@ def virtual_time(loop: VirtualLoop, package: str) -> Iterator[None]:
 
 
 def run[T](loop: VirtualLoop, main: Coroutine[Any, Any, T]) -> T:
-    """Run ``main`` to its end and drop whatever else was going on."""
+    """Run ``main`` to its end and cancel everything else."""
     try:
         return loop.run_until_complete(main)
     finally:

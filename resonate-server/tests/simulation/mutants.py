@@ -1,4 +1,4 @@
-"""Deliberate mistakes in the server, to see that the tests of this kind notice them. Each is a patch that is undone."""
+"""Deliberate bugs in the server, to check that the randomised tests catch them. Each is a patch that can be undone."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -24,7 +24,7 @@ from resonate_server.store.sqlite.store import Job, Outcome
 type Patch = AbstractContextManager[object]
 
 MUTANTS: dict[str, Callable[[], Patch]] = {}
-"""By name: what was done to the server."""
+"""Each mutant by its name, which describes the bug."""
 
 
 def mutant(make: Callable[[], Patch]) -> Callable[[], Patch]:

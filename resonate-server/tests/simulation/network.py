@@ -1,4 +1,4 @@
-"""The network in the simulation: it delays, loses, doubles and reorders; streams break, and one end may not notice."""
+"""The simulated network: it delays, loses, duplicates and reorders; streams break, and an end may notice late."""
 
 import asyncio
 from contextlib import suppress
@@ -12,21 +12,21 @@ from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import Execute, Message
 
 NOTICE_S = 25.0
-"""Longest time until the server finds that a peer is gone: a keep-alive comment, and the wait for it to be written."""
+"""Longest time until the server finds that a peer is gone: a keep-alive interval plus the write timeout."""
 
 PATIENCE_S = 15.0
 """Longest wait for an answer."""
 
 SILENCE_S = 6.0
-"""A stream on which nothing comes for so long is given up by its worker."""
+"""How long a stream may stay silent before its worker gives it up."""
 
 LATEST_COPY_S = 20.0
-"""A copy of a request or message may turn up this long after the first."""
+"""Longest time by which a duplicate may arrive after the original."""
 
 
 class Weather(Struct, frozen=True):
-    """How bad the network of one run is: likelihoods of each mishap, the longest delay, and how
-    long user code takes for a step at most (seconds)."""
+    """How bad the network of one run is: the probability of each mishap, the longest delay, and the longest time that
+    user code takes for a step (both in seconds)."""
 
     lost_request: float
     lost_answer: float
@@ -51,7 +51,7 @@ class Weather(Struct, frozen=True):
 
 
 class Receiver:
-    """A worker, as far as the network is concerned."""
+    """A worker as the network sees it."""
 
     group: str
     pid: str
@@ -73,7 +73,7 @@ class Stream:
         self._cut = False
 
     def write(self, message: Message) -> None:
-        """Messages may overtake each other; what is written into a cut stream is gone."""
+        """Messages may overtake each other; one written to a cut stream is lost."""
         run, weather = self._network.run, self._network.weather
         if self._cut or run.happens(weather.lost_message):
             run.happened["message lost"] += 1
@@ -88,7 +88,7 @@ class Stream:
         self._network.run.later(delay, self._receiver.receive, message)
 
     def end(self) -> None:
-        """The server has ended it."""
+        """Called when the server has ended the stream."""
         self._cut = True
         self._network.run.later(self._network.delay(), self.ended.set)
 
@@ -101,7 +101,7 @@ class Stream:
 
 
 class Network:
-    """Between workers and whichever servers are up."""
+    """Connects workers with whichever servers are up."""
 
     def __init__(self, run: Run, cluster: Cluster) -> None:
         self.run = run
@@ -112,11 +112,11 @@ class Network:
         return self.run.rng.random() * (0.01 if self.run.calm else self.weather.delay_s)
 
     def delay_of_copy(self) -> float:
-        """A second copy may come very late."""
+        """A duplicate may come very late."""
         return self.run.rng.random() * self.run.rng.choice((self.weather.delay_s, LATEST_COPY_S))
 
     async def connect(self, receiver: Receiver) -> Stream:
-        """Raises ``ConnectionError`` without a server that answers."""
+        """Open a stream. Raises ``ConnectionError`` if no server answers."""
         await asyncio.sleep(self.delay())
         server = self._server_or_refusal()
         if server.is_still:
@@ -127,7 +127,7 @@ class Network:
         return stream
 
     async def call(self, body: bytes) -> Answer:
-        """Raises ``ConnectionError`` if the request or its answer got lost: the caller cannot know which."""
+        """Send a request. Raises ``ConnectionError`` if it or its answer is lost: the caller cannot know which."""
         await asyncio.sleep(self.delay())
         if self.run.happens(self.weather.lost_request):
             self.run.happened["request lost"] += 1
@@ -155,7 +155,7 @@ class Network:
         return answer
 
     def _deliver_copy(self, body: bytes) -> None:
-        """Nobody waits for its answer."""
+        """Deliver a duplicate, whose answer is ignored."""
         with suppress(ConnectionError):
             self._server_or_refusal().accept(body)
 

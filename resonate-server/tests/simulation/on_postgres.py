@@ -1,8 +1,8 @@
-"""Several servers on one PostgreSQL, a real one. They are killed and made to stand still, and their connections to the
-database break between any two statements.
+"""Several servers on one real PostgreSQL. Servers are killed and stalled, and their connections to the database break
+between any two statements.
 
-Time is virtual for the database as well, which reads it from a file. But it takes its own time for its work: a seed
-decides what is done, and not everything that comes of it. The database itself notes each change of a row.
+Time is virtual for the database as well, which reads it from a file. But its work takes real time: a seed determines
+the faults and requests, but not every outcome. The database itself records each change of a row.
 """
 
 import asyncio
@@ -40,12 +40,12 @@ from resonate_server.store.postgres.view import PostgresView
 
 POOL = 4
 NUMBER = (2, 2, 3)
-"""Of servers: one of these."""
+"""Number of servers in a run: one of these."""
 STATEMENTS = 40
-"""A line breaks within so many."""
+"""Number of statements within which a line breaks."""
 LONGEST_STILL_S = (1.0, 5.0, 20.0)
 PATIENCE_S = 1.0
-"""For a connection."""
+"""How long to wait for a database connection."""
 
 PREPARE = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid();
@@ -71,7 +71,7 @@ TAKE_CHANGES = "DELETE FROM resonate.changes RETURNING what, before, after"
 
 
 def simulate_servers(url: str, seed: int, trace: bool = False, faults: bool = True) -> Report:
-    """One run on the database at ``url``, which is emptied before."""
+    """Run one simulation on the database at ``url``, which is emptied first."""
     loop = VirtualLoop(WithOutside())
     with virtual_time_of_the_database(loop):
         return simulate(seed, trace, faults, partial(OnPostgres, url=url), loop)
@@ -79,7 +79,7 @@ def simulate_servers(url: str, seed: int, trace: bool = False, faults: bool = Tr
 
 @contextmanager
 def virtual_time_of_the_database(loop: VirtualLoop) -> Iterator[None]:
-    """Its clock, and those of the pools of connections to it. Threads wait in real time, so not for long."""
+    """Put the database's clock and the connection pools on the loop's time. Threads wait in real time, so briefly."""
     with (
         mock.patch.dict(driver.OPTIONS, search_path=f"{driver.OPTIONS['search_path']},pg_catalog"),
         mock.patch.object(pool_async, "monotonic", loop.time),
@@ -90,7 +90,7 @@ def virtual_time_of_the_database(loop: VirtualLoop) -> Iterator[None]:
 
 
 class Clock:
-    """The time in a file that any user may read."""
+    """Writes the time to a file that any user may read."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -110,7 +110,7 @@ class Clock:
 
 
 class WatchedStore(PostgresStore):
-    """Checks what is answered."""
+    """A store that checks each answer."""
 
     def __init__(self, run: Run, url: str) -> None:
         super().__init__(url, POOL)
@@ -121,7 +121,7 @@ class WatchedStore(PostgresStore):
 
 
 class SharingServer(Server):
-    """``line``: its way to the database."""
+    """``line``: the proxy through which it reaches the database."""
 
     def __init__(self, run: Run, line: Line, database: str) -> None:
         self.line = line
@@ -145,7 +145,7 @@ class SharingServer(Server):
         self.line.close()
 
     async def end(self) -> None:
-        """After its death: what it has open in this process is closed. Before it goes on it is told to stop."""
+        """Close what the dead server has open in this process. It is told to stop before it is released."""
         stopping = asyncio.create_task(self.engine.stop())
         await asyncio.sleep(0)
         self.run.loop.release(self)
@@ -154,7 +154,7 @@ class SharingServer(Server):
     # --- standing still ---------------------------------------------------------------------------------------------
 
     def stand_still(self, seconds: float) -> None:
-        """With all its connections; until its workers lose their patience, with them as well."""
+        """Stall the server; its connections stay open, those to workers only until they lose patience."""
         if not self.is_still:
             self.is_still = True
             self.run.loop.hold(self)
@@ -173,7 +173,7 @@ class SharingServer(Server):
 
 
 class OnPostgres(Cluster):
-    """``url``: of a database for the simulation alone."""
+    """``url``: a database for the simulation alone."""
 
     faults = ("server dies", "server stands still", "line breaks", "all lines of a server break", "all lines break")
     trouble_s = (10, 20)
@@ -184,7 +184,7 @@ class OnPostgres(Cluster):
         where = conninfo_to_dict(url)
         self._port, self._database = int(where["port"] or 0), str(where["dbname"])
         self._lives: list[SharingServer] = []
-        """Also of those that are dead."""
+        """All servers that ever started, including dead ones."""
         self._starting: set[asyncio.Task[None]] = set()
         self._clock = Clock(run)
         with psycopg.connect(url, autocommit=True) as connection:
@@ -200,8 +200,8 @@ class OnPostgres(Cluster):
         return [port for server in self._living if not server.is_still for port in server.line.owing]
 
     def _is_stuck(self) -> bool:
-        """All wait for slow lines, or for locks: of a server that stands still, or of a connection whose end is still
-        to be noticed.
+        """Return whether all wait for slow lines, or for locks held by a stalled server or by a connection whose end
+        the database has not noticed yet.
         """
         if self.run.loop.has_jobs and not any(server.line.holds_up for server in self._living):
             return False
@@ -257,7 +257,7 @@ class OnPostgres(Cluster):
         for server in self._living:
             server.go_on()
 
-    # --- what is seen of it -----------------------------------------------------------------------------------------
+    # --- inspection -------------------------------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
         self._eye.execute(sql.LOOK)
@@ -286,7 +286,7 @@ class OnPostgres(Cluster):
         for server in self._lives:
             server.crash()
         self.run.loop.is_awaited = lambda: any(self.run.loop.jobs.values())
-        while self.run.loop.is_awaited():  # Their threads find that nobody answers.
+        while self.run.loop.is_awaited():  # Wait until their threads find that nothing answers.
             await asyncio.sleep(0.05)
         await asyncio.gather(*(server.end() for server in self._lives))
         self._eye.close()

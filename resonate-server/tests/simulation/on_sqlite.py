@@ -1,5 +1,5 @@
-"""One server on SQLite, whose store survives crashes, without threads. It can die before a commit, between commit and
-send, and in the middle of sending.
+"""One server on SQLite, without threads, whose database survives crashes. It can die before a commit, between commit
+and send, and in the middle of sending.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ from resonate_server.store.sqlite.store import Job, Outcome
 
 
 class Crash(BaseException):
-    """The server dies here."""
+    """Raised where the server dies."""
 
 
 class WatchedDatabase(Database):
-    """Every write is checked against the rules that hold from row to row; the commit may be where the server dies.
+    """Checks every write against the rules for a row before and after it; the server may die at the commit.
 
-    What was committed is what is there: a transaction in which the server dies is rolled back.
+    Only what was committed survives: a transaction in which the server dies is rolled back.
     """
 
     def __init__(self, run: Run) -> None:
@@ -40,7 +40,7 @@ class WatchedDatabase(Database):
         return self.load(Footprint(ids=(id,))).tasks.get(id)
 
     def fork(self) -> "WatchedDatabase":
-        """What is on disk, opened anew."""
+        """Return the committed state in a new database, as if reopened from disk."""
         self.rollback()
         twin = WatchedDatabase(self.run)
         self._db.backup(twin._db)
@@ -48,7 +48,7 @@ class WatchedDatabase(Database):
 
     @property
     def in_transaction(self) -> bool:
-        """Something was written and is not committed."""
+        """Whether something was written and is not committed."""
         return bool(self._unwritten) or self._db.in_transaction
 
     def commit(self) -> None:
@@ -74,7 +74,7 @@ class WatchedDatabase(Database):
 
 
 class PromisedAnswer(asyncio.Future[Any]):
-    """Once it has a result, the answer is on its way."""
+    """A future answer: once it has a result, the answer counts as sent."""
 
     def __init__(self, database: WatchedDatabase) -> None:
         super().__init__()
@@ -86,8 +86,7 @@ class PromisedAnswer(asyncio.Future[Any]):
 
 
 class SteppedStore(SQLiteStore):
-    """The store, whose thread's work is done on the loop; the server may die in it. Checks what is answered, and tells
-    the database whose writes are coming."""
+    """A store that does its thread's work on the loop, where the server may die, and that checks each answer."""
 
     def __init__(self, database: WatchedDatabase) -> None:
         self.run_state = database.run
@@ -106,12 +105,12 @@ class SteppedStore(SQLiteStore):
             self.die()
 
     async def _wait_for_jobs_or_alarm(self) -> None:
-        """With a pause in which requests queue up."""
+        """Wait, then pause, so that requests queue up."""
         await super()._wait_for_jobs_or_alarm()
         await self._pause()
 
     async def _on_thread[T](self, work: Callable[[], T]) -> T:
-        """With a pause in which the server may die."""
+        """Pause, so that the server may die, then work."""
         await self._pause()
         return work()
 
@@ -130,7 +129,7 @@ class SteppedStore(SQLiteStore):
 
 
 class CheckedOutbound(Dispatcher):
-    """No message leaves before its commit."""
+    """Checks that no message leaves before its commit."""
 
     def __init__(self, hub: Hub, database: WatchedDatabase) -> None:
         super().__init__(hub, *nobody_by_http())
@@ -142,7 +141,7 @@ class CheckedOutbound(Dispatcher):
 
 
 class OnlyServer(Server):
-    """After its crash the database is forked into the next one."""
+    """The only server of its cluster. After a crash, its successor gets a fork of the database."""
 
     def __init__(self, database: WatchedDatabase) -> None:
         self.database = database
@@ -190,7 +189,7 @@ class OnSQLite(Cluster):
         self._start()
 
     async def _until_dead(self) -> None:
-        """At the next commit; where nothing is written for long, in the middle of nothing."""
+        """Wait until the server dies at its next commit; if nothing is written for 10 s, crash it."""
         for _ in range(200):
             if not self._server.alive:
                 return

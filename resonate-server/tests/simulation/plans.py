@@ -1,4 +1,4 @@
-"""What the simulated functions do: random trees of durable calls, and what each must come to."""
+"""What the simulated functions do: random trees of durable calls, and the result that each must have."""
 
 import random
 from collections.abc import Iterator
@@ -9,14 +9,14 @@ from msgspec import Struct, field
 
 GROUPS = ("foo", "bar", "baz")
 HANDLED_FAILURE = 10
-"""What a caller makes of a call that failed."""
+"""The value that a caller uses for a failed call."""
 GIVEN_FROM_OUTSIDE = 5
 
 type StepKind = Literal["rpc", "detached", "local", "sleep", "external"]
 
 
 class Plan(Struct):
-    """A durable function: it makes its steps one after another and returns 1 plus what they come to, or fails."""
+    """A durable function: it takes its steps one after another and returns 1 plus the sum of their values, or fails."""
 
     group: str
     steps: list["Step"] = field(default_factory=list)
@@ -24,7 +24,7 @@ class Plan(Struct):
 
 
 class Step(Struct):
-    """``awaited_at_once``: before the next step is begun; otherwise at the end. ``ms``: how long a sleep takes."""
+    """``awaited_at_once``: awaited before the next step begins, otherwise at the end. ``ms``: duration of a sleep."""
 
     kind: StepKind
     plan: Plan | None = None
@@ -48,7 +48,7 @@ def random_step(rng: random.Random, depth: int) -> Step:
 
 
 def outcome(plan: Plan) -> int | None:
-    """What it must return; ``None`` if it fails."""
+    """Return the result that the function must have; ``None`` if it fails."""
     return None if plan.fails else 1 + sum(map(step_outcome, plan.steps))
 
 
@@ -66,12 +66,12 @@ def step_outcome(step: Step) -> int:
 
 
 def child_id(id: str, position: int) -> str:
-    """As the SDK names it, counting from 1."""
+    """The id that the SDK gives a child; positions count from 1."""
     return f"{id}{'.' if ':' in id else ':'}{position}"
 
 
 def external_ids(id: str, plan: Plan) -> Iterator[str]:
-    """Promises that somebody outside has to resolve."""
+    """Yield the promises that an outsider has to resolve."""
     for position, step in enumerate(plan.steps, 1):
         if step.kind == "external":
             yield child_id(id, position)
@@ -80,7 +80,7 @@ def external_ids(id: str, plan: Plan) -> Iterator[str]:
 
 
 def total_sleep_ms(plan: Plan) -> int:
-    """All sleeps one after another: longer than any order of them."""
+    """The sum of all sleeps: an upper bound, however they overlap."""
     return sum(step.ms for step in plan.steps if step.kind == "sleep") + sum(
         total_sleep_ms(step.plan) for step in plan.steps if step.plan is not None
     )

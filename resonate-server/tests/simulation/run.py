@@ -1,4 +1,4 @@
-"""What all parts of one simulated run share: the one generator of chance, the clock, and what was found."""
+"""What all parts of a simulated run share: the random number generator, the clock, and the findings."""
 
 import random
 from collections import Counter
@@ -14,7 +14,7 @@ START_MS = 1_700_000_000_000
 
 
 class Run:
-    """``seed`` decides everything; ``trace`` keeps a diary for people."""
+    """``seed`` determines everything; ``trace`` keeps a readable diary."""
 
     def __init__(self, seed: int, loop: VirtualLoop, trace: bool) -> None:
         self.rng = random.Random(seed)
@@ -23,7 +23,7 @@ class Run:
         self.happened: Counter[str] = Counter()
         self.broken: list[str] = []
         self.calm = False
-        """No faults any more."""
+        """Whether the faults are over."""
         self.diary: list[str] | None = [] if trace else None
         self._began = loop.time()
         self._context = copy_context()
@@ -33,14 +33,14 @@ class Run:
         self.broken.append(f"unhandled: {context['message']} {context.get('exception')!r}")
 
     def later(self, seconds: float, callback: Callable[..., object], *args: Any) -> None:
-        """Also if whoever asks for it is dead by then."""
+        """Call back later, even if the caller is dead by then."""
         self.loop.call_later(seconds, callback, *args, context=self._context)
 
     def now_ms(self) -> int:
         return START_MS + int(self.loop.time() * 1_000)
 
     def seconds(self) -> float:
-        """Since the run began."""
+        """Return the seconds since the run began."""
         return self.loop.time() - self._began
 
     def check(self, broken: Iterable[str]) -> None:
@@ -51,5 +51,5 @@ class Run:
             self.diary.append(f"{self.seconds():9.3f} s  {who}: {what}")
 
     def happens(self, likelihood: float) -> bool:
-        """A fault of the network, while there are faults."""
+        """Decide at random whether a fault happens; never once the faults are over."""
         return not self.calm and self.rng.random() < likelihood

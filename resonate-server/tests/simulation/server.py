@@ -1,5 +1,5 @@
-"""A server in the simulation: the real engine, hub and kernel, without sockets to its clients. It can be killed at any
-point, and made to stand still. What it keeps its state in is told elsewhere (:mod:`.on_sqlite`, :mod:`.on_postgres`).
+"""A simulated server: the real engine, hub and kernel, without client sockets. It can be killed or stalled at any
+point. Its stores are in :mod:`.on_sqlite` and :mod:`.on_postgres`.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ GRACE_S = 3.0
 KEEP_ALIVE_S = 10.0
 
 METRICS = Metrics()
-"""One for all runs: building it takes longer than a run."""
+"""Shared by all runs: building it takes longer than a run."""
 
 SETTINGS = EngineSettings(
     rules=Rules(retry_timeout_ms=RETRY_S * 1_000, told_at_once=1),
@@ -48,19 +48,19 @@ SETTINGS = EngineSettings(
 
 
 class Stream(Protocol):
-    """The far end of a worker's stream, as the server sees it."""
+    """A worker's stream as the server sees it."""
 
     group: str
     pid: str
 
     def write(self, message: Message) -> None:
-        """Into the network."""
+        """Send a message into the network."""
 
     def end(self) -> None:
         """Close it properly."""
 
     def cut(self) -> None:
-        """It breaks, and each end notices in its own time."""
+        """Break the stream; each end notices in its own time."""
 
 
 class CountingEngine(Engine):
@@ -74,7 +74,7 @@ class CountingEngine(Engine):
 
 
 def watched(run: Run, rule: Rule) -> Rule:
-    """What it answers is checked, each time that it is asked."""
+    """Return a rule that checks each of its decisions."""
 
     def decide(rows: Rows, now: int) -> Decision | Footprint | LinkFootprint:
         outcome = rule.decide(rows, now)
@@ -100,7 +100,7 @@ def _check(run: Run, request: Request | None, rows: Rows, decision: Decision) ->
 
 
 def nobody_by_http() -> tuple[Push, Metrics]:
-    """What a dispatcher needs that has nobody to push to."""
+    """Return the arguments of a dispatcher that pushes to no one."""
     return Push(HttpPush(), "", METRICS, lambda _: None), METRICS
 
 
@@ -139,7 +139,7 @@ class Server:
     # --- requests ---------------------------------------------------------------------------------------------------
 
     def accept(self, body: bytes) -> asyncio.Future[Answer]:
-        """The answer to a request that has arrived; ``ConnectionError`` if the server dies first."""
+        """Return the future answer to a request that has arrived; ``ConnectionError`` if the server dies first."""
         answer: asyncio.Future[Answer] = self.run.loop.create_future()
         self._open.add(answer)
         answer.add_done_callback(self._open.discard)
@@ -162,7 +162,7 @@ class Server:
         self._streams[stream] = self.begin(self._serve(stream, seconds))
 
     def lose(self, stream: Stream) -> None:
-        """The peer is found to be gone."""
+        """The server finds that the peer is gone."""
         task = self._streams.pop(stream, None)
         if task is not None and self.alive:
             task.cancel()
@@ -192,7 +192,7 @@ class Server:
     # --- death ------------------------------------------------------------------------------------------------------
 
     def crash(self) -> None:
-        """At once, wherever it is: it does nothing any more. Open requests get no answer, streams break."""
+        """Stop at once, at any point. Requests in flight get no answer, streams break."""
         if not self.alive:
             return
         self.alive = False

@@ -1,5 +1,4 @@
-"""The simulation notices mistakes: with each of them made on purpose, it must find something broken, with faults or
-without."""
+"""The simulation catches every mutant: with each one, it must find a violation, with or without faults."""
 
 import pytest
 from simulation.mutants import MUTANTS
@@ -16,10 +15,10 @@ ELSEWHERE = {
     "a_pending_task_is_not_sent_again": "likewise",
     "messages_go_to_streams_that_are_gone": "what was not claimed comes again, elsewhere, within seconds",
 }
-"""What is left to other tests (the comparison with the official server, those of delivery), and why."""
+"""Mutants left to other tests (the comparison with the official server, those of delivery), and why."""
 
 
 @pytest.mark.parametrize("name", [name for name in MUTANTS if name not in ELSEWHERE])
-def test_the_simulation_notices(name: str) -> None:
+def test_the_simulation_catches_the_mutant(name: str) -> None:
     with MUTANTS[name]():
         assert any(simulate(seed, faults=faults).broken for seed in range(SEEDS) for faults in (True, False))

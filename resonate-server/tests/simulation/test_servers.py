@@ -1,10 +1,10 @@
-"""Several servers on one PostgreSQL under faults: the same system as with one server, and the same that must hold.
+"""Several servers on one PostgreSQL under faults: the same system as with one server, and the same invariants.
 
     SEEDS=1000 python -m pytest -m long resonate-server/tests/simulation/test_servers.py     more runs
-    SEED=17 python -m pytest resonate-server/tests/simulation/test_servers.py                one seed, told step by step
+    SEED=17 python -m pytest resonate-server/tests/simulation/test_servers.py                one seed, step by step
 
-Besides workers and network, servers die and stand still at any point, and their connections to the database are slow,
-or break between any two statements, which the database may notice seconds later.
+Besides the faults of workers and network, servers die or stall at any point, and their connections to the database are
+slow, or break between any two statements, which the database may notice seconds later.
 """
 
 import os

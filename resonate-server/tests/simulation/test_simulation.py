@@ -1,11 +1,11 @@
-"""The server under faults: many short lives of a whole system in virtual time, each decided by one seed.
+"""The server under faults: many short runs of a whole system in virtual time, each determined by one seed.
 
     SEEDS=10000 python -m pytest resonate-server/tests/simulation     more runs
-    SEED=17 python -m pytest resonate-server/tests/simulation         one run, told step by step
+    SEED=17 python -m pytest resonate-server/tests/simulation         one run, step by step
 
-In each run workers of three groups work off random trees of durable calls, while workers die and freeze, streams
-break, requests, answers and messages are lost, doubled, delayed and reordered, and the server dies before a commit,
-between commit and send, and at any other time. Then the faults stop, and everything must get done in time.
+In each run, workers of three groups execute random trees of durable calls while workers die and freeze, streams
+break, requests, answers and messages are lost, duplicated, delayed and reordered, and the server dies before a commit,
+between commit and send, or at any other time. Then the faults stop, and all work must get done in time.
 """
 
 import os
@@ -18,9 +18,9 @@ from simulation.world import FAULTS, Report, simulate
 SEEDS = int(os.environ.get("SEEDS", "500"))
 ONE_SEED = os.environ.get("SEED")
 FEW = 100
-"""So many runs find most mistakes."""
+"""Enough runs to find most bugs."""
 ENOUGH = 500
-"""From this many runs on, everything must have happened at least once."""
+"""From this many runs on, each of the happenings must occur at least once."""
 
 HAPPENINGS = (
     *FAULTS,
@@ -39,7 +39,7 @@ HAPPENINGS = (
 
 
 def told(report: Report) -> str:
-    """A run for people: what broke, how to see it again, and how it came about."""
+    """Describe a run: what broke, how to reproduce it, and the steps that led to it."""
     command = f"SEED={report.seed} python -m pytest resonate-server/tests/simulation"
     return "\n".join(["", *report.broken, f"again with: {command}", *report.diary[-200:]])
 
@@ -78,5 +78,5 @@ def test_without_faults_nothing_waits_for_a_timer(seed: int) -> None:
     assert report.happened.get("LeaseLost", 0) == report.happened.get("task.fence 409", 0) == 0
 
 
-def test_a_seed_decides_everything() -> None:
+def test_a_seed_determines_everything() -> None:
     assert simulate(7, trace=True) == simulate(7, trace=True)

@@ -1,4 +1,4 @@
-"""A model of the SDK's worker: what it sends when, how it resends, and how it replays a function after a wake-up."""
+"""A model of the SDK's worker: what it sends and when, how it resends, and how it replays a function on resume."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ from resonate_server.protocol.messages import Execute, Message
 
 LEASE_S = 10
 FIRST_PAUSE_S, LAST_PAUSE_S = 1.0, 60.0
-"""Before a failed call, or a failed connection, is tried again: doubling from the first to the last."""
+"""Backoff after a failed call or connection: the pause doubles from the first to the last."""
 LISTEN_AGAIN_S = 60.0
 FAR_MS = 24 * 3_600_000
 
@@ -32,7 +32,7 @@ type Record = dict[str, Any]
 
 
 class Refused(Exception):
-    """An answer of 400 or more where the worker cannot go on."""
+    """Raised for an answer of 400 or more after which the worker cannot continue."""
 
 
 class Reply(Struct, frozen=True):
@@ -40,11 +40,11 @@ class Reply(Struct, frozen=True):
     data: Any
     corr_id: str
     asked_at: int
-    """When it was sent first, in ms."""
+    """When the request was first sent, in ms."""
 
 
 class Process(Receiver):
-    """Something that lives: it can be killed and frozen, and everything it does passes :meth:`call`."""
+    """A process that can be killed and frozen; all its requests go through :meth:`call`."""
 
     def __init__(self, run: Run, network: Network, group: str) -> None:
         self.run = run
@@ -81,7 +81,7 @@ class Process(Receiver):
         self._awake.set()
 
     async def think(self) -> None:
-        """User code at work."""
+        """Take the time that user code needs."""
         if self.network.weather.think_s and not self.run.calm:
             await asyncio.sleep(self.run.rng.random() * self.network.weather.think_s)
             await self._awake.wait()
@@ -90,7 +90,7 @@ class Process(Receiver):
         self._awake.set()
 
     async def call(self, kind: str, **data: Any) -> Reply:
-        """The answer, however often it has to be asked for; always the same request with the same correlation id."""
+        """Return the answer, resending the same request with the same correlation id as often as needed."""
         corr_id = f"{self.run.rng.getrandbits(128):032x}"
         head = {"corrId": corr_id, "version": "2026-04-01"}
         body = json.dumps({"kind": kind, "head": head, "data": data}).encode()
@@ -120,7 +120,7 @@ class Process(Receiver):
 
 
 class Worker(Process):
-    """A process of a group: it runs what it is told of, at any time any number of functions."""
+    """A worker of a group: it runs the functions it is sent, any number at a time."""
 
     def __init__(self, run: Run, network: Network, group: str) -> None:
         super().__init__(run, network, group)
@@ -203,7 +203,7 @@ class Worker(Process):
             await self.run_task(reply)
 
     async def wait_for(self, id: str) -> Record:
-        """Listen until the promise is settled, and again every minute: news may get lost."""
+        """Wait until the promise is settled, registering again every minute: messages may get lost."""
         news = self._news.setdefault(id, asyncio.Event())
         while True:
             reply = await self.call("promise.register_listener", awaited=id, address=self.address)
@@ -221,7 +221,7 @@ class Worker(Process):
 
 
 class Execution:
-    """One run of a function, which is a replay if it ran before: known results are not made again."""
+    """One run of a function, which is a replay if it ran before: steps with known results are not repeated."""
 
     def __init__(self, worker: Worker, claim: Reply) -> None:
         self.worker = worker
@@ -249,7 +249,7 @@ class Execution:
                 return
 
     async def _make_steps(self) -> tuple[int, list[str]]:
-        """What the steps come to, or the promises that this has to wait for."""
+        """Return the sum of the steps' values so far, and the promises that the function has to wait for."""
         total, waiting = 1, []
         for position, step in enumerate(self.plan.steps, 1):
             record = await self._make(step, child_id(self.id, position))
@@ -300,7 +300,7 @@ class Execution:
         return record
 
     async def _suspend(self, waiting: list[str]) -> bool:
-        """Whether the function sleeps now; otherwise it goes on at once."""
+        """Return whether the function is suspended now; otherwise it goes on at once."""
         actions = [
             {"kind": "promise.register_callback", "head": {}, "data": {"awaited": id, "awaiter": self.id}}
             for id in waiting
@@ -328,13 +328,14 @@ class Execution:
 
 
 class Outsider(Process):
-    """Whoever is no worker: gives external promises their value, starts functions for others, operates the server."""
+    """Everything but workers: it resolves external promises, starts functions on behalf of callers, and operates the
+    server."""
 
     def __init__(self, run: Run, network: Network) -> None:
         super().__init__(run, network, "outside")
 
     async def resolve(self, id: str) -> None:
-        """As soon as the promise exists, and some more time later."""
+        """Resolve the promise some time after it exists."""
         while (await self.call("promise.get", id=id)).status == 404:
             await asyncio.sleep(2)
         await asyncio.sleep(self.run.rng.random() * 3)
@@ -342,12 +343,12 @@ class Outsider(Process):
         await self.call("promise.settle", id=id, state="resolved", value=value)
 
     async def post(self, id: str, plan: Plan, begins_s: float) -> None:
-        """Have function ``id`` run by its group."""
+        """Start function ``id`` on its group."""
         await asyncio.sleep(begins_s)
         await self.call("promise.create", **new_promise(self.run, id, plan, root=id, parent=id))
 
     async def halt_something(self, seconds: float) -> None:
-        """Park a task, look at it, and let it go on."""
+        """Halt a task, read it, and continue it later."""
         found = (await self.call("task.search", limit=100)).data["tasks"]
         open_ids = [task["id"] for task in found if task["state"] != "fulfilled"]
         if not open_ids:
@@ -359,7 +360,7 @@ class Outsider(Process):
             await self.call("task.continue", id=id)
 
     async def continue_everything(self) -> None:
-        """A halt carries no version: a copy of it that comes late parks the task again."""
+        """Continue all halted tasks: a halt carries no version, so a late duplicate halts the task again."""
         found = (await self.call("task.search", state="halted")).data["tasks"]
         for task in found:
             await self.call("task.continue", id=task["id"])
@@ -381,7 +382,7 @@ def _value(step: Step, record: Record) -> int:
 
 
 def _promises_in(reply: Reply) -> list[Record]:
-    """Every promise record that an answer shows."""
+    """Return every promise record in an answer."""
     if reply.status >= 400:
         return []
     found = list(reply.data.get("preload", []))

@@ -1,4 +1,4 @@
-"""One run: workers, callers, servers, a phase with faults, a phase without in which everything must get done."""
+"""One run: workers, callers, servers, a phase with faults, then a phase without in which all work must get done."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,23 +15,22 @@ from simulation.server import RETRY_S
 from simulation.worker import LEASE_S, LISTEN_AGAIN_S, Outsider, Worker
 
 FAULTS = ("worker dies", "worker freezes", "stream breaks", "task is halted")
-"""Besides those of the cluster."""
+"""The faults besides those of the cluster."""
 
 EXTERNAL_S = 5
 """Longest time until an outsider has found and resolved its promise."""
 
 PROMPT_S = 3
-"""Longest time that nothing but delivery takes."""
+"""Longest time that delivery alone takes."""
 
 SLACK_S = 30
-"""For workers that are just being started again, for the pause after which a failed call is repeated (it had doubled
-a few times), and for a task that came back by release."""
+"""Time for workers that are just restarting, for the backoff of a failed call (which may have doubled a few times),
+and for a task that was released."""
 
 
 class Chain(Struct):
-    """A function called from outside. ``posted``: its caller does not run it itself.
-
-    ``begins_s``: seconds from the start of the run."""
+    """A function called from outside. ``posted``: the caller does not run it itself. ``begins_s``: seconds from the
+    start of the run."""
 
     id: str
     plan: Plan
@@ -41,7 +40,7 @@ class Chain(Struct):
 
 
 class Report(Struct):
-    """What a run came to; ``calm_s``: virtual seconds from the end of all faults to the end of all work."""
+    """The outcome of a run; ``calm_s``: virtual seconds from the end of all faults to the end of all work."""
 
     seed: int
     broken: list[str]
@@ -57,7 +56,7 @@ def simulate(
     of: Callable[[Run], Cluster] = OnSQLite,
     loop: VirtualLoop | None = None,
 ) -> Report:
-    """One run; without ``faults`` only what happens anyway, and nothing may wait for a timer."""
+    """Simulate one run. Without ``faults``, nothing may wait for a timer."""
     loop = loop or VirtualLoop()
     state = Run(seed, loop, trace)
     state.calm = not faults
@@ -86,7 +85,7 @@ class World:
         return Chain(f"chain-{number}", random_plan(rng), posted, begins_s)
 
     async def live(self) -> float:
-        """Both phases; the virtual seconds that the second took."""
+        """Play both phases and return the virtual seconds that the second took."""
         try:
             await self.cluster.begin()
             return await self.play()
@@ -170,9 +169,8 @@ class World:
 
     @property
     def bound_s(self) -> float:
-        """The documented time after which all work must be done once there are no more faults: a late copy
-        of a request claims a task for nobody, its lease ends, the task is sent again. What functions sleep
-        comes on top."""
+        """The documented time within which all work must be done once the faults are over. Worst case: a late duplicate
+        claims a task for no one, its lease ends, the task is sent again. The sleeps of functions come on top."""
         sleeps = max(total_sleep_ms(chain.plan) for chain in self.chains) / 1_000
         return LATEST_COPY_S + LEASE_S + RETRY_S + SLACK_S + sleeps + self.cluster.slack_s
 
@@ -191,7 +189,7 @@ class World:
         return calm_s
 
     async def stay_calm(self) -> float:
-        """A run without faults: as long as what functions and outsiders take for themselves, and no longer."""
+        """Play a run without faults: it takes only the time that functions and outsiders take themselves."""
         externals = sum(len(list(external_ids(chain.id, chain.plan))) for chain in self.chains)
         sleeps = max(total_sleep_ms(chain.plan) for chain in self.chains) / 1_000
         begins = max(chain.begins_s for chain in self.chains)
@@ -208,7 +206,7 @@ class World:
                 self.run.broken.append(f"not done within {seconds:.0f} s: {self.open_work()}")
 
     def is_work_done(self) -> bool:
-        """Also functions that nobody waits for."""
+        """Return whether all functions are done, including those that no one waits for."""
         promises = self.cluster.snapshot().promises
         known = {promise.id for promise in promises}
         return all(chain.id in known for chain in self.chains) and all(p.state != "pending" for p in promises)

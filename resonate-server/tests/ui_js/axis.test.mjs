@@ -1,4 +1,4 @@
-// The axis of a timeline: it stands still as long as it can.
+// The axis of a timeline: it changes as rarely as possible.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

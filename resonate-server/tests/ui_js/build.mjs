@@ -1,8 +1,8 @@
-// What tests are made of: a chain as the server sends it, with only what matters said.
+// Test data: a chain as the server sends it, with only the members that matter given.
 
 export const STATIC = new URL("../../src/resonate_server/http/ui/static/js/", import.meta.url);
 
-/** A detail with promises by id; `created_at` 0 unless said. */
+/** A detail with promises by id; `created_at` is 0 unless given. */
 export function detail(promises) {
   const records = Object.entries(promises).map(([id, given]) => ({ ...BLANK, id, ...given }));
   return { id: records[0].id, promises: records, cut: false, outages: [], story: [] };

@@ -1,4 +1,4 @@
-// How a chain's rows come out of what the server tells.
+// How a chain's rows are built from the server's data.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -1,4 +1,4 @@
-// The list of chains: pages and what events make of them.
+// The list of chains: its pages, and how events change them.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

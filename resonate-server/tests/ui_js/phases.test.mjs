@@ -1,4 +1,4 @@
-// What is written into a phase, in parts of which the first ones tell most; and what is wrong with a row.
+// The text of a phase, its most important parts first; and what is wrong with a row.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -1,4 +1,4 @@
-// Who is shown: what the server told last.
+// The workers shown: those that the server reported last.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -1,4 +1,4 @@
-// What is read: durations, sentences, and the text of strangers.
+// Readable text: durations, sentences, and text from strangers.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

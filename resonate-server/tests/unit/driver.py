@@ -1,5 +1,5 @@
-"""What the tests drive the server's parts with: a kernel on a store under a hand-moved clock, and short spellings of
-requests. No assertions in here."""
+"""Drives the server's parts for the tests: a kernel on a store under a hand-moved clock, and shorthands for requests.
+No assertions in here."""
 
 from collections.abc import Callable
 
@@ -73,7 +73,7 @@ def value(data: str) -> Value:
 def promise_create(
     id: str, *, target: str | None = TARGET, timeout_at: int = FAR, param: Value = EMPTY, **tags: str
 ) -> PromiseCreate:
-    """``tags`` without their ``resonate:``. Without a target it may be awaited, unless ``external`` says otherwise."""
+    """``tags`` omit ``resonate:``. A promise without a target may be awaited unless ``external`` says otherwise."""
     named = {f"resonate:{name}": text for name, text in tags.items()}
     if target is not None:
         named["resonate:target"] = target
@@ -103,11 +103,11 @@ class Driver:
         return self._decide(*kernel.answering(CheckedRequest(corr_id=corr_id, request=request), self.rules))
 
     def write_only(self, request: Request) -> None:
-        """Decide and write, within a transaction that is not ours; messages are not kept."""
+        """Decide and write within the caller's transaction; messages are not kept."""
         self.store.decide(*kernel.answering(CheckedRequest(corr_id=CORR_ID, request=request), self.rules), self.now)
 
     def tick(self, due: Due | None = None) -> None:
-        """Do what is due now, or what ``due`` claims to be."""
+        """Do what is due now, or what ``due`` says is due."""
         footprint, rule = kernel.due(self.rules)
         if due is None:
             self._decide(replace(footprint, due=1_000), rule)
@@ -115,7 +115,7 @@ class Driver:
             self._decide(Footprint(), replace(rule, decide=_claiming(due, rule)))
 
     def set_aside(self, id: str, version: int) -> None:
-        """A worker was told of the task and has not claimed it."""
+        """A worker was offered the task and has not claimed it."""
         self._decide(*kernel.setting_aside([Execute(task_id=id, version=version, target="")], self.rules))
 
     def recall(self, group: str) -> None:
@@ -137,18 +137,18 @@ class Driver:
         return decision.answer
 
     def wait(self, ms: int) -> None:
-        """Time passes and what is due by then is done; all of it at the end, as after a busy second."""
+        """Pass time and then do everything that is due by then, as after a busy second."""
         self.now += ms
         self.tick()
 
     # --- what can be seen -------------------------------------------------------------------------------------------
 
     def promise(self, id: str) -> Promise:
-        """The row as it is stored, untouched by lazy expiry. ``KeyError`` if there is none."""
+        """Return the row as stored, untouched by lazy expiry. ``KeyError`` if there is none."""
         return self._load(id).promises[id]
 
     def task(self, id: str) -> Task:
-        """``KeyError`` if there is none."""
+        """Return the row of the task. ``KeyError`` if there is none."""
         return self._load(id).tasks[id]
 
     def has_task(self, id: str) -> bool:
@@ -159,7 +159,7 @@ class Driver:
             return self.store.load(Footprint(ids=(id,), shown=(id,)))
 
     def callbacks(self, awaited: str) -> set[str]:
-        """Who is still to be woken when ``awaited`` settles."""
+        """Return the tasks to be woken when ``awaited`` settles."""
         return set(self._links(awaited).awaiters[awaited])
 
     def listeners(self, awaited: str) -> list[str]:
@@ -172,7 +172,7 @@ class Driver:
         return rows
 
     def take_executes(self) -> list[tuple[str, int]]:
-        """(task, version) of each ``execute`` since last asked."""
+        """Return (task, version) of each ``execute`` since the last call."""
         taken = [(message.task_id, message.version) for message in self.sent if isinstance(message, Execute)]
         self.sent = [message for message in self.sent if not isinstance(message, Execute)]
         return taken
@@ -188,7 +188,7 @@ class Driver:
         return taken
 
     def forget_messages(self) -> None:
-        """What was sent up to here is not what the test is about."""
+        """Drop the messages sent so far: the test is not about them."""
         self.sent.clear()
         self.leases_lost.clear()
         self.decided.clear()
@@ -265,7 +265,7 @@ class Driver:
         self.forget_messages()
 
     def suspended(self, id: str, *awaited: str) -> None:
-        """Task ``id`` waits for ``awaited``, which are made if they do not exist, at version 1."""
+        """Task ``id`` waits for ``awaited``, created if missing, at version 1."""
         self.acquired(id)
         for name in awaited:
             self.create(name, target=None)
@@ -273,13 +273,13 @@ class Driver:
         self.forget_messages()
 
     def halted(self, id: str) -> None:
-        """Task ``id`` is parked by an operator, at version 0."""
+        """Task ``id`` is halted by an operator, at version 0."""
         self.create(id)
         self.halt(id)
         self.forget_messages()
 
     def fulfilled(self, id: str) -> None:
-        """Task ``id`` is over, at version 0."""
+        """Task ``id`` is fulfilled, at version 0."""
         self.create(id)
         self.settle(id)
         self.forget_messages()
@@ -294,5 +294,5 @@ def _claiming(due: Due, rule: Rule) -> Callable[[Rows, int], Decision | Footprin
 
 
 def settled_at(promise: Promise) -> int | None:
-    """``None`` while pending."""
+    """Return the time of settlement; ``None`` while pending."""
     return None if promise.settled_at is UNSET else promise.settled_at

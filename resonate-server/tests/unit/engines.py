@@ -1,4 +1,4 @@
-"""What the engine's tests need around it: a clock, a store that fails on demand, an outbound that takes notes.
+"""The surroundings of the engine in tests: a clock, a store that fails on demand, an outbound that takes notes.
 No assertions in here."""
 
 import asyncio
@@ -25,27 +25,27 @@ from resonate_server.store.sqlite.clock import ClockMark
 from resonate_server.store.sqlite.store import Job
 
 RETRY_MS = 50
-"""Short, because a timer is waited for in real time; nothing comes of it while the clock stands."""
+"""Short, because timers run in real time; they have no effect while the hand-moved clock stands still."""
 
 PATIENCE_S = 60.0
-"""How long a test waits for what should happen at once before it fails."""
+"""How long a test waits before it fails for something that should happen at once."""
 
 RULES = Rules(retry_timeout_ms=RETRY_MS)
 SERVER_URL = "http://localhost:8001"
 
 
 class StoreDown(StoreFailed):
-    """What a broken store raises."""
+    """Raised by a broken store."""
 
 
 class Mistake(Exception):
-    """What code raises that is wrong."""
+    """Raised by code with a bug."""
 
 
 class WatchedDatabase(Database):
     """``down``: every commit and check fails. ``poisoned``: writing this promise fails. ``gate``: no commit ends while
-    it is closed. ``refill_fails``: so many refills fail. ``is_timeless``: asking for
-    the next deadline fails."""
+    it is closed. ``refill_fails``: the number of refills that fail. ``is_timeless``: asking for the next deadline
+    fails."""
 
     def __init__(self) -> None:
         super().__init__(IN_MEMORY)
@@ -91,7 +91,7 @@ class WatchedDatabase(Database):
 
 
 class InstantStore(SQLiteStore):
-    """Whatever is asked of it is done at once, in a transaction of its own; nothing happens by itself."""
+    """A store that does everything at once, each in its own transaction, and nothing by itself."""
 
     def start(self, listener: DecisionListener) -> None:
         self._listener = listener
@@ -109,7 +109,7 @@ class InstantStore(SQLiteStore):
 
 
 class HandClock:
-    """Tells what ``now`` (ms) is."""
+    """A clock that reads ``now`` (ms)."""
 
     def __init__(self, now: Callable[[], int]) -> None:
         self._now = now
@@ -122,7 +122,7 @@ class HandClock:
 
 
 class Notes:
-    """An outbound that remembers, in order, what it was told: (what, id)."""
+    """An outbound that records its calls in order: (what, id)."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, str]] = []
@@ -173,7 +173,7 @@ class Notes:
 
 
 class Bench:
-    """An engine at work on ``store``; ``now`` (ms) moves by hand."""
+    """A running engine on ``store``; ``now`` (ms) moves by hand."""
 
     def __init__(
         self,
@@ -191,7 +191,7 @@ class Bench:
 
     @asynccontextmanager
     async def at_work(self, outbound: Outbound | None = None) -> AsyncIterator["Bench"]:
-        """Started on entering, stopped on leaving; messages go to ``outbound``, else to the notes."""
+        """Start the engine on entry and stop it on exit; messages go to ``outbound``, or else to the notes."""
         self.engine.start(outbound or self.notes)
         try:
             yield self
@@ -207,7 +207,7 @@ class Bench:
         return self.metrics.registry.get_sample_value(name, labels)
 
     async def settle_down(self) -> None:
-        """All that was handed to the engine so far is done and published, and what it does about that."""
+        """Wait until everything handed to the engine so far, and its follow-up work, is done and published."""
         async with asyncio.timeout(PATIENCE_S):
             for _ in range(3):
                 await self.seam.trouble()

@@ -1,4 +1,4 @@
-"""What the hub's tests need around it: an owner that takes notes, messages, a clock. No assertions in here."""
+"""The surroundings of the hub in tests: an owner that takes notes, messages, a clock. No assertions in here."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -23,11 +23,11 @@ def unblock(promise_id: str, address: str = "poll://uni@callers/c1") -> Unblock:
 
 
 PORTION = 100
-"""``unblock`` messages that the store gives at a time."""
+"""Number of ``unblock`` messages that the store returns at a time."""
 
 
 class Clock:
-    """Stands in for the module ``time``. ``step``: seconds that pass whenever somebody looks."""
+    """Replaces the module ``time``. ``step``: seconds that pass with each reading."""
 
     def __init__(self) -> None:
         self.seconds = 1_000.0
@@ -39,18 +39,18 @@ class Clock:
 
 
 class Scene:
-    """A hub with everything that it told others."""
+    """A hub with a record of everything it told others."""
 
     def __init__(self) -> None:
         self.refills: list[tuple[str, int]] = []
         self.owed: dict[str, list[OwedUnblock]] = defaultdict(list)
-        """By who may get it, as the store keeps it: ``group``, or ``group/id``."""
+        """Keyed by recipient as in the store: ``group`` or ``group/id``."""
         self.recalled: list[str] = []
         self.set_aside: list[tuple[str, list[str]]] = []
         self._place = 0
         self.delivered_unblocks: list[str] = []
         self.now = 1_000_000
-        """What presence takes for the time, in ms."""
+        """Presence's clock, in ms."""
         self.presence = Presence(3_600, lambda: self.now, lambda _: None)
         self.pushed: list[tuple[Message, str]] = []
         self.hub = Hub(self, push=lambda message, url: self.pushed.append((message, url)), presence=self.presence)
@@ -64,7 +64,7 @@ class Scene:
         self.recalled.append(group)
 
     def request_unblocks(self, group: str, pid: str, after: int) -> None:
-        """Answered at once, in small portions."""
+        """Answer at once, in small portions."""
         everything = sorted([*self.owed[f"{group}/{pid}"], *self.owed[group]], key=lambda owed: owed.place)
         owed = [each for each in everything if each.place > after]
         self.hub.give(group, pid, after, owed[:PORTION], len(owed) <= PORTION)
@@ -84,14 +84,14 @@ class Scene:
     # --- short spellings --------------------------------------------------------------------------------------------
 
     def worker(self, id: str = "w1", group: str = "workers") -> WorkerStream:
-        """A worker that connects to a group for which the store holds nothing."""
+        """Connect a worker to a group for which the store holds nothing."""
         connection = self.hub.connect(group, id)
         self.hub.refill(group, [], complete=True)
         self.refills.clear()
         return connection
 
     def send(self, *messages: Message) -> None:
-        """As the engine does, when they are committed."""
+        """Send messages as the engine does after the commit."""
         for message in messages:
             if isinstance(message, Unblock):
                 self._keep(message)
@@ -110,7 +110,7 @@ class Scene:
 
 
 async def received(connection: WorkerStream) -> list[str]:
-    """Ids in the messages that wait for the stream, which takes them."""
+    """Take the messages that wait for the stream and return the ids in them."""
     return [_id(message) for message in await connection.wait(0)]
 
 
@@ -119,10 +119,10 @@ def _id(message: Any) -> str:
 
 
 def way_to(hub: Hub) -> Dispatcher:
-    """The engine's, where nobody is to be pushed to."""
+    """Return the engine's dispatcher to ``hub``, without any push."""
     return Dispatcher(hub, cast("Push", SimpleNamespace(withdraw=lambda _: None)), Metrics())
 
 
 def hub_of(engine: Engine, push: Callable[[Message, str], None] = lambda *_: None) -> Hub:
-    """Of a server in which nobody is ever judged."""
+    """Return the hub of a server that never judges a worker."""
     return Hub(engine, push, Presence(3_600, engine.now, engine.worker_gone))

@@ -1,5 +1,5 @@
-"""The PostgreSQL store's unit of work on one connection of this thread, in the form of SQLite's: what tests of both
-stores drive. No assertions in here."""
+"""The PostgreSQL store's unit of work on one connection of this thread, behind the interface of SQLite's, for tests of
+both stores. No assertions in here."""
 
 import asyncio
 from collections.abc import Iterable
@@ -29,11 +29,11 @@ def make_schema(url: str) -> None:
 
 
 class PostgresDatabase(PostgresView):
-    """A transaction begins with the first statement after the last one's end."""
+    """A transaction begins with the first statement after the previous one ended."""
 
     def __init__(self, url: str) -> None:
         super().__init__(connect(url))
-        self._connection.execute("SET idle_in_transaction_session_timeout = 0")  # Tests take their time.
+        self._connection.execute("SET idle_in_transaction_session_timeout = 0")  # Tests may be slow.
         self._connection.autocommit = False
         self._delivered: list[UnblockKey] = []
 
@@ -76,13 +76,13 @@ class PostgresDatabase(PostgresView):
     # --- rows -------------------------------------------------------------------------------------------------------
 
     def load(self, footprint: Footprint) -> Rows:
-        """As one who decides is given them."""
+        """Load the rows as a rule gets them."""
         loaded = Rows()
         finish(Unit(self._asking).load(loaded, footprint, now=0))
         return loaded
 
     def load_links(self, loaded: Rows, footprint: LinkFootprint) -> None:
-        """The promises of the footprint are loaded already, as by a rule that asks for their links."""
+        """Load links; the promises of the footprint are loaded already, as for a rule that asks for their links."""
         reading = Unit(self._asking)
         ids = tuple(each.promise_id for each in footprint.spreading)
         finish(reading.load(Rows(), Footprint(ids=ids), now=0))

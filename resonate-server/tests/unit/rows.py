@@ -1,4 +1,4 @@
-"""Short spellings of rows, and everything that can be read of a store at once. No assertions in here."""
+"""Shorthands for rows, and a snapshot of everything readable in a store. No assertions in here."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,7 +85,7 @@ def changes(*rows: Row) -> Changes:
 
 @contextmanager
 def transaction(database: Database) -> Iterator[None]:
-    """On leaving, what was written is durable, or (an exception) never happened."""
+    """Commit on exit; after an exception, nothing was written."""
     try:
         yield
         if database.flush():
@@ -104,7 +104,7 @@ LISTENERS = [("callers", "c1"), ("callers", "pid-1"), ("callers", "other"), ("",
 
 
 def snapshot(store: Database) -> dict[str, Any]:
-    """All that can be read of ``store``, without the order where none is promised. Within a transaction."""
+    """Return all that can be read from ``store``, unordered where no order is promised. Call within a transaction."""
     promises = list(store.search(PromiseSearch(limit=1_000), NOW))
     ids = [found.id for found in promises]
     rows = store.load(Footprint(ids=tuple(ids), shown=tuple(ids)))

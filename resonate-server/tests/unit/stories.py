@@ -1,8 +1,8 @@
-"""What happens to a driver, written down in words: ``create t by+10; acquire t; later 10; settle p``. No assertions.
+"""Steps for a driver, written in words: ``create t by+10; acquire t; later 10; settle p``. No assertions.
 
-The words are the names that :class:`unit.driver.Driver` has for its requests and states, and some more: ``later`` and
-``wait`` (ms pass; after ``wait`` what is due is done), ``forget`` what was sent so far, ``gone`` is who holds leases.
-Of what is created, ``-`` says that nobody runs it, ``by+10`` when it is due, in ms since the beginning.
+The words are the names of :class:`unit.driver.Driver`'s requests and states, and some more: ``later`` and ``wait`` (ms
+pass; after ``wait``, due work is done), ``forget`` (drop the messages sent so far), ``gone`` (the holder of leases is
+gone). In ``create``, ``-`` means without a target, and ``by+10`` is the deadline in ms since the start.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from resonate_server.protocol.requests import PromiseCreate
 
 
 def happen(server: Driver, steps: str) -> int:
-    """The status of the last answer."""
+    """Run the steps and return the status of the last answer."""
     status = 0
     for step in steps.split("; "):
         status = act(server, *step.split()) or status
@@ -21,7 +21,7 @@ def happen(server: Driver, steps: str) -> int:
 
 
 def act(server: Driver, verb: str, *words: str) -> int | None:
-    """The status of the answer, if it is a request."""
+    """Run one step and return the status of the answer if it is a request."""
     match verb, words:
         case "later", [ms]:
             server.now += int(ms)

@@ -1,4 +1,4 @@
-"""The shape of the server's source: layers import downwards only, in no circles, and the kernel is pure."""
+"""The shape of the server's source: layers import downwards only, without import cycles, and the kernel is pure."""
 
 import ast
 import re
@@ -16,10 +16,10 @@ ROOT = Path(resonate_server.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 
 TEXTS = [path for path in sorted(ROOT.rglob("*")) if path.suffix in {".py", ".html", ".css", ".js", ".svg"}]
-"""With the page's files."""
+"""All source files, including the page's."""
 
 OUTSIDE_IN = [re.findall(r"``(\w+)``", line) for line in (resonate_server.__doc__ or "").splitlines()]
-"""The layers as the package's docstring tells them, a line each; what stands on one line has one rank."""
+"""The layers as the package's docstring lists them, one line per rank."""
 
 RANKS = {layer: -number for number, names in enumerate(OUTSIDE_IN) for layer in names}
 
@@ -30,29 +30,29 @@ IMPURE = {
     "threading", "time", "urllib", "uuid", "zoneinfo",
 }  # fmt: skip
 LONGEST_RULE = 25
-"""Lines of a function of the kernel, without its docstring."""
+"""Longest function of the kernel, in lines without its docstring."""
 
 
 PATHS = {
     ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): path for path in MODULES
 }
-"""Of each module, by its dotted name."""
+"""The path of each module, by its dotted name."""
 
 PARTS = {
     "SQLiteStore", "PostgresStore", "Engine", "Presence", "Hub", "Push", "Dispatcher", "Peers", "Watch", "Survey",
     "Guard", "Metrics", "Pulse", "Trace",
 }  # fmt: skip
-"""Of which a server has one each."""
+"""Classes of which a server has exactly one instance each."""
 
 SAME_CLASSES = {"Phase"}
-"""What this server tells of a call's life, and as much of it as the command line reads of any server's answer."""
+"""Class names used twice: the ``Phase`` of this server's answers, and the part of it that the command line reads."""
 
 SAME_MODULES = {
     "backup",  # the command, the route that it asks, and the copy of the file
     "errors",  # of the wire, and of stores
     "promises", "schedules", "tasks",  # the rules for the protocol's objects, and the commands for them
 }  # fmt: skip
-"""Which stand in several layers, each with its layer's share of one thing."""
+"""Module names that occur in several layers, each with its layer's share of one thing."""
 
 
 def name_of(module: Path) -> str:
@@ -73,7 +73,7 @@ def nodes(module: Path) -> Iterator[ast.AST]:
 
 
 def imports(module: Path) -> Iterator[str]:
-    """Dotted names of everything that ``module`` imports, at any depth of its code."""
+    """Yield the dotted names of everything that ``module`` imports, at any depth of its code."""
     for node in nodes(module):
         match node:
             case ast.Import(names=names):
@@ -85,23 +85,23 @@ def imports(module: Path) -> Iterator[str]:
 
 
 def layers_used(module: Path) -> set[str]:
-    """Layers of this package that ``module`` imports from."""
+    """Return the layers of this package that ``module`` imports from."""
     inner = (name.split(".") for name in imports(module) if name.startswith("resonate_server."))
     return {parts[1] for parts in inner} - {"__version__"}
 
 
 def modules_used(module: Path) -> set[str]:
-    """Modules of this package that ``module`` imports, also where only type checkers or functions see it."""
+    """Return the modules of this package that ``module`` imports, even within functions or for type checkers only."""
     return {_module_of(name) for name in imports(module) if name.startswith("resonate_server")}
 
 
 def _module_of(name: str) -> str:
-    """``name`` may be that of something inside the module."""
+    """Return the module of ``name``, which may be the name of something inside it."""
     return name if name in PATHS else name.rpartition(".")[0]
 
 
 def circle(users: dict[str, set[str]]) -> list[str]:
-    """One of those that there are, from a module back to itself; empty if there is none."""
+    """Return an import cycle, from a module back to itself; empty if there is none."""
     try:
         TopologicalSorter(users).prepare()
     except CycleError as error:
@@ -114,7 +114,7 @@ PURE = [module for module in MODULES if layer_of(module) in ("kernel", "protocol
 
 
 def offenders(modules: Iterable[Path], faults: Callable[[Path], Iterable[object]]) -> dict[str, list[object]]:
-    """What is wrong with each, if there is something."""
+    """Return the faults of each module that has any."""
     found = {name_of(module): [*faults(module)] for module in modules}
     return {name: wrong for name, wrong in found.items() if wrong}
 
@@ -131,7 +131,7 @@ def test_no_module_is_imported_by_what_it_imports() -> None:
     assert circle({name: modules_used(path) for name, path in PATHS.items()}) == []
 
 
-def test_a_circle_is_found_wherever_it_begins() -> None:
+def test_a_cycle_is_found_wherever_it_begins() -> None:
     assert set(circle({"a": {"b"}, "b": {"c"}, "c": {"d"}, "d": {"b"}})) == {"b", "c", "d"}
     assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
@@ -147,13 +147,13 @@ def test_every_part_of_a_server_is_made_in_the_composition_root() -> None:
     assert made == {("build.py", part) for part in PARTS}
 
 
-def test_a_class_has_a_name_of_its_own() -> None:
-    """Whether it is for its module alone (``_Name``) or not."""
+def test_class_names_are_unique() -> None:
+    """Whether it is private to its module (``_Name``) or not."""
     classes = [node for module in MODULES for node in nodes(module) if isinstance(node, ast.ClassDef)]
     assert repeated(node.name.lstrip("_") for node in classes) == SAME_CLASSES
 
 
-def test_a_module_has_a_name_of_its_own_but_for_the_shares_of_one_thing() -> None:
+def test_module_names_are_unique_except_for_shares_of_one_thing() -> None:
     assert repeated(module.stem for module in MODULES if not module.stem.startswith("__")) == SAME_MODULES
 
 
@@ -165,13 +165,13 @@ def repeated(names: Iterable[str]) -> set[str]:
     return {name for name, times in Counter(names).items() if times > 1}
 
 
-def test_protocol_and_kernel_do_no_io_and_know_no_clock_or_chance() -> None:
+def test_protocol_and_kernel_do_no_io_and_use_no_clock_or_randomness() -> None:
     impure = offenders(PURE, lambda module: sorted({name.split(".")[0] for name in imports(module)} & IMPURE))
     assert impure == {"protocol/address.py": ["urllib"]}
 
 
 def test_protocol_and_kernel_do_not_ask_for_the_time() -> None:
-    """Types of the module ``datetime`` serve to compute with times that are given."""
+    """The types of the module ``datetime`` are allowed for computing with given times."""
 
     def asked(module: Path) -> Iterator[str]:
         calls = (node.func for node in nodes(module) if isinstance(node, ast.Call))
@@ -182,7 +182,7 @@ def test_protocol_and_kernel_do_not_ask_for_the_time() -> None:
     assert offenders(PURE, asked) == {}
 
 
-def test_the_kernel_imports_the_protocol_and_itself_alone() -> None:
+def test_the_kernel_imports_only_the_protocol_and_itself() -> None:
     assert offenders(KERNEL, lambda module: layers_used(module) - {"kernel", "protocol"}) == {}
 
 
@@ -195,7 +195,7 @@ def test_rules_are_short() -> None:
 
 
 def lines(function: ast.FunctionDef) -> int:
-    """Without the docstring."""
+    """Count the lines of a function without its docstring."""
     body = function.body[1:] if ast.get_docstring(function) else function.body
     return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
 
@@ -212,7 +212,7 @@ def test_every_module_says_what_belongs_in_it() -> None:
     assert silent == []
 
 
-def test_every_layer_is_told_in_the_package_s_docstring() -> None:
+def test_the_package_s_docstring_lists_every_layer() -> None:
     assert {layer_of(module) for module in MODULES} - {"__init__", "__main__"} == set(RANKS)
 
 
@@ -221,7 +221,7 @@ def test_only_the_store_speaks_sql() -> None:
 
 
 def test_the_server_does_not_know_the_demo() -> None:
-    """Whose services are foo, bar and baz: no word, and no part of a name, is one of these."""
+    """The demo's services are foo, bar and baz: these occur neither as words nor as parts of names."""
 
     def names(file: Path) -> set[str]:
         words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", file.read_text())

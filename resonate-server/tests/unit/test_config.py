@@ -1,4 +1,4 @@
-"""Settings: what sources may say, and what they become."""
+"""Settings: which values the sources may have, and what they become."""
 
 from operator import attrgetter
 from pathlib import Path
@@ -22,7 +22,7 @@ def test_every_setting_that_has_a_flag_says_what_it_is() -> None:
     assert {flag.name for flag in flags() if not (flag.help or "").split(" [")[0] and not flag.hidden} == set()
 
 
-def test_without_any_source_everything_is_as_by_default() -> None:
+def test_without_any_source_all_settings_have_their_defaults() -> None:
     assert load({}, {}) == Settings()
 
 
@@ -46,7 +46,7 @@ def test_a_host_is_no_address_of_a_page(text: str) -> None:
         load({}, {"RESONATE_SERVER__HOSTS": text})
 
 
-def test_values_of_the_environment_become_what_they_are_meant_to_be() -> None:
+def test_values_of_the_environment_are_converted() -> None:
     environment = {
         "RESONATE_DEBUG": "true",
         "resonate_storage__sqlite__path": "/data/x.db",
@@ -85,7 +85,7 @@ def test_a_misspelt_key_of_the_file_is_an_error_that_proposes_the_right_one(empt
 
 
 @pytest.mark.parametrize("variable", ["RESONATE_AUTH__TOKN", "RESONATE_TOKN", "RESONATE_ATUH__TOKEN", "RESONATE_X__Y"])
-def test_what_may_be_a_secret_is_not_shown_when_its_name_is_misspelt(variable: str) -> None:
+def test_a_possible_secret_is_not_shown_when_its_name_is_misspelt(variable: str) -> None:
     with pytest.raises(WrongSetting) as caught:
         load({}, {variable: "sesame"})
     assert "sesame" not in str(caught.value)
@@ -103,13 +103,13 @@ def test_what_may_be_a_secret_is_not_shown_when_its_name_is_misspelt(variable: s
         ("HOME", "/"),
     ],
 )
-def test_variables_of_others_are_none_of_the_server_s(variable: str, text: str) -> None:
-    """Those of clients, of Compose, and what Kubernetes makes for a service of that name."""
+def test_variables_of_others_are_ignored(variable: str, text: str) -> None:
+    """Variables of clients, of Compose, and those that Kubernetes sets for a service of that name."""
     assert load({}, {variable: text}) == Settings()
 
 
 @pytest.mark.parametrize("name", ["RESONATE_SERVER__CORS__ORIGINS", "RESONATE_SERVER", "RESONATE_SERVER__PORT__X"])
-def test_a_name_that_leads_nowhere_is_told_with_its_value(name: str) -> None:
+def test_an_unknown_name_is_reported_with_its_value(name: str) -> None:
     with pytest.raises(WrongSetting, match=r"^setting RESONATE_SERVER(__|:).*got .*7"):
         load({}, {name: "7"})
 
@@ -142,13 +142,13 @@ def test_newer_names_of_the_official_server_are_understood(newer: str, text: str
     assert attrgetter(setting)(settings) == value
 
 
-def test_of_two_names_for_one_setting_that_of_the_stronger_source_counts() -> None:
+def test_if_a_setting_has_two_names_the_stronger_source_wins() -> None:
     environment = {"RESONATE_GATEWAYS__GATEWAY_HTTP__BIND": "0.0.0.0:3000"}
     assert load({"server.port": "4000"}, environment).server == ServerSettings(bind="0.0.0.0", port=4_000)
 
 
 class TestPostgres:
-    def test_it_is_chosen_by_the_official_names(self) -> None:
+    def test_postgresql_is_chosen_by_the_official_names(self) -> None:
         older = {"RESONATE_STORAGE__TYPE": "postgres", "RESONATE_STORAGE__POSTGRES__URL": "postgresql://h/d"}
         newer = {
             "RESONATE_SERVERS__ACTIVE": "server_postgres",
@@ -163,7 +163,7 @@ class TestPostgres:
                 "PostgreSQL",
             )
 
-    def test_it_must_be_said_which_database(self) -> None:
+    def test_the_database_must_be_named(self) -> None:
         with pytest.raises(WrongSetting, match=r"RESONATE_STORAGE__POSTGRES__URL: .* which database"):
             load({"storage.type": "postgres"}, {})
 
@@ -179,7 +179,7 @@ class TestPostgres:
 
 
 @pytest.mark.parametrize("name", official.WITHOUT_EFFECT)
-def test_what_tunes_other_works_is_accepted_and_changes_nothing(name: str) -> None:
+def test_settings_that_tune_other_implementations_are_accepted_without_effect(name: str) -> None:
     assert load({name: "5"}, {}) == Settings()
 
 
@@ -198,11 +198,11 @@ def test_what_tunes_other_works_is_accepted_and_changes_nothing(name: str) -> No
         ("MCP__ENABLED", "true", "does not speak MCP"),
     ],
 )
-def test_what_has_no_meaning_here_is_refused_with_a_sentence(name: str, text: str, why: str) -> None:
+def test_settings_without_meaning_here_are_refused_with_a_sentence(name: str, text: str, why: str) -> None:
     with pytest.raises(WrongSetting, match=f"^setting RESONATE_.*: .*{why}"):
         load({}, {f"RESONATE_{name}": text})
 
 
 @pytest.mark.parametrize(("name", "text"), [("TRANSPORTS__GCPS__ENABLED", "false"), ("STORAGE__POSTGRES__URL", "")])
-def test_to_say_that_it_is_not_wanted_is_fine(name: str, text: str) -> None:
+def test_disabling_an_unsupported_setting_is_accepted(name: str, text: str) -> None:
     assert load({}, {f"RESONATE_{name}": text}) == Settings()

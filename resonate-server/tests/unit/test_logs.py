@@ -1,4 +1,4 @@
-"""What strangers write into the log stays what it is: one line cannot pass for two, and no terminal is steered."""
+"""Text from strangers is harmless in the log: one line cannot pass for two, and it cannot control a terminal."""
 
 import json
 import logging
@@ -36,14 +36,14 @@ def record(message: str, *arguments: object, error: BaseException | None = None)
 
 @of_each_kind
 @pytest.mark.parametrize("formatter", FORMATTERS, ids=["text", "json"])
-def test_what_steers_is_escaped(formatter: logging.Formatter, text: str) -> None:
+def test_control_characters_are_escaped(formatter: logging.Formatter, text: str) -> None:
     line = formatter.format(record("worker connected: %s", f"a{text}12:00:00 INFO forged"))
     assert line.isprintable()
     assert len(line.splitlines()) == 1
     line.encode()
 
 
-def test_as_text_escapes_are_those_of_python() -> None:
+def test_text_logs_use_python_escapes() -> None:
     assert TextFormatter().format(record("id %s", "a\n\x1b\u202e")).endswith(r"INFO id a\n\x1b\u202e")
 
 
@@ -52,7 +52,7 @@ def test_as_json_the_text_can_be_restored(text: str) -> None:
     assert json.loads(JsonFormatter().format(record("%s", text)))["message"] == text
 
 
-def test_what_people_write_stays_readable() -> None:
+def test_ordinary_text_stays_readable() -> None:
     message = "grüße \U0001f96d 数 «ключ» \\n"
     assert TextFormatter().format(record("%s", message)).endswith(message)
     assert message.replace("\\", "\\\\") in JsonFormatter().format(record("%s", message))
@@ -72,7 +72,7 @@ def test_a_traceback_keeps_its_line_ends_below_the_entry() -> None:
     assert traceback[-1] == "  ValueError: why"
 
 
-def test_an_error_s_text_cannot_pass_for_an_entry_or_steer() -> None:
+def test_an_error_s_text_cannot_pass_for_an_entry_or_control_the_terminal() -> None:
     text = TextFormatter().format(record("it failed", error=raised("a\n12:00:00 INFO forged\x1b[2K")))
     _, *traceback = text.split("\n")
     assert all(line.startswith("  ") and line.isprintable() for line in traceback)

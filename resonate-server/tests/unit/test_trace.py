@@ -17,7 +17,7 @@ LARGE = "x" * (MAX_WAITING_BYTES // LINES * 2)
 
 
 class SlowTrace(Trace):
-    """Nothing is written before ``gate`` is open."""
+    """A trace that writes nothing before ``gate`` is open."""
 
     def __init__(self, path: Path) -> None:
         self.gate = threading.Event()
@@ -47,7 +47,7 @@ def fill(trace: Trace) -> None:
         trace.answers(request, number, Answer(status=404, data=LARGE), due_at=LINES)
 
 
-def test_a_disk_that_cannot_keep_up_ends_it_and_is_told_once(
+def test_a_disk_that_cannot_keep_up_ends_the_trace_and_is_reported_once(
     trace: SlowTrace, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     fill(trace)
@@ -60,7 +60,7 @@ def test_a_disk_that_cannot_keep_up_ends_it_and_is_told_once(
     assert 0 < len(times) < LINES
 
 
-def test_a_disk_that_hangs_does_not_hold_up_the_end_of_the_server(trace: SlowTrace) -> None:
+def test_a_hanging_disk_does_not_delay_the_server_s_shutdown(trace: SlowTrace) -> None:
     fill(trace)
-    trace.close()  # It returns.
+    trace.close()  # returns although the disk hangs
     trace.gate.set()

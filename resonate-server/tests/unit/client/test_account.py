@@ -1,4 +1,4 @@
-"""What is told of a chain that met a fault, and how it is judged: foo calls bar, bar calls baz and sleeps or works.
+"""The account of a chain that met a fault, and the verdict on it: foo calls bar, bar calls baz and sleeps or works.
 
 Times are in s since the request was sent.
 """
@@ -86,7 +86,7 @@ def _case(calls: list[Call], struck: Fault | None, runs: list[Run], answered: fl
 
 
 def broken_off(outcome: str = "", ended: float | None = None) -> list[Run]:
-    """bar is struck at its work, which another attempt does again."""
+    """bar is struck at work, and another attempt repeats the work."""
     first = [run("a.1", 0.2, ended, outcome=outcome), run("a.1.2", 0.3, ended, outcome=outcome)]
     return [*OTHERS, *first, run("a.1", 6.5, 16.5, attempt=2), run("a.1.2", 6.5, 16.4, attempt=2)]
 
@@ -259,7 +259,7 @@ TOLD: dict[str, tuple[Case, list[str]]] = {
 
 
 @pytest.mark.parametrize(("case", "lines"), TOLD.values(), ids=TOLD.keys())
-def test_it_tells(case: Case, lines: list[str]) -> None:
+def test_the_account_contains(case: Case, lines: list[str]) -> None:
     for line in lines:
         assert line in text(case)
 
@@ -275,15 +275,15 @@ def test_it_tells(case: Case, lines: list[str]) -> None:
     ],
     ids=["nothing", "less than anybody notices", "half a second", "struck before it began", "at work"],
 )
-def test_what_it_cost_is_counted_from_when_the_chain_would_have_been_answered(case: Case, cost: int) -> None:
+def test_the_cost_counts_from_the_time_the_chain_would_have_been_answered(case: Case, cost: int) -> None:
     assert cost_ms(case) == cost
 
 
-def test_a_run_after_the_fault_and_none_before_is_no_continuation() -> None:
+def test_a_run_after_the_fault_without_one_before_is_no_continuation() -> None:
     assert "continued" not in text(sleeping(fault(began=-1, ended=2)))
 
 
-def test_what_is_long_is_cut() -> None:
+def test_a_long_verdict_is_cut() -> None:
     assert len(verdict(sleeping(message="x" * 10_000, expected=None))) < 300
 
 
@@ -292,7 +292,7 @@ def test_a_chain_of_one() -> None:
     assert (wrongs(case), verdict(case)) == ([], "The answer is 3, and foo ran exactly once.")
 
 
-def test_payloads_that_no_sdk_wrote_are_told_as_nothing() -> None:
+def test_payloads_that_no_sdk_wrote_are_shown_as_null() -> None:
     odd = replace(BAZ, promise=replace(BAZ.promise, value=Value(data="no base64"), settled_at=at(0.3)))
     lonely = replace(odd, promise=replace(odd.promise, settled_at=UNSET))
     assert "baz's result null" in text(_case([FOO, BAR, odd, SLEEP], fault(), OTHERS, 10))

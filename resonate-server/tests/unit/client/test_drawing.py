@@ -1,4 +1,4 @@
-"""What ``resonate tree`` draws of a chain that met a fault."""
+"""How ``resonate tree`` draws a chain that met a fault."""
 
 import io
 
@@ -24,9 +24,9 @@ def drawn(story: list[str], width: int = 80) -> list[str]:
     return file.getvalue().splitlines()
 
 
-def test_the_story_is_one_paragraph_below_the_calls() -> None:
+def test_the_story_is_a_paragraph_below_the_calls() -> None:
     assert drawn(["Worker 1a42 was gone.", "[b] went on."])[-2:] == ["", "Worker 1a42 was gone. [b] went on."]
 
 
-def test_what_steers_a_terminal_is_seen_and_does_nothing() -> None:
+def test_control_characters_are_visible_and_have_no_effect() -> None:
     assert "\x1b" not in "".join(drawn(["a \x1b[31m red one was gone."]))

@@ -1,4 +1,4 @@
-"""Which failures pass by themselves, so that one who follows a chain waits."""
+"""Which failures are transient, so that a command that follows a chain waits."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from resonate_server.client.server_connection import CallFailed
 
 
 @pytest.mark.parametrize("status", [0, 429, 500, 502, 503, 504])
-def test_a_server_that_is_away_busy_or_not_ready_is_waited_for(status: int) -> None:
+def test_an_unreachable_busy_or_unready_server_is_waited_for(status: int) -> None:
     assert is_passing(CallFailed("no answer", status))
 
 

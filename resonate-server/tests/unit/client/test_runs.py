@@ -1,4 +1,4 @@
-"""What is counted in the logs of workers, and what is passed over."""
+"""Which lines in the logs of workers count as runs, and which are ignored."""
 
 import pytest
 
@@ -27,14 +27,14 @@ def test_a_run_that_died_with_its_worker_has_no_end() -> None:
     assert run.was_under_way(AT_MS + 10_000)
 
 
-def test_an_attempt_that_goes_on_at_once_is_a_run_more() -> None:
-    """What it waits for is there already: it runs from its top, in the same attempt."""
+def test_an_attempt_that_goes_on_at_once_counts_as_another_run() -> None:
+    """What it awaits is settled already: it runs from the top again, in the same attempt."""
     suspends = f"{AT} ended function bar  promise=a:1  attempt=1  seconds=0.1  suspended, waits for b, which is there"
     first, second = runs(BEGINS, suspends, BEGINS, ENDS)
     assert (first.outcome[:9], second.outcome) == ("suspended", "result: 2")
 
 
-def test_runs_stand_in_the_order_in_which_they_began_whichever_log_comes_first() -> None:
+def test_runs_are_ordered_by_their_beginning_whichever_log_comes_first() -> None:
     earlier = BEGINS.replace("43.000", "41.000").replace("attempt=1", "attempt=0")
     assert [run.attempt for run in runs(BEGINS, earlier)] == [0, 1]
 
@@ -95,7 +95,7 @@ def test_these_are_no_runs(line: str | bytes) -> None:
     assert runs(line) == []
 
 
-def test_an_id_that_would_steer_a_terminal_is_found_as_workers_write_it() -> None:
+def test_an_id_with_control_characters_is_found_as_workers_write_it() -> None:
     assert [run.id for run in runs(BEGINS.replace("a:1", "a\\u202eb"))] == ["a\u202eb"]
 
 
@@ -113,6 +113,6 @@ def test_garbage_between_the_lines_hides_none() -> None:
         ("", False, False),
     ],
 )
-def test_what_a_run_came_to(outcome: str, refused: bool, returned: bool) -> None:
+def test_the_outcome_of_a_run(outcome: str, refused: bool, returned: bool) -> None:
     run = Run(function="bar", id="a", attempt=1, began=0, outcome=outcome)
     assert (run.was_refused, run.has_returned) == (refused, returned)

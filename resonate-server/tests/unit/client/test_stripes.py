@@ -1,4 +1,4 @@
-"""The stripes of ``resonate tree``: the life of a call, on columns of 100 ms."""
+"""The stripes of ``resonate tree``: the life of a call, in columns of 100 ms."""
 
 from msgspec import UNSET
 
@@ -36,7 +36,7 @@ def test_a_settled_call_ends_where_it_was_settled() -> None:
     assert drawn(call(created_at=300, settled_at=550)) == "   ==="
 
 
-def test_what_took_no_time_is_still_seen() -> None:
+def test_a_call_that_took_no_time_is_still_visible() -> None:
     assert drawn(call(created_at=300, settled_at=300)) == "   ="
     assert drawn(call(created_at=1_000, settled_at=1_000)) == "         ="
 
@@ -49,7 +49,7 @@ def test_each_phase_lasts_until_the_next() -> None:
     assert drawn(call(Phase("running", 200), Phase("gap", 500), Phase("running", 700))) == "==###xx###"
 
 
-def test_the_latest_to_begin_in_a_column_is_seen() -> None:
+def test_the_latest_phase_to_begin_in_a_column_is_visible() -> None:
     assert drawn(call(Phase("waiting", 0), Phase("running", 20), Phase("suspended", 40))) == "----------"
 
 
@@ -57,7 +57,7 @@ def test_a_settled_call_keeps_its_life() -> None:
     assert drawn(call(Phase("running", 0), settled_at=450)) == "#####"
 
 
-def test_what_another_server_may_tell_is_drawn_as_unknown() -> None:
+def test_an_unknown_kind_of_phase_is_drawn_as_unknown() -> None:
     assert drawn(call(Phase("dreaming", 0), settled_at=200)) == "==="
 
 
@@ -65,10 +65,10 @@ def test_every_kind_of_phase_has_a_mark() -> None:
     assert {kind.name for kind in Kind} == set(Mark.__members__)
 
 
-def test_the_axis_tells_its_length() -> None:
+def test_the_axis_shows_its_length() -> None:
     assert AXIS.header().plain == "0    1.0 s"
 
 
-def test_the_legend_explains_what_is_in_use() -> None:
+def test_the_legend_explains_the_marks_in_use() -> None:
     assert legend([call(Phase("gap", 1), Phase("waiting", 0))], ascii_only=True).plain == ". waiting   x worker gone"
     assert legend([call()], ascii_only=True).plain == ""

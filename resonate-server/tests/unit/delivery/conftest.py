@@ -11,7 +11,7 @@ def scene() -> Scene:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Moves by hand what the hub and its connections take for the time."""
+    """A hand-moved clock for the hub and its connections."""
     clock = Clock()
     monkeypatch.setattr("resonate_server.delivery.hub.time", clock)
     monkeypatch.setattr("resonate_server.delivery.worker_stream.time", clock)

@@ -1,4 +1,4 @@
-"""Presence: who is there since when, who is silent, who is gone; and who is told of it."""
+"""Presence: which workers are connected since when, which are silent, which are gone; and who is told."""
 
 import asyncio
 import logging
@@ -29,7 +29,7 @@ SECOND = 1_000
 
 
 class Scene(WorkerObserver):
-    """Presence at a time that moves by hand, but for the grace period, and what it has told."""
+    """Presence on a hand-moved clock, except for the grace period, with a record of what it reported."""
 
     def __init__(self, grace_seconds: float) -> None:
         self.now = 1_000
@@ -66,7 +66,7 @@ class Scene(WorkerObserver):
         return {member.group: member.state for member in self.presence.members()}
 
     def pass_time(self, ms: int, *, heard: str = "") -> None:
-        """Those whose names are in ``heard`` say something once a second, the others nothing."""
+        """Pass time; the workers named in ``heard`` send something once a second, the others nothing."""
         for passed in range(LOOK_MS, ms + LOOK_MS, LOOK_MS):
             self.now += LOOK_MS
             for pid in heard.split() if passed % SECOND == 0 else ():
@@ -81,7 +81,7 @@ class Scene(WorkerObserver):
 
 @pytest.fixture
 def patient() -> Scene:
-    """In which nobody is judged while a test lasts."""
+    """A scene in which no worker is judged during a test."""
     return Scene(grace_seconds=3_600)
 
 
@@ -97,7 +97,7 @@ async def test_a_worker_is_connected_since_its_stream_began(patient: Scene) -> N
 
 
 class TestABrokenStream:
-    async def test_it_makes_silent_until_the_grace_is_over(self, strict: Scene) -> None:
+    async def test_the_worker_is_silent_until_the_grace_period_ends(self, strict: Scene) -> None:
         strict.presence.connected("bar", "pid")
         strict.presence.left("bar", "pid", planned=False)
         assert (strict.only.state, strict.only.gone_at) == (State.SILENT, None)
@@ -109,7 +109,7 @@ class TestABrokenStream:
         assert strict.judged == ["pid"]
         assert [what for what, *_ in strict.told] == ["connected", "left", "gone"]
 
-    async def test_a_worker_that_comes_back_begins_anew(self, strict: Scene) -> None:
+    async def test_a_worker_that_reconnects_starts_afresh(self, strict: Scene) -> None:
         strict.presence.connected("bar", "pid")
         strict.presence.left("bar", "pid", planned=False)
         strict.now += 1
@@ -117,7 +117,7 @@ class TestABrokenStream:
         await asyncio.sleep(3 * GRACE_S)
         assert (strict.only.state, strict.only.since, strict.judged) == (State.CONNECTED, 1_001, [])
 
-    async def test_who_is_heard_of_in_time_is_not_judged(self, strict: Scene) -> None:
+    async def test_a_worker_that_is_heard_in_time_is_not_judged(self, strict: Scene) -> None:
         strict.presence.connected("bar", "pid")
         strict.presence.left("bar", "pid", planned=False)
         strict.now += LAST_WORDS_MS
@@ -126,10 +126,10 @@ class TestABrokenStream:
         assert strict.judged == []
 
     @pytest.mark.parametrize(("passed", "at"), [(0, None), (LAST_WORDS_MS - 1, None), (5_000, 990), (5_000, 1_010)])
-    async def test_what_it_may_have_said_before_is_no_sign_of_life_however_late_it_is_heard(
+    async def test_an_old_request_is_no_sign_of_life_however_late_it_arrives(
         self, strict: Scene, passed: int, at: int | None
     ) -> None:
-        """By the network, or by way of another server that has heard it at ``at``."""
+        """Delayed by the network, or reported by another server that heard it at ``at``."""
         strict.presence.connected("bar", "pid")
         strict.presence.left("bar", "pid", planned=False)
         strict.now += passed
@@ -138,13 +138,13 @@ class TestABrokenStream:
         strict.presence.heard_from("pid", at)
         assert strict.misjudged == []
 
-    async def test_who_promised_to_be_back_at_once_is_judged_by_that(self, patient: Scene) -> None:
+    async def test_a_worker_that_promised_to_reconnect_at_once_is_judged_by_that(self, patient: Scene) -> None:
         patient.presence.connected("bar", "pid", BACK_SOON)
         patient.presence.left("bar", "pid", planned=False)
         await patient.until_judged()
         assert patient.judged == ["pid"]
 
-    async def test_when_the_server_stops_nobody_is_judged(self, strict: Scene) -> None:
+    async def test_no_worker_is_judged_when_the_server_stops(self, strict: Scene) -> None:
         strict.presence.connected("bar", "pid")
         strict.presence.left("bar", "pid", planned=False)
         strict.presence.close()
@@ -153,7 +153,7 @@ class TestABrokenStream:
 
 
 class TestAPlannedEnd:
-    async def test_it_is_no_absence(self, strict: Scene) -> None:
+    async def test_a_planned_end_is_no_absence(self, strict: Scene) -> None:
         strict.presence.connected("bar", "pid")
         strict.presence.left("bar", "pid", planned=True)
         await asyncio.sleep(3 * GRACE_S)
@@ -163,7 +163,7 @@ class TestAPlannedEnd:
         assert strict.presence.connected("bar", "pid")
         assert strict.only.since == 1_000
 
-    async def test_who_does_not_come_back_is_gone(self, patient: Scene) -> None:
+    async def test_a_worker_that_does_not_reconnect_is_gone(self, patient: Scene) -> None:
         patient.presence.connected("bar", "pid")
         patient.presence.left("bar", "pid", planned=True)
         patient.now += ABSENT_MS + 1
@@ -173,7 +173,7 @@ class TestAPlannedEnd:
 
 
 class TestALapsedLease:
-    async def test_it_makes_silent_and_a_request_takes_it_back(self, patient: Scene) -> None:
+    async def test_a_lapsed_lease_makes_a_worker_silent_until_its_next_request(self, patient: Scene) -> None:
         patient.presence.connected("bar", "pid")
         patient.presence.fell_silent("pid")
         assert (patient.only.state, patient.presence.is_silent("pid")) == (State.SILENT, True)
@@ -184,13 +184,13 @@ class TestALapsedLease:
         assert (patient.only.state, patient.presence.is_silent("pid")) == (State.CONNECTED, False)
         assert patient.told[1:] == [("silent", "bar", "pid"), ("heard", "bar", "pid")]
 
-    async def test_who_is_silent_is_not_avoided_for_ever(self, patient: Scene) -> None:
+    async def test_a_silent_worker_is_not_avoided_for_ever(self, patient: Scene) -> None:
         patient.presence.connected("bar", "pid")
         patient.presence.fell_silent("pid")
         patient.now += SILENT_MS
         assert (patient.only.state, patient.presence.is_silent("pid")) == (State.SILENT, False)
 
-    async def test_who_is_gone_is_not_silent_as_well(self, strict: Scene) -> None:
+    async def test_a_worker_that_is_gone_is_not_also_silent(self, strict: Scene) -> None:
         strict.presence.connected("bar", "pid")
         strict.presence.left("bar", "pid", planned=False)
         await strict.until_judged()
@@ -199,7 +199,7 @@ class TestALapsedLease:
         assert strict.told[-1] == ("gone", "bar", "pid")
 
 
-async def test_that_a_worker_is_heard_of_is_known_and_nothing_that_happens(patient: Scene) -> None:
+async def test_a_request_updates_the_last_time_heard_without_an_event(patient: Scene) -> None:
     patient.presence.connected("bar", "pid")
     patient.now += 1
     patient.presence.heard_from("pid")
@@ -207,7 +207,7 @@ async def test_that_a_worker_is_heard_of_is_known_and_nothing_that_happens(patie
 
 
 class TestAPromiseToBeHeardOf:
-    """By ``pid``. Another worker of its group, ``other``, is one that could go on with its work."""
+    """``pid`` makes the promise. Another worker of its group, ``other``, could take over its work."""
 
     @pytest.fixture
     def scene(self, patient: Scene) -> Scene:
@@ -215,34 +215,34 @@ class TestAPromiseToBeHeardOf:
         patient.presence.connected("bar", "other")
         return patient
 
-    async def test_who_keeps_it_is_not_judged(self, scene: Scene) -> None:
+    async def test_a_worker_that_keeps_the_promise_is_not_judged(self, scene: Scene) -> None:
         scene.pass_time(3 * HEARD_WITHIN_MS, heard="pid other")
         assert scene.judged == []
 
-    async def test_who_breaks_it_while_others_are_heard_is_given_up_once(self, scene: Scene) -> None:
+    async def test_a_worker_that_breaks_the_promise_while_others_are_heard_is_given_up_once(self, scene: Scene) -> None:
         scene.pass_time(HEARD_WITHIN_MS, heard="other")
         assert scene.judged == []
         scene.pass_time(HEARD_WITHIN_MS, heard="other")
         assert scene.judged == ["pid"]
 
-    async def test_who_is_given_up_is_avoided_until_it_is_heard_of(self, scene: Scene) -> None:
+    async def test_a_worker_that_is_given_up_is_avoided_until_it_is_heard_again(self, scene: Scene) -> None:
         scene.pass_time(2 * HEARD_WITHIN_MS, heard="other")
-        scene.presence.fell_silent("pid")  # as whoever gives its work away tells
+        scene.presence.fell_silent("pid")  # reported when its work is given away
         scene.pass_time(2 * SILENT_MS, heard="other")
         assert scene.presence.is_silent("pid")
         scene.presence.heard_from("pid")
         assert not scene.presence.is_silent("pid")
 
-    async def test_where_nobody_could_go_on_nobody_is_judged(self, patient: Scene) -> None:
+    async def test_no_worker_is_judged_if_no_other_could_take_over(self, patient: Scene) -> None:
         patient.presence.connected("bar", "pid", SPEAKS)
         patient.presence.connected("baz", "other")
         patient.pass_time(3 * HEARD_WITHIN_MS, heard="other")
         assert patient.judged == []
 
-    async def test_when_all_fall_silent_at_once_nobody_is_judged_nor_when_they_are_heard_again(
+    async def test_no_worker_is_judged_if_all_fall_silent_at_once_nor_when_they_are_heard_again(
         self, scene: Scene
     ) -> None:
-        """It was this server that was cut off. Who is heard first is no hint that the others are not there."""
+        """This server was the one cut off. That one worker is heard first does not mean that the others are gone."""
         scene.presence.connected("bar", "other", SPEAKS)
         scene.pass_time(3 * HEARD_WITHIN_MS)
         assert scene.judged == []
@@ -265,7 +265,7 @@ class TestAPromiseToBeHeardOf:
     @pytest.mark.parametrize(
         ("is_gone", "told"), [(False, "worker silent: bar/pid"), (True, "worker gone for good: bar/pid")]
     )
-    async def test_the_log_tells_who_is_gone_from_who_is_only_silent(
+    async def test_the_log_distinguishes_workers_that_are_gone_from_silent_ones(
         self, scene: Scene, caplog: pytest.LogCaptureFixture, is_gone: bool, told: str
     ) -> None:
         caplog.set_level(logging.INFO)
@@ -275,7 +275,7 @@ class TestAPromiseToBeHeardOf:
         scene.pass_time(2 * HEARD_WITHIN_MS, heard="other")
         assert [message.rpartition(" for ")[0] for message in caplog.messages] == [f"{told}, no sign of life"]
 
-    async def test_a_worker_of_two_groups_is_judged_if_both_could_go_on_without_it(self, scene: Scene) -> None:
+    async def test_a_worker_of_two_groups_is_judged_if_both_could_continue_without_it(self, scene: Scene) -> None:
         scene.presence.connected("baz", "pid", SPEAKS)
         scene.pass_time(3 * HEARD_WITHIN_MS, heard="other")
         assert scene.judged == []
@@ -284,17 +284,17 @@ class TestAPromiseToBeHeardOf:
         assert scene.judged == ["pid"]
 
     @pytest.mark.parametrize("sign", ["a stream", "a request"])
-    async def test_who_lives_though_given_up_was_misjudged_and_is_not_held_to_it_again(
+    async def test_a_worker_that_lives_after_being_given_up_was_misjudged_and_is_not_held_to_its_promise_again(
         self, scene: Scene, sign: str
     ) -> None:
-        """Else what stops all threads of a worker for long would be begun again and again."""
+        """Otherwise work that stops all threads of a worker for long would be restarted again and again."""
         scene.pass_time(2 * HEARD_WITHIN_MS, heard="other")
         assert scene.misjudged == []
         scene.presence.connected("bar", "pid", SPEAKS) if sign == "a stream" else scene.presence.heard_from("pid")
         scene.pass_time(3 * HEARD_WITHIN_MS, heard="other")
         assert (scene.misjudged, scene.judged) == (["pid"], ["pid"])
 
-    async def test_groups_that_nobody_is_in_any_more_are_forgotten(self, scene: Scene) -> None:
+    async def test_empty_groups_are_forgotten(self, scene: Scene) -> None:
         for pid in ("pid", "other"):
             scene.presence.left("bar", pid, planned=True)
         scene.now += ABSENT_MS + GONE_KEPT_MS + 1
@@ -303,7 +303,7 @@ class TestAPromiseToBeHeardOf:
 
 
 class TestMemory:
-    async def test_those_that_are_gone_are_shown_for_a_while(self, strict: Scene) -> None:
+    async def test_workers_that_are_gone_are_shown_for_a_while(self, strict: Scene) -> None:
         strict.presence.connected("bar", "pid")
         strict.presence.left("bar", "pid", planned=False)
         await strict.until_judged()
@@ -318,7 +318,7 @@ class TestMemory:
         strict.now -= GONE_KEPT_MS
         assert strict.presence.members() == []
 
-    async def test_of_those_without_a_stream_there_is_a_limit(self, patient: Scene) -> None:
+    async def test_the_number_of_workers_without_a_stream_is_limited(self, patient: Scene) -> None:
         patient.presence.connected("bar", "stays")
         for number in range(MAX_AWAY + 1):
             patient.presence.connected("bar", f"pid-{number}")

@@ -1,4 +1,4 @@
-"""How messages for HTTP addresses are posted: each target has a queue, and those that answer get more at a time."""
+"""How messages for HTTP addresses are posted: each target has a queue, and targets that answer get more at a time."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ SERVER_URL = "http://server:8001"
 
 
 class Receiver:
-    """Answers with the next of ``statuses``, then with 200; and only while ``gate`` is open."""
+    """Answers with the next of ``statuses``, then with 200, and only while ``gate`` is open."""
 
     def __init__(self) -> None:
         self.statuses: list[int] = []
@@ -60,7 +60,7 @@ class Receiver:
 
 
 class Post:
-    """What pushes, and what it has counted and reported."""
+    """A push, with what it has counted and reported."""
 
     def __init__(self, settings: HttpPush) -> None:
         self.metrics = Metrics()
@@ -72,7 +72,7 @@ class Post:
 
     async def until_ended(self, count: int) -> None:
         await until(lambda: self.counted("success") + self.counted("error") == count)
-        for _ in range(5):  # Its place is free a few turns of the loop later.
+        for _ in range(5):  # The slot is freed a few turns of the loop later.
             await asyncio.sleep(0)
 
     def failures(self) -> dict[str, float]:
@@ -102,7 +102,7 @@ async def other() -> AsyncIterator[Receiver]:
 
 @pytest.fixture
 async def posted() -> AsyncIterator[Callable[..., Any]]:
-    """Starts what pushes, with these settings."""
+    """Start a push with the given settings."""
     started: list[Post] = []
 
     async def start(**settings: Any) -> Post:
@@ -128,7 +128,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def a_moment() -> None:
-    """Long enough for a request that should not come."""
+    """Wait long enough for a request that should not come."""
     await asyncio.sleep(0.05)
 
 
@@ -138,7 +138,7 @@ def large(promise_id: str, param: Value) -> Unblock:
 
 
 class TestPost:
-    async def test_an_execute_with_where_to_call_back(self, post: Post, receiver: Receiver) -> None:
+    async def test_an_execute_carries_the_address_to_call_back(self, post: Post, receiver: Receiver) -> None:
         post.send(f"{receiver.url}/work?x=1", execute("t", version=3))
         await until(lambda: post.counted("success") == 1)
 
@@ -148,19 +148,19 @@ class TestPost:
         assert "Authorization" not in receiver.headers[0]
         assert post.delivered == []
 
-    async def test_an_unblock_that_arrived_is_reported(self, post: Post, receiver: Receiver) -> None:
+    async def test_a_delivered_unblock_is_reported(self, post: Post, receiver: Receiver) -> None:
         post.send(receiver.url, unblock("p"))
         await until(lambda: post.delivered == ["p"])
         assert receiver.received[0][1]["data"]["promise"]["id"] == "p"
 
-    async def test_who_calls_is_proven(self, posted: Callable[..., Any], receiver: Receiver) -> None:
+    async def test_the_server_proves_its_identity(self, posted: Callable[..., Any], receiver: Receiver) -> None:
         post = await posted(auth=PushAuth(mode="bearer", token="secret", header="X-Proof"))
         post.send(receiver.url, execute("t"))
         await until(lambda: post.counted("success") == 1)
         assert receiver.headers[0]["X-Proof"] == "Bearer secret"
 
     @pytest.mark.parametrize("status", [300, 307, 404, 500, 503])
-    async def test_what_is_not_taken_is_a_failure_and_not_reported(
+    async def test_a_message_that_is_not_accepted_is_a_failure_and_not_reported_as_delivered(
         self, post: Post, receiver: Receiver, status: int
     ) -> None:
         receiver.statuses = [status]
@@ -178,32 +178,36 @@ class TestPost:
             ("http://[", "://http://["),
         ],
     )
-    async def test_a_target_that_is_not_there_is_named_without_secrets(self, post: Post, url: str, target: str) -> None:
+    async def test_an_unreachable_target_is_named_without_secrets(self, post: Post, url: str, target: str) -> None:
         post.send(url, execute("t"))
         await until(lambda: post.counted("error") == 1)
         assert post.failures() == {target: 1}
 
-    async def test_switched_off_everything_is_dropped(self, posted: Callable[..., Any], receiver: Receiver) -> None:
+    async def test_if_push_is_disabled_everything_is_dropped(
+        self, posted: Callable[..., Any], receiver: Receiver
+    ) -> None:
         post = await posted(enabled=False)
         post.send(receiver.url, execute("t"))
         await a_moment()
         assert (receiver.received, post.counted("dropped")) == ([], 1)
 
-    async def test_who_does_not_answer_in_time_has_failed(self, posted: Callable[..., Any], receiver: Receiver) -> None:
+    async def test_a_target_that_does_not_answer_in_time_has_failed(
+        self, posted: Callable[..., Any], receiver: Receiver
+    ) -> None:
         post = await posted(request_timeout=50)
         receiver.gate.clear()
         post.send(receiver.url, execute("t"))
         await until(lambda: post.counted("error") == 1)
 
     @pytest.mark.parametrize("status", [200, 201, 299])
-    async def test_any_success_is_one(self, post: Post, receiver: Receiver, status: int) -> None:
+    async def test_any_2xx_status_is_a_success(self, post: Post, receiver: Receiver, status: int) -> None:
         receiver.statuses = [status]
         post.send(receiver.url, unblock("p"))
         await until(lambda: post.counted("success") == 1)
 
 
 class TestQueue:
-    async def test_what_is_under_way_or_waits_is_not_sent_twice(self, post: Post, receiver: Receiver) -> None:
+    async def test_a_message_in_flight_or_queued_is_not_sent_twice(self, post: Post, receiver: Receiver) -> None:
         receiver.gate.clear()
         post.send(receiver.url, execute("a"), execute("b"), execute("a"), execute("b"), unblock("p"), unblock("p"))
         receiver.gate.set()
@@ -211,7 +215,9 @@ class TestQueue:
         await a_moment()
         assert len(receiver.received) == 3
 
-    async def test_it_begins_with_one_and_each_success_allows_one_more(self, post: Post, receiver: Receiver) -> None:
+    async def test_a_target_starts_with_one_request_and_each_success_allows_one_more(
+        self, post: Post, receiver: Receiver
+    ) -> None:
         receiver.gate.clear()
         post.send(receiver.url, *[execute(f"t-{number}") for number in range(20)])
         for total in (1, 3, 7):
@@ -221,7 +227,7 @@ class TestQueue:
 
         assert len(receiver.received) == 15
 
-    async def test_a_failure_takes_it_back_to_one(self, post: Post, receiver: Receiver) -> None:
+    async def test_a_failure_reduces_a_target_to_one_request(self, post: Post, receiver: Receiver) -> None:
         receiver.gate.clear()
         receiver.statuses = [200, 500, 500]
         post.send(receiver.url, *[execute(f"t-{number}") for number in range(8)])
@@ -232,7 +238,7 @@ class TestQueue:
 
         assert (len(receiver.received), post.counted("error")) == (4, 2)
 
-    async def test_who_does_not_answer_holds_up_nobody_else(
+    async def test_an_unresponsive_target_does_not_hold_up_others(
         self, post: Post, receiver: Receiver, other: Receiver
     ) -> None:
         receiver.gate.clear()
@@ -241,7 +247,7 @@ class TestQueue:
         await until(lambda: len(other.received) == 5)
         assert len(receiver.received) == 1
 
-    async def test_half_of_the_slots_are_for_those_that_have_answered(
+    async def test_half_of_the_slots_are_reserved_for_targets_that_have_answered(
         self, posted: Callable[..., Any], receiver: Receiver, other: Receiver
     ) -> None:
         post = await posted(concurrency=2)
@@ -260,7 +266,7 @@ class TestQueue:
         await until(lambda: post.counted("success") + post.counted("error") == 4)
 
     async def answer(self, receiver: Receiver, total: int) -> None:
-        """All requests that have come, once they are so many."""
+        """Wait for ``total`` requests and return them all."""
         await until(lambda: len(receiver.received) == total)
         await a_moment()
         receiver.gate.set()
@@ -268,13 +274,15 @@ class TestQueue:
 
 
 class TestMemory:
-    """Whoever has most waiting gives way."""
+    """The target with the most waiting messages gives way."""
 
     @pytest.fixture(autouse=True)
     def _small(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(push_module, "MAX_WAITING_BYTES", 4 * MESSAGE_BYTES)
 
-    async def test_the_newest_of_the_largest_is_dropped(self, post: Post, receiver: Receiver, other: Receiver) -> None:
+    async def test_the_newest_message_of_the_largest_queue_is_dropped(
+        self, post: Post, receiver: Receiver, other: Receiver
+    ) -> None:
         receiver.gate.clear()
         post.send(receiver.url, *[execute(f"t-{number}") for number in range(4)])
         post.send(other.url, execute("u"))
@@ -289,7 +297,7 @@ class TestMemory:
         [value("x" * 4 * MESSAGE_BYTES), Value(headers={"h": "x" * 4 * MESSAGE_BYTES})],
         ids=["data", "headers"],
     )
-    async def test_payloads_count_but_a_single_one_is_always_taken(
+    async def test_payloads_count_but_a_single_one_is_always_accepted(
         self, post: Post, receiver: Receiver, param: Value
     ) -> None:
         receiver.gate.clear()
@@ -298,7 +306,7 @@ class TestMemory:
         receiver.gate.set()
         await until(lambda: post.delivered == ["p"])
 
-    async def test_of_targets_only_so_many_are_remembered(
+    async def test_a_limited_number_of_targets_is_remembered(
         self, post: Post, receiver: Receiver, other: Receiver, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(push_module, "MAX_TARGETS", 1)
@@ -315,7 +323,7 @@ class TestMemory:
 
 
 class TestLog:
-    async def test_trouble_is_told_once_with_an_example_and_so_is_its_end(
+    async def test_trouble_is_logged_once_with_an_example_and_so_is_its_end(
         self, post: Post, receiver: Receiver, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level("INFO")

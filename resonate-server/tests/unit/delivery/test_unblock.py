@@ -1,4 +1,4 @@
-"""``unblock`` messages are kept until a live stream took them: section 5.2, and section 9, item 6."""
+"""``unblock`` messages are kept until a live stream has taken them: section 5.2, and section 9, item 6."""
 
 import time
 
@@ -16,7 +16,7 @@ ANY = "poll://any@callers"
 
 
 async def all_received(connection: WorkerStream) -> list[str]:
-    """Also what its stream is given once it has taken what there was."""
+    """Return all messages, including those that the stream is given after it has taken the first ones."""
     seen: list[str] = []
     while batch := await received(connection):
         seen += batch
@@ -29,7 +29,7 @@ def large(id: str, size: int, address: str = "poll://uni@callers/c1") -> Unblock
 
 
 class TestDelivery:
-    async def test_it_is_reported_once_there_is_no_doubt_that_it_was_read(self, scene: Scene, clock: Clock) -> None:
+    async def test_delivery_is_reported_once_the_message_was_certainly_read(self, scene: Scene, clock: Clock) -> None:
         caller = scene.worker("c1", group="callers")
         scene.send(unblock("p"))
         await received(caller)
@@ -42,7 +42,7 @@ class TestDelivery:
 
         assert scene.delivered_unblocks == ["p"]
 
-    async def test_uni_goes_to_nobody_else(self, scene: Scene) -> None:
+    async def test_uni_goes_to_no_other_worker(self, scene: Scene) -> None:
         other = scene.worker("c2", group="callers")
         scene.send(unblock("p"))
         assert await received(other) == []
@@ -55,23 +55,23 @@ class TestDelivery:
 
 
 class TestKept:
-    async def test_for_an_absent_listener_until_it_connects(self, scene: Scene) -> None:
+    async def test_a_message_for_an_absent_listener_is_kept_until_it_connects(self, scene: Scene) -> None:
         scene.send(unblock("p"), unblock("q"))
         caller = scene.worker("c1", group="callers")
         assert await received(caller) == ["p", "q"]
 
-    async def test_once_per_promise_and_address(self, scene: Scene) -> None:
+    async def test_there_is_one_message_per_promise_and_address(self, scene: Scene) -> None:
         scene.send(unblock("p"), unblock("p"))
         assert await received(scene.worker("c1", group="callers")) == ["p"]
 
     @pytest.mark.parametrize("count", [10, UNBLOCK_WINDOW, 10 * UNBLOCK_WINDOW])
-    async def test_however_many_wait_they_all_arrive(self, scene: Scene, count: int) -> None:
+    async def test_all_waiting_messages_arrive_however_many(self, scene: Scene, count: int) -> None:
         scene.send(*(unblock(f"p-{number}") for number in range(count)))
         assert len(set(await all_received(scene.worker("c1", group="callers")))) == count
 
 
 class LateScene(Scene):
-    """Its store answers when the test says so."""
+    """A scene whose store answers when the test says so."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class LateScene(Scene):
 
 
 class TestWhileTheStoreIsAsked:
-    async def test_what_comes_meanwhile_is_asked_for_afterwards(self) -> None:
+    async def test_messages_that_arrive_meanwhile_are_requested_afterwards(self) -> None:
         scene = LateScene()
         listener = scene.hub.connect("callers", "c1")
         scene.send(unblock("p"))
@@ -95,7 +95,7 @@ class TestWhileTheStoreIsAsked:
 
         assert (await received(listener), scene.asked) == (["p"], [0, 0])
 
-    async def test_it_is_asked_once_at_a_time_and_an_answer_that_nobody_waits_for_counts_for_nothing(self) -> None:
+    async def test_there_is_one_request_at_a_time_and_unexpected_answers_are_ignored(self) -> None:
         scene = LateScene()
         listener = scene.hub.connect("callers", "c1")
         scene.send(unblock("p"))
@@ -109,9 +109,9 @@ class TestWhileTheStoreIsAsked:
 
 
 class TestSeveralServers:
-    """They write at once, so what has an earlier place may be there later."""
+    """Servers write concurrently, so a message with an earlier place may appear later."""
 
-    async def test_what_was_passed_over_is_found_when_it_has_caught_up(self) -> None:
+    async def test_messages_passed_over_are_found_after_catching_up(self) -> None:
         scene = LateScene()
         caller = scene.hub.connect("callers", "c1")
         scene.hub.send(unblock("early"))
@@ -127,7 +127,7 @@ class TestSeveralServers:
 
 
 class TestBrokenStream:
-    """Section 5.2: a lost ``unblock`` is recovered by nothing in the server, so what may be lost is sent again."""
+    """Section 5.2: nothing in the server recovers a lost ``unblock``, so messages that may be lost are sent again."""
 
     async def test_what_was_written_just_before_is_sent_again(self, scene: Scene, clock: Clock) -> None:
         caller = scene.worker("c1", group="callers")
@@ -137,7 +137,7 @@ class TestBrokenStream:
         scene.hub.disconnect(caller, planned=False)
         assert await received(scene.worker("c1", group="callers")) == ["p"]
 
-    async def test_doubt_begins_when_it_was_written(self, scene: Scene, clock: Clock) -> None:
+    async def test_doubt_counts_from_the_time_of_writing(self, scene: Scene, clock: Clock) -> None:
         caller = scene.worker("c1", group="callers")
         scene.send(unblock("p"))
         clock.seconds += DOUBT_S + 1
@@ -148,7 +148,7 @@ class TestBrokenStream:
 
         assert await received(scene.worker("c1", group="callers")) == ["p"]
 
-    async def test_what_was_written_long_before_is_not(self, scene: Scene, clock: Clock) -> None:
+    async def test_messages_written_long_before_the_break_are_not_sent_again(self, scene: Scene, clock: Clock) -> None:
         caller = scene.worker("c1", group="callers")
         scene.send(unblock("p"))
         await received(caller)
@@ -161,20 +161,20 @@ class TestBrokenStream:
 
 
 class TestBudget:
-    """Bytes in memory are limited; what is beyond waits in the store until there is room."""
+    """Bytes in memory are limited; the rest waits in the store until there is room."""
 
-    async def test_a_stream_that_is_not_read_has_so_much_waiting(self, scene: Scene) -> None:
+    async def test_a_stream_that_is_not_read_has_a_limit_of_waiting_bytes(self, scene: Scene) -> None:
         caller = scene.worker("c1", group="callers")
         scene.send(*(large(f"p-{number}", STREAM_BYTES // 4) for number in range(20)))
         assert caller.unblock_bytes <= STREAM_BYTES
         assert sorted(await all_received(caller)) == sorted(f"p-{number}" for number in range(20))
 
-    async def test_a_single_larger_one_is_given_alone(self, scene: Scene) -> None:
+    async def test_a_single_larger_message_is_given_alone(self, scene: Scene) -> None:
         caller = scene.worker("c1", group="callers")
         scene.send(large("a", 4 * STREAM_BYTES), large("b", 4 * STREAM_BYTES))
         assert [await received(caller), await received(caller), await received(caller)] == [["a"], ["b"], []]
 
-    async def test_all_together_have_so_much_waiting(self, scene: Scene) -> None:
+    async def test_all_streams_together_have_a_limit_of_waiting_bytes(self, scene: Scene) -> None:
         count = 2 * ALL_BYTES // STREAM_BYTES
         callers = [scene.worker(f"c{number}", group="callers") for number in range(count)]
         scene.send(*(large(f"p-{each}", STREAM_BYTES - 2_000, f"poll://uni@callers/c{each}") for each in range(count)))
@@ -182,7 +182,7 @@ class TestBudget:
         seen = [id for _ in range(2) for caller in callers for id in await all_received(caller)]
         assert sorted(seen) == sorted(f"p-{each}" for each in range(count))
 
-    async def test_who_does_not_read_does_not_silence_those_who_do(self, scene: Scene) -> None:
+    async def test_streams_that_are_not_read_do_not_starve_those_that_are(self, scene: Scene) -> None:
         for number in range(2 * ALL_BYTES // STREAM_BYTES):
             scene.worker(f"c{number}", group="deaf")
             scene.send(large(f"p-{number}", STREAM_BYTES - 2_000, f"poll://uni@deaf/c{number}"))
@@ -201,7 +201,7 @@ class TestBudget:
         scene.hub.disconnect(callers[0], planned=False)
         assert await received(callers[-1]) == [f"p-{count - 1}"]
 
-    async def test_what_any_member_may_get_goes_to_another_if_it_is_in_doubt(self, scene: Scene) -> None:
+    async def test_a_message_for_any_member_goes_to_another_one_if_in_doubt(self, scene: Scene) -> None:
         first, second = scene.worker("c1", group="callers"), scene.worker("c2", group="callers")
         scene.send(unblock("p", ANY))
         await received(first)
@@ -210,7 +210,7 @@ class TestBudget:
 
 
 class TestReset:
-    async def test_what_waited_or_was_in_doubt_is_forgotten(self, scene: Scene) -> None:
+    async def test_waiting_and_doubtful_messages_are_forgotten(self, scene: Scene) -> None:
         caller = scene.worker("c1", group="callers")
         scene.send(unblock("in doubt"))
         await received(caller)
@@ -223,7 +223,7 @@ class TestReset:
         scene.hub.disconnect(caller, planned=False)
         assert await received(scene.worker("c1", group="callers")) == []
 
-    async def test_the_same_promise_is_told_again_after_it(self, scene: Scene) -> None:
+    async def test_the_same_promise_is_reported_again_after_a_reset(self, scene: Scene) -> None:
         caller = scene.worker("c1", group="callers")
         scene.send(unblock("p"))
         await received(caller)
@@ -255,17 +255,17 @@ class TestScale:
             scene.hub.send(message)
         took = time.process_time() - began
 
-        assert took < 5  # A tenth of a second; minutes if each looked at every listener.
+        assert took < 5  # Takes 0.1 s; minutes if each step scanned all listeners.
 
 
 class TestClosedStream:
-    async def test_a_slow_reader_is_given_no_more_than_its_window_and_then_the_rest(self, scene: Scene) -> None:
+    async def test_a_slow_reader_gets_only_its_window_and_later_the_rest(self, scene: Scene) -> None:
         caller = scene.worker("c1", group="callers")
         scene.send(*(unblock(f"p-{number}") for number in range(UNBLOCK_WINDOW + 1)))
         assert len(await received(caller)) == UNBLOCK_WINDOW
         assert len(await received(caller)) == 1
 
-    async def test_any_prefers_a_stream_that_is_open(self, scene: Scene) -> None:
+    async def test_any_prefers_an_open_stream(self, scene: Scene) -> None:
         scene.worker("c1", group="callers").close()
         caller = scene.worker("c2", group="callers")
         scene.send(unblock("p", ANY))

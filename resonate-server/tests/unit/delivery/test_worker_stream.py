@@ -1,4 +1,4 @@
-"""One worker's outgoing messages, as whoever writes its stream sees them."""
+"""One worker's outgoing messages, as the writer of its stream sees them."""
 
 import asyncio
 
@@ -19,13 +19,13 @@ async def test_a_message_ends_the_waiting_at_once() -> None:
     assert await waiting == [execute("t")]
 
 
-async def test_once_closed_nobody_waits() -> None:
+async def test_once_closed_waiting_ends_at_once() -> None:
     connection = worker()
     connection.close()
     assert await connection.wait(60) == []
 
 
-async def test_forgetting_tells_what_it_was() -> None:
+async def test_forgetting_returns_the_forgotten_offer() -> None:
     connection = worker()
     connection.offer(execute("t"))
     offer = connection.forget("t")

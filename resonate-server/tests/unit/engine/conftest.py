@@ -8,6 +8,6 @@ from unit.engines import Bench
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    """An engine at work on an empty store."""
+    """A running engine on an empty store."""
     async with Bench().at_work() as bench:
         yield bench

@@ -1,4 +1,4 @@
-"""The server's time goes on whatever happens to the clock of the machine."""
+"""The server's time moves on steadily, whatever happens to the machine's clock."""
 
 from resonate_server.store.sqlite.clock import MARK_MS, ClockMark, MachineClock, ServerClock
 
@@ -7,7 +7,7 @@ NOON = 1_700_000_000_000
 
 
 class Clocks:
-    """Those of a machine, for a test to turn."""
+    """The clocks of a machine, for a test to set."""
 
     def __init__(self) -> None:
         self.wall = NOON
@@ -26,7 +26,7 @@ class Clocks:
         return ServerClock(mark, self.machine)
 
 
-def test_the_first_start_takes_the_time_from_the_machine() -> None:
+def test_the_first_start_uses_the_machine_s_clock() -> None:
     assert Clocks().start()() == NOON
 
 
@@ -39,7 +39,7 @@ def test_a_machine_whose_clock_is_set_changes_nothing() -> None:
         assert clock() == NOON + 30_000
 
 
-def test_a_restart_goes_on_as_if_the_server_had_run_meanwhile() -> None:
+def test_after_a_restart_time_continues_as_if_the_server_had_run() -> None:
     for jump in (HOUR_MS, -HOUR_MS):
         clocks = Clocks()
         mark = clocks.start().mark()
@@ -50,14 +50,14 @@ def test_a_restart_goes_on_as_if_the_server_had_run_meanwhile() -> None:
         assert clock() == NOON + 30_000
 
 
-def test_a_restart_within_the_same_millisecond_goes_on_from_there() -> None:
+def test_after_a_restart_within_the_same_millisecond_time_continues_from_there() -> None:
     clocks = Clocks()
     mark = clocks.start().mark()
     clocks.wall += HOUR_MS
     assert clocks.start(mark)() == NOON
 
 
-def test_after_a_boot_the_machines_clock_counts() -> None:
+def test_after_a_boot_the_machine_s_clock_counts() -> None:
     clocks = Clocks()
     mark = clocks.start().mark()
     clocks.pass_ms(HOUR_MS)
@@ -82,7 +82,7 @@ def test_a_system_that_does_not_name_its_boots_counts_as_booted() -> None:
 
 
 def test_a_mark_from_before_a_boot_that_was_not_noticed_is_no_reason_to_go_back() -> None:
-    """The same name, but less uptime: a copy of the file from another machine, say."""
+    """The same boot name but less uptime: a copy of the file from another machine, say."""
     clocks = Clocks()
     mark = clocks.start().mark()
     clocks.uptime = 0

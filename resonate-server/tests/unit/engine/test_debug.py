@@ -1,4 +1,4 @@
-"""``debug.*`` (section 3.3): nothing by itself, time by hand, and the whole state to look at."""
+"""``debug.*`` (section 3.3): nothing happens by itself, time is moved by hand, and the whole state is visible."""
 
 import json
 from typing import Any
@@ -26,13 +26,13 @@ ADDRESS = "poll://uni@callers/c1"
 
 @pytest.fixture
 async def still(bench: Bench) -> Bench:
-    """Nothing happens by itself."""
+    """A bench on which nothing happens by itself."""
     await bench.call(DebugStart())
     return bench
 
 
 def seen(answer: Answer) -> Any:
-    """The data of an answer as a client reads it."""
+    """Return the data of an answer as a client reads it."""
     return json.loads(msgspec.json.encode(answer.data))
 
 
@@ -41,15 +41,15 @@ async def test_the_switches_answer_nothing(bench: Bench, request_: DebugStart | 
     assert await bench.call(request_) == Answer(status=200, data=Nothing())
 
 
-async def test_whoever_missed_something_asks_again_when_things_happen_by_themselves(still: Bench) -> None:
-    await still.until(lambda: still.notes.refreshes > 0)  # that of the start
+async def test_after_debugging_everything_missed_is_requested_again(still: Bench) -> None:
+    await still.until(lambda: still.notes.refreshes > 0)  # the refresh at the start
     before = still.notes.refreshes
     await still.call(DebugStop())
     await still.settle_down()
     assert still.notes.refreshes == before + 1
 
 
-async def test_nothing_is_sent_until_then(still: Bench) -> None:
+async def test_nothing_is_sent_until_debugging_ends(still: Bench) -> None:
     await still.call(promise_create("before"))
     await still.call(DebugStop())
     await still.call(promise_create("after"))
@@ -57,7 +57,7 @@ async def test_nothing_is_sent_until_then(still: Bench) -> None:
     assert ("execute", "before") not in still.notes.seen
 
 
-async def test_a_tick_does_what_is_due_then_and_sends_nothing(still: Bench) -> None:
+async def test_a_tick_does_what_is_due_and_sends_nothing(still: Bench) -> None:
     await still.call(promise_create("late", target=None, timeout_at=START + 11))
     for number in range(3):
         await still.call(promise_create(f"p-{number}", target=None, timeout_at=START + 10))
@@ -133,7 +133,7 @@ async def test_a_snapshot_shows_everything(still: Bench) -> None:
     }
 
 
-async def test_a_state_that_is_too_large_is_not_shown(still: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_state_that_is_too_large_is_refused(still: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     await still.call(promise_create("p", param=value("x" * 1_000)))
     size = still.store.snapshot_bytes()
 

@@ -1,4 +1,4 @@
-"""One request in, one answer out after the commit; and what happens by itself: sections 3 and 4.5, section 9, items 1
+"""One request in, one answer out after the commit; and the engine's own work: sections 3 and 4.5, section 9, items 1
 to 3, 6 and 13."""
 
 import asyncio
@@ -49,7 +49,7 @@ async def behind_a_commit(bench: Bench, search: Request) -> asyncio.Task[Answer]
 
 
 class TestAnswers:
-    async def test_of_claims_made_at_once_one_wins(self, bench: Bench) -> None:
+    async def test_one_of_several_concurrent_claims_wins(self, bench: Bench) -> None:
         await bench.call(promise_create("t"))
         answers = await asyncio.gather(*(bench.call(acquire("t", pid=f"pid-{number}")) for number in range(50)))
         assert sorted(answer.status for answer in answers) == [200] + [409] * 49
@@ -61,7 +61,7 @@ class TestAnswers:
         assert (created.status, settled.status) == (200, 200)
         assert read.data.promise.state is PromiseState.RESOLVED
 
-    async def test_a_caller_that_gives_up_disturbs_nobody(self, bench: Bench) -> None:
+    async def test_a_caller_that_gives_up_does_not_affect_others(self, bench: Bench) -> None:
         bench.store.gate.clear()
         given_up = asyncio.create_task(bench.call(promise_create("p")))
         waiting = asyncio.create_task(bench.call(promise_create("q")))
@@ -74,7 +74,7 @@ class TestAnswers:
 
 
 class TestCommit:
-    async def test_what_has_queued_up_shares_a_commit(self, bench: Bench) -> None:
+    async def test_queued_requests_share_a_commit(self, bench: Bench) -> None:
         await bench.settle_down()
         bench.store.gate.clear()
         calls = [asyncio.create_task(bench.call(promise_create(f"p-{number}"))) for number in range(100)]
@@ -102,7 +102,7 @@ class TestCommit:
         assert [answer.status for answer in answers] == [200, 500, 200]
         assert isinstance(answers[1].data, str)
 
-    async def test_one_that_names_many_ids_does_not_make_the_store_look_broken(
+    async def test_a_request_with_many_ids_does_not_make_the_store_look_broken(
         self, bench: Bench, caplog: pytest.LogCaptureFixture
     ) -> None:
         await bench.call(promise_create("bad", timeout_at=START + 50))
@@ -130,7 +130,7 @@ class TestCommit:
 
         await bench.until(lambda: bench.notes.seen.count(("execute", "t")) >= 2)
 
-    async def test_a_store_that_failed_is_not_asked_all_the_time(self, bench: Bench) -> None:
+    async def test_a_failed_store_is_not_polled_constantly(self, bench: Bench) -> None:
         await bench.call(promise_create("t"))
         bench.store.down = True
         bench.now += RETRY_MS
@@ -141,16 +141,14 @@ class TestCommit:
 
         assert bench.store.attempts - asked <= 2
 
-    async def test_what_is_committed_is_answered_and_told_also_if_the_store_fails_afterwards(
-        self, bench: Bench
-    ) -> None:
+    async def test_committed_work_is_answered_and_sent_even_if_the_store_fails_afterwards(self, bench: Bench) -> None:
         await bench.settle_down()
         bench.store.is_timeless = True
         assert (await bench.call(promise_create("t"))).status == 200
         await bench.until(lambda: bench.notes.seen == [("execute", "t")])
 
-    async def test_what_is_due_and_fails_does_not_fail_the_requests_beside_it(self, bench: Bench) -> None:
-        """One row that no rule can treat must not stop everything, for ever."""
+    async def test_due_work_that_fails_does_not_fail_the_requests_beside_it(self, bench: Bench) -> None:
+        """A row that no rule can handle must not stop everything for ever."""
         await bench.call(promise_create("bad", target=None, timeout_at=START + 50))
         bench.store.poisoned = "bad"
         bench.now += 50
@@ -164,7 +162,7 @@ class TestCommit:
         bench.store.down = False
         assert not await bench.seam.trouble()
 
-    async def test_a_commit_that_does_not_end_is_told_as_under_way(self, bench: Bench) -> None:
+    async def test_a_hanging_commit_is_reported_as_in_progress(self, bench: Bench) -> None:
         bench.store.gate.clear()
         creating = asyncio.create_task(bench.call(promise_create("a")))
         await bench.until(lambda: bench.seam.last_commit is not None and bench.seam.last_commit.is_under_way)
@@ -173,7 +171,7 @@ class TestCommit:
         assert bench.seam.last_commit is not None
         assert not bench.seam.last_commit.is_under_way
 
-    async def test_stopping_works_off_what_was_submitted_and_closes_the_store(self) -> None:
+    async def test_stopping_finishes_submitted_requests_and_closes_the_store(self) -> None:
         async with Bench().at_work() as bench:
             bench.store.gate.clear()
             calls = [asyncio.create_task(bench.call(promise_create(f"p-{number}"))) for number in range(600)]
@@ -183,9 +181,9 @@ class TestCommit:
 
 
 class TestByItself:
-    """Section 9, items 1 and 2: from a timer, without a request."""
+    """Section 9, items 1 and 2: work triggered by a timer, without a request."""
 
-    async def test_who_let_a_lease_end_is_reported_as_silent_until_heard_of(self, bench: Bench) -> None:
+    async def test_a_worker_that_let_a_lease_lapse_is_silent_until_heard_again(self, bench: Bench) -> None:
         await bench.call(promise_create("t"))
         await bench.call(acquire("t"))
         bench.now += LEASE_MS
@@ -196,7 +194,7 @@ class TestByItself:
 
         assert bench.notes.silent_workers == set()
 
-    async def test_an_earlier_deadline_that_comes_later_is_not_missed(self, bench: Bench) -> None:
+    async def test_an_earlier_deadline_that_is_added_later_is_not_missed(self, bench: Bench) -> None:
         await bench.call(promise_create("late", target=None, timeout_at=START + 60 * SECOND))
         await bench.call(promise_create("early", target=None, timeout_at=START + 50))
         await bench.call(PromiseRegisterListener(awaited="early", address=LISTENER))
@@ -204,7 +202,7 @@ class TestByItself:
         await bench.until(lambda: bench.notes.seen == [("unblock", "early")])
 
     async def test_thousands_at_once_are_all_done(self, bench: Bench) -> None:
-        """More than one transaction takes."""
+        """More than fit into one transaction."""
         ids = [f"p-{number}" for number in range(3_000)]
         await asyncio.gather(*(bench.call(promise_create(id, timeout_at=START + 50)) for id in ids))
         for id in ids[::300]:
@@ -218,7 +216,7 @@ class TestByItself:
 
 
 class TestSearch:
-    """Section 3.1, and section 9, item 13: what is past its deadline is shown as settled."""
+    """Section 3.1, and section 9, item 13: promises past their deadline are shown as settled."""
 
     async def test_it_finds_and_pages(self, bench: Bench) -> None:
         for id in "abcde":
@@ -269,7 +267,7 @@ class TestOwed:
 
         assert kept(bench) == []
 
-    async def test_what_nobody_came_for_is_forgotten_in_time(self, bench: Bench) -> None:
+    async def test_messages_that_no_worker_fetches_are_eventually_forgotten(self, bench: Bench) -> None:
         await bench.call(promise_create("p", target=None))
         await bench.call(PromiseRegisterListener(awaited="p", address=LISTENER))
         await bench.call(promise_settle("p"))
@@ -296,7 +294,7 @@ class TestOwed:
             messages = await listener.wait(PATIENCE_S)
         assert [message.promise.id for message in messages if isinstance(message, Unblock)] == ["p"]
 
-    async def test_what_is_owed_is_given_in_portions_of_a_limited_size(self, bench: Bench) -> None:
+    async def test_owed_messages_are_given_in_portions_of_limited_size(self, bench: Bench) -> None:
         for id in "abc":
             await bench.call(promise_create(id, target=None))
             await bench.call(PromiseRegisterListener(awaited=id, address=LISTENER))
@@ -313,7 +311,7 @@ class TestOwed:
             portions.append([each.unblock.promise.id for each in owed])
         assert portions == [["a"], ["b"], ["c"]]
 
-    async def test_what_is_small_is_given_together_up_to_a_number(
+    async def test_small_messages_are_given_together_up_to_a_limit(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("resonate_server.engine.engine.MAX_UNBLOCKS", 3)
@@ -349,7 +347,7 @@ class TestOwed:
 
     @pytest.mark.parametrize("whole_commit", [True, False])
     async def test_a_store_that_failed_once_does_not_cut_a_group_off(self, whole_commit: bool) -> None:
-        """The work that waited for the group reaches the next worker that connects after the store has recovered."""
+        """Work that waits for the group reaches the next worker that connects after the store has recovered."""
         bench = Bench(WatchedDatabase())
         hub = hub_of(bench.engine)
         async with bench.at_work(way_to(hub)):
@@ -367,7 +365,7 @@ class TestOwed:
 
 
 class TestUnclaimed:
-    async def test_the_task_comes_again_after_its_pause(self, bench: Bench) -> None:
+    async def test_the_task_is_sent_again_after_its_pause(self, bench: Bench) -> None:
         await bench.call(promise_create("t"))
         bench.engine.unclaimed(PID, [Execute(task_id="t", version=0, target="poll://any@workers")])
         await bench.settle_down()
@@ -375,14 +373,16 @@ class TestUnclaimed:
         bench.now += 5_000
         await bench.until(lambda: bench.notes.seen[2:] == [("execute", "t")])
 
-    async def test_it_comes_at_once_if_a_worker_connects(self, bench: Bench) -> None:
+    async def test_the_task_is_sent_at_once_if_a_worker_connects(self, bench: Bench) -> None:
         await bench.call(promise_create("t"))
         bench.engine.unclaimed(PID, [Execute(task_id="t", version=0, target="poll://any@workers")])
         bench.engine.request_recall("workers")
         await bench.until(lambda: bench.notes.seen[2:] == [("execute", "t")])
 
     @pytest.mark.parametrize(("held", "told"), [(["u"], [PID]), ([], [])])
-    async def test_whether_the_process_is_at_work_is_told(self, bench: Bench, held: list[str], told: list[str]) -> None:
+    async def test_delivery_is_told_whether_the_process_is_at_work(
+        self, bench: Bench, held: list[str], told: list[str]
+    ) -> None:
         await bench.call(promise_create("t"))
         for id in held:
             await bench.call(promise_create(id))
@@ -396,13 +396,13 @@ class TestUnclaimed:
 
 class TestReset:
     @pytest.mark.parametrize("before", [[], [DebugStart()]])
-    async def test_delivery_is_told_also_while_nothing_is_delivered(self, bench: Bench, before: list[Request]) -> None:
+    async def test_delivery_is_reset_even_when_idle(self, bench: Bench, before: list[Request]) -> None:
         for request in before:
             await bench.call(request)
         await bench.call(DebugReset())
         assert bench.notes.seen == [("reset", "")]
 
-    async def test_what_was_delivered_before_is_not_forgotten_instead_of_what_comes_after(self, bench: Bench) -> None:
+    async def test_an_earlier_delivery_does_not_remove_a_message_created_after_the_reset(self, bench: Bench) -> None:
         bench.engine.delivered(("p", LISTENER))
         await bench.call(DebugReset())
         await bench.call(promise_create("p", target=None))
@@ -420,7 +420,7 @@ class TestHolderGone:
         state: TaskState = (await bench.call(TaskGet(id="t"))).data.task.state
         return state
 
-    async def test_its_leases_are_given_to_others(self, bench: Bench) -> None:
+    async def test_its_tasks_are_given_to_others(self, bench: Bench) -> None:
         await bench.call(promise_create("t"))
         await bench.call(acquire("t"))
         bench.engine.worker_gone(PID)
@@ -428,8 +428,8 @@ class TestHolderGone:
         assert await self.state(bench) is TaskState.PENDING
 
 
-async def test_leases_begin_anew_when_a_server_starts() -> None:
-    """While it was away it could hear no heartbeats: a worker that is still at work must not lose its task for that."""
+async def test_leases_start_afresh_when_a_server_starts() -> None:
+    """While it was down it heard no heartbeats: a worker that is still at work must not lose its task for that."""
     async with Bench().at_work() as bench:
         await bench.call(promise_create("t"))
         claimed = await bench.call(acquire("t"))

@@ -1,4 +1,4 @@
-"""Whoever watches is told each decision, with its time; and what happens by itself fails for nobody."""
+"""An observer is told of each decision and its time; and the engine's own work fails for no one."""
 
 from collections.abc import AsyncIterator, Callable
 
@@ -25,7 +25,7 @@ class Witness(DecisionObserver):
 
 
 class Scene:
-    """``queued`` waits for a worker, ``held`` has one; each has a listener and ends at the same time."""
+    """Task ``queued`` waits for a worker, ``held`` has one; both have a listener and the same deadline."""
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
@@ -72,7 +72,7 @@ each_way = pytest.mark.parametrize(("act", "moved"), BY_ITSELF.values(), ids=BY_
 
 
 @each_way
-async def test_what_happens_by_itself_is_told_with_its_time(
+async def test_the_server_s_own_decisions_are_reported_with_their_time(
     scene: Scene, act: Callable[[Bench], None], moved: list[str]
 ) -> None:
     scene.bench.now += SECOND
@@ -87,7 +87,7 @@ async def test_what_happens_by_itself_is_told_with_its_time(
 
 
 @each_way
-async def test_past_the_deadline_it_settles_what_it_finds_and_tells_of_that(
+async def test_past_the_deadline_its_own_work_settles_promises_and_reports_that(
     scene: Scene, act: Callable[[Bench], None], moved: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     scene.bench.now = DEADLINE
@@ -98,7 +98,7 @@ async def test_past_the_deadline_it_settles_what_it_finds_and_tells_of_that(
     assert moved
 
 
-async def test_leases_that_begin_anew_are_told_of(scene: Scene) -> None:
+async def test_leases_that_start_afresh_are_reported(scene: Scene) -> None:
     again = Bench(scene.bench.store)
     later = Scene(again)
     again.now += SECOND

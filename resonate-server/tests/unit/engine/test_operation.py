@@ -1,4 +1,4 @@
-"""What the rest of the server asks of the engine besides requests, and what it counts."""
+"""What the engine does for the rest of the server besides requests, and what it counts."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from resonate_server.store.errors import ReadFailed, StoreLost
 
 
 class LosableDatabase(WatchedDatabase):
-    """``is_gone``: somebody has taken the file away."""
+    """``is_gone``: the file was removed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,13 +30,13 @@ class LosableDatabase(WatchedDatabase):
         super().check()
 
 
-async def test_what_cannot_be_read_is_said(bench: Bench) -> None:
+async def test_a_failed_read_is_reported(bench: Bench) -> None:
     bench.store.refill_fails = 1
     with pytest.raises(ReadFailed):
         await bench.engine.read(lambda view: view.queued_tasks("workers", 1))
 
 
-async def test_of_a_store_in_memory_there_is_no_file(bench: Bench) -> None:
+async def test_a_store_in_memory_has_no_file(bench: Bench) -> None:
     assert await bench.seam.backup() is None
     assert bench.seam.disk_use() is None
 
@@ -46,8 +46,8 @@ async def test_a_copy_is_the_store_s(bench: Bench, monkeypatch: pytest.MonkeyPat
     assert await bench.seam.backup() == Path("copy")
 
 
-async def test_a_store_that_is_taken_away_is_noticed_while_nothing_happens() -> None:
-    """Within a second or so."""
+async def test_a_removed_store_is_noticed_even_when_idle() -> None:
+    """It is noticed within about a second."""
     store = LosableDatabase()
     async with Bench(store).at_work() as bench:
         await bench.settle_down()
@@ -59,7 +59,7 @@ async def test_a_store_that_is_taken_away_is_noticed_while_nothing_happens() -> 
         store.is_gone = False
 
 
-async def test_a_request_that_finds_it_taken_away_is_refused_with_the_reason() -> None:
+async def test_a_request_to_a_removed_store_is_refused_with_the_reason() -> None:
     store = LosableDatabase()
     async with Bench(store).at_work() as bench:
         await bench.settle_down()
@@ -73,7 +73,7 @@ async def test_a_request_that_finds_it_taken_away_is_refused_with_the_reason() -
 
 
 class TestSettledTrees:
-    async def test_those_past_the_age_are_deleted_however_many(self) -> None:
+    async def test_settled_trees_past_the_age_are_deleted_however_many(self) -> None:
         async with Bench(keep_settled_ms=10 * SECOND).at_work() as bench:
             for number in range(250):
                 await bench.call(promise_create(f"old-{number}"))
@@ -91,7 +91,7 @@ class TestSettledTrees:
             assert (await bench.call(PromiseGet(id="young"))).status == 200
             assert bench.metric("resonate_tasks", state="fulfilled") == 1
 
-    async def test_without_an_age_nothing_is(self, bench: Bench) -> None:
+    async def test_without_an_age_nothing_is_deleted(self, bench: Bench) -> None:
         await bench.call(promise_create("p"))
         await bench.call(promise_settle("p"))
         bench.now = FAR
@@ -100,7 +100,7 @@ class TestSettledTrees:
 
 
 class TestFigures:
-    """What has happened, as the metrics tell it; times in seconds."""
+    """What the metrics count; times are in seconds."""
 
     async def test_tasks_by_state(self, bench: Bench) -> None:
         for id in ("a", "b", "c", "d"):
@@ -135,7 +135,7 @@ class TestFigures:
         assert bench.metric("resonate_task_claim_seconds_sum") == 3
         assert bench.metric("resonate_promise_settlement_seconds_sum") == 5
 
-    async def test_lost_leases_and_what_came_after_them(self, bench: Bench) -> None:
+    async def test_lost_leases_and_their_outcomes(self, bench: Bench) -> None:
         await bench.call(promise_create("t"))
         await bench.call(TaskAcquire(id="t", version=0, pid=PID, ttl=1))
         bench.now += SECOND
@@ -162,7 +162,7 @@ class TestFigures:
 
 
 class TestLog:
-    async def test_runs_that_are_skipped(self, bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_skipped_runs_are_logged(self, bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
         tags = {"resonate:target": TARGET}
         await bench.call(ScheduleCreate("s", "0 * * * *", "{{.id}}-{{.timestamp}}", 60_000, value(""), tags))
         bench.now = START + 24 * 3_600 * SECOND
@@ -175,7 +175,7 @@ class TestLog:
         ) in caplog.text
 
 
-async def test_an_offer_that_a_worker_gave_back_is_in_the_log(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_offer_that_a_worker_returned_is_logged(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     await bench.call(promise_create("t"))
     requests: list[Request] = []
     for version in range(2):

@@ -1,4 +1,4 @@
-"""Large answers have a budget: what goes beyond it waits until earlier ones have left, and small ones pass."""
+"""Large answers share a budget: those beyond it wait until earlier ones have left, while small ones pass."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ from resonate_server.store.outgoing import MAX_OUTGOING_BYTES
 
 HUGE = value("x" * (MAX_OUTGOING_BYTES // 4))
 FITTING = 4
-"""So many of these fill the budget."""
+"""Number of huge answers that fill the budget."""
 
 
 def submit(bench: Bench, request: Request) -> asyncio.Future[Answer]:
@@ -22,7 +22,7 @@ def submit(bench: Bench, request: Request) -> asyncio.Future[Answer]:
 
 
 async def filled(bench: Bench, more: int = 0) -> list[asyncio.Future[Answer]]:
-    """As many huge promises are asked for as fit, and some more; nobody has written out an answer yet."""
+    """Request as many huge promises as fit, and ``more``; no answer has been written out yet."""
     for number in range(FITTING + more):
         bench.engine.answered(await bench.call(promise_create(f"huge-{number}", param=HUGE)))
     asked = [submit(bench, PromiseGet(id=f"huge-{number}")) for number in range(FITTING + more)]
@@ -30,7 +30,7 @@ async def filled(bench: Bench, more: int = 0) -> list[asyncio.Future[Answer]]:
     return asked
 
 
-async def test_what_does_not_fit_waits_until_others_have_left() -> None:
+async def test_an_answer_that_does_not_fit_waits_until_others_have_left() -> None:
     async with Bench().at_work() as bench:
         asked = await filled(bench, more=2)
         await bench.settle_down()
@@ -46,7 +46,7 @@ async def test_what_does_not_fit_waits_until_others_have_left() -> None:
         assert asked[-1].result().data.promise.param == HUGE
 
 
-async def test_a_task_is_claimed_meanwhile_but_without_its_preload() -> None:
+async def test_a_task_can_be_claimed_meanwhile_but_without_its_preload() -> None:
     async with Bench().at_work() as bench:
         await bench.call(promise_create("t", branch="t"))
         await bench.call(promise_create("t:1", target=None, branch="t"))
@@ -68,7 +68,7 @@ async def test_searches_wait_too() -> None:
         assert search.result().status == 200
 
 
-async def test_what_was_decided_in_a_transaction_that_failed_does_not_count() -> None:
+async def test_answers_of_a_failed_transaction_do_not_count() -> None:
     async with Bench().at_work() as bench:
         asked = await filled(bench)
         for each in asked:
@@ -82,7 +82,7 @@ async def test_what_was_decided_in_a_transaction_that_failed_does_not_count() ->
         assert (await bench.call(PromiseGet(id="huge-0"))).data.promise.param == HUGE
 
 
-async def test_beyond_a_number_they_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_beyond_a_limit_large_answers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outgoing, "MAX_HELD_BACK", 1)
     async with Bench().at_work() as bench:
         asked = await filled(bench, more=2)
@@ -91,7 +91,7 @@ async def test_beyond_a_number_they_are_refused(monkeypatch: pytest.MonkeyPatch)
         assert not asked[-2].done()
 
 
-async def test_those_that_still_wait_when_the_server_stops_are_told_so() -> None:
+async def test_requests_that_still_wait_when_the_server_stops_are_told_so() -> None:
     async with Bench().at_work() as bench:
         asked = await filled(bench, more=1)
         await bench.settle_down()

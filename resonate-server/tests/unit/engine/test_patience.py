@@ -1,4 +1,4 @@
-"""Suspensions that wait a moment for what they await: protocol section 3.2."""
+"""Suspensions that wait a moment for their awaited promises: protocol section 3.2."""
 
 import asyncio
 
@@ -22,7 +22,7 @@ def suspend(*awaited: str, patience: int = FOR_EVER_MS) -> TaskSuspend:
 
 
 async def begin(bench: Bench, *called: str) -> None:
-    """A caller at work, and what it has called."""
+    """Create a running caller and the promises it has called."""
     for id in ("caller", *called):
         await bench.call(promise_create(id))
     await bench.call(TaskAcquire(id="caller", version=0, pid=PID, ttl=1_000_000))
@@ -40,7 +40,7 @@ async def state(bench: Bench) -> TaskState:
 
 
 class TestSuspension:
-    async def test_goes_on_with_what_is_settled_meanwhile(self, bench: Bench) -> None:
+    async def test_continues_with_a_promise_settled_meanwhile(self, bench: Bench) -> None:
         await begin(bench, "a", "b")
         asked = await under_way(bench, suspend("a", "b"))
         assert await state(bench) is TaskState.ACQUIRED
@@ -48,7 +48,7 @@ class TestSuspension:
         assert (await asked).status == 300
         assert await state(bench) is TaskState.ACQUIRED
 
-    async def test_does_not_wait_for_what_was_settled_before(self, bench: Bench) -> None:
+    async def test_does_not_wait_for_a_promise_settled_before(self, bench: Bench) -> None:
         await begin(bench, "a")
         await bench.call(promise_settle("a"))
         assert (await bench.call(suspend("a"))).status == 300
@@ -62,13 +62,13 @@ class TestSuspension:
         await begin(bench, "a")
         assert (await bench.call(suspend("a", patience=0))).status == 200
 
-    async def test_is_decided_when_another_server_tells_that_it_has_settled_one(self, bench: Bench) -> None:
+    async def test_is_decided_when_another_server_reports_a_settlement(self, bench: Bench) -> None:
         await begin(bench, "a")
         asked = await under_way(bench, suspend("a"))
         bench.engine.settled_elsewhere(["a"])
         assert (await asked).status == 200, "so it is here"
 
-    async def test_of_a_lease_that_is_gone_meanwhile_is_refused(self, bench: Bench) -> None:
+    async def test_is_refused_if_its_lease_is_lost_meanwhile(self, bench: Bench) -> None:
         await begin(bench, "a")
         asked = await under_way(bench, suspend("a"))
         await bench.call(promise_settle("caller"))
@@ -84,19 +84,19 @@ class TestSuspension:
 
 
 class TestPatience:
-    async def test_ends_with_the_first_that_is_settled_for_all_who_wait_for_it(self) -> None:
+    async def test_ends_for_all_waiters_with_the_first_settlement(self) -> None:
         waiting = Patience()
         first, second = (asyncio.create_task(waiting.wait(ids, LONG_S)) for ids in (["a", "b"], ["c", "b"]))
         await asyncio.sleep(0)
         waiting.settled(["b"])
         await asyncio.gather(first, second)
 
-    async def test_is_not_asked_for_what_was_settled_lately(self) -> None:
+    async def test_does_not_apply_to_promises_settled_recently(self) -> None:
         waiting = Patience()
         waiting.settled(["a"])
         await waiting.wait(["b", "a"], LONG_S)
 
-    async def test_remembers_the_last_that_were_settled(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_remembers_the_latest_settlements(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(patience, "MAX_REMEMBERED", 2)
         waiting = Patience()
         waiting.settled("abc")
@@ -107,10 +107,10 @@ class TestPatience:
         waiting.end()
         await forgotten
 
-    async def test_is_not_for_those_who_await_many(self) -> None:
+    async def test_does_not_apply_to_tasks_that_await_many_promises(self) -> None:
         await Patience().wait([str(number) for number in range(patience.MAX_AWAITED + 1)], LONG_S)
 
-    async def test_is_not_for_more_than_there_is_room_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_is_limited_to_a_number_of_waiters(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(patience, "MAX_WAITED_FOR", 1)
         waiting = Patience()
         first = asyncio.create_task(waiting.wait(["a"], LONG_S))
@@ -124,7 +124,7 @@ class TestPatience:
         waiting.end()
         await second
 
-    async def test_ends_when_nobody_is_to_wait_any_more(self) -> None:
+    async def test_ends_when_waiting_is_no_longer_allowed(self) -> None:
         waiting = Patience()
         first = asyncio.create_task(waiting.wait(["a"], LONG_S))
         await asyncio.sleep(0)

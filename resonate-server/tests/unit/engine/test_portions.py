@@ -1,4 +1,4 @@
-"""What takes long is done in portions, between which others have their turn."""
+"""Long work is done in portions, between which other requests get their turn."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -33,14 +33,14 @@ NOTHING = {"no": "such"}
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    """Few are told at once; no retries come between."""
+    """A bench that notifies few at once and has no retries."""
     async with Bench(rules=Rules(told_at_once=10)).at_work() as bench:
         yield bench
 
 
 @pytest.fixture
 def small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a search over a thousand rows is a long one."""
+    """Make portions small, so that a search over a thousand rows is a long one."""
     monkeypatch.setattr(search, "STEP", 1)
     monkeypatch.setattr(search, "PORTION_S", 0.000_1)
 
@@ -60,7 +60,7 @@ def asked(bench: Bench, request: Request) -> asyncio.Task[Answer]:
 
 
 async def pass_by(bench: Bench, number: int) -> None:
-    """Three small requests, one after the other."""
+    """Send three small requests, one after another."""
     for each in range(3):
         assert (await bench.call(promise_create(f"other-{number}-{each}", target=None))).status == 200
 
@@ -71,7 +71,7 @@ class TestSpreading:
         await asyncio.gather(*(bench.call(PromiseRegisterListener("p", address)) for address in LISTENERS))
         assert (await bench.call(promise_settle("p"))).status == 200
 
-    async def test_everybody_is_told_by_itself_and_once_and_others_are_answered_meanwhile(self, bench: Bench) -> None:
+    async def test_all_are_notified_once_and_other_requests_are_answered_meanwhile(self, bench: Bench) -> None:
         await self.settle(bench)
         await pass_by(bench, 0)
         assert len(bench.notes.unblocks) < len(LISTENERS)
@@ -79,7 +79,7 @@ class TestSpreading:
         await bench.settle_down()
         assert sorted(unblock.address for unblock in bench.notes.unblocks) == sorted(LISTENERS)
 
-    async def test_it_goes_on_after_a_restart(self) -> None:
+    async def test_spreading_continues_after_a_restart(self) -> None:
         async with Bench(rules=Rules(told_at_once=10)).at_work() as bench:
             await self.settle(bench)
         told = {unblock.address for unblock in bench.notes.unblocks}
@@ -90,7 +90,7 @@ class TestSpreading:
 
 @pytest.mark.usefixtures("small_portions")
 class TestSearch:
-    async def test_others_are_answered_before_a_long_one(self, bench: Bench) -> None:
+    async def test_other_requests_are_answered_before_a_long_search(self, bench: Bench) -> None:
         await fill(bench)
         searches = [
             asked(bench, search) for search in (PromiseSearch(tags=NOTHING), TaskSearch(state=TaskState.HALTED))
@@ -102,7 +102,7 @@ class TestSearch:
         assert [(await search).status for search in searches] == [200, 200]
 
     @pytest.mark.parametrize("count", [0, 1, 6, 7, 8])
-    async def test_its_pages_hold_everything_once(self, bench: Bench, count: int) -> None:
+    async def test_the_pages_of_a_search_hold_everything_once(self, bench: Bench, count: int) -> None:
         ids = await fill(bench, count)
 
         found, cursor = [], None
@@ -115,13 +115,13 @@ class TestSearch:
 
         assert found == ids
 
-    async def test_what_is_due_comes_first_however_much(self, bench: Bench) -> None:
+    async def test_due_work_comes_before_a_search_however_much(self, bench: Bench) -> None:
         ids = [f"p-{number:04}" for number in range(MANY)]
         await asyncio.gather(*(bench.call(promise_create(id, timeout_at=START + 50)) for id in ids))
         bench.now += 50
         assert (await bench.call(PromiseSearch(state=PromiseState.PENDING))).data.promises == []
 
-    async def test_one_that_nobody_waits_for_any_more_is_given_up(self, bench: Bench) -> None:
+    async def test_a_search_without_a_waiting_client_is_abandoned(self, bench: Bench) -> None:
         await fill(bench)
         search = asked(bench, PromiseSearch(tags=NOTHING))
         await pass_by(bench, 0)
@@ -129,7 +129,7 @@ class TestSearch:
         await pass_by(bench, 1)
         assert not bench.seam._patient
 
-    async def test_a_server_that_stops_does_not_wait_for_it(self) -> None:
+    async def test_a_stopping_server_does_not_wait_for_a_search(self) -> None:
         async with Bench(rules=Rules()).at_work() as bench:
             await fill(bench)
             search = asked(bench, PromiseSearch(tags=NOTHING))
@@ -138,7 +138,7 @@ class TestSearch:
 
 
 class TestManyIds:
-    async def test_others_are_answered_before_a_long_heartbeat(
+    async def test_other_requests_are_answered_before_a_long_heartbeat(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(engine_module, "MAX_LEASES", 10)
@@ -173,7 +173,7 @@ class TestManyIds:
 
         assert portions == [10, 10, 5]
 
-    async def test_one_that_the_store_does_not_take_fails_and_is_not_gone_on_with(
+    async def test_a_heartbeat_that_the_store_rejects_fails_and_is_not_continued(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(engine_module, "MAX_LEASES", 10)
@@ -193,7 +193,7 @@ class TestManyIds:
 
 
 class TestBatches:
-    async def test_one_that_takes_long_is_cut_and_all_are_answered_in_order(
+    async def test_a_long_batch_is_split_and_all_requests_are_answered_in_order(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(store, "MAX_DECIDING_S", 0.0)
@@ -206,9 +206,7 @@ class TestBatches:
         assert answers[2].data.promise.state is PromiseState.RESOLVED
         assert bench.store.commits - before == 3
 
-    async def test_the_event_loop_goes_on_while_many_only_read(
-        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_many_reads_do_not_block_the_event_loop(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(store, "MAX_BATCH", 1)
         reads = [asked(bench, PromiseGet(id="p")) for _ in range(100)]
         turns = 0

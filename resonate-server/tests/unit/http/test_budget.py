@@ -1,4 +1,4 @@
-"""How bytes are given out, and who has to go when there are too many."""
+"""How bytes are granted, and which sender must go when there are too many."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from resonate_server.http.budget import Full, Quota, Unfinished
 
 
 class Sender:
-    """Remembers whether it was sent away."""
+    """A sender that remembers whether it was dropped."""
 
     def __init__(self) -> None:
         self.is_gone = False
@@ -17,13 +17,13 @@ class Sender:
         self.is_gone = True
 
 
-async def test_what_fits_has_its_place_at_once() -> None:
+async def test_bytes_that_fit_are_granted_at_once() -> None:
     room = Quota(10, may_wait=10)
     assert room.ask(4) is None
     assert room.ask(6) is None
 
 
-async def test_what_does_not_fit_waits_until_enough_is_given_back() -> None:
+async def test_bytes_that_do_not_fit_wait_until_enough_is_returned() -> None:
     room = Quota(10, may_wait=10)
     room.ask(4)
     room.ask(6)
@@ -36,7 +36,7 @@ async def test_what_does_not_fit_waits_until_enough_is_given_back() -> None:
     assert place.done()
 
 
-async def test_nobody_is_overtaken_by_somebody_smaller() -> None:
+async def test_no_sender_is_overtaken_by_a_smaller_one() -> None:
     room = Quota(10, may_wait=20)
     room.ask(8)
     large, small = room.ask(9), room.ask(1)
@@ -47,7 +47,7 @@ async def test_nobody_is_overtaken_by_somebody_smaller() -> None:
     assert (large.done(), small.done()) == (True, True)
 
 
-async def test_one_that_no_longer_waits_is_passed_over() -> None:
+async def test_a_sender_that_no_longer_waits_is_skipped() -> None:
     room = Quota(10, may_wait=20)
     room.ask(10)
     first, second = room.ask(10), room.ask(10)
@@ -59,11 +59,11 @@ async def test_one_that_no_longer_waits_is_passed_over() -> None:
     assert second.done()
 
 
-async def test_more_than_the_whole_room_is_given_alone() -> None:
+async def test_more_than_the_whole_budget_is_granted_alone() -> None:
     assert Quota(10, may_wait=0).ask(11) is None
 
 
-async def test_there_is_a_limit_of_what_may_wait() -> None:
+async def test_the_number_of_waiting_senders_is_limited() -> None:
     room = Quota(10, may_wait=10)
     room.ask(10)
     room.ask(10)
@@ -71,7 +71,7 @@ async def test_there_is_a_limit_of_what_may_wait() -> None:
         room.ask(1)
 
 
-async def test_a_place_that_was_given_up_counts_no_more() -> None:
+async def test_an_abandoned_place_no_longer_counts() -> None:
     room = Quota(10, may_wait=10)
     room.ask(10)
     place = room.ask(10)
@@ -83,7 +83,7 @@ async def test_a_place_that_was_given_up_counts_no_more() -> None:
     assert room.ask(10) is None
 
 
-def test_the_sender_that_began_first_goes_when_too_much_is_unfinished() -> None:
+def test_the_earliest_sender_is_dropped_when_too_much_is_unfinished() -> None:
     unfinished, senders = Unfinished(limit=10), [Sender() for _ in range(4)]
     for sender in senders[:3]:
         unfinished.hold(sender, 3)
@@ -92,7 +92,7 @@ def test_the_sender_that_began_first_goes_when_too_much_is_unfinished() -> None:
     assert [sender.is_gone for sender in senders] == [True, False, False, False]
 
 
-def test_what_has_come_whole_counts_no_more() -> None:
+def test_a_complete_body_no_longer_counts_as_unfinished() -> None:
     unfinished, senders = Unfinished(limit=10), [Sender() for _ in range(3)]
     unfinished.hold(senders[0], 9)
     unfinished.drop(senders[0])

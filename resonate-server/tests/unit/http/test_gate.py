@@ -1,4 +1,4 @@
-"""Who may come in, judged by method, path and headers: a table of what browsers, pages and programs send."""
+"""Which requests are admitted by method, path and headers: a table of what browsers, pages and programs send."""
 
 import logging
 from itertools import product
@@ -36,7 +36,7 @@ def judge(
     server: ServerSettings = SERVER,
     host: str = "localhost:8001",
 ) -> Refusal | None:
-    """``headers`` come on top of a ``Host``."""
+    """``headers`` are sent in addition to a ``Host``."""
     lower = {name.lower(): value for name, value in headers.items()}
     return Gate(server, PAGES).judge(method, path, {"host": host, **lower})
 
@@ -49,7 +49,7 @@ class TestHosts:
             "127.0.0.1", "127.0.0.1:8001", "127.8.9.10:80", "[::1]", "[::1]:8001", "[0:0:0:0:0:0:0:1]",
         ],
     )  # fmt: skip
-    def test_every_server_goes_by_loopback(self, host: str) -> None:
+    def test_every_server_answers_to_loopback_names(self, host: str) -> None:
         assert judge({}, server=ServerSettings(), host=host) is None
 
     @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ class TestHosts:
             "with-port.example", "with-port.example:10", "public.example", "public.example:8001", "192.168.1.5:8001",
         ],
     )  # fmt: skip
-    def test_it_goes_by_the_names_it_was_given(self, host: str) -> None:
+    def test_a_server_answers_to_its_configured_names(self, host: str) -> None:
         assert judge({}, host=host) is None
         assert judge({}, server=ServerSettings(), host=host) is UNKNOWN_HOST
 
@@ -71,7 +71,7 @@ class TestHosts:
             "0x7f.0.0.1", "2130706433", "[::2]", "[fd00::2]", "0.0.0.0:8001", "[::]:8001", "[::ffff:127.0.0.1]",
         ],
     )  # fmt: skip
-    def test_it_goes_by_no_other(self, host: str) -> None:
+    def test_a_server_answers_to_no_other_name(self, host: str) -> None:
         assert judge({}, host=host) is UNKNOWN_HOST
 
     @pytest.mark.parametrize(
@@ -83,19 +83,19 @@ class TestHosts:
             "localhost\t", "localhost:\N{ARABIC-INDIC DIGIT EIGHT}",
         ],
     )  # fmt: skip
-    def test_what_is_no_host_is_refused_by_all(self, host: str) -> None:
+    def test_an_invalid_host_is_refused_by_all(self, host: str) -> None:
         for server in (SERVER, ServerSettings(hosts="*")):
             assert judge({}, server=server, host=host) is MALFORMED_HOST
 
-    def test_a_star_takes_any_name(self) -> None:
+    def test_a_star_accepts_any_name(self) -> None:
         assert judge({}, server=ServerSettings(hosts=["*"]), host="whatever.example:1") is None
 
-    def test_listening_everywhere_is_no_name(self) -> None:
-        """By these a browser reaches this machine, and does not say whose page asks."""
+    def test_wildcard_addresses_are_not_names(self) -> None:
+        """Through these addresses a browser reaches this machine without saying whose page sends the request."""
         assert judge({}, server=ServerSettings(bind="0.0.0.0"), host="0.0.0.0:8001") is UNKNOWN_HOST
         assert judge({}, server=ServerSettings(bind="::"), host="[::]:8001") is UNKNOWN_HOST
 
-    def test_a_program_of_old_sends_none(self) -> None:
+    def test_an_http_1_0_program_needs_no_host(self) -> None:
         assert Gate(SERVER).judge("GET", "/health", {}) is None
         assert Gate(SERVER).judge("GET", "/health", {"origin": "http://"}) is FOREIGN_ORIGIN
 
@@ -125,7 +125,7 @@ class TestPrograms:
             {**JSON, "Sec-Fetch-Mode": "cors"},  # fetch of Node.js
         ],
     )
-    def test_they_are_not_asked_for_anything(self, headers: dict[str, str]) -> None:
+    def test_programs_need_no_special_headers(self, headers: dict[str, str]) -> None:
         assert judge(headers) is None
 
 
@@ -139,7 +139,7 @@ class TestOrigins:
         ],
     )  # fmt: skip
     @pytest.mark.parametrize("site", [{}, {"Sec-Fetch-Site": "same-origin"}], ids=["", "same-origin"])
-    def test_our_own_page_may_ask(self, origin: str, host: str, site: dict[str, str]) -> None:
+    def test_our_own_page_is_admitted(self, origin: str, host: str, site: dict[str, str]) -> None:
         assert judge({"Origin": origin, **JSON, **site}, host=host) is None
 
     @pytest.mark.parametrize(
@@ -151,21 +151,21 @@ class TestOrigins:
             f"{OURS} {OURS}", LISTED.upper(), f"{LISTED}:443", f"{LISTED}.evil.test", "file://",
         ],
     )  # fmt: skip
-    def test_no_other_may(self, origin: str) -> None:
+    def test_no_other_origin_is_admitted(self, origin: str) -> None:
         for site, method in product(({}, {"Sec-Fetch-Site": "same-origin"}), ("POST", "GET", "OPTIONS", "PUT")):
             assert judge({"Origin": origin, **JSON, **site}, method) is FOREIGN_ORIGIN
 
     @pytest.mark.parametrize("site", [{}, {"Sec-Fetch-Site": "cross-site"}], ids=["", "cross-site"])
-    def test_a_listed_one_may(self, site: dict[str, str]) -> None:
+    def test_a_listed_origin_is_admitted(self, site: dict[str, str]) -> None:
         assert judge({"Origin": LISTED, **JSON, **site}) is None
         assert judge({"Origin": LISTED, **site}, "OPTIONS") is None
 
-    def test_a_star_lists_all(self) -> None:
+    def test_a_star_admits_all_origins(self) -> None:
         server = ServerSettings(cors=Cors(allow_origins="*"))
         for origin in (THEIRS, "null"):
             assert judge({"Origin": origin, **JSON, "Sec-Fetch-Site": "cross-site"}, server=server) is None
 
-    def test_a_listed_one_may_not_call_us_by_another_name(self) -> None:
+    def test_a_listed_origin_may_not_use_another_host_name(self) -> None:
         assert judge({"Origin": LISTED, **JSON}, host="evil.test") is UNKNOWN_HOST
 
 
@@ -174,11 +174,11 @@ OF_A_LINK = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-
 
 class TestSites:
     @pytest.mark.parametrize("site", ["same-origin", "none"])
-    def test_our_page_and_the_person_may_ask(self, site: str) -> None:
+    def test_our_page_and_the_user_are_admitted(self, site: str) -> None:
         assert judge({"Sec-Fetch-Site": site}, "GET", "/ui/api/chains") is None
 
     @pytest.mark.parametrize("site", ["cross-site", "same-site", "", "Same-Origin", "same-origin, none", "new"])
-    def test_no_other_page_may_even_without_an_origin(self, site: str) -> None:
+    def test_no_other_page_is_admitted_even_without_an_origin(self, site: str) -> None:
         modes = ("no-cors", "cors", "navigate", "websocket")
         paths = ("/poll/service-bar/x", "/health", "/ui/js/main.js", "/ui/api/events", "/nowhere")
         for mode, path in product(modes, paths):
@@ -186,21 +186,21 @@ class TestSites:
 
     BROWSER = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36"
 
-    def test_a_browser_that_says_nothing_gets_no_stream(self) -> None:
+    def test_a_browser_without_fetch_metadata_gets_no_stream(self) -> None:
         assert judge({"User-Agent": self.BROWSER}, "GET", "/poll/service-bar/x") is FOREIGN_SITE
         for agent in ("python-httpx/0.28", "node", "Go-http-client/1.1", ""):
             assert judge({"User-Agent": agent}, "GET", "/poll/service-bar/x") is None
 
-    def test_what_else_it_asks_for_has_no_effect(self) -> None:
+    def test_its_other_requests_have_no_effect(self) -> None:
         assert judge({"User-Agent": self.BROWSER}, "GET", "/ui/api/chains") is None
 
     @pytest.mark.parametrize("own", [{"Origin": OURS}, {"Sec-Fetch-Site": "same-origin"}, {"Origin": LISTED}])
-    def test_a_page_that_may_ask_may_have_a_stream(self, own: dict[str, str]) -> None:
+    def test_an_admitted_page_may_open_a_stream(self, own: dict[str, str]) -> None:
         assert judge({"User-Agent": self.BROWSER, **own}, "GET", "/poll/service-bar/x") is None
 
     @pytest.mark.parametrize("path", PAGES)
     @pytest.mark.parametrize("site", ["cross-site", "same-site"])
-    def test_all_may_link_to_the_page(self, path: str, site: str) -> None:
+    def test_any_site_may_link_to_the_page(self, path: str, site: str) -> None:
         assert judge(OF_A_LINK | {"Sec-Fetch-Site": site}, "GET", path) is None
 
     @pytest.mark.parametrize(
@@ -217,7 +217,9 @@ class TestSites:
             ("HEAD", "/ui/", {}),
         ],
     )
-    def test_but_to_nothing_else_and_not_frame_it(self, method: str, path: str, others: dict[str, str]) -> None:
+    def test_no_site_may_link_to_anything_else_or_frame_the_page(
+        self, method: str, path: str, others: dict[str, str]
+    ) -> None:
         assert judge(OF_A_LINK | others, method, path) is FOREIGN_SITE
 
     def test_the_same_name_with_another_scheme_is_another_site(self) -> None:
@@ -253,16 +255,16 @@ class TestBodies:
     def test_with_parameters_or_of_a_kind_of_its_own(self, page: dict[str, str], kind: str) -> None:
         assert judge(page | {"Content-Length": "2", "Content-Type": kind}) is None
 
-    def test_no_body_needs_no_declaration(self) -> None:
+    def test_a_request_without_a_body_needs_no_content_type(self) -> None:
         assert judge({"Origin": OURS, "Content-Length": "0"}) is None
         assert judge({"Sec-Fetch-Site": "same-origin"}, "GET") is None
 
-    def test_a_listed_page_is_no_exception(self) -> None:
+    def test_a_listed_page_must_declare_json_too(self) -> None:
         assert judge({"Origin": LISTED, "Content-Length": "2", "Content-Type": "text/plain"}) is UNDECLARED_BODY
 
 
 class TestJournal:
-    def test_each_reason_host_and_origin_is_told_once(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_each_reason_host_and_origin_is_logged_once(self, caplog: pytest.LogCaptureFixture) -> None:
         journal = Journal()
         for _ in range(3):
             journal.log(UNKNOWN_HOST, {"host": "evil.test"})
@@ -274,14 +276,14 @@ class TestJournal:
         assert "RESONATE_SERVER__HOSTS" in caplog.messages[0]
         assert "'http://evil.test'" in caplog.messages[1]
 
-    def test_a_value_stays_on_its_line_and_is_cut(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_value_stays_on_one_line_and_is_truncated(self, caplog: pytest.LogCaptureFixture) -> None:
         Journal().log(MALFORMED_HOST, {"host": "a\r\nb\x1b[31m\u2028é" + "x" * 5_000})
         (message,) = caplog.messages
         assert message.isascii()
         assert message.isprintable()
         assert len(message) < 500
 
-    def test_whoever_makes_up_names_does_not_fill_log_or_memory(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_made_up_names_do_not_fill_log_or_memory(self, caplog: pytest.LogCaptureFixture) -> None:
         journal = Journal()
         for number in range(10 * MAX_LOGGED):
             journal.log(UNKNOWN_HOST, {"host": f"{number}.test"})

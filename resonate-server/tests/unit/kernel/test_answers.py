@@ -1,4 +1,4 @@
-"""Which data the answer to each kind of request has, if all is well."""
+"""The data of the answer to each kind of request that succeeds."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +21,7 @@ from resonate_server.protocol.requests import ScheduleCreate, ScheduleDelete, Sc
 
 @pytest.fixture
 def server() -> Driver:
-    """What the requests are about, each named by its state."""
+    """Tasks and promises for the requests, each named after its state."""
     server = Driver()
     server.pending("pending")
     server.acquired("acquired")

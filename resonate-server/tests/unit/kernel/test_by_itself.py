@@ -1,4 +1,4 @@
-"""What the server does without having been asked: whom it concerns, and that it answers nobody."""
+"""What the server does without a request: which rows it concerns, and that it sends no answer."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ RULES = Rules(retry_timeout_ms=RETRY)
 
 @pytest.fixture
 def server() -> Driver:
-    """A task in each state, each named by it, and one that is held by another process."""
+    """A task in each state, named after it, and one that is held by another process."""
     server = Driver(rules=RULES)
     server.pending("pending")
     server.acquired("acquired")
@@ -50,7 +50,7 @@ def decided(server: Driver, footprint: Footprint, rule: Rule) -> Decision:
     ],
     ids=["releasing", "setting aside", "recalling", "renewing"],
 )
-def test_it_concerns_some_and_answers_nothing(
+def test_own_work_concerns_some_tasks_and_answers_nothing(
     server: Driver, question: Callable[[], tuple[Footprint, Rule]], concerned: set[str]
 ) -> None:
     server.now += 1
@@ -61,7 +61,7 @@ def test_it_concerns_some_and_answers_nothing(
 
 
 @pytest.mark.parametrize(("passed", "expected"), [(1, set()), (LEASE, {"acquired", "another's"})])
-def test_what_is_due_concerns_what_is_and_answers_whether_there_was_anything(
+def test_due_work_concerns_the_due_rows_and_answers_whether_there_were_any(
     server: Driver, passed: int, expected: set[str]
 ) -> None:
     server.now += passed
@@ -70,13 +70,13 @@ def test_what_is_due_concerns_what_is_and_answers_whether_there_was_anything(
     assert decision.answer == Answer(status=200, data=bool(expected))
 
 
-def test_only_what_was_set_aside_is_recalled(server: Driver) -> None:
+def test_only_tasks_that_were_set_aside_are_recalled(server: Driver) -> None:
     server.set_aside("pending", 0)
     decision = decided(server, *kernel.recalling(tuple(TASKS), RULES))
     assert [(task.id, task.queued) for task in decision.changes.tasks.values()] == [("pending", True)]
 
 
-def test_a_renewed_lease_begins_now_and_changes_nothing_else(server: Driver) -> None:
+def test_a_renewed_lease_starts_now_and_changes_nothing_else(server: Driver) -> None:
     server.now += HOUR
     decision = decided(server, *kernel.renewing(RULES))
     after = decision.changes.tasks["acquired"]
@@ -86,7 +86,7 @@ def test_a_renewed_lease_begins_now_and_changes_nothing_else(server: Driver) -> 
 
 
 @pytest.mark.parametrize("count", ["unclaimed", "releases"])
-def test_a_task_that_nobody_can_do_is_told_of_each_time_that_the_count_has_doubled(count: str) -> None:
+def test_a_task_that_no_worker_can_run_is_reported_each_time_the_count_doubles(count: str) -> None:
     server = Driver()
     server.create("t")
     told = []
@@ -104,7 +104,7 @@ def test_a_task_that_nobody_can_do_is_told_of_each_time_that_the_count_has_doubl
     assert [getattr(task, count) for task in told] == [2, 4, 8]
 
 
-def test_a_suspension_that_goes_on_at_once_ends_the_count_of_releases() -> None:
+def test_a_suspension_that_continues_at_once_resets_the_count_of_releases() -> None:
     server = Driver()
     server.acquired("t")
     server.release("t", 1, reason="no such function")

@@ -29,11 +29,11 @@ def page_of(search: PromiseSearch, rows: Iterable[Promise | Task | Schedule]) ->
     return [row.id for row in data.promises], data.cursor
 
 
-def test_all_that_is_found_if_it_fits() -> None:
+def test_a_page_holds_all_matches_if_they_fit() -> None:
     assert page_of(PromiseSearch(limit=2), [promise("a"), promise("b")]) == (["a", "b"], UNSET)
 
 
-def test_the_cursor_tells_that_there_are_more() -> None:
+def test_a_cursor_means_that_there_are_more() -> None:
     assert page_of(PromiseSearch(limit=2), [promise("a"), promise("b"), promise("c")]) == (["a", "b"], "b")
 
 
@@ -42,7 +42,7 @@ def test_a_page_ends_before_it_has_too_many_bytes() -> None:
     assert page_of(PromiseSearch(), rows) == (["a", "b"], "b")
 
 
-def test_a_single_one_that_is_too_large_has_a_page_of_its_own() -> None:
+def test_a_single_match_that_is_too_large_gets_its_own_page() -> None:
     rows = [promise("a", param=TOO_LARGE), promise("b")]
     assert page_of(PromiseSearch(), rows) == (["a"], "a")
     assert page_of(PromiseSearch(), rows[:1]) == (["a"], UNSET)
@@ -60,7 +60,7 @@ def large_schedule(id: str) -> Schedule:
     ("search", "make", "member"),
     [(TaskSearch(), large_task, "tasks"), (ScheduleSearch(), large_schedule, "schedules")],
 )
-def test_so_do_pages_of_tasks_and_schedules(
+def test_pages_of_tasks_and_schedules_end_likewise(
     search: TaskSearch | ScheduleSearch, make: Callable[[str], Task | Schedule], member: str
 ) -> None:
     page = Page(search)
@@ -85,7 +85,7 @@ def test_the_answer_to_each_kind_of_search(search: Search, rows: list[Any], show
     assert page.answer() == Answer(status=200, data=shown)
 
 
-def test_one_that_just_fits_belongs_to_the_page() -> None:
+def test_a_match_that_just_fits_belongs_to_the_page() -> None:
     small, rest = promise("a"), promise("b", param=value("x" * (MAX_PAGE_BYTES - 2 * row_weight(promise("a")))))
     assert page_of(PromiseSearch(), [small, rest]) == (["a", "b"], UNSET)
     assert page_of(PromiseSearch(), [promise("aa"), rest]) == (["aa"], "aa")

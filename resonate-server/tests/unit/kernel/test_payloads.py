@@ -1,4 +1,4 @@
-"""What an answer shows, it shows whole, also where the payloads are not at hand: larger ones stay in the store."""
+"""Answers show payloads whole, even if these are not in memory: larger ones stay in the store."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ ADDRESS = "poll://uni@callers/caller-1"
 
 @pytest.fixture
 def server() -> Driver:
-    """``p`` waits for a worker, ``held`` has one, and ``settled`` is."""
+    """``p`` waits for a worker, ``held`` has one, and ``settled`` is settled."""
     server = Driver()
     for id in ("p", "held", "settled"):
         server.create(id, param=PARAM)
@@ -40,7 +40,7 @@ def test_a_settled_promise(server: Driver, ask: Callable[[Driver], Answer]) -> N
 
 
 @pytest.mark.parametrize("way", ["acquire", "suspend", "fence create", "fence settle", "create a task"])
-def test_the_steps_that_come_along_with_a_task(way: str) -> None:
+def test_the_steps_that_are_preloaded_with_a_task(way: str) -> None:
     server = Driver()
     server.create("t", branch="t")
     server.create("t:step", target=None, branch="t", param=PARAM)
@@ -60,7 +60,7 @@ def test_the_steps_that_come_along_with_a_task(way: str) -> None:
     assert [(step.id, step.param) for step in answer.data.preload] == [("t:step", PARAM)]
 
 
-def test_a_result_that_a_listener_is_told(server: Driver) -> None:
+def test_a_result_that_is_sent_to_a_listener(server: Driver) -> None:
     server.register_listener("p", ADDRESS)
     server.settle("p", result=RESULT)
     [unblock] = server.take_unblocks()

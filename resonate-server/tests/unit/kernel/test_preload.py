@@ -1,4 +1,4 @@
-"""Which promises come along with a task: section 3.4, and section 9, item 9."""
+"""Which promises are preloaded with a task: section 3.4, and section 9, item 9."""
 
 import pytest
 from unit.driver import START, Driver, promise_create, value
@@ -28,7 +28,7 @@ def test_as_it_reads_at_the_time_however_late_its_deadline_is_noticed(server: Dr
     assert (preloaded.state, preloaded.settled_at) == (PromiseState.TIMEDOUT, START + 10)
 
 
-def test_also_the_task_s_children_whatever_their_branch(server: Driver) -> None:
+def test_includes_the_task_s_children_whatever_their_branch(server: Driver) -> None:
     server.create("t", branch="t")
     server.create("t:1", branch="t:1", parent="t")
     assert ids(server.acquire("t")) == ["t:1"]
@@ -55,7 +55,7 @@ def test_is_capped_in_bytes(server: Driver) -> None:
     assert ids(server.acquire("t")) == ["t:step-0", "t:step-1", "t:step-2"]
 
 
-def test_what_is_too_large_keeps_out_nothing_else(server: Driver) -> None:
+def test_a_promise_that_is_too_large_keeps_no_other_out(server: Driver) -> None:
     server.create("t", branch="t")
     server.create("t:step-1", target=None, branch="t")
     server.settle("t:step-1", result=value("x" * MAX_PRELOAD_BYTES))

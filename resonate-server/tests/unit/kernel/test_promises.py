@@ -12,7 +12,7 @@ from resonate_server.protocol.requests import PromiseCreate
 ADDRESS = "poll://uni@callers/caller-1"
 
 AWAITABLE: list[dict[str, str]] = [{"target": TARGET}, {"timer": "true"}, {"external": "true"}, {"scope": "global"}]
-"""What makes a promise external (section 2.2), without its ``resonate:``."""
+"""Tags that make a promise external (section 2.2), without ``resonate:``."""
 
 PREPARE: dict[str, Callable[[Driver, str], object]] = {
     "pending": Driver.create,
@@ -20,7 +20,7 @@ PREPARE: dict[str, Callable[[Driver, str], object]] = {
     "halted": Driver.halted,
     "fulfilled": Driver.fulfilled,
 }
-"""How a task comes into a state."""
+"""How to bring a task into each state."""
 
 
 class TestCreate:
@@ -44,11 +44,11 @@ class TestCreate:
         task = server.task("p")
         assert (task.state, task.version, task.resumes) == (TaskState.PENDING, 0, 0)
         assert task.timer_at == START + server.rules.retry_timeout_ms
-        server.create("p")  # Repeated, it sends no second one.
+        server.create("p")  # A repetition sends no second one.
         assert server.take_executes() == [("p", 0)]
 
     @pytest.mark.parametrize("late", [0, 1, 1_000, START])
-    def test_past_its_deadline_it_is_born_timed_out_at_the_deadline(self, server: Driver, late: int) -> None:
+    def test_a_promise_past_its_deadline_is_born_timed_out_at_the_deadline(self, server: Driver, late: int) -> None:
         deadline = START - late
         promise = server.create("p", target=None, timeout_at=deadline).data.promise
         assert promise.state is PromiseState.TIMEDOUT
@@ -86,7 +86,7 @@ class TestSettle:
         later = server.settle("p", PromiseState.REJECTED, value("later"))
         assert (later.status, later.data.promise) == (200, first)
 
-    def test_after_the_deadline_comes_too_late(self, server: Driver) -> None:
+    def test_a_settlement_after_the_deadline_is_too_late(self, server: Driver) -> None:
         server.create("p", target=None, timeout_at=START + 10)
         server.now += 10
         promise = server.settle("p", PromiseState.RESOLVED, value("late")).data.promise
@@ -94,7 +94,7 @@ class TestSettle:
 
 
 class TestRegisterCallback:
-    def test_twice_counts_once(self, server: Driver) -> None:
+    def test_a_repeated_callback_counts_once(self, server: Driver) -> None:
         server.create("awaited", target=None)
         server.create("awaiter")
         server.register_callback("awaited", "awaiter")
@@ -119,7 +119,7 @@ class TestRegisterCallback:
         assert not server.sent
 
     @pytest.mark.parametrize("awaited_settled", [True, False])
-    def test_awaiter_settled_does_nothing(self, server: Driver, awaited_settled: bool) -> None:
+    def test_a_callback_of_a_settled_awaiter_does_nothing(self, server: Driver, awaited_settled: bool) -> None:
         server.create("awaited", target=None)
         if awaited_settled:
             server.settle("awaited")

@@ -1,4 +1,4 @@
-"""What is refused because of what there is, and that nothing of a refused request stays: sections 2.2 and 3."""
+"""Requests refused because of the current state, and that a refused request leaves no trace: sections 2.2 and 3."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ type Ask = Callable[[Driver], Answer]
 
 @pytest.fixture
 def server(server: Driver) -> Driver:
-    """Two trees: ``x``, whose root is at work, and ``y``; and a promise ``free`` without a tree."""
+    """Two trees: ``x``, whose root is acquired, and ``y``; and a promise ``free`` without a tree."""
     for root in ("x", "y"):
         server.create(root, origin=root, branch=root, parent=root)
         server.create(f"{root}:1", origin=root, branch=root, parent=root)
@@ -144,7 +144,7 @@ def test_a_refusal_changes_nothing_and_tells_nobody(server: Driver, status: int,
     assert server.sent == []
 
 
-def test_of_a_fence_whose_action_is_refused_the_inner_answer_tells_and_nothing_stays(server: Driver) -> None:
+def test_a_refused_action_of_a_fence_shows_in_the_inner_answer_and_leaves_no_trace(server: Driver) -> None:
     with transaction(server.store):
         before = snapshot(server.store)
 

@@ -69,8 +69,8 @@ class TestCreate:
         assert server.get(fired).status == 200
 
     @pytest.mark.parametrize("delay", ["x", "-1", "", str(FAR), str(FIRST + 10 * MINUTE)])
-    def test_a_delay_that_no_run_could_have_stops_nothing(self, server: Driver, delay: str) -> None:
-        """Whether it is refused or ignored: what is due must not fail, or nothing would happen any more."""
+    def test_an_impossible_delay_blocks_nothing(self, server: Driver, delay: str) -> None:
+        """Whether it is refused or ignored: due work must not fail, or nothing would happen any more."""
         with suppress(Malformed):
             create(server, tags={"resonate:delay": delay})
         server.wait(FIRST - START)
@@ -78,7 +78,7 @@ class TestCreate:
 
 
 class TestGetAndDelete:
-    def test_of_an_unknown_id_are_404(self, server: Driver) -> None:
+    def test_get_and_delete_of_an_unknown_id_are_404(self, server: Driver) -> None:
         assert server.call(ScheduleGet(id="s")).status == 404
         assert server.call(ScheduleDelete(id="s")).status == 404
 
@@ -110,7 +110,7 @@ class TestFiring:
     def test_it_remembers_the_run_and_the_next_one(self, fired: Driver) -> None:
         assert (stored(fired).last_run_at, stored(fired).next_run_at) == (FIRST, FIRST + MINUTE)
 
-    def test_of_missed_runs_the_latest_is_made_up_for(self, server: Driver) -> None:
+    def test_the_latest_missed_run_is_caught_up(self, server: Driver) -> None:
         create(server, cron="* * * * * *")
         server.now += 365 * 24 * HOUR + 500
         server.tick()
@@ -118,7 +118,7 @@ class TestFiring:
         assert server.take_executes() == [(f"s-{latest}", 0)]
         assert (stored(server).last_run_at, stored(server).next_run_at) == (latest, latest + SECOND)
 
-    def test_what_is_skipped_is_told_once(self, server: Driver) -> None:
+    def test_skipped_runs_are_reported_once(self, server: Driver) -> None:
         create(server)
         server.now = FIRST + 5 * MINUTE
         server.tick()
@@ -136,7 +136,7 @@ class TestFiring:
         promise = server.promise(f"s-{FIRST}")
         assert (promise.created_at, promise.timeout_at) == (FIRST, FIRST + 10 * MINUTE)
 
-    def test_as_many_as_are_wanted_are_caught_up_one_per_sweep(self) -> None:
+    def test_the_configured_number_of_runs_is_caught_up_one_per_sweep(self) -> None:
         server = Driver(rules=Rules(retry_timeout_ms=RETRY, catch_up_runs=3))
         create(server)
         server.now = FIRST + 9 * MINUTE
@@ -148,7 +148,7 @@ class TestFiring:
 
         assert ids == [[f"s-{FIRST + minutes * MINUTE}"] for minutes in (7, 8, 9)] + [[]]
 
-    def test_a_run_that_is_past_its_deadline_already_is_born_settled(self, server: Driver) -> None:
+    def test_a_run_past_its_deadline_is_born_settled(self, server: Driver) -> None:
         create(server, timeout=MINUTE // 2)
         server.now = FIRST + MINUTE // 2
         server.tick()
@@ -156,14 +156,14 @@ class TestFiring:
         assert (promise.state, promise.settled_at) == (PromiseState.TIMEDOUT, FIRST + MINUTE // 2)
         assert server.take_executes() == []
 
-    def test_a_promise_that_exists_is_left_alone(self, server: Driver) -> None:
+    def test_an_existing_promise_is_left_alone(self, server: Driver) -> None:
         create(server, promise_id="fixed")
         existing = server.create("fixed", target=None).data.promise
         server.wait(FIRST - START)
         assert server.promise("fixed") == existing
         assert stored(server).last_run_at == FIRST
 
-    def test_after_the_last_match_it_rests(self, server: Driver) -> None:
+    def test_after_the_last_match_a_schedule_rests(self, server: Driver) -> None:
         create(server, cron="0 14 22 14 11 ? 2023")
         server.wait(FIRST - START)
         server.wait(MINUTE)
@@ -224,7 +224,7 @@ class TestCron:
 
     @pytest.mark.parametrize("cron", ["* * * * *", "* * * * * *"])
     @pytest.mark.parametrize("offset", [0, 1, 500, 999])
-    def test_next_is_strictly_later_and_the_very_first(self, cron: str, offset: int) -> None:
+    def test_next_is_the_first_match_strictly_later(self, cron: str, offset: int) -> None:
         step = MINUTE if len(cron.split()) == 5 else SECOND
         assert next_match(cron, ms("2024-01-01T00:00:00") + offset) == ms("2024-01-01T00:00:00") + step
 
@@ -252,7 +252,7 @@ class TestCron:
         with pytest.raises(Malformed):
             next_match(cron, START)
 
-    def test_the_longest_there_may_be(self) -> None:
+    def test_the_longest_possible_expression(self) -> None:
         assert next_match(padded("* * * * *", MAX_CRON_CHARACTERS), START) == FIRST
 
 

@@ -40,7 +40,7 @@ WAYS = [
 
 @pytest.mark.parametrize("way", WAYS)
 class TestEveryWayToSettle:
-    def test_fulfils_the_own_task(self, server: Driver, way: type) -> None:
+    def test_fulfils_its_own_task(self, server: Driver, way: type) -> None:
         server.create("p", timeout_at=START + LEASE)
         way(server)
         task = server.task("p")
@@ -71,7 +71,7 @@ class TestEveryWayToSettle:
         assert unblock.promise.state is not PromiseState.PENDING
         assert server.listeners("p") == []
 
-    def test_leaves_nothing_at_the_own_task_but_its_version(self, server: Driver, way: type) -> None:
+    def test_clears_its_own_task_except_for_the_version(self, server: Driver, way: type) -> None:
         server.create("p", timeout_at=START + LEASE)
         server.create("dep", target=None)
         server.register_callback("dep", "p")
@@ -84,7 +84,7 @@ class TestEveryWayToSettle:
         task = server.task("p")
         assert task == Task("p", TARGET, TaskState.FULFILLED, version=task.version)
 
-    def test_withdraws_the_own_execute(self, server: Driver, way: type) -> None:
+    def test_withdraws_its_own_execute(self, server: Driver, way: type) -> None:
         """Section 9, item 8."""
         server.create("p", timeout_at=START + LEASE)
         way(server)
@@ -92,7 +92,7 @@ class TestEveryWayToSettle:
 
 
 @pytest.mark.parametrize("state", [TaskState.PENDING, TaskState.ACQUIRED, TaskState.SUSPENDED, TaskState.HALTED])
-def test_an_awaiter_that_is_told_waits_only_for_the_rest(server: Driver, state: TaskState) -> None:
+def test_a_notified_awaiter_waits_only_for_the_rest(server: Driver, state: TaskState) -> None:
     server.create("p", target=None)
     server.create("q", target=None)
     getattr(server, state.value)("awaiter")
@@ -107,7 +107,7 @@ def test_an_awaiter_that_is_told_waits_only_for_the_rest(server: Driver, state: 
 
 
 def test_a_chain_of_three_resolves_link_by_link(server: Driver) -> None:
-    """Section 8: baz fulfils, bar is woken; bar fulfils, foo is woken; foo fulfils, the caller is told."""
+    """Section 8: baz fulfils, bar wakes; bar fulfils, foo wakes; foo fulfils, the caller is notified."""
     server.acquired("c")
     server.register_listener("c", ADDRESS)
     server.acquired("c:1")

@@ -1,5 +1,5 @@
-"""A settlement that many wait for: some are told with it, the others by and by (section 10: an awaiter's or a
-listener's notification may happen at any time after the settlement)."""
+"""A settlement that many wait for: some are notified with it, the others gradually (section 10: an awaiter or a
+listener may be notified at any time after the settlement)."""
 
 from collections.abc import Callable
 from itertools import chain
@@ -22,7 +22,7 @@ def server() -> Driver:
 
 @pytest.fixture
 def awaited(server: Driver) -> Driver:
-    """Eight tasks sleep until ``p`` is settled."""
+    """Eight tasks are suspended until ``p`` is settled."""
     server.create("p", target=None)
     for id in WAITING:
         server.suspended(id, "p")
@@ -31,7 +31,7 @@ def awaited(server: Driver) -> Driver:
 
 @pytest.fixture
 def listened(server: Driver) -> Driver:
-    """Eight callers want to hear of ``p``."""
+    """Eight callers listen for ``p``."""
     server.create("p", target=None)
     for address in ADDRESSES:
         server.register_listener("p", address)
@@ -47,7 +47,7 @@ def told(server: Driver) -> list[str]:
 
 
 def ticks(server: Driver, look: Callable[[Driver], list[str]]) -> list[list[str]]:
-    """What each sweep has done, until there is nothing left to do."""
+    """Sweep until nothing is left to do, and return what each sweep did."""
     done: list[list[str]] = []
     while True:
         server.tick()
@@ -63,13 +63,13 @@ class TestAwaiters:
         assert woken(awaited) == WAITING[:3]
         assert ticks(awaited, woken) == [WAITING[3:6], WAITING[6:]]
 
-    def test_each_is_woken_once_however_long_one_looks(self, awaited: Driver) -> None:
+    def test_each_awaiter_is_woken_only_once(self, awaited: Driver) -> None:
         awaited.settle("p")
         for _ in range(10):
             awaited.tick()
         assert woken(awaited) == WAITING
 
-    def test_what_is_kept_is_the_last_that_was_told(self, awaited: Driver) -> None:
+    def test_the_progress_is_the_last_awaiter_that_was_notified(self, awaited: Driver) -> None:
         awaited.settle("p")
         awaited.now += 1
         awaited.tick()
@@ -82,12 +82,12 @@ class TestAwaiters:
             PutSpreading(Spreading("p", after=WAITING[5]), turn_at=START + 1),
         ]
 
-    def test_one_that_nobody_has_told_yet_learns_of_it_when_it_suspends(self, awaited: Driver) -> None:
+    def test_an_awaiter_not_notified_yet_learns_of_the_settlement_when_it_suspends(self, awaited: Driver) -> None:
         awaited.acquired("late")
         awaited.settle("p")
         assert awaited.suspend("late", 1, "p").status == 300
 
-    def test_one_that_is_over_meanwhile_is_left_alone(self, awaited: Driver) -> None:
+    def test_an_awaiter_fulfilled_meanwhile_is_left_alone(self, awaited: Driver) -> None:
         awaited.settle("p")
         awaited.settle(WAITING[-1])
         awaited.forget_messages()
@@ -114,7 +114,7 @@ class TestAwaiters:
 
 
 class TestListeners:
-    def test_some_are_told_with_the_settlement_the_others_by_and_by(self, listened: Driver) -> None:
+    def test_some_listeners_are_notified_with_the_settlement_the_others_gradually(self, listened: Driver) -> None:
         listened.settle("p")
         assert told(listened) == ADDRESSES[:3]
         assert ticks(listened, told) == [ADDRESSES[3:6], ADDRESSES[6:]]
@@ -130,7 +130,7 @@ class TestListeners:
 
 
 class TestManySettlements:
-    def test_they_take_turns(self, server: Driver) -> None:
+    def test_spreading_settlements_take_turns(self, server: Driver) -> None:
         for id in ("a", "b"):
             server.create(id, target=None)
             for address in ADDRESSES:
@@ -146,7 +146,7 @@ class TestManySettlements:
 
         assert turns == [{"a"}, {"b"}]
 
-    def test_one_that_is_told_of_may_go_with_its_tree_only_then(self, listened: Driver) -> None:
+    def test_a_settlement_must_have_spread_before_its_tree_is_removed(self, listened: Driver) -> None:
         listened.settle("p")
         addresses = told(listened)
 

@@ -1,7 +1,7 @@
 """The task state machine of section 3.2, cell by cell: 13 events in 5 states.
 
-The table is typed here once more, from the protocol and not from the code, and is checked through the kernel's public
-entry points alone.
+The table is written here a second time, from the protocol and not from the code, and is checked only through the
+kernel's public entry points.
 """
 
 from collections.abc import Callable
@@ -19,9 +19,9 @@ LONG_LEASE = 10 * RETRY
 
 
 class Cell(Struct, frozen=True):
-    """What an event does to a task; the defaults say: nothing.
+    """What an event does to a task; the defaults mean: nothing.
 
-    ``status``: of the answer, ``None`` for what happens without a request.
+    ``status``: of the answer, ``None`` for events without a request.
     ``lease_from_now``: whether a lease begins anew at the time of the event.
     """
 
@@ -66,7 +66,7 @@ TABLE: dict[str, tuple[Cell, Cell, Cell, Cell, Cell]] = {
 
 
 def bring_to(server: Driver, state: TaskState, lease: int = LONG_LEASE) -> Task:
-    """The task in ``state``, by requests alone, with a callback on ``DEP`` where it may still get one."""
+    """Bring the task into ``state`` by requests alone, with a callback on ``DEP`` if it may still get one."""
     server.create(DEP, target=None)
     server.create(OTHER, target=None)
     server.create(TASK)
@@ -88,7 +88,7 @@ def bring_to(server: Driver, state: TaskState, lease: int = LONG_LEASE) -> Task:
 
 
 type Happens = Callable[[Driver, int], int | None]
-"""Let an event happen to the task at its version; gives the answer's status, ``None`` if no request was made."""
+"""Makes an event happen to the task at its version; returns the answer's status, ``None`` if there was no request."""
 
 
 def pass_time(server: Driver, ms: int) -> None:

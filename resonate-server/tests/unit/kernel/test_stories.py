@@ -1,8 +1,8 @@
-"""What becomes of promises and tasks, a line each: sections 3 to 4.3, and section 9, items 1, 4, 7, 8, 13, 14.
+"""What happens to promises and tasks, one story per line: sections 3 to 4.3; section 9, items 1, 4, 7, 8, 13, 14.
 
-Before the bar stands what happens (see :mod:`unit.stories`), behind it what can be seen then: the last answer's status;
-``sent``, all executes; ``task`` and ``promise``, as they are stored, with times in ms since the beginning. A lease is
-10 s, a retry comes after 30 s.
+Before the bar are the steps (see :mod:`unit.stories`), after it the outcome: the last answer's status; ``sent``, all
+executes; ``task`` and ``promise`` as stored, with times in ms since the start. A lease lasts 10 s, a retry comes after
+30 s.
 """
 
 import pytest
@@ -114,7 +114,7 @@ STORIES = {
     "continue sends the task at its version": (
         "acquired t; halt t; continue_ t | 200; task t pending version=1 timer=30000; sent t/1"
     ),
-    # Settlements and those who wait.
+    # Settlements and awaiters.
     "an awaiter is woken at the version of its last claim": (
         "suspended w p; settle p | task w pending version=1 timer=30000; sent w/1"
     ),
@@ -144,7 +144,7 @@ STORIES = {
     "halted and continued before the instant, it still waits": (
         "create t delay+5000; halt t; continue_ t; wait 4999 | task t pending timer=5000; sent"
     ),
-    # Tasks of timers are never dispatched; what is awaited is the promise.
+    # Tasks of timers are never dispatched; only their promises are awaited.
     "nobody is told of a timer": "create t timer by+600000; wait 300000 | silent; task t pending; owed",
     "its claim is not refused and lapses in silence": (
         "create t timer by+600000; acquire t 0; forget; wait 10000 | sent; task t pending"

@@ -45,7 +45,7 @@ class TestEveryKind:
         assert answers[kind]().status == 409
         assert server.task("t").state is TaskState.FULFILLED
 
-    def test_versions_grow_at_a_claim_and_at_nothing_else(self, server: Driver) -> None:
+    def test_versions_grow_only_at_a_claim(self, server: Driver) -> None:
         server.create("dep", target=None)
         server.create("t")
         seen = [server.task("t").version]
@@ -118,7 +118,7 @@ class TestAcquire:
         ("version", "lost_at", "expected"),
         [(0, None, ClaimNotice(60, None)), (1, None, ClaimNotice(None, None)), (1, 40, ClaimNotice(None, 20))],
     )
-    def test_tells_how_long_a_task_has_waited_for_its_first_worker_or_since_it_lost_one(
+    def test_reports_how_long_a_task_waited_for_its_first_worker_or_since_it_lost_one(
         self, server: Driver, version: int, lost_at: int | None, expected: ClaimNotice
     ) -> None:
         server.create("t")
@@ -141,7 +141,7 @@ class TestAcquire:
 
 class TestFulfill:
     @pytest.mark.parametrize("state", [PromiseState.RESOLVED, PromiseState.REJECTED, PromiseState.CANCELED])
-    def test_settles_the_own_promise_now(self, server: Driver, state: PromiseState) -> None:
+    def test_settles_its_own_promise_now(self, server: Driver, state: PromiseState) -> None:
         server.acquired("t")
         server.now += 3
         promise = server.fulfill("t", 1, state, value("result")).data.promise
@@ -172,7 +172,7 @@ class TestFence:
 
 class TestHeartbeat:
     def test_of_several_tasks_extends_those_that_are_held_and_ignores_the_others(self, server: Driver) -> None:
-        """Section 7.2, item 7: any mix of trees."""
+        """Section 7.2, item 7: the tasks may belong to any trees."""
         server.acquired("tree-a", ttl=5_000)
         server.acquired("tree-b", ttl=7_000)
         server.acquired("foreign", pid=OTHER_PID)
@@ -192,7 +192,7 @@ class TestHeartbeat:
 
 
 class TestRepeatedClaim:
-    """Section 9, item 10: the same request sent again, its answer having been lost, gets the same answer again."""
+    """Section 9, item 10: a request that is resent because its answer was lost gets the same answer again."""
 
     UNIQUE, ANOTHER = "0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"
 
@@ -210,14 +210,14 @@ class TestRepeatedClaim:
         assert (again.status, again.data.task.version) == (200, 1)
 
     @pytest.mark.parametrize("corr_id", ["sr-1700000000000", "", "0", "x" * 31])
-    def test_a_short_correlation_id_does_not_make_a_repetition(self, server: Driver, corr_id: str) -> None:
+    def test_a_short_correlation_id_does_not_mark_a_repetition(self, server: Driver, corr_id: str) -> None:
         """One SDK numbers its requests by the clock: two of them may share an id."""
         server.pending("t")
         assert server.acquire("t", 0, corr_id=corr_id).status == 200
         assert server.acquire("t", 0, corr_id=corr_id).status == 409
 
     @pytest.mark.parametrize("corr_id", ["0", "x" * 4_097])
-    def test_one_that_makes_no_repetition_is_not_kept(self, server: Driver, corr_id: str) -> None:
+    def test_a_correlation_id_that_cannot_mark_a_repetition_is_not_stored(self, server: Driver, corr_id: str) -> None:
         server.pending("t")
         server.acquire("t", 0, corr_id=corr_id)
         assert server.task("t").claim is None
@@ -237,8 +237,8 @@ class TestRepeatedClaim:
         server.acquire("t", 0, corr_id=self.UNIQUE)
         assert server.acquire("t", 1, corr_id=self.UNIQUE).status == 409
 
-    def test_the_preload_is_that_of_now(self, server: Driver) -> None:
-        """The first step after an answer that was lost should not run twice."""
+    def test_the_preload_is_up_to_date(self, server: Driver) -> None:
+        """The first step after a lost answer should not run twice."""
         server.create("t", branch="t")
         server.acquire("t", 0, corr_id=self.UNIQUE)
         server.create("t:1", target=None, branch="t")

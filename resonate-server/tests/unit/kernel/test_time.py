@@ -1,4 +1,4 @@
-"""What happens by itself as time passes: sections 4.1 to 4.3, and section 9, items 1, 2, 7 and 14."""
+"""What happens without a request as time passes: sections 4.1 to 4.3, and section 9, items 1, 2, 7 and 14."""
 
 import pytest
 from msgspec import UNSET
@@ -45,7 +45,7 @@ INTERNAL = {
 def test_an_external_promise_settles_at_its_deadline(
     server: Driver, tags: dict[str, str], also: dict[str, str]
 ) -> None:
-    """The [MUST] of 4.1: also those without a target. A timer resolves, whatever else it is."""
+    """The [MUST] of 4.1: even promises without a target. A timer resolves, whatever else it is."""
     tags = {**also, **tags}
     server.call(PromiseCreate(id="p", timeout_at=START + 10, tags=tags))
     server.wait(10)
@@ -104,7 +104,7 @@ def test_expiry_is_dated_at_the_deadline_however_late_it_is_noticed(server: Driv
     assert (promise.settled_at, promise.value, promise.param) == (START + 10, EMPTY, value("x"))
 
 
-def test_dueness_is_checked_again_when_it_is_acted_upon(server: Driver) -> None:
+def test_due_work_is_checked_again_before_it_is_done(server: Driver) -> None:
     """Section 9, item 2."""
     server.create("p", timeout_at=START + 10)
     before = (server.promise("p"), server.task("p"))
@@ -119,7 +119,7 @@ def test_dueness_is_checked_again_when_it_is_acted_upon(server: Driver) -> None:
 
 @pytest.mark.parametrize("state", [TaskState.PENDING, TaskState.ACQUIRED])
 def test_a_task_whose_promise_is_past_its_deadline_is_not_sent_again(server: Driver, state: TaskState) -> None:
-    """Its promise may be in another portion of what is due than its timer: there are limits to a portion."""
+    """The task's promise and its timer may be in different portions of due work, because portions are limited."""
     server.create("t", timeout_at=START + LEASE)
     if state is TaskState.ACQUIRED:
         server.acquire("t", ttl=LEASE)
@@ -136,10 +136,10 @@ def test_a_task_whose_promise_is_past_its_deadline_is_not_sent_again(server: Dri
 
 
 class TestPauseWhenNobodyClaims:
-    """A task that a worker was told of and did not claim lets others have its place."""
+    """A task that a worker was offered and did not claim gives up its place."""
 
     def pauses(self, server: Driver, times: int) -> list[int]:
-        """ms from each time that it was not claimed to the next dispatch."""
+        """Return the ms from each time that it was not claimed to the next dispatch."""
         seen = []
         for _ in range(times):
             server.forget_messages()
@@ -155,17 +155,17 @@ class TestPauseWhenNobodyClaims:
         server.create("t")
         assert self.pauses(server, 5) == [5_000, 10_000, 20_000, 30_000, 30_000]
 
-    def test_very_many_times_do_not_overflow_it(self, server: Driver) -> None:
+    def test_the_pause_does_not_overflow(self, server: Driver) -> None:
         server.create("t")
         assert self.pauses(server, 100)[-1] == 30_000
 
-    def test_how_often_it_was_is_told_to_those_who_ask(self, server: Driver) -> None:
+    def test_the_count_is_shown_on_request(self, server: Driver) -> None:
         server.create("t")
         self.pauses(server, 3)
         record = server.get_task("t").data.task
         assert (record.unclaimed, record.trouble) == (3, "handed out 3 times, claimed by nobody")
 
-    def test_a_claim_ends_the_count(self, server: Driver) -> None:
+    def test_a_claim_resets_the_count(self, server: Driver) -> None:
         server.create("t")
         self.pauses(server, 3)
         answer = server.acquire("t")
@@ -186,7 +186,7 @@ class TestPauseWhenNobodyClaims:
         assert server.take_executes() == [("t", 0)]
         assert self.pauses(server, 1) == [10_000]
 
-    def test_of_a_pause_for_another_reason_it_does_not(self, server: Driver) -> None:
+    def test_a_worker_that_connects_does_not_end_a_pause_for_another_reason(self, server: Driver) -> None:
         server.create("released")
         for version in range(2):
             server.acquire("released", version)
@@ -198,7 +198,7 @@ class TestPauseWhenNobodyClaims:
 
         assert server.take_executes() == []
 
-    def test_what_has_moved_on_is_left_alone(self, server: Driver) -> None:
+    def test_a_task_that_has_moved_on_is_left_alone(self, server: Driver) -> None:
         server.create("t")
         server.acquire("t")
         server.release("t", 1)
@@ -211,7 +211,7 @@ class TestPauseWhenNobodyClaims:
 
 
 class TestPauseAfterRelease:
-    """Section 9, item 1: a task that nobody can run must not go round at full speed."""
+    """Section 9, item 1: a task that no worker can run must not circulate at full speed."""
 
     def claim_and_release(self, server: Driver) -> None:
         version = server.task("t").version
@@ -219,7 +219,7 @@ class TestPauseAfterRelease:
         server.release("t", version + 1)
 
     def pauses(self, server: Driver, releases: int) -> list[int]:
-        """ms from each release to the next dispatch."""
+        """Return the ms from each release to the next dispatch."""
         seen = []
         for _ in range(releases):
             server.forget_messages()
@@ -242,7 +242,7 @@ class TestPauseAfterRelease:
         server.create("t")
         assert self.pauses(server, 5) == [0, 1_000, 2_000, 3_000, 3_000]
 
-    def test_the_reason_that_a_worker_gives_is_told_to_those_who_ask(self, server: Driver) -> None:
+    def test_the_reason_that_a_worker_gives_is_shown_on_request(self, server: Driver) -> None:
         server.create("t")
         server.acquire("t", 0)
         server.release("t", 1, reason="no such function")
@@ -254,7 +254,7 @@ class TestPauseAfterRelease:
         assert (once.reason, once.trouble) == ("no such function", "given back: no such function")
         assert (twice.reason, twice.trouble) == ("no database", "claimed 2 times, given back each time: no database")
 
-    def test_a_release_without_a_reason_ends_the_last_one(self, server: Driver) -> None:
+    def test_a_release_without_a_reason_clears_the_last_one(self, server: Driver) -> None:
         server.create("t")
         server.acquire("t", 0)
         server.release("t", 1, reason="no such function")
@@ -267,13 +267,13 @@ class TestPauseAfterRelease:
         server.release("t", 1, reason="x" * 501)
         assert server.get_task("t").data.task.reason == "x" * 499 + "…"
 
-    def test_workers_are_not_told(self, server: Driver) -> None:
-        """Typed SDKs read the record that a claim is answered with."""
+    def test_workers_do_not_see_the_count(self, server: Driver) -> None:
+        """Typed SDKs parse the record in the answer to a claim."""
         server.create("t")
         self.claim_and_release(server)
         assert server.acquire("t", 1).data.task.releases is UNSET
 
-    def test_a_suspension_ends_the_count(self, server: Driver) -> None:
+    def test_a_suspension_resets_the_count(self, server: Driver) -> None:
         server.create("t")
         self.claim_and_release(server)
         self.claim_and_release(server)
@@ -288,7 +288,7 @@ class TestPauseAfterRelease:
 class TestHolderGone:
     """Section 9, item 4: the leases of a process that is known to be gone end early."""
 
-    def test_it_is_not_a_release_and_starts_no_pause(self, server: Driver) -> None:
+    def test_a_lost_holder_is_no_release_and_starts_no_pause(self, server: Driver) -> None:
         server.create("t")
         for version in range(3):
             server.acquire("t", version)

@@ -1,4 +1,4 @@
-"""About how many bytes things take: each part of a thing counts once."""
+"""Estimates of the size of values, rows and answers in bytes: each part counts once."""
 
 from typing import Any
 

@@ -1,5 +1,5 @@
-"""Servers that share a store, in one process: real hubs and presences, a bus that delivers when it is told to, and no
-engine. No assertions in here."""
+"""Servers that share a store, in one process: real hubs and presences, a bus that delivers on demand, and no engine.
+No assertions in here."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,13 +17,13 @@ from resonate_server.store.sharing import Alone, Neighbour, Sharing
 
 
 class Bus:
-    """What is rung waits until somebody calls :meth:`deliver`."""
+    """Holds messages until a test calls :meth:`deliver`."""
 
     def __init__(self) -> None:
         self.members: dict[int, Member] = {}
         self.rung: list[tuple[int, bytes]] = []
         self.mentioned: list[bytes] = []
-        """Those of them that have time."""
+        """The messages that are not urgent."""
 
     def deliver(self) -> None:
         rung, self.rung = self.rung, []
@@ -33,7 +33,7 @@ class Bus:
                     member.neighbour.heard(f"[{message.decode()}]")
 
     def introduce(self) -> None:
-        """Everybody learns what everybody has published."""
+        """Tell every member what all others have published."""
         for member in self.members.values():
             member.neighbour.others_are({id: each.roster for id, each in self.members.items() if id != member.id})
 
@@ -71,7 +71,7 @@ class Member(Sharing):
 
 
 class Nobody:
-    """Instead of an engine and of push."""
+    """Replaces the engine and push."""
 
     def __init__(self) -> None:
         self.gone: list[str] = []
@@ -99,7 +99,7 @@ class Nobody:
 
 
 class Server(Scene):
-    """One with a hub, on ``bus``."""
+    """A server with a hub, on ``bus``."""
 
     def __init__(self, bus: Bus, id: int) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class Server(Scene):
         self.router = self.peers.router
 
     async def has(self, pid: str, group: str = "workers") -> Any:
-        """The stream of a worker that connects, which all others know of."""
+        """Connect a worker, let all other servers know, and return its stream."""
         stream = self.worker(pid, group)
         await asyncio.sleep(0.02)
         while (group, pid) not in self.hub.seats() or pid.encode() not in self.member.roster:
@@ -121,11 +121,11 @@ class Server(Scene):
         return stream
 
     def decides(self, message: Message) -> None:
-        """Its engine has decided that, and everybody has heard what they are told of it."""
+        """Send a message as if this server's engine had decided it, and deliver what the others are told."""
         self.router.send(message)
         self.bus.deliver()
 
     def claims(self, execute: Execute) -> None:
-        """By way of this server."""
+        """Claim the task through this server."""
         self.router.withdraw(execute.task_id, execute.version)
         self.bus.deliver()

@@ -1,4 +1,4 @@
-"""Servers that share a store: where messages go, what is rung and what is not, and who is judged by whom."""
+"""Servers that share a store: where messages go, what they tell each other, and which server judges which worker."""
 
 import asyncio
 from typing import cast
@@ -47,7 +47,7 @@ async def until(condition: object) -> None:
 # --- tasks ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_server_that_is_alone_rings_nothing(bus: Bus, one: Server) -> None:
+async def test_a_lone_server_sends_nothing_to_others(bus: Bus, one: Server) -> None:
     one.worker("w")
     one.router.send(execute("t"))
     one.router.withdraw("t", 0)
@@ -60,21 +60,21 @@ async def test_a_server_that_is_alone_rings_nothing(bus: Bus, one: Server) -> No
     assert bus.rung == []
 
 
-async def test_a_task_goes_to_the_server_of_a_worker_if_nobody_is_here(one: Server, other: Server) -> None:
+async def test_a_task_goes_to_another_server_s_worker_if_there_is_none_here(one: Server, other: Server) -> None:
     theirs = await other.has("w2")
     one.decides(execute("t"))
 
     assert await received(theirs) == ["t"]
 
 
-async def test_a_task_goes_to_the_worker_that_it_names_wherever_that_is(one: Server, other: Server) -> None:
+async def test_a_task_goes_to_the_worker_that_it_names_wherever_it_is_connected(one: Server, other: Server) -> None:
     mine, theirs = one.worker("w1"), await other.has("w2")
     one.decides(execute("t", "poll://any@workers/w2"))
 
     assert (await received(mine), await received(theirs)) == ([], ["t"])
 
 
-async def test_a_claim_by_way_of_another_server_frees_the_place(one: Server, other: Server) -> None:
+async def test_a_claim_through_another_server_frees_the_place(one: Server, other: Server) -> None:
     mine = one.worker("w1")
     for number in range(WINDOW + 1):
         one.router.send(execute(f"t{number}"))
@@ -93,7 +93,7 @@ async def test_a_late_withdrawal_leaves_the_next_version_alone(one: Server, othe
     assert one.hub.withdraw("t", 1)
 
 
-async def test_what_came_out_of_the_store_before_it_was_rung_stays_where_it_is(
+async def test_a_task_read_from_the_store_before_it_was_announced_stays_where_it_is(
     bus: Bus, one: Server, other: Server
 ) -> None:
     first, second = await other.has("w1"), await other.has("w2")
@@ -116,7 +116,7 @@ async def test_tasks_that_waited_are_divided_among_the_servers(one: Server, othe
     assert sorted([*mine, *theirs]) == sorted(each.task_id for each in queued)
 
 
-async def test_what_its_server_has_not_come_to_is_taken_over_and_that_is_told(
+async def test_tasks_that_a_server_did_not_get_to_are_taken_over_and_this_is_reported(
     bus: Bus, one: Server, other: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine, _ = await one.has("w1"), await other.has("w2")
@@ -136,7 +136,9 @@ async def test_what_its_server_has_not_come_to_is_taken_over_and_that_is_told(
 
 
 @pytest.mark.parametrize("cast", ["uni", "any"])
-async def test_a_result_goes_to_the_listener_it_names_wherever_that_is(one: Server, other: Server, cast: str) -> None:
+async def test_a_result_goes_to_the_listener_it_names_wherever_it_is_connected(
+    one: Server, other: Server, cast: str
+) -> None:
     bystander, caller = await one.has("bystander", "callers"), await other.has("c1", "callers")
     one.decides(unblock("p", f"poll://{cast}@callers/c1"))
 
@@ -145,7 +147,7 @@ async def test_a_result_goes_to_the_listener_it_names_wherever_that_is(one: Serv
     assert await received(bystander) == []
 
 
-async def test_a_result_for_anybody_is_told_once(one: Server, other: Server, bus: Bus) -> None:
+async def test_a_result_for_any_member_is_delivered_once(one: Server, other: Server, bus: Bus) -> None:
     third = Server(bus, 3)
     listeners = [await server.has(f"c{server.id}", "callers") for server in (other, third)]
     one.decides(unblock("p", "poll://any@callers"))
@@ -155,7 +157,7 @@ async def test_a_result_for_anybody_is_told_once(one: Server, other: Server, bus
     assert sorted([await received(listener) for listener in listeners]) == [[], ["p"]]
 
 
-async def test_a_result_for_one_that_has_left_its_server_is_rung_again_for_all(bus: Bus, other: Server) -> None:
+async def test_a_result_for_a_listener_that_left_its_server_is_announced_to_all_again(bus: Bus, other: Server) -> None:
     other.member.neighbour.heard(f"[{hints.encode(hints.Owed('p', 'poll://any@callers', 2)).decode()}]")
 
     assert [hints.decode(f"[{data.decode()}]") for _, data in bus.rung] == [[hints.Owed("p", "poll://any@callers")]]
@@ -174,8 +176,8 @@ async def test_a_result_comes_with_the_message_unless_it_is_too_long_for_one(one
     assert await received(caller) == ["large"]
 
 
-async def test_claims_are_told_when_there_is_time_and_all_else_at_once(bus: Bus, one: Server, other: Server) -> None:
-    """That a process was heard of, for one, must not be told when it has died since."""
+async def test_claims_are_announced_later_and_all_else_at_once(bus: Bus, one: Server, other: Server) -> None:
+    """For example, a sign of life must not be reported after the process has died."""
     await other.has("w2")
     one.router.send(execute("t"))
     one.router.send(unblock("p", "poll://any@workers"))
@@ -188,7 +190,7 @@ async def test_claims_are_told_when_there_is_time_and_all_else_at_once(bus: Bus,
     assert kinds(bus) == ["Offered", "Owed", "Heard", "Silent", "Withdrawn"]
 
 
-async def test_what_is_settled_is_told_unless_it_is_much(one: Server, other: Server, bus: Bus) -> None:
+async def test_settlements_are_announced_unless_there_are_many(one: Server, other: Server, bus: Bus) -> None:
     several = [f"p{number}" for number in range(router.MAX_SETTLED)]
     one.router.settled(several)
     one.router.settled([*several, "one more"])
@@ -206,7 +208,7 @@ async def test_a_message_with_an_id_that_is_too_long_asks_others_to_look_again()
 # --- processes ------------------------------------------------------------------------------------------------------
 
 
-async def test_that_a_process_was_heard_of_is_told_once_in_a_while(bus: Bus, one: Server, other: Server) -> None:
+async def test_signs_of_life_are_announced_from_time_to_time(bus: Bus, one: Server, other: Server) -> None:
     await other.has("w")
     for _ in range(5):
         one.router.heard_from("w")
@@ -223,7 +225,7 @@ async def test_a_process_that_is_connected_elsewhere_is_not_gone(one: Server, ot
     assert one.nobody.gone == ["dead"]
 
 
-async def test_whoever_comes_to_another_server_is_not_missed_any_more(one: Server, other: Server) -> None:
+async def test_a_worker_that_reconnects_to_another_server_is_no_longer_missed(one: Server, other: Server) -> None:
     one.hub.disconnect(one.worker("w"), planned=False)
     assert one.presence.missed() == [("workers", "w")]
     await other.has("w")
@@ -232,8 +234,8 @@ async def test_whoever_comes_to_another_server_is_not_missed_any_more(one: Serve
     assert one.presence.members() == []
 
 
-async def test_whoever_comes_to_another_server_has_left_this_one(one: Server, other: Server) -> None:
-    """Also if its former connection is cut, and nobody has noticed."""
+async def test_a_worker_that_reconnects_to_another_server_has_left_this_one(one: Server, other: Server) -> None:
+    """Even if its former connection was cut and the server has not noticed."""
     stale = await one.has("w")
     other.now += 1
     newest = await other.has("w")
@@ -241,7 +243,7 @@ async def test_whoever_comes_to_another_server_has_left_this_one(one: Server, ot
     assert (stale.closed, newest.closed) == (True, False)
 
 
-async def test_a_former_connection_that_is_heard_of_late_does_not_end_the_newest(
+async def test_a_late_report_of_a_former_connection_does_not_end_the_newest(
     one: Server, other: Server, bus: Bus
 ) -> None:
     bus.introduce()
@@ -256,7 +258,7 @@ async def test_a_former_connection_that_is_heard_of_late_does_not_end_the_newest
     assert (stale.closed, newest.closed) == (True, False)
 
 
-async def test_those_who_were_connected_to_a_dead_server_are_missed_by_its_heir(one: Server, other: Server) -> None:
+async def test_workers_of_a_dead_server_are_missed_by_its_heir(one: Server, other: Server) -> None:
     await other.has("there")
     one.worker("here")
     left = Roster([("workers", pid) for pid in ("here", "there", "lost")], [("workers", "missed")])
@@ -265,10 +267,10 @@ async def test_those_who_were_connected_to_a_dead_server_are_missed_by_its_heir(
     assert sorted(one.presence.missed()) == [("workers", "lost"), ("workers", "missed")]
 
 
-async def test_what_a_dead_worker_had_said_at_another_server_does_not_let_it_live(
+async def test_an_earlier_request_at_another_server_does_not_revive_a_dead_worker(
     one: Server, other: Server, bus: Bus
 ) -> None:
-    """That is told after its end was noticed here."""
+    """The report arrives after this server has noticed the end."""
     other.nobody.time = one.now
     other.router.heard_from("w")
     one.hub.disconnect(one.worker("w"), planned=False)
@@ -277,7 +279,7 @@ async def test_what_a_dead_worker_had_said_at_another_server_does_not_let_it_liv
     assert one.presence.missed() == [("workers", "w")]
 
 
-async def test_a_worker_that_is_silent_is_given_up_if_others_are_heard_of_at_another_server(
+async def test_a_silent_worker_is_given_up_if_others_are_heard_at_another_server(
     one: Server, other: Server, bus: Bus
 ) -> None:
     one.hub.connect("workers", "frozen", Pledge(heard_within=3_000))
@@ -292,7 +294,9 @@ async def test_a_worker_that_is_silent_is_given_up_if_others_are_heard_of_at_ano
     assert one.nobody.gone == ["frozen"]
 
 
-async def test_all_members_are_told_of_as_the_server_that_knows_best_says(one: Server, other: Server, bus: Bus) -> None:
+async def test_members_are_reported_as_the_best_informed_server_knows_them(
+    one: Server, other: Server, bus: Bus
+) -> None:
     one.hub.disconnect(one.worker("moved"), planned=False)
     await other.has("moved")
     one.worker("here")
@@ -304,7 +308,7 @@ async def test_all_members_are_told_of_as_the_server_that_knows_best_says(one: S
     assert one.peers.workers() == {"workers": 2}
 
 
-def test_an_offer_is_read_as_it_was_rung() -> None:
+def test_an_announced_offer_is_read_back_unchanged() -> None:
     hint = Offered(2, "t\ue000\u0000é", 3, "poll://any@g")
 
     assert hints.decode(f"[{hints.encode(hint).decode()}]") == [hint]
@@ -312,7 +316,7 @@ def test_an_offer_is_read_as_it_was_rung() -> None:
 
 
 class Looker:
-    """Instead of a watch: since when it knows of all workers."""
+    """Replaces a watch; ``known_since``: since when it knows of all workers."""
 
     known_since: int | None = 0
 
@@ -327,7 +331,7 @@ class Looker:
 
 
 @pytest.mark.parametrize(("began", "known_since"), [(999_999, 1_000_500), (1_000_001, 1_000_000)])
-async def test_workers_of_a_server_are_known_once_it_has_told_of_them_and_if_it_is_younger_those_of_before_as_well(
+async def test_all_workers_are_known_since_the_report_of_an_older_server_or_from_the_start_if_it_is_younger(
     one: Server, began: int, known_since: int
 ) -> None:
     looker = Looker()

@@ -71,5 +71,5 @@ def test_invalid(text: str) -> None:
         (None, None),
     ],
 )
-def test_a_target_is_told_as_the_group_or_the_address_that_is_called(target: str | None, group: str | None) -> None:
+def test_a_target_is_shown_as_its_group_or_address(target: str | None, group: str | None) -> None:
     assert group_of(target) == group

@@ -69,7 +69,7 @@ class TestRefused:
         "raw",
         [b"", b" ", b"x", b"{", b"[]", b"null", b'"text"', b"1", b"{}", b"\xff", b"\xef\xbb\xbf{}", b"\x00", b"{}{}"],
     )
-    def test_what_is_no_envelope_is_answered_as_unknown(self, raw: bytes) -> None:
+    def test_a_body_that_is_not_an_envelope_is_answered_as_unknown(self, raw: bytes) -> None:
         refusal = refused(raw)
         assert (refusal.kind, refusal.corr_id) == ("unknown", "0")
 
@@ -96,7 +96,7 @@ class TestRefused:
 
 
 class TestOrderOfChecks:
-    """The first failing check answers (section 1.3)."""
+    """The first failing check determines the answer (section 1.3)."""
 
     def test_the_empty_kind_before_data(self) -> None:
         assert "kind" in refused(body(kind="", head=HEAD | {"version": "x"}, data=[])).message
@@ -113,7 +113,7 @@ class TestOrderOfChecks:
 
 
 class TestRecovered:
-    """What a client needs to match a refusal with its request is recovered where it can be."""
+    """Whatever a client needs to match a refusal with its request is recovered if possible."""
 
     def test_kind_and_correlation_id_from_an_envelope_that_does_not_parse(self) -> None:
         refusal = refused(body(head={"corrId": "c-1", "version": 5}))
@@ -131,7 +131,7 @@ class TestRecovered:
         refusal = refused(body(data={"id": 5}))
         assert (refusal.kind, refusal.corr_id) == ("promise.get", "c-1")
 
-    def test_what_is_recovered_can_be_answered(self) -> None:
+    def test_recovered_members_can_be_used_in_an_answer(self) -> None:
         for raw in (b'{"kind":"\\ud800"}', b'{"kind":"a","head":{"corrId":"\\ud800"}}', body(kind="\x00é😀", data=[])):
             refusal = refused(raw)
             encode_response(refusal.kind, refusal.corr_id, 400, refusal.message)

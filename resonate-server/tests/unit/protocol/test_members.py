@@ -1,4 +1,4 @@
-"""The members of each kind: which are demanded, which values are refused (400) and which are tolerated; the `data`
+"""The members of each kind: which are required, which values are refused (400) and which are tolerated; the `data`
 columns of sections 3.1 and 3.2, the field checks below them, and section 9, item 15."""
 
 import copy
@@ -81,7 +81,7 @@ def refused(kind: str, data: Any) -> str:
 
 
 def changed(kind: str, path: tuple[str | int, ...], value: Any) -> dict[str, Any]:
-    """The valid data of ``kind`` with another ``value`` at ``path``."""
+    """Return the valid data of ``kind`` with another ``value`` at ``path``."""
     data = copy.deepcopy(VALID[kind])
     place: Any = data
     for step in path[:-1]:
@@ -91,7 +91,7 @@ def changed(kind: str, path: tuple[str | int, ...], value: Any) -> dict[str, Any
 
 
 def paths(data: Any, prefix: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
-    """Of all members, at any depth."""
+    """Return the paths of all members, at any depth."""
     found: list[tuple[str | int, ...]] = []
     entries = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
     for key, value in entries:
@@ -104,7 +104,7 @@ def shown(path: tuple[str | int, ...]) -> str:
 
 
 def members(*names: str) -> list[tuple[str, tuple[str | int, ...]]]:
-    """(kind, path) of every member that is called one of ``names``, in all kinds."""
+    """Return (kind, path) of every member named one of ``names``, in all kinds."""
     found = [
         (kind, path) for kind, data in VALID.items() for path in paths(data) if path[-1] in names and "head" not in path
     ]
@@ -150,14 +150,14 @@ CREATED: list[tuple[str, tuple[str, ...]]] = [
     ("schedule.create", ("id",)),
     ("schedule.create", ("promiseId",)),
 ]
-"""Where an id stands of something that is created."""
+"""Where a request holds the id of something to be created."""
 
 
 class TestIds:
     EVERY = members("id", "awaited", "awaiter")
 
     @pytest.mark.parametrize("bad", ["", "\x00", "a\x00b", "a\x00", "x" * 100_000], ids=lambda text: repr(text[:5]))
-    def test_empty_with_nul_or_endless_is_refused(self, bad: str) -> None:
+    def test_an_empty_or_too_long_id_or_one_with_nul_is_refused(self, bad: str) -> None:
         for kind, path in self.EVERY:
             refused(kind, changed(kind, path, bad))
 
@@ -168,8 +168,8 @@ class TestIds:
         accepted("promise.get", {"id": id})
 
     @pytest.mark.parametrize("bad", ["\x01", "a\nb", "a\t", "\x1b[31m", "\x7f", "\x80", "a\x85", "\x9b"], ids=ascii)
-    def test_one_with_a_control_character_cannot_be_created(self, bad: str) -> None:
-        """SDKs send ids as a header, where it cannot stand: nobody could claim the task."""
+    def test_an_id_with_a_control_character_cannot_be_created(self, bad: str) -> None:
+        """SDKs send ids in a header, where a control character is not allowed: no worker could claim the task."""
         for kind, path in CREATED:
             assert "control characters" in refused(kind, changed(kind, path, bad))
 
@@ -179,17 +179,17 @@ class TestIds:
             accepted(kind, changed(kind, path, character * MAX_ID_CHARACTERS))
             refused(kind, changed(kind, path, character * (MAX_ID_CHARACTERS + 1)))
 
-    def test_a_refusal_does_not_repeat_an_endless_id(self) -> None:
+    def test_a_refusal_does_not_repeat_a_very_long_id(self) -> None:
         assert len(refused("promise.get", {"id": "x" * 100_000})) < 1_000
 
     @pytest.mark.parametrize("escaped", ["\\ud800", "\\udc00", "\\ud800x", "\\udc00\\ud800"])
     def test_lone_surrogates_are_refused(self, escaped: str) -> None:
-        """They have no UTF-8 and could neither be stored nor sent."""
+        """They have no UTF-8 encoding and could be neither stored nor sent."""
         body = raw("promise.get", {"id": "X"}).replace(b"X", escaped.encode())
         assert isinstance(read(body), UnreadableRequest)
 
     @pytest.mark.parametrize("invalid", [b"\xff", b"\xed\xa0\x80", b"\xc0\x80", b"\xf8\x88\x80\x80\x80"])
-    def test_what_is_not_utf_8_is_refused(self, invalid: bytes) -> None:
+    def test_invalid_utf_8_is_refused(self, invalid: bytes) -> None:
         result = read(raw("promise.get", {"id": "X"}).replace(b"X", invalid))
         assert isinstance(result, UnreadableRequest)
 
@@ -200,14 +200,14 @@ class TestIntegers:
     @pytest.mark.parametrize(
         "bad", [-1, -1.0, 0.5, 2**63, 2**64, 2**63 + 0.0, 10**400, "1", True], ids=lambda x: repr(x)[:9]
     )
-    def test_negative_fractional_or_beyond_64_bits_is_refused(self, bad: Any) -> None:
+    def test_a_negative_or_fractional_number_or_one_beyond_64_bits_is_refused(self, bad: Any) -> None:
         for kind, path in self.EVERY:
             refused(kind, changed(kind, path, bad))
 
     @pytest.mark.parametrize(
         "number", [b"1e400", b"-1e400", b"1e9999999999", b"NaN", b"Infinity", b"1" * 5_000, b"01", b"+1"]
     )
-    def test_what_is_no_number_is_refused(self, number: bytes) -> None:
+    def test_a_value_that_is_not_a_number_is_refused(self, number: bytes) -> None:
         result = read(raw("promise.create", {"id": "p", "timeoutAt": "X"}).replace(b'"X"', number))
         assert isinstance(result, UnreadableRequest)
 
@@ -225,7 +225,7 @@ class TestIntegers:
         for kind, path in self.EVERY:
             accepted(kind, changed(kind, path, MAX_INTEGER))
 
-    def test_zero_is_a_deadline_and_a_version_but_no_ttl(self) -> None:
+    def test_zero_is_valid_as_a_deadline_and_a_version_but_not_as_a_ttl(self) -> None:
         accepted("promise.create", changed("promise.create", ("timeoutAt",), 0))
         accepted("task.acquire", changed("task.acquire", ("version",), 0))
         refused("task.acquire", changed("task.acquire", ("ttl",), 0))
@@ -234,26 +234,26 @@ class TestIntegers:
     def test_an_integral_float_does_not_hide_another_mistake(self) -> None:
         refused("task.acquire", {"id": "t", "version": 0.0, "pid": "", "ttl": 1})
 
-    def test_numbers_that_nobody_reads_do_not_matter(self) -> None:
+    def test_unread_numbers_do_not_matter(self) -> None:
         assert accepted("task.acquire", VALID["task.acquire"] | {"version": 0.0, "x": 10**30, "y": 0.5}) == TaskAcquire(
             "t", 0, "w", 1
         )
 
 
 class TestNulls:
-    """Section 1.3 [SHOULD]: ``null`` for what may be left out counts as left out."""
+    """Section 1.3 [SHOULD]: ``null`` for an optional member counts as absent."""
 
     @pytest.mark.parametrize(
         "nulls", [{"param": None, "tags": None}, {"param": {"headers": None, "data": None}}], ids=str
     )
-    def test_of_a_creation(self, nulls: dict[str, Any]) -> None:
+    def test_null_counts_as_absent_in_a_creation(self, nulls: dict[str, Any]) -> None:
         assert accepted("promise.create", {"id": "p", "timeoutAt": 5} | nulls) == PromiseCreate("p", 5, EMPTY)
 
-    def test_of_a_settlement(self) -> None:
+    def test_null_counts_as_absent_in_a_settlement(self) -> None:
         accepted("promise.settle", SETTLE | {"value": None})
 
     @pytest.mark.parametrize("kind", ["promise.search", "task.search"])
-    def test_of_a_search(self, kind: str) -> None:
+    def test_null_counts_as_absent_in_a_search(self, kind: str) -> None:
         assert accepted(kind, {"state": None, "tags": None, "limit": None, "cursor": None}) == accepted(kind, {})
 
     @pytest.mark.parametrize(
@@ -261,8 +261,8 @@ class TestNulls:
         [{"tags": {"a": None}}, {"tags": {"resonate:target": None}}, {"param": {"headers": {"a": None}}}],
         ids=str,
     )
-    def test_not_as_the_value_of_a_tag_or_header(self, members: dict[str, Any]) -> None:
-        """What its sender believes to be set must not vanish without a word."""
+    def test_null_is_refused_as_the_value_of_a_tag_or_header(self, members: dict[str, Any]) -> None:
+        """A value that the sender believes to be set must not vanish silently."""
         refused("promise.create", {"id": "p", "timeoutAt": 5} | members)
 
 
@@ -280,7 +280,7 @@ class TestValues:
         refused("promise.search", {"tags": tags})
 
     def test_tags_are_small(self) -> None:
-        """They stand where promises are looked up; a payload does not."""
+        """They are stored where promises are looked up; payloads are not."""
         fits = {"resonate:target": TARGET["resonate:target"], "note": ""}
         fits["note"] = "x" * (MAX_TAGS_CHARACTERS - sum(map(len, [*fits, *fits.values()])))
         too_many = fits | {"note": fits["note"] + "x"}
@@ -304,7 +304,7 @@ class TestValues:
         assert request.param == Value(data="x")
 
     @pytest.mark.parametrize("state", ["pending", "rejected_timedout", "timedout", "RESOLVED", "", "canceled"])
-    def test_settling_takes_three_states_only(self, state: str) -> None:
+    def test_settling_accepts_only_three_states(self, state: str) -> None:
         refused("promise.settle", SETTLE | {"state": state})
         refused("task.fulfill", changed("task.fulfill", ("action", "data", "state"), state))
         refused("task.fence", changed("task.fence", ("action",), action("promise.settle", {"id": "p", "state": state})))
@@ -331,10 +331,10 @@ class TestTargetAndDelay:
         refused("task.create", changed("task.create", ("action", "data"), create))
         refused("task.fence", changed("task.fence", ("action", "data"), create))
 
-    def test_what_is_encoded_is_a_name_that_a_worker_can_have(self) -> None:
+    def test_an_encoded_name_is_one_that_a_worker_can_have(self) -> None:
         accepted("promise.create", CREATE | {"tags": {"resonate:target": "poll://any@a%0Ab"}})
 
-    def test_an_address_is_as_long_as_an_id(self) -> None:
+    def test_an_address_may_be_as_long_as_an_id(self) -> None:
         longest = "https://h/" + "x" * (MAX_ID_CHARACTERS - len("https://h/"))
         for address, judge in ((longest, accepted), (longest + "x", refused)):
             judge("promise.create", CREATE | {"tags": {"resonate:target": address}})
@@ -345,7 +345,7 @@ class TestTargetAndDelay:
         refused("promise.register_listener", {"awaited": "p", "address": address})
 
     @pytest.mark.parametrize("delay", ["", "x", "-1", "1.5", "1e3", " 1", "1_0", "+1", "\u0661", "1000", "9" * 30])
-    def test_a_delay_that_is_no_time_before_the_deadline_is_refused(self, delay: str) -> None:
+    def test_a_delay_not_before_the_deadline_is_refused(self, delay: str) -> None:
         refused("promise.create", CREATE | {"tags": TARGET | {"resonate:delay": delay}})
 
     @pytest.mark.parametrize("delay", ["0", "999", "0999"])
@@ -361,12 +361,12 @@ class TestTargetAndDelay:
 
 
 def created(id: str, **tags: str) -> dict[str, Any]:
-    """Data of a promise.create; ``tags`` without their ``resonate:``."""
+    """Return the data of a promise.create; ``tags`` omit ``resonate:``."""
     return CREATE | {"id": id, "tags": TARGET | {f"resonate:{name}": text for name, text in tags.items()}}
 
 
 def creations(id: str, **tags: str) -> dict[str, dict[str, Any]]:
-    """The three requests that create such a promise, as a call of task ``r``."""
+    """Return the three requests that create such a promise, as a call of task ``r``."""
     create = action("promise.create", created(id, **tags))
     return {
         "promise.create": create["data"],
@@ -425,7 +425,7 @@ OLDER: dict[str, tuple[str, dict[str, str]]] = {
     "Go detaches to below the root, whoever calls": ("r.d1", {"origin": "r", "branch": "r.d1", "parent": "r.1.1"}),
     "TypeScript gives a call an id and a tree of its own": ("own", {"origin": "own", "branch": "own", "parent": "own"}),
 }  # fmt: skip
-"""Tolerances, as they were seen on the wire; ``docs/protocol.md`` lists them (section 7)."""
+"""Tolerated deviations, as seen on the wire; ``docs/protocol.md`` lists them (section 7)."""
 
 
 @pytest.mark.parametrize("kind", FORMS)
@@ -434,12 +434,12 @@ class TestLineageOfOlderClients:
     def test_is_accepted(self, kind: str, id: str, tags: dict[str, str]) -> None:
         accepted(kind, creations(id, **tags)[kind])
 
-    def test_sdk_0_8_goes_on_below_what_0_7_detached(self, kind: str) -> None:
+    def test_sdk_0_8_continues_below_a_call_that_0_7_detached(self, kind: str) -> None:
         origin = "r:1.dd1051cb84a8cdd208"
         below = creations(f"{origin}.1", origin=origin, parent=origin, branch=f"{origin}.1")
         accepted(kind, below[kind] | ({"id": origin} if kind == "task.fence" else {}))
 
-    def test_a_parent_in_another_tree_is_refused_all_the_same(self, kind: str) -> None:
+    def test_a_parent_in_another_tree_is_still_refused(self, kind: str) -> None:
         assert "resonate:parent" in refused(kind, creations("r.2", origin="r", branch="r.2", parent="s.1")[kind])
 
 
@@ -488,7 +488,7 @@ class TestActions:
     def test_accepted(self, kind: str, path: tuple[str | int, ...], value: Any) -> None:
         accepted(kind, changed(kind, path, value))
 
-    def test_task_create_takes_no_delay(self) -> None:
+    def test_task_create_accepts_no_delay(self) -> None:
         tags = TARGET | {"resonate:delay": "5"}
         assert "delay" in refused("task.create", changed("task.create", ("action", "data", "tags"), tags))
 
@@ -506,7 +506,7 @@ class TestActions:
         "change", [{"kind": 5}, {"kind": "promise.get"}, {"head": 5}, {"head": {"version": "x"}}, {}]
     )
     def test_kind_and_head_of_other_actions_are_never_read(self, kind: str, change: dict[str, Any]) -> None:
-        """Section 1.2: only ``task.fence`` looks at the inner kind. They may be missing, too."""
+        """Section 1.2: only ``task.fence`` reads the inner kind. Both may also be missing."""
         data = copy.deepcopy(VALID[kind])
         inner = data["actions"][0] if kind == "task.suspend" else data["action"]
         if not change:
@@ -534,19 +534,19 @@ class TestSearch:
     def test_an_unknown_state_is_refused(self, kind: str, state: Any) -> None:
         refused(kind, {"state": state})
 
-    def test_states_are_those_of_what_is_searched(self) -> None:
+    def test_the_states_are_those_of_the_searched_kind(self) -> None:
         refused("promise.search", {"state": "acquired"})
         refused("task.search", {"state": "resolved"})
         accepted("promise.search", {"state": PromiseState.TIMEDOUT.value})
         accepted("task.search", {"state": "halted"})
 
     @pytest.mark.parametrize("cursor", [1, [], {}])
-    def test_a_cursor_that_is_no_text_is_refused(self, cursor: Any) -> None:
+    def test_a_cursor_that_is_not_text_is_refused(self, cursor: Any) -> None:
         refused("promise.search", {"cursor": cursor})
 
 
 class TestDepth:
-    """Nesting that would exhaust the stack is refused, wherever it stands; none of this may crash."""
+    """Nesting that would exhaust the stack is refused wherever it occurs; none of this may crash."""
 
     DEEP = 100_000
 
@@ -564,7 +564,7 @@ class TestDepth:
 
         assert isinstance(read(bodies[place]), UnreadableRequest)
 
-    def test_nesting_without_end(self) -> None:
+    def test_endless_nesting(self) -> None:
         assert isinstance(read(b'{"kind":"promise.get","data":' + b"[" * 1_000_000), UnreadableRequest)
 
     def test_wide_is_not_deep(self) -> None:

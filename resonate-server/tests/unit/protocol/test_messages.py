@@ -1,4 +1,4 @@
-"""Bodies of messages: section 5.1, and what the SDKs' stream parsers demand of them (5.3)."""
+"""Bodies of messages: section 5.1, and what the SDKs' stream parsers require (5.3)."""
 
 import json
 
@@ -50,7 +50,7 @@ def test_unblock() -> None:
         ),
     ],
 )
-def test_is_one_line_of_ascii_whatever_it_holds(message: Execute | Unblock) -> None:
+def test_a_message_is_one_line_of_ascii_whatever_it_holds(message: Execute | Unblock) -> None:
     encoded = encode_message(message, URL)
     assert encoded.isascii()
     assert encoded.decode().splitlines() == [encoded.decode()]

@@ -1,4 +1,4 @@
-"""How payloads are made readable, and that their size is no trouble."""
+"""How payloads are made readable, whatever their size."""
 
 import json
 from base64 import b64encode
@@ -32,11 +32,11 @@ def test_escaped_letters_are_shown_as_letters() -> None:
     assert shown(encoded(json.dumps({"name": "Zoë 😀"}))).text == '{"name":"Zoë 😀"}'
 
 
-def test_what_is_not_base64_is_shown_as_it_is() -> None:
+def test_data_that_is_not_base64_is_shown_unchanged() -> None:
     assert shown("hello, world") == Payload("hello, world", cut=False, bytes=12)
 
 
-def test_base64_of_what_is_no_text_is_shown_as_it_is() -> None:
+def test_base64_of_binary_data_is_shown_unchanged() -> None:
     data = b64encode(bytes(range(128, 255))).decode()
     assert shown(data) == Payload(data, cut=False, bytes=len(data))
 
@@ -55,13 +55,13 @@ def test_a_long_text_is_cut() -> None:
     assert (len(payload.text), payload.cut, payload.bytes) == (MAX_TEXT, True, MAX_TEXT + 1)
 
 
-def test_of_a_megabyte_only_a_few_kilobytes_are_kept() -> None:
+def test_only_a_few_kilobytes_of_a_megabyte_are_kept() -> None:
     kept = Excerpt(encoded("é" * 524_288))
     assert kept.weight == HEAD + TAIL
     assert readable(kept) == Payload("é" * 3_072, cut=True, bytes=1_048_576)
 
 
-def test_a_letter_that_is_cut_in_the_middle_is_left_out() -> None:
+def test_a_character_cut_in_the_middle_is_left_out() -> None:
     payload = shown(encoded("x" + "😀" * 10_000))
     assert set(payload.text) == {"x", "😀"}
 
@@ -86,5 +86,5 @@ def test_the_function_is_found_beside_a_megabyte_of_arguments(order: str) -> Non
     assert function_name(Excerpt(encoded(order.format("x" * 1_000_000)))) == "bar"
 
 
-def test_parameters_that_nobody_can_decode_name_no_function() -> None:
+def test_undecodable_parameters_name_no_function() -> None:
     assert function_name(Excerpt("%%%")) is None

@@ -1,4 +1,4 @@
-"""The stores: SQLite's, on a file, and PostgreSQL's, on a server of the tests' own."""
+"""The stores: SQLite on a file, and PostgreSQL on the tests' own server."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ settings.register_profile("mutants", max_examples=10, derandomize=True)
 
 
 SELDOM = ("TestUndo", "TestRoots", "TestSearchTasks", "TestOwed", "TestSizes")
-"""What PostgreSQL's plans are tested by with the others, not each time: there is little in it that only they do."""
+"""Test classes that PostgreSQL runs only with the long tests: they exercise little that is specific to it."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def sqlite_store(tmp_path: Path) -> Iterator[Database]:
-    """Empty."""
+    """An empty SQLite store."""
     store = Database(tmp_path / "state.db", "NORMAL")
     yield store
     store.close()
@@ -33,11 +33,11 @@ def sqlite_store(tmp_path: Path) -> Iterator[Database]:
 
 @pytest.fixture
 def store(sqlite_store: Database) -> Database:
-    """Of tests that are about SQLite."""
+    """The store for tests of SQLite alone."""
     return sqlite_store
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def each_store(request: pytest.FixtureRequest) -> Any:
-    """Empty. One after the other, for tests of what both promise."""
+    """Each store in turn, empty, for tests of what both guarantee."""
     return request.getfixturevalue(f"{request.param}_store")

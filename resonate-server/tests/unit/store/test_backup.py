@@ -1,4 +1,4 @@
-"""Copies of the database: whole, in one file, and put in the place of another or not at all."""
+"""Copies of the database: complete, in one file, and they replace another database entirely or not at all."""
 
 import os
 import sqlite3
@@ -31,7 +31,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def copy(path: Path) -> Path:
-    """Of a database with one promise, closed since."""
+    """A copy of a database with one promise, now closed."""
     store = Database(path)
     write(store, promise("p", param=Value(data="x")), task("p", queued=True, timer_at=1))
     made = store.backup()
@@ -50,7 +50,7 @@ def holds(path: Path, id: str) -> bool:
 
 
 class TestCopy:
-    def test_it_holds_everything_that_is_committed(self, path: Path) -> None:
+    def test_a_copy_holds_everything_that_is_committed(self, path: Path) -> None:
         store = Database(path)
         write(store, promise("p", param=Value(data="x")), task("p", queued=True, timer_at=1))
         with transaction(store):
@@ -65,23 +65,23 @@ class TestCopy:
             assert snapshot(again) == before
         again.close()
 
-    def test_it_is_one_file_which_counts_as_closed(self, copy: Path) -> None:
+    def test_a_copy_is_one_file_which_counts_as_closed(self, copy: Path) -> None:
         assert not beside(copy) & {copy.name + suffix for suffix in SIDE_FILES}
         with closing(sqlite3.connect(copy)) as db:
             assert db.execute("PRAGMA journal_mode").fetchone() == ("delete",)
             assert db.execute("SELECT is_open FROM server").fetchone() == (0,)
 
-    def test_of_a_store_in_memory_there_is_none(self) -> None:
+    def test_a_store_in_memory_has_no_copy(self) -> None:
         assert Database(IN_MEMORY).backup() is None
 
-    def test_one_of_a_store_that_closes_is_given_up_and_leaves_nothing(self, path: Path) -> None:
+    def test_a_copy_is_abandoned_without_a_trace_when_the_store_closes(self, path: Path) -> None:
         store = Database(path)
         store.close()
         with pytest.raises((Interrupted, sqlite3.Error)):
             store.backup()
         assert "state.db.backup" not in beside(path)
 
-    def test_it_is_made_in_steps_between_which_it_can_be_given_up(self, tmp_path: Path) -> None:
+    def test_a_copy_is_made_in_steps_between_which_it_can_be_abandoned(self, tmp_path: Path) -> None:
         with closing(sqlite3.connect(tmp_path / "large")) as db:
             db.execute("CREATE TABLE blobs (data)")
             db.execute("INSERT INTO blobs VALUES (zeroblob(?))", (10 * PAGES_PER_STEP * 2_048,))
@@ -157,7 +157,7 @@ UNUSABLE = [
 
 
 @pytest.mark.parametrize(("harm", "reason"), UNUSABLE, ids=[harm.__name__ for harm, _ in UNUSABLE])
-def test_what_cannot_be_restored_is_refused_with_name_and_reason_and_changes_nothing(
+def test_an_unusable_backup_is_refused_with_name_and_reason_and_changes_nothing(
     path: Path, copy: Path, harm: Callable[[Path], None], reason: str
 ) -> None:
     harm(copy)
@@ -171,7 +171,7 @@ def test_what_cannot_be_restored_is_refused_with_name_and_reason_and_changes_not
 class TestRestore:
     @pytest.fixture
     def other(self, tmp_path: Path) -> Path:
-        """A database with another promise, and what a crash would leave beside it."""
+        """A database with another promise, and the files that a crash would leave beside it."""
         path = tmp_path / "other.db"
         store = Database(path)
         write(store, promise("q"))
@@ -180,13 +180,13 @@ class TestRestore:
             path.with_name(path.name + suffix).write_text("of the old one")
         return path
 
-    def test_it_takes_the_place_of_what_is_there(self, copy: Path, other: Path) -> None:
+    def test_a_restored_copy_replaces_what_is_there(self, copy: Path, other: Path) -> None:
         restore_backup(copy, other, replace=True)
         assert (holds(other, "p"), holds(other, "q")) == (True, False)
         assert not beside(other) & {other.name + suffix for suffix in (*SIDE_FILES, ".restoring")}
         assert copy.exists()
 
-    def test_only_to_replace_it(self, copy: Path, other: Path) -> None:
+    def test_an_existing_file_is_restored_over_only_if_asked_to(self, copy: Path, other: Path) -> None:
         before = other.read_bytes()
         with pytest.raises(FileExistsError):
             restore_backup(copy, other, replace=False)
@@ -194,7 +194,7 @@ class TestRestore:
         assert beside(other) >= {other.name + suffix for suffix in SIDE_FILES}
 
     @pytest.mark.parametrize("replace", [True, False])
-    def test_where_nothing_is_it_is_put(self, tmp_path: Path, copy: Path, replace: bool) -> None:
+    def test_a_copy_is_restored_where_nothing_was(self, tmp_path: Path, copy: Path, replace: bool) -> None:
         target = tmp_path / "a" / "b" / "new.db"
         restore_backup(copy, target, replace)
         store = Database(target)
@@ -209,7 +209,7 @@ class TestRestore:
         write(store, promise("later"))
         store.close()
 
-    def test_not_even_under_a_second_name(self, copy: Path, path: Path) -> None:
+    def test_a_database_in_use_under_a_second_name_is_left_alone(self, copy: Path, path: Path) -> None:
         link = path.with_name("link.db")
         link.symlink_to(path)
         store = Database(link)
@@ -220,25 +220,25 @@ class TestRestore:
 
 
 class TestLock:
-    def test_it_names_its_holder_and_ends_with_its_block(self, path: Path) -> None:
+    def test_a_lock_names_its_holder_and_ends_with_its_block(self, path: Path) -> None:
         with PathLock(path), pytest.raises(PathTaken, match=r"state\.db is in use by another server \(pid \d+\)$"):
             PathLock(path)
         PathLock(path).release()
 
-    def test_a_holder_that_has_not_left_its_name_is_one_too(self, path: Path) -> None:
+    def test_a_holder_without_a_name_still_holds_the_lock(self, path: Path) -> None:
         with PathLock(path):
             path.with_name("state.db.lock").write_text("")
             with pytest.raises(PathTaken, match=r"in use by another server$"):
                 PathLock(path)
 
-    def test_what_an_earlier_holder_wrote_is_gone(self, path: Path) -> None:
+    def test_text_of_an_earlier_holder_is_erased(self, path: Path) -> None:
         lock = path.with_name("state.db.lock")
         lock.write_text("1234567890\n")
         with PathLock(path):
             assert lock.read_text() == f"{os.getpid()}\n"
 
 
-def test_changes_of_a_transaction_that_is_under_way_are_not_in_a_copy(path: Path) -> None:
+def test_changes_of_an_open_transaction_are_not_in_a_copy(path: Path) -> None:
     store = Database(path)
     store.write(changes(promise("p")))
     made = store.backup()

@@ -1,7 +1,7 @@
-"""A process that ends in the midst of a checkpoint, or whose disk is full then, leaves a file and a log that are whole.
+"""A process that dies, or whose disk fills up, during a checkpoint leaves a file and a log that are intact together.
 
-SQLite's checkpoint writes the newest version of each page of the log to the file, in the order of pages. So does
-:func:`checkpoint` here, as far as it is told.
+SQLite's checkpoint writes the newest version of each page in the log to the file, in page order. :func:`checkpoint`
+does the same here, but only for the first pages.
 """
 
 import shutil
@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def pages_in(log: bytes) -> dict[int, bytes]:
-    """What its transactions have made of each page (sqlite.org/fileformat2.html, section 4)."""
+    """Return the newest committed version of each page in the log (sqlite.org/fileformat2.html, section 4)."""
     (size,) = struct.unpack(">I", log[8:12])
     salts, committed, pages = log[16:24], {}, {}
     for place in range(32, len(log) - 24 - size + 1, 24 + size):
@@ -44,7 +44,7 @@ def pages_in(log: bytes) -> dict[int, bytes]:
 
 
 def checkpoint(path: Path, steps: int) -> None:
-    """The first so many pages of it."""
+    """Write the first ``steps`` pages of a checkpoint."""
     pages = pages_in(sessions.log_of(path).read_bytes())
     with path.open("r+b") as out:
         for number in sorted(pages)[:steps]:
@@ -53,7 +53,7 @@ def checkpoint(path: Path, steps: int) -> None:
 
 
 def crash(path: Path, left: Path) -> Path:
-    """What a SIGKILL leaves on disk now."""
+    """Copy to ``left`` what a SIGKILL would leave on disk now."""
     for suffix in ("", "-wal"):
         shutil.copy(path.with_name(path.name + suffix), left.with_name(left.name + suffix))
     return left
@@ -73,13 +73,13 @@ def everything(path: Path) -> bool:
 
 
 def begun_fold(db: sqlite3.Connection) -> None:
-    """As far as the checkpoint."""
+    """Begin a fold, but stop before the checkpoint."""
     db.execute(sessions.FILE_NEEDS_LOG)
 
 
 @pytest.fixture(params=["a new file", "under load", "before a fold"])
 def crashed(request: pytest.FixtureRequest, path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Killed after everything was acknowledged."""
+    """A database killed after everything was acknowledged."""
     with monkeypatch.context() as patched:
         if request.param == "a new file":
             patched.setattr(file, "fold", begun_fold)
@@ -93,7 +93,7 @@ def crashed(request: pytest.FixtureRequest, path: Path, monkeypatch: pytest.Monk
 
 
 def broken_off(crashed: Path) -> Iterator[Path]:
-    """After each page that the checkpoint writes."""
+    """Yield the database as left by a crash after each page of the checkpoint."""
     pages = len(pages_in(sessions.log_of(crashed).read_bytes()))
     assert pages > 2
     for steps in range(pages + 1):
@@ -120,7 +120,7 @@ def test_a_copy_to_another_store_has_everything(crashed: Path) -> None:
 
 
 @pytest.mark.parametrize("crashed", ["a new file", "before a fold"], indirect=True)
-def test_without_the_log_nothing_is_accepted_as_whole(crashed: Path) -> None:
+def test_without_its_log_no_file_is_accepted_as_complete(crashed: Path) -> None:
     for left in broken_off(crashed):
         sessions.log_of(left).unlink()
         before = left.read_bytes()
@@ -131,7 +131,7 @@ def test_without_the_log_nothing_is_accepted_as_whole(crashed: Path) -> None:
 
 
 @pytest.mark.parametrize("former", FORMER, ids=lambda each: each.stem)
-def test_a_migration_whose_checkpoint_is_broken_off_has_happened(
+def test_a_migration_is_done_even_if_its_checkpoint_is_interrupted(
     former: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with closing(sqlite3.connect(path)) as db:
@@ -151,7 +151,7 @@ def test_a_migration_whose_checkpoint_is_broken_off_has_happened(
         again.close()
 
 
-def test_whoever_folds_the_log_in_with_sqlite_leaves_a_whole_file(path: Path) -> None:
+def test_folding_the_log_in_with_sqlite_leaves_a_complete_file(path: Path) -> None:
     store = Database(path)
     fill(store)
     left = crash(path, path.with_name("left.db"))
@@ -201,7 +201,7 @@ def test_a_log_without_its_file_is_refused_and_kept(path: Path, content: bytes |
 
 
 def test_the_log_of_another_file_is_refused_and_both_are_kept(path: Path) -> None:
-    """A copy of a database was put in its place, and the log was left."""
+    """A copy of a database replaced the file, but the old log was left."""
     Database(path).close()
     copy = path.read_bytes()
     for _ in range(2):
@@ -231,7 +231,7 @@ def test_a_file_that_was_cut_short_in_use_is_not_made_worse_by_the_end(path: Pat
     assert sessions.log_of(path).read_bytes() == log
 
 
-def test_after_a_fold_that_found_no_room_all_is_there_and_the_next_one_works(
+def test_after_a_fold_without_space_nothing_is_lost_and_the_next_one_works(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Database(path)
@@ -249,7 +249,7 @@ def test_after_a_fold_that_found_no_room_all_is_there_and_the_next_one_works(
     assert everything(path)
 
 
-def test_a_file_behind_a_symbolic_link_is_whole_after_a_crash(path: Path) -> None:
+def test_a_file_behind_a_symbolic_link_is_complete_after_a_crash(path: Path) -> None:
     store = Database(path)
     fill(store)
     left = crash(path, path.with_name("left.db"))
@@ -260,13 +260,13 @@ def test_a_file_behind_a_symbolic_link_is_whole_after_a_crash(path: Path) -> Non
     assert everything(link)
 
 
-def test_what_sqlite_cannot_read_is_refused_with_what_to_do(path: Path) -> None:
+def test_a_file_that_sqlite_cannot_read_is_refused_with_advice(path: Path) -> None:
     path.write_text("no database\n" * 1_000)
     with pytest.raises(StoreUnusable, match=f"resonate-server restore BACKUP --db {path} --replace"):
         Database(path)
 
 
-def test_a_log_that_is_being_read_is_folded_in_later(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_with_an_active_reader_is_folded_in_later(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("resonate_server.store.sqlite.log.FULL_BYTES", 30 * PAGE_BYTES)
     store = Database(path)
     store.write(changes(promise("first")))

@@ -1,5 +1,5 @@
-"""What the store keeps in memory never shows: one that asks its database for everything gives equal answers to the same
-random requests, and has equal rows, at every step."""
+"""The store's cache is invisible: a store that asks its database for everything gives the same answers to the same
+random requests and has the same rows after every step."""
 
 import tempfile
 from collections.abc import Callable
@@ -56,7 +56,7 @@ def creates(draw: st.DrawFn) -> PromiseCreate:
 
 
 class BatchingStore(Database):
-    """Many requests share a transaction, as in the engine; and hardly a row survives its end in memory."""
+    """Many requests share a transaction, as in the engine, and hardly a row stays in memory after it."""
 
     REQUESTS_PER_COMMIT = 5
 
@@ -74,7 +74,7 @@ class BatchingStore(Database):
 
 
 class ForgetfulStore(Database):
-    """Nothing survives a transaction in memory, and a transaction is one request."""
+    """Each request is a transaction, and nothing stays in memory after it."""
 
     def __init__(self) -> None:
         super().__init__(IN_MEMORY)
@@ -86,7 +86,7 @@ class ForgetfulStore(Database):
 
 
 class BothStores(RuleBasedStateMachine):
-    """Each rule is one request, made to both."""
+    """Each rule is one request, sent to both stores."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class BothStores(RuleBasedStateMachine):
         self.same_messages()
 
     def same_messages(self) -> None:
-        """In any order: none is promised."""
+        """Compared in any order, since none is promised."""
         assert sorted(map(repr, self.forgetful.sent)) == sorted(map(repr, self.batching.sent))
         assert sorted(map(repr, self.forgetful.leases_lost)) == sorted(map(repr, self.batching.leases_lost))
         for driver in (self.forgetful, self.batching):
@@ -201,13 +201,13 @@ class BothStores(RuleBasedStateMachine):
 
     @rule(create=creates())
     def undone(self, create: PromiseCreate) -> None:
-        """A transaction that fails after it has written."""
+        """Run a transaction that fails after it has written."""
         for driver in (self.forgetful, self.batching):
             try_and_undo(driver, create)
 
     @invariant()
     def equal_rows(self) -> None:
-        """Between transactions only: looking at all rows writes out what is still to be written."""
+        """Checked only between transactions, because reading all rows flushes pending writes."""
         if not self.store.is_between_transactions:
             return
         with transaction(self.forgetful.store), transaction(self.batching.store):
@@ -249,7 +249,7 @@ def try_and_undo(driver: Driver, create: PromiseCreate) -> None:
 
 
 BothStores.TestCase.settings = settings(
-    max_examples=min(60, settings().max_examples),  # fewer where it is run again and again
+    max_examples=min(60, settings().max_examples),  # fewer where the tests run repeatedly
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

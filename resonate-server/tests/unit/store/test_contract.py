@@ -1,4 +1,4 @@
-"""What the store promises: :class:`resonate_server.store.Store`, sentence by sentence."""
+"""What a store guarantees: :class:`resonate_server.store.Store`, sentence by sentence."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -33,7 +33,7 @@ from resonate_server.store.sqlite import Database
 from resonate_server.store.sqlite.clock import ClockMark
 
 EXTERNAL = {"resonate:external": "true"}
-"""Tags of a promise whose deadline is an alarm."""
+"""Tags of a promise whose deadline counts as due work."""
 
 ODD = [
     "'",
@@ -59,7 +59,7 @@ ADDRESS = "poll://uni@callers/caller-1"
 
 @pytest.fixture
 def store(each_store: Database) -> Database:
-    """What PostgreSQL's looks like to tests, too."""
+    """Typed as SQLite's, which PostgreSQL's looks like to tests."""
     return each_store
 
 
@@ -145,7 +145,7 @@ class TestRows:
 
         assert load(store, "t").tasks == {"t": written}
 
-    def test_a_task_written_again_is_replaced_in_every_member_but_its_target(self, store: Database) -> None:
+    def test_a_task_written_again_is_replaced_in_every_member_except_its_target(self, store: Database) -> None:
         before = Task("t", "poll://any@workers", TaskState.ACQUIRED, 1, 2, 3, "pid-1", "corr-id", 4, True, 5)
         after = Task("t", "poll://any@workers", TaskState.PENDING, 6, 7, None, None, None, None, False, 8)
         write(store, promise("t"), before)
@@ -158,7 +158,7 @@ class TestRows:
 class TestLinks:
     @pytest.fixture(autouse=True, params=["unread", "read"])
     def promises(self, store: Database, request: pytest.FixtureRequest) -> None:
-        """The ends of the links; whether a store has read them before makes no difference."""
+        """The promises at both ends of the links; whether a store has read them before makes no difference."""
         ids = ("p", "q", "a", "b")
         write(store, *map(promise, ids))
         if request.param == "read":
@@ -169,7 +169,7 @@ class TestLinks:
 
         assert links(store, "p").awaiters == {"p": ["a"]}
 
-    def test_it_comes_with_its_promise_and_task(self, store: Database) -> None:
+    def test_an_awaiter_is_loaded_with_its_promise_and_task(self, store: Database) -> None:
         write(store, task("a"), PutCallback("p", "a"))
 
         rows = links(store, "p")
@@ -222,12 +222,12 @@ class TestLinks:
 
         assert links(store, "p", "q").listeners == {"p": [ADDRESS + "x"], "q": [ADDRESS]}
 
-    def test_dropping_what_is_not_there_is_nothing(self, store: Database) -> None:
+    def test_dropping_a_missing_link_does_nothing(self, store: Database) -> None:
         write(store, DropCallback("nobody", "a"), DropCallbacks("nobody"), DropListener("nobody", ADDRESS))
 
         assert links(store, "nobody").awaiters == {"nobody": []}
 
-    def test_at_most_the_limit_is_loaded_of_all_together(self, store: Database) -> None:
+    def test_the_limit_applies_to_all_links_together(self, store: Database) -> None:
         write(store, *(PutCallback(p, a) for p in ("p", "q") for a in ("a", "b")), PutListener("p", ADDRESS))
 
         assert [links(store, "p", "q", limit=limit).awaiters for limit in range(5)] == [
@@ -238,12 +238,12 @@ class TestLinks:
             {"p": ["a", "b"], "q": ["a"]},
         ]
 
-    def test_which_are_complete_is_told(self, store: Database) -> None:
+    def test_it_is_reported_which_links_are_complete(self, store: Database) -> None:
         write(store, *(PutCallback("p", a) for a in ("a", "b")), PutListener("p", ADDRESS))
 
         assert [links(store, "p", "q", limit=limit).complete for limit in (2, 3, 4)] == [set(), {"p"}, {"p", "q"}]
 
-    def test_what_comes_after_an_awaiter_is_loaded(self, store: Database) -> None:
+    def test_links_after_a_given_awaiter_are_loaded(self, store: Database) -> None:
         write(store, *(PutCallback("p", a) for a in ("a", "b")))
 
         rows = Rows()
@@ -253,19 +253,19 @@ class TestLinks:
 
 
 class TestFootprint:
-    def test_only_what_is_named_is_loaded(self, store: Database) -> None:
+    def test_only_the_named_rows_are_loaded(self, store: Database) -> None:
         write(store, promise("p"), promise("q"), task("q"))
 
         rows = load(store, "p")
 
         assert (set(rows.promises), set(rows.tasks)) == ({"p"}, set())
 
-    def test_what_is_missing_is_absent(self, store: Database) -> None:
+    def test_missing_rows_are_absent(self, store: Database) -> None:
         rows = load(store, "missing")
 
         assert (rows.promises, rows.tasks, rows.preload) == ({}, {}, [])
 
-    def test_thousands_of_ids_at_once(self, store: Database) -> None:
+    def test_thousands_of_ids_are_loaded_at_once(self, store: Database) -> None:
         ids = [f"p-{number}" for number in range(3_000)]
         write(store, *map(promise, ids))
 
@@ -292,7 +292,7 @@ class TestPreload:
 
         assert self.candidates(store, "t") == {"child"}
 
-    def test_of_a_new_task_by_the_branch_that_it_will_have(self, store: Database) -> None:
+    def test_a_new_task_is_preloaded_by_its_future_branch(self, store: Database) -> None:
         write(store, promise("step", tags={"resonate:branch": "b"}))
 
         assert self.candidates(store, "new", branch="b") == {"step"}
@@ -302,22 +302,22 @@ class TestPreload:
 
         assert self.candidates(store, "t", branch="b") == set()
 
-    def test_an_empty_branch_is_none(self, store: Database) -> None:
+    def test_an_empty_branch_counts_as_none(self, store: Database) -> None:
         write(store, promise("t", tags={"resonate:branch": ""}), promise("u", tags={"resonate:branch": ""}))
 
         assert self.candidates(store, "t") == set()
 
 
 def no_result(_: object) -> None:
-    """What a write returns is not what the test is about."""
+    """Ignore the result of a write, which the test is not about."""
 
 
 class Undo(Exception):
-    """Why a transaction is left in these tests."""
+    """Raised to leave a transaction."""
 
 
 class TestUndo:
-    """A transaction that is left by an exception never happened."""
+    """A transaction that an exception ends leaves no trace."""
 
     def fill(self, store: Database) -> None:
         tags = {"resonate:branch": "b", "resonate:parent": "held"}
@@ -363,8 +363,8 @@ class TestUndo:
 
     @pytest.mark.parametrize("is_read", [False, True], ids=["", "whatever was read in between"])
     @pytest.mark.parametrize("name", WRITES)
-    def test_of_a_transaction(self, store: Database, name: str, is_read: bool) -> None:
-        """Reading what is due within a transaction must not lose what is due after its undo."""
+    def test_a_transaction_is_undone(self, store: Database, name: str, is_read: bool) -> None:
+        """Reading due rows within a transaction must not lose rows that are due after its rollback."""
         self.fill(store)
         with transaction(store):
             before = snapshot(store)
@@ -378,7 +378,7 @@ class TestUndo:
             assert snapshot(store) == before
 
     @pytest.mark.parametrize("name", WRITES)
-    def test_after_it_was_handed_to_the_database(self, store: Database, name: str) -> None:
+    def test_a_transaction_is_undone_after_it_was_sent_to_the_database(self, store: Database, name: str) -> None:
         self.fill(store)
         with transaction(store):
             before = snapshot(store)
@@ -405,13 +405,13 @@ class TestDue:
 
         assert self.due(store, now) == Due(promises=("p",))
 
-    def test_not_before(self, store: Database) -> None:
+    def test_no_promise_is_due_before_its_deadline(self, store: Database) -> None:
         write(store, promise("p", timeout_at=NOW, tags=EXTERNAL), task("p", timer_at=NOW))
 
         assert self.due(store, NOW - 1) == Due()
         assert self.next_due(store) == NOW
 
-    def test_a_settled_promise_is_not(self, store: Database) -> None:
+    def test_a_settled_promise_is_not_due(self, store: Database) -> None:
         write(store, promise("p", timeout_at=NOW, tags=EXTERNAL))
         write(store, promise("p", PromiseState.RESOLVED, timeout_at=NOW))
 
@@ -443,7 +443,7 @@ class TestDue:
 
         assert self.due(store, NOW) == Due(promises=("early", "a", "b", "late"), tasks=("early", "a", "b", "late"))
 
-    def test_at_most_the_limit_of_each(self, store: Database) -> None:
+    def test_at_most_the_limit_of_each_kind_is_due(self, store: Database) -> None:
         for id in "abc":
             write(store, promise(id, timeout_at=NOW, tags=EXTERNAL), task(id, timer_at=NOW))
 
@@ -455,14 +455,14 @@ class TestDue:
         assert self.due(store, NOW) == self.due(store, NOW) == Due(promises=("p",))
         assert self.next_due(store) == NOW
 
-    def test_what_spreads_is_always_due_the_longest_ago_first(self, store: Database) -> None:
+    def test_spreading_settlements_are_always_due_oldest_first(self, store: Database) -> None:
         a, b, c = Spreading("a", after="x"), Spreading("b"), Spreading("c")
         write(store, *map(promise, "abc"), PutSpreading(a, NOW + 2), PutSpreading(b, NOW), PutSpreading(c, NOW + 1))
 
         assert self.due(store, NOW, 2).spreading == (b, c)
         assert (self.next_due(store) or 0) <= NOW
 
-    def test_what_has_spread_is_not(self, store: Database) -> None:
+    def test_a_settlement_that_has_spread_is_not_due(self, store: Database) -> None:
         write(store, promise("a"), PutSpreading(Spreading("a"), NOW))
         write(store, DropSpreading("a"))
 
@@ -498,7 +498,7 @@ class TestOwed:
         assert self.queued(store, "Workers") == ["t"]
 
     @pytest.mark.parametrize("target", ["poll://any@g/id", "poll://uni@g/id", "poll://any@%67"])
-    def test_a_group_by_any_spelling_of_its_address(self, store: Database, target: str) -> None:
+    def test_a_group_is_found_by_any_spelling_of_its_address(self, store: Database, target: str) -> None:
         write(store, promise("t"), task("t", target=target, queued=True, timer_at=1))
 
         assert self.queued(store, "g") == ["t"]
@@ -514,7 +514,7 @@ class TestOwed:
 
         assert self.queued(store, "workers") == []
 
-    def test_those_that_nobody_claimed_and_that_wait_out_a_pause_are_found_by_group(self, store: Database) -> None:
+    def test_unclaimed_tasks_in_a_pause_are_found_by_group(self, store: Database) -> None:
         write(store, *map(promise, ("late", "early", "queued", "claimed", "new", "elsewhere")))
         write(store, task("late", unclaimed=1, timer_at=3), task("early", unclaimed=2, timer_at=2))
         write(store, task("queued", unclaimed=1, queued=True), task("claimed", TaskState.ACQUIRED, unclaimed=1))
@@ -551,7 +551,7 @@ class TestUnblocks:
     def addresses(self, store: Database, group: str, member: str) -> list[str]:
         return [address for _, address in self.places(store, group, member)]
 
-    def test_each_member_is_owed_its_own_and_what_is_for_any(self, store: Database) -> None:
+    def test_each_member_is_owed_its_own_messages_and_those_for_any_member(self, store: Database) -> None:
         kept = ["poll://any@g", "poll://uni@g/b", "poll://any@g/a", "poll://uni@g/a", "poll://uni@g", "http://g/"]
         for address in kept:
             self.keep(store, address)
@@ -562,7 +562,7 @@ class TestUnblocks:
         assert self.addresses(store, "other", "a") == []
         assert self.addresses(store, "", "") == ["http://g/"]
 
-    def test_they_come_in_their_order_from_after_a_place_on(self, store: Database) -> None:
+    def test_unblocks_come_in_order_after_a_given_place(self, store: Database) -> None:
         for address in ("poll://any@g/3", "poll://uni@g/a", "poll://any@g/1"):
             self.keep(store, address)
         first, *rest = self.places(store, "g", "a")
@@ -572,7 +572,7 @@ class TestUnblocks:
         assert self.places(store, "g", "a", after=rest[-1][0]) == []
 
     def test_a_place_is_never_used_again(self, store: Database) -> None:
-        """Whoever has asked once asks for what comes after."""
+        """A reader asks only for what comes after the last place it has seen."""
         self.keep(store)
         [(place, _)] = self.places(store, "callers", "caller-1")
         with transaction(store):
@@ -581,21 +581,21 @@ class TestUnblocks:
 
         assert self.places(store, "callers", "caller-1", after=place)
 
-    def test_one_per_promise_and_address(self, store: Database) -> None:
+    def test_there_is_one_unblock_per_promise_and_address(self, store: Database) -> None:
         self.keep(store)
         self.keep(store)
         self.keep(store, "poll://any@callers")
 
         assert sorted(unblock.address for unblock in self.kept(store)) == ["poll://any@callers", ADDRESS]
 
-    def test_one_that_was_delivered_is_gone(self, store: Database) -> None:
+    def test_a_delivered_unblock_is_gone(self, store: Database) -> None:
         self.keep(store)
         self.keep(store, "poll://any@callers")
         store.delivered(("p", ADDRESS))
 
         assert [unblock.address for unblock in self.kept(store)] == ["poll://any@callers"]
 
-    def test_those_kept_since_before_a_time_are_dropped(self, store: Database) -> None:
+    def test_unblocks_kept_since_before_a_time_are_dropped(self, store: Database) -> None:
         self.keep(store, at=NOW - 1)
         self.keep(store, "poll://any@callers", at=NOW)
         with transaction(store):
@@ -687,7 +687,7 @@ class TestSearchTasks:
         with transaction(store):
             return [found.id for found in store.search(search, NOW)]
 
-    def test_all_ascending_by_id_from_after_the_cursor(self, store: Database) -> None:
+    def test_tasks_are_ascending_by_id_after_the_cursor(self, store: Database) -> None:
         write(store, *map(promise, "bac"), *map(task, "bac"))
 
         assert self.search(store, TaskSearch()) == ["a", "b", "c"]
@@ -706,28 +706,28 @@ class TestSchedules:
         with transaction(store):
             return store.load(Footprint(schedule=id)).schedules
 
-    def test_one_comes_back_as_it_was_written(self, store: Database) -> None:
+    def test_a_schedule_comes_back_as_it_was_written(self, store: Database) -> None:
         written = Schedule("s", "* * * * *", "{{.id}}", MAX_INTEGER, Value(data="x"), {"é": "\x00"}, 1, 2, 3)
         write(store, written)
 
         assert self.load(store, "s") == {"s": written}
         assert self.load(store, "other") == {}
 
-    def test_one_written_again_is_replaced_in_the_times_of_its_runs(self, store: Database) -> None:
+    def test_a_schedule_written_again_is_replaced_in_the_times_of_its_runs(self, store: Database) -> None:
         write(store, schedule("s"))
         moved = replace(schedule("s", next_run_at=LATER + 5), last_run_at=LATER)
         write(store, moved)
 
         assert self.load(store, "s") == {"s": moved}
 
-    def test_a_deleted_one_is_gone(self, store: Database) -> None:
+    def test_a_deleted_schedule_is_gone(self, store: Database) -> None:
         write(store, schedule("s"))
         with transaction(store):
             store.write(Changes(schedules={"s": None}))
 
         assert self.load(store, "s") == {}
 
-    def test_they_are_due_oldest_first_at_most_the_limit(self, store: Database) -> None:
+    def test_schedules_are_due_oldest_first_up_to_the_limit(self, store: Database) -> None:
         for id, at in (("late", 3), ("b", 2), ("a", 2), ("future", LATER)):
             write(store, schedule(id, next_run_at=at))
 
@@ -736,7 +736,7 @@ class TestSchedules:
             assert [found.id for found in store.due(NOW, 2).schedules] == ["a", "b"]
             assert store.next_due() == 2
 
-    def test_they_are_found_by_tags_from_after_the_cursor(self, store: Database) -> None:
+    def test_schedules_are_found_by_tags_after_the_cursor(self, store: Database) -> None:
         write(store, *(schedule(id, tags={"a": "1"}) for id in "cab"), schedule("d", tags={"a": "2"}))
 
         with transaction(store):
@@ -747,10 +747,10 @@ class TestSchedules:
 
 
 class TestRetention:
-    """Section 9, item 16: whole trees only, and only if nothing of them is pending or owed."""
+    """Section 9, item 16: only whole trees, and only if nothing in them is pending or owed."""
 
     def drop(self, store: Database, before: int = NOW + 1, limit: int = 100) -> int:
-        """How many."""
+        """Drop old trees and return how many."""
         with transaction(store):
             there_were = len(list(store.recent_roots(None, None, NOW)))
             store.drop_settled_trees(before, limit)
@@ -772,7 +772,7 @@ class TestRetention:
         )
 
     @pytest.mark.parametrize("root_origin", [True, False])
-    def test_a_settled_tree_goes_with_all_its_rows(self, store: Database, root_origin: bool) -> None:
+    def test_a_settled_tree_is_removed_with_all_its_rows(self, store: Database, root_origin: bool) -> None:
         self.tree(store, root_origin=root_origin)
 
         assert self.drop(store) == 1
@@ -781,18 +781,18 @@ class TestRetention:
             everything = store.snapshot()
         assert everything == Snapshot(promises=[], tasks=[], callbacks=[], listeners=[], unblocks=[], spreading=[])
 
-    def test_one_that_settled_later_stays(self, store: Database) -> None:
+    def test_a_tree_that_settled_later_stays(self, store: Database) -> None:
         self.tree(store)
 
         assert self.drop(store, before=NOW) == 0
         assert self.left(store) == ["leaf", "root"]
 
-    def test_one_with_a_pending_leaf_stays(self, store: Database) -> None:
+    def test_a_tree_with_a_pending_leaf_stays(self, store: Database) -> None:
         self.tree(store, leaf=PromiseState.PENDING)
 
         assert self.drop(store) == 0
 
-    def test_one_with_a_leaf_that_others_await_stays_until_that_is_settled(self, store: Database) -> None:
+    def test_a_tree_with_an_expired_external_leaf_stays_until_that_is_settled(self, store: Database) -> None:
         self.tree(store)
         tags = {"resonate:origin": "root", "resonate:external": "true"}
         write(store, promise("asked", timeout_at=NOW - 1, tags=tags))
@@ -817,7 +817,7 @@ class TestRetention:
         assert self.drop(store) == dropped
 
     @pytest.mark.parametrize("id", ["root", "leaf"])
-    def test_one_of_which_a_listener_is_still_to_be_told_stays(self, store: Database, id: str) -> None:
+    def test_a_tree_with_a_listener_still_to_be_notified_stays(self, store: Database, id: str) -> None:
         self.tree(store)
         with transaction(store):
             store.put_unblock(Unblock(promise=promise(id, PromiseState.RESOLVED), address=ADDRESS), NOW)
@@ -825,7 +825,7 @@ class TestRetention:
         assert self.drop(store) == 0
 
     @pytest.mark.parametrize("id", ["root", "leaf"])
-    def test_one_of_which_not_everybody_has_been_told_stays(self, store: Database, id: str) -> None:
+    def test_a_tree_with_a_settlement_that_is_still_spreading_stays(self, store: Database, id: str) -> None:
         self.tree(store)
         write(store, PutSpreading(Spreading(id), NOW))
 
@@ -839,14 +839,14 @@ class TestRetention:
 
         assert self.left(store) == ["other"]
 
-    def test_at_most_the_limit_and_the_oldest_first(self, store: Database) -> None:
+    def test_at_most_the_limit_is_removed_oldest_first(self, store: Database) -> None:
         for id, at in (("c", 3), ("a", 1), ("b", 2)):
             write(store, promise(id, PromiseState.RESOLVED, settled_at=at))
 
         assert self.drop(store, limit=2) == 2
         assert self.left(store) == ["c"]
 
-    def test_what_was_dropped_may_come_again(self, store: Database) -> None:
+    def test_a_removed_tree_may_be_created_again(self, store: Database) -> None:
         tags = EXTERNAL | {"resonate:branch": "b"}
         write(store, promise("p", PromiseState.RESOLVED, tags=tags))
         self.drop(store)
@@ -905,7 +905,7 @@ class TestEverything:
 
 
 class TestSizes:
-    def test_of_what_an_answer_would_show(self, store: Database) -> None:
+    def test_sizes_are_those_of_what_an_answer_would_show(self, store: Database) -> None:
         small, large = promise("small", tags={"a": "b"}), promise("large", param=Value(data="x" * 1_000))
         write(store, small, large)
 
@@ -925,7 +925,7 @@ class TestSizes:
         ],
         ids=["tags", "param", "value", "task", "listener", "callback"],
     )
-    def test_of_a_snapshot_counts_everything(
+    def test_the_size_of_a_snapshot_counts_everything(
         self, store: Database, row: Promise | Task | PutListener | PutCallback
     ) -> None:
         write(store, promise("p"))
@@ -939,7 +939,7 @@ class TestSizes:
 
 class TestIdAhead:
     @pytest.mark.parametrize("kind", [PromiseSearch, TaskSearch, ScheduleSearch])
-    def test_so_many_rows_after_the_cursor(self, store: Database, kind: type[Search]) -> None:
+    def test_id_ahead_counts_rows_after_the_cursor(self, store: Database, kind: type[Search]) -> None:
         write(store, *map(promise, "1234"), *map(task, "1234"), *map(schedule, "1234"))
 
         with transaction(store):
@@ -949,7 +949,7 @@ class TestIdAhead:
             assert store.id_ahead(kind(cursor="2"), 2) == "4"
             assert store.id_ahead(kind(cursor="2"), 3) is None
 
-    def test_of_a_tree_among_its_own(self, store: Database) -> None:
+    def test_id_ahead_in_a_tree_counts_only_its_own_rows(self, store: Database) -> None:
         origin = {"resonate:origin": "2"}
         write(store, promise("1"), promise("2", tags=origin), promise("3"), *[promise(id, tags=origin) for id in "45"])
         write(store, *map(task, "45"))
@@ -973,7 +973,7 @@ def test_the_mark_of_the_clock_is_the_last_one(sqlite_store: Database) -> None:
         assert store.clock_mark() == ClockMark(6, 12, "boot 6")
 
 
-def test_an_attempt_to_write_is_one_and_changes_nothing_that_is_read(sqlite_store: Database) -> None:
+def test_a_trial_write_is_a_real_write_that_changes_nothing_visible(sqlite_store: Database) -> None:
     store = sqlite_store
     with transaction(store):
         before = snapshot(store)
@@ -985,7 +985,7 @@ def test_an_attempt_to_write_is_one_and_changes_nothing_that_is_read(sqlite_stor
         assert snapshot(store) == before
 
 
-def test_there_is_something_to_commit_only_if_something_was_written(store: Database) -> None:
+def test_there_is_something_to_commit_only_after_a_write(store: Database) -> None:
     store.load(Footprint(ids=("p",)))
     assert not store.flush()
     store.write(changes(promise("p")))
@@ -994,7 +994,7 @@ def test_there_is_something_to_commit_only_if_something_was_written(store: Datab
     assert not store.flush()
 
 
-def test_acquired_tasks_are_those_that_somebody_holds(store: Database) -> None:
+def test_acquired_tasks_are_those_with_a_holder(store: Database) -> None:
     write(
         store,
         promise("held"),

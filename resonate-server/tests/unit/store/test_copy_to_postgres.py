@@ -1,4 +1,4 @@
-"""A whole state copied from one store to another: all of it, or nothing."""
+"""The whole state copied from one store to another: all of it or nothing."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -44,7 +44,7 @@ OWED = ["poll://uni@callers/c1", "poll://any@callers", "http://127.0.0.1:1/"]
 
 
 def fill(store: Any) -> dict[str, Any]:
-    """Everything in there, as it can be seen."""
+    """Fill the store and return everything visible in it."""
     with transaction(store):
         store.write(changes(*EVERYTHING))
         for number, address in enumerate(OWED):
@@ -53,7 +53,7 @@ def fill(store: Any) -> dict[str, Any]:
 
 
 def seen(store: Any) -> dict[str, Any]:
-    """Places of unblocks count by their order."""
+    """Return everything visible in the store; of the places of unblocks, only the order counts."""
     with transaction(store):
         everything = snapshot(store)
     everything["unblocks"] = {who: [each.unblock for each in owed] for who, owed in everything["unblocks"].items()}
@@ -112,7 +112,7 @@ def test_everything_goes_from_one_store_to_the_other(one: str, other: str, reque
         assert seen(store) == before
 
 
-def test_a_file_that_was_once_of_a_former_format_has_its_payloads_as_texts(file: Location, database: Location) -> None:
+def test_a_file_migrated_from_a_former_format_has_its_payloads_as_text(file: Location, database: Location) -> None:
     with opened(file) as store:
         before = fill(store)
     with closing(open_file(Path(file.where))) as db:
@@ -126,7 +126,7 @@ def test_a_file_that_was_once_of_a_former_format_has_its_payloads_as_texts(file:
         assert seen(store) == before
 
 
-def test_time_goes_on_where_it_stood(path: Path, file: Location, database: Location) -> None:
+def test_time_continues_where_it_stood(path: Path, file: Location, database: Location) -> None:
     ahead = 4_000_000_000_000
     with opened(file):
         pass
@@ -145,7 +145,7 @@ def test_time_goes_on_where_it_stood(path: Path, file: Location, database: Locat
         fold(db)
 
 
-def test_what_is_owed_keeps_its_order(file: Location, database: Location) -> None:
+def test_owed_messages_keep_their_order(file: Location, database: Location) -> None:
     owed = [f"poll://any@callers/{number}" for number in (2, 3, 1)]
     with opened(file) as store, transaction(store):
         store.write(changes(EVERYTHING[2]))
@@ -170,7 +170,7 @@ def test_a_target_that_is_not_empty_stays_as_it_is(file: Location, database: Loc
     assert rows_in(database) == 0
 
 
-def test_a_file_that_a_server_works_on_is_not_copied(path: Path, file: Location, database: Location) -> None:
+def test_a_file_in_use_by_a_server_is_not_copied(path: Path, file: Location, database: Location) -> None:
     with opened(file) as store:
         fill(store)
     with PathLock(path), pytest.raises(CannotCopy, match="in use by another server"):
@@ -178,7 +178,7 @@ def test_a_file_that_a_server_works_on_is_not_copied(path: Path, file: Location,
     assert rows_in(database) == 0
 
 
-def test_a_database_that_a_server_works_on_is_left_alone(file: Location, database: Location) -> None:
+def test_a_database_in_use_by_a_server_is_left_alone(file: Location, database: Location) -> None:
     with opened(file) as store:
         fill(store)
 
@@ -197,8 +197,8 @@ def test_a_file_that_does_not_exist_is_not_made(path: Path, file: Location, data
     assert not path.exists()
 
 
-def test_what_the_target_cannot_hold_leaves_it_empty(file: Location, database: Location) -> None:
-    """As in the last table, after all others."""
+def test_data_that_the_target_cannot_hold_leaves_it_empty(file: Location, database: Location) -> None:
+    """For example in the last table, after all others were copied."""
     with opened(file) as store, transaction(store):
         incompressible = "".join(chr(0x4E00 + 7 * number % 20_000) for number in range(3_000))
         store.write(changes(*EVERYTHING, schedule(incompressible)))

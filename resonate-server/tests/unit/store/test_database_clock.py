@@ -1,4 +1,5 @@
-"""The database's time, as a server knows it between two looks: never earlier than it was, nor later than it may be."""
+"""The database's time as a server estimates it between two readings: never earlier than it was, nor later than it can
+be."""
 
 import pytest
 
@@ -21,26 +22,26 @@ def machine() -> Machine:
     return Machine()
 
 
-def test_it_goes_on_between_two_looks(machine: Machine) -> None:
+def test_time_passes_between_two_readings(machine: Machine) -> None:
     machine.uptime += 70
     assert machine.clock() == BEGIN + 70
 
 
 @pytest.mark.parametrize("took", [0, 5, 5_000])
-def test_it_is_never_behind_what_the_database_has_said(machine: Machine, took: int) -> None:
+def test_the_clock_is_never_behind_a_reading_of_the_database(machine: Machine, took: int) -> None:
     machine.clock.measured(BEGIN + 30, took)
     assert machine.clock() == BEGIN + 30
 
 
 @pytest.mark.parametrize("took", [10, 90, 5_000])
-def test_a_slow_answer_does_not_set_it_back(machine: Machine, took: int) -> None:
-    """It says what the time was some time ago, and so nothing else than what is known."""
+def test_a_slow_answer_does_not_set_the_clock_back(machine: Machine, took: int) -> None:
+    """It gives a past time, and so tells nothing new."""
     machine.clock.measured(BEGIN - took, took)
     machine.uptime += 1
     assert machine.clock() == BEGIN + 1
 
 
-def test_it_waits_for_the_database_s_if_that_is_certainly_behind(machine: Machine) -> None:
+def test_the_clock_waits_for_the_database_s_if_that_is_certainly_behind(machine: Machine) -> None:
     assert machine.clock() == BEGIN
     machine.clock.measured(BEGIN - 50, took=10)
     assert machine.clock() == BEGIN
@@ -48,7 +49,7 @@ def test_it_waits_for_the_database_s_if_that_is_certainly_behind(machine: Machin
     assert machine.clock() == BEGIN + 5
 
 
-def test_it_does_not_follow_a_clock_that_somebody_has_set_back(machine: Machine) -> None:
+def test_the_clock_does_not_follow_one_that_was_set_back(machine: Machine) -> None:
     machine.clock.measured(BEGIN - STEP_MS - 1, took=0)
     machine.uptime += 1
     assert machine.clock() == BEGIN + 1

@@ -1,4 +1,4 @@
-"""What was acknowledged is on disk, and what has failed in part is not acknowledged at all."""
+"""Acknowledged writes are on disk, and a write that fails in part is not acknowledged at all."""
 
 import errno
 import os
@@ -27,7 +27,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[sqlite3.Connection]:
-    """The connections that are made during the test."""
+    """The connections opened during the test."""
     made: list[sqlite3.Connection] = []
 
     def connect(*arguments: Any, **options: Any) -> sqlite3.Connection:
@@ -44,7 +44,7 @@ def setting(db: sqlite3.Connection, name: str) -> Any:
 
 
 @pytest.mark.parametrize(("arguments", "times"), [([], 1), (["FULL"], 1), (["NORMAL"], 0)])
-def test_a_commit_waits_for_the_disk_as_far_as_it_is_asked_to(
+def test_a_commit_waits_for_the_disk_as_configured(
     path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[Any], times: int
 ) -> None:
     store = Database(path, *arguments)
@@ -62,7 +62,7 @@ def test_a_commit_waits_for_the_disk_as_far_as_it_is_asked_to(
     assert all(b"a-new-promise" in written for _, written in synced)
 
 
-def test_a_log_that_the_disk_does_not_keep_is_the_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_that_cannot_be_synced_stops_the_store(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Database(path)
 
     def fail(_: int) -> None:
@@ -77,7 +77,7 @@ def test_a_log_that_the_disk_does_not_keep_is_the_end(path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("name", "value"), [("synchronous", 1), ("journal_mode", "wal"), ("locking_mode", "exclusive")]
 )
-def test_sqlite_syncs_when_the_log_is_folded_and_nobody_else_may_open_the_file(
+def test_sqlite_syncs_when_the_log_is_folded_and_locks_the_file(
     path: Path, opened: list[sqlite3.Connection], name: str, value: object
 ) -> None:
     store = Database(path)
@@ -95,7 +95,7 @@ ASKED: dict[str, Callable[[Database], object]] = {
 
 
 class TestAfterAFailure:
-    """On a disk that was full for a moment."""
+    """The disk was full for a moment."""
 
     @pytest.fixture
     def failed(self, path: Path, opened: list[sqlite3.Connection]) -> Database:
@@ -111,12 +111,14 @@ class TestAfterAFailure:
         return store
 
     @pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
-    def test_nothing_more_is_done_in_its_transaction(self, failed: Database, ask: Callable[[Database], object]) -> None:
+    def test_after_a_failure_its_transaction_accepts_no_more_work(
+        self, failed: Database, ask: Callable[[Database], object]
+    ) -> None:
         failed.write(changes(promise("after")))
         with pytest.raises(StoreFailed):
             ask(failed)
 
-    def test_the_next_transaction_begins_with_nothing_of_it(self, failed: Database) -> None:
+    def test_the_next_transaction_contains_nothing_of_the_failed_one(self, failed: Database) -> None:
         failed.rollback()
         write(failed, promise("next"))
         with transaction(failed):
@@ -137,7 +139,7 @@ class TestDiskUse:
         assert use.free > 0
         store.close()
 
-    def test_space_that_deleted_trees_have_left_is_given_back(self, path: Path) -> None:
+    def test_space_of_deleted_trees_is_returned(self, path: Path) -> None:
         store = Database(path, "NORMAL")
         for number in range(8):
             with transaction(store):
@@ -159,7 +161,7 @@ class TestDiskUse:
         store.check()
         store.close()
 
-    def test_a_little_is_kept_for_what_comes(self, path: Path) -> None:
+    def test_a_little_space_is_kept_for_new_rows(self, path: Path) -> None:
         store = Database(path, "NORMAL")
         write(store, promise("p", PromiseState.RESOLVED, value=Value(data="x" * 500_000)))
         with transaction(store):
@@ -182,7 +184,7 @@ class TestRecover:
         with pytest.raises(StoreFailed):
             sessions.recover(path)
 
-    def test_one_in_use_is_left_alone(self, path: Path) -> None:
+    def test_a_file_in_use_is_left_alone(self, path: Path) -> None:
         store = Database(path)
         with pytest.raises(PathTaken):
             sessions.recover(path)
@@ -199,12 +201,12 @@ class TestRecover:
         assert numbers == sorted(set(numbers))
 
     @pytest.mark.parametrize("content", [None, b""])
-    def test_where_there_is_nothing_there_was_no_run(self, path: Path, content: bytes | None) -> None:
+    def test_without_a_file_there_was_no_run(self, path: Path, content: bytes | None) -> None:
         if content is not None:
             path.write_bytes(content)
         assert sessions.session_in_file(path) is None
 
-    def test_a_file_that_was_refused_is_let_go_of(self, path: Path) -> None:
+    def test_a_refused_file_is_released(self, path: Path) -> None:
         path.write_text("no database\n" * 1_000)
         with pytest.raises(StoreUnusable):
             Database(path)
@@ -212,7 +214,7 @@ class TestRecover:
         Database(path).close()
 
 
-def test_an_answer_that_is_owed_names_no_promise_that_is_gone(path: Path) -> None:
+def test_an_owed_message_names_no_promise_that_is_gone(path: Path) -> None:
     store = Database(path)
     settled = promise("p", PromiseState.RESOLVED, value=Value(data="x"))
     write(store, settled)

@@ -1,4 +1,4 @@
-"""Whether the store can be written to, and how that is told."""
+"""Whether the store is writable, and how that is reported."""
 
 import logging
 
@@ -31,7 +31,7 @@ def test_the_age_of_a_commit_counts_from_its_beginning_whether_it_ended_or_not(h
     assert health.commit is not None and not health.commit.is_under_way
 
 
-def test_a_trouble_is_told_once_and_so_is_its_end(health: StoreHealth, caplog: pytest.LogCaptureFixture) -> None:
+def test_trouble_is_logged_once_and_so_is_its_end(health: StoreHealth, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(3):
         health.failed(StoreFailed("disk full"))
     assert health.trouble == "disk full"
@@ -49,7 +49,7 @@ def test_a_trouble_is_told_once_and_so_is_its_end(health: StoreHealth, caplog: p
 @pytest.mark.parametrize(
     ("error", "is_traced"), [(StoreFailed("full"), False), (OSError("full"), False), (ValueError("a mistake"), True)]
 )
-def test_only_what_may_be_a_mistake_of_ours_has_a_traceback(
+def test_only_errors_that_may_be_bugs_have_a_traceback(
     health: StoreHealth, caplog: pytest.LogCaptureFixture, error: Exception, is_traced: bool
 ) -> None:
     health.failed(error)

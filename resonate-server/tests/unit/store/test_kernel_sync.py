@@ -1,4 +1,4 @@
-"""The kernel tells the event loop when a file is on disk, or why it is not."""
+"""The operating system's kernel tells the event loop when a file is on disk, or why it is not."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ def opened(file: int) -> KernelSync:
     return kernel
 
 
-async def test_a_sync_ends_again_and_again(file: int) -> None:
+async def test_a_sync_can_be_repeated(file: int) -> None:
     kernel = opened(file)
     for _ in range(3):
         os.write(file, bytes(10_000))
@@ -33,7 +33,7 @@ async def test_a_sync_ends_again_and_again(file: int) -> None:
     kernel.close()
 
 
-async def test_an_error_of_the_disk_comes_out_of_the_wait(file: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_disk_error_is_raised_by_the_wait(file: int, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = opened(file)
     monkeypatch.setattr(kernel, "_outcome", module._Outcome(result=-errno.EIO))
     monkeypatch.setattr(module, "_call", lambda *_: None)
@@ -51,7 +51,7 @@ async def test_one_that_gives_up_disturbs_nobody(file: int) -> None:
     kernel.close()
 
 
-async def test_without_a_file_or_where_the_kernel_cannot_there_is_none(
+async def test_there_is_no_sync_without_a_file_or_without_kernel_support(
     file: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert kernel_sync(None) is None

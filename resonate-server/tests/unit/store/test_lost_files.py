@@ -1,4 +1,4 @@
-"""A database that is taken away while it is in use, or has lost its log since: it is told, and nothing goes on."""
+"""A database that is removed while in use, or that has lost its log since: this is reported, and work stops."""
 
 import os
 import shutil
@@ -36,7 +36,7 @@ def has(store: Database, id: str) -> bool:
 
 
 def crash(path: Path, left: Path) -> None:
-    """What a SIGKILL leaves on disk now, in ``left``."""
+    """Copy to ``left`` what a SIGKILL would leave on disk now."""
     for name in (path.name, path.name + "-wal"):
         shutil.copy(path.with_name(name), left.with_name(name.replace(path.name, left.name)))
 
@@ -61,7 +61,7 @@ def truncate(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["state.db", "state.db-wal"])
 @pytest.mark.parametrize("harm", [remove, move_away, replace, truncate])
-def test_nothing_is_acknowledged_once_the_file_is_not_ours_any_more(
+def test_nothing_is_acknowledged_once_the_file_was_replaced(
     path: Path, name: str, harm: Callable[[Path], None]
 ) -> None:
     store = Database(path)

@@ -1,4 +1,4 @@
-"""Which answers count as large. That they wait for one another is tested through the engine."""
+"""Which answers count as large. The engine's tests check that they wait for one another."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from resonate_server.store.outgoing import LARGE_BYTES, weighed
 SMALL = Answer(status=200, data=None)
 
 
-def test_an_answer_weighs_something_once_it_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_large_answers_have_a_weight(monkeypatch: pytest.MonkeyPatch) -> None:
     weight = LARGE_BYTES
     monkeypatch.setattr(outgoing, "answer_weight", lambda _: weight)
     assert weighed(SMALL) == SMALL

@@ -1,4 +1,4 @@
-"""The PostgreSQL store at work: many questions at once, connections that break, one server at a time."""
+"""The running PostgreSQL store: concurrent requests, connections that break, and several servers on one database."""
 
 import asyncio
 import random
@@ -52,12 +52,12 @@ IDS = ["t", "t.a", "t.b", "t.a.c"]
 
 
 class Told:
-    """A listener that remembers."""
+    """A listener that records its calls."""
 
     def __init__(self) -> None:
         self.requests: list[Decided] = []
         self.shared: list[int] = []
-        """Of each commit, how many have shared it."""
+        """For each commit, how many requests shared it."""
 
     def decided(self, decided: Decided) -> None:
         if decided.request is not None:
@@ -68,7 +68,7 @@ class Told:
 
 
 class Bench:
-    """A store at work."""
+    """A running store."""
 
     def __init__(self, store: PostgresStore) -> None:
         self.store = store
@@ -79,7 +79,7 @@ class Bench:
             return await self.store.decide(*answering(request))
 
     async def at_once(self, *asked: Request | tuple[Footprint, Rule]) -> list[Answer]:
-        """All of it has queued up before any of it is decided."""
+        """Queue all requests before any of them is decided."""
         questions = [each if isinstance(each, tuple) else answering(each) for each in asked]
         async with asyncio.timeout(PATIENCE_S):
             return await asyncio.gather(*[self.store.decide(*question) for question in questions])
@@ -106,13 +106,13 @@ async def at_work(url: str, pool_size: int = 6) -> AsyncIterator[Bench]:
 
 @pytest.fixture
 async def bench(own_postgres_url: str) -> AsyncIterator[Bench]:
-    """On an empty database."""
+    """A bench on an empty database."""
     async with at_work(own_postgres_url) as bench:
         yield bench
 
 
 def create(id: str) -> PromiseCreate:
-    """In the branch of the first of its tree, and as the child of the one above it."""
+    """Create a promise in the branch of its tree's root, as the child of the one above it."""
     lineage = {"resonate:branch": id.partition(".")[0], "resonate:parent": id.rpartition(".")[0] or id}
     promise = promise_create(id, timeout_at=FAR)
     return msgspec.structs.replace(promise, tags=promise.tags | lineage)
@@ -136,7 +136,7 @@ def fulfill(id: str, version: int) -> TaskFulfill:
 
 
 def anything(rng: random.Random) -> Request:
-    """On few ids, so that everybody is in everybody's way, in every order of them."""
+    """Return a random request on few ids, so that requests conflict, in every order of the ids."""
     (id, other), version = rng.sample(IDS, 2), rng.randrange(4)
     make: list[Callable[[], Request]] = [
         lambda: create(id),
@@ -155,7 +155,7 @@ def anything(rng: random.Random) -> Request:
 
 
 def shown(answer: Answer) -> Any:
-    """Without the preload: it may be left out, and is a cache of the client's."""
+    """Return the answer without the preload, which is optional and only a cache for the client."""
     data = msgspec.to_builtins(answer.data)
     if isinstance(data, dict):
         data.pop("preload", None)
@@ -163,7 +163,7 @@ def shown(answer: Answer) -> Any:
 
 
 def in_turn(told: list[Decided]) -> tuple[list[Any], Snapshot]:
-    """The same requests one by one, at the same times, on SQLite: answers, and what is left."""
+    """Run the same requests one by one, at the same times, on SQLite; return the answers and the final state."""
     database = Database(IN_MEMORY)
     answers = []
     for decided in told:
@@ -183,9 +183,7 @@ def without_order(snapshot: Snapshot) -> Any:
 
 
 @pytest.mark.parametrize("seed", [8, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(20, 40))])
-async def test_whatever_many_ask_at_once_is_as_if_asked_in_the_order_in_which_it_is_told(
-    bench: Bench, seed: int
-) -> None:
+async def test_concurrent_requests_are_equivalent_to_the_reported_order(bench: Bench, seed: int) -> None:
     async def client(number: int) -> list[int]:
         rng = random.Random(f"{seed} {number}")
         return [(await bench.call(anything(rng))).status for _ in range(40)]
@@ -201,7 +199,7 @@ async def test_whatever_many_ask_at_once_is_as_if_asked_in_the_order_in_which_it
     assert without_order(left) == without_order(expected)
 
 
-async def test_of_several_who_make_the_same_schedule_at_once_all_are_told_of_one(bench: Bench) -> None:
+async def test_concurrent_creations_of_a_schedule_all_return_the_same_one(bench: Bench) -> None:
     for number in range(10):
         schedule = ScheduleCreate(id=f"s{number}", cron="0 0 1 1 *", promise_id="p", promise_timeout=1)
         requests = [msgspec.structs.replace(schedule, promise_tags={"by": by}) for by in "abcdef"]
@@ -211,7 +209,7 @@ async def test_of_several_who_make_the_same_schedule_at_once_all_are_told_of_one
         assert len({answer.data.schedule.promise_tags["by"] for answer in answers}) == 1
 
 
-async def test_of_many_who_create_the_same_one_does_and_the_others_are_told_of_it(bench: Bench) -> None:
+async def test_one_of_many_concurrent_creations_succeeds_and_the_others_return_it(bench: Bench) -> None:
     requests = [msgspec.structs.replace(create("p"), param=Value(data=str(number))) for number in range(20)]
     answers = await asyncio.gather(*map(bench.call, requests))
 
@@ -224,7 +222,7 @@ async def test_of_many_who_create_the_same_one_does_and_the_others_are_told_of_i
 
 @pytest.fixture
 def journeys(monkeypatch: pytest.MonkeyPatch) -> list[Round]:
-    """What is asked in transactions, one item a journey."""
+    """What is sent to the database in transactions, one item per round trip."""
     made: list[Round] = []
     ask = driver.ask
 
@@ -236,10 +234,8 @@ def journeys(monkeypatch: pytest.MonkeyPatch) -> list[Round]:
     return made
 
 
-async def test_a_request_takes_two_journeys_and_one_that_changes_nothing_one(
-    bench: Bench, journeys: list[Round]
-) -> None:
-    """Also if somebody waits for what is settled; locks in the order of ids are no reason to begin again."""
+async def test_a_write_takes_two_round_trips_and_a_read_takes_one(bench: Bench, journeys: list[Round]) -> None:
+    """Even if a task awaits what is settled; locking in the order of ids is no reason to start over."""
     requests = [
         create("parent"),
         acquire("parent", 0),
@@ -257,12 +253,10 @@ async def test_a_request_takes_two_journeys_and_one_that_changes_nothing_one(
 
     journeys.clear()
     assert (await bench.call(PromiseGet(id="parent"))).status == 200
-    assert len([each for each in journeys if "rollback" not in each]) == 1  # That one is not waited for.
+    assert len([each for each in journeys if "rollback" not in each]) == 1  # Nothing waits for the rollback.
 
 
-async def test_a_connection_has_the_database_remember_few_statements(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_connection_prepares_few_statements(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "MAX_PREPARED", 2)
     remembered: list[int] = []
     ask = driver.ask
@@ -284,7 +278,7 @@ async def test_a_connection_has_the_database_remember_few_statements(
 # --- together -------------------------------------------------------------------------------------------------------
 
 
-async def test_what_has_queued_up_shares_two_journeys_and_one_commit(bench: Bench, journeys: list[Round]) -> None:
+async def test_queued_requests_share_two_round_trips_and_one_commit(bench: Bench, journeys: list[Round]) -> None:
     bench.told.shared.clear()
     answers = await bench.at_once(*[create(f"p{number}") for number in range(40)])
 
@@ -293,7 +287,7 @@ async def test_what_has_queued_up_shares_two_journeys_and_one_commit(bench: Benc
     assert len([each for each in journeys if {"locked", "write"} & each.keys()]) == 2
 
 
-async def test_each_sees_what_those_before_it_have_changed(bench: Bench) -> None:
+async def test_each_request_sees_the_changes_of_those_before_it(bench: Bench) -> None:
     bench.told.shared.clear()
     answers = await bench.at_once(
         create("parent"),
@@ -308,15 +302,15 @@ async def test_each_sees_what_those_before_it_have_changed(bench: Bench) -> None
     assert bench.told.shared == [6]
 
 
-async def test_one_that_must_see_links_that_those_before_it_have_changed_comes_after_them(bench: Bench) -> None:
+async def test_a_request_that_needs_links_changed_by_earlier_ones_follows_them(bench: Bench) -> None:
     await bench.at_once(create("a"), create("b"), acquire("a", 0), acquire("b", 0))
     answers = await bench.at_once(suspend("a", 1, "b"), fulfill("b", 1))
 
     assert [answer.status for answer in answers] == [200, 200]
-    assert (await bench.call(acquire("a", 1))).status == 200  # It was told.
+    assert (await bench.call(acquire("a", 1))).status == 200  # It was woken.
 
 
-async def test_one_that_the_database_refuses_fails_no_other(bench: Bench) -> None:
+async def test_a_request_that_the_database_refuses_fails_no_other(bench: Bench) -> None:
     rng = random.Random(2)
     long = "".join(chr(rng.randrange(0x4E00, 0x9FFF)) for _ in range(4_000))
     answers = await bench.at_once(create("a"), create(long), create("b"))
@@ -324,7 +318,7 @@ async def test_one_that_the_database_refuses_fails_no_other(bench: Bench) -> Non
     assert [answer.status for answer in answers] == [200, 400, 200]
 
 
-async def test_one_whose_rule_fails_fails_no_other(bench: Bench) -> None:
+async def test_a_request_whose_rule_fails_fails_no_other(bench: Bench) -> None:
     def fail(*_: Any) -> Any:
         raise ZeroDivisionError
 
@@ -333,7 +327,7 @@ async def test_one_whose_rule_fails_fails_no_other(bench: Bench) -> None:
     assert [answer.status for answer in answers] == [200, 500, 200]
 
 
-async def test_one_whose_row_somebody_else_has_waits_and_no_other_does(
+async def test_a_request_for_a_locked_row_waits_alone(
     bench: Bench, own_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres_store, "PATIENCE_S", PATIENCE_S)
@@ -349,7 +343,7 @@ async def test_one_whose_row_somebody_else_has_waits_and_no_other_does(
         assert (await waits).status == 200
 
 
-async def test_a_large_answer_comes_by_itself_and_the_others_without_it(bench: Bench) -> None:
+async def test_a_large_answer_is_read_separately_from_the_others(bench: Bench) -> None:
     value = Value(data="x" * 300_000)
     await bench.at_once(msgspec.structs.replace(create("large"), param=value), create("small"))
     large, small = await bench.at_once(PromiseGet(id="large"), PromiseGet(id="small"))
@@ -362,10 +356,10 @@ async def test_a_large_answer_comes_by_itself_and_the_others_without_it(bench: B
 
 
 @pytest.mark.parametrize("is_heard", [True, False], ids=["before", "after"])
-async def test_a_connection_that_breaks_at_a_commit_is_no_trouble(
+async def test_a_connection_that_breaks_at_a_commit_does_no_harm(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, is_heard: bool
 ) -> None:
-    """Whether the commit came to be or not, it is done once, and told once."""
+    """Whether or not the commit succeeded, the request takes effect once and is reported once."""
     commit = Transaction.commit
     broken: list[Transaction] = []
 
@@ -386,9 +380,7 @@ async def test_a_connection_that_breaks_at_a_commit_is_no_trouble(
     assert [promise.id for promise in (await bench.everything()).promises] == ["p"]
 
 
-async def test_a_request_goes_on_when_the_database_has_ended_all_connections(
-    bench: Bench, own_postgres_url: str
-) -> None:
+async def test_a_request_survives_the_end_of_all_connections(bench: Bench, own_postgres_url: str) -> None:
     await bench.call(create("before"))
     async with await connect_async(own_postgres_url) as database:
         await database.execute(
@@ -414,7 +406,7 @@ async def test_while_the_database_is_away_a_request_is_refused_after_a_while(
     assert "nobody there" in answer.data
 
 
-async def test_an_id_that_no_index_can_hold_is_refused_and_says_so(bench: Bench) -> None:
+async def test_an_id_too_long_for_an_index_is_refused_with_the_reason(bench: Bench) -> None:
     rng = random.Random(1)
     long = "".join(chr(rng.randrange(0x4E00, 0x9FFF)) for _ in range(4_000))
     answer = await bench.call(create(long))
@@ -423,7 +415,7 @@ async def test_an_id_that_no_index_can_hold_is_refused_and_says_so(bench: Bench)
     assert "longer than PostgreSQL can index" in answer.data
 
 
-async def test_large_payloads_come_whole(bench: Bench) -> None:
+async def test_large_payloads_come_back_whole(bench: Bench) -> None:
     value = Value(data="x" * 300_000)
     await bench.call(msgspec.structs.replace(create("p"), param=value))
     answer = await bench.call(PromiseGet(id="p"))
@@ -436,7 +428,7 @@ async def test_large_payloads_come_whole(bench: Bench) -> None:
 
 
 class Notes(Neighbour):
-    """A neighbour that remembers."""
+    """A neighbour that records its calls."""
 
     def __init__(self) -> None:
         self.rosters: dict[int, bytes] = {}
@@ -458,14 +450,14 @@ class Notes(Neighbour):
 
 
 class Site:
-    """Stores on one database, each of them of a server of its own."""
+    """Stores on one database, each belonging to its own server."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.stores: list[PostgresStore] = []
 
     async def store(self) -> tuple[PostgresStore, Notes]:
-        """Another one, which has begun."""
+        """Start another store."""
         store, notes = self.start()
         async with store.beginning():
             pass
@@ -499,7 +491,7 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_servers_know_one_another_and_what_each_has_published(site: Site) -> None:
+async def test_servers_know_each_other_and_what_each_has_published(site: Site) -> None:
     (first, of_first), (second, of_second) = await site.store(), await site.store()
     first.sharing.publish(b"[1]")
     second.sharing.publish(b"[2]")
@@ -508,7 +500,7 @@ async def test_servers_know_one_another_and_what_each_has_published(site: Site) 
     await until(lambda: of_second.rosters == {first.sharing.id: b"[1]"})
 
 
-async def test_one_that_has_left_is_known_no_more_and_nobody_inherits_from_it(site: Site) -> None:
+async def test_a_server_that_left_is_forgotten_and_has_no_heir(site: Site) -> None:
     (_, of_first), (second, _) = await site.store(), await site.store()
     await until(lambda: of_first.rosters)
     missed = of_first.missed
@@ -519,7 +511,7 @@ async def test_one_that_has_left_is_known_no_more_and_nobody_inherits_from_it(si
     assert of_first.missed > missed
 
 
-async def test_what_one_rings_all_others_hear(site: Site) -> None:
+async def test_all_other_servers_hear_what_one_announces(site: Site) -> None:
     stores = [await site.store() for _ in range(3)]
     for _, notes in stores:
         await until(lambda notes=notes: len(notes.rosters) == 2 and notes.missed)  # type: ignore[misc]
@@ -532,7 +524,7 @@ async def test_what_one_rings_all_others_hear(site: Site) -> None:
     assert stores[0][1].rung == []
 
 
-async def test_what_is_mentioned_travels_with_what_is_rung_else_by_itself(site: Site) -> None:
+async def test_mentions_travel_with_announcements_or_else_alone(site: Site) -> None:
     (first, _), (_, of_second) = await site.store(), await site.store()
     await until(lambda: first.sharing.has_others and of_second.missed)
     first.sharing.mention(b"1")
@@ -548,9 +540,9 @@ def heard(notes: Notes) -> list[Any]:
     return [message for messages in notes.rung for message in msgspec.json.decode(messages)]
 
 
-async def test_one_whose_listening_connection_broke_is_told_that_it_may_have_missed_something(site: Site) -> None:
+async def test_a_server_whose_listening_connection_broke_learns_that_it_may_have_missed_something(site: Site) -> None:
     _, notes = await site.store()
-    await until(lambda: notes.missed >= 2)  # when it began to listen, and when all others knew it
+    await until(lambda: notes.missed >= 2)  # once when it began to listen, once when all others knew it
     await site.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE datname = current_database() AND query LIKE 'LISTEN%'"
@@ -559,7 +551,7 @@ async def test_one_whose_listening_connection_broke_is_told_that_it_may_have_mis
     await until(lambda: notes.missed >= 3)
 
 
-async def test_of_those_who_see_that_a_server_is_dead_one_inherits_from_it(site: Site) -> None:
+async def test_a_dead_server_has_exactly_one_heir(site: Site) -> None:
     stores = [await site.store() for _ in range(3)]
     for _, notes in stores:
         await until(lambda notes=notes: len(notes.rosters) == 2)  # type: ignore[misc]
@@ -569,11 +561,11 @@ async def test_of_those_who_see_that_a_server_is_dead_one_inherits_from_it(site:
     )
 
     await until(lambda: any(notes.inherited for _, notes in stores))
-    await asyncio.sleep(2)  # Each has looked again.
+    await asyncio.sleep(2)  # Let each look again.
     assert sorted(notes.inherited for _, notes in stores) == [[], [], [b"[7]"]]
 
 
-async def test_one_that_was_taken_for_dead_joins_again_and_may_have_missed_something(site: Site) -> None:
+async def test_a_server_declared_dead_rejoins_and_may_have_missed_something(site: Site) -> None:
     (first, of_first), (second, of_second) = await site.store(), await site.store()
     second.sharing.publish(b"[2]")
     await until(lambda: of_first.rosters.get(second.sharing.id) == b"[2]" and of_second.missed >= 2)
@@ -586,7 +578,7 @@ async def test_one_that_was_taken_for_dead_joins_again_and_may_have_missed_somet
     assert first.sharing.has_others
 
 
-async def test_the_first_one_begins_alone_and_the_others_after_it(site: Site) -> None:
+async def test_the_first_server_starts_alone_and_the_others_after_it(site: Site) -> None:
     first, _ = site.start()
     async with first.beginning() as is_first:
         second, _ = site.start()
@@ -597,7 +589,7 @@ async def test_the_first_one_begins_alone_and_the_others_after_it(site: Site) ->
         assert not is_first
 
 
-async def test_one_that_takes_the_place_of_a_dead_one_is_the_first_and_inherits_nothing(site: Site) -> None:
+async def test_the_successor_of_a_dead_lone_server_is_the_first_and_inherits_nothing(site: Site) -> None:
     first, _ = await site.store()
     await site.execute("UPDATE servers SET backend = 0, roster = '[1]'")
     first.sharing.stop()
@@ -607,7 +599,7 @@ async def test_one_that_takes_the_place_of_a_dead_one_is_the_first_and_inherits_
     assert notes.inherited == []
 
 
-async def test_one_that_finds_a_newer_schema_ends(site: Site) -> None:
+async def test_a_server_that_finds_a_newer_schema_stops(site: Site) -> None:
     store, _ = await site.store()
     await site.execute("INSERT INTO schema_version (version) VALUES (99)")
 
@@ -615,7 +607,7 @@ async def test_one_that_finds_a_newer_schema_ends(site: Site) -> None:
         assert "schema version 99" in await store.lost
 
 
-async def test_of_servers_that_make_the_same_at_once_all_are_told_of_one(site: Site) -> None:
+async def test_servers_that_create_the_same_concurrently_all_return_one(site: Site) -> None:
     stores = [(await site.store())[0] for _ in range(3)]
     for tree in range(5):
         requests = [
@@ -631,7 +623,7 @@ async def test_of_servers_that_make_the_same_at_once_all_are_told_of_one(site: S
         assert all(made[answer.data.promise.id] == answer.data.promise.param.data for answer in answers)
 
 
-async def test_where_others_are_at_work_what_follows_a_shared_transaction_waits_for_more(
+async def test_among_other_servers_the_work_after_a_shared_transaction_waits_for_more(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres_store, "FORGET_S", PATIENCE_S)
@@ -657,9 +649,7 @@ def test_the_pause_after_a_shared_transaction_leaves_each_other_server_its_time(
     assert pause_after(took, others) == pause
 
 
-async def test_whoever_wants_a_row_that_others_want_all_the_time_gets_it(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_request_for_a_contended_row_is_not_starved(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres_store, "PATIENCE_S", PATIENCE_S)
     *crowd, lonely = [(await site.store())[0] for _ in range(3)]
     assert (await lonely.decide(*answering(create("hot")))).status == 200
@@ -677,8 +667,8 @@ async def test_whoever_wants_a_row_that_others_want_all_the_time_gets_it(
     assert {answer.status for answer in answers} == {200}
 
 
-async def test_what_is_due_and_locked_by_another_one_is_left_to_it(site: Site) -> None:
-    """With all that waits for it; the rest is done."""
+async def test_due_rows_locked_by_another_server_are_left_to_it(site: Site) -> None:
+    """Together with everything that depends on it; the rest is done."""
     store, _ = await site.store()
     for id in ("a", "b"):
         promise = msgspec.structs.replace(create(id), timeout_at=store.now() + 60_000)
@@ -694,7 +684,7 @@ async def test_what_is_due_and_locked_by_another_one_is_left_to_it(site: Site) -
     assert (await store.decide(*due)).data
 
 
-async def test_ten_servers_make_the_schema_at_once(own_postgres_url: str) -> None:
+async def test_ten_servers_create_the_schema_concurrently(own_postgres_url: str) -> None:
     async def make() -> None:
         async with await connect_async(own_postgres_url) as connection:
             await migrate(connection)

@@ -1,5 +1,5 @@
-"""A database that says nothing any more, and keeps its connections open: nobody waits for it without end, and whoever
-was held up by one connection goes on with another."""
+"""A database that stops answering but keeps its connections open: nothing waits for it for ever, and work that hangs on
+one connection continues on another."""
 
 import asyncio
 import os
@@ -35,10 +35,10 @@ RULES = Rules(retry_timeout_ms=3_600_000)
 LONG_S = 60.0
 SHORT_S = 1.0
 LOOKING = 2
-"""Connections of those who look."""
+"""Number of connections for reads."""
 
 READY = b"Z\x00\x00\x00\x05I"
-"""The last that the database says before it is asked something."""
+"""The last message from the database before it gets a query."""
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Freezer:
-    """Processes of the database stand still until the end of the test."""
+    """Freezes processes of the database until the end of the test."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -97,7 +97,7 @@ class Notes(Alone):
 
 @pytest.fixture
 async def make(freezer: Freezer) -> AsyncIterator[Callable[[str], PostgresStore]]:
-    """Stores that are at work soon."""
+    """Make stores that will be running soon."""
     stores: list[PostgresStore] = []
 
     def make(url: str) -> PostgresStore:
@@ -137,14 +137,14 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 @pytest.mark.parametrize("way", ["read", "browse"])
-async def test_whoever_looks_is_told_in_time_and_the_next_one_has_another_connection(
+async def test_a_read_fails_in_time_and_the_next_one_has_another_connection(
     make: Callable[[str], PostgresStore],
     own_postgres_url: str,
     freezer: Freezer,
     monkeypatch: pytest.MonkeyPatch,
     way: str,
 ) -> None:
-    """However often it happens: no connection and no thread stays away."""
+    """However often it happens, no connection and no thread is lost."""
     monkeypatch.setattr(postgres_store, "PATIENCE_S", SHORT_S)
     store = make(own_postgres_url)
     await begin(store)
@@ -164,10 +164,10 @@ async def test_whoever_looks_is_told_in_time_and_the_next_one_has_another_connec
     assert (await decide(store, promise_create("p"))).status == 200
 
 
-async def test_what_takes_long_has_twice_the_time_at_each_try(
+async def test_slow_work_has_twice_the_time_at_each_attempt(
     make: Callable[[str], PostgresStore], own_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As long as nobody was told in time: nobody else would ask for it."""
+    """Until it is answered in time: no one else would ask for it again."""
     monkeypatch.setattr(postgres_store, "PATIENCE_S", 0.25)
     store = make(own_postgres_url)
     await until(lambda: not store.sharing.trouble)
@@ -185,7 +185,7 @@ async def test_what_takes_long_has_twice_the_time_at_each_try(
     assert refused >= 2
 
 
-async def test_what_is_decided_is_decided_on_another_connection(
+async def test_a_decision_is_repeated_on_another_connection(
     store: PostgresStore, freezer: Freezer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres_store, "PATIENCE_S", LONG_S)
@@ -196,10 +196,10 @@ async def test_what_is_decided_is_decided_on_another_connection(
     assert (await decide(store, promise_create("after"))).status == 200
 
 
-async def test_a_commit_that_was_not_done_when_the_database_was_asked_is_not_done_later(
+async def test_a_commit_found_not_done_is_not_done_later(
     store: PostgresStore, freezer: Freezer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of it has arrived, and lies there unread until the process goes on."""
+    """All of it has arrived and stays unread until the process resumes."""
     monkeypatch.setattr(postgres_store, "PATIENCE_S", LONG_S)
     assert (await decide(store, promise_create("t", timeout_at=FAR))).status == 200
     assert (await decide(store, TaskAcquire(id="t", version=0, pid="pid", ttl=3_600_000))).status == 200
@@ -253,7 +253,7 @@ async def test_a_server_listens_again_and_knows_that_it_may_have_missed_somethin
     await until(lambda: '["news"]' in notes.rung)
 
 
-async def test_a_server_that_cannot_say_that_it_lives_says_it_on_another_connection(
+async def test_a_server_whose_sign_of_life_hangs_repeats_it_on_another_connection(
     store: PostgresStore, freezer: Freezer
 ) -> None:
     [(backend,)] = freezer.ask("SELECT backend FROM servers")
@@ -264,8 +264,8 @@ async def test_a_server_that_cannot_say_that_it_lives_says_it_on_another_connect
 
 
 class Swallower:
-    """Stands before the database. As long as ``swallows``, what is said on a new connection after the greetings gets
-    lost."""
+    """A proxy in front of the database. While ``swallows`` is true, whatever is sent on a new connection after the
+    greetings is lost."""
 
     def __init__(self, url: str) -> None:
         self._host, self._port = urlsplit(url).hostname, urlsplit(url).port
@@ -274,7 +274,7 @@ class Swallower:
         self._passing: set[asyncio.Task[None]] = set()
 
     async def open(self) -> int:
-        """Its port."""
+        """Start the proxy and return its port."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         port: int = self._server.sockets[0].getsockname()[1]
         return port
@@ -314,7 +314,7 @@ async def swallower(own_postgres_url: str) -> AsyncIterator[Swallower]:
     swallower.close()
 
 
-async def test_a_server_begins_though_the_first_thing_that_it_asked_got_lost(
+async def test_a_server_starts_even_if_its_first_query_is_lost(
     make: Callable[[str], PostgresStore], own_postgres_url: str, swallower: Swallower
 ) -> None:
     address = urlsplit(own_postgres_url)

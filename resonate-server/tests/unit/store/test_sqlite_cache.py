@@ -1,4 +1,4 @@
-"""The cache of the SQLite store is bounded by what it holds, not by how many."""
+"""The cache of the SQLite store is bounded by the size of what it holds, not by the number of rows."""
 
 from pathlib import Path
 from typing import override
@@ -16,7 +16,7 @@ LARGE = Value(data="x" * 100_000)
 
 
 class CountingStore(Database):
-    """Counts statements, but not those by which a full log is folded into the file now and then."""
+    """Counts statements, except those that fold a full log into the file now and then."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "NORMAL", cache_bytes=1_000_000)
@@ -33,7 +33,7 @@ class CountingStore(Database):
         self.statements = before
 
     def create(self, *ids: str) -> None:
-        """In the way of a request: looked for first."""
+        """Create promises as a request does, looking them up first."""
         with transaction(self):
             self.load(Footprint(ids=ids))
             self.write(changes(*(promise(id) for id in ids)))
@@ -44,7 +44,7 @@ class CountingStore(Database):
         return self.statements - before
 
 
-def test_what_nobody_asks_for_is_forgotten(tmp_path: Path) -> None:
+def test_unused_rows_are_evicted(tmp_path: Path) -> None:
     store = CountingStore(tmp_path / "state.db")
     store.create("old")
     for number in range(2_000):
@@ -52,7 +52,7 @@ def test_what_nobody_asks_for_is_forgotten(tmp_path: Path) -> None:
     assert store.statements_to_load("old") > 0
 
 
-def test_of_promises_with_much_payload_there_are_few() -> None:
+def test_few_promises_with_large_payloads_are_kept() -> None:
     cache = Cache(1_000_000)
     for number in range(100):
         cache.put(Entry(promise=promise(f"p-{number}", param=PAYLOAD)))
@@ -74,7 +74,7 @@ def test_large_payloads_are_not_kept_and_leave_room_for_others() -> None:
     assert not any(map(is_read, kept))
 
 
-def test_waiting_for_a_popular_promise_costs_what_it_costs_for_any(tmp_path: Path) -> None:
+def test_awaiting_a_popular_promise_costs_no_more_than_any_other(tmp_path: Path) -> None:
     store = CountingStore(tmp_path / "state.db")
     store.create("p", *(f"w-{number}" for number in range(600)))
 
@@ -89,7 +89,7 @@ def test_waiting_for_a_popular_promise_costs_what_it_costs_for_any(tmp_path: Pat
     assert max(costs[300:]) <= max(costs[:100]) + 1
 
 
-def test_who_waits_is_bounded_and_counts() -> None:
+def test_cached_waiters_are_bounded_and_count() -> None:
     cache = Cache(1_000_000)
     for number in range(100):
         cache.put(new_entry(promise(f"p-{number}")))
@@ -102,7 +102,7 @@ def test_who_waits_is_bounded_and_counts() -> None:
     assert all(entry.listeners is None for entry in kept)
 
 
-def test_so_many_links_are_kept_and_no_more() -> None:
+def test_the_number_of_cached_links_is_limited() -> None:
     cache = Cache(1_000_000)
     entry = new_entry(promise("p"))
     cache.put(entry)
@@ -118,7 +118,7 @@ def member(id: str, branch: str, parent: str) -> Promise:
     return promise(id, tags={"resonate:branch": branch, "resonate:parent": parent})
 
 
-def test_families_that_nobody_asks_for_are_forgotten() -> None:
+def test_unused_families_are_evicted() -> None:
     cache = Cache(1_000_000)
     cache.add_to_families(member("c", "b", "r"))
     for number in range(20_000):

@@ -44,7 +44,7 @@ def test_everything_is_there_after_closing_and_opening(path: Path) -> None:
 
 
 def test_a_finished_transaction_is_there_without_closing(path: Path, tmp_path: Path) -> None:
-    """As after a crash: the files as they stand are opened elsewhere."""
+    """As after a crash: the files are copied as they are and opened elsewhere."""
     store = Database(path)
     write(store, promise("p"))
     copy = tmp_path / "copy.db"
@@ -65,7 +65,7 @@ def test_missing_folders_are_made(tmp_path: Path) -> None:
 
 
 def test_a_second_opener_is_refused(path: Path) -> None:
-    """The lock is held between transactions too."""
+    """The lock is held even between transactions."""
     store = Database(path)
     write(store, promise("p"))
     with pytest.raises(StoreUnusable):
@@ -120,14 +120,14 @@ def test_a_refused_file_keeps_its_content(path: Path, make: type) -> None:
     assert path.read_bytes() == before
 
 
-def test_where_a_file_cannot_be_made_it_is_refused(tmp_path: Path) -> None:
+def test_a_place_where_no_file_can_be_created_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreUnusable):
         Database(tmp_path / "file" / "state.db")
 
 
 class TestFullDisk:
-    """A write that finds no room fails, and nothing is half done."""
+    """A write that finds no space fails, and nothing is half done."""
 
     BIG = Value(data="x" * 1_000_000)
 
@@ -147,7 +147,7 @@ class TestFullDisk:
         store.close()
 
     def test_nothing_of_the_transaction_happens(self, store: Database) -> None:
-        """Also if somebody goes on after a read in its midst has failed: SQLite may have taken back all by itself."""
+        """Even if the caller goes on after a failed read in its middle: SQLite may have rolled back by itself."""
         store.write(changes(promise("before")))
         store.write(changes(promise("big", param=self.BIG)))
         with suppress(StoreFailed):
@@ -163,7 +163,7 @@ class TestFullDisk:
 
 
 def test_a_file_that_lacks_a_column_is_refused_though_it_claims_our_version(path: Path) -> None:
-    """Somebody changed the schema and forgot to raise its version."""
+    """The schema was changed without raising its version."""
     Database(path).close()
     with closing(sqlite3.connect(path)) as db:
         db.execute("ALTER TABLE tasks DROP COLUMN lost_at")

@@ -1,4 +1,4 @@
-"""Files of former versions: brought up to date with all that is in them, or left as they were."""
+"""Files of former versions: migrated with everything in them, or left as they were."""
 
 import re
 import signal
@@ -48,7 +48,7 @@ connect = sqlite3.connect
 file.sqlite3.connect = lambda *given, **named: connect(*given, **named, factory=Doomed)
 Database(Path(sys.argv[1]))
 """
-"""A server that is killed after that share of the steps of SQLite's machine, which it has counted before."""
+"""A server that is killed after the given share of the steps of SQLite's virtual machine, counted in a dry run."""
 
 
 @pytest.fixture(params=FORMER, ids=lambda each: each.stem)
@@ -63,7 +63,7 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(path: Path) -> Iterator[Driver]:
-    """At work on that file."""
+    """The kernel on that file."""
     store = Database(path)
     driver = Driver(store)
     yield driver
@@ -133,7 +133,7 @@ def test_a_callback_that_had_fired_is_gone_and_counted(server: Driver) -> None:
 
 
 @of_format(3)
-def test_who_waits_for_an_internal_promise_is_still_woken_by_its_deadline(server: Driver) -> None:
+def test_an_awaiter_of_an_internal_promise_is_still_woken_by_its_deadline(server: Driver) -> None:
     server.now = START + HOUR
     server.tick()
 
@@ -146,13 +146,13 @@ def test_who_waits_for_an_internal_promise_is_still_woken_by_its_deadline(server
     assert step.state is PromiseState.PENDING, "nobody waits for a step, so its deadline is no alarm"
 
 
-def test_what_is_owed_to_listeners_is_still_owed(server: Driver) -> None:
+def test_messages_owed_to_listeners_are_still_owed(server: Driver) -> None:
     done = server.promise("done")
     owed = [each.unblock for each in server.store.unblocks("callers", "caller-1", 0)]
     assert owed == [Unblock(promise=done, address=CALLER)]
 
 
-def test_schedules_and_timers_go_on(server: Driver) -> None:
+def test_schedules_and_timers_continue(server: Driver) -> None:
     before = server.call(ScheduleGet("tick")).data.schedule
     server.now = START + HOUR
     server.tick()
@@ -169,7 +169,7 @@ def test_halted_tasks_stay_halted(server: Driver) -> None:
 
 
 @pytest.mark.parametrize("share", [0, 0.02, 0.15, 0.3, 0.6, 0.95])
-def test_killed_in_the_midst_it_is_as_it_was_and_the_next_start_does_it(path: Path, share: float) -> None:
+def test_a_migration_killed_halfway_changes_nothing_and_the_next_start_completes_it(path: Path, share: float) -> None:
     before = format_of(path), content(path)
 
     killed = subprocess.run([sys.executable, "-c", KILLED_IN_THE_MIDST, str(path), str(share)], check=False, timeout=60)
@@ -181,7 +181,7 @@ def test_killed_in_the_midst_it_is_as_it_was_and_the_next_start_does_it(path: Pa
     store.close()
 
 
-def test_a_file_of_a_newer_server_is_refused_with_what_to_do(path: Path) -> None:
+def test_a_file_of_a_newer_server_is_refused_with_advice(path: Path) -> None:
     Database(path).close()
     newer = statements.SCHEMA_VERSION + 1
     with closing(sqlite3.connect(path)) as db:

@@ -1,4 +1,4 @@
-"""Payloads are large, and away from what is looked up: they are read only to be shown."""
+"""Payloads are large and stored apart from what is looked up: they are read only to be shown."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ def server(tmp_path: Path) -> Iterator[Driver]:
 
 @pytest.fixture(scope="module")
 def among_many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
-    """20 payloads of 4 MiB, and 1,000 tasks that are held."""
+    """20 payloads of 4 MiB, and 1,000 acquired tasks."""
     store = Database(tmp_path_factory.mktemp("large") / "state.db", "NORMAL")
     driver = Driver(store)
     for number in range(20):
@@ -44,7 +44,7 @@ def among_many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
 
 
 def reopened(server: Driver) -> Driver:
-    """Nothing of it is in memory."""
+    """Reopen the store, with nothing in memory."""
     assert isinstance(server.store, Database)
     server.store._forget_rows()
     return server
@@ -56,13 +56,13 @@ def loaded(server: Driver, id: str, *shown: str) -> Promise:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Of this thread's work, whatever else the machine does."""
+    """Return the seconds of CPU time of this thread, whatever else the machine does."""
     began = time.thread_time()
     work()
     return time.thread_time() - began
 
 
-def test_only_what_is_shown_is_read(server: Driver) -> None:
+def test_only_payloads_that_are_shown_are_read(server: Driver) -> None:
     server.create("p", param=value("param"))
     server.settle("p", result=value("result"))
     hidden, shown = loaded(reopened(server), "p"), loaded(reopened(server), "p", "p")
@@ -85,15 +85,15 @@ def test_a_payload_comes_back_as_it_was(server: Driver, payload: Value) -> None:
     assert (read.param, read.value) == (payload, payload)
 
 
-def test_a_listener_is_told_of_what_nobody_had_read(server: Driver) -> None:
+def test_a_listener_receives_a_payload_that_was_not_in_memory(server: Driver) -> None:
     server.create("p", param=HUGE, timeout_at=START + 1)
     server.register_listener("p", CALLER)
     reopened(server).wait(1)
     assert [unblock.promise.param for unblock in server.take_unblocks()] == [HUGE]
 
 
-def test_listeners_of_many_large_promises_are_told_by_and_by(server: Driver) -> None:
-    """So that what is being told of is never much more than fits."""
+def test_listeners_of_many_large_promises_are_notified_gradually(server: Driver) -> None:
+    """So that the messages under way never exceed the limit by much."""
     for number in range(6):
         server.create(f"p-{number}", param=HUGE, timeout_at=START + 1)
         server.register_listener(f"p-{number}", CALLER)
@@ -109,9 +109,9 @@ def test_listeners_of_many_large_promises_are_told_by_and_by(server: Driver) -> 
 
 
 class TestAmongManyLargeOnes:
-    """Bounds are ten times what is promised, for a busy machine."""
+    """Bounds are ten times the promised ones, to allow for a busy machine."""
 
-    def test_an_absent_id_is_missed_at_once(self, among_many: Driver) -> None:
+    def test_an_absent_id_is_found_missing_at_once(self, among_many: Driver) -> None:
         ids = [f"p-{number:03}.absent" for number in range(200)]
         assert seconds(lambda: [among_many.get(id) for id in ids]) < 200 * 0.001
 
@@ -132,7 +132,7 @@ class TestAmongManyLargeOnes:
         assert among_many.take_unblocks() == []
 
 
-def test_a_large_param_of_a_schedule_comes_to_its_promises(server: Driver) -> None:
+def test_a_large_param_of_a_schedule_reaches_its_promises(server: Driver) -> None:
     server.call(ScheduleCreate("s", "* * * * *", "run-{{.timestamp}}", 1, HUGE, {"resonate:target": "poll://any@g"}))
     due = server.call(ScheduleGet("s")).data.schedule.next_run_at
     server.now = due
@@ -141,7 +141,7 @@ def test_a_large_param_of_a_schedule_comes_to_its_promises(server: Driver) -> No
     assert server.call(ScheduleGet("s")).data.schedule.promise_param == HUGE
 
 
-def test_payloads_go_with_their_tree(server: Driver) -> None:
+def test_payloads_are_removed_with_their_tree(server: Driver) -> None:
     assert isinstance(server.store, Database)
     write(server.store, promise("root", PromiseState.RESOLVED, param=value("a"), value=value("b")))
     tags = {"resonate:origin": "root"}

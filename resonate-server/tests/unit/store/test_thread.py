@@ -1,4 +1,4 @@
-"""The thread beside the event loop: one thing after the other, and what came of it."""
+"""The thread beside the event loop: it does jobs one after another and returns their results."""
 
 import asyncio
 import threading
@@ -21,14 +21,14 @@ def fail() -> None:
     raise ValueError("no number today")
 
 
-async def test_what_the_work_returns_or_raises_comes_back(thread: WorkThread) -> None:
+async def test_the_result_or_exception_of_a_job_comes_back(thread: WorkThread) -> None:
     assert await thread.run(lambda: 3) == 3
     with pytest.raises(ValueError, match="no number today"):
         await thread.run(fail)
     assert await thread.run(lambda: threading.current_thread().name) == "beside"
 
 
-async def test_it_is_done_in_the_order_in_which_it_was_asked_for(thread: WorkThread) -> None:
+async def test_jobs_are_done_in_the_order_requested(thread: WorkThread) -> None:
     done: list[int] = []
     await asyncio.gather(*(thread.run(lambda number=number: done.append(number)) for number in range(50)))  # type: ignore[misc]
     assert done == list(range(50))
@@ -45,7 +45,7 @@ async def test_one_that_gives_up_disturbs_nobody(thread: WorkThread, caplog: pyt
     assert caplog.messages == []
 
 
-async def test_the_end_waits_for_what_was_begun() -> None:
+async def test_closing_waits_for_the_job_that_has_begun() -> None:
     thread, gate, done = WorkThread("ending"), threading.Event(), list[int]()
 
     def finish() -> None:
@@ -60,5 +60,5 @@ async def test_the_end_waits_for_what_was_begun() -> None:
     assert "ending" not in [each.name for each in threading.enumerate()]
 
 
-async def test_it_does_not_keep_a_process_from_ending(thread: WorkThread) -> None:
+async def test_the_thread_does_not_keep_a_process_from_exiting(thread: WorkThread) -> None:
     assert await thread.run(lambda: threading.current_thread().daemon)

@@ -1,4 +1,4 @@
-"""What the store promises to those who watch: the roots, newest first; a tree; who has what to do."""
+"""What the store guarantees for the live page: the roots, newest first; a tree; which worker has what to do."""
 
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -21,7 +21,7 @@ PENDING, RESOLVED = PromiseState.PENDING, PromiseState.RESOLVED
 
 @pytest.fixture
 def store(each_store: Database) -> Database:
-    """What PostgreSQL's looks like to tests, too."""
+    """Typed as SQLite's, which PostgreSQL's looks like to tests."""
     return each_store
 
 
@@ -46,7 +46,7 @@ class TestRoots:
         write(store, root("a", NOW), root("b", NOW + 2, RESOLVED), root("c", NOW + 1, PromiseState.REJECTED))
         assert ids(store) == ["b", "c", "a"]
 
-    def test_of_the_same_time_the_greater_id_comes_first(self, store: Database) -> None:
+    def test_among_equal_times_the_greater_id_comes_first(self, store: Database) -> None:
         write(store, root("a"), root("c", state=RESOLVED), root("b"))
         assert ids(store) == ["c", "b", "a"]
 
@@ -55,11 +55,11 @@ class TestRoots:
         assert ids(store) == ["none", "own"]
 
     @pytest.mark.parametrize("state", list(PromiseState))
-    def test_those_of_one_state(self, store: Database, state: PromiseState) -> None:
+    def test_roots_of_one_state_are_listed(self, store: Database, state: PromiseState) -> None:
         write(store, *[root(each.value, state=each) for each in PromiseState])
         assert ids(store, state) == [state.value]
 
-    def test_what_was_deleted_is_not_there(self, store: Database) -> None:
+    def test_deleted_roots_are_not_listed(self, store: Database) -> None:
         write(store, root("a", state=RESOLVED), root("a:1", state=RESOLVED, origin="a"))
         with transaction(store):
             store.drop_settled_trees(NOW + 1, 10)
@@ -73,9 +73,7 @@ class TestRoots:
         assert found == {"over": (PromiseState.TIMEDOUT, NOW), "open": (PENDING, UNSET)}
 
     @pytest.mark.parametrize("state", [PENDING, PromiseState.TIMEDOUT])
-    def test_one_whose_deadline_has_passed_unnoticed_is_found_by_the_state_it_reads_as(
-        self, store: Database, state: PromiseState
-    ) -> None:
+    def test_an_expired_root_is_found_by_the_state_it_reads_as(self, store: Database, state: PromiseState) -> None:
         write(store, promise("over", timeout_at=NOW), promise("open", timeout_at=NOW + 1))
         assert ids(store, state) == ["open" if state is PENDING else "over"]
 
@@ -86,12 +84,12 @@ class TestTree:
         assert [branch.promise.state for branch in tree(store, "a")] == [PENDING, PromiseState.TIMEDOUT]
 
     @pytest.mark.parametrize("origin", [None, "a"])
-    def test_a_tree_is_its_root_and_all_that_name_it(self, store: Database, origin: str | None) -> None:
+    def test_a_tree_is_its_root_and_all_promises_that_name_it(self, store: Database, origin: str | None) -> None:
         write(store, root("a", origin=origin), root("a:2", origin="a"), root("a:1", origin="a"), root("b"))
         assert [branch.promise.id for branch in tree(store, "a")] == ["a", "a:1", "a:2"]
         assert [branch.promise.id for branch in tree(store, "a", after="a:1")] == ["a:2"]
 
-    def test_and_with_what_it_still_waits_for(self, store: Database) -> None:
+    def test_awaited_promises_of_a_tree_are_included(self, store: Database) -> None:
         write(
             store,
             root("a"),
@@ -145,7 +143,7 @@ class TestWaiting:
             for address in ("poll://uni@workers/1", "poll://any@workers", "poll://any@others"):
                 store.put_unblock(Unblock(promise("new"), address), NOW)
 
-    def test_groups_for_which_something_waits(self, store: Database) -> None:
+    def test_groups_with_waiting_tasks_are_found(self, store: Database) -> None:
         with transaction(store):
             assert store.groups_with_waiting_tasks(10) == ["others", "workers"]
             assert store.groups_with_waiting_tasks(1) == ["others"]
@@ -157,7 +155,7 @@ class TestWaiting:
         with transaction(store):
             assert store.backlog(group) == expected
 
-    def test_tasks_that_nobody_has_claimed(self, store: Database) -> None:
+    def test_unclaimed_tasks_are_found(self, store: Database) -> None:
         with transaction(store):
             assert [(each.id, each.version, each.group) for each in store.waiting_tasks("workers", 10)] == [
                 ("new", 0, "workers"),
@@ -182,7 +180,7 @@ INDEX = "USING INDEX"
 
 
 class TestPlans:
-    """How much work it is must not depend on how much is stored."""
+    """The amount of work must not depend on how much is stored."""
 
     @pytest.fixture
     def plan(self, tmp_path: Path) -> Iterator[Plan]:
@@ -215,7 +213,7 @@ class TestPlans:
             assert told.count(f"SEARCH tasks USING INDEX {index} (recipient>?)") == 2
             assert "SCAN tasks" not in told
 
-    def test_what_waits_for_a_group_is_counted_along_indexes(self, plan: Plan) -> None:
+    def test_waiting_tasks_of_a_group_are_counted_along_indexes(self, plan: Plan) -> None:
         told = plan(statements.COUNT_WAITING, group="", limit=1)
         assert "SEARCH tasks USING INDEX tasks_queued (recipient=?)" in told
         assert "SEARCH tasks USING INDEX tasks_set_aside (recipient=?)" in told

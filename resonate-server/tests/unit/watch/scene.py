@@ -1,4 +1,4 @@
-"""Short spellings of events, for the tests of what is done with them. No assertions in here."""
+"""Shorthands for events, for the tests of their consumers. No assertions in here."""
 
 from resonate_server.protocol.payload import Excerpt
 from resonate_server.protocol.records import PromiseState

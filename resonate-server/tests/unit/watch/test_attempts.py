@@ -1,4 +1,4 @@
-"""The life of a call as it is derived from events, from its record, and from when workers were there."""
+"""The life of a call as derived from events, from its record, and from when workers were connected."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ from resonate_server.watch.views import Kind, Phase, PromiseView, Role, TaskView
 
 GROUP = "bar"
 SINCE = 400
-"""The server's memory of events begins here; promises are from 0."""
+"""The server's memory of events begins here; promises were created at 0."""
 
 WAITING, RUNNING, SUSPENDED, GAP, UNKNOWN = Kind.WAITING, Kind.RUNNING, Kind.SUSPENDED, Kind.GAP, Kind.UNKNOWN
 
@@ -69,7 +69,7 @@ RAN = (BORN, queued(0), claimed(10))
 
 
 def workers(*comings: tuple[str, int], left: dict[str, int] | None = None) -> Spells:
-    """Workers of the group by when they came and left; unless told, p1 and p2 are there from the beginning."""
+    """Return the workers' spells from when they came and left; by default p1 and p2 are connected from the start."""
     spells = Spells(0)
     for pid, at in comings or (("p1", 0), ("p2", 0)):
         spells.connected(GROUP, pid, at)
@@ -112,12 +112,12 @@ class TestByEvents:
         assert (first.attempt, first.broken, second.attempt, second.broken) == (1, True, 2, False)
         assert (gap.kind, gap.begin, gap.end, gap.reason) == (GAP, 40, 90, "gone")
 
-    def test_what_a_worker_hands_back_is_no_break(self) -> None:
+    def test_a_released_task_is_no_break(self) -> None:
         _, running, waiting = life(*RAN, released(40, "given back each time"), queued(40, "released", 1))
         assert (running.broken, waiting.kind, waiting.reason) == (False, WAITING, "released")
         assert waiting.trouble == "given back each time"
 
-    def test_a_task_that_nobody_claims_says_who_was_told_and_what_is_wrong_until_somebody_does(self) -> None:
+    def test_an_unclaimed_task_says_who_was_offered_it_and_what_is_wrong_until_it_is_claimed(self) -> None:
         told = (TaskSent(0, 5, "bar", "bar", GROUP, "p1", 0), TaskUnclaimed(0, 20, "bar", "bar", GROUP, 0, "nobody"))
         (waiting,) = life(BORN, queued(0), *told, queued(40, "retry"))
         assert (waiting.pid, waiting.trouble, waiting.reason) == ("p1", "nobody", "retry")
@@ -128,7 +128,7 @@ class TestByEvents:
 
 
 class TestWhyThereIsAnotherAttempt:
-    """One that goes on is told from one that does it again."""
+    """An attempt that continues is distinguished from one that repeats work."""
 
     @pytest.mark.parametrize(
         ("ended", "reason", "retries"),
@@ -141,40 +141,42 @@ class TestWhyThereIsAnotherAttempt:
         ],
         ids=["after waiting", "after a halt", "worker gone", "lease ended", "given back"],
     )
-    def test_the_one_before_says_it(self, ended: tuple[ChainEvent, ...], reason: str, retries: int) -> None:
+    def test_the_end_of_the_previous_attempt_gives_the_reason(
+        self, ended: tuple[ChainEvent, ...], reason: str, retries: int
+    ) -> None:
         phase = life(*RAN, *ended, claimed(90, 2))[-1]
         assert (phase.attempt, phase.reason, phase.retries) == (2, reason, retries)
 
-    def test_one_that_was_given_back_keeps_what_its_worker_said_though_nobody_claims_it_at_first(self) -> None:
+    def test_a_released_task_keeps_its_worker_s_reason_even_while_unclaimed(self) -> None:
         unclaimed = TaskUnclaimed(0, 50, "bar", "bar", GROUP, 1, "handed out once, claimed by nobody")
         phase = life(*RAN, released(20, "given back: no", "no"), unclaimed, queued(60, "retry", 1), claimed(90, 2))[-1]
         assert (phase.reason, phase.why) == ("released", "no")
 
-    def test_what_is_done_again_is_counted_and_goes_on_counting_after_it_has_waited(self) -> None:
+    def test_repeated_attempts_are_counted_and_waiting_does_not_reset_the_count(self) -> None:
         again = (lost(20), claimed(30, 2), suspended(40, "baz"), queued(50, "resumed", 2), claimed(60, 3))
         assert [phase.retries for phase in life(*RAN, *again) if phase.kind is RUNNING] == [0, 1, 1]
 
 
 class TestGaps:
-    def test_a_running_attempt_breaks_the_moment_the_stream_of_its_worker_breaks(self) -> None:
+    def test_a_running_attempt_breaks_when_its_worker_s_stream_breaks(self) -> None:
         phases = life(*RAN, spells=workers(("p1", 0), ("p2", 0), left={"p1": 30}))
         assert spans(phases) == [(WAITING, 0, 10), (RUNNING, 10, 30), (GAP, 30, None)]
         assert (phases[1].broken, phases[2].reason) == (True, "silent")
 
-    def test_a_suspended_call_lacks_a_worker_while_nobody_of_its_group_is_there_and_is_suspended_again(self) -> None:
+    def test_a_suspended_call_lacks_a_worker_while_its_group_is_empty_and_is_then_suspended_again(self) -> None:
         spells = workers(("p1", 0), left={"p1": 40})
         spells.connected(GROUP, "p2", 70)
         phases = life(*RAN, suspended(20), spells=spells)
         assert spans(phases)[2:] == [(SUSPENDED, 20, 40), (GAP, 40, 70), (SUSPENDED, 70, None)]
         assert ([phase.broken for phase in phases[2:]], phases[3].reason) == ([True, False, False], "absent")
 
-    def test_a_worker_that_is_killed_in_the_moment_of_its_claim_breaks_off_what_it_has_claimed(self) -> None:
+    def test_a_worker_killed_at_the_moment_of_its_claim_breaks_off_what_it_claimed(self) -> None:
         phases = life(*RAN, lost(60), spells=workers(("p1", 0), left={"p1": 10}))
         assert spans(phases) == [(WAITING, 0, 10), (RUNNING, 10, 10), (GAP, 10, None)]
         assert (phases[1].broken, phases[2].reason, phases[2].attempt) == (True, "gone", 1)
 
-    def test_a_claim_by_a_clock_that_is_late_is_not_taken_for_the_end_of_what_was_before(self) -> None:
-        """Its worker had come back to another server by then."""
+    def test_a_claim_stamped_by_a_slow_clock_is_not_taken_for_the_end_of_the_previous_attempt(self) -> None:
+        """Its worker had reconnected to another server by then."""
         spells = workers(("p1", 0), left={"p1": 5})
         spells.connected(GROUP, "p1", 12)
         phases = life(*RAN, spells=spells)
@@ -182,14 +184,14 @@ class TestGaps:
 
 
 class TestWhatNobodyHasTold:
-    """Another server's news is lost: what comes after it tells that there was something, or the record does."""
+    """An event from another server is lost: later events, or the record, show that something happened."""
 
-    def test_what_it_held_when_it_was_killed_broke_off_then(self) -> None:
+    def test_an_attempt_held_by_a_killed_worker_broke_off_then(self) -> None:
         phases = life(BORN, queued(0), lost(60), spells=workers(("p1", 0), left={"p1": 30}))
         assert spans(phases) == [(WAITING, 0, 0), (RUNNING, 0, 30), (GAP, 30, None)]
         assert phases[1].broken
 
-    def test_an_attempt_after_a_gap_was_claimed_at_the_latest_when_it_came_to_something(self) -> None:
+    def test_an_attempt_after_a_gap_counts_as_claimed_by_its_first_event(self) -> None:
         again = TaskSuspended(0, 90, "bar", "bar", "p2", 2, [])
         assert spans(life(*RAN, lost(40), again))[2:] == [(GAP, 40, 90), (RUNNING, 90, 90), (SUSPENDED, 90, None)]
 
@@ -197,20 +199,20 @@ class TestWhatNobodyHasTold:
         ("state", "kinds"),
         [(TaskState.ACQUIRED, [WAITING, RUNNING]), (TaskState.SUSPENDED, [WAITING, RUNNING, SUSPENDED])],
     )
-    def test_the_record_tells_of_an_attempt_that_no_event_tells_of(self, state: TaskState, kinds: list[Kind]) -> None:
+    def test_the_record_shows_an_attempt_without_events(self, state: TaskState, kinds: list[Kind]) -> None:
         phases = life(BORN, queued(0), call=view(task=task(state, 1, "p1")))
         assert [phase.kind for phase in phases] == kinds
         assert phases[1].attempt == 1
 
-    def test_the_record_tells_that_what_runs_by_the_events_is_suspended(self) -> None:
+    def test_the_record_shows_that_a_call_running_by_its_events_is_suspended(self) -> None:
         assert life(*RAN, call=view(task=task(TaskState.SUSPENDED, 1)))[-1].kind is SUSPENDED
 
-    def test_the_record_tells_that_it_is_settled(self) -> None:
+    def test_the_record_shows_that_the_call_is_settled(self) -> None:
         call = view(task=task(TaskState.FULFILLED, 1), state=PromiseState.RESOLVED, settled_at=70)
         assert spans(life(*RAN, call=call)) == [(WAITING, 0, 10), (RUNNING, 10, 70)]
 
     @pytest.mark.parametrize("state", [TaskState.PENDING, TaskState.ACQUIRED])
-    def test_a_record_that_was_read_before_the_last_event_tells_nothing_new(self, state: TaskState) -> None:
+    def test_a_record_older_than_the_last_event_adds_nothing(self, state: TaskState) -> None:
         call = view(task=task(state, 1, "p1"))
         assert [phase.kind for phase in life(*RAN, suspended(20), call=call)] == [WAITING, RUNNING, SUSPENDED]
 
@@ -218,7 +220,7 @@ class TestWhatNobodyHasTold:
 class TestByRecord:
     """What happened before the server's memory of events begins."""
 
-    def test_earlier_attempts_are_told_by_number_alone(self) -> None:
+    def test_earlier_attempts_are_shown_only_as_a_number(self) -> None:
         phases = life(claimed(500, 3))
         assert [(phase.kind, phase.attempt, phase.known) for phase in phases] == [
             (UNKNOWN, 2, False),
@@ -248,12 +250,12 @@ class TestByRecord:
         ("state", "kind"),
         [(TaskState.ACQUIRED, RUNNING), (TaskState.SUSPENDED, SUSPENDED), (TaskState.HALTED, Kind.HALTED)],
     )
-    def test_without_any_event_the_task_says_what_goes_on(self, state: TaskState, kind: Kind) -> None:
+    def test_without_events_the_task_shows_the_current_phase(self, state: TaskState, kind: Kind) -> None:
         phases = life(call=view(task=task(state, 4, "p1")))
         assert spans(phases) == [(UNKNOWN, 0, SINCE), (kind, SINCE, None)]
         assert (phases[1].attempt, phases[1].pid, phases[1].known) == (4, "p1", False)
 
-    def test_of_a_settled_call_only_its_span_is_known(self) -> None:
+    def test_without_events_a_settled_call_shows_only_its_span(self) -> None:
         call = view(task=task(TaskState.FULFILLED, 2), state=PromiseState.RESOLVED, settled_at=70)
         assert spans(life(call=call)) == [(UNKNOWN, 0, 70)]
 
@@ -266,7 +268,7 @@ class TestOthers:
         assert [phase.broken for phase in step.phases] == [True, False, False]
         assert all(phase.step for phase in step.phases)
 
-    def test_parents_may_go_round_in_circles(self) -> None:
+    def test_parents_may_form_a_cycle(self) -> None:
         circle = [view("a", Role.STEP, parent="b"), view("b", Role.STEP, parent="a")]
         fill(circle, lives())
         assert [spans(each.phases) for each in circle] == [[(WAITING, 0, None)]] * 2

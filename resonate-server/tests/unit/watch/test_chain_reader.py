@@ -1,4 +1,4 @@
-"""Chains as the page shows them: the list and its filters, one chain, and bounds for both."""
+"""Chains as the page shows them: the list and its filters, a single chain, and bounds for both."""
 
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ def calling(function: str) -> Value:
 
 
 class Counting:
-    """A store that counts the roots it has been asked for."""
+    """A store that counts the roots read from it."""
 
     def __init__(self, store: Database) -> None:
         self._store = store
@@ -53,7 +53,7 @@ class Counting:
 
 
 class Scene:
-    """Chains of a store that a driver fills; what the driver decides is in the ring."""
+    """Chains in a store that a driver fills; the driver's decisions are in the ring."""
 
     def __init__(self, store: Database) -> None:
         self.store = Counting(store)
@@ -71,14 +71,14 @@ class Scene:
             return query(self.store)
 
     def remember(self) -> None:
-        """What was decided so far has been watched."""
+        """Let the watch see what was decided so far."""
         for decided in self.driver.decided:
             for event in derive.events(decided):
                 self.ring.append(event)
         self.driver.decided.clear()
 
     async def ids(self, limit: int = 50, **wanted: Any) -> list[str]:
-        """All pages one after the other."""
+        """Return the ids on all pages, read one after another."""
         found: list[str] = []
         before = None
         while True:
@@ -107,7 +107,7 @@ def scene() -> Iterator[Scene]:
 
 @pytest.fixture
 def three(scene: Scene) -> Scene:
-    """Three chains, one of them settled, a second after the other."""
+    """Three chains, created a second apart, one of them settled."""
     for id in ("foo-a", "foo-b", "other"):
         scene.driver.create(id, param=calling("bar" if id == "other" else "foo"))
         scene.driver.create(f"{id}:1", origin=id)
@@ -120,7 +120,7 @@ class TestList:
     async def test_roots_are_listed_newest_first(self, three: Scene) -> None:
         assert await three.ids() == ["other", "foo-b", "foo-a"]
 
-    async def test_a_line_tells_what_the_chain_is(self, three: Scene) -> None:
+    async def test_a_line_describes_its_chain(self, three: Scene) -> None:
         page = await three.chains.page(Wanted(limit=3))
         pending, *_, settled = page.chains
         assert (pending.func, pending.group, pending.state) == ("bar", "workers", PENDING)
@@ -142,10 +142,12 @@ class TestList:
         ("text", "found"),
         [("FOO-", ["foo-b", "foo-a"]), ("Bar", ["other"]), ("foo-a", ["foo-a"]), ("%", []), ("_", [])],
     )
-    async def test_by_text_in_id_or_function_whatever_its_case(self, three: Scene, text: str, found: list[str]) -> None:
+    async def test_chains_are_found_by_text_in_id_or_function_ignoring_case(
+        self, three: Scene, text: str, found: list[str]
+    ) -> None:
         assert await three.ids(text=text) == found
 
-    async def test_by_prefix(self, three: Scene) -> None:
+    async def test_chains_are_found_by_prefix(self, three: Scene) -> None:
         assert await three.ids(prefix="foo-") == ["foo-b", "foo-a"]
 
 
@@ -167,7 +169,7 @@ class TestChain:
         assert shown.value is not None and shown.value.text == '{"message":"no"}'
         assert shown.tags["resonate:timer"] == "false"
 
-    async def test_a_held_task_tells_by_whom_and_which_attempt_it_is(self, scene: Scene) -> None:
+    async def test_a_held_task_shows_its_holder_and_attempt(self, scene: Scene) -> None:
         scene.driver.create_task(promise_create("t"), ttl=5 * SECOND)
         task = (await scene.promise("t")).task
         assert task is not None
@@ -179,7 +181,7 @@ class TestChain:
         [({"external": "false"}, Role.STEP), ({"scope": "global"}, Role.PROMISE), ({"external": "true"}, Role.PROMISE)],
         ids=["a step", "of global scope", "external"],
     )
-    async def test_what_somebody_else_settles_is_told_from_a_step(
+    async def test_an_externally_settled_promise_is_distinguished_from_a_step(
         self, scene: Scene, tags: dict[str, Any], role: Role
     ) -> None:
         scene.driver.create("p:1", target=None, origin="p", parent="p", **tags)
@@ -192,7 +194,7 @@ class TestChain:
         view = await scene.view("yours:mine", prefix="yours:")
         assert [(each.id, each.parent) for each in view.promises] == [("yours:mine", None)]
 
-    async def test_nor_does_it_tell_of_others_for_which_a_call_waits(self, scene: Scene) -> None:
+    async def test_a_prefix_hides_awaited_calls_of_others(self, scene: Scene) -> None:
         scene.driver.suspended("mine", "yours", "mine-too")
         scene.remember()
         view = await scene.view("mine", prefix="mine")
@@ -213,7 +215,7 @@ class TestChain:
         assert (len(view.promises), view.cut) == (MAX_PROMISES, True)
         assert view.promises[0].id == "p"
 
-    async def test_so_is_one_with_very_much_text_in_its_tags(self, scene: Scene) -> None:
+    async def test_a_chain_with_very_much_text_in_its_tags_is_cut(self, scene: Scene) -> None:
         tags = {"resonate:origin": "p", **{f"tag-{number}": "x" * 1_000 for number in range(50)}}
         with transaction(scene.driver.store):
             rows = [promise(f"p:{number:05}", tags=tags) for number in range(500)]
@@ -222,12 +224,12 @@ class TestChain:
         view = await scene.view("p")
 
         assert view.cut
-        assert 100 < len(view.promises) < 400  # as many as 6 MiB hold, and the rest of the last portion
+        assert 100 < len(view.promises) < 400  # as many as fit into 6 MiB, plus the rest of the last portion
 
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """20,000 settled chains, and one that is pending and whose id comes before all of them."""
+    """20,000 settled chains, and a pending one whose id sorts before all of them."""
     store: Database = Database(tmp_path_factory.mktemp("full") / "state.db", "NORMAL")
     rows = (promise(f"foo-{number:06}", RESOLVED, tags={"a": "b"}) for number in range(20_000))
     with transaction(store):
@@ -237,7 +239,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 
 class TestBounds:
-    """How much is looked at does not depend on how much is stored, and never at once."""
+    """The amount of reading does not depend on how much is stored, and is done in portions."""
 
     @pytest.fixture(autouse=True)
     def from_zero(self, full: Scene) -> None:
@@ -247,22 +249,22 @@ class TestBounds:
     def all_the_time_in_the_world(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(chain_reader, "PORTION_MS", 60_000)
 
-    async def test_a_page_looks_at_its_own_rows(self, full: Scene) -> None:
+    async def test_a_page_reads_only_its_own_rows(self, full: Scene) -> None:
         page = await full.chains.page(Wanted(limit=50))
         assert [page.chains[0].id, page.chains[-1].id] == ["foo-019999", "foo-019950"]
         assert full.store.roots <= 51
 
-    async def test_so_does_a_page_far_down(self, full: Scene) -> None:
+    async def test_a_page_far_down_reads_only_its_own_rows(self, full: Scene) -> None:
         page = await full.chains.page(Wanted(limit=50, before=Place(promise("x").created_at, "foo-010000")))
         assert page.chains[0].id == "foo-009999"
         assert full.store.roots <= 51
 
-    async def test_those_of_a_rare_state_are_found_without_looking_at_the_others(self, full: Scene) -> None:
+    async def test_chains_of_a_rare_state_are_found_without_reading_the_others(self, full: Scene) -> None:
         page = await full.chains.page(Wanted(limit=50, state=PENDING))
         assert [line.id for line in page.chains] == ["bar"]
         assert full.store.roots == 1
 
-    async def test_a_text_that_is_nowhere_is_looked_for_in_portions_and_carried_on(self, full: Scene) -> None:
+    async def test_a_search_for_an_absent_text_continues_in_portions(self, full: Scene) -> None:
         page = await full.chains.page(Wanted(limit=50, text="nowhere"))
         assert (page.chains, page.next is not None) == ([], True)
         assert full.store.roots <= (PORTION + 1) * MAX_PORTIONS
@@ -284,7 +286,7 @@ class TestBounds:
 
 
 @pytest.mark.parametrize("id", ["foo", "", "a:1/2", "é😀", "a\x00b", "<img>"])
-def test_cursors_stand_for_any_place(id: str) -> None:
+def test_a_cursor_can_mark_any_place(id: str) -> None:
     assert decode_place(encode_place(Place(5, id))) == Place(5, id)
 
 

@@ -1,4 +1,4 @@
-"""What is told of a decision: one kind of event for each thing that may become of a promise or a task."""
+"""The events of a decision: one kind of event for each thing that may happen to a promise or a task."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def driver() -> Driver:
 
 
 def told(driver: Driver) -> list[dict[str, Any]]:
-    """All events since the driver last forgot, as they stand on the wire."""
+    """Return all events since the driver last forgot, in wire format."""
     events = [event for decided in driver.decided for event in derive.events(decided)]
     found: list[dict[str, Any]] = msgspec.json.decode(encoder.encode(events))
     return found
@@ -29,13 +29,13 @@ def kinds(driver: Driver) -> list[str]:
 
 
 def only(driver: Driver, kind: str) -> dict[str, Any]:
-    """The one event of this kind."""
+    """Return the only event of this kind."""
     (event,) = [event for event in told(driver) if event["kind"] == kind]
     return event
 
 
 class TestPromises:
-    def test_a_new_promise_is_told_with_what_it_calls(self, driver: Driver) -> None:
+    def test_the_event_of_a_new_promise_names_what_it_calls(self, driver: Driver) -> None:
         call = "eyJmdW5jIjoiYmFyIiwiYXJncyI6W119"  # {"func":"bar","args":[]}
         driver.create("foo:1", param=value(call), parent="foo", origin="foo")
         created = only(driver, "promise.created")
@@ -47,13 +47,13 @@ class TestPromises:
         driver.create("alone")
         assert only(driver, "promise.created")["chain"] == "alone"
 
-    def test_a_timer_is_told_as_such_and_waits_for_no_worker(self, driver: Driver) -> None:
+    def test_a_timer_is_marked_as_such_and_waits_for_no_worker(self, driver: Driver) -> None:
         driver.create("sleep", timer="true")
         assert kinds(driver) == ["promise.created"]
         assert only(driver, "promise.created")["timer"]
 
     @pytest.mark.parametrize("state", [PromiseState.RESOLVED, PromiseState.REJECTED, PromiseState.CANCELED])
-    def test_a_settlement_is_told_with_its_readable_value(self, driver: Driver, state: PromiseState) -> None:
+    def test_the_event_of_a_settlement_has_a_readable_value(self, driver: Driver, state: PromiseState) -> None:
         driver.pending("p")
         driver.now += SECOND
         driver.settle("p", state, value("Mw=="))
@@ -63,7 +63,7 @@ class TestPromises:
 
 
 STORIES = {
-    # Tasks that wait.
+    # Waiting tasks.
     "a new task waits because it was created": (
         "create t | promise.created; task.queued group=workers version=0 reason=created"
     ),
@@ -131,7 +131,7 @@ def test_story(driver: Driver, story: str) -> None:
 
 
 class TestAttempts:
-    def test_what_nobody_claims_is_told_each_time_and_offered_again(self, driver: Driver) -> None:
+    def test_an_unclaimed_task_is_reported_each_time_and_offered_again(self, driver: Driver) -> None:
         driver.pending("t")
         driver.set_aside("t", 0)
 

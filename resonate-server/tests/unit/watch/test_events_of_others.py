@@ -1,4 +1,4 @@
-"""Events of other servers: told in a short form, and told in the order in which they happened."""
+"""Events of other servers: sent in a short form, in the order in which they happened."""
 
 import pytest
 from unit.watch.scene import created, gone, settled, suspended
@@ -11,11 +11,11 @@ from resonate_server.watch.ring import Ring
 
 
 @pytest.mark.parametrize("event", [created("p"), settled("p"), suspended("p", "c", ["a"]), gone()])
-def test_another_server_reads_what_was_told(event: Event) -> None:
+def test_another_server_can_read_an_event(event: Event) -> None:
     assert from_others(for_others(event)) == event
 
 
-def test_of_a_payload_its_beginning_is_told() -> None:
+def test_only_the_beginning_of_a_payload_is_sent() -> None:
     event = from_others(for_others(settled("p", "x" * 100_000)))
     assert isinstance(event, PromiseSettled)
     assert event.state is PromiseState.RESOLVED
@@ -24,7 +24,7 @@ def test_of_a_payload_its_beginning_is_told() -> None:
 
 
 @pytest.mark.parametrize("told", [b'{"kind":"task.invented"}', b"{}", b'{"kind":"worker.gone","seq":1}', b"[]"])
-def test_what_is_not_known_here_is_refused(told: bytes) -> None:
+def test_unknown_events_are_refused(told: bytes) -> None:
     with pytest.raises(ValueError, match="unknown event"):
         from_others(told)
 

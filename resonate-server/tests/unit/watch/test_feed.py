@@ -1,4 +1,4 @@
-"""The feed: where a viewer begins, what it is given, and when it is sent away."""
+"""The feed: where a viewer starts, what it is given, and when it is dropped."""
 
 import asyncio
 
@@ -43,7 +43,7 @@ class TestBeginning:
         assert not resumed
         assert scene.ids(viewer) == ["after"]
 
-    def test_one_that_comes_back_goes_on_where_it_was(self, scene: Scene) -> None:
+    def test_a_viewer_that_reconnects_continues_where_it_was(self, scene: Scene) -> None:
         scene.happen(settled("seen"), settled("missed"))
         viewer, resumed = scene.feed.open("", f"{scene.ring.epoch}:1")
         assert resumed
@@ -52,23 +52,23 @@ class TestBeginning:
     @pytest.mark.parametrize(
         "after", ["other:1", "1", ":", "{0}:", "{0}:-1", "{0}:x", "{0}:²", "{0}:2", "{0}:" + "9" * 99]
     )
-    def test_what_the_ring_does_not_know_begins_anew(self, scene: Scene, after: str) -> None:
+    def test_a_viewer_with_an_unknown_position_starts_over(self, scene: Scene, after: str) -> None:
         scene.happen(settled("p"))
         viewer, resumed = scene.feed.open("", after.format(scene.ring.epoch))
         assert (viewer.seq, resumed) == (1, False)
 
-    def test_what_the_ring_has_forgotten_begins_anew(self, scene: Scene) -> None:
+    def test_a_viewer_with_a_forgotten_position_starts_over(self, scene: Scene) -> None:
         scene.happen(*[gone() for _ in range(1_500)])
         assert not scene.feed.open("", f"{scene.ring.epoch}:499")[1]
         assert scene.feed.open("", f"{scene.ring.epoch}:500")[1]
 
-    def test_one_too_many_makes_the_one_leave_that_was_there_longest(self, scene: Scene) -> None:
+    def test_a_viewer_beyond_the_limit_replaces_the_oldest(self, scene: Scene) -> None:
         viewers = [scene.feed.open("", "")[0] for _ in range(MAX_VIEWERS + 1)]
         assert [viewer.is_welcome for viewer in viewers] == [False] + [True] * MAX_VIEWERS
 
 
 class TestTaking:
-    def test_much_is_given_in_portions(self, scene: Scene) -> None:
+    def test_many_events_are_given_in_portions(self, scene: Scene) -> None:
         viewer, _ = scene.feed.open("", "")
         scene.happen(*[gone() for _ in range(MAX_LINES + 1)])
         assert [len(scene.taken(viewer)) for _ in range(3)] == [MAX_LINES, 1, 0]
@@ -78,7 +78,7 @@ class TestTaking:
         scene.happen(settled("p"))
         assert [scene.ids(viewer) for viewer in viewers] == [["p"]] * 3
 
-    def test_one_that_is_too_slow_is_sent_away(self, scene: Scene) -> None:
+    def test_a_viewer_that_is_too_slow_is_dropped(self, scene: Scene) -> None:
         viewer, _ = scene.feed.open("", "")
         scene.happen(*[gone() for _ in range(1_001)])
         with pytest.raises(Overtaken):
@@ -86,12 +86,12 @@ class TestTaking:
 
 
 class TestPrefix:
-    def test_ids_of_others_are_not_told(self, scene: Scene) -> None:
+    def test_ids_of_others_are_not_revealed(self, scene: Scene) -> None:
         viewer, _ = scene.feed.open("mine", "")
         scene.happen(settled("mine"), settled("yours"), settled("mine:1", chain="mine"))
         assert scene.ids(viewer) == ["mine", "mine:1"]
 
-    def test_nor_in_other_members_of_an_event(self, scene: Scene) -> None:
+    def test_ids_of_others_are_not_revealed_in_other_members_of_an_event(self, scene: Scene) -> None:
         viewer, _ = scene.feed.open("mine", "")
         scene.happen(created("mine", "yours", parent="yours"), suspended("mine", "yours", on=["yours:1", "mine:2"]))
         first, second = scene.taken(viewer)
@@ -100,7 +100,7 @@ class TestPrefix:
 
 
 class TestWaiting:
-    async def test_it_ends_when_something_happens(self, scene: Scene) -> None:
+    async def test_waiting_ends_when_something_happens(self, scene: Scene) -> None:
         viewer, _ = scene.feed.open("", "")
         waiting = asyncio.create_task(scene.feed.wait(viewer, 60))
         await asyncio.sleep(0)
@@ -108,7 +108,7 @@ class TestWaiting:
         async with asyncio.timeout(30):
             await waiting
 
-    async def test_it_ends_when_the_server_stops(self, scene: Scene) -> None:
+    async def test_waiting_ends_when_the_server_stops(self, scene: Scene) -> None:
         viewer, _ = scene.feed.open("", "")
         waiting = asyncio.create_task(scene.feed.wait(viewer, 60))
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""What came before what, whatever the clocks of several servers say."""
+"""The order of events, whatever the clocks of several servers say."""
 
 import random
 
@@ -12,7 +12,7 @@ from resonate_server.watch.order import actor, place
 
 @pytest.fixture
 def driver() -> Driver:
-    """One call through all that may become of it."""
+    """One call that goes through everything that can happen to it."""
     driver = Driver()
     driver.create("other", target=None)
     driver.create("t")
@@ -34,8 +34,8 @@ def events(driver: Driver) -> list[ChainEvent]:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_what_happened_to_a_call_is_told_in_its_order_by_clocks_that_differ(driver: Driver, seed: int) -> None:
-    """Each event by the clock of another server, as far from the right time as they get."""
+def test_events_of_a_call_are_in_order_although_clocks_differ(driver: Driver, seed: int) -> None:
+    """Each event is stamped by the clock of another server, as far off as clocks get."""
     in_order, rng = events(driver), random.Random(seed)
     kinds = [type(event).__name__ for event in in_order]
     for event in in_order:
@@ -47,11 +47,11 @@ def test_what_happened_to_a_call_is_told_in_its_order_by_clocks_that_differ(driv
 
 
 def _strictly(events: list[ChainEvent]) -> list[str]:
-    """Those that come once in an attempt."""
+    """Return the events that occur once per attempt."""
     return [f"{type(event).__name__} {getattr(event, 'version', '')}" for event in events if place(event)[1] < 2]
 
 
-def test_a_worker_was_there_when_it_claimed_suspended_gave_back_or_settled_its_task(driver: Driver) -> None:
+def test_a_worker_was_connected_when_it_claimed_suspended_released_or_settled_its_task(driver: Driver) -> None:
     asked = [(type(event).__name__, actor(event)) for event in events(driver) if actor(event) is not None]
     claimed = ("TaskClaimed", PID)
     assert asked == [
@@ -59,7 +59,7 @@ def test_a_worker_was_there_when_it_claimed_suspended_gave_back_or_settled_its_t
     ]  # fmt: skip
 
 
-def test_it_need_not_be_there_when_somebody_else_settles_what_it_has_claimed() -> None:
+def test_a_worker_need_not_be_connected_when_another_settles_its_task() -> None:
     driver = Driver()
     driver.acquired("t")
     driver.now = START + 5

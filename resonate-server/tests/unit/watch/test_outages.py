@@ -1,4 +1,4 @@
-"""When the server did not run, or stood still, by the clock alone."""
+"""When the server was down or frozen, judged by the clock alone."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ from resonate_server.watch.spells import FOREVER
 
 
 class Scene:
-    """A server that is started again and again; ``told``: outages that ended."""
+    """A server that is restarted again and again; ``told``: outages that ended."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
@@ -37,13 +37,13 @@ def scene(tmp_path: Path) -> Scene:
     return Scene(tmp_path / "alive")
 
 
-def test_one_that_stood_still_knows_from_when_to_when(scene: Scene) -> None:
+def test_a_frozen_server_knows_from_when_to_when_it_stood_still(scene: Scene) -> None:
     begin = scene.now
     scene.passes(5_000)
     assert scene.outages.between(0, FOREVER) == scene.told == [Outage(begin, begin + 5_000)]
 
 
-async def test_a_disk_that_takes_its_time_is_not_taken_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_disk_is_not_taken_for_an_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outages, "BEAT_S", 0.01)
     looks: list[int] = []
 
@@ -52,7 +52,7 @@ async def test_a_disk_that_takes_its_time_is_not_taken_for_one(tmp_path: Path, m
         return looks[-1]
 
     looking = Outages(path := tmp_path / "alive", now, lambda _: None)
-    os.mkfifo(path)  # to which nobody can write until somebody reads
+    os.mkfifo(path)  # cannot be written to until there is a reader
     running = asyncio.create_task(looking.run())
     async with asyncio.timeout(60):
         while len(looks) < 10:
@@ -73,12 +73,12 @@ def test_a_restart_knows_how_long_it_took_and_what_was_before(scene: Scene) -> N
     assert found == [Outage(begin - 2_000, begin), Outage(begin, begin + 7_000)]
 
 
-def test_those_that_ended_before_a_time_are_left_out(scene: Scene) -> None:
+def test_outages_that_ended_before_a_time_are_left_out(scene: Scene) -> None:
     scene.passes(2_000)
     assert [len(scene.outages.between(at, FOREVER)) for at in (scene.now - 1, scene.now)] == [1, 0]
 
 
-def test_only_the_latest_are_kept(scene: Scene) -> None:
+def test_only_the_latest_outages_are_kept(scene: Scene) -> None:
     for _ in range(MAX_OUTAGES + 3):
         scene.passes(2_000)
     kept = scene.outages.between(0, FOREVER)
@@ -86,7 +86,7 @@ def test_only_the_latest_are_kept(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("left", [None, b"", b"{", b'{"alive": "x"}'])
-def test_a_file_that_says_nothing_is_no_obstacle(tmp_path: Path, left: bytes | None) -> None:
+def test_an_unreadable_file_is_no_obstacle(tmp_path: Path, left: bytes | None) -> None:
     path = tmp_path / "alive"
     if left is not None:
         path.write_bytes(left)

@@ -1,4 +1,4 @@
-"""The report buffer: reports become events when somebody reads, in the order in which they came, or a moment later."""
+"""The report buffer: reports become events in their order when a reader asks, or else a moment later."""
 
 import asyncio
 
@@ -21,7 +21,7 @@ class Scene:
         self.driver = Driver()
 
     def report(self) -> None:
-        """What the driver has decided since."""
+        """Report what the driver has decided since the last report."""
         for decided in self.driver.decided:
             self.buffer.put(decided)
         self.driver.decided.clear()
@@ -38,7 +38,7 @@ async def scene() -> Scene:
     return Scene()
 
 
-async def test_who_reads_finds_everything_that_was_reported(scene: Scene) -> None:
+async def test_a_reader_finds_everything_that_was_reported(scene: Scene) -> None:
     scene.driver.create("t")
     scene.report()
     assert scene.kinds() == ["PromiseCreated", "TaskQueued"]
@@ -53,7 +53,7 @@ async def test_decisions_and_events_keep_their_order(scene: Scene) -> None:
     assert scene.kinds() == ["PromiseCreated", "TaskQueued", "WorkerGone", "TaskClaimed"]
 
 
-async def test_it_is_cleared_soon_even_if_nobody_reads(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_buffer_is_cleared_soon_even_without_readers(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report_buffer, "CLEARED_AFTER_S", 0.01)
     taken: list[Event] = []
     monkeypatch.setattr(scene.ring, "append", taken.append)
@@ -65,7 +65,7 @@ async def test_it_is_cleared_soon_even_if_nobody_reads(scene: Scene, monkeypatch
                 await asyncio.sleep(0.005)
 
 
-async def test_it_never_grows_beyond_its_limit(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_buffer_never_grows_beyond_its_limit(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[Event] = []
     monkeypatch.setattr(scene.ring, "append", taken.append)
     for _ in range(2 * MAX_REPORTS + 1):
@@ -73,7 +73,7 @@ async def test_it_never_grows_beyond_its_limit(scene: Scene, monkeypatch: pytest
     assert len(taken) == 2 * MAX_REPORTS
 
 
-async def test_who_is_told_of_a_task_is_told_with_the_chain_that_the_task_was_queued_with(scene: Scene) -> None:
+async def test_the_event_of_an_offer_names_the_chain_that_the_task_was_queued_with(scene: Scene) -> None:
     scene.driver.create("foo:1", origin="foo")
     scene.report()
     scene.buffer.put(TaskSent(0, 1, None, "foo:1", "workers", "pid", 0))
@@ -82,7 +82,7 @@ async def test_who_is_told_of_a_task_is_told_with_the_chain_that_the_task_was_qu
     assert [event.chain for event in sent] == ["foo", None]
 
 
-async def test_a_decision_that_cannot_be_told_does_not_keep_the_others_from_being_told(
+async def test_a_decision_that_cannot_be_turned_into_events_does_not_block_the_others(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     scene.driver.acquired("t")

@@ -1,4 +1,4 @@
-"""The ring: numbers without a gap, and bounds for whatever happens."""
+"""The ring: numbers without gaps, and bounded memory whatever happens."""
 
 from unit.watch.scene import gone, settled
 
@@ -24,22 +24,22 @@ def test_the_oldest_are_forgotten() -> None:
     assert numbers(filled(25)) == list(range(16, 26))
 
 
-def test_what_comes_after_a_number_is_found_across_the_seam() -> None:
+def test_events_after_a_number_are_found_across_the_wrap_around() -> None:
     assert numbers(filled(25), after=18) == list(range(19, 26))
 
 
-def test_no_more_than_asked_for_is_given() -> None:
+def test_no_more_events_than_requested_are_given() -> None:
     assert numbers(filled(25), after=18, limit=2) == [19, 20]
 
 
-def test_those_of_a_chain_are_found_as_long_as_they_are_kept() -> None:
+def test_events_of_a_chain_are_found_as_long_as_they_are_kept() -> None:
     ring = Ring(max_events=3)
     for chain in ("a", "b", "a", "b", "a"):
         ring.append(settled(f"{chain}:1", chain=chain))
     assert [[event.seq for event in ring.of(chain)] for chain in ("a", "b", "c")] == [[3, 5], [4], []]
 
 
-def test_chains_of_which_nothing_is_kept_take_no_room_in_the_end() -> None:
+def test_chains_without_kept_events_take_no_memory_in_the_end() -> None:
     ring = Ring(max_events=3)
     for number in range(100):
         ring.append(settled(f"chain-{number}"))

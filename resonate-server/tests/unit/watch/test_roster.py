@@ -1,4 +1,4 @@
-"""The roster: who is there, and what they have to do, as it is shown."""
+"""The roster as shown: which workers are connected, and what they have to do."""
 
 from resonate_server.delivery.presence import Member, State
 from resonate_server.store import Occupation
@@ -11,20 +11,20 @@ def member(pid: str, group: str = "bar", since: int = 7, gone_at: int | None = N
     return Member(pid, group, since, 9, State.CONNECTED if gone_at is None else State.GONE, gone_at)
 
 
-def test_groups_tell_what_waits_and_workers_what_they_hold() -> None:
+def test_groups_show_waiting_tasks_and_workers_show_held_ones() -> None:
     bar, baz = groups([member("pid")], Occupation(queued={"bar": 2, "baz": 1}, held={"pid": 3, "other": 1}))
     assert (bar.name, bar.waiting) == ("bar", 2)
     assert bar.workers == [WorkerView("pid", "bar", 7, 9, State.CONNECTED, held=3, gone_at=None)]
     assert (baz.name, baz.waiting, baz.workers) == ("baz", 1, [])
 
 
-def test_who_came_first_is_shown_first_and_who_is_gone_last() -> None:
+def test_workers_are_shown_in_order_of_arrival_with_those_that_are_gone_last() -> None:
     there = [member("young", since=3), member("gone", since=1, gone_at=4), member("old", since=2)]
     ((bar),) = groups(there, NOBODY_AT_WORK)
     assert [each.pid for each in bar.workers] == ["old", "young", "gone"]
 
 
-def test_of_very_many_those_that_are_gone_are_left_out() -> None:
+def test_among_very_many_workers_those_that_are_gone_are_left_out() -> None:
     there = [member("gone", since=0, gone_at=1), *(member(f"pid-{number}") for number in range(MAX_WORKERS))]
     ((bar),) = groups(there, NOBODY_AT_WORK)
     assert len(bar.workers) == MAX_WORKERS

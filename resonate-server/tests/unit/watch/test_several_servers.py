@@ -1,5 +1,5 @@
-"""What several servers tell of a worker that was killed: it was connected to one of them, its claim was taken by
-another one, a third one has heard of both. Their clocks differ, and what they tell one another comes late, or never."""
+"""What several servers report about a worker that was killed: it was connected to one of them, another one accepted its
+claim, a third one only heard of both. Their clocks differ, and their messages to one another come late or never."""
 
 from collections.abc import AsyncIterator, Callable
 
@@ -16,18 +16,18 @@ from resonate_server.watch.events import Event, TaskClaimed, WorkerLeft, for_oth
 GROUP = "workers"
 TAKEN_BACK_MS, WENT_ON_MS = 300, 1_500
 HOME, ASKED, THIRD = 0, 1, 2
-"""To which one the worker is connected, which one takes its claim, and which one only hears of it."""
+"""The server that the worker is connected to, the one that accepts its claim, and the one that only hears of it."""
 
 
 class Site:
-    """Three servers on one store. What happens at one, the others hear when they are told to."""
+    """Three servers on one store. The others hear of what happens at one only when the test lets them."""
 
     def __init__(self) -> None:
         self.store = Database(IN_MEMORY)
         self.driver = Driver(self.store)
         self.time = START
         self.ahead = [0, 0, 0]
-        """By how much the clock of each is ahead (ms)."""
+        """How far the clock of each is ahead (ms)."""
         self.servers = [self._server(number) for number in range(3)]
         self.rung: list[tuple[int, Event]] = []
 
@@ -44,7 +44,7 @@ class Site:
             return query(self.store)
 
     def ask(self, number: int, work: Callable[[], object]) -> None:
-        """That server decides it, by its clock."""
+        """Let server ``number`` decide the work, by its clock."""
         self.driver.now = self.now(number)
         self.driver.decided.clear()
         work()
@@ -52,9 +52,9 @@ class Site:
             self.servers[number].decided(decided)
 
     def rings(self) -> list[tuple[int, Event]]:
-        """What has happened so far, and the others have not heard."""
+        """Take what has happened so far and the others have not heard yet."""
         for server in self.servers:
-            assert server.ring.last >= 0  # Who reads has it brought up to date.
+            assert server.ring.last >= 0  # reading brings it up to date
         rung, self.rung = self.rung, []
         return rung
 
@@ -86,7 +86,7 @@ def begin(site: Site) -> None:
 
 
 def end(site: Site) -> None:
-    """Its lease is taken back, and another worker goes on."""
+    """Take back its lease and let another worker continue."""
     site.time += TAKEN_BACK_MS
     site.ask(HOME, lambda: site.driver.release_leases(PID))
     site.time += WENT_ON_MS
@@ -109,7 +109,7 @@ IN_ITS_MIDDLE = "of workers was gone"
 
 
 @pytest.mark.parametrize("held_back", [TaskClaimed, WorkerLeft])
-async def test_all_tell_that_it_was_killed_at_work_whatever_the_clocks_say_and_whatever_is_heard_first(
+async def test_all_report_a_worker_killed_at_work_whatever_the_clocks_say_and_whatever_is_heard_first(
     site: Site, held_back: type[Event]
 ) -> None:
     begin(site)
@@ -130,7 +130,7 @@ async def test_all_tell_that_it_was_killed_at_work_whatever_the_clocks_say_and_w
     assert told[0] == told[1] == told[2]
 
 
-async def test_all_tell_that_it_was_suspended_when_its_worker_was_killed(site: Site) -> None:
+async def test_all_report_a_call_suspended_when_its_worker_was_killed(site: Site) -> None:
     begin(site)
     site.ask(ASKED, lambda: site.driver.create("awaited", target=None))
     site.ask(ASKED, lambda: site.driver.acquire("t"))
@@ -152,7 +152,7 @@ async def test_all_tell_that_it_was_suspended_when_its_worker_was_killed(site: S
     assert told[0] == told[1] == told[2]
 
 
-async def test_nobody_tells_of_a_worker_that_finished_what_it_had_claimed_and_was_killed_then(site: Site) -> None:
+async def test_no_server_reports_a_worker_killed_after_it_finished_its_work(site: Site) -> None:
     begin(site)
     site.ask(ASKED, lambda: site.driver.acquire("t"))
     site.ask(ASKED, lambda: site.driver.fulfill("t", 1))
@@ -163,8 +163,8 @@ async def test_nobody_tells_of_a_worker_that_finished_what_it_had_claimed_and_wa
         assert await site.tell(number) == ([], ["waiting", "running"])
 
 
-async def test_that_a_worker_has_left_is_seen_later_if_it_was_not_heard(site: Site) -> None:
-    """Servers tell again and again of those whom they miss."""
+async def test_a_missed_departure_of_a_worker_is_noticed_later(site: Site) -> None:
+    """Servers keep reporting the workers that they miss."""
     begin(site)
     site.servers[THIRD].workers_are_gone([Member(PID, GROUP, START, START, State.GONE, START + 500)])
     site.time += 1_000

@@ -1,4 +1,4 @@
-"""Spells: when workers were connected, and when nobody of a group was."""
+"""Spells: when workers were connected, and when no worker of a group was."""
 
 import pytest
 
@@ -8,13 +8,13 @@ SINCE = 100
 
 
 def spells() -> Spells:
-    """Worker p1 of group bar has been there since 200."""
+    """Worker p1 of group bar has been connected since 200."""
     made = Spells(SINCE)
     made.connected("bar", "p1", 200)
     return made
 
 
-def test_while_its_last_worker_is_away_nobody_of_the_group_is_there() -> None:
+def test_a_group_is_deserted_while_its_last_worker_is_away() -> None:
     bar = spells()
     bar.left("bar", "p1", 300)
     assert bar.absent("bar") == [(300, FOREVER)]
@@ -22,7 +22,7 @@ def test_while_its_last_worker_is_away_nobody_of_the_group_is_there() -> None:
     assert bar.absent("bar") == [(300, 500)]
 
 
-def test_a_worker_that_has_two_streams_is_there_until_it_leaves() -> None:
+def test_a_worker_with_two_streams_is_connected_until_it_leaves() -> None:
     bar = spells()
     bar.connected("bar", "p1", 300)
     assert bar.away("p1") == []
@@ -32,14 +32,14 @@ def test_a_group_that_never_had_a_worker_is_deserted_for_as_long_as_anybody_look
     assert spells().absent("baz") == [(SINCE, FOREVER)]
 
 
-def test_nobody_is_missed_while_not_all_workers_are_known_of() -> None:
+def test_no_worker_is_missed_while_some_are_unknown() -> None:
     bar = spells()
     bar.left("bar", "p1", 300)
     bar.all_known_since = None
     assert (bar.absent("bar"), bar.absent("baz"), bar.away("p1")) == ([], [], [])
 
 
-def test_nobody_is_missed_before_all_workers_were_known_of() -> None:
+def test_no_worker_is_missed_before_all_were_known() -> None:
     bar = spells()
     bar.left("bar", "p1", 300)
     bar.connected("bar", "p1", 500)
@@ -50,7 +50,7 @@ def test_nobody_is_missed_before_all_workers_were_known_of() -> None:
     assert bar.absent("baz") == [(400, FOREVER)]
 
 
-def test_a_worker_of_which_one_hears_late_has_been_there_since_it_came() -> None:
+def test_a_worker_that_is_reported_late_was_connected_since_it_came() -> None:
     bar = spells()
     bar.left("bar", "p1", 300)
     bar.connected("bar", "p2", 500)
@@ -59,10 +59,10 @@ def test_a_worker_of_which_one_hears_late_has_been_there_since_it_came() -> None
 
 
 class TestWhoeverAsksIsThere:
-    """Though by another server's clock it had left by then, and whichever is heard first."""
+    """Even if by another server's clock it had left by then, and whichever is heard first."""
 
     @pytest.mark.parametrize("is_late", [True, False])
-    def test_it_left_after_what_it_asked_last(self, is_late: bool) -> None:
+    def test_a_worker_left_after_its_last_request(self, is_late: bool) -> None:
         bar = spells()
         if not is_late:
             bar.acted("p1", 305)
@@ -71,14 +71,14 @@ class TestWhoeverAsksIsThere:
             bar.acted("p1", 305)
         assert bar.away("p1") == bar.absent("bar") == [(305, FOREVER)]
 
-    def test_also_if_it_has_come_back_since(self) -> None:
+    def test_a_worker_that_has_reconnected_left_after_its_last_request(self) -> None:
         bar = spells()
         bar.left("bar", "p1", 300)
         bar.acted("p1", 305)
         bar.connected("bar", "p1", 500)
         assert bar.away("p1") == [(305, 500)]
 
-    def test_those_who_ask_in_very_great_number_take_no_more_room(self) -> None:
+    def test_very_many_clients_take_no_more_memory(self) -> None:
         bar = spells()
         bar.left("bar", "p1", 300)
         bar.acted("p1", 305)
@@ -87,7 +87,7 @@ class TestWhoeverAsksIsThere:
         assert bar.away("p1") == [(300, FOREVER)]
 
 
-def test_who_comes_and_goes_very_often_or_in_very_great_number_takes_no_more_room() -> None:
+def test_workers_that_connect_very_often_or_in_great_number_take_no_more_memory() -> None:
     bar = Spells(SINCE)
     for number in range(MAX_SPELLS + 5):
         bar.connected("bar", "p1", SINCE + 10 * number)

@@ -1,4 +1,4 @@
-"""What is told of a chain that met a fault, by the phases of its calls: one paragraph, as page and terminal show it."""
+"""The story of a chain that met a fault, told from the phases of its calls: one paragraph for page and terminal."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ OLD, NEW = "1a42a9c1e77aa", "4ed9a9c1e77aa"
 
 
 def promise(id: str, begin: int, end: int | None, *phases: Phase, role: Role = Role.CALL, **more: Any) -> PromiseView:
-    """One that is settled at ``end``, if there is one; its name is the last part of its id."""
+    """Return a promise that is settled at ``end``, if given; its name is the last part of its id."""
     state = PromiseState.PENDING if end is None else PromiseState.RESOLVED
     parent, _, name = id.rpartition(".")
     view = PromiseView(
@@ -68,7 +68,7 @@ def test_a_worker_that_is_gone_for_a_moment_and_loses_nothing_is_no_fault() -> N
     assert told(bar(suspended(10, 500, broken=True), gap(500, 900, "absent"), suspended(900, 7_990))) == []
 
 
-def test_killed_at_work_who_died_what_was_kept_who_went_on_what_ran_twice_and_how_long_it_took() -> None:
+def test_a_kill_at_work_names_who_died_what_was_kept_who_continued_what_ran_twice_and_how_long_it_took() -> None:
     assert told(FOO, bar(*KILLED), BAZ, WORK) == [
         "Worker 1a42 of service-bar was gone 1.7 s after the chain began, in the middle of bar (attempt 1).",
         "Worker 4ed9 continued bar in attempt 2, 2.3 s later.",
@@ -78,7 +78,7 @@ def test_killed_at_work_who_died_what_was_kept_who_went_on_what_ran_twice_and_ho
     ]
 
 
-def test_killed_while_it_sleeps_nothing_breaks_off_and_it_costs_nothing() -> None:
+def test_a_kill_during_a_sleep_breaks_nothing_off_and_costs_nothing() -> None:
     slept = bar(
         suspended(20, 1_200, SLEEP.id, broken=True),
         gap(1_200, 3_900, "absent"),
@@ -95,7 +95,7 @@ def test_killed_while_it_sleeps_nothing_breaks_off_and_it_costs_nothing() -> Non
     ]
 
 
-def test_that_it_waits_for_a_moment_before_it_runs_again_hides_nothing() -> None:
+def test_a_short_wait_before_it_runs_again_hides_nothing() -> None:
     late = bar(
         suspended(20, 1_200, SLEEP.id, broken=True),
         gap(1_200, 7_500, "nobody"),
@@ -108,7 +108,7 @@ def test_that_it_waits_for_a_moment_before_it_runs_again_hides_nothing() -> None
     assert sentences[-1] == "The chain was resolved after 8.0 s: for 1.5 s it had no worker."
 
 
-def test_one_that_stood_still_is_told_from_one_that_is_gone_and_what_it_sends_late_is_refused() -> None:
+def test_a_frozen_worker_is_distinguished_from_a_lost_one_and_its_late_requests_are_refused() -> None:
     frozen = bar(running(10, 6_000, broken=True), gap(6_000, 6_100, "lease"), running(6_100, 7_990, NEW, 2))
     sentences = told(FOO, frozen, refused=("foo.bar",))
 
@@ -119,7 +119,7 @@ def test_one_that_stood_still_is_told_from_one_that_is_gone_and_what_it_sends_la
     assert "What worker 1a42 sent too late, the result of bar, was refused." in sentences
 
 
-def test_a_call_that_calls_nobody_runs_again_itself() -> None:
+def test_a_call_without_children_runs_again_itself() -> None:
     baz = promise("foo.bar.baz", 30, 5_000, running(32, 1_000, broken=True), gap(1_000, 4_000),
                   running(4_000, 5_000, NEW, 2, reason="gone"))  # fmt: skip
     assert "baz ran again from the beginning, because the first run had not finished." in told(FOO, bar(), baz)
@@ -136,7 +136,7 @@ def test_while_it_lasts_it_says_who_waits_for_whom_and_nothing_of_the_end() -> N
     ]
 
 
-def test_a_call_for_which_nobody_was_there_from_the_beginning() -> None:
+def test_a_call_without_a_worker_from_the_beginning() -> None:
     called = bar(gap(8, 5_000, "nobody", attempt=0), running(5_000, 7_990, NEW))
     assert told(FOO, called)[:2] == [
         "From 0.0 s on, service-bar had no worker for bar.",
@@ -144,7 +144,7 @@ def test_a_call_for_which_nobody_was_there_from_the_beginning() -> None:
     ]
 
 
-def test_of_a_chain_that_nobody_may_see_nothing_is_told() -> None:
+def test_nothing_is_told_of_a_chain_that_may_not_be_seen() -> None:
     assert told(outages=(Outage(1_000, 4_200),)) == []
 
 
@@ -159,7 +159,7 @@ def test_calls_that_lose_the_same_worker_are_one_fault() -> None:
     assert sum("was gone" in sentence for sentence in sentences) == 1
 
 
-def test_of_many_faults_only_the_first_are_told() -> None:
+def test_only_the_first_of_many_faults_are_told() -> None:
     phases = [
         phase
         for n in range(MAX_FAULTS + 2)
@@ -171,7 +171,7 @@ def test_of_many_faults_only_the_first_are_told() -> None:
     assert "That happened 2 more times." in sentences
 
 
-def test_the_server_s_own_outage_is_told_with_its_length() -> None:
+def test_the_server_s_own_outage_is_reported_with_its_length() -> None:
     sentences = told(FOO, bar(running(10, 7_990)), outages=(Outage(1_000, 4_200),))
     assert sentences[0] == (
         "The server itself was away for 3.2 s, from 1.0 s after the chain began; what it had acknowledged was on disk."
@@ -195,5 +195,5 @@ def test_times_that_two_calls_wait_count_once() -> None:
         (7_500_000, "2 h 5 min"),
     ],
 )
-def test_times_are_as_exact_as_one_wants_to_read_them(ms: int, words: str) -> None:
+def test_times_are_rounded_for_readers(ms: int, words: str) -> None:
     assert span(ms) == words

@@ -15,7 +15,7 @@ from resonate_server.watch.survey import MAX_GROUPS, REMEMBERED_S, Survey
 
 
 class Direct:
-    """Reads at once."""
+    """A reader that reads at once."""
 
     def __init__(self, store: Database) -> None:
         self._store = store
@@ -39,7 +39,7 @@ class Scene:
         return [each.name for each in self.survey.groups()]
 
     async def ages(self, after: float) -> tuple[int | None, int | None]:
-        """Of the oldest task that waits and of the oldest one that is held, in ms, when so many seconds have passed."""
+        """Pass ``after`` seconds; return the ages (ms) of the oldest waiting task and of the oldest held one."""
         await self.survey.look()
         self.seconds += after
         await self.survey.look()
@@ -54,14 +54,14 @@ def scene() -> Iterator[Scene]:
     store.close()
 
 
-async def test_a_group_is_told_of_with_what_waits_for_it_and_who_is_there_now(scene: Scene) -> None:
+async def test_a_group_is_reported_with_its_waiting_tasks_and_connected_workers(scene: Scene) -> None:
     write(scene.store, task("t", queued=True), task("u", queued=True))
     await scene.survey.look()
     scene.workers = {"workers": 3}
     assert scene.survey.groups() == [GroupFigures("workers", 3, 2, 0, None, None)]
 
 
-async def test_a_task_ages_while_nobody_claims_it_or_one_and_the_same_claim_goes_on(scene: Scene) -> None:
+async def test_a_task_ages_while_it_is_unclaimed_or_the_same_claim_lasts(scene: Scene) -> None:
     held = replace(task("h", TaskState.ACQUIRED, pid="p"), version=1)
     write(scene.store, promise("t"), replace(task("t", queued=True), version=1), held)
     assert await scene.ages(after=5) == (5_000, 5_000)
@@ -72,10 +72,10 @@ async def test_a_task_ages_while_nobody_claims_it_or_one_and_the_same_claim_goes
 
 
 @pytest.mark.parametrize(("delay", "age"), [(0, 9_000), (4_000, 5_000), (60_000, 0)])
-async def test_one_that_nobody_has_ever_claimed_ages_from_its_creation_or_the_end_of_its_delay(
+async def test_a_task_never_claimed_ages_from_its_creation_or_the_end_of_its_delay(
     scene: Scene, delay: int, age: int
 ) -> None:
-    """So also after a restart."""
+    """The same holds after a restart."""
     scene.seconds = NOW / 1_000 + 9
     write(scene.store, promise("t", tags={"resonate:delay": f"{NOW + delay}"}), task("t", queued=True))
     assert await scene.ages(after=0) == (age, None)
@@ -91,12 +91,14 @@ async def test_a_group_without_workers_and_tasks_is_forgotten_after_an_hour(scen
     assert await scene.names() == []
 
 
-async def test_there_is_an_end_to_the_names_that_clients_make_up(scene: Scene) -> None:
+async def test_the_number_of_names_made_up_by_clients_is_limited(scene: Scene) -> None:
     scene.workers = {f"group-{number}": 1 for number in range(MAX_GROUPS + 1)}
     assert len(await scene.names()) == MAX_GROUPS
 
 
-async def test_each_time_a_group_is_left_alone_is_told_once(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+async def test_each_time_a_group_is_left_without_workers_is_reported_once(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
     write(scene.store, task("t", queued=True))
     for _ in range(3):
         [group] = await scene.names()
