@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from harness.basics import free_port
-from harness.network import own_network
+from harness.network import isolated_network
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or bool(os.geteuid()), reason="only Linux has it, and grants it to root alone"
@@ -25,12 +25,12 @@ def interfaces_of_a_child() -> list[str]:
 
 
 def test_programs_started_in_it_see_only_loopback() -> None:
-    with own_network():
+    with isolated_network():
         assert interfaces_of_a_child() == ["lo"]
 
 
 def test_servers_in_it_can_be_reached_only_from_within() -> None:
-    with own_network():
+    with isolated_network():
         server = socket.create_server(("127.0.0.1", free_port()))
         socket.create_connection(server.getsockname(), timeout=60).close()
     with server, pytest.raises(ConnectionRefusedError):
@@ -39,7 +39,7 @@ def test_servers_in_it_can_be_reached_only_from_within() -> None:
 
 def test_the_old_network_is_restored_however_it_ends() -> None:
     before = NETWORK.readlink()
-    with suppress(KeyError), own_network():
+    with suppress(KeyError), isolated_network():
         assert NETWORK.readlink() != before
         raise KeyError
 

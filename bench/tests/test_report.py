@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from bench.cli import QUIET_LOAD, await_quiet, main, told_load
+from bench.cli import QUIET_LOAD, await_quiet, load_note, main
 from bench.report import (
     KEPT_SAMPLES,
     Figure,
@@ -166,5 +166,5 @@ def test_patience_with_a_busy_machine_ends() -> None:
 
 
 def test_figures_of_a_busy_machine_are_marked() -> None:
-    assert told_load(2.0).startswith("NOT A QUIET MACHINE")
-    assert "QUIET" not in told_load(QUIET_LOAD - 0.01)
+    assert load_note(2.0).startswith("NOT A QUIET MACHINE")
+    assert "QUIET" not in load_note(QUIET_LOAD - 0.01)

@@ -63,7 +63,7 @@ def answers_200(port: int, path: str) -> bool:
         connection.close()
 
 
-def hold_interpreter(seconds: float) -> None:
+def hold_gil(seconds: float) -> None:
     """Hold the GIL in C code for about that long on any machine, so that no other thread of the process runs."""
     some = 2_000_000
     began = time.perf_counter()

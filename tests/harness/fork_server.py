@@ -26,7 +26,7 @@ LOADED = {
 """Modules that a process loads before it becomes a program of that kind."""
 KINDS = {"resonate_server": "server", "foo": "worker", "bar": "worker", "baz": "worker"}
 """Kinds of the modules that are run by ``-m``. Any program that tests run from a file is a worker."""
-READ_LATE = (
+LATE_VARIABLE_PREFIXES = (
     "RESONATE_",
     "OTEL_",
     "PYTEST_",
@@ -42,7 +42,7 @@ READ_LATE = (
     "LINES",
 )
 """Prefixes of variables that are read only after a program is loaded, or never. All others may matter earlier."""
-AT_FIRST = dict(os.environ)
+INITIAL_ENVIRONMENT = dict(os.environ)
 """The environment in which everything is loaded, whatever the current test sets."""
 
 MAX_BYTES = 2**17
@@ -76,7 +76,7 @@ class ForkServer:
 
     def __init__(self, kind: str) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        subprocess.Popen([sys.executable, "-P", __file__, kind], stdin=theirs.fileno(), env=AT_FIRST)
+        subprocess.Popen([sys.executable, "-P", __file__, kind], stdin=theirs.fileno(), env=INITIAL_ENVIRONMENT)
         theirs.close()
         self._statuses: dict[int, int] = {}
         self._lock = threading.Lock()
@@ -121,8 +121,8 @@ _servers: dict[tuple[str, str], ForkServer] = {}
 def start(command: Sequence[str], env: Mapping[str, str], log: Path) -> Forked | None:
     """Return ``None`` if the program must load itself: it is measured, not under pytest, or has unusual settings."""
     kind = _kind(command)
-    changed = [name for name, _ in env.items() ^ AT_FIRST.items()]
-    is_usual = kind and all(name.startswith(READ_LATE) for name in changed) and not _is_nohup()
+    changed = [name for name, _ in env.items() ^ INITIAL_ENVIRONMENT.items()]
+    is_usual = kind and all(name.startswith(LATE_VARIABLE_PREFIXES) for name in changed) and not _is_nohup()
     if not is_usual or sys.platform != "linux" or "PYTEST_VERSION" not in os.environ:
         return None
     place = kind, str(Path("/proc/thread-self/ns/net").readlink())

@@ -13,7 +13,7 @@ IFF_UP = 0x1
 
 
 @contextmanager
-def own_network() -> Iterator[None]:
+def isolated_network() -> Iterator[None]:
     """Give this thread, and everything it starts meanwhile, a network with a loopback interface only.
 
     Where the system does not support this, or allows it to root only, the network stays as it is.

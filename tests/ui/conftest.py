@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from harness.network import own_network
+from harness.network import isolated_network
 from playwright.sync_api import Browser
 
 from ui.browser import Tab, chromium, running, tab_of
@@ -20,7 +20,7 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="package", autouse=True)
 def network() -> Iterator[None]:
     """Chromium aborts loading when a network interface appears or disappears, as Docker's networks do."""
-    with own_network():
+    with isolated_network():
         yield
 
 

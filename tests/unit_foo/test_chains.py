@@ -424,7 +424,7 @@ async def test_while_it_is_connected_it_is_healthy(web: Foo) -> None:
 async def test_a_foo_that_ends_sends_its_clients_away(web: Foo, client: Client, key: str) -> None:
     waiting = asyncio.create_task(web.post(b'{"pause": 60}', Idempotency_Key=key))
     await until(exists(client, f"{key}:1"))
-    await web.app.send_everybody_away()
+    await web.app.reject_all()
     told = "foo is shutting down; chains already started continue"
     again = f"{told}. Repeat the request with the header Idempotency-Key: {key}"
     assert problem(await waiting) == (503, again)

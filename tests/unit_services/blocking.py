@@ -6,7 +6,7 @@ BLOCK_SECONDS: for how long. KEEP_SECONDS: how long its leases are kept meanwhil
 import os
 import time
 
-from harness.basics import hold_interpreter
+from harness.basics import hold_gil
 from resonate.context import Context
 
 from worker import Worker, heartbeats, log_run
@@ -31,7 +31,7 @@ async def computing(ctx: Context) -> str:
 async def holding(ctx: Context) -> str:
     """Block in C code that holds the GIL, so that no other thread of the process runs."""
     log_run(ctx)
-    hold_interpreter(2)
+    hold_gil(2)
     return "done"
 
 

@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from typing import Any, cast
 
 import pytest
-from harness.basics import hold_interpreter
+from harness.basics import hold_gil
 from resonate.context import Context
 from resonate.durable import DurableFunction
 from resonate.send import TaskRef
@@ -214,7 +214,7 @@ async def test_the_durable_function_is_named_however_deep_it_blocks(
 
 
 def holding_the_interpreter(ctx: Context) -> None:  # noqa: ARG001
-    hold_interpreter(0.5)  # other threads run only afterwards, and then notice it
+    hold_gil(0.5)  # other threads run only afterwards, and then notice it
 
 
 async def test_a_function_that_stops_all_threads_is_named(context: Context, told: Callable[[str], list[str]]) -> None:

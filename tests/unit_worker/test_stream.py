@@ -12,9 +12,9 @@ from aiohttp.test_utils import TestServer
 from worker.heartbeats import SIGN_SECONDS
 from worker.stream import (
     CONNECT_SECONDS,
-    HEARD_WITHIN,
+    HEARTBEAT_WITHIN,
     RECONNECT_SECONDS,
-    TOLD_WITHIN,
+    WRITE_WITHIN,
     Stream,
     _session,
     _watched_socket,
@@ -96,7 +96,7 @@ async def test_messages_arrive(server: Server, stream: Stream) -> None:
 
 
 async def test_a_hanging_server_that_is_one_of_several_is_left(server: Server, stream: Stream) -> None:
-    server.answer = {TOLD_WITHIN: "200"}
+    server.answer = {WRITE_WITHIN: "200"}
     await stream.start()
     await until(lambda: len(server.streams) > 2)  # each has been silent for too long
 
@@ -109,7 +109,7 @@ async def test_the_only_server_may_be_silent(server: Server, stream: Stream) -> 
 
 
 async def test_a_server_that_keeps_writing_is_not_left(server: Server, stream: Stream) -> None:
-    server.answer = {TOLD_WITHIN: "60000"}
+    server.answer = {WRITE_WITHIN: "60000"}
     received: list[str] = []
     stream.recv(received.append)
     await stream.start()
@@ -165,20 +165,20 @@ async def test_it_promises_to_reconnect_before_a_dead_worker_is_given_up(server:
     await stream.start()
     await stream.wait_until_connected()
     [headers] = server.headers
-    assert int(headers["Resonate-Back-Within"]) == 300
+    assert int(headers["Resonate-Reconnect-Within"]) == 300
 
 
 @pytest.mark.parametrize("listens", [False, True])
 async def test_it_promises_signs_of_life_and_knows_whether_the_server_expects_them(
     server: Server, stream: Stream, listens: bool
 ) -> None:
-    server.answer = {HEARD_WITHIN: "4000"} if listens else {}
-    assert not stream.wants_signs_of_life
+    server.answer = {HEARTBEAT_WITHIN: "4000"} if listens else {}
+    assert not stream.expects_liveness
     await stream.start()
     await stream.wait_until_connected()
     [headers] = server.headers
-    assert int(headers[HEARD_WITHIN]) >= 3_000 * SIGN_SECONDS, "two may be lost"
-    assert stream.wants_signs_of_life == listens
+    assert int(headers[HEARTBEAT_WITHIN]) >= 3_000 * SIGN_SECONDS, "two may be lost"
+    assert stream.expects_liveness == listens
 
 
 async def test_between_two_attempts_there_is_a_pause(

@@ -185,7 +185,7 @@ def _measure(name: str, patience_s: float, **options: Any) -> Report:
         report: Report = import_module(f"bench.{name}").measure(**options)
     except WrongAnswers as error:
         raise click.ClickException(f"{name}: wrong answers, so no figures: {error}") from error
-    report.notes.append(told_load(load_before))
+    report.notes.append(load_note(load_before))
     return report
 
 
@@ -202,7 +202,7 @@ def await_quiet(
     return now
 
 
-def told_load(load: float) -> str:
+def load_note(load: float) -> str:
     """Return the note about the machine's load before a measurement."""
     told = f"Load average of the machine in the minute before: {load:.2f}."
     return told if load < QUIET_LOAD else f"NOT A QUIET MACHINE. {told} Trust the ratios more than the figures."

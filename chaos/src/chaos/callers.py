@@ -11,9 +11,9 @@ from chaos.records import SentChain
 
 ATTEMPT_S = 20.0
 """A client that has heard nothing for this long tries again."""
-AGAIN_S = 0.3
+RETRY_PAUSE_S = 0.3
 """The pause before the next attempt after a connection broke."""
-MOST_PATIENT_S = 5.0
+MAX_RETRY_AFTER_S = 5.0
 
 _UNAVAILABLE = 503
 
@@ -44,7 +44,7 @@ class Callers:
             try:
                 again_after = await self._try(chain)
             except (aiohttp.ClientError, TimeoutError, OSError):
-                again_after = AGAIN_S
+                again_after = RETRY_PAUSE_S
             if chain.answered is not None:
                 return
             await asyncio.sleep(again_after)
@@ -55,7 +55,7 @@ class Callers:
         async with self._session.post(self._url, json=body, headers={"Idempotency-Key": chain.id}) as response:
             text = await response.read()
         if response.status == _UNAVAILABLE:
-            return min(float(response.headers.get("Retry-After", AGAIN_S)), MOST_PATIENT_S)
+            return min(float(response.headers.get("Retry-After", RETRY_PAUSE_S)), MAX_RETRY_AFTER_S)
         chain.status = response.status
         with contextlib.suppress(msgspec.MsgspecError):
             chain.message = msgspec.json.decode(text, type=_Body).message

@@ -11,7 +11,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from resonate_server.config import Settings, WrongSetting
-from resonate_server.delivery import LOOK_MS, UNBLOCK_KEPT_S, Dispatcher, Hub, Presence, Push
+from resonate_server.delivery import CHECK_INTERVAL_MS, UNBLOCK_KEPT_S, Dispatcher, Hub, Presence, Push
 from resonate_server.delivery.presence import Member
 from resonate_server.engine import Engine, EngineSettings, Outbound
 from resonate_server.http import Parts, build_app, build_metrics_app
@@ -172,15 +172,15 @@ async def _running(server: Server) -> AsyncIterator[None]:
 
 async def _look_round(presence: Presence) -> None:
     while True:
-        await asyncio.sleep(LOOK_MS / 1_000)
-        presence.look_round()
+        await asyncio.sleep(CHECK_INTERVAL_MS / 1_000)
+        presence.check_pledges()
 
 
 async def _keep_house(server: Server) -> None:
     engine = server.parts.engine
     while True:
         await asyncio.sleep(HOUSEKEEPING_S)
-        server.presence.keep_house()
+        server.presence.forget_departed()
         engine.forget_stale_unblocks(UNBLOCK_KEPT_S)
         with suppress(ReadFailed):  # The next round retries.
             await engine.drop_settled_trees()

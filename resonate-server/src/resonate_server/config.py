@@ -312,7 +312,7 @@ def _parsed(text: str) -> Any:
 
 def _known(given: Given) -> Given:
     try:
-        ours = official.in_our_terms(given)
+        ours = official.translate(given)
     except official.Refused as refused:
         raise WrongSetting(refused.name, str(refused)) from None
     for name, value in ours.items():

@@ -115,7 +115,7 @@ class Metrics:
             if count:
                 self._tasks[state].inc(count)
 
-    def tasks_are(self, counts: Mapping[TaskState, int]) -> None:
+    def set_tasks(self, counts: Mapping[TaskState, int]) -> None:
         """Set the number of tasks in each state: changes by other servers are not reported one by one."""
         for state, gauge in self._tasks.items():
             gauge.set(counts.get(state, 0))

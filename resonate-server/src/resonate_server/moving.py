@@ -7,7 +7,7 @@ from msgspec import Struct
 from resonate_server.config import Storage
 from resonate_server.store.sqlite import IN_MEMORY
 from resonate_server.store.sqlite.whole_file import whole_file
-from resonate_server.store.whole import CannotCopy, Opening, copy_whole
+from resonate_server.store.whole import CannotCopy, Opening, copy_store
 
 
 class Location(Struct, frozen=True):
@@ -44,7 +44,7 @@ def move(source: Location, target: Location) -> dict[str, int]:
     opening, into = _opening(source), _opening(target)
     if _is_same(source, target):
         raise CannotCopy(f"source and target are the same {'file' if source.type == 'sqlite' else 'database'}")
-    return copy_whole(opening, into)
+    return copy_store(opening, into)
 
 
 def summary(counts: dict[str, int]) -> str:

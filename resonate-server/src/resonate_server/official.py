@@ -127,7 +127,7 @@ class Refused(Exception):
         self.name = name
 
 
-def in_our_terms(given: Given) -> Given:
+def translate(given: Given) -> Given:
     """Translate ``given`` to our names, and drop what has no effect. Raises :class:`Refused`."""
     return dict(translated for name in sorted(given) for translated in _translate(name, given[name]))
 

@@ -36,7 +36,7 @@ UNWRITABLE = (ValueError, RecursionError)
 
 NEVER = 2**63
 
-GOODBYE_S = 1.0
+CLOSE_TIMEOUT_S = 1.0
 """How long a stopping server waits for the disk."""
 
 
@@ -65,7 +65,7 @@ class Trace:
 
     def close(self) -> None:
         self._lines.put(None)
-        self._thread.join(GOODBYE_S)
+        self._thread.join(CLOSE_TIMEOUT_S)
 
     def asks(self, request: Request, envelope: Envelope) -> None:
         """Remember the ``envelope`` of ``request``, which is about to be decided."""

@@ -12,7 +12,7 @@ from harness.server import Client, ServerProcess
 from integration.calls import create, settle
 
 from resonate_server.client import main
-from resonate_server.client.follow import is_passing
+from resonate_server.client.follow import is_transient
 from resonate_server.client.server_connection import CallFailed
 from resonate_server.client.values import now_ms
 
@@ -94,9 +94,9 @@ def test_with_patience_it_waits_for_a_server_that_was_struck(tmp_path: Path, mon
 
         def start_it_after_the_first_failure(error: CallFailed) -> bool:
             server.start()
-            return is_passing(error)
+            return is_transient(error)
 
-        monkeypatch.setattr("resonate_server.client.report.is_passing", start_it_after_the_first_failure)
+        monkeypatch.setattr("resonate_server.client.report.is_transient", start_it_after_the_first_failure)
         result = CliRunner().invoke(main, ["report", "-S", server.url, id, "--patience", "60s"], logs_of(id))
     finally:
         server.kill()

@@ -129,7 +129,7 @@ def test_an_unresponsive_database_is_reported(
 ) -> None:
     """Its process is frozen when a query arrives."""
     fill(path, 1, "x")
-    monkeypatch.setattr(driver, "SILENT_S", 0.5)
+    monkeypatch.setattr(driver, "COPY_TIMEOUT_S", 0.5)
     original, frozen = getattr(_WholeDatabase, step), []
 
     def freezing(self: _WholeDatabase, *asked: Any) -> Any:

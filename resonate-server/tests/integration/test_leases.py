@@ -90,8 +90,8 @@ def test_a_worker_that_promised_heartbeats_loses_its_lease_early_when_silent(
 ) -> None:
     """The worker is frozen or cut off; its stream is still open."""
     silent = Stream(server.port, name, f"{name}-1", Resonate_Heard_Within="300")
-    assert "Resonate-Heard-Within: 300" in silent.head
-    assert "Resonate-Heard-Within" not in Stream(server.port, name, "other").head
+    assert "Resonate-Heartbeat-Within: 300" in silent.head
+    assert "Resonate-Heartbeat-Within" not in Stream(server.port, name, "other").head
     claim(client, silent, name, f"{name}-1")
     other = Stream(server.port, name, f"{name}-2", Resonate_Heard_Within="300")
 

@@ -17,7 +17,7 @@ from harness.basics import free_port
 from harness.server import FAR, VERSION, Client, ServerProcess
 
 from resonate_server.config import Settings
-from resonate_server.http.connections import MAX_BESIDE_STREAMS
+from resonate_server.http.connections import MAX_NON_STREAM_CONNECTIONS
 
 PATIENCE_S = 1.0
 WAIT_S = 60.0
@@ -218,8 +218,8 @@ class TestSlowClients:
         self, impatient: ServerProcess, connect: Open, start: bytes
     ) -> None:
         client = impatient.client()
-        assert client.post(large("untaken")).status == 200
-        peer = connect(impatient.port, get("untaken", start) * 3)
+        assert client.post(large("unsent_bytes")).status == 200
+        peer = connect(impatient.port, get("unsent_bytes", start) * 3)
         wait_until_closed(impatient, peer)
 
     def test_a_stream_that_is_not_read_is_closed(self, impatient: ServerProcess, connect: Open) -> None:
@@ -369,7 +369,7 @@ class TestConnections:
     def test_idle_connections_make_room_for_new_ones(self, tmp_path: Path, connect: Open) -> None:
         server = ServerProcess(tmp_path / "log", RESONATE_TRANSPORTS__HTTP_POLL__MAX_CONNECTIONS="1").start()
         oldest = connect(server.port)
-        for _ in range(MAX_BESIDE_STREAMS + 200):
+        for _ in range(MAX_NON_STREAM_CONNECTIONS + 200):
             connect(server.port)
         status = server.client().call("promise.get", id="nobody").status
         count = len(connections(server))
@@ -377,7 +377,7 @@ class TestConnections:
         server.stop()
 
         assert status == 404
-        assert count <= MAX_BESIDE_STREAMS + 1
+        assert count <= MAX_NON_STREAM_CONNECTIONS + 1
         assert is_closed
 
     def test_a_shutdown_takes_at_most_two_seconds_whatever_is_open(self, tmp_path: Path, connect: Open) -> None:

@@ -37,13 +37,13 @@ class Seen(Counter[tuple[str, int]]):
     def check(self) -> None:
         """Raise ``AssertionError`` unless the answers seen are exactly those in the table."""
         assert self.missing() == set(), "never occurred"
-        self.check_strangers()
+        self.check_no_unexpected_answers()
 
     def missing(self) -> set[tuple[str, int]]:
         """Return what must occur in a run and has not."""
         return EXPECTED - self.keys()
 
-    def check_strangers(self) -> None:
+    def check_no_unexpected_answers(self) -> None:
         """Raise ``AssertionError`` unless all answers are in the table."""
         assert self.keys() - EXPECTED == set(), "not in the table"
 

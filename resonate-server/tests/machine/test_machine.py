@@ -55,7 +55,7 @@ def test_concurrent_requests_are_linearizable(port: int) -> None:
     seen = check_histories([port], HISTORIES, SEED)
 
     print(f"{seen.total()} answers: {dict(seen)}")
-    seen.check_strangers()
+    seen.check_no_unexpected_answers()
 
 
 def call(sent: int, answered: int, kind: str, data: Json, status: int, answer: object = None) -> Call:

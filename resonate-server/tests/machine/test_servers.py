@@ -67,7 +67,7 @@ def check(servers: list[ServerProcess], histories: int, trouble: Trouble) -> See
     print(f"DIFFERENTIAL_SEED={SEED} repeats these clients")
     seen = check_histories([server.port for server in servers], histories, SEED, AHEAD, trouble)
     print(f"{seen.total()} answers, {seen.unanswered} requests without one: {dict(seen)}")
-    seen.check_strangers()
+    seen.check_no_unexpected_answers()
     return seen
 
 

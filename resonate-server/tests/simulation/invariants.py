@@ -81,7 +81,7 @@ def a_fulfilled_task_never_changes(before: Task | None, after: Task) -> Broken:
         yield f"fulfilled task {before.id} changed to {after}"
 
 
-def a_task_is_cared_for(task: Task, promise: Promise) -> Broken:
+def a_task_has_a_timer_or_a_lease(task: Task, promise: Promise) -> Broken:
     """A pending task has a time at which it is sent to a worker; an acquired one has a lease that ends."""
     if task.state is TaskState.PENDING and not promise.is_timer and task.timer_at is None:
         yield f"task {task.id} waits for a worker, but nothing will send it: {task}"

@@ -9,7 +9,7 @@ from typing import Any
 from simulation import invariants
 from simulation.cluster import Cluster
 from simulation.run import Run
-from simulation.server import CountingEngine, Server, nobody_by_http, watched
+from simulation.server import CountingEngine, Server, disabled_push, watched
 from unit.engines import HandClock
 
 from resonate_server.delivery import Dispatcher, Hub
@@ -49,7 +49,7 @@ class WatchedDatabase(Database):
     @property
     def in_transaction(self) -> bool:
         """Whether something was written and is not committed."""
-        return bool(self._unwritten) or self._db.in_transaction
+        return bool(self._write_buffer) or self._db.in_transaction
 
     def commit(self) -> None:
         if self.dies_before_commit:
@@ -70,7 +70,7 @@ class WatchedDatabase(Database):
             was = before.tasks.get(id)
             self.run.check(invariants.a_version_never_shrinks(was, task))
             self.run.check(invariants.a_fulfilled_task_never_changes(was, task))
-            self.run.check(invariants.a_task_is_cared_for(task, after.promises[id]))
+            self.run.check(invariants.a_task_has_a_timer_or_a_lease(task, after.promises[id]))
 
 
 class PromisedAnswer(asyncio.Future[Any]):
@@ -132,7 +132,7 @@ class CheckedOutbound(Dispatcher):
     """Checks that no message leaves before its commit."""
 
     def __init__(self, hub: Hub, database: WatchedDatabase) -> None:
-        super().__init__(hub, *nobody_by_http())
+        super().__init__(hub, *disabled_push())
         self._database = database
 
     def send(self, message: Message) -> None:

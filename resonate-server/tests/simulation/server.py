@@ -42,7 +42,7 @@ METRICS = Metrics()
 """Shared by all runs: building it takes longer than a run."""
 
 SETTINGS = EngineSettings(
-    rules=Rules(retry_timeout_ms=RETRY_S * 1_000, told_at_once=1),
+    rules=Rules(retry_timeout_ms=RETRY_S * 1_000, notify_batch_size=1),
     server_url="http://localhost:8001",
 )
 
@@ -99,7 +99,7 @@ def _check(run: Run, request: Request | None, rows: Rows, decision: Decision) ->
             run.check(invariants.only_the_holder_extends_a_lease(rows.tasks.get(id), request))
 
 
-def nobody_by_http() -> tuple[Push, Metrics]:
+def disabled_push() -> tuple[Push, Metrics]:
     """Return the arguments of a dispatcher that pushes to no one."""
     return Push(HttpPush(), "", METRICS, lambda _: None), METRICS
 
@@ -133,7 +133,7 @@ class Server:
     async def _keep_house(self) -> None:
         while True:
             await asyncio.sleep(60)
-            self.presence.keep_house()
+            self.presence.forget_departed()
             self.engine.forget_stale_unblocks(UNBLOCK_KEPT_S)
 
     # --- requests ---------------------------------------------------------------------------------------------------

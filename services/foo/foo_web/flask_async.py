@@ -37,7 +37,7 @@ class AsyncFlask(Flask):
         self.at_work: set[asyncio.Task[Response]] = set()
         self._is_ending = False
 
-    async def send_everybody_away(self) -> None:
+    async def reject_all(self) -> None:
         """Answer all waiting requests, and all that arrive from now on, with 503 and Retry-After."""
         self._is_ending = True
         for answering in self.at_work:

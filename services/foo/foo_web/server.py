@@ -88,7 +88,7 @@ class _Server(BaseApplication):
 
     async def end(self) -> None:
         """Send all clients away, then release the leases."""
-        await self._web.send_everybody_away()
+        await self._web.reject_all()
         await self._running.stop()
 
 

@@ -23,7 +23,7 @@ from worker.seams import INVOKE_CODE
 logger = logging.getLogger(__name__)
 
 HEARTBEATS_PER_LEASE = 4
-# Between two signs of life: several may be lost before the server gives up on this process (`stream.PLEDGES`).
+# Between two signs of life: several may be lost before the server gives up on this process (`stream.TIMING_HEADERS`).
 SIGN_SECONDS = 1.0
 LOOK_SECONDS = 0.5
 # How long a blocked loop keeps its leases: longer than any call that may still return, as blocking clients time out

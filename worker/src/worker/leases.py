@@ -18,7 +18,7 @@ from worker.wire import Answer, Claim, Promise, Request, Task
 logger = logging.getLogger(__name__)
 
 CLAIMS: Final = {"task.acquire", "task.create"}
-GIVES_UP: Final = {"task.suspend", "task.fulfill", "task.release"}
+RELEASING: Final = {"task.suspend", "task.fulfill", "task.release"}
 
 PATIENCE_MS: Final = 200
 """How long the server is asked to leave a waiting task with this worker: often the awaited result arrives by then."""
@@ -56,9 +56,9 @@ class LeaseKeeper:
         """Pass a request on. Raises :class:`ConnectorError` once the worker is shutting down."""
         self._refuse_if_closing()
         request = msgspec.json.decode(req, type=Request)
-        if request.kind == "promise.register_listener" and (answer := self._results.put_off(request, req)) is not None:
+        if request.kind == "promise.register_listener" and (answer := self._results.defer(request, req)) is not None:
             return answer
-        watched = request.kind in CLAIMS | GIVES_UP
+        watched = request.kind in CLAIMS | RELEASING
         task = msgspec.json.decode(request.data, type=Task) if watched else Task()
         if request.kind == "task.acquire":  # the lease may end before the answer is read
             self._asked[task.id] = task.version + 1  # as a claim raises it
@@ -112,7 +112,7 @@ class LeaseKeeper:
 
     def _note(self, kind: str, task: Task, answer: Answer) -> None:
         status = answer.head.status
-        if kind in GIVES_UP:
+        if kind in RELEASING:
             if status == HTTPStatus.OK or (status in LEASE_IS_GONE and self._held.get(task.id) == task.version):
                 is_settled = kind == "task.fulfill" and status == HTTPStatus.OK
                 self._leaves(task.id, answer.data if is_settled else None)

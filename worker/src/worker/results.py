@@ -26,7 +26,7 @@ class OwnResults:
         self._ask, self._tell = ask, tell
         self._begun: dict[str, msgspec.Raw] = {}
         """Promises of calls that were begun here and whose tasks have not left."""
-        self._put_off: dict[str, tuple[str, asyncio.TimerHandle]] = {}
+        self._deferred: dict[str, tuple[str, asyncio.TimerHandle]] = {}
         """By call: the request for a listener, and the timer that sends it at the latest."""
         self._listening: set[asyncio.Task[None]] = set()
 
@@ -34,12 +34,12 @@ class OwnResults:
         """Note that this worker began a call and got its task."""
         self._begun[id] = promise
 
-    def put_off(self, request: Request, req: str) -> str | None:
+    def defer(self, request: Request, req: str) -> str | None:
         """Answer a request for a listener here, and send it later, if at all. Return None if it must be sent now."""
         id = msgspec.json.decode(request.data, type=Listening).awaited
         if (promise := self._begun.pop(id, None)) is None:
             return None
-        self._put_off[id] = req, asyncio.get_running_loop().call_later(LISTEN_SECONDS, self._register, id)
+        self._deferred[id] = req, asyncio.get_running_loop().call_later(LISTEN_SECONDS, self._register, id)
         head = {"corrId": request.head.corr_id, "status": HTTPStatus.OK}
         return msgspec.json.encode({"kind": request.kind, "head": head, "data": {"promise": promise}}).decode()
 
@@ -48,18 +48,18 @@ class OwnResults:
         self._begun.pop(id, None)
         if settled is None:
             self._register(id)
-        elif id in self._put_off:
+        elif id in self._deferred:
             self._taken(id)
             self._tell_of(settled)
 
     def _register(self, id: str) -> None:
-        if id in self._put_off:
+        if id in self._deferred:
             listening = asyncio.get_running_loop().create_task(self._listen(self._taken(id)))
             self._listening.add(listening)
             listening.add_done_callback(self._listening.discard)
 
     def _taken(self, id: str) -> str:
-        req, timer = self._put_off.pop(id)
+        req, timer = self._deferred.pop(id)
         timer.cancel()
         return req
 

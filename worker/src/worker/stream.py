@@ -29,10 +29,10 @@ RECONNECT_SECONDS = 0.2
 LASTING_SECONDS = 0.5
 # Promised to the server, in ms: after a broken stream the next one comes this soon, or the process is dead; and it is
 # heard of this often, or it is frozen or cut off. So the server can soon give its work to others.
-HEARD_WITHIN = "Resonate-Heard-Within"
-PLEDGES = {"Resonate-Back-Within": "300", HEARD_WITHIN: "4000"}
+HEARTBEAT_WITHIN = "Resonate-Heartbeat-Within"
+TIMING_HEADERS = {"Resonate-Reconnect-Within": "300", HEARTBEAT_WITHIN: "4000"}
 # Promised by a server that is one of several, in ms: it writes at least this often. After a longer silence, it hangs.
-TOLD_WITHIN = "Resonate-Told-Within"
+WRITE_WITHIN = "Resonate-Write-Within"
 CONNECT_SECONDS = 2.0
 _TIME = re.compile(rb"^: time ([0-9]{1,15})\n", re.MULTILINE)
 _TIME_BYTES = 24
@@ -48,7 +48,7 @@ class Stream:
     def __init__(self, url: str, group: str, pid: str, token: str | None) -> None:
         self._server = url.rstrip("/")
         self._url = f"{self._server}/poll/{group}/{pid}"
-        self._headers = {"Accept": "text/event-stream"} | PLEDGES
+        self._headers = {"Accept": "text/event-stream"} | TIMING_HEADERS
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
         self._addresses = SSEConnection(url=url, pid=pid, group=group)
@@ -60,7 +60,7 @@ class Stream:
         """Seconds of silence to tolerate, as the server promised last; None: any."""
         self.refusal = ""
         """Why the server refuses this worker; empty if it does not, as far as is known."""
-        self.wants_signs_of_life = False
+        self.expects_liveness = False
         """Whether the server expects the signs of life that this worker promises. Only ours does."""
         self._last_report = ""
         self._warned_at = -math.inf
@@ -130,8 +130,8 @@ class Stream:
             session.get(self._url, headers=self._headers) as response,
         ):
             response.raise_for_status()
-            self.wants_signs_of_life = HEARD_WITHIN in response.headers
-            self._patience = _seconds(response.headers.get(TOLD_WITHIN, ""))
+            self.expects_liveness = HEARTBEAT_WITHIN in response.headers
+            self._patience = _seconds(response.headers.get(WRITE_WITHIN, ""))
             self._establish()
             self._await_more(silence)
             async for chunk in response.content.iter_any():

@@ -32,7 +32,7 @@ from resonate.transport import Response
 from resonate.types import PromiseRecord, TaskRecord
 from resonate_base.connections import Network
 
-from worker.leases import CLAIMS, GIVES_UP
+from worker.leases import CLAIMS, RELEASING
 from worker.runs import LEASE_IS_GONE
 
 W3C: Final = TraceContextTextMapPropagator()
@@ -96,7 +96,7 @@ class Tracing:
         if (creation := _creation(request)) is not None and _sign(creation):
             req = msgspec.json.encode(request).decode()
         answer = await self._network.send(req, headers)
-        if kind in CLAIMS | GIVES_UP:
+        if kind in CLAIMS | RELEASING:
             with suppress(msgspec.MsgspecError):  # an unreadable answer grants nothing
                 self._note(kind, data, msgspec.json.decode(answer, type=Response))
         return answer

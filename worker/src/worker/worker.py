@@ -103,7 +103,7 @@ class RunningWorker:
             settings.lease.total_seconds(),
             Sender(Transport(HttpNetwork(settings.server_url, token)), token),
             self._leases.leases,
-            lambda: self.stream.wants_signs_of_life,
+            lambda: self.stream.expects_liveness,
         )
         self._heartbeats.start()
         self.resonate = self._sdk(worker, settings, pid)

@@ -126,7 +126,7 @@ def parts_of(calls: list[Call], runs: list[Run]) -> list[Part]:
 # ── the verdict ──
 
 
-def wrongs(case: Case) -> list[str]:
+def failures(case: Case) -> list[str]:
     """Return what is wrong, in words."""
     return [*_wrong_answer(case), *_wrong_runs(case), *_missing_refusal(case)]
 
@@ -176,13 +176,13 @@ def verdict(case: Case) -> str:
     """Return the verdict in one sentence, assuming that nothing is wrong."""
     answer = "the answer is " + _json(case.message)
     once = [part for part in case.leaves if len(part.runs) == 1]
-    whole = _listed([part.name for part in once if part.caller is None])
-    steps = _listed([part.whose for part in once if part.caller is not None])
+    whole = _join_words([part.name for part in once if part.caller is None])
+    steps = _join_words([part.whose for part in once if part.caller is not None])
     ran = f"{whole} ran exactly once" if whole else "nothing that was done was done again"
     if _is_about_a_late_result(case):
         return f"Counted once: {answer}, {ran}, and the late result was refused."
     if case.repeated:
-        again = _listed([f"{(part.caller or part).name}'s" for part in case.repeated])
+        again = _join_words([f"{(part.caller or part).name}'s" for part in case.repeated])
         return f"T{answer[1:]}, and {ran}; only {again} unfinished step ran again."
     if steps:
         return f"T{answer[1:]}; {ran}, and so did {steps}."
@@ -221,8 +221,8 @@ def _what_was_kept(case: Case, fault: Fault) -> Iterator[str]:
     """Tell what the server knew when the fault struck."""
     called = [part for part in case.parts if part.caller is None and part.call.promise.created_at <= fault.began]
     done = [part for part in called if (part.call.settled_at or fault.began) < fault.began]
-    unfinished = _listed([part.name for part in called if part not in done])
-    results = _listed([f"{part.name}'s result {_json(part.call.result)}" for part in done])
+    unfinished = _join_words([part.name for part in called if part not in done])
+    results = _join_words([f"{part.name}'s result {_json(part.call.result)}" for part in done])
     kept = [f"the unfinished calls of {unfinished}"] if unfinished else []
     kept += [results] if results else []
     if kept:
@@ -325,7 +325,7 @@ def _json(value: Any) -> str:
     return text if len(text) <= VALUE_SHOWN else f"{text[:VALUE_SHOWN]}..."
 
 
-def _listed(words: list[str]) -> str:
+def _join_words(words: list[str]) -> str:
     """Join words as in a sentence; empty if there are none."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 

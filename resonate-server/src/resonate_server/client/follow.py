@@ -130,7 +130,7 @@ class Follower:
         try:
             calls = self._tree.read()
         except CallFailed as error:
-            if not is_passing(error):
+            if not is_transient(error):
                 raise
             self._away_why = str(error)
             if self.away_since is None:
@@ -152,6 +152,6 @@ class Follower:
         return Drawing(self.calls, console, now_ms(), self._tree.story)
 
 
-def is_passing(error: CallFailed) -> bool:
+def is_transient(error: CallFailed) -> bool:
     """Return whether the failure is transient: no answer, one from a proxy, or a server that is not ready."""
     return error.status in (0, 429) or (error.status >= 500 and error.status != UNKNOWN_KIND)

@@ -8,10 +8,10 @@ import click
 import msgspec
 from rich.console import Console
 
-from resonate_server.client.account import Case, Fault, FaultKind, account, parts_of, verdict, wrongs
+from resonate_server.client.account import Case, Fault, FaultKind, account, failures, parts_of, verdict
 from resonate_server.client.calls import Call, CallTree
 from resonate_server.client.commands import fail, shown, where
-from resonate_server.client.follow import is_passing
+from resonate_server.client.follow import is_transient
 from resonate_server.client.runs import read_runs
 from resonate_server.client.server_connection import CallFailed
 from resonate_server.client.values import DURATION
@@ -72,7 +72,7 @@ def report(
     console = Console(highlight=False, emoji=False, markup=False, soft_wrap=True)
     for line in account(case):
         console.print(shown(INDENT + line[1:] if line.startswith(" ") else line))
-    if reasons := wrongs(case):
+    if reasons := failures(case):
         console.print(shown(f"Something went wrong: {'; '.join(reasons)}."), style="bold red")
         raise SystemExit(1)
     console.print(shown(verdict(case)), style="bold green")
@@ -102,7 +102,7 @@ def _settled_calls(id: str, patience_ms: int) -> list[Call]:
             calls = CallTree(where().connection(), id).read()
             break
         except CallFailed as error:
-            if not is_passing(error) or time.monotonic() >= end:
+            if not is_transient(error) or time.monotonic() >= end:
                 fail(str(error))
         time.sleep(LOOK_PAUSE_S)
     if not calls[0].is_settled:

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from resonate_server.client.calls import Call, CallTree
 from resonate_server.client.commands import fail, shown, where
-from resonate_server.client.follow import ANSWER_S, ended_by_signals, is_passing
+from resonate_server.client.follow import ANSWER_S, ended_by_signals, is_transient
 from resonate_server.client.server_connection import CallFailed
 from resonate_server.client.values import DURATION
 from resonate_server.protocol.records import TaskRecord, TaskState
@@ -155,7 +155,7 @@ class Waiter:
         try:
             calls = self._tree.read()
         except CallFailed as error:
-            if error.status != NOT_FOUND and not (self._server_was_there and is_passing(error)):
+            if error.status != NOT_FOUND and not (self._server_was_there and is_transient(error)):
                 fail(str(error))
             if not self._obstacle:
                 click.echo(f"waiting: {shown(str(error))}", err=True)

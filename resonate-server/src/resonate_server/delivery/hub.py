@@ -250,9 +250,9 @@ class Hub:
     # --- rounds -----------------------------------------------------------------------------------------------------
 
     def _come_round_in(self, seconds: float) -> None:
-        self._round = asyncio.get_running_loop().call_later(seconds, self.go_round)
+        self._round = asyncio.get_running_loop().call_later(seconds, self.run_round)
 
-    def go_round(self) -> None:
+    def run_round(self) -> None:
         """Visit streams for one time slice; schedule itself again while anybody is connected."""
         self._round = None
         self._to_visit = self._to_visit or self._all()

@@ -43,7 +43,7 @@ GONE_KEPT_MS = 10 * 60_000
 MAX_AWAY = 1_000
 """How many processes without a stream to remember."""
 
-LOOK_MS = 250
+CHECK_INTERVAL_MS = 250
 """Pause between two checks for overdue workers."""
 
 PAUSE_MS = 2_000
@@ -134,7 +134,7 @@ class _Process(Struct):
             self.grace = None
 
 
-class _Company(Struct):
+class _GroupActivity(Struct):
     """A group as a whole: when it was last ``heard``, and ``since`` when without a long pause."""
 
     since: int
@@ -171,7 +171,7 @@ class Presence:
         self._misjudged = misjudged
         self.observer = WorkerObserver()
         self._processes: dict[str, _Process] = {}
-        self._companies: dict[str, _Company] = {}
+        self._companies: dict[str, _GroupActivity] = {}
         """By group."""
         self._away: dict[str, None] = {}
         """Processes without a stream, longest away first."""
@@ -206,7 +206,7 @@ class Presence:
         """Record a new stream. Return whether the worker is back from a planned end of its stream."""
         now = self.now()
         process = self._processes.setdefault(pid, _Process(now, self._grace_seconds))
-        self._companies.setdefault(group, _Company(now, now))
+        self._companies.setdefault(group, _GroupActivity(now, now))
         self._away.pop(pid, None)
         seat = process.seats.get(group)
         again = seat is not None and seat.is_expected(now)
@@ -284,7 +284,7 @@ class Presence:
         now = self.now()
         process = self._processes.setdefault(pid, _Process(now, self._grace_seconds))
         if not process.has_stream:
-            self._companies.setdefault(group, _Company(now, now))
+            self._companies.setdefault(group, _GroupActivity(now, now))
             process.seats.setdefault(group, _Seat(now))
             self.left(group, pid, planned=False)
 
@@ -295,21 +295,21 @@ class Presence:
             process.miss_no_more()
             self._forget(pid)
 
-    def company_heard(self, group: str) -> None:
+    def group_heard(self, group: str) -> None:
         """Record a sign of life from another server's worker of this group, which could take over."""
         if group in self._companies:
             self._companies[group].hear(self.now())
 
     # --- timers -----------------------------------------------------------------------------------------------------
 
-    def look_round(self) -> None:
-        """Give up workers that broke their pledge while others were heard. Call every :data:`LOOK_MS`."""
+    def check_pledges(self) -> None:
+        """Give up workers that broke their pledge while others were heard. Call every :data:`CHECK_INTERVAL_MS`."""
         now = self.now()
         for pid, process in list(self._processes.items()):
-            if process.is_overdue(now) and self._has_company(process, now):
+            if process.is_overdue(now) and self._group_is_active(process, now):
                 self._give_up_silent(pid, process, now)
 
-    def _has_company(self, process: _Process, now: int) -> bool:
+    def _group_is_active(self, process: _Process, now: int) -> bool:
         """Return whether all of its groups were heard from throughout the silence it is allowed."""
         limit = process.heard_within or 0
         return all(self._companies[group].is_heard(now, limit) for group in process.seats)
@@ -323,7 +323,7 @@ class Presence:
         logger.info("worker %s: %s/%s, no sign of life for %.1f s", what, groups, pid[:8], since_s)
         self._gone(pid)
 
-    def keep_house(self) -> None:
+    def forget_departed(self) -> None:
         """Forget workers that left long ago. Call once in a while."""
         now = self.now()
         for pid, process in list(self._processes.items()):

@@ -75,7 +75,7 @@ class Unblocks:
         self._source = source
         self._find = find
         self._listeners: dict[WorkerStream, _Listener] = {}
-        self._hungry: dict[_Listener, None] = {}
+        self._short_of_room: dict[_Listener, None] = {}
         """Listeners that are behind, and had no room when last checked."""
         self._handed_over: set[UnblockKey] = set()
         """Messages that wait for a stream, or may not have been read."""
@@ -83,16 +83,16 @@ class Unblocks:
 
     def join(self, stream: WorkerStream) -> None:
         listener = self._listeners[stream] = _Listener(stream)
-        self._feed(listener)
+        self._request_more(listener)
 
     def leave(self, stream: WorkerStream) -> list[UnblockKey]:
         """Remove a stream that has ended. Return the messages that its peer may not have read."""
         listener = self._listeners.pop(stream)
-        self._hungry.pop(listener, None)
+        self._short_of_room.pop(listener, None)
         self._bytes -= stream.unblock_bytes
         lost = stream.undelivered()
         self._handed_over.difference_update(lost)
-        self._feed_the_hungry()
+        self._request_for_waiting()
         return lost
 
     def send(self, unblock: Unblock, address: PollAddress) -> None:
@@ -124,14 +124,14 @@ class Unblocks:
                 self._push(stream, each.unblock, weight)
             listener.place = each.place
         listener.behind = not complete or listener.missed
-        self._feed(listener)
+        self._request_more(listener)
 
     def taken(self, stream: WorkerStream, weight: int) -> None:
         """Free ``weight`` bytes: the stream has taken everything that waited for it."""
         if stream in self._listeners:
             self._bytes -= weight
-            self._feed(self._listeners[stream])
-            self._feed_the_hungry()
+            self._request_more(self._listeners[stream])
+            self._request_for_waiting()
 
     def confirm(self, stream: WorkerStream) -> None:
         """Report the messages that the peer has surely read."""
@@ -144,7 +144,7 @@ class Unblocks:
         """Request everything: there may be messages that the stream was not given."""
         listener = self._listeners[stream]
         listener.place, listener.behind, listener.asked, listener.overlooks = 0, True, False, False
-        self._feed(listener)
+        self._request_more(listener)
 
     def heal(self, stream: WorkerStream) -> None:
         """Request everything once caught up, if a message may have been overlooked."""
@@ -155,7 +155,7 @@ class Unblocks:
     def reset(self) -> None:
         """Drop all messages: everything in the store was deleted."""
         self._handed_over.clear()
-        self._hungry.clear()
+        self._short_of_room.clear()
         self._bytes = 0
         for stream in self._listeners:
             self._listeners[stream] = _Listener(stream, behind=False)
@@ -167,7 +167,7 @@ class Unblocks:
 
     def _wait_for_room(self, listener: _Listener, weight: int) -> None:
         listener.needs = weight
-        self._hungry[listener] = None
+        self._short_of_room[listener] = None
 
     def _has_room(self, stream: WorkerStream, weight: int) -> bool:
         own = stream.unblock_bytes
@@ -179,9 +179,9 @@ class Unblocks:
         fits_all = not self._bytes or self._bytes + weight <= ALL_BYTES
         return fits_stream and fits_all
 
-    def _feed(self, listener: _Listener) -> None:
+    def _request_more(self, listener: _Listener) -> None:
         """Request more, once the stream has taken what it had."""
-        self._hungry.pop(listener, None)
+        self._short_of_room.pop(listener, None)
         stream = listener.stream
         if not listener.behind or listener.asked or stream.closed:
             return
@@ -190,9 +190,9 @@ class Unblocks:
         listener.asked, listener.missed = True, False
         self._source.request_unblocks(stream.group, stream.id, listener.place)
 
-    def _feed_the_hungry(self) -> None:
-        while self._hungry:
-            listener = next(iter(self._hungry))
+    def _request_for_waiting(self) -> None:
+        while self._short_of_room:
+            listener = next(iter(self._short_of_room))
             if self._bytes and self._bytes + listener.needs > ALL_BYTES:
                 return
-            self._feed(listener)
+            self._request_more(listener)

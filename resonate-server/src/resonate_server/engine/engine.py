@@ -19,7 +19,7 @@ from resonate_server.engine.decision_observer import DecisionObserver
 from resonate_server.engine.outbound import Outbound
 from resonate_server.engine.patience import Patience
 from resonate_server.engine.search import find
-from resonate_server.kernel.model import Footprint, HandedOutInVain, LeaseLost, Notice, Rule, Rules, Task, Withdraw
+from resonate_server.kernel.model import DeliveryFailing, Footprint, LeaseLost, Notice, Rule, Rules, Task, Withdraw
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer, Nothing
 from resonate_server.protocol.envelope import CheckedRequest, Envelope
@@ -44,8 +44,8 @@ from resonate_server.protocol.requests import (
 )
 from resonate_server.store import Decided, Store, View
 from resonate_server.store.errors import ReadFailed
+from resonate_server.store.in_flight import InFlightTasks
 from resonate_server.store.outgoing import weighed
-from resonate_server.store.under_way import UnderWay
 from resonate_server.trace import Trace
 
 logger = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class Engine:
         self._settings = settings
         self._rules = settings.rules
         self._metrics = metrics
-        self._under_way = UnderWay()
+        self._in_flight = InFlightTasks()
         self._patience = Patience()
         self._unpaused = asyncio.Event()
         """Cleared by ``debug.start``: then nothing happens by itself, and nothing is delivered."""
@@ -100,16 +100,16 @@ class Engine:
         """
         self._outbound = outbound
         self._store.start(self)
-        self._under_way.begin(self._live())
+        self._in_flight.begin(self._run_loop())
 
     async def stop(self) -> None:
         """Finish what was submitted so far, then close the store."""
         self._patience.end()
         await asyncio.sleep(0)  # Let patient suspensions reach the store.
         await self._store.close()
-        for task in self._under_way:
+        for task in self._in_flight:
             task.cancel()
-        await asyncio.gather(*self._under_way, return_exceptions=True)
+        await asyncio.gather(*self._in_flight, return_exceptions=True)
 
     def submit(self, checked: CheckedRequest, envelope: Envelope | None = None) -> asyncio.Future[Answer]:
         """Return a future of the answer, set once every change is durable. Status 503 if the store failed.
@@ -130,13 +130,13 @@ class Engine:
             self._outbound.heard_from(request.pid)
         match request:
             case PromiseSearch() | TaskSearch() | ScheduleSearch():
-                return self._under_way.begin(self._answer(checked, self._search(request, checked.debug_time)))
+                return self._in_flight.begin(self._answer(checked, self._search(request, checked.debug_time)))
             case TaskHeartbeat(tasks=tasks) if len(tasks) > MAX_LEASES:
-                return self._under_way.begin(self._answer(checked, self._beat_in_portions(checked, request)))
+                return self._in_flight.begin(self._answer(checked, self._beat_in_portions(checked, request)))
             case TaskSuspend(patience=ms) if ms:
-                return self._under_way.begin(self._suspend_patiently(checked, request))
+                return self._in_flight.begin(self._suspend_patiently(checked, request))
             case DebugStart() | DebugStop() | DebugReset() | DebugTick() | DebugSnap():
-                return self._under_way.begin(self._answer(checked, self._debug(request, checked.debug_time)))
+                return self._in_flight.begin(self._answer(checked, self._debug(request, checked.debug_time)))
         return self._store.decide(*kernel.answering(checked, self._rules))
 
     def answered(self, answer: Answer) -> None:
@@ -160,7 +160,7 @@ class Engine:
 
     async def count_tasks(self) -> None:
         """Recount all tasks, whichever server created them. Raises :class:`ReadFailed`."""
-        self._metrics.tasks_are(await self._store.browse(lambda view: view.count_tasks()))
+        self._metrics.set_tasks(await self._store.browse(lambda view: view.count_tasks()))
 
     # --- requests that take more than one question ------------------------------------------------------------------
 
@@ -236,13 +236,13 @@ class Engine:
 
     # --- background work --------------------------------------------------------------------------------------------
 
-    async def _live(self) -> None:
-        self._metrics.tasks_changed(await self._insist(self._begin))
+    async def _run_loop(self) -> None:
+        self._metrics.tasks_changed(await self._retry(self._begin))
         self._outbound.refresh()
         while True:
             await self._store.until_due()
             await self._unpaused.wait()
-            await self._act_surely(*kernel.due(self._rules))
+            await self._act_with_retry(*kernel.due(self._rules))
 
     async def _begin(self) -> Counter[TaskState]:
         """Renew leases if need be, and count tasks, before any request."""
@@ -259,7 +259,7 @@ class Engine:
         _raise_if_failed(answer)
         return answer
 
-    async def _insist[T](self, ask: Callable[[], Awaitable[T]]) -> T:
+    async def _retry[T](self, ask: Callable[[], Awaitable[T]]) -> T:
         """Retry after a pause as long as the store fails: nobody else would."""
         while True:
             try:
@@ -267,39 +267,39 @@ class Engine:
             except ReadFailed:
                 await asyncio.sleep(PAUSE_AFTER_FAILURE_S)
 
-    async def _act_surely(self, footprint: Footprint, rule: Rule) -> None:
-        await self._insist(lambda: self._act(footprint, rule))
+    async def _act_with_retry(self, footprint: Footprint, rule: Rule) -> None:
+        await self._retry(lambda: self._act(footprint, rule))
 
-    async def _read_surely[T](self, query: Callable[[View], T]) -> T:
-        return await self._insist(lambda: self._store.read(query))
+    async def _read_with_retry[T](self, query: Callable[[View], T]) -> T:
+        return await self._retry(lambda: self._store.read(query))
 
     async def _take_back(self, pid: str) -> None:
-        for ids in batched(await self._read_surely(lambda view: view.held_tasks(pid)), MAX_LEASES):
-            await self._act_surely(*kernel.releasing(pid, ids, self._rules))
+        for ids in batched(await self._read_with_retry(lambda view: view.held_tasks(pid)), MAX_LEASES):
+            await self._act_with_retry(*kernel.releasing(pid, ids, self._rules))
 
     # --- called by delivery (delivery.hub.MessageSource) ------------------------------------------------------------
 
     def request_refill(self, group: str, limit: int) -> None:
-        self._under_way.begin(self._refill(group, limit))
+        self._in_flight.begin(self._refill(group, limit))
 
     async def _refill(self, group: str, limit: int) -> None:
-        tasks = await self._read_surely(lambda view: view.queued_tasks(group, limit))
+        tasks = await self._read_with_retry(lambda view: view.queued_tasks(group, limit))
         if self._unpaused.is_set():
             self._outbound.refill(group, [task.execute() for task in tasks], len(tasks) < limit)
 
     def request_recall(self, group: str) -> None:
-        self._under_way.begin(self._recall(group))
+        self._in_flight.begin(self._recall(group))
 
     async def _recall(self, group: str) -> None:
         if self._unpaused.is_set():
-            ids = await self._read_surely(lambda view: view.set_aside_tasks(group, MAX_RECALLED))
-            await self._act_surely(*kernel.recalling(tuple(ids), self._rules))
+            ids = await self._read_with_retry(lambda view: view.set_aside_tasks(group, MAX_RECALLED))
+            await self._act_with_retry(*kernel.recalling(tuple(ids), self._rules))
 
     def request_unblocks(self, group: str, pid: str, after: int) -> None:
-        self._under_way.begin(self._give(group, pid, after))
+        self._in_flight.begin(self._give(group, pid, after))
 
     async def _give(self, group: str, pid: str, after: int) -> None:
-        owed, complete = await self._read_surely(lambda view: _portion_of_unblocks(view, group, pid, after))
+        owed, complete = await self._read_with_retry(lambda view: _portion_of_unblocks(view, group, pid, after))
         if self._unpaused.is_set():
             self._outbound.give(group, pid, after, owed, complete)
 
@@ -310,19 +310,19 @@ class Engine:
         self._store.delivered(key)
 
     def unclaimed(self, pid: str, executes: list[Execute]) -> None:
-        self._under_way.begin(self._set_aside(pid, executes))
+        self._in_flight.begin(self._set_aside(pid, executes))
 
     async def _set_aside(self, pid: str, executes: list[Execute]) -> None:
         if self._unpaused.is_set():
-            await self._act_surely(*kernel.setting_aside(executes, self._rules))
-            if await self._read_surely(lambda view: view.held_tasks(pid)):
+            await self._act_with_retry(*kernel.setting_aside(executes, self._rules))
+            if await self._read_with_retry(lambda view: view.held_tasks(pid)):
                 self._outbound.is_at_work(pid)
 
     def forget_stale_unblocks(self, kept_seconds: int) -> None:
         """Delete ``unblock`` messages not fetched for ``kept_seconds``."""
         before = self.now() - kept_seconds * 1_000
         if self._unpaused.is_set():
-            self._under_way.begin(self._insist(lambda: self._store.drop_unblocks_before(before)))
+            self._in_flight.begin(self._retry(lambda: self._store.drop_unblocks_before(before)))
 
     def settled_elsewhere(self, ids: list[str]) -> None:
         """Wake suspensions that wait for promises settled by another server."""
@@ -331,7 +331,7 @@ class Engine:
     def worker_gone(self, pid: str) -> None:
         """Give others the tasks that the process was offered or holds."""
         self._outbound.fell_silent(pid)
-        self._under_way.begin(self._take_back(pid))
+        self._in_flight.begin(self._take_back(pid))
 
     # --- called by the store (store.Listener) -----------------------------------------------------------------------
 
@@ -360,15 +360,15 @@ class Engine:
     def _take_notice(self, notice: Notice) -> None:
         if isinstance(notice, LeaseLost):
             self._outbound.fell_silent(notice.pid)
-        if isinstance(notice, HandedOutInVain):
-            self._under_way.begin(self._tell_of_trouble(notice.task))
+        if isinstance(notice, DeliveryFailing):
+            self._in_flight.begin(self._report_failures(notice.task))
         else:
             notices.tell(notice, self._metrics)
 
-    async def _tell_of_trouble(self, task: Task) -> None:
+    async def _report_failures(self, task: Task) -> None:
         """Look up the task's function for the log: this is rare enough."""
         touched = Footprint(ids=(task.id,), shown=(task.id,))
-        rows = await self._read_surely(lambda view: view.load(touched))
+        rows = await self._read_with_retry(lambda view: view.load(touched))
         if task.id in rows.promises:
             notices.tell_of_trouble(task, rows.promises[task.id])
 

@@ -8,8 +8,8 @@ from resonate_server.kernel.model import (
     LeaseLost,
     Notice,
     RunsSkipped,
-    ScheduledForNobody,
     ScheduleFired,
+    ScheduleWithoutTarget,
     SettlementNotice,
     Task,
 )
@@ -31,7 +31,7 @@ def tell(notice: Notice, metrics: Metrics) -> None:
             metrics.settled(pending_ms)
         case ScheduleFired():
             metrics.schedule_fired()
-        case ScheduledForNobody(schedule_id=id):
+        case ScheduleWithoutTarget(schedule_id=id):
             logger.warning("schedule %s: without a resonate:target nobody runs its promises", id)
         case RunsSkipped(schedule_id=id, since=since, until=until):
             text = "schedule %s: the runs missed from %s until before %s are skipped"

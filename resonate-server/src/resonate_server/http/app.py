@@ -15,13 +15,13 @@ from resonate_server.http.backup import Backups
 from resonate_server.http.bodies import BodyReader
 from resonate_server.http.budget import budget
 from resonate_server.http.connections import (
-    MAX_BESIDE_STREAMS,
+    MAX_NON_STREAM_CONNECTIONS,
+    AiohttpConnection,
     Connections,
-    Guest,
     Site,
     allow_connections,
     refuse_body_of_get,
-    tell_connection,
+    track_request,
 )
 from resonate_server.http.cors import add_origin, cors
 from resonate_server.http.gate import Gate, gated
@@ -72,7 +72,7 @@ def build_app(parts: Parts) -> web.Application:
     settings, guard, engine, hub = parts.settings, parts.guard, parts.engine, parts.hub
     gate = Gate(settings.server, LINKABLE)
     app = web.Application(middlewares=[*_middlewares(gate, parts.metrics), *_own_middlewares(settings)])
-    limit = allow_connections(settings.transports.http_poll.max_connections + MAX_BESIDE_STREAMS)
+    limit = allow_connections(settings.transports.http_poll.max_connections + MAX_NON_STREAM_CONNECTIONS)
     connections = _bound(app, settings, limit)
     bytes_held = budget(settings.server.max_body_bytes)
     bodies = BodyReader(settings.server.max_body_bytes, connections.patience_s, bytes_held, guard)
@@ -88,7 +88,7 @@ def build_app(parts: Parts) -> web.Application:
     for name in GONE:
         app.router.add_route("*", f"/{name}", _gone)
         app.router.add_route("*", f"/{name}/{{rest:.*}}", _gone)
-    app[LANES] = LaneFactory(api.handle, gate.goes_by, connections, bytes_held)
+    app[LANES] = LaneFactory(api.handle, gate.names_this_server, connections, bytes_held)
     app.on_shutdown.append(lambda _: _end_streams(hub))
     app.on_shutdown.append(lambda _: connections.drain(settings.server.shutdown_timeout / 1_000))
     app.on_response_prepare.append(add_origin)
@@ -114,7 +114,7 @@ def site(runner: web.AppRunner, host: str, port: int, reuse_port: bool = False) 
     server, connections, lanes = runner.server, runner.app[CONNECTIONS], runner.app.get(LANES)
     assert server is not None, "the runner was set up before"
     if lanes is None:
-        return Site(runner, host, port, lambda: Guest(connections, server()), reuse_port)
+        return Site(runner, host, port, lambda: AiohttpConnection(connections, server()), reuse_port)
     lanes.fallback = server
     return Site(runner, host, port, lanes.connect, reuse_port)
 
@@ -126,7 +126,7 @@ def _bound(app: web.Application, settings: Settings, limit: int) -> Connections:
 
 def _middlewares(gate: Gate, metrics: Metrics) -> list[Middleware]:
     """Return the middlewares of both ports, outermost first."""
-    return [tell_connection, gated(gate, metrics), refuse_body_of_get]
+    return [track_request, gated(gate, metrics), refuse_body_of_get]
 
 
 def _own_middlewares(settings: Settings) -> list[Middleware]:

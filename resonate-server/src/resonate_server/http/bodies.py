@@ -31,18 +31,18 @@ class BodyReader:
         self.patience_s = patience_s
         self.budget = budget
         self._guard = guard
-        self._reading: dict[Quota, set[Reading]] = {budget.large: set(), budget.strangers: set()}
+        self._reading: dict[Quota, set[Reading]] = {budget.large: set(), budget.unauthenticated: set()}
 
     async def read(self, request: web.Request) -> Received:
         """Read the body. Raises HTTP errors: 408 too slow, 413 too large, 503 no room."""
         return await Reading(self, request).read()
 
     def quota_for(self, request: web.Request) -> Quota:
-        """Return the quota for a large body. A client without a valid token can only fill that of strangers."""
+        """Return the quota for a large body. A client without a valid token can only fill that of unauthenticated."""
         try:
             self._guard.authenticate(None, request.headers.get("Authorization"))
         except ProtocolError:
-            return self.budget.strangers
+            return self.budget.unauthenticated
         return self.budget.large
 
     def began(self, reading: "Reading", quota: Quota) -> None:
@@ -95,7 +95,7 @@ class Reading:
         if not self._deadline.expired():
             self._deadline.reschedule(min(end, self._deadline.when() or end))
 
-    def send_away(self) -> None:
+    def evict(self) -> None:
         if not self._deadline.expired():
             self._deadline.reschedule(asyncio.get_running_loop().time())
 

@@ -76,7 +76,7 @@ class Quota:
 class Sender(Protocol):
     """The source of a request that is still arriving."""
 
-    def send_away(self) -> None:
+    def evict(self) -> None:
         """Stop reading the request."""
 
 
@@ -95,7 +95,7 @@ class Unfinished:
         while self._total > self._limit:
             oldest = next(iter(self._sizes))
             self.drop(oldest)
-            oldest.send_away()
+            oldest.evict()
 
     def drop(self, sender: Sender) -> None:
         """Forget a request that is complete or was given up."""
@@ -105,13 +105,13 @@ class Unfinished:
 class Budget(Struct, frozen=True):
     """The quota for each kind of body.
 
-    ``strangers``: large bodies without a valid token in the header, where tokens are required.
+    ``unauthenticated``: large bodies without a valid token in the header, where tokens are required.
     """
 
     unfinished: Unfinished
     small: Quota
     large: Quota
-    strangers: Quota
+    unauthenticated: Quota
 
 
 def budget(max_body: int) -> Budget:
@@ -120,5 +120,5 @@ def budget(max_body: int) -> Budget:
         unfinished=Unfinished(),
         small=Quota(MAX_SMALL_BYTES, may_wait=MAX_SMALL_BYTES),
         large=Quota(max(MAX_LARGE_BYTES, max_body), may_wait=MAX_LARGE_WAITING * max_body),
-        strangers=Quota(max_body, may_wait=MAX_LARGE_WAITING * max_body),
+        unauthenticated=Quota(max_body, may_wait=MAX_LARGE_WAITING * max_body),
     )

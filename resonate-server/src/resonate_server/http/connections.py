@@ -15,11 +15,11 @@ from typing import cast
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-MAX_BESIDE_STREAMS = 1_024
+MAX_NON_STREAM_CONNECTIONS = 1_024
 """Connections allowed in addition to the streams. At the limit, those that have waited longest for a request are
 closed."""
 
-FILES_BESIDE_CONNECTIONS = 512
+RESERVED_FILES = 512
 """File descriptors reserved for pushes, the database and Python itself."""
 
 SOCKET_BYTES = 64 * 1_024
@@ -33,7 +33,7 @@ WRITE_TIMEOUT_S = 20.0
 LEAST_TAKEN_BYTES = 64 * 1_024
 """A peer that reads less than this of its pending data within the patience is taken to be gone."""
 
-MAX_UNTAKEN_BYTES = 32 * 2**20
+MAX_UNSENT_BYTES = 32 * 2**20
 """Limit for answers that clients have not read yet. Above it, large answers wait to be written."""
 
 PRESSED_S = 1.0
@@ -80,12 +80,12 @@ class Connections:
     # --- backpressure ---
 
     @property
-    def patience_with_takers_s(self) -> float:
+    def write_patience_s(self) -> float:
         return min(PRESSED_S, self.patience_s) if self._answers else self.patience_s
 
     def has_room(self) -> bool:
         """Return whether another large answer may be written now."""
-        return sum(connection.untaken for connection in self._holding) < MAX_UNTAKEN_BYTES
+        return sum(connection.unsent_bytes for connection in self._holding) < MAX_UNSENT_BYTES
 
     def when_room(self, answer: Callable[[], None]) -> None:
         """Call ``answer`` once :meth:`has_room`."""
@@ -157,7 +157,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._blocked = True
-        self._untaken = self._loop.time(), self.untaken
+        self._untaken = self._loop.time(), self.unsent_bytes
         self._connections.holds(self)
 
     def resume_writing(self) -> None:
@@ -165,7 +165,7 @@ class Connection(asyncio.Protocol):
         self._connections.taken(self)
 
     @property
-    def untaken(self) -> int:
+    def unsent_bytes(self) -> int:
         """Bytes that the peer has not read."""
         return self._transport.get_write_buffer_size()
 
@@ -193,10 +193,10 @@ class Connection(asyncio.Protocol):
             self._untaken = None
         elif self._untaken is None or size <= self._untaken[1] - LEAST_TAKEN_BYTES:
             self._untaken = now, size
-        return self._untaken is not None and now - self._untaken[0] > self._connections.patience_with_takers_s
+        return self._untaken is not None and now - self._untaken[0] > self._connections.write_patience_s
 
 
-class Guest(Connection):
+class AiohttpConnection(Connection):
     """A connection that aiohttp serves: a proxy between the transport and ``handler``.
 
     Idle connections are closed by aiohttp (``keepalive_timeout``).
@@ -273,8 +273,8 @@ class Guest(Connection):
                 self._loop.call_soon(self._written)
 
     @property
-    def untaken(self) -> int:
-        return self._coming + super().untaken
+    def unsent_bytes(self) -> int:
+        return self._coming + super().unsent_bytes
 
     def expect(self, size: int) -> None:
         """Announce that ``size`` bytes are about to be written."""
@@ -334,9 +334,9 @@ class Site(web.BaseSite):
 
 
 @web.middleware
-async def tell_connection(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def track_request(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Tell the connection which request is being answered. Must be the outermost middleware."""
-    guest = _guest(request)
+    guest = _aiohttp_connection(request)
     if guest is None:
         raise ConnectionResetError
     with guest.answering(request):
@@ -352,8 +352,8 @@ async def refuse_body_of_get(request: web.Request, handler: Handler) -> web.Stre
 
 
 def end_with_peer(request: web.Request) -> None:
-    """See :meth:`Guest.end_with_peer`."""
-    guest = _guest(request)
+    """See :meth:`AiohttpConnection.end_with_peer`."""
+    guest = _aiohttp_connection(request)
     if guest is not None:
         guest.end_with_peer()
 
@@ -365,23 +365,23 @@ async def write(response: web.StreamResponse, data: bytes) -> None:
 
 
 def expect(request: web.Request, size: int) -> None:
-    """See :meth:`Guest.expect`."""
-    guest = _guest(request)
+    """See :meth:`AiohttpConnection.expect`."""
+    guest = _aiohttp_connection(request)
     if guest is not None:
         guest.expect(size)
 
 
-def _guest(request: web.Request) -> Guest | None:
+def _aiohttp_connection(request: web.Request) -> AiohttpConnection | None:
     """``None`` once the connection is lost."""
     transport = request.transport
-    return None if transport is None else cast("Guest", transport.get_protocol())
+    return None if transport is None else cast("AiohttpConnection", transport.get_protocol())
 
 
 def allow_connections(wanted: int) -> int:
     """Raise the limit of open files to allow ``wanted`` connections; return how many are allowed."""
-    files = wanted + FILES_BESIDE_CONNECTIONS
+    files = wanted + RESERVED_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = files if hard == resource.RLIM_INFINITY else min(files, hard)
     if soft != resource.RLIM_INFINITY and soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    return max(allowed - FILES_BESIDE_CONNECTIONS, allowed // 2)
+    return max(allowed - RESERVED_FILES, allowed // 2)

@@ -132,7 +132,7 @@ class Gate:
         """Return the reason to refuse the request, or ``None`` to let it in."""
         return self._judge_host(headers) or self._judge_sender(method, path, headers) or _judge_body(headers)
 
-    def goes_by(self, authority: str) -> bool:
+    def names_this_server(self, authority: str) -> bool:
         """Return whether ``authority``, the value of a ``Host`` header, names this server."""
         host = host_of(authority)
         return host is not None and (self._any_host or host in self._names or is_loopback(host))
@@ -140,7 +140,7 @@ class Gate:
     def _judge_host(self, headers: Headers) -> Refusal | None:
         """A request without ``Host`` is HTTP/1.0, so not from a browser; aiohttp requires the header in HTTP/1.1."""
         authority = headers.get("host")
-        if authority is None or self.goes_by(authority):
+        if authority is None or self.names_this_server(authority):
             return None
         return MALFORMED_HOST if host_of(authority) is None else UNKNOWN_HOST
 

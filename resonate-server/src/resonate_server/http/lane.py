@@ -18,7 +18,7 @@ from http import HTTPStatus
 from msgspec import Struct
 
 from resonate_server.http.budget import SMALL_BYTES, Budget, Full
-from resonate_server.http.connections import Connection, Connections, Guest
+from resonate_server.http.connections import AiohttpConnection, Connection, Connections
 
 REQUEST_LINE = b"POST / HTTP/1.1\r\n"
 
@@ -38,7 +38,7 @@ type Respond = Callable[[int, bytes], None]
 type Handle = Callable[[bytes, str | None, Respond], None]
 """Answers a body that was sent with this ``Authorization``."""
 
-type GoesBy = Callable[[str], bool]
+type HostCheck = Callable[[str], bool]
 """Returns whether the value of a ``Host`` header names this server."""
 
 
@@ -66,7 +66,7 @@ def without_origin(head: bytes) -> bytes:
     return _ORIGIN.sub(b"", head, count=1)
 
 
-def read_head(head: bytes, goes_by: GoesBy) -> HttpHead | None:
+def read_head(head: bytes, names_this_server: HostCheck) -> HttpHead | None:
     """Parse the head of a plain request, given without its last two line ends; ``None`` if aiohttp should judge it."""
     if not head.startswith(REQUEST_LINE):
         return None
@@ -81,7 +81,7 @@ def read_head(head: bytes, goes_by: GoesBy) -> HttpHead | None:
     is_plain = b"host" in fields and _PLAIN_FIELDS.issuperset(fields) and connection.lower() == b"keep-alive"
     if not is_plain or not _LENGTH.fullmatch(length) or int(length) > MAX_BODY_BYTES:
         return None
-    if not goes_by(fields[b"host"].decode()):
+    if not names_this_server(fields[b"host"].decode()):
         return None
     return HttpHead(length=int(length), authorization=None if authorization is None else authorization.decode())
 
@@ -89,11 +89,11 @@ def read_head(head: bytes, goes_by: GoesBy) -> HttpHead | None:
 class LaneFactory:
     """State shared by all lanes. ``fallback`` makes the protocol that serves a connection once it has left the lane."""
 
-    def __init__(self, handle: Handle, goes_by: GoesBy, connections: Connections, budget: Budget) -> None:
+    def __init__(self, handle: Handle, names_this_server: HostCheck, connections: Connections, budget: Budget) -> None:
         self.handle = handle
         self.connections = connections
         self.budget = budget
-        self._goes_by = goes_by
+        self._goes_by = names_this_server
         self.fallback: Callable[[], asyncio.Protocol]
         self._heads: dict[bytes, HttpHead | None] = {}
         self._date = (0, b"")
@@ -187,7 +187,7 @@ class Lane(Connection):
         elif waited > self._connections.keep_alive_s:
             self._transport.close()
 
-    def send_away(self) -> None:
+    def evict(self) -> None:
         """Close this connection to make room for others."""
         self._received = b""
         if self._busy or self._blocked:
@@ -260,7 +260,7 @@ class Lane(Connection):
         return len(self._received) >= MAX_HEAD_BYTES or not REQUEST_LINE.startswith(begin)
 
     def _hand_over(self) -> None:
-        guest, received = Guest(self._connections, self._lanes.fallback()), self._received
+        guest, received = AiohttpConnection(self._connections, self._lanes.fallback()), self._received
         peer_ended, self._peer_ended = self._peer_ended, False
         self._connections.left(self)
         self._received = b""

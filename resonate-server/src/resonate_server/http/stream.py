@@ -25,15 +25,15 @@ STREAM_JITTER_S = 30.0
 KEEP_ALIVE_S = 10.0
 """After this long without a message, a comment is written, so that a dead peer is noticed."""
 
-BACK_WITHIN = "Resonate-Back-Within"
+RECONNECT_WITHIN = "Resonate-Reconnect-Within"
 """Request header: the worker promises to reconnect within this many ms if its stream breaks while it is alive. SDKs,
 which promise nothing, get the default grace period."""
 
-HEARD_WITHIN = "Resonate-Heard-Within"
+HEARTBEAT_WITHIN = "Resonate-Heartbeat-Within"
 """Request header: while it is alive, the worker sends a request of its own at least once in this many ms. The answer
 repeats the header if the server monitors that; the worker can spare other servers such frequent signs of life."""
 
-TOLD_WITHIN = "Resonate-Told-Within"
+WRITE_WITHIN = "Resonate-Write-Within"
 """Response header of a server that may be one of several: while it is alive, it writes to the stream at least once in
 this many ms, so that a worker can leave a hung server for another one. A single server does not send the header,
 because no other could take its place."""
@@ -65,9 +65,9 @@ class Streams:
         pledge = _pledge(request)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
         if pledge.heard_within is not None:
-            response.headers[HEARD_WITHIN] = str(pledge.heard_within)
+            response.headers[HEARTBEAT_WITHIN] = str(pledge.heard_within)
         if self._may_have_others:
-            response.headers[TOLD_WITHIN] = str(TOLD_WITHIN_MS)
+            response.headers[WRITE_WITHIN] = str(TOLD_WITHIN_MS)
         await response.prepare(request)
         end_with_peer(request)
         stream = self._hub.connect(group, id, pledge)
@@ -98,7 +98,7 @@ class Streams:
 
 
 def _pledge(request: web.Request) -> Pledge:
-    return Pledge(*(_ms(request.headers.get(name, "")) for name in (BACK_WITHIN, HEARD_WITHIN)))
+    return Pledge(*(_ms(request.headers.get(name, "")) for name in (RECONNECT_WITHIN, HEARTBEAT_WITHIN)))
 
 
 def _ms(promised: str) -> int | None:

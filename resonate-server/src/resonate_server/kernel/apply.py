@@ -185,7 +185,7 @@ def link_footprint(footprint: Footprint, rows: Rows, now: int, rules: Rules) -> 
         and promise.state is PromiseState.PENDING
         and (promise.id == footprint.settles or settlement.is_expired(promise, now))
     ]
-    return LinkFootprint((*settling, *footprint.spreading), rules.told_at_once)
+    return LinkFootprint((*settling, *footprint.spreading), rules.notify_batch_size)
 
 
 def apply(checked: CheckedRequest, rows: Rows, now: int, rules: Rules) -> Decision:

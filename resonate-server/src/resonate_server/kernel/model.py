@@ -84,7 +84,7 @@ class Rules(Struct, frozen=True):
     unclaimed_pause_ms: int = 5_000
     """Backoff after a task was offered and not claimed; doubles each further time."""
     unclaimed_pause_max_ms: int = 30_000
-    told_at_once: int = 200
+    notify_batch_size: int = 200
     """Maximum number of awaiters and listeners notified of settlements per transaction; later ones do the rest."""
     catch_up_runs: int = 1
     """Maximum number of missed runs that a schedule catches up on: the latest ones."""
@@ -252,7 +252,7 @@ class ScheduleFired(Struct, frozen=True):
     """A schedule has created a promise."""
 
 
-class HandedOutInVain(Struct, frozen=True):
+class DeliveryFailing(Struct, frozen=True):
     """``task`` was offered or claimed to no effect, twice as often as when this was last reported."""
 
     task: Task
@@ -266,14 +266,14 @@ class RunsSkipped(Struct, frozen=True):
     until: int
 
 
-class ScheduledForNobody(Struct, frozen=True):
+class ScheduleWithoutTarget(Struct, frozen=True):
     """The promises of a new schedule have no target, so nobody will run them."""
 
     schedule_id: str
 
 
 type Notice = (
-    HandedOutInVain | LeaseLost | ClaimNotice | SettlementNotice | ScheduleFired | RunsSkipped | ScheduledForNobody
+    DeliveryFailing | LeaseLost | ClaimNotice | SettlementNotice | ScheduleFired | RunsSkipped | ScheduleWithoutTarget
 )
 """An event that is reported to operators; no rule depends on it."""
 

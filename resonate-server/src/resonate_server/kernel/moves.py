@@ -3,7 +3,7 @@
 from msgspec import Struct
 from msgspec.structs import replace
 
-from resonate_server.kernel.model import ClaimNotice, DropCallbacks, HandedOutInVain, LeaseLost, Task
+from resonate_server.kernel.model import ClaimNotice, DeliveryFailing, DropCallbacks, LeaseLost, Task
 from resonate_server.kernel.states import MOVES, Move, TaskEvent
 from resonate_server.kernel.workspace import Workspace
 from resonate_server.protocol.errors import Conflict
@@ -129,7 +129,7 @@ def release(work: Workspace, task: Task, reason: str | None) -> None:
     rules = work.rules
     pause = growing_pause(rules.release_pause_ms, rules.release_pause_max_ms, task.releases)
     queue(work, replace(task, releases=task.releases + 1, reason=reason), not_before=work.now + pause)
-    _tell_of_trouble(work, task.id)
+    _report_failures(work, task.id)
 
 
 def set_aside(work: Workspace, task: Task) -> None:
@@ -137,7 +137,7 @@ def set_aside(work: Workspace, task: Task) -> None:
     rules, aside = work.rules, replace(task, unclaimed=task.unclaimed + 1)
     pause = growing_pause(rules.unclaimed_pause_ms, rules.unclaimed_pause_max_ms, aside.unclaimed)
     work.put_task(replace(aside, timer_at=work.now + pause, queued=False))
-    _tell_of_trouble(work, task.id)
+    _report_failures(work, task.id)
 
 
 def growing_pause(first: int, longest: int, failures: int) -> int:
@@ -145,12 +145,12 @@ def growing_pause(first: int, longest: int, failures: int) -> int:
     return min(first << min(failures - 1, 30), longest) if failures else 0
 
 
-def _tell_of_trouble(work: Workspace, id: str) -> None:
+def _report_failures(work: Workspace, id: str) -> None:
     """Report a failing task each time the number of failures has doubled, because it may loop for years."""
     task = work.task_or_404(id)
     failures = max(task.unclaimed, task.releases)
     if failures > 1 and failures.bit_count() == 1:
-        work.notice(HandedOutInVain(task=task))
+        work.notice(DeliveryFailing(task=task))
 
 
 def park(work: Workspace, task: Task) -> None:

@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from resonate_server.kernel import promises, settlement
 from resonate_server.kernel.cron import latest_match, next_match
-from resonate_server.kernel.model import Rules, RunsSkipped, ScheduledForNobody, ScheduleFired
+from resonate_server.kernel.model import Rules, RunsSkipped, ScheduleFired, ScheduleWithoutTarget
 from resonate_server.kernel.workspace import Workspace
 from resonate_server.protocol.answers import Answer, Nothing, ScheduleData
 from resonate_server.protocol.errors import Malformed, NotFound
@@ -35,7 +35,7 @@ def schedule_create(work: Workspace, request: ScheduleCreate) -> Answer:
         schedule = _new_schedule(work, request, first)
         work.put_schedule(schedule)
         if schedule.target is None:
-            work.notice(ScheduledForNobody(schedule_id=schedule.id))
+            work.notice(ScheduleWithoutTarget(schedule_id=schedule.id))
     return _answer(schedule)
 
 

@@ -64,7 +64,7 @@ def _settle_all(work: Workspace, settled: list[Promise]) -> None:
     for promise in settled:
         _tell(work, promise)
         if not work.knows_all_links(promise.id):
-            _go_on_later(work, Spreading(promise_id=promise.id))
+            _continue_later(work, Spreading(promise_id=promise.id))
 
 
 def spread(work: Workspace, spreading: Spreading) -> None:
@@ -76,7 +76,7 @@ def spread(work: Workspace, spreading: Spreading) -> None:
     if promise is None or work.knows_all_links(id):
         work.link(DropSpreading(promise_id=id))
     elif work.awaiters(id) or work.listeners(id):
-        _go_on_later(work, spreading)
+        _continue_later(work, spreading)
 
 
 def _tell(work: Workspace, promise: Promise) -> None:
@@ -84,7 +84,7 @@ def _tell(work: Workspace, promise: Promise) -> None:
     _tell_listeners(work, promise)
 
 
-def _go_on_later(work: Workspace, spreading: Spreading) -> None:
+def _continue_later(work: Workspace, spreading: Spreading) -> None:
     """Continue in a later transaction, after the last awaiter that was loaded."""
     awaiters = work.awaiters(spreading.promise_id)
     after = awaiters[-1] if awaiters else spreading.after

@@ -70,7 +70,7 @@ class Silent(Hint, frozen=True):
 
 
 class Happened(Hint, frozen=True):
-    """An event for observers: see :func:`resonate_server.watch.events.for_others`."""
+    """An event for observers: see :func:`resonate_server.watch.events.encode_for_peers`."""
 
     event: Raw
 

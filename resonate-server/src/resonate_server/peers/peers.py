@@ -33,8 +33,8 @@ from resonate_server.peers.router import Router
 from resonate_server.protocol.messages import Execute, Unblock
 from resonate_server.protocol.records import Promise, PromiseState
 from resonate_server.store import View
-from resonate_server.store.sharing import Neighbour, Rosters, Sharing
-from resonate_server.store.under_way import UnderWay
+from resonate_server.store.in_flight import InFlightTasks
+from resonate_server.store.sharing import PeerListener, Rosters, Sharing
 from resonate_server.watch import Watch, events
 from resonate_server.watch.events import Event
 
@@ -62,7 +62,7 @@ MAX_OWED = 50
 """Promises to read at a time."""
 
 
-class Peers(Neighbour):
+class Peers(PeerListener):
     """``router`` is the engine's :class:`~resonate_server.engine.Outbound`. Used on the event loop."""
 
     def __init__(self, sharing: Sharing, engine: Engine, hub: Hub, presence: Presence, dispatcher: Dispatcher) -> None:
@@ -73,7 +73,7 @@ class Peers(Neighbour):
         self._dispatcher = dispatcher
         self._others = Others(sharing.id)
         self.router = Router(sharing, self._others, hub, dispatcher, self._ring, engine.now)
-        self._under_way = UnderWay()
+        self._in_flight = InFlightTasks()
         self._owed: list[Owed] = []
         """Results whose promises are still to be read."""
         self._published = Roster()
@@ -142,21 +142,21 @@ class Peers(Neighbour):
             return
         match hint:
             case Withdrawn() | Happened() | Present():  # Nobody waits for these.
-                self._sharing.mention(hints.encode(hint))
+                self._sharing.notify_later(hints.encode(hint))
             case _:
                 self._sharing.ring(hints.encode(hint))
 
     def _tell_members(self) -> None:
         members = self._presence.members()
         if self._watch is not None:  # Another server may have reported that a worker left which is here by now.
-            self._watch.workers_are(members)
-            self._watch.workers_are_gone(self.members())
+            self._watch.sync_connected(members)
+            self._watch.sync_gone(self.members())
         for first in range(0, max(len(members), 1), MEMBERS):
             self._ring(Present(self._sharing.id, members[first : first + MEMBERS], bool(first), self._began))
 
     def _happened(self, event: Event) -> None:
         if self._sharing.has_others:
-            data = events.for_others(event)
+            data = events.encode_for_peers(event)
             if len(data) < MAX_EVENT_BYTES:
                 self._ring(Happened(msgspec.Raw(data)))
 
@@ -165,7 +165,7 @@ class Peers(Neighbour):
     def worker_gone(self, pid: str) -> None:
         """Take back the tasks of a process, unless it has moved to another server."""
         if self._sharing.has_others and not self._hub.has_stream_of(pid):
-            self._under_way.begin(self._look_for(pid))
+            self._in_flight.begin(self._look_for(pid))
         else:
             self._engine.worker_gone(pid)
 
@@ -176,9 +176,9 @@ class Peers(Neighbour):
         else:
             self._engine.worker_gone(pid)
 
-    # --- called by the store (store.sharing.Neighbour) --------------------------------------------------------------
+    # --- called by the store (store.sharing.PeerListener) -----------------------------------------------------------
 
-    def others_are(self, rosters: Rosters) -> None:
+    def update_rosters(self, rosters: Rosters) -> None:
         """Update the rosters. A worker that has connected elsewhere has left this server, noticed or not: its newest
         stream counts, in whatever order servers hear of it."""
         for (group, pid), since in self._others.are(rosters):
@@ -224,29 +224,29 @@ class Peers(Neighbour):
             case Silent(pid=pid):
                 self._dispatcher.fell_silent(pid)
             case Present():
-                self._are_present(hint)
+                self._update_members(hint)
             case Happened(event=event) if self._watch is not None:
                 with suppress(ValueError):
-                    self._watch.heard_of(events.from_others(event))
+                    self._watch.take_remote_event(events.decode_from_peer(event))
             case WasReset():
                 self._dispatcher.reset()
             case LookAgain():
                 self.may_have_missed()
 
-    def _are_present(self, present: Present) -> None:
+    def _update_members(self, present: Present) -> None:
         """Record a server's workers. Those it lost before this one began, or while out of touch, are unknown."""
-        if present.of in self._others.untold and present.began <= self._began:
+        if present.of in self._others.without_members and present.began <= self._began:
             self._workers_known_since = self._engine.now()
-        self._others.has_members(present.of, present.members, present.more)
+        self._others.set_members(present.of, present.members, present.more)
         for group in self._heard_now(present.members):
-            self._presence.company_heard(group)
+            self._presence.group_heard(group)
         if self._watch is not None:
-            self._watch.workers_are(present.members)
+            self._watch.sync_connected(present.members)
         self._tell_whether_all_are_known()
 
     def _tell_whether_all_are_known(self) -> None:
         if self._watch is not None:
-            self._watch.all_workers_known(None if self._others.untold else self._workers_known_since)
+            self._watch.all_workers_known(None if self._others.without_members else self._workers_known_since)
 
     def _heard_now(self, members: list[Member]) -> set[str]:
         """Return the groups whose connected members were heard from recently."""
@@ -265,7 +265,7 @@ class Peers(Neighbour):
         else:
             self._owed.append(owed)
             if len(self._owed) == 1:
-                self._under_way.begin(self._pass_on())
+                self._in_flight.begin(self._pass_on())
 
     async def _pass_on(self) -> None:
         while self._owed:

@@ -69,13 +69,13 @@ class Others:
         known = self._rosters.keys() & before.keys()
         return {come for id in known for come in self._rosters[id].begun.items() - before[id].begun.items()}
 
-    def has_members(self, of: int, members: list[Member], more: bool) -> None:
+    def set_members(self, of: int, members: list[Member], more: bool) -> None:
         """Record a server's members; ``more``: besides those recorded."""
         if of in self._rosters:
             self._members[of] = [*self._members.get(of, ()), *members] if more else members
 
     @property
-    def untold(self) -> set[int]:
+    def without_members(self) -> set[int]:
         """Servers whose members are not known yet."""
         return self._rosters.keys() - self._members.keys()
 

@@ -11,10 +11,10 @@ MAX_RING_BYTES = 7_900
 """Limit for one message to the other servers."""
 
 
-class Neighbour(Protocol):
+class PeerListener(Protocol):
     """Hears from other servers. Called on the event loop; must be quick."""
 
-    def others_are(self, rosters: Rosters) -> None:
+    def update_rosters(self, rosters: Rosters) -> None:
         """From now on, these are the other servers."""
 
     def heard(self, messages: str) -> None:
@@ -27,10 +27,10 @@ class Neighbour(Protocol):
         """A server has died, and this one must find out what became of the workers that were connected to it."""
 
 
-class Alone(Neighbour):
+class Alone(PeerListener):
     """Ignores other servers."""
 
-    def others_are(self, rosters: Rosters) -> None:
+    def update_rosters(self, rosters: Rosters) -> None:
         pass
 
     def heard(self, messages: str) -> None:
@@ -44,11 +44,11 @@ class Alone(Neighbour):
 
 
 class Sharing(Protocol):
-    """Used on the event loop. A message may be lost, but never unnoticed: see :meth:`Neighbour.may_have_missed`."""
+    """Used on the event loop. A message may be lost, but never unnoticed: see :meth:`PeerListener.may_have_missed`."""
 
     id: int
     """The number of this server."""
-    neighbour: Neighbour
+    neighbour: PeerListener
 
     @property
     def has_others(self) -> bool:
@@ -60,7 +60,7 @@ class Sharing(Protocol):
     def ring(self, message: bytes) -> None:
         """Send JSON of up to :data:`MAX_RING_BYTES` to all other servers, soon. Without any, send nothing."""
 
-    def mention(self, message: bytes) -> None:
+    def notify_later(self, message: bytes) -> None:
         """Like :meth:`ring`, for messages that nobody waits for: send them with the next ring, or a moment later."""
 
     def look(self) -> asyncio.Future[None]:

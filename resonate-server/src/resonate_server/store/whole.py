@@ -52,7 +52,7 @@ type Opening = AbstractContextManager[Whole]
 """Commits all that was put if it exits without an error, else nothing."""
 
 
-def copy_whole(source: Opening, target: Opening) -> dict[str, int]:
+def copy_store(source: Opening, target: Opening) -> dict[str, int]:
     """Copy everything; return the number of rows of each table. Raises :class:`CannotCopy`."""
     with source as old, target as new:
         if not new.is_empty():

@@ -12,6 +12,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from resonate_server.protocol.records import TaskState
+from resonate_server.watch.connection_history import FOREVER, ConnectionHistory
 from resonate_server.watch.derive import RELEASED
 from resonate_server.watch.events import (
     ChainEvent,
@@ -27,7 +28,6 @@ from resonate_server.watch.events import (
     TaskSuspended,
     TaskUnclaimed,
 )
-from resonate_server.watch.spells import FOREVER, Spells
 from resonate_server.watch.views import Kind, Phase, PromiseView, Role
 
 DONE_AGAIN = {"gone", "lease", RELEASED}
@@ -57,7 +57,7 @@ class Lives:
             if not phases and event.id not in self._born:
                 phases.append(before)
             elif phases and before.kind is Kind.RUNNING:
-                _ran_unheard(phases, replace(before, begin=event.at))
+                _begin_missed_attempt(phases, replace(before, begin=event.at))
             step(phases, event)
 
     def of(self, call: PromiseView) -> list[Phase]:
@@ -80,10 +80,10 @@ def _unknown(call: PromiseView, until: int, attempts: int) -> Phase:
     return Phase(Kind.UNKNOWN, call.created_at, until, attempt=max(attempts, 0), known=False)
 
 
-def fill_in(promises: list[PromiseView], lives: Lives, spells: Spells) -> Iterator[None]:
-    """Set the phases of each promise of a chain, and yield after each one. ``spells`` knows when workers were
+def fill_in(promises: list[PromiseView], lives: Lives, history: ConnectionHistory) -> Iterator[None]:
+    """Set the phases of each promise of a chain, and yield after each one. ``history`` knows when workers were
     connected."""
-    away, absent = cache(spells.away), cache(spells.absent)
+    away, absent = cache(history.away), cache(history.absent)
     by_id = {promise.id: promise for promise in promises}
     for promise in promises:
         if promise.role is Role.CALL:
@@ -147,7 +147,7 @@ def _run(phases: list[Phase], running: Phase) -> None:
     _begin(phases, replace(running, reason=reason, why=why, retries=retries))
 
 
-def _ran_unheard(phases: list[Phase], running: Phase) -> None:
+def _begin_missed_attempt(phases: list[Phase], running: Phase) -> None:
     """Begin an attempt whose claim was not reported; it may have come as soon as the task waited."""
     last = phases[-1]
     if last.attempt < running.attempt:
@@ -210,7 +210,9 @@ def _bring_up_to_date(phases: list[Phase], call: PromiseView) -> None:
     last, task = phases[-1], call.task
     if task is not None and last.end is None:
         if task.attempt > last.attempt and task.state in _CLAIMED:
-            _ran_unheard(phases, Phase(Kind.RUNNING, last.begin, attempt=task.attempt, pid=task.pid, known=False))
+            _begin_missed_attempt(
+                phases, Phase(Kind.RUNNING, last.begin, attempt=task.attempt, pid=task.pid, known=False)
+            )
         if task.state is TaskState.SUSPENDED and phases[-1].kind is Kind.RUNNING:
             _begin(phases, replace(_recorded(call, last.begin), known=False))
     if call.settled_at is not None:

@@ -22,11 +22,11 @@ from resonate_server.protocol.payload import excerpt, function_name, readable, s
 from resonate_server.protocol.records import Promise, PromiseState, TaskState
 from resonate_server.store import Branch, Place, View
 from resonate_server.watch.attempts import Lives, fill_in
+from resonate_server.watch.connection_history import FOREVER, ConnectionHistory
 from resonate_server.watch.derive import chain_of
 from resonate_server.watch.order import DIFFER_MS
 from resonate_server.watch.outages import Outages
 from resonate_server.watch.ring import Ring
-from resonate_server.watch.spells import FOREVER, Spells
 from resonate_server.watch.story import story
 from resonate_server.watch.views import ChainView, PromiseView, Role, TaskView
 
@@ -68,7 +68,7 @@ class BadCursor(Exception):
     """This server did not issue the cursor."""
 
 
-class Wanted(Struct, frozen=True):
+class ChainQuery(Struct, frozen=True):
     """Which chains to list; ``text`` is a part of the id or the function's name, ignoring case."""
 
     limit: int
@@ -88,7 +88,7 @@ class ChainSummary(Struct, frozen=True):
     created_at: int
     settled_at: int | None
 
-    def matches(self, wanted: Wanted) -> bool:
+    def matches(self, wanted: ChainQuery) -> bool:
         if wanted.state not in (None, self.state) or not self.id.startswith(wanted.prefix):
             return False
         text = wanted.text.casefold()
@@ -112,16 +112,18 @@ class _Portion(Struct, frozen=True):
 class ChainReader:
     """``now`` returns the time in ms since the epoch."""
 
-    def __init__(self, reader: RowReader, ring: Ring, spells: Spells, outages: Outages, now: Callable[[], int]) -> None:
+    def __init__(
+        self, reader: RowReader, ring: Ring, history: ConnectionHistory, outages: Outages, now: Callable[[], int]
+    ) -> None:
         self._reader = reader
         self._ring = ring
-        self._spells = spells
+        self._history = history
         self._outages = outages
         self._now = now
 
     # --- the list ---------------------------------------------------------------------------------------------------
 
-    async def page(self, wanted: Wanted) -> ChainPage:
+    async def page(self, wanted: ChainQuery) -> ChainPage:
         """Return the newest matching chains. ``next`` is set while there may be more, even if none was found."""
         found: list[ChainSummary] = []
         last = wanted.before
@@ -133,7 +135,7 @@ class ChainReader:
                 break
         return ChainPage(found, None if last is None else encode_place(last))
 
-    async def _read_portion(self, wanted: Wanted, before: Place | None, limit: int) -> _Portion:
+    async def _read_portion(self, wanted: ChainQuery, before: Place | None, limit: int) -> _Portion:
         return await self._reader.read(lambda store: _look_through(store, wanted, before, self._now(), limit))
 
     # --- one chain --------------------------------------------------------------------------------------------------
@@ -145,13 +147,13 @@ class ChainReader:
             return None
         root = chain_of(promise)
         promises, cut = await self._read_tree(root, prefix)
-        lives = Lives(self._ring.since or self._spells.since)
+        lives = Lives(self._ring.since or self._history.since)
         created = {promise.id: promise.created_at for promise in promises}
         events = (event for event in self._ring.of(root) if event.at > created.get(event.id, 0) - DIFFER_MS)
         await _in_turns(map(lives.take, events))
-        await _in_turns(fill_in(promises, lives, self._spells))
+        await _in_turns(fill_in(promises, lives, self._history))
         outages = self._outages.between(*_span(promises))
-        shown = [_granted(view, prefix) for view in promises]
+        shown = [_redacted(view, prefix) for view in promises]
         return ChainView(root, shown, cut, outages, story(shown, outages, lives.refused))
 
     async def _read_tree(self, root: str, prefix: str) -> tuple[list[PromiseView], bool]:
@@ -180,7 +182,7 @@ async def _in_turns(steps: Iterable[None]) -> None:
 # --- inside the engine's queue --------------------------------------------------------------------------------------
 
 
-def _look_through(store: View, wanted: Wanted, before: Place | None, now: int, limit: int) -> _Portion:
+def _look_through(store: View, wanted: ChainQuery, before: Place | None, now: int, limit: int) -> _Portion:
     """Return the next matching roots, within the limits of one portion."""
     found: list[ChainSummary] = []
     last: Place | None = None
@@ -297,7 +299,7 @@ def _short(tags: dict[str, str]) -> dict[str, str]:
     return {name[:SHORT_TEXT]: text[:1_024] for name, text in islice(tags.items(), 64)}
 
 
-def _granted(view: PromiseView, prefix: str) -> PromiseView:
+def _redacted(view: PromiseView, prefix: str) -> PromiseView:
     """Remove the ids that the viewer may not see."""
     if not prefix:
         return view

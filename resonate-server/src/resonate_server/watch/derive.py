@@ -34,7 +34,7 @@ WRITES = (TaskFence, TaskFulfill, TaskRelease, TaskSuspend)
 be offered a task."""
 
 
-def is_worth_telling(decided: Decided) -> bool:
+def may_have_events(decided: Decided) -> bool:
     """Return whether :func:`events` may find something; most reads and all listeners change nothing it looks at."""
     changes = decided.decision.changes
     return bool(changes.tasks or changes.promises) or decided.decision.answer.status == CONFLICT

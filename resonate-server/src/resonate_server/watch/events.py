@@ -190,13 +190,13 @@ _KINDS: dict[str, type[Event]] = {
 }
 
 
-def for_others(event: Event) -> bytes:
+def encode_for_peers(event: Event) -> bytes:
     if isinstance(event, PromiseSettled) and isinstance(event.value, Excerpt):
         event = replace(event, value=readable(event.value, SHORT_TEXT))
     return encoder.encode(event)
 
 
-def from_others(data: bytes | msgspec.Raw) -> Event:
+def decode_from_peer(data: bytes | msgspec.Raw) -> Event:
     """Decode an event of another server. Raises :class:`ValueError` for one that this version does not know."""
     try:
         fields = msgspec.json.decode(data)

@@ -31,7 +31,7 @@ class Viewer:
     def __init__(self, prefix: str, seq: int) -> None:
         self.prefix = prefix
         self.seq = seq
-        self.is_welcome = True
+        self.is_open = True
 
 
 class Feed:
@@ -55,7 +55,7 @@ class Feed:
         seq = self._place(after)
         viewer = Viewer(prefix, max(self._ring.last - past, self._ring.first - 1) if seq is None else seq)
         self._viewers[viewer] = None
-        viewer.is_welcome = not self.closed
+        viewer.is_open = not self.closed
         return viewer, seq is not None
 
     def leave(self, viewer: Viewer) -> None:
@@ -69,7 +69,7 @@ class Feed:
 
     def _send_away(self, viewer: Viewer) -> None:
         self.leave(viewer)
-        viewer.is_welcome = False
+        viewer.is_open = False
         self._news.set()
 
     def reported(self) -> None:
@@ -79,7 +79,7 @@ class Feed:
 
     async def wait(self, viewer: Viewer, seconds: float) -> None:
         """Wait until there is something for ``viewer``, it has to leave, or ``seconds`` have passed."""
-        if viewer.seq < self._ring.last or not viewer.is_welcome:
+        if viewer.seq < self._ring.last or not viewer.is_open:
             return
         self._news.clear()
         try:

@@ -38,7 +38,7 @@ OUTCOMES: Final = {
     TaskState.HALTED: "halted",
 }
 EXPORT_MS: Final = 200
-GOODBYE_S: Final = 0.2
+CLOSE_TIMEOUT_S: Final = 0.2
 MAX_HELD: Final = 10_000
 """Attempts whose beginning is remembered; for others, the span begins at the last sign of life."""
 
@@ -71,7 +71,7 @@ class LostAttempts(DecisionObserver):
     def close(self) -> None:
         sending = threading.Thread(target=self._provider.force_flush, daemon=True)
         sending.start()
-        sending.join(GOODBYE_S)
+        sending.join(CLOSE_TIMEOUT_S)
 
     def _held(self, task: Task, now: int) -> None:
         self._held_since.setdefault((task.id, task.version), now)

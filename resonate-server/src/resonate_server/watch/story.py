@@ -157,13 +157,13 @@ class _Story:
         first = broken[0]
         assert first.before is not None
         who = f"Worker {short_pid(first.before.pid or '')} of {fault.group}"
-        what = _listed([f"{name_of(each.call)} (attempt {each.gap.attempt})" for each in broken])
+        what = _join_words([f"{name_of(each.call)} (attempt {each.gap.attempt})" for each in broken])
         if first.gap.reason == "lease":
             return f"{who} hung and lost its lease {self._when(fault.at)}, in the middle of {what}."
         return f"{who} was gone {self._when(fault.at)}, in the middle of {what}."
 
     def _nobody(self, fault: Loss) -> str:
-        names = _listed([name_of(each.call) for each in fault.breaks])
+        names = _join_words([name_of(each.call) for each in fault.breaks])
         lack = f"From {max(fault.at - self._begin, 0) / 1_000:.1f} s on, {fault.group} had no worker"
         if any(each.was_suspended for each in fault.breaks):
             are = "was" if len(fault.breaks) == 1 else "were"
@@ -172,7 +172,7 @@ class _Story:
 
     def _what_followed(self, fault: Loss) -> Iterator[str]:
         if waiting := [name_of(each.call) for each in fault.breaks if each.gap.end is None]:
-            yield f"{_listed(waiting)} {'waits' if len(waiting) == 1 else 'wait'} for a worker of {fault.group}."
+            yield f"{_join_words(waiting)} {'waits' if len(waiting) == 1 else 'wait'} for a worker of {fault.group}."
         going_on = next((each for each in fault.breaks if each.goes_on), None)
         if going_on is not None and going_on.after is not None:
             after = going_on.after
@@ -184,7 +184,7 @@ class _Story:
         if late and late[0].before is not None:
             sender = short_pid(late[0].before.pid or "")
             results = "result" if len(late) == 1 else "results"
-            names = _listed([name_of(each.call) for each in late])
+            names = _join_words([name_of(each.call) for each in late])
             yield f"What worker {sender} sent too late, the {results} of {names}, was refused."
 
     def _redone_by(self, broken: Break) -> Iterator[_Redone]:
@@ -213,14 +213,14 @@ class _Story:
                 else:
                     unfinished.append(name_of(call))
         calls = "call" if len(unfinished) == 1 else "calls"
-        kept = [f"the unfinished {calls} of {_listed(unfinished)}"] if unfinished else []
-        kept += [_listed(done)] if done else []
+        kept = [f"the unfinished {calls} of {_join_words(unfinished)}"] if unfinished else []
+        kept += [_join_words(done)] if done else []
         if kept:
             yield f"The server kept {', and '.join(kept)}; no call was made a second time."
 
     def _ran_twice(self) -> Iterator[str]:
         if again := [redone.name for of_break in self._redone for redone in of_break]:
-            yield f"{_listed(again)} ran again from the beginning, because the first run had not finished."
+            yield f"{_join_words(again)} ran again from the beginning, because the first run had not finished."
         elif self._faults and all(each.gap.end is not None for fault in self._faults for each in fault.breaks):
             yield "No work was repeated."
 
@@ -276,7 +276,7 @@ def _cut(text: str) -> str:
     return text if len(text) <= NAME_SHOWN else f"{text[: NAME_SHOWN - 1]}…"
 
 
-def _listed(words: list[str]) -> str:
+def _join_words(words: list[str]) -> str:
     """Join words as in a sentence; if there are many, count the rest."""
     shown = words if len(words) <= MAX_NAMES + 1 else [*words[:MAX_NAMES], f"{len(words) - MAX_NAMES} more"]
     return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)

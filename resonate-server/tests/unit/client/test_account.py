@@ -11,7 +11,7 @@ import pytest
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from resonate_server.client.account import Case, Fault, FaultKind, account, cost_ms, parts_of, verdict, wrongs
+from resonate_server.client.account import Case, Fault, FaultKind, account, cost_ms, failures, parts_of, verdict
 from resonate_server.client.calls import Call
 from resonate_server.client.runs import Run
 from resonate_server.protocol.records import Promise, PromiseState, Value
@@ -140,7 +140,7 @@ GOOD: dict[str, tuple[Case, str]] = {
 
 @pytest.mark.parametrize(("case", "sentence"), GOOD.values(), ids=GOOD.keys())
 def test_the_proof_holds(case: Case, sentence: str) -> None:
-    assert wrongs(case) == []
+    assert failures(case) == []
     assert verdict(case) == sentence
 
 
@@ -183,13 +183,13 @@ BAD: dict[str, tuple[Case, list[str]]] = {
 
 @pytest.mark.parametrize(("case", "reasons"), BAD.values(), ids=BAD.keys())
 def test_something_went_wrong(case: Case, reasons: list[str]) -> None:
-    assert wrongs(case) == reasons
+    assert failures(case) == reasons
 
 
 def test_a_chain_that_has_failed_is_no_proof() -> None:
     case = sleeping(expected=None, message=None)
     failed = replace(FOO.promise, state=PromiseState.REJECTED, value=value({"message": "boom"}))
-    assert wrongs(replace(case, calls=[replace(FOO, promise=failed), *case.calls[1:]])) == ["foo has failed: boom"]
+    assert failures(replace(case, calls=[replace(FOO, promise=failed), *case.calls[1:]])) == ["foo has failed: boom"]
 
 
 # ── the account ──
@@ -289,7 +289,7 @@ def test_a_long_verdict_is_cut() -> None:
 
 def test_a_chain_of_one() -> None:
     case = _case([FOO], None, [run("a", 0.1, 10)], 10)
-    assert (wrongs(case), verdict(case)) == ([], "The answer is 3, and foo ran exactly once.")
+    assert (failures(case), verdict(case)) == ([], "The answer is 3, and foo ran exactly once.")
 
 
 def test_payloads_that_no_sdk_wrote_are_shown_as_null() -> None:

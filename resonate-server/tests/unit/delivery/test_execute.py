@@ -225,11 +225,11 @@ class TestUnclaimed:
         scene.send(*many(WINDOW), execute("good"))
         await received(worker)
         clock.seconds += UNCLAIMED_S - 0.1
-        scene.hub.go_round()
+        scene.hub.run_round()
         assert (await received(worker), scene.set_aside) == ([], [])
         clock.seconds += 0.1
 
-        scene.hub.go_round()
+        scene.hub.run_round()
 
         assert await received(worker) == ["good"]
         assert scene.set_aside == [("w1", [f"t-{number}" for number in range(WINDOW)])]
@@ -254,8 +254,8 @@ class TestUnclaimed:
         first = scene.worker("w1")
         scene.send(execute("t"))
         clock.seconds += UNCLAIMED_S
-        scene.hub.go_round()
-        scene.hub.go_round()
+        scene.hub.run_round()
+        scene.hub.run_round()
 
         scene.hub.disconnect(first, planned=False)
 
@@ -272,7 +272,7 @@ class TestUnclaimed:
             began = clock.seconds
             while len(scene.set_aside) == number:
                 clock.seconds += 1
-                scene.hub.go_round()
+                scene.hub.run_round()
             patience.append(clock.seconds - began)
             scene.hub.is_at_work("w1")
 
@@ -286,7 +286,7 @@ class TestUnclaimed:
         scene.claim("t-3")
         clock.seconds += UNCLAIMED_S
 
-        scene.hub.go_round()
+        scene.hub.run_round()
 
         assert scene.set_aside == [("w1", ["t-0", "t-1", "t-2"])]
 
@@ -302,10 +302,10 @@ class TestUnclaimed:
         clock.seconds += UNCLAIMED_S
         clock.step = SLICE_S / 4
 
-        scene.hub.go_round()
+        scene.hub.run_round()
         assert 0 < len(scene.set_aside) < len(workers)
         for _ in workers:
-            scene.hub.go_round()
+            scene.hub.run_round()
 
         assert sum(len(ids) for _, ids in scene.set_aside) == 10 * WINDOW
 

@@ -7,9 +7,9 @@ import pytest
 
 from resonate_server.delivery.presence import (
     ABSENT_MS,
+    CHECK_INTERVAL_MS,
     GONE_KEPT_MS,
     LAST_WORDS_MS,
-    LOOK_MS,
     MAX_AWAY,
     SILENT_MS,
     Member,
@@ -67,11 +67,11 @@ class Scene(WorkerObserver):
 
     def pass_time(self, ms: int, *, heard: str = "") -> None:
         """Pass time; the workers named in ``heard`` send something once a second, the others nothing."""
-        for passed in range(LOOK_MS, ms + LOOK_MS, LOOK_MS):
-            self.now += LOOK_MS
+        for passed in range(CHECK_INTERVAL_MS, ms + CHECK_INTERVAL_MS, CHECK_INTERVAL_MS):
+            self.now += CHECK_INTERVAL_MS
             for pid in heard.split() if passed % SECOND == 0 else ():
                 self.presence.heard_from(pid)
-            self.presence.look_round()
+            self.presence.check_pledges()
 
     async def until_judged(self) -> None:
         async with asyncio.timeout(PATIENCE_S):
@@ -253,9 +253,9 @@ class TestAPromiseToBeHeardOf:
     async def test_a_server_that_was_frozen_listens_before_it_judges(self, scene: Scene) -> None:
         scene.pass_time(SECOND, heard="pid other")
         scene.now += 10 * HEARD_WITHIN_MS
-        scene.presence.look_round()
+        scene.presence.check_pledges()
         scene.presence.heard_from("other")
-        scene.presence.look_round()
+        scene.presence.check_pledges()
         assert scene.judged == []
 
         scene.pass_time(2 * HEARD_WITHIN_MS, heard="other")
@@ -298,7 +298,7 @@ class TestAPromiseToBeHeardOf:
         for pid in ("pid", "other"):
             scene.presence.left("bar", pid, planned=True)
         scene.now += ABSENT_MS + GONE_KEPT_MS + 1
-        scene.presence.keep_house()
+        scene.presence.forget_departed()
         assert scene.presence._companies == {}
 
 
@@ -308,12 +308,12 @@ class TestMemory:
         strict.presence.left("bar", "pid", planned=False)
         await strict.until_judged()
         strict.now += GONE_KEPT_MS
-        strict.presence.keep_house()
+        strict.presence.forget_departed()
         assert strict.only.state is State.GONE
 
         strict.now += 1
         assert strict.presence.members() == []
-        strict.presence.keep_house()
+        strict.presence.forget_departed()
 
         strict.now -= GONE_KEPT_MS
         assert strict.presence.members() == []

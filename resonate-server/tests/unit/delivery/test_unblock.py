@@ -34,11 +34,11 @@ class TestDelivery:
         scene.send(unblock("p"))
         await received(caller)
         clock.seconds += DOUBT_S - 1
-        scene.hub.go_round()
+        scene.hub.run_round()
         assert scene.delivered_unblocks == []
 
         clock.seconds += 2
-        scene.hub.go_round()
+        scene.hub.run_round()
 
         assert scene.delivered_unblocks == ["p"]
 
@@ -153,7 +153,7 @@ class TestBrokenStream:
         scene.send(unblock("p"))
         await received(caller)
         clock.seconds += DOUBT_S + 1
-        scene.hub.go_round()
+        scene.hub.run_round()
 
         scene.hub.disconnect(caller, planned=False)
 

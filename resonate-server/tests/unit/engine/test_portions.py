@@ -34,7 +34,7 @@ NOTHING = {"no": "such"}
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
     """A bench that notifies few at once and has no retries."""
-    async with Bench(rules=Rules(told_at_once=10)).at_work() as bench:
+    async with Bench(rules=Rules(notify_batch_size=10)).at_work() as bench:
         yield bench
 
 
@@ -80,7 +80,7 @@ class TestSpreading:
         assert sorted(unblock.address for unblock in bench.notes.unblocks) == sorted(LISTENERS)
 
     async def test_spreading_continues_after_a_restart(self) -> None:
-        async with Bench(rules=Rules(told_at_once=10)).at_work() as bench:
+        async with Bench(rules=Rules(notify_batch_size=10)).at_work() as bench:
             await self.settle(bench)
         told = {unblock.address for unblock in bench.notes.unblocks}
         assert len(told) < len(LISTENERS)

@@ -13,7 +13,7 @@ class Sender:
     def __init__(self) -> None:
         self.is_gone = False
 
-    def send_away(self) -> None:
+    def evict(self) -> None:
         self.is_gone = True
 
 

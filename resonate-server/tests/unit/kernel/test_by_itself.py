@@ -7,7 +7,7 @@ from unit.driver import HOUR, LEASE, OTHER_PID, RETRY, START, Driver
 from unit.rows import transaction
 
 from resonate_server import kernel
-from resonate_server.kernel.model import Decision, Footprint, HandedOutInVain, Rule, Rules, Task
+from resonate_server.kernel.model import Decision, DeliveryFailing, Footprint, Rule, Rules, Task
 from resonate_server.protocol.answers import Answer, Nothing
 from resonate_server.protocol.messages import Execute
 from resonate_server.protocol.records import TaskState
@@ -98,7 +98,7 @@ def test_a_task_that_no_worker_can_run_is_reported_each_time_the_count_doubles(c
             server.set_aside("t", 0)
             server.wait(HOUR)
         notices = [notice for each in server.decided for notice in each.decision.notices]
-        told += [notice.task for notice in notices if isinstance(notice, HandedOutInVain)]
+        told += [notice.task for notice in notices if isinstance(notice, DeliveryFailing)]
         server.forget_messages()
 
     assert [getattr(task, count) for task in told] == [2, 4, 8]

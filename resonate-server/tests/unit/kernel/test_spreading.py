@@ -17,7 +17,7 @@ ADDRESSES = [f"poll://uni@callers/{number}" for number in range(8)]
 
 @pytest.fixture
 def server() -> Driver:
-    return Driver(rules=Rules(retry_timeout_ms=RETRY, told_at_once=AT_ONCE))
+    return Driver(rules=Rules(retry_timeout_ms=RETRY, notify_batch_size=AT_ONCE))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from resonate_server.metrics import Metrics
 from resonate_server.peers import Peers
 from resonate_server.protocol.messages import Execute, Message
 from resonate_server.protocol.records import Promise
-from resonate_server.store.sharing import Alone, Neighbour, Sharing
+from resonate_server.store.sharing import Alone, PeerListener, Sharing
 
 
 class Bus:
@@ -35,13 +35,13 @@ class Bus:
     def introduce(self) -> None:
         """Tell every member what all others have published."""
         for member in self.members.values():
-            member.neighbour.others_are({id: each.roster for id, each in self.members.items() if id != member.id})
+            member.neighbour.update_rosters({id: each.roster for id, each in self.members.items() if id != member.id})
 
 
 class Member(Sharing):
     def __init__(self, bus: Bus, id: int) -> None:
         self.id = id
-        self.neighbour: Neighbour = Alone()
+        self.neighbour: PeerListener = Alone()
         self.roster = b"[]"
         self.told: list[bytes] = []
         self._bus = bus
@@ -59,7 +59,7 @@ class Member(Sharing):
     def ring(self, message: bytes) -> None:
         self._bus.rung.append((self.id, message))
 
-    def mention(self, message: bytes) -> None:
+    def notify_later(self, message: bytes) -> None:
         self.ring(message)
         self._bus.mentioned.append(message)
 

@@ -289,7 +289,7 @@ async def test_a_silent_worker_is_given_up_if_others_are_heard_at_another_server
         one.now += 1_000
         other.peers._tell_members()
         bus.deliver()
-        one.presence.look_round()
+        one.presence.check_pledges()
 
     assert one.nobody.gone == ["frozen"]
 
@@ -323,7 +323,7 @@ class Looker:
     def tell_others(self, _: object) -> None:
         pass
 
-    def workers_are(self, _: object) -> None:
+    def sync_connected(self, _: object) -> None:
         pass
 
     def all_workers_known(self, since: int | None) -> None:
@@ -336,7 +336,7 @@ async def test_all_workers_are_known_since_the_report_of_an_older_server_or_from
 ) -> None:
     looker = Looker()
     one.peers.begin(cast("Watch", looker))
-    one.peers.others_are({2: b"[]"})
+    one.peers.update_rosters({2: b"[]"})
     assert looker.known_since is None
 
     one.nobody.time = 1_000_500

@@ -12,14 +12,14 @@ from resonate_server.store.sqlite import Database
 settings.register_profile("mutants", max_examples=10, derandomize=True)
 
 
-SELDOM = ("TestUndo", "TestRoots", "TestSearchTasks", "TestOwed", "TestSizes")
+LONG_ON_POSTGRES = ("TestUndo", "TestRoots", "TestSearchTasks", "TestOwed", "TestSizes")
 """Test classes that PostgreSQL runs only with the long tests: they exercise little that is specific to it."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "[postgres" in item.nodeid and any(f"::{name}::" in item.nodeid for name in SELDOM):
+        if "[postgres" in item.nodeid and any(f"::{name}::" in item.nodeid for name in LONG_ON_POSTGRES):
             item.add_marker(pytest.mark.long)
 
 

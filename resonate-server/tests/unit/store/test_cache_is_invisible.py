@@ -91,7 +91,7 @@ class BothStores(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        rules = Rules(retry_timeout_ms=RETRY, told_at_once=1)
+        rules = Rules(retry_timeout_ms=RETRY, notify_batch_size=1)
         self.forgetful = Driver(ForgetfulStore(), rules)
         self.store = BatchingStore(Path(self.folder.name) / "state.db")
         self.batching = Driver(self.store, rules)

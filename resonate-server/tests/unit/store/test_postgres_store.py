@@ -37,12 +37,12 @@ from resonate_server.protocol.requests import (
 from resonate_server.store import Decided, Snapshot
 from resonate_server.store.postgres import PostgresStore, driver, postgres_store
 from resonate_server.store.postgres.driver import connect_async
-from resonate_server.store.postgres.line import ENOUGH
+from resonate_server.store.postgres.job_queue import ENOUGH
 from resonate_server.store.postgres.plans import Found, Round
 from resonate_server.store.postgres.postgres_store import LONGEST_PAUSE_S, pause_after
 from resonate_server.store.postgres.schema import migrate
 from resonate_server.store.postgres.transaction import Transaction
-from resonate_server.store.sharing import Neighbour, Rosters
+from resonate_server.store.sharing import PeerListener, Rosters
 from resonate_server.store.sqlite import IN_MEMORY, Database
 
 RULES = Rules(retry_timeout_ms=3_600_000)
@@ -217,11 +217,11 @@ async def test_one_of_many_concurrent_creations_succeeds_and_the_others_return_i
     assert len({answer.data.promise.param.data for answer in answers}) == 1
 
 
-# --- journeys -------------------------------------------------------------------------------------------------------
+# --- round trips ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def journeys(monkeypatch: pytest.MonkeyPatch) -> list[Round]:
+def round_trips(monkeypatch: pytest.MonkeyPatch) -> list[Round]:
     """What is sent to the database in transactions, one item per round trip."""
     made: list[Round] = []
     ask = driver.ask
@@ -234,7 +234,7 @@ def journeys(monkeypatch: pytest.MonkeyPatch) -> list[Round]:
     return made
 
 
-async def test_a_write_takes_two_round_trips_and_a_read_takes_one(bench: Bench, journeys: list[Round]) -> None:
+async def test_a_write_takes_two_round_trips_and_a_read_takes_one(bench: Bench, round_trips: list[Round]) -> None:
     """Even if a task awaits what is settled; locking in the order of ids is no reason to start over."""
     requests = [
         create("parent"),
@@ -247,13 +247,13 @@ async def test_a_write_takes_two_round_trips_and_a_read_takes_one(bench: Bench, 
         fulfill("parent", 2),
     ]
     for request in requests:
-        journeys.clear()
+        round_trips.clear()
         answer = await bench.call(request)
-        assert (answer.status, len([each for each in journeys if "next due" not in each])) == (200, 2), request
+        assert (answer.status, len([each for each in round_trips if "next due" not in each])) == (200, 2), request
 
-    journeys.clear()
+    round_trips.clear()
     assert (await bench.call(PromiseGet(id="parent"))).status == 200
-    assert len([each for each in journeys if "rollback" not in each]) == 1  # Nothing waits for the rollback.
+    assert len([each for each in round_trips if "rollback" not in each]) == 1  # Nothing waits for the rollback.
 
 
 async def test_a_connection_prepares_few_statements(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,13 +278,13 @@ async def test_a_connection_prepares_few_statements(bench: Bench, monkeypatch: p
 # --- together -------------------------------------------------------------------------------------------------------
 
 
-async def test_queued_requests_share_two_round_trips_and_one_commit(bench: Bench, journeys: list[Round]) -> None:
+async def test_queued_requests_share_two_round_trips_and_one_commit(bench: Bench, round_trips: list[Round]) -> None:
     bench.told.shared.clear()
     answers = await bench.at_once(*[create(f"p{number}") for number in range(40)])
 
     assert {answer.status for answer in answers} == {200}
     assert bench.told.shared == [40]
-    assert len([each for each in journeys if {"locked", "write"} & each.keys()]) == 2
+    assert len([each for each in round_trips if {"locked", "write"} & each.keys()]) == 2
 
 
 async def test_each_request_sees_the_changes_of_those_before_it(bench: Bench) -> None:
@@ -427,7 +427,7 @@ async def test_large_payloads_come_back_whole(bench: Bench) -> None:
 # --- several servers ------------------------------------------------------------------------------------------------
 
 
-class Notes(Neighbour):
+class Notes(PeerListener):
     """A neighbour that records its calls."""
 
     def __init__(self) -> None:
@@ -436,7 +436,7 @@ class Notes(Neighbour):
         self.missed = 0
         self.inherited: list[bytes] = []
 
-    def others_are(self, rosters: Rosters) -> None:
+    def update_rosters(self, rosters: Rosters) -> None:
         self.rosters = dict(rosters)
 
     def heard(self, messages: str) -> None:
@@ -527,12 +527,12 @@ async def test_all_other_servers_hear_what_one_announces(site: Site) -> None:
 async def test_mentions_travel_with_announcements_or_else_alone(site: Site) -> None:
     (first, _), (_, of_second) = await site.store(), await site.store()
     await until(lambda: first.sharing.has_others and of_second.missed)
-    first.sharing.mention(b"1")
+    first.sharing.notify_later(b"1")
     first.sharing.ring(b"2")
     await until(lambda: of_second.rung)
     assert of_second.rung == ["[1,2]"]
 
-    first.sharing.mention(b"3")
+    first.sharing.notify_later(b"3")
     await until(lambda: heard(of_second) == [1, 2, 3])
 
 

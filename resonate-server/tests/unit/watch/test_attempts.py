@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from resonate_server.protocol.records import PromiseState, TaskState
 from resonate_server.watch.attempts import Lives, fill_in
+from resonate_server.watch.connection_history import ConnectionHistory
 from resonate_server.watch.events import (
     ChainEvent,
     PromiseCreated,
@@ -20,7 +21,6 @@ from resonate_server.watch.events import (
     TaskSuspended,
     TaskUnclaimed,
 )
-from resonate_server.watch.spells import Spells
 from resonate_server.watch.views import Kind, Phase, PromiseView, Role, TaskView
 
 GROUP = "bar"
@@ -68,14 +68,14 @@ BORN = PromiseCreated(0, 0, "bar", "bar", None, None, GROUP, False, 10_000, 0)
 RAN = (BORN, queued(0), claimed(10))
 
 
-def workers(*comings: tuple[str, int], left: dict[str, int] | None = None) -> Spells:
-    """Return the workers' spells from when they came and left; by default p1 and p2 are connected from the start."""
-    spells = Spells(0)
+def workers(*comings: tuple[str, int], left: dict[str, int] | None = None) -> ConnectionHistory:
+    """Return the workers' history from when they came and left; by default p1 and p2 are connected from the start."""
+    history = ConnectionHistory(0)
     for pid, at in comings or (("p1", 0), ("p2", 0)):
-        spells.connected(GROUP, pid, at)
+        history.connected(GROUP, pid, at)
     for pid, at in (left or {}).items():
-        spells.left(GROUP, pid, at)
-    return spells
+        history.left(GROUP, pid, at)
+    return history
 
 
 def lives(*events: ChainEvent) -> Lives:
@@ -85,14 +85,14 @@ def lives(*events: ChainEvent) -> Lives:
     return made
 
 
-def fill(promises: list[PromiseView], lives: Lives, spells: Spells | None = None) -> None:
-    for _ in fill_in(promises, lives, spells or workers()):
+def fill(promises: list[PromiseView], lives: Lives, history: ConnectionHistory | None = None) -> None:
+    for _ in fill_in(promises, lives, history or workers()):
         pass
 
 
-def life(*events: ChainEvent, call: PromiseView | None = None, spells: Spells | None = None) -> list[Phase]:
+def life(*events: ChainEvent, call: PromiseView | None = None, history: ConnectionHistory | None = None) -> list[Phase]:
     call = call or view(task=task(TaskState.PENDING, 0))
-    fill([call], lives(*events), spells)
+    fill([call], lives(*events), history)
     return call.phases
 
 
@@ -159,27 +159,27 @@ class TestWhyThereIsAnotherAttempt:
 
 class TestGaps:
     def test_a_running_attempt_breaks_when_its_worker_s_stream_breaks(self) -> None:
-        phases = life(*RAN, spells=workers(("p1", 0), ("p2", 0), left={"p1": 30}))
+        phases = life(*RAN, history=workers(("p1", 0), ("p2", 0), left={"p1": 30}))
         assert spans(phases) == [(WAITING, 0, 10), (RUNNING, 10, 30), (GAP, 30, None)]
         assert (phases[1].broken, phases[2].reason) == (True, "silent")
 
     def test_a_suspended_call_lacks_a_worker_while_its_group_is_empty_and_is_then_suspended_again(self) -> None:
-        spells = workers(("p1", 0), left={"p1": 40})
-        spells.connected(GROUP, "p2", 70)
-        phases = life(*RAN, suspended(20), spells=spells)
+        history = workers(("p1", 0), left={"p1": 40})
+        history.connected(GROUP, "p2", 70)
+        phases = life(*RAN, suspended(20), history=history)
         assert spans(phases)[2:] == [(SUSPENDED, 20, 40), (GAP, 40, 70), (SUSPENDED, 70, None)]
         assert ([phase.broken for phase in phases[2:]], phases[3].reason) == ([True, False, False], "absent")
 
     def test_a_worker_killed_at_the_moment_of_its_claim_breaks_off_what_it_claimed(self) -> None:
-        phases = life(*RAN, lost(60), spells=workers(("p1", 0), left={"p1": 10}))
+        phases = life(*RAN, lost(60), history=workers(("p1", 0), left={"p1": 10}))
         assert spans(phases) == [(WAITING, 0, 10), (RUNNING, 10, 10), (GAP, 10, None)]
         assert (phases[1].broken, phases[2].reason, phases[2].attempt) == (True, "gone", 1)
 
     def test_a_claim_stamped_by_a_slow_clock_is_not_taken_for_the_end_of_the_previous_attempt(self) -> None:
         """Its worker had reconnected to another server by then."""
-        spells = workers(("p1", 0), left={"p1": 5})
-        spells.connected(GROUP, "p1", 12)
-        phases = life(*RAN, spells=spells)
+        history = workers(("p1", 0), left={"p1": 5})
+        history.connected(GROUP, "p1", 12)
+        phases = life(*RAN, history=history)
         assert spans(phases) == [(WAITING, 0, 5), (GAP, 5, 12), (RUNNING, 12, None)]
 
 
@@ -187,7 +187,7 @@ class TestWhatNobodyHasTold:
     """An event from another server is lost: later events, or the record, show that something happened."""
 
     def test_an_attempt_held_by_a_killed_worker_broke_off_then(self) -> None:
-        phases = life(BORN, queued(0), lost(60), spells=workers(("p1", 0), left={"p1": 30}))
+        phases = life(BORN, queued(0), lost(60), history=workers(("p1", 0), left={"p1": 30}))
         assert spans(phases) == [(WAITING, 0, 0), (RUNNING, 0, 30), (GAP, 30, None)]
         assert phases[1].broken
 

@@ -19,14 +19,14 @@ from resonate_server.watch.chain_reader import (
     MAX_PROMISES,
     PORTION,
     BadCursor,
+    ChainQuery,
     ChainReader,
-    Wanted,
     decode_place,
     encode_place,
 )
+from resonate_server.watch.connection_history import ConnectionHistory
 from resonate_server.watch.outages import Outages
 from resonate_server.watch.ring import Ring
-from resonate_server.watch.spells import Spells
 from resonate_server.watch.views import ChainView, PromiseView, Role
 
 PENDING, RESOLVED = PromiseState.PENDING, PromiseState.RESOLVED
@@ -59,10 +59,10 @@ class Scene:
         self.store = Counting(store)
         self.driver = Driver(store)
         self.ring = Ring()
-        self.spells = Spells(START)
-        self.spells.connected("workers", PID, START)
+        self.history = ConnectionHistory(START)
+        self.history.connected("workers", PID, START)
         outages = Outages(None, lambda: self.driver.now, lambda _: None)
-        self.chains = ChainReader(self, self.ring, self.spells, outages, lambda: self.driver.now)
+        self.chains = ChainReader(self, self.ring, self.history, outages, lambda: self.driver.now)
         self.reads = 0
 
     async def read[T](self, query: Callable[[View], T]) -> T:
@@ -82,7 +82,7 @@ class Scene:
         found: list[str] = []
         before = None
         while True:
-            page = await self.chains.page(Wanted(limit=limit, before=before, **wanted))
+            page = await self.chains.page(ChainQuery(limit=limit, before=before, **wanted))
             found += [chain.id for chain in page.chains]
             if page.next is None:
                 return found
@@ -121,7 +121,7 @@ class TestList:
         assert await three.ids() == ["other", "foo-b", "foo-a"]
 
     async def test_a_line_describes_its_chain(self, three: Scene) -> None:
-        page = await three.chains.page(Wanted(limit=3))
+        page = await three.chains.page(ChainQuery(limit=3))
         pending, *_, settled = page.chains
         assert (pending.func, pending.group, pending.state) == ("bar", "workers", PENDING)
         assert (pending.created_at, pending.settled_at) == (START + 2 * SECOND, None)
@@ -132,7 +132,7 @@ class TestList:
         assert await three.ids(limit=limit) == ["other", "foo-b", "foo-a"]
 
     async def test_the_last_page_says_so(self, three: Scene) -> None:
-        assert (await three.chains.page(Wanted(limit=3))).next is None
+        assert (await three.chains.page(ChainQuery(limit=3))).next is None
 
     async def test_by_state(self, three: Scene) -> None:
         assert await three.ids(state=PENDING) == ["other", "foo-b"]
@@ -250,22 +250,22 @@ class TestBounds:
         monkeypatch.setattr(chain_reader, "PORTION_MS", 60_000)
 
     async def test_a_page_reads_only_its_own_rows(self, full: Scene) -> None:
-        page = await full.chains.page(Wanted(limit=50))
+        page = await full.chains.page(ChainQuery(limit=50))
         assert [page.chains[0].id, page.chains[-1].id] == ["foo-019999", "foo-019950"]
         assert full.store.roots <= 51
 
     async def test_a_page_far_down_reads_only_its_own_rows(self, full: Scene) -> None:
-        page = await full.chains.page(Wanted(limit=50, before=Place(promise("x").created_at, "foo-010000")))
+        page = await full.chains.page(ChainQuery(limit=50, before=Place(promise("x").created_at, "foo-010000")))
         assert page.chains[0].id == "foo-009999"
         assert full.store.roots <= 51
 
     async def test_chains_of_a_rare_state_are_found_without_reading_the_others(self, full: Scene) -> None:
-        page = await full.chains.page(Wanted(limit=50, state=PENDING))
+        page = await full.chains.page(ChainQuery(limit=50, state=PENDING))
         assert [line.id for line in page.chains] == ["bar"]
         assert full.store.roots == 1
 
     async def test_a_search_for_an_absent_text_continues_in_portions(self, full: Scene) -> None:
-        page = await full.chains.page(Wanted(limit=50, text="nowhere"))
+        page = await full.chains.page(ChainQuery(limit=50, text="nowhere"))
         assert (page.chains, page.next is not None) == ([], True)
         assert full.store.roots <= (PORTION + 1) * MAX_PORTIONS
         assert full.reads <= MAX_PORTIONS + 1
@@ -274,14 +274,14 @@ class TestBounds:
         self, full: Scene, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(chain_reader, "PORTION_MS", 0)
-        await full.chains.page(Wanted(limit=50, text="nowhere"))
+        await full.chains.page(ChainQuery(limit=50, text="nowhere"))
         assert full.store.roots == 2 * MAX_PORTIONS  # One more each, to see whether there are more.
 
     async def test_a_piece_of_work_ends_when_it_has_seen_much_payload(
         self, full: Scene, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(chain_reader, "PORTION_BYTES", -1)
-        await full.chains.page(Wanted(limit=50, text="nowhere"))
+        await full.chains.page(ChainQuery(limit=50, text="nowhere"))
         assert full.store.roots == 2 * MAX_PORTIONS  # One more each, to see whether there are more.
 
 

@@ -64,7 +64,7 @@ class TestBeginning:
 
     def test_a_viewer_beyond_the_limit_replaces_the_oldest(self, scene: Scene) -> None:
         viewers = [scene.feed.open("", "")[0] for _ in range(MAX_VIEWERS + 1)]
-        assert [viewer.is_welcome for viewer in viewers] == [False] + [True] * MAX_VIEWERS
+        assert [viewer.is_open for viewer in viewers] == [False] + [True] * MAX_VIEWERS
 
 
 class TestTaking:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from resonate_server.watch import outages
+from resonate_server.watch.connection_history import FOREVER
 from resonate_server.watch.outages import MAX_OUTAGES, Outage, Outages
-from resonate_server.watch.spells import FOREVER
 
 
 class Scene:

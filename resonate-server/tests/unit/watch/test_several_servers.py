@@ -11,7 +11,7 @@ from resonate_server.delivery.presence import Member, State
 from resonate_server.store import View
 from resonate_server.store.sqlite import IN_MEMORY, Database
 from resonate_server.watch import Watch
-from resonate_server.watch.events import Event, TaskClaimed, WorkerLeft, for_others, from_others
+from resonate_server.watch.events import Event, TaskClaimed, WorkerLeft, decode_from_peer, encode_for_peers
 
 GROUP = "workers"
 TAKEN_BACK_MS, WENT_ON_MS = 300, 1_500
@@ -62,7 +62,7 @@ class Site:
         for sender, event in rung:
             for number, server in enumerate(self.servers):
                 if number != sender:
-                    server.heard_of(from_others(for_others(event)))
+                    server.take_remote_event(decode_from_peer(encode_for_peers(event)))
 
     async def tell(self, number: int) -> tuple[list[str], list[str]]:
         view = await self.servers[number].chains.view("t")
@@ -166,7 +166,7 @@ async def test_no_server_reports_a_worker_killed_after_it_finished_its_work(site
 async def test_a_missed_departure_of_a_worker_is_noticed_later(site: Site) -> None:
     """Servers keep reporting the workers that they miss."""
     begin(site)
-    site.servers[THIRD].workers_are_gone([Member(PID, GROUP, START, START, State.GONE, START + 500)])
+    site.servers[THIRD].sync_gone([Member(PID, GROUP, START, START, State.GONE, START + 500)])
     site.time += 1_000
 
     assert await site.tell(THIRD) == ([], ["waiting", "gap"])

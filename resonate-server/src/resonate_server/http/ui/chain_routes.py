@@ -7,7 +7,7 @@ from aiohttp import web
 from resonate_server.http.auth import Access
 from resonate_server.http.ui.access import Problem, json
 from resonate_server.protocol.records import PromiseState
-from resonate_server.watch.chain_reader import BadCursor, ChainReader, Wanted, decode_place
+from resonate_server.watch.chain_reader import BadCursor, ChainQuery, ChainReader, decode_place
 
 MAX_PAGE = 200
 USUAL_PAGE = 50
@@ -39,7 +39,7 @@ class ChainRoutes:
             return json(view)
 
 
-def _wanted(request: web.Request, access: Access) -> Wanted:
+def _wanted(request: web.Request, access: Access) -> ChainQuery:
     query = request.query
     try:
         before = decode_place(query["before"]) if query.get("before") else None
@@ -54,4 +54,4 @@ def _wanted(request: web.Request, access: Access) -> Wanted:
     text = query.get("text", "")
     if len(text) > MAX_TEXT:
         raise Problem(400, f"text must not be longer than {MAX_TEXT} characters")
-    return Wanted(limit=limit, before=before, state=state, text=text, prefix=access.prefix)
+    return ChainQuery(limit=limit, before=before, state=state, text=text, prefix=access.prefix)

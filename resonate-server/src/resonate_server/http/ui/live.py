@@ -77,7 +77,7 @@ class Live:
         end = loop.time() + STREAM_S
         await write(response, _line(hello))
         next_beat = loop.time() + BEAT_S
-        while viewer.is_welcome and not (self._auth and loop.time() > end):
+        while viewer.is_open and not (self._auth and loop.time() > end):
             await self._watch.feed.wait(viewer, next_beat - loop.time())
             lines = self._watch.feed.take(viewer)
             if lines:

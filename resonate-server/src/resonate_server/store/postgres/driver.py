@@ -35,13 +35,13 @@ ANSWER_S = 8.0
 """So does one that is silent for longer after a query: its machine has vanished, or the process that serves the
 connection is frozen."""
 
-SILENT_S = 60.0
+COPY_TIMEOUT_S = 60.0
 """The same while everything is copied: there may be much to write, or to sort."""
 
 CHECK_S = 2.0
 """The same for a connection that was idle for a while: there are others."""
 
-LOOK_UP_S = 0.1
+POLL_INTERVAL_S = 0.1
 """Interval at which a wait checks whether its time is up."""
 
 MAX_PREPARED = 200
@@ -128,7 +128,7 @@ class ServingConnection(AsyncConnection[Row]):
     async def wait[T](
         self,
         gen: abc.PQGen[T],
-        interval: float = LOOK_UP_S,
+        interval: float = POLL_INTERVAL_S,
         timeout: float | None = None,  # noqa: ASYNC109  the driver's own name
     ) -> T:
         """Raises :class:`psycopg.OperationalError`. Also closes the connection if cancelled: the driver would ask the
@@ -149,7 +149,7 @@ class BlockingConnection(Connection[Row], ABC):
     def patience_s(self) -> float:
         """Return for how many seconds from now the database may be silent."""
 
-    def wait[T](self, gen: abc.PQGen[T], interval: float = LOOK_UP_S, timeout: float | None = None) -> T:
+    def wait[T](self, gen: abc.PQGen[T], interval: float = POLL_INTERVAL_S, timeout: float | None = None) -> T:
         """Raises :class:`psycopg.OperationalError`."""
         try:
             return super().wait(gen, interval, self.patience_s() if timeout is None else timeout)
@@ -164,10 +164,10 @@ class CopyingConnection(BlockingConnection):
 
     @override
     def patience_s(self) -> float:
-        return SILENT_S
+        return COPY_TIMEOUT_S
 
 
-class LookingConnection(BlockingConnection):
+class QueryConnection(BlockingConnection):
     """For queries. ``until``: when the database must be done (monotonic seconds)."""
 
     until = 0.0
@@ -258,11 +258,11 @@ async def connect_serving(url: str, name: str) -> ServingConnection:
     return connection
 
 
-def thread_pool(url: str, size: int, name: str) -> ConnectionPool[LookingConnection]:
+def thread_pool(url: str, size: int, name: str) -> ConnectionPool[QueryConnection]:
     """Return a pool that is not open yet. Whoever gets a connection sets its ``until``."""
     return ConnectionPool(
         url,
-        connection_class=LookingConnection,
+        connection_class=QueryConnection,
         kwargs=_parameters(name),
         min_size=0,
         max_size=size,
@@ -273,7 +273,7 @@ def thread_pool(url: str, size: int, name: str) -> ConnectionPool[LookingConnect
     )
 
 
-def _check(connection: LookingConnection) -> None:
+def _check(connection: QueryConnection) -> None:
     connection.until = time.monotonic() + CHECK_S
     ConnectionPool.check_connection(connection)
 

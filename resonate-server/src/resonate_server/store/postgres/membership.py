@@ -24,7 +24,7 @@ from resonate_server.store.postgres.database_clock import DatabaseClock
 from resonate_server.store.postgres.driver import MARK, ServingConnection, ask, connect_async, name_of
 from resonate_server.store.postgres.plans import Ask, Found, Round
 from resonate_server.store.postgres.schema import DatabaseUnusable, check_version, migrate
-from resonate_server.store.sharing import MAX_RING_BYTES, Alone, Neighbour, Sharing
+from resonate_server.store.sharing import MAX_RING_BYTES, Alone, PeerListener, Sharing
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Membership(Sharing):
     def __init__(self, url: str, clock: DatabaseClock, lost: Callable[[str], None], due: Callable[[int], None]) -> None:
         self.trouble = NOT_YET
         self.id = secrets.randbits(62)
-        self.neighbour: Neighbour = Alone()
+        self.neighbour: PeerListener = Alone()
         self.has_joined = False
         """At least once; from then on, requests may wait."""
         self.is_first = False
@@ -130,10 +130,10 @@ class Membership(Sharing):
         self._wake.set()
 
     def ring(self, message: bytes) -> None:
-        self.mention(message)
+        self.notify_later(message)
         self._wake.set()
 
-    def mention(self, message: bytes) -> None:
+    def notify_later(self, message: bytes) -> None:
         if not self._others:
             return
         if len(self._rings) == MAX_RINGS:
@@ -325,7 +325,7 @@ class Membership(Sharing):
         if news:
             asked["rosters"] = Ask(sql.GET_ROSTERS, (news,))
         if dead and (self.has_joined or not versions):
-            asked["buried"] = Ask(sql.BURY, (dead,))
+            asked["buried"] = Ask(sql.REMOVE_DEAD, (dead,))
             asked["cut off"] = Ask(sql.CUT_OFF, ([name_of(id) for id in dead],))
         found = await ask(connection, asked) if asked else {}
         self._see(versions, dict(found.get("rosters", ())), dict(found.get("buried", ())))
@@ -338,7 +338,7 @@ class Membership(Sharing):
             if id in rosters or id in before
         }
         if self._others != before:
-            self.neighbour.others_are({id: roster for id, (_, roster) in self._others.items()})
+            self.neighbour.update_rosters({id: roster for id, (_, roster) in self._others.items()})
         if before.keys() - self._others.keys():
             self.neighbour.may_have_missed()
         for id, roster in buried.items():

@@ -37,6 +37,7 @@ from resonate_server.protocol.records import PromiseState, TaskState
 from resonate_server.store import CommitAge, Decided, DecisionListener, DiskUse, Store, View
 from resonate_server.store.errors import STOPS, ReadFailed, StoreFailed
 from resonate_server.store.health import StoreHealth
+from resonate_server.store.in_flight import InFlightTasks
 from resonate_server.store.outgoing import LARGE_BYTES, Outgoing, weighed
 from resonate_server.store.portions import FIRST, SettledRoot
 from resonate_server.store.postgres import plans, sql
@@ -48,13 +49,12 @@ from resonate_server.store.postgres.driver import (
     name_of,
     thread_pool,
 )
-from resonate_server.store.postgres.line import Inquiry, Turn, Waiting, WaitingLine, blame, give, refuse
+from resonate_server.store.postgres.job_queue import Inquiry, JobQueue, Turn, Waiting, blame, give, refuse
 from resonate_server.store.postgres.membership import Membership, told
 from resonate_server.store.postgres.plans import MAX_BYTES, Ask, Asking, Busy, Found, Large, Round, Unit
 from resonate_server.store.postgres.transaction import Transaction
 from resonate_server.store.postgres.view import PostgresView
 from resonate_server.store.postgres.writing import Writing
-from resonate_server.store.under_way import UnderWay
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ SKIPPED_MS = 100
 
 NEVER = 2**63
 
-FASTER = (
+CONFLICTS = (
     errors.SerializationFailure,
     errors.DeadlockDetected,
     errors.UniqueViolation,
@@ -101,7 +101,7 @@ FASTER = (
 TOO_LONG = errors.ProgramLimitExceeded
 """An id is too long for an index, so nobody could find it again."""
 
-AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, OSError)
+CONNECTION_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, OSError)
 """The database, or the way to it, is down."""
 
 
@@ -130,9 +130,9 @@ class PostgresStore(Store):
         self._name = name_of(self.sharing.id)
         self._connection: ServingConnection | None = None
         self._views = thread_pool(url, looking, self._name)
-        self._line = WaitingLine()
+        self._line = JobQueue()
         self._health = StoreHealth()
-        self._looking = UnderWay()
+        self._looking = InFlightTasks()
         self._patience_s = PATIENCE_S
         """Time for a :meth:`read`, whose caller would ask again: doubles with each that is too slow, until one is
         not."""
@@ -305,8 +305,8 @@ class PostgresStore(Store):
 
     async def _recover(self, batch: list[Waiting], error: Exception) -> None:
         """Retry or fail the batch, which has changed nothing. Only a job that was alone is known to be at fault."""
-        is_beaten = isinstance(error, FASTER)
-        is_away = isinstance(error, AWAY) and not is_beaten and not isinstance(error, TOO_LONG)
+        is_beaten = isinstance(error, CONFLICTS)
+        is_away = isinstance(error, CONNECTION_ERRORS) and not is_beaten and not isinstance(error, TOO_LONG)
         if is_away:
             self._fail(error)
             await asyncio.sleep(PAUSE_S)
@@ -406,9 +406,9 @@ class PostgresStore(Store):
         self._health.commits()
         try:
             found = await transaction.commit(writing, asked)
-        except (*FASTER, TOO_LONG):
+        except (*CONFLICTS, TOO_LONG):
             raise
-        except AWAY as error:
+        except CONNECTION_ERRORS as error:
             self._fail(error)
             if not await self._was_committed(transaction):
                 raise
@@ -427,7 +427,7 @@ class PostgresStore(Store):
                     await another.execute(sql.END_BACKEND.encode(), (transaction.backend, self._name))
                     ending = await another.execute(sql.GET_ENDING.encode(), (connection,))
                     return await ending.fetchall() == [(number,)]
-            except AWAY:
+            except CONNECTION_ERRORS:
                 await asyncio.sleep(PAUSE_S)
 
     def _wake_at(self, time: int) -> None:
@@ -542,7 +542,7 @@ class PostgresStore(Store):
         until = time.monotonic() + seconds
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, self._look_now, query, until)
-        except AWAY as error:
+        except CONNECTION_ERRORS as error:
             if time.monotonic() >= until:
                 raise TooSlow(SLOW) from error
             self._fail(error)

@@ -189,7 +189,7 @@ FROM servers WHERE id <> %(id)s ORDER BY id
 """
 GET_ROSTERS = "SELECT id, roster FROM servers WHERE id = ANY(%s::bigint[])"
 # Of several servers that notice a death, only one gets the roster.
-BURY = "DELETE FROM servers WHERE id = ANY(%s::bigint[]) RETURNING id, roster"
+REMOVE_DEAD = "DELETE FROM servers WHERE id = ANY(%s::bigint[]) RETURNING id, roster"
 # Others need the rows it has locked. If it is alive after all, it reconnects.
 CUT_OFF = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity

@@ -63,7 +63,7 @@ from resonate_server.store.sqlite.identity import FileIdentity
 from resonate_server.store.sqlite.lock import PathLock, PathTaken
 from resonate_server.store.sqlite.log import Log
 from resonate_server.store.sqlite.sessions import advice, fold, log_of
-from resonate_server.store.sqlite.unwritten import Operation, Unwritten
+from resonate_server.store.sqlite.write_buffer import Operation, WriteBuffer
 
 MAX_FORGOTTEN = 500
 """Delivered messages that one commit deletes at most."""
@@ -109,7 +109,7 @@ class Database(SqlView):
         self._copying = threading.Lock()
         self._closing = threading.Event()
         self._cache = Cache(cache_bytes)
-        self._unwritten = Unwritten()
+        self._write_buffer = WriteBuffer()
         self._delivered: deque[UnblockKey] = deque()
         """``unblock`` messages to delete."""
         self._absent: set[str] = set()
@@ -217,7 +217,7 @@ class Database(SqlView):
 
     def rollback(self) -> None:
         """Undo all writes since the last commit."""
-        self._unwritten.clear()
+        self._write_buffer.clear()
         self._forget_rows()
         self._lost = False
         self._payload_bytes = 0
@@ -232,7 +232,7 @@ class Database(SqlView):
 
     def try_to_write(self) -> None:
         """Write as much as a request needs, where nobody reads it, so that the commit shows whether there is room."""
-        self._unwritten.operations.append((statements.TRY_TO_WRITE, ()))
+        self._write_buffer.operations.append((statements.TRY_TO_WRITE, ()))
 
     def clock_mark(self) -> ClockMark | None:
         """Return the last mark that was stored."""
@@ -241,7 +241,7 @@ class Database(SqlView):
 
     def put_clock_mark(self, mark: ClockMark) -> None:
         """Store ``mark`` with the other writes."""
-        self._unwritten.operations.append((statements.PUT_CLOCK_MARK, (mark.time, mark.uptime, mark.boot)))
+        self._write_buffer.operations.append((statements.PUT_CLOCK_MARK, (mark.time, mark.uptime, mark.boot)))
 
     def _check_identity(self) -> None:
         if self._not_kept:
@@ -299,13 +299,13 @@ class Database(SqlView):
         """On some failures (a full disk) SQLite rolls back by itself, so no statement may follow one that failed."""
         if self._lost:
             raise StoreFailed("an earlier statement of this transaction has failed")
-        if not self._unwritten:
+        if not self._write_buffer:
             return
         self._lost = True
         with _as_store_failures():
             if not self._db.in_transaction:
                 self._db.execute("BEGIN IMMEDIATE")
-            self._unwritten.execute(self._db)
+            self._write_buffer.execute(self._db)
         self._lost = False
 
     def _query(self, statement: str, parameters: Any = ()) -> sqlite3.Cursor:
@@ -402,7 +402,7 @@ class Database(SqlView):
         if entry is not None or id in self._absent:
             return entry
         # Most ids asked for are new, and need no pending writes handed to the database first.
-        query = self._query if self._unwritten.knows(id) else self._db.execute
+        query = self._query if self._write_buffer.knows(id) else self._db.execute
         row = query(statements.GET_PAIR, (id,)).fetchone()
         if row is None:
             self._absent.add(id)
@@ -471,11 +471,11 @@ class Database(SqlView):
             self._keep_link(link, changes)
         for schedule in changes.schedules.values():
             self._wake_at(schedule.next_run_at if schedule is not None else None)
-        self._unwritten.promises.update(promise_rows)
-        self._unwritten.params.update(params)
-        self._unwritten.results.update(results)
-        self._unwritten.tasks.update(task_rows)
-        self._unwritten.operations += operations
+        self._write_buffer.promises.update(promise_rows)
+        self._write_buffer.params.update(params)
+        self._write_buffer.results.update(results)
+        self._write_buffer.tasks.update(task_rows)
+        self._write_buffer.operations += operations
         self._payload_bytes += sum(map(len, params.values())) + sum(map(len, results.values()))
 
     def _payloads(self, promises: dict[str, Promise]) -> tuple[dict[str, bytes], dict[str, bytes]]:
@@ -530,7 +530,7 @@ class Database(SqlView):
 
     def put_unblock(self, unblock: Unblock, now: int) -> None:
         """Store ``unblock`` until it is :meth:`delivered`; one per promise and address. ``now`` in ms."""
-        self._unwritten.operations.append((statements.PUT_UNBLOCK, rows.unblock_row(unblock, now)))
+        self._write_buffer.operations.append((statements.PUT_UNBLOCK, rows.unblock_row(unblock, now)))
 
     def delivered(self, key: UnblockKey) -> None:
         """Forget an ``unblock`` with the next commit, or before it would be read again. Any thread may call this."""
@@ -538,10 +538,10 @@ class Database(SqlView):
 
     def _forget_delivered(self, limit: int) -> None:
         for _ in range(min(limit, len(self._delivered))):
-            self._unwritten.operations.append((statements.DROP_UNBLOCK, self._delivered.popleft()))
+            self._write_buffer.operations.append((statements.DROP_UNBLOCK, self._delivered.popleft()))
 
     def drop_unblocks_before(self, time: int) -> None:
-        self._unwritten.operations.append((statements.DROP_UNBLOCKS_BEFORE, (time,)))
+        self._write_buffer.operations.append((statements.DROP_UNBLOCKS_BEFORE, (time,)))
 
     @override
     def unblocks(self, group: str, member: str, after: int) -> Iterator[OwedUnblock]:

@@ -80,7 +80,7 @@ class Question(Job):
     is_quick: bool
 
 
-class Errand(Job):
+class ThreadJob(Job):
     """Run on the thread, in a transaction of its own."""
 
     work: Callable[[], Any]
@@ -158,7 +158,7 @@ class SQLiteStore(Store):
         return self._put(queue, Question(self._promise(), footprint, rule, is_quick))
 
     def read[T](self, query: Callable[[View], T]) -> asyncio.Future[T]:
-        return self._put(self._jobs, Errand(self._promise(), lambda: query(self.database)))
+        return self._put(self._jobs, ThreadJob(self._promise(), lambda: query(self.database)))
 
     def browse[T](self, query: Callable[[View], T]) -> asyncio.Future[T]:
         return self._patiently(lambda: query(self.database))
@@ -203,7 +203,7 @@ class SQLiteStore(Store):
 
     async def trouble(self) -> str:
         try:
-            await self._put(self._jobs, Errand(self._promise(), self._probe))
+            await self._put(self._jobs, ThreadJob(self._promise(), self._probe))
         except ReadFailed:
             return self._health.trouble
         return ""
@@ -224,7 +224,7 @@ class SQLiteStore(Store):
         return self._loop.create_future()
 
     def _patiently[T](self, work: Callable[[], T]) -> asyncio.Future[T]:
-        return self._put(self._patient, Errand(self._promise(), work))
+        return self._put(self._patient, ThreadJob(self._promise(), work))
 
     def _put(self, queue: deque[Job], job: Job) -> asyncio.Future[Any]:
         """A stopping server refuses patient and timely jobs."""
@@ -240,7 +240,7 @@ class SQLiteStore(Store):
         while self._jobs or self._patient or self._timely or not self._stopping:
             await self._wait_for_jobs_or_alarm()
             self._ring()
-            await self._work_off(self._next_batch() or [Errand(None, self._probe)])
+            await self._work_off(self._next_batch() or [ThreadJob(None, self._probe)])
             for queue in (self._patient, self._timely):
                 if queue:
                     await self._work_off([queue.popleft()])
@@ -289,7 +289,7 @@ class SQLiteStore(Store):
     # --- a batch ----------------------------------------------------------------------------------------------------
 
     async def _work_off(self, batch: list[Job]) -> None:
-        if isinstance(batch[0], Errand) and batch[0].done is not None and batch[0].done.done():
+        if isinstance(batch[0], ThreadJob) and batch[0].done is not None and batch[0].done.done():
             return  # Nobody waits for it any more.
         try:
             outcomes = await self._transact(batch)
@@ -354,7 +354,7 @@ class SQLiteStore(Store):
 
     def _do_alone(self, job: Job, now: int) -> tuple[list[Outcome], bool]:
         """An errand may write in several steps, so an error fails its whole transaction."""
-        outcome = self._do(job, now) if isinstance(job, Errand) else self._guarded(job, now)
+        outcome = self._do(job, now) if isinstance(job, ThreadJob) else self._guarded(job, now)
         return [outcome], self._flush()
 
     def _guarded(self, job: Job, now: int) -> Outcome:
@@ -368,7 +368,7 @@ class SQLiteStore(Store):
             return Answer(status=500, data="the server failed to handle this request; nothing was changed")
 
     def _do(self, job: Job, now: int) -> Outcome:
-        if isinstance(job, Errand):
+        if isinstance(job, ThreadJob):
             return job.work()
         assert isinstance(job, Question)
         footprint = job.footprint

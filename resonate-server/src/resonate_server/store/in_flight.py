@@ -5,7 +5,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 
-class UnderWay(set[asyncio.Task[Any]]):
+class InFlightTasks(set[asyncio.Task[Any]]):
     """The tasks in flight. Used on one event loop."""
 
     def begin[T](self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

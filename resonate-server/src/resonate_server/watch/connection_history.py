@@ -9,7 +9,7 @@ FOREVER = 1 << 62
 
 MAX_WORKERS = 2_000
 MAX_SPELLS = 50
-"""Spells kept of one worker."""
+"""ConnectionHistory kept of one worker."""
 
 
 class _Spell(Struct, gc=False):
@@ -19,7 +19,7 @@ class _Spell(Struct, gc=False):
     end: int = FOREVER
 
 
-class Spells:
+class ConnectionHistory:
     """``since`` (ms): before that time, nothing is known of any worker.
 
     ``all_known_since`` (ms): from then on all workers are known, those of other servers as well; ``None`` while they

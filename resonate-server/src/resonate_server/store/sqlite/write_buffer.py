@@ -17,7 +17,7 @@ _statement = itemgetter(0)
 _parameters = itemgetter(1)
 
 
-class Unwritten:
+class WriteBuffer:
     """Rows of promises and tasks, and payloads, by id; the rest as statements, in the order in which they must run."""
 
     def __init__(self) -> None:

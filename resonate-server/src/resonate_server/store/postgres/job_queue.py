@@ -76,7 +76,7 @@ class Turn(Waiting, kw_only=True):
     work: Callable[[], Awaitable[Any]]
 
 
-class WaitingLine:
+class JobQueue:
     """First come, first served. Between two batches, one patient job and one of due work get their turn.
 
     ``open``: jobs that are not done.
