@@ -91,7 +91,7 @@ CREATE TABLE callbacks (
 );
 CREATE INDEX callbacks_by_awaiter ON callbacks (awaiter, awaited);
 
--- An address may be longer than what an index holds.
+-- An address may be longer than an index entry.
 CREATE TABLE listeners (
     awaited text COLLATE "C" NOT NULL,
     address text COLLATE "C" NOT NULL
@@ -130,8 +130,8 @@ CREATE TABLE schedules (
 ALTER TABLE schedules ALTER COLUMN param SET STORAGE EXTERNAL;
 CREATE INDEX schedules_by_next_run ON schedules (next_run_at, id);
 
--- Of the server itself, in one row. epoch: how many servers have taken over; time: where the clock of the last one
--- stood, in ms since the epoch.
+-- One row about the servers. epoch: how many servers have taken over; time: where the clock of the last one
+-- stopped, in ms since the epoch.
 CREATE TABLE server (
     only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
     epoch    bigint NOT NULL DEFAULT 0,
@@ -139,8 +139,8 @@ CREATE TABLE server (
 );
 INSERT INTO server DEFAULT VALUES;
 
--- The last transaction that each connection has committed, by a number of the server's own: if the end of one was not
--- heard of, this tells.
+-- The last transaction that each connection committed, by the server's own number: if a connection breaks during a
+-- commit, this shows whether it succeeded.
 CREATE TABLE endings (
     connection bigint PRIMARY KEY,
     last       bigint NOT NULL
@@ -148,9 +148,9 @@ CREATE TABLE endings (
 """
 
 VERSION_2 = f"""
--- A server that is at work. backend: the process of the database that serves the connection by which it says so, once a
--- second (beat_at, in ms since the epoch). roster: who is connected to it, in the servers' own form, for the others;
--- version: how often that has changed. Nothing of this outlives the database's own processes.
+-- The running servers. backend: the database process that serves the connection on which a server reports, once a
+-- second (beat_at, in ms since the epoch). roster: its connected workers, encoded for the other servers; version: how
+-- often the roster has changed. None of this outlives the database's own processes.
 CREATE UNLOGGED TABLE servers (
     id      bigint PRIMARY KEY,
     backend integer NOT NULL,
@@ -159,7 +159,7 @@ CREATE UNLOGGED TABLE servers (
     roster  bytea NOT NULL
 ) WITH (fillfactor = 50);
 ALTER TABLE endings ADD COLUMN began_at bigint NOT NULL DEFAULT {TIME};
--- Ends a server of the former version, which works only by itself; what counted such servers is not needed any more.
+-- Ends a server of the former version, which cannot share the database; the counter of servers is no longer needed.
 UPDATE server SET epoch = epoch + 1;
 """
 

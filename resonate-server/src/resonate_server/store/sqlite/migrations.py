@@ -31,8 +31,8 @@ COLUMNS[3] = COLUMNS[2] | {"callbacks": "awaited awaiter"}
 
 STEPS = {
     1: """
--- Payloads leave the tables in which promises and schedules are looked up; settlements may spread by and by. What is
--- owed to listeners can be asked for by each of them; tasks that nobody claims are counted.
+-- Payloads move to tables of their own; settlements may be propagated in several transactions. Unblocks can be looked
+-- up by recipient; tasks that nobody claims are counted.
 DROP INDEX promises_by_deadline;
 DROP INDEX roots_by_settlement;
 DROP INDEX promises_by_branch;
@@ -116,7 +116,7 @@ CREATE TABLE spreading (
 
 INSERT INTO promises (id, state, tags, timeout_at, created_at, settled_at, branch, parent, origin)
     SELECT id, state, tags, timeout_at, created_at, settled_at, branch, parent, origin FROM promises_1 ORDER BY id;
--- In the order of the old table, so that nothing is sorted or looked up among payloads.
+-- In the order of the old table, so that SQLite neither sorts nor searches payloads.
 INSERT INTO params SELECT number, param FROM promises_1 AS old CROSS JOIN promises ON promises.id = old.id
     WHERE length(param) > 2;
 INSERT INTO results SELECT number, value FROM promises_1 AS old CROSS JOIN promises ON promises.id = old.id
@@ -165,7 +165,7 @@ CREATE TABLE server (
 INSERT INTO server (only_one, run, is_open) VALUES (1, 0, 0);
 """,
     2: """
--- A callback goes when its awaiter is told, instead of being marked until the awaiter's next claim.
+-- A callback is deleted when its awaiter is notified, instead of being marked until the awaiter's next claim.
 DROP INDEX callbacks_by_awaiter;
 ALTER TABLE callbacks RENAME TO callbacks_2;
 CREATE TABLE callbacks (
@@ -178,10 +178,10 @@ DROP TABLE callbacks_2;
 CREATE INDEX callbacks_by_awaiter ON callbacks (awaiter);
 """,
     3: """
--- Why a task was given back.
+-- Why a task was released.
 ALTER TABLE tasks ADD COLUMN reason TEXT;
 
--- Only what somebody may await has a deadline that is an alarm, and whatever somebody already awaits.
+-- Only promises that can be awaited, or already are, have a deadline that fires.
 DROP INDEX promises_by_deadline;
 DROP INDEX roots_by_settlement;
 DROP INDEX roots_by_creation;

@@ -8,9 +8,9 @@ SCHEMA_VERSION = 4
 """Increment it with every change of the schema, and add a step from the previous version to :mod:`.migrations`."""
 
 OF_A_NEW_FILE = """
--- A request changes a few bytes on each of about seven pages, and all of a page goes to the log.
+-- A request changes a few bytes on each of about seven pages, and the log gets whole pages.
 PRAGMA page_size = 2048;
--- Space of deleted rows can be given back in portions.
+-- Space of deleted rows can be released in portions.
 PRAGMA auto_vacuum = INCREMENTAL;
 """
 """To change either in an existing file, all of it would have to be rewritten."""
@@ -18,19 +18,19 @@ PRAGMA auto_vacuum = INCREMENTAL;
 PRAGMAS = """
 -- Readers never block the writer, and a commit is one append to the log.
 PRAGMA journal_mode = WAL;
--- Space of deleted rows is reused. The log is folded back by whoever keeps sessions.py's row right.
+-- Space of deleted rows is reused. The code that keeps the row of sessions.py correct also folds the log back.
 PRAGMA wal_autocheckpoint = 0;
--- SQLite syncs the log before it is folded and the file afterwards. After a commit the log is synced by whoever waits.
+-- SQLite syncs the log before folding it, and the file afterwards. Whoever waits for a commit syncs the log.
 PRAGMA synchronous = NORMAL;
 PRAGMA foreign_keys = OFF;
--- Some builds overwrite what is deleted: as much work as writing it, and as much memory within a transaction.
+-- Some builds overwrite deleted content, which costs as much work, and memory in a transaction, as writing it.
 PRAGMA secure_delete = OFF;
 PRAGMA temp_store = MEMORY;
 """
 
 SCHEMA = f"""
--- What the tables mean is said in store/shared_sql.py.
--- Payloads, which may have megabytes, stand apart: what is looked up, or written again, stays small.
+-- store/shared_sql.py explains the tables.
+-- Payloads may have megabytes and have tables of their own, so rows that are looked up or rewritten stay small.
 CREATE TABLE promises (
     number     INTEGER PRIMARY KEY,
     id         TEXT NOT NULL UNIQUE,
@@ -52,7 +52,7 @@ CREATE INDEX promises_by_parent ON promises (parent, id) WHERE parent IS NOT NUL
 CREATE INDEX promises_by_origin ON promises (origin, id) WHERE origin IS NOT NULL;
 CREATE INDEX roots_by_creation ON promises (state, armed, created_at, id) WHERE origin IS NULL OR origin = id;
 
--- Param and value of promises.
+-- Params and values of promises.
 CREATE TABLE params (
     promise INTEGER PRIMARY KEY,
     data    BLOB NOT NULL
@@ -128,14 +128,14 @@ CREATE TABLE schedules (
 );
 CREATE INDEX schedules_by_next_run ON schedules (next_run_at, id);
 
--- What their promises get.
+-- Params of their promises.
 CREATE TABLE schedule_params (
     schedule INTEGER PRIMARY KEY,
     data     BLOB NOT NULL
 );
 
--- Of the server itself, in one row: see sessions.py, and ClockMark in the contract of stores. run: number of the
--- session. is_open: the file needs its log. room: bytes that were written to see whether they can be.
+-- One row about the server itself: see sessions.py, and ClockMark in the store contract. run: number of the
+-- session. is_open: the file needs its log. room: bytes written to test whether the disk has room.
 CREATE TABLE server (
     only_one INTEGER PRIMARY KEY CHECK (only_one = 1),
     run      INTEGER NOT NULL,
