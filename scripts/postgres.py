@@ -48,7 +48,7 @@ def program(name: str) -> list[str]:
 
 
 def as_another_user() -> list[str]:
-    """Make root look like another user. PostgreSQL refuses to run as root, or as a user whom the system does not know;
+    """Make root look like another user. PostgreSQL refuses to run as root, or as a user unknown to the system;
     and a real other user may not enter root's folders."""
     other = next(user for user in pwd.getpwall() if user.pw_uid)
     return ["unshare", "--user", f"--map-user={other.pw_uid}", f"--map-group={other.pw_gid}"]

@@ -1,6 +1,11 @@
-"""The documents are plain English, as far as a machine can tell."""
+"""Documents, comments and docstrings are plain English, as far as a machine can tell."""
 
+import ast
+import io
 import re
+import subprocess
+import tokenize
+from collections.abc import Iterator
 from pathlib import Path
 
 import proselint.checks  # type: ignore[import-untyped]
@@ -71,3 +76,29 @@ def test_no_sentence_sounds_translated_or_worn(document: Path) -> None:
 
 def excerpt(text: str, begin: int, end: int) -> str:
     return text[max(0, begin - 30) : end + 30].replace("\n", " ")
+
+
+SOUNDS_TRANSLATED = re.compile(rf"\b({'|'.join(TRANSLATED)})\b", re.IGNORECASE)
+
+
+def test_no_comment_or_docstring_sounds_translated() -> None:
+    listed = subprocess.run(["git", "ls-files", "*.py"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    found = [
+        f"{file}:{line}: {match[0]}"
+        for file in listed.stdout.split()
+        for line, text in comments_and_docstrings((REPOSITORY / file).read_text())
+        for match in SOUNDS_TRANSLATED.finditer(text)
+    ]
+
+    assert found == []
+
+
+def comments_and_docstrings(source: str) -> Iterator[tuple[int, str]]:
+    """Yield each with its line."""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Expr(value=ast.Constant(value=str() as text)):
+                yield node.lineno, text

@@ -26,7 +26,7 @@ class ServerUnderLoad(Protocol):
         """Send a request on behalf of a chain. Raises if the answer is not the usual one."""
 
     async def wait_for(self, id: str, version: int | None) -> None:
-        """Wait until a worker was told of this version of the task, or (``None``) of the end of this promise."""
+        """Wait until a worker was offered this version of the task, or (``None``) this promise was reported settled."""
 
 
 class ChainPlayer:
@@ -37,7 +37,7 @@ class ChainPlayer:
         self._server = server
 
     async def play(self) -> None:
-        """Play the chain until foo is told of its end."""
+        """Play the chain until foo learns of its end."""
         await self._begin()
         await self._suspend(self._bar, 1, self._baz)
         await self._run(self._baz, 0, BAZ)

@@ -27,9 +27,9 @@ class PlannedChain(Struct, frozen=True):
 
 
 class Strike(Struct, frozen=True):
-    """A fault that strikes ``after`` seconds into its wave. ``lasts``: for how many seconds.
+    """A fault that begins ``after`` seconds into its wave. ``lasts``: for how many seconds.
 
-    ``pick``: which of the service's instances it strikes, from 0 for the first to 1 for the last.
+    ``pick``: which of the service's instances it hits, from 0 for the first to 1 for the last.
     """
 
     service: str

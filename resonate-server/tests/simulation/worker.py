@@ -300,7 +300,7 @@ class Execution:
         return record
 
     async def _suspend(self, waiting: list[str]) -> bool:
-        """Return whether the function is suspended now; otherwise it goes on at once."""
+        """Return whether the function is suspended now; otherwise it continues at once."""
         actions = [
             {"kind": "promise.register_callback", "head": {}, "data": {"awaited": id, "awaiter": self.id}}
             for id in waiting

@@ -110,7 +110,7 @@ class Chains:
             raise _unavailable(f"the Resonate server {reason}") from None
 
     async def _answered[T](self, asking: Awaitable[T]) -> T:
-        """Return the server's answer. The request goes on if the client leaves: the SDK must not be cancelled."""
+        """Return the server's answer. The request continues if the client leaves: the SDK must not be cancelled."""
         asked = asyncio.ensure_future(asking)
         # Retrieve the exception: if the client has left, nobody else does.
         asked.add_done_callback(lambda _: asked.cancelled() or asked.exception())

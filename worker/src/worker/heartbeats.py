@@ -83,7 +83,7 @@ class HeartbeatThread:
         """Call `beat` at a steady pace, unless the loop hangs. Its argument is how long it may take."""
         while True:
             await asyncio.sleep(seconds)
-            await asyncio.sleep(0)  # if all threads were blocked, the watch must look before the function goes on
+            await asyncio.sleep(0)  # if all threads were blocked, the watch must look before the function continues
             if self._silence() < KEEP_SECONDS:
                 await beat(seconds)
 

@@ -15,7 +15,7 @@ DEFAULT_SERVER = "http://localhost:8001"
 
 
 class Where(Struct):
-    """Which server to talk to, and as whom."""
+    """The server to talk to, and the token to use."""
 
     server: str = DEFAULT_SERVER
     token: str | None = None

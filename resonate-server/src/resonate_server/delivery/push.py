@@ -42,7 +42,7 @@ LOG_PAUSE_S = 60.0
 
 
 class Delivery(Struct, eq=False):
-    """A message on its way to ``url``; ``size`` in bytes."""
+    """A message to deliver to ``url``; ``size`` in bytes."""
 
     key: str
     message: Message

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 MAX_REMEMBERED: Final = 1_000
-"""Latest settled promises: a suspension that crossed a settlement on its way need not wait."""
+"""Latest settled promises: a suspension that crossed a settlement in transit need not wait."""
 
 MAX_AWAITED: Final = 16
 """A suspension that awaits more promises is decided at once."""

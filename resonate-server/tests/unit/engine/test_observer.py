@@ -1,4 +1,4 @@
-"""An observer is told of each decision and its time; and the engine's own work fails for no one."""
+"""The engine reports each decision and its time to the observer, whose failures do not disturb its own work."""
 
 from collections.abc import AsyncIterator, Callable
 

@@ -22,7 +22,7 @@ class Cell(Struct, frozen=True):
     """What an event does to a task; the defaults mean: nothing.
 
     ``status``: of the answer, ``None`` for events without a request.
-    ``lease_from_now``: whether a lease begins anew at the time of the event.
+    ``lease_from_now``: whether the lease restarts at the time of the event.
     """
 
     status: int | None = 200

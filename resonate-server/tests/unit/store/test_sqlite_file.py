@@ -147,7 +147,7 @@ class TestFullDisk:
         store.close()
 
     def test_nothing_of_the_transaction_happens(self, store: Database) -> None:
-        """Even if the caller goes on after a failed read in its middle: SQLite may have rolled back by itself."""
+        """Even if the caller continues after a failed read in its middle: SQLite may have rolled back by itself."""
         store.write(changes(promise("before")))
         store.write(changes(promise("big", param=self.BIG)))
         with suppress(StoreFailed):
