@@ -28,7 +28,7 @@ from resonate.error import ResonateError
 from werkzeug.exceptions import HTTPException, InternalServerError, NotFound, ServiceUnavailable
 
 from foo_web.actions import offer_actions
-from foo_web.chains import Chains, explained
+from foo_web.chains import Chains, to_http_error
 from foo_web.flask_async import AsyncFlask, as_json
 from foo_web.gate import guard
 from foo_web.inputs import KEY, parse_body, parse_key, parse_preference
@@ -40,7 +40,7 @@ def create_app(chains: Chains, hosts: str, *, offers_faults: bool) -> AsyncFlask
     """`hosts`: see `guard`."""
     app = AsyncFlask(__name__)
     app.register_error_handler(HTTPException, _problem)
-    app.register_error_handler(ResonateError, lambda error: _problem(explained(error)))
+    app.register_error_handler(ResonateError, lambda error: _problem(to_http_error(error)))
     if chains.tracing is not None:
         from foo_web.tracing import trace_requests  # not at the top: its packages are optional
 

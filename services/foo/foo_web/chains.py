@@ -47,7 +47,7 @@ class ChainStatus(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Chains:
-    """Methods raise HTTP errors for bad requests, and the SDK's errors for what the server reports (`explained`)."""
+    """Methods raise HTTP errors for bad requests, and the SDK's errors for the server's reports (`to_http_error`)."""
 
     def __init__(self, worker: Worker, running: RunningWorker) -> None:
         self._group, self._function = worker.group, worker.functions[0]
@@ -65,13 +65,13 @@ class Chains:
         promise = await self._find(id) if may_exist else None
         if promise is None:
             handle = self._resonate.run(id, self._function, *delays.arguments)
-            await self._answered(handle.id())
+            await self._await_answer(handle.id())
         else:
             if self.tracing is not None:
                 self.tracing.join(promise.param.headers)
             if (chain := self._joined(promise, delays)).state != "pending":
                 return chain
-            handle = await self._answered(self._resonate.get(id))
+            handle = await self._await_answer(self._resonate.get(id))
         try:
             async with asyncio.timeout(seconds):
                 while True:
@@ -82,7 +82,7 @@ class Chains:
                     if (chain := self._joined(await self._get(id), delays)).state != "pending":
                         return chain
                     # The SDK asked for the promise before the server had it, and took it for lost.
-                    handle = await self._answered(self._resonate.get(id))
+                    handle = await self._await_answer(self._resonate.get(id))
         except TimeoutError:
             return ChainStatus(id, "pending")
 
@@ -98,7 +98,7 @@ class Chains:
         await self._connected()
         call = self._resonate.options(target=worker, timeout=FAULT_TIMEOUT)
         handle = call.rpc(f"fail-{secrets.token_hex(4)}", "fail", how, worker.rpartition("/")[2])
-        return await self._answered(handle.id())
+        return await self._await_answer(handle.id())
 
     async def _connected(self) -> None:
         """Wait briefly for the connection, else raise 503: the SDK would repeat a request until the server is back."""
@@ -109,7 +109,7 @@ class Chains:
             reason = f"refuses foo: {self._stream.refusal}" if self._stream.refusal else "cannot be reached"
             raise _unavailable(f"the Resonate server {reason}") from None
 
-    async def _answered[T](self, asking: Awaitable[T]) -> T:
+    async def _await_answer[T](self, asking: Awaitable[T]) -> T:
         """Return the server's answer. The request continues if the client leaves: the SDK must not be cancelled."""
         asked = asyncio.ensure_future(asking)
         # Retrieve the exception: if the client has left, nobody else does.
@@ -124,7 +124,7 @@ class Chains:
 
     async def _find(self, id: str) -> PromiseRecord | None:
         try:
-            return await self._answered(self._sender.promise_get(id))
+            return await self._await_answer(self._sender.promise_get(id))
         except ServerError as error:
             if error.code == NotFound.code:
                 return None
@@ -175,7 +175,7 @@ class Chains:
         return ChainStatus(id, state, error=str(message or "the chain failed without a message")[:MAX_ERROR_CHARACTERS])
 
 
-def explained(error: ResonateError) -> HTTPException:
+def to_http_error(error: ResonateError) -> HTTPException:
     """Return the HTTP error for what the server answered, or failed to answer."""
     if not isinstance(error, ServerError):
         return _unavailable(f"the Resonate server gave an unusable answer: {error}")

@@ -15,7 +15,7 @@ from typing import Any, Final, override
 
 from resonate.context import Context
 
-from worker.seams import is_worth_telling, runs_of, task_of
+from worker.seams import runs_of, should_log, task_of
 
 logger = logging.getLogger("worker")
 
@@ -56,7 +56,7 @@ def filter_sdk() -> None:
 
 
 def is_shown(record: logging.LogRecord) -> bool:
-    return not _is_by_sdk(record) or is_worth_telling(record)
+    return not _is_by_sdk(record) or should_log(record)
 
 
 def _copy_and_empty(file: str, old: str) -> None:

@@ -65,9 +65,10 @@ def adapt_sdk() -> None:
     dependencies. Call it before a worker starts; once is enough."""
     if vars(resonate.core)["ResonateEffects"] is not ComparingEffects:
         resonate.core.ResonateEffects = ComparingEffects  # type: ignore[attr-defined]
-        Context.run = _naming(Context.run)  # type: ignore[method-assign]
-        DurableFunction.invoke = _telling(DurableFunction.invoke)  # type: ignore[method-assign]
-        Core.execute_until_blocked_inner = _explaining(Core.execute_until_blocked_inner)  # type: ignore[method-assign]
+        Context.run = _record_function_name(Context.run)  # type: ignore[method-assign]
+        DurableFunction.invoke = _report_outcome(DurableFunction.invoke)  # type: ignore[method-assign]
+        execute = _report_failure(Core.execute_until_blocked_inner)
+        Core.execute_until_blocked_inner = execute  # type: ignore[method-assign]
 
 
 def task_of(ctx: Context) -> TaskRef:
@@ -88,7 +89,7 @@ def _run_log(deps: DependencyMap) -> RunLog:
         return RunLog()
 
 
-def is_worth_telling(record: logging.LogRecord) -> bool:
+def should_log(record: logging.LogRecord) -> bool:
     """Return whether a record of the SDK should be logged."""
     error = record.exc_info[1] if record.exc_info else None
     cause = error.cause if isinstance(error, PlatformError) else error
@@ -103,21 +104,21 @@ def silence_sdk() -> None:
     warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)
 
 
-def _naming(run: Any) -> Any:
+def _record_function_name(run: Any) -> Any:
     @functools.wraps(run)
-    def naming(ctx: Context, fn: Any, *args: Any, **kwargs: Any) -> Any:
+    def named_run(ctx: Context, fn: Any, *args: Any, **kwargs: Any) -> Any:
         future = run(ctx, fn, *args, **kwargs)
         # The asyncio task that requests the promise has not started yet.
         if isinstance(effects := ctx._state.effects, ComparingEffects):
             effects.functions[future._id] = fn if isinstance(fn, str) else getattr(fn, "__name__", "")
         return future
 
-    return naming
+    return named_run
 
 
-def _telling(invoke: Any) -> Any:
+def _report_outcome(invoke: Any) -> Any:
     @functools.wraps(invoke)
-    async def telling(function: DurableFunction, ctx: Context, packed: Any, **options: Any) -> Any:
+    async def reported_invoke(function: DurableFunction, ctx: Context, packed: Any, **options: Any) -> Any:
         runs, id, task = runs_of(ctx), ctx.info.id, task_of(ctx)
         if isinstance(effects := ctx._state.effects, ComparingEffects):
             effects.functions.setdefault(id, ctx.info.func_name)
@@ -130,12 +131,12 @@ def _telling(invoke: Any) -> Any:
         runs.returned(id, task.version, result)
         return result
 
-    return telling
+    return reported_invoke
 
 
-def _explaining(execute: Any) -> Any:
+def _report_failure(execute: Any) -> Any:
     @functools.wraps(execute)
-    async def explaining(core: Core, promise: PromiseRecord, effects: Any) -> Any:
+    async def explained_execute(core: Core, promise: PromiseRecord, effects: Any) -> Any:
         try:
             return await execute(core, promise, effects)
         except (ResonateError, PlatformError) as error:
@@ -143,7 +144,7 @@ def _explaining(execute: Any) -> Any:
             _run_log(core.deps).failed(task, _reason(error))
             raise
 
-    return explaining
+    return explained_execute
 
 
 def _reason(error: ResonateError | PlatformError) -> str:
