@@ -64,10 +64,10 @@ TRIED = (
     "thresholds of the garbage collector (no difference), a SAVEPOINT per request (slower), uvicorn or granian instead "
     "of aiohttp (51 to 84 us per echo instead of 117 to 141; worker connections take 17 to 24 us on the lane), "
     "aiohttp's client without cookies, timeouts and headers of its own (no difference).",
-    "Measured and not built: TCP options (no delay, quick acknowledgement, busy polling: 21 us per exchange with each), "
-    "and several requests of a worker in one write. At 64 in flight, a turn of a worker's loop sends 3.7 requests; four "
-    "together take 26 us less CPU each, in both processes, which is 3 % of a chain. HTTP answers in order, so a "
-    "request that is held back on purpose would delay those behind it.",
+    "Measured and not built: TCP options (no delay, quick acknowledgement, busy polling: 21 us per exchange with "
+    "each), and several requests of a worker in one write. At 64 in flight, a turn of a worker's loop sends 3.7 "
+    "requests; four together take 26 us less CPU each, in both processes, which is 3 % of a chain. HTTP answers in "
+    "order, so a request that is held back on purpose would delay those behind it.",
     "The floor: a chain waits for those 8 commits one after the other (each at least as long as the page appended "
     "below), for the client, and for the SDK in three processes. Two of the commits are claims: they could share the "
     "previous commit only if the server chose the worker before it.",

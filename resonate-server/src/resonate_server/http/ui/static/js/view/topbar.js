@@ -1,4 +1,4 @@
-// The top bar and what it opens: connection status, theme, help, token, notices.
+// The top of the page and what it opens: connection status, theme, help, token, notices.
 
 import { clockTime } from "../text/durations.js";
 import { attribute, byId, copy, say } from "./dom.js";
