@@ -5,21 +5,26 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
+from unit.rows import promise
+
 from resonate_server.delivery import Dispatcher, Hub, Presence, Push, WorkerStream
 from resonate_server.engine import Engine
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.address import PollAddress, parse_address
 from resonate_server.protocol.messages import Execute, Message, OwedUnblock, Unblock, UnblockKey
-from resonate_server.protocol.records import EMPTY, Promise, PromiseState
+from resonate_server.protocol.records import EMPTY, PromiseState, Value
 
 
 def execute(task_id: str, target: str = "poll://any@workers", version: int = 0) -> Execute:
     return Execute(task_id=task_id, version=version, target=target)
 
 
-def unblock(promise_id: str, address: str = "poll://uni@callers/c1") -> Unblock:
-    promise = Promise(promise_id, PromiseState.RESOLVED, EMPTY, EMPTY, {}, 5, 4, 5)
-    return Unblock(promise=promise, address=address)
+def many(count: int, target: str = "poll://any@workers", prefix: str = "t") -> list[Execute]:
+    return [execute(f"{prefix}-{number}", target) for number in range(count)]
+
+
+def unblock(promise_id: str, address: str = "poll://uni@callers/c1", value: Value = EMPTY) -> Unblock:
+    return Unblock(promise(promise_id, PromiseState.RESOLVED, value=value), address)
 
 
 PORTION = 100

@@ -3,19 +3,19 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from aiohttp import web
 from unit.driver import value
-from unit.hubs import execute, unblock
+from unit.hubs import execute, many, unblock
 
 from resonate_server.config import HttpPush, PushAuth
 from resonate_server.delivery import push as push_module
 from resonate_server.delivery.push import MESSAGE_BYTES, Push
 from resonate_server.metrics import Metrics
-from resonate_server.protocol.messages import Message, Unblock
-from resonate_server.protocol.records import Promise, PromiseState, Value
+from resonate_server.protocol.messages import Message
+from resonate_server.protocol.records import Value
 
 PATIENCE_S = 10.0
 SERVER_URL = "http://server:8001"
@@ -31,18 +31,15 @@ class Receiver:
         self.received: list[tuple[str, dict[str, Any]]] = []
         self.headers: list[dict[str, str]] = []
         self.url = ""
-        self._runner: web.ServerRunner | None = None
-
-    async def start(self) -> None:
         self._runner = web.ServerRunner(web.Server(self._take), shutdown_timeout=0)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        port = self._runner.addresses[0][1]
-        self.url = f"http://127.0.0.1:{port}"
 
-    async def stop(self) -> None:
-        assert self._runner is not None
+    async def __aenter__(self) -> Self:
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
         self.gate.set()
         await self._runner.cleanup()
 
@@ -86,18 +83,14 @@ class Post:
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
-    receiver = Receiver()
-    await receiver.start()
-    yield receiver
-    await receiver.stop()
+    async with Receiver() as receiver:
+        yield receiver
 
 
 @pytest.fixture
 async def other() -> AsyncIterator[Receiver]:
-    receiver = Receiver()
-    await receiver.start()
-    yield receiver
-    await receiver.stop()
+    async with Receiver() as other:
+        yield other
 
 
 @pytest.fixture
@@ -130,11 +123,6 @@ async def until(condition: Callable[[], bool]) -> None:
 async def a_moment() -> None:
     """Wait long enough for a request that should not come."""
     await asyncio.sleep(0.05)
-
-
-def large(promise_id: str, param: Value) -> Unblock:
-    made = Promise(promise_id, PromiseState.RESOLVED, param, Value(), {}, 5, 4, 5)
-    return Unblock(promise=made, address="http://callers/")
 
 
 class TestPost:
@@ -219,7 +207,7 @@ class TestQueue:
         self, post: Post, receiver: Receiver
     ) -> None:
         receiver.gate.clear()
-        post.send(receiver.url, *[execute(f"t-{number}") for number in range(20)])
+        post.send(receiver.url, *many(20))
         for total in (1, 3, 7):
             await self.answer(receiver, total)
         await until(lambda: len(receiver.received) == 15)
@@ -230,7 +218,7 @@ class TestQueue:
     async def test_a_failure_reduces_a_target_to_one_request(self, post: Post, receiver: Receiver) -> None:
         receiver.gate.clear()
         receiver.statuses = [200, 500, 500]
-        post.send(receiver.url, *[execute(f"t-{number}") for number in range(8)])
+        post.send(receiver.url, *many(8))
         await self.answer(receiver, 1)
         await self.answer(receiver, 3)
         await until(lambda: len(receiver.received) == 4)
@@ -242,8 +230,8 @@ class TestQueue:
         self, post: Post, receiver: Receiver, other: Receiver
     ) -> None:
         receiver.gate.clear()
-        post.send(receiver.url, *[execute(f"stuck-{number}") for number in range(5)])
-        post.send(other.url, *[execute(f"t-{number}") for number in range(5)])
+        post.send(receiver.url, *many(5, prefix="stuck"))
+        post.send(other.url, *many(5))
         await until(lambda: len(other.received) == 5)
         assert len(receiver.received) == 1
 
@@ -284,7 +272,7 @@ class TestMemory:
         self, post: Post, receiver: Receiver, other: Receiver
     ) -> None:
         receiver.gate.clear()
-        post.send(receiver.url, *[execute(f"t-{number}") for number in range(4)])
+        post.send(receiver.url, *many(4))
         post.send(other.url, execute("u"))
         await until(lambda: post.counted("success") == 1)
         receiver.gate.set()
@@ -293,15 +281,15 @@ class TestMemory:
         assert (other.tasks, receiver.tasks, post.counted("dropped")) == (["u"], ["t-0", "t-1", "t-2"], 1)
 
     @pytest.mark.parametrize(
-        "param",
+        "payload",
         [value("x" * 4 * MESSAGE_BYTES), Value(headers={"h": "x" * 4 * MESSAGE_BYTES})],
         ids=["data", "headers"],
     )
     async def test_payloads_count_but_a_single_one_is_always_accepted(
-        self, post: Post, receiver: Receiver, param: Value
+        self, post: Post, receiver: Receiver, payload: Value
     ) -> None:
         receiver.gate.clear()
-        post.send(receiver.url, large("p", param), execute("t"))
+        post.send(receiver.url, unblock("p", value=payload), execute("t"))
         assert post.counted("dropped") == 1
         receiver.gate.set()
         await until(lambda: post.delivered == ["p"])
