@@ -1,5 +1,6 @@
 """The surroundings of the hub in tests: an owner that takes notes, messages, a clock. No assertions in here."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -112,6 +113,12 @@ class Scene:
     def claim(self, *task_ids: str) -> None:
         for task_id in task_ids:
             self.hub.withdraw(task_id)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.002)
 
 
 async def received(connection: WorkerStream) -> list[str]:

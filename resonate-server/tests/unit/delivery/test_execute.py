@@ -1,11 +1,10 @@
 """Which worker an ``execute`` goes to: section 5.2 and 5.3, and section 9, items 3, 8, 11 and 12."""
 
-import asyncio
 import time
 
 import pytest
 from unit.delivery.stories import play
-from unit.hubs import PORTION, Clock, Scene, execute, many, received, unblock
+from unit.hubs import PORTION, Clock, Scene, execute, many, received, unblock, until
 
 from resonate_server.delivery.hub import MAX_WAITING, MAX_WAITING_CHARACTERS, SLICE_S
 from resonate_server.delivery.worker_stream import UNCLAIMED_MAX_S, UNCLAIMED_S, WINDOW
@@ -214,9 +213,7 @@ class TestUnclaimed:
         scene.send(execute("t", "poll://uni@workers/w1"))
         await received(worker)
 
-        async with asyncio.timeout(60):
-            while not scene.set_aside:
-                await asyncio.sleep(0.01)
+        await until(lambda: scene.set_aside)
 
     async def test_a_task_is_set_aside_once_and_then_belongs_to_no_worker(self, scene: Scene, clock: Clock) -> None:
         first = scene.worker("w1")

@@ -4,6 +4,7 @@ import asyncio
 import logging
 
 import pytest
+from unit.hubs import until
 
 from resonate_server.delivery.presence import (
     ABSENT_MS,
@@ -21,7 +22,6 @@ from resonate_server.delivery.presence import (
 from resonate_server.delivery.worker_observer import WorkerObserver
 
 GRACE_S = 0.03
-PATIENCE_S = 10.0
 BACK_SOON = Pledge(back_within=int(GRACE_S * 1_000))
 HEARD_WITHIN_MS = 4_000
 SPEAKS = Pledge(heard_within=HEARD_WITHIN_MS)
@@ -72,11 +72,6 @@ class Scene(WorkerObserver):
                 self.presence.heard_from(pid)
             self.presence.check_pledges()
 
-    async def until_judged(self) -> None:
-        async with asyncio.timeout(PATIENCE_S):
-            while not self.judged:
-                await asyncio.sleep(0.005)
-
 
 @pytest.fixture
 def patient() -> Scene:
@@ -101,7 +96,7 @@ class TestABrokenStream:
         assert (strict.only.state, strict.only.gone_at) == (State.SILENT, None)
         strict.now += 9
 
-        await strict.until_judged()
+        await until(lambda: strict.judged)
 
         assert (strict.only.state, strict.only.gone_at) == (State.GONE, 1_009)
         assert strict.judged == ["pid"]
@@ -129,13 +124,13 @@ class TestABrokenStream:
         strict.cut()
         strict.now += passed
         strict.presence.heard_from("pid", at)
-        await strict.until_judged()
+        await until(lambda: strict.judged)
         strict.presence.heard_from("pid", at)
         assert strict.misjudged == []
 
     async def test_a_worker_that_promised_to_reconnect_at_once_is_judged_by_that(self, patient: Scene) -> None:
         patient.cut(BACK_SOON)
-        await patient.until_judged()
+        await until(lambda: patient.judged)
         assert patient.judged == ["pid"]
 
     async def test_no_worker_is_judged_when_the_server_stops(self, strict: Scene) -> None:
@@ -183,7 +178,7 @@ class TestALapsedLease:
 
     async def test_a_worker_that_is_gone_is_not_also_silent(self, strict: Scene) -> None:
         strict.cut()
-        await strict.until_judged()
+        await until(lambda: strict.judged)
         strict.presence.fell_silent("pid")
         assert strict.only.state is State.GONE
         assert strict.told[-1] == ("gone", "bar", "pid")
@@ -295,7 +290,7 @@ class TestAPromiseToBeHeardOf:
 class TestMemory:
     async def test_workers_that_are_gone_are_shown_for_a_while(self, strict: Scene) -> None:
         strict.cut()
-        await strict.until_judged()
+        await until(lambda: strict.judged)
         strict.now += GONE_KEPT_MS
         strict.presence.forget_departed()
         assert strict.only.state is State.GONE

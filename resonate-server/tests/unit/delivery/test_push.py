@@ -8,7 +8,7 @@ from typing import Any, Self
 import pytest
 from aiohttp import web
 from unit.driver import value
-from unit.hubs import execute, many, unblock
+from unit.hubs import execute, many, unblock, until
 
 from resonate_server.config import HttpPush, PushAuth
 from resonate_server.delivery import push as push_module
@@ -17,7 +17,6 @@ from resonate_server.metrics import Metrics
 from resonate_server.protocol.messages import Message
 from resonate_server.protocol.records import Value
 
-PATIENCE_S = 10.0
 SERVER_URL = "http://server:8001"
 
 
@@ -112,12 +111,6 @@ async def posted() -> AsyncIterator[Callable[..., Any]]:
 async def post(posted: Callable[..., Any]) -> Post:
     started: Post = await posted()
     return started
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():
-            await asyncio.sleep(0.002)
 
 
 async def a_moment() -> None:

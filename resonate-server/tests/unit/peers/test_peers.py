@@ -3,9 +3,8 @@
 import asyncio
 from typing import cast
 
-import msgspec
 import pytest
-from unit.hubs import execute, received, unblock
+from unit.hubs import execute, many, received, unblock, until
 from unit.peers.servers import Bus, Server
 
 from resonate_server.delivery import Pledge
@@ -35,13 +34,6 @@ def other(bus: Bus, one: Server) -> Server:  # noqa: ARG001  the first one
 
 def kinds(bus: Bus) -> list[str]:
     return [type(hint).__name__ for _, data in bus.rung for hint in hints.decode(f"[{data.decode()}]")]
-
-
-async def until(condition: object) -> None:
-    assert callable(condition)
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 # --- tasks ----------------------------------------------------------------------------------------------------------
@@ -76,12 +68,12 @@ async def test_a_task_goes_to_the_worker_that_it_names_wherever_it_is_connected(
 
 async def test_a_claim_through_another_server_frees_the_place(one: Server, other: Server) -> None:
     mine = one.worker("w1")
-    for number in range(WINDOW + 1):
-        one.router.send(execute(f"t{number}"))
+    for task in many(WINDOW + 1):
+        one.router.send(task)
     assert len(await received(mine)) == WINDOW
-    other.claims(execute("t0"))
+    other.claims(execute("t-0"))
 
-    assert await received(mine) == [f"t{WINDOW}"]
+    assert await received(mine) == [f"t-{WINDOW}"]
 
 
 async def test_a_late_withdrawal_leaves_the_next_version_alone(one: Server, other: Server) -> None:
@@ -106,7 +98,7 @@ async def test_a_task_read_from_the_store_before_it_was_announced_stays_where_it
 
 async def test_tasks_that_waited_are_divided_among_the_servers(one: Server, other: Server) -> None:
     streams = [await server.has(f"w{number}") for number, server in enumerate((one, other))]
-    queued = [execute(f"t{number}") for number in range(WINDOW)]
+    queued = many(WINDOW)
     for server in (one, other):
         server.router.refill("workers", queued, complete=True)
     mine, theirs = [await received(stream) for stream in streams]
@@ -120,7 +112,7 @@ async def test_tasks_that_a_server_did_not_get_to_are_taken_over_and_this_is_rep
     bus: Bus, one: Server, other: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine, _ = await one.has("w1"), await other.has("w2")
-    queued = [execute(f"t{number}") for number in range(router.MAX_TAKEN_OVER)]
+    queued = many(router.MAX_TAKEN_OVER)
     one.router.refill("workers", queued, complete=True)
     at_once = await received(mine)
     assert kinds(bus) == []
@@ -168,10 +160,9 @@ async def test_a_result_comes_with_the_message_unless_it_is_too_long_for_one(one
     one.decides(unblock("small"))
     assert await received(caller) == ["small"]
 
-    large = unblock("large")
-    promise = msgspec.structs.replace(large.promise, value=Value(data="x" * 9_000))
-    other.nobody.promises["large"] = promise
-    one.decides(msgspec.structs.replace(large, promise=promise))
+    large = unblock("large", value=Value(data="x" * 9_000))
+    other.nobody.promises["large"] = large.promise
+    one.decides(large)
     await until(lambda: caller.unblocks_waiting)
     assert await received(caller) == ["large"]
 
@@ -250,9 +241,7 @@ async def test_a_late_report_of_a_former_connection_does_not_end_the_newest(
     stale = one.worker("w")
     other.now += 1
     newest = other.worker("w")
-    async with asyncio.timeout(60):
-        while not (one.member.told and (stale.closed or newest.closed)):
-            await asyncio.sleep(0.01)
+    await until(lambda: one.member.told and (stale.closed or newest.closed))
 
     assert b'"w"' in one.member.told[0]
     assert (stale.closed, newest.closed) == (True, False)
@@ -339,10 +328,7 @@ async def test_all_workers_are_known_since_the_report_of_an_older_server_or_from
     one.peers.update_rosters({2: b"[]"})
     assert looker.known_since is None
 
-    one.nobody.time = 1_000_500
-    one.peers.heard(f"[{hints.encode(Present(2, [], more=False, began=began)).decode()}]")
-    assert looker.known_since == known_since
-
-    one.nobody.time = 1_000_900
-    one.peers.heard(f"[{hints.encode(Present(2, [], more=False, began=began)).decode()}]")
-    assert looker.known_since == known_since
+    for now in (1_000_500, 1_000_900):
+        one.nobody.time = now
+        one.peers.heard(f"[{hints.encode(Present(2, [], more=False, began=began)).decode()}]")
+        assert looker.known_since == known_since
