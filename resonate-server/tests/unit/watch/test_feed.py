@@ -100,19 +100,12 @@ class TestPrefix:
 
 
 class TestWaiting:
-    async def test_waiting_ends_when_something_happens(self, scene: Scene) -> None:
+    @pytest.mark.parametrize("end", ["something happens", "the server stops"])
+    async def test_waiting_ends_when(self, scene: Scene, end: str) -> None:
         viewer, _ = scene.feed.open("", "")
         waiting = asyncio.create_task(scene.feed.wait(viewer, 60))
         await asyncio.sleep(0)
-        scene.happen(gone())
-        async with asyncio.timeout(30):
-            await waiting
-
-    async def test_waiting_ends_when_the_server_stops(self, scene: Scene) -> None:
-        viewer, _ = scene.feed.open("", "")
-        waiting = asyncio.create_task(scene.feed.wait(viewer, 60))
-        await asyncio.sleep(0)
-        scene.feed.close()
+        scene.happen(gone()) if end == "something happens" else scene.feed.close()
         async with asyncio.timeout(30):
             await waiting
 
