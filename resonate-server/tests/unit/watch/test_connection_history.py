@@ -1,8 +1,7 @@
 """ConnectionHistory: when workers were connected, and when no worker of a group was."""
 
-import re
-
 import pytest
+from unit.watch.scene import connections
 
 from resonate_server.watch.connection_history import FOREVER, MAX_SPELLS, MAX_WORKERS, ConnectionHistory
 
@@ -10,19 +9,8 @@ SINCE = 100
 
 
 def history(steps: str = "") -> ConnectionHistory:
-    """Worker p1 of group bar has been connected since 200. ``p1-300``: it left at 300, ``p1+300``: it connected,
-    ``p1?300``: it sent a request."""
-    made = ConnectionHistory(SINCE)
-    for step in ["p1+200", *steps.split()]:
-        pid, what, at = re.split("([+?-])", step)
-        match what:
-            case "+":
-                made.connected("bar", pid, int(at))
-            case "-":
-                made.left("bar", pid, int(at))
-            case "?":
-                made.acted(pid, int(at))
-    return made
+    """Worker p1 of group bar has been connected since 200."""
+    return connections(SINCE, f"p1+200 {steps}")
 
 
 STORIES = {

@@ -29,10 +29,9 @@ class Scene:
         self.store = store
         self.workers: dict[str, int] = {}
         self.seconds = 0.0
-        self.survey = Survey(Direct(store), lambda: self.workers, lambda: round(self.seconds * 1_000), self.uptime)
-
-    def uptime(self) -> float:
-        return self.seconds
+        self.survey = Survey(
+            Direct(store), lambda: self.workers, lambda: round(self.seconds * 1_000), lambda: self.seconds
+        )
 
     async def names(self) -> list[str]:
         await self.survey.look()
