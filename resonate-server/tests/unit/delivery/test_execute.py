@@ -107,15 +107,12 @@ class TestRefill:
 
 
 class TestWindow:
-    async def test_a_worker_is_offered_a_limited_number_of_unclaimed_tasks(self, scene: Scene) -> None:
-        worker = scene.worker()
-        scene.send(*many(WINDOW + 10))
-        assert len(await received(worker)) == WINDOW
-
-    async def test_a_claim_makes_room_for_the_next(self, scene: Scene) -> None:
+    async def test_a_worker_is_offered_only_so_many_tasks_and_a_claim_makes_room_for_the_next(
+        self, scene: Scene
+    ) -> None:
         worker = scene.worker()
         scene.send(*many(WINDOW + 2))
-        await received(worker)
+        assert len(await received(worker)) == WINDOW
         scene.claim("t-0")
         assert await received(worker) == [f"t-{WINDOW}"]
 
@@ -201,7 +198,7 @@ class TestUnclaimed:
         assert await received(worker) == ["good"]
         assert scene.set_aside == [("w1", [f"t-{number}" for number in range(WINDOW)])]
 
-    async def test_unclaimed_tasks_are_set_aside_without_prompting(
+    async def test_unclaimed_tasks_are_set_aside_unprompted(
         self, scene: Scene, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("resonate_server.delivery.hub.ROUND_S", 0.01)
@@ -227,7 +224,7 @@ class TestUnclaimed:
         assert scene.set_aside == [("w1", ["t"])]
         assert await received(scene.worker("w2")) == []
 
-    async def test_a_working_worker_may_be_full_and_keeps_its_tasks_longer_each_time(
+    async def test_a_working_worker_may_be_full_and_keeps_tasks_longer_each_time(
         self, scene: Scene, clock: Clock
     ) -> None:
         scene.worker()

@@ -85,13 +85,11 @@ async def test_a_late_withdrawal_leaves_the_next_version_alone(one: Server, othe
     assert one.hub.withdraw("t", 1)
 
 
-async def test_a_task_read_from_the_store_before_it_was_announced_stays_where_it_is(
-    bus: Bus, one: Server, other: Server
-) -> None:
+async def test_a_task_read_from_the_store_before_it_was_announced_stays_where_it_is(one: Server, other: Server) -> None:
     first, second = await other.has("w1"), await other.has("w2")
     one.router.send(execute("t"))
     other.hub.refill("workers", [execute("t")], complete=True)
-    bus.deliver()
+    one.bus.deliver()
 
     assert sorted([await received(first), await received(second)]) == [[], ["t"]]
 
@@ -128,9 +126,7 @@ async def test_tasks_that_a_server_did_not_get_to_are_taken_over_and_this_is_rep
 
 
 @pytest.mark.parametrize("cast", ["uni", "any"])
-async def test_a_result_goes_to_the_listener_it_names_wherever_it_is_connected(
-    one: Server, other: Server, cast: str
-) -> None:
+async def test_a_result_goes_to_the_listener_it_names_wherever_it_is(one: Server, other: Server, cast: str) -> None:
     bystander, caller = await one.has("bystander", "callers"), await other.has("c1", "callers")
     one.decides(unblock("p", f"poll://{cast}@callers/c1"))
 
@@ -234,10 +230,8 @@ async def test_a_worker_that_reconnects_to_another_server_has_left_this_one(one:
     assert (stale.closed, newest.closed) == (True, False)
 
 
-async def test_a_late_report_of_a_former_connection_does_not_end_the_newest(
-    one: Server, other: Server, bus: Bus
-) -> None:
-    bus.introduce()
+async def test_a_late_report_of_a_former_connection_does_not_end_the_newest(one: Server, other: Server) -> None:
+    one.bus.introduce()
     stale = one.worker("w")
     other.now += 1
     newest = other.worker("w")
@@ -256,41 +250,35 @@ async def test_workers_of_a_dead_server_are_missed_by_its_heir(one: Server, othe
     assert sorted(one.presence.missed()) == [("workers", "lost"), ("workers", "missed")]
 
 
-async def test_an_earlier_request_at_another_server_does_not_revive_a_dead_worker(
-    one: Server, other: Server, bus: Bus
-) -> None:
+async def test_an_earlier_request_at_another_server_does_not_revive_a_dead_worker(one: Server, other: Server) -> None:
     """The report arrives after this server has noticed the end."""
     other.nobody.time = one.now
     other.router.heard_from("w")
     one.hub.disconnect(one.worker("w"), planned=False)
-    bus.deliver()
+    one.bus.deliver()
 
     assert one.presence.missed() == [("workers", "w")]
 
 
-async def test_a_silent_worker_is_given_up_if_others_are_heard_at_another_server(
-    one: Server, other: Server, bus: Bus
-) -> None:
+async def test_a_silent_worker_is_given_up_if_others_are_heard_at_another_server(one: Server, other: Server) -> None:
     one.hub.connect("workers", "frozen", Pledge(heard_within=3_000))
     other.worker("w")
     one.presence._gone = one.peers.worker_gone
     for _ in range(5):
         one.now += 1_000
         other.peers._tell_members()
-        bus.deliver()
+        one.bus.deliver()
         one.presence.check_pledges()
 
     assert one.nobody.gone == ["frozen"]
 
 
-async def test_members_are_reported_as_the_best_informed_server_knows_them(
-    one: Server, other: Server, bus: Bus
-) -> None:
+async def test_members_are_reported_as_the_best_informed_server_knows_them(one: Server, other: Server) -> None:
     one.hub.disconnect(one.worker("moved"), planned=False)
     await other.has("moved")
     one.worker("here")
     other.peers._tell_members()
-    bus.deliver()
+    one.bus.deliver()
 
     told = {member.pid: member.state.value for member in one.peers.members()}
     assert told == {"here": "connected", "moved": "connected"}
