@@ -117,7 +117,7 @@ class TestABrokenStream:
         assert strict.judged == []
 
     @pytest.mark.parametrize(("passed", "at"), [(0, None), (LAST_WORDS_MS - 1, None), (5_000, 990), (5_000, 1_010)])
-    async def test_an_old_request_is_no_sign_of_life_however_late_it_arrives(
+    async def test_an_old_request_that_comes_late_is_no_sign_of_life(
         self, strict: Scene, passed: int, at: int | None
     ) -> None:
         """Delayed by the network, or reported by another server that heard it at ``at``."""
@@ -224,9 +224,7 @@ class TestAPromiseToBeHeardOf:
         patient.pass_time(3 * HEARD_WITHIN_MS, heard="other")
         assert patient.judged == []
 
-    async def test_no_worker_is_judged_if_all_fall_silent_at_once_nor_when_they_are_heard_again(
-        self, scene: Scene
-    ) -> None:
+    async def test_no_worker_is_judged_if_all_fall_silent_nor_when_they_are_heard_again(self, scene: Scene) -> None:
         """This server was the one cut off. That one worker is heard first does not mean that the others are gone."""
         scene.presence.connected("bar", "other", SPEAKS)
         scene.pass_time(3 * HEARD_WITHIN_MS)

@@ -127,9 +127,7 @@ class TestPost:
         assert post.receiver.headers[0]["X-Proof"] == "Bearer secret"
 
     @pytest.mark.parametrize("status", [300, 307, 404, 500, 503])
-    async def test_a_message_that_is_not_accepted_is_a_failure_and_not_reported_as_delivered(
-        self, post: Post, status: int
-    ) -> None:
+    async def test_a_refused_message_is_a_failure_and_not_reported_as_delivered(self, post: Post, status: int) -> None:
         post.receiver.statuses = [status]
         post.send(unblock("p"))
         await post.until_counted("error", 1)

@@ -217,9 +217,7 @@ class TestSites:
             ("HEAD", "/ui/", {}),
         ],
     )
-    def test_no_site_may_link_to_anything_else_or_frame_the_page(
-        self, method: str, path: str, others: dict[str, str]
-    ) -> None:
+    def test_no_site_may_link_elsewhere_or_frame_the_page(self, method: str, path: str, others: dict[str, str]) -> None:
         assert judge(OF_A_LINK | others, method, path) is FOREIGN_SITE
 
     def test_the_same_name_with_another_scheme_is_another_site(self) -> None:

@@ -130,9 +130,7 @@ class TestWhyThereIsAnotherAttempt:
             pytest.param(released(20), "released", 1, id="given back"),
         ],
     )
-    def test_the_end_of_the_previous_attempt_gives_the_reason(
-        self, ended: ChainEvent, reason: str, retries: int
-    ) -> None:
+    def test_the_end_of_the_last_attempt_gives_the_reason(self, ended: ChainEvent, reason: str, retries: int) -> None:
         phase = life(*RAN, ended, queued(40, reason, 1), claimed(90, 2))[-1]
         assert (phase.attempt, phase.reason, phase.retries) == (2, reason, retries)
 
