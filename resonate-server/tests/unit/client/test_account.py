@@ -101,6 +101,7 @@ def text(case: Case) -> str:
 FROZEN = fault(FaultKind.FREEZE, ended=14)
 FROZEN_AT_WORK = working(FROZEN, broken_off(LATE, 14.1), 16.5)
 KILLED_AT_WORK = working(fault(), broken_off(), 16.5)
+SERVER_KILLED = working(fault(name="resonate-server"), broken_off(), 16.5)
 
 RIGHT = "The answer is 3, and baz ran exactly once"
 AT_NO_COST = "The crash cost nothing: the answer is 3, and baz ran exactly once."
@@ -120,7 +121,7 @@ GOOD: dict[str, tuple[Case, str]] = {
         "Counted once: the answer is 3, baz ran exactly once, and the late result was refused.",
     ),
     "the server killed while bar works, and its lease lost": (
-        working(fault(name="resonate-server"), broken_off(), 16.5),
+        SERVER_KILLED,
         f"{RIGHT}; only bar's unfinished step ran again.",
     ),
     "foo killed while bar works": (working(fault(name="foo")), NOTHING_TWICE),
@@ -186,10 +187,7 @@ TOLD: dict[str, tuple[Case, list[str]]] = {
         sleeping(fault(FaultKind.PARTITION, "baz", began=-1, ended=2)),
         ["baz was cut off 1.0 s before the request was sent, and connected again 3.0 s later."],
     ),
-    "what was kept": (
-        sleeping(fault()),
-        ["The server kept the unfinished calls of foo and bar, and baz's result 1."],
-    ),
+    "what was kept": (sleeping(fault()), ["The server kept the unfinished calls of foo and bar, and baz's result 1."]),
     "who continued": (sleeping(fault()), ["bar continued in attempt 2, 9.0 s after it was killed."]),
     "who took over": (
         FROZEN_AT_WORK,
@@ -215,10 +213,7 @@ TOLD: dict[str, tuple[Case, list[str]]] = {
             " the killed bar had not finished it)",
         ],
     ),
-    "why work ran again when the server was struck": (
-        working(fault(name="resonate-server"), broken_off(), 16.5),
-        [" its lease was lost before it had finished)"],
-    ),
+    "why work ran again when the server was struck": (SERVER_KILLED, [" its lease was lost before it had finished)"]),
     "the end of the pause": (sleeping(fault()), ["The answer came 0.100 s after the pause ended."]),
     "the end of the work": (working(fault(FaultKind.PAUSE), answered=10.3), ["after bar's work was to end."]),
     "the end of the fault": (

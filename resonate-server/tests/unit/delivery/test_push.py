@@ -158,7 +158,8 @@ class TestPost:
     async def test_a_target_that_does_not_answer_in_time_has_failed(self, post: Post) -> None:
         post.receiver.gate.clear()
         post.send(execute("t"))
-        await post.until_counted("error", 1)
+        async with asyncio.timeout(10):
+            await post.until_counted("error", 1)
 
     @pytest.mark.parametrize("status", [200, 201, 299])
     async def test_any_2xx_status_is_a_success(self, post: Post, status: int) -> None:
@@ -288,12 +289,7 @@ class TestLog:
 
     @pytest.mark.parametrize(("pause_s", "lines"), [(60.0, 1), (0.0, 2)])
     async def test_again_only_after_a_pause(
-        self,
-        post: Post,
-        caplog: pytest.LogCaptureFixture,
-        monkeypatch: pytest.MonkeyPatch,
-        pause_s: float,
-        lines: int,
+        self, post: Post, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, pause_s: float, lines: int
     ) -> None:
         monkeypatch.setattr(push_module, "LOG_PAUSE_S", pause_s)
         post.receiver.statuses = [500, 200, 500]
