@@ -1,25 +1,31 @@
 """The surroundings of the hub in tests: an owner that takes notes, messages, a clock. No assertions in here."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
+
+from unit.rows import promise
 
 from resonate_server.delivery import Dispatcher, Hub, Presence, Push, WorkerStream
 from resonate_server.engine import Engine
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.address import PollAddress, parse_address
 from resonate_server.protocol.messages import Execute, Message, OwedUnblock, Unblock, UnblockKey
-from resonate_server.protocol.records import EMPTY, Promise, PromiseState
+from resonate_server.protocol.records import EMPTY, PromiseState, Value
 
 
 def execute(task_id: str, target: str = "poll://any@workers", version: int = 0) -> Execute:
     return Execute(task_id=task_id, version=version, target=target)
 
 
-def unblock(promise_id: str, address: str = "poll://uni@callers/c1") -> Unblock:
-    promise = Promise(promise_id, PromiseState.RESOLVED, EMPTY, EMPTY, {}, 5, 4, 5)
-    return Unblock(promise=promise, address=address)
+def many(count: int, target: str = "poll://any@workers", prefix: str = "t") -> list[Execute]:
+    return [execute(f"{prefix}-{number}", target) for number in range(count)]
+
+
+def unblock(promise_id: str, address: str = "poll://uni@callers/c1", value: Value = EMPTY) -> Unblock:
+    return Unblock(promise(promise_id, PromiseState.RESOLVED, value=value), address)
 
 
 PORTION = 100
@@ -107,6 +113,12 @@ class Scene:
     def claim(self, *task_ids: str) -> None:
         for task_id in task_ids:
             self.hub.withdraw(task_id)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.002)
 
 
 async def received(connection: WorkerStream) -> list[str]:

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from msgspec import UNSET
 from msgspec.structs import replace
+from unit.rows import promise
 
 from resonate_server.client.account import Case, Fault, FaultKind, account, cost_ms, failures, parts_of, verdict
 from resonate_server.client.calls import Call
 from resonate_server.client.runs import Run
-from resonate_server.protocol.records import Promise, PromiseState, Value
+from resonate_server.protocol.records import EMPTY, PromiseState, Value
 
 SENT = 1_000_000
 LATE = "lease lost, leaving the task to others (code=409): task is at version 2"
@@ -29,17 +30,16 @@ def value(data: Any) -> Value:
 
 
 def call(id: str, result: Any = None, settled: float = 10, func: str = "", **tags: str) -> Call:
-    promise = Promise(
-        id=id,
-        state=PromiseState.RESOLVED,
-        param=value({"func": func}) if func else Value(),
+    made = promise(
+        id,
+        PromiseState.RESOLVED,
+        param=value({"func": func}) if func else EMPTY,
         value=value(result),
         tags={f"resonate:{name}": text for name, text in tags.items()},
         timeout_at=at(10),
-        created_at=at(0.1),
         settled_at=at(settled),
     )
-    return Call(promise=promise, task=None, more=(False,) * id.count("."))
+    return Call(replace(made, created_at=at(0.1)), task=None, more=(False,) * id.count("."))
 
 
 FOO = call("a", 3, func="foo", target="poll://any@service-foo")
@@ -99,46 +99,38 @@ def text(case: Case) -> str:
 
 
 FROZEN = fault(FaultKind.FREEZE, ended=14)
+FROZEN_AT_WORK = working(FROZEN, broken_off(LATE, 14.1), 16.5)
+KILLED_AT_WORK = working(fault(), broken_off(), 16.5)
+SERVER_KILLED = working(fault(name="resonate-server"), broken_off(), 16.5)
+
+RIGHT = "The answer is 3, and baz ran exactly once"
+AT_NO_COST = "The crash cost nothing: the answer is 3, and baz ran exactly once."
+NOTHING_TWICE = "The answer is 3; baz ran exactly once, and so did bar's work."
 
 GOOD: dict[str, tuple[Case, str]] = {
-    "no fault": (sleeping(), "The answer is 3, and baz ran exactly once."),
-    "killed while it sleeps": (sleeping(fault()), "The crash cost nothing: the answer is 3, and baz ran exactly once."),
+    "no fault": (sleeping(), f"{RIGHT}."),
+    "killed while it sleeps": (sleeping(fault()), AT_NO_COST),
     "killed for longer than it sleeps": (
         sleeping(fault(ended=14), answered=14.5),
         "The crash cost 4.500 s: the answer is 3, and baz ran exactly once.",
     ),
-    "killed at work": (
-        working(fault(), broken_off(), 16.5),
-        "The answer is 3, and baz ran exactly once; only bar's unfinished step ran again.",
-    ),
-    "stopped at work for less than a lease": (
-        working(fault(FaultKind.PAUSE)),
-        "The answer is 3; baz ran exactly once, and so did bar's work.",
-    ),
+    "killed at work": (KILLED_AT_WORK, f"{RIGHT}; only bar's unfinished step ran again."),
+    "stopped at work for less than a lease": (working(fault(FaultKind.PAUSE)), NOTHING_TWICE),
     "frozen at work": (
-        working(FROZEN, broken_off(LATE, 14.1), 16.5),
+        FROZEN_AT_WORK,
         "Counted once: the answer is 3, baz ran exactly once, and the late result was refused.",
     ),
     "the server killed while bar works, and its lease lost": (
-        working(fault(name="resonate-server"), broken_off(), 16.5),
-        "The answer is 3, and baz ran exactly once; only bar's unfinished step ran again.",
+        SERVER_KILLED,
+        f"{RIGHT}; only bar's unfinished step ran again.",
     ),
-    "foo killed while bar works": (
-        working(fault(name="foo")),
-        "The answer is 3; baz ran exactly once, and so did bar's work.",
-    ),
-    "killed before the request": (
-        sleeping(fault(name="baz", began=-1, ended=2)),
-        "The answer is 3, and baz ran exactly once.",
-    ),
-    "a service that has nothing to do with it": (
-        sleeping(fault(name="qux")),
-        "The crash cost nothing: the answer is 3, and baz ran exactly once.",
-    ),
+    "foo killed while bar works": (working(fault(name="foo")), NOTHING_TWICE),
+    "killed before the request": (sleeping(fault(name="baz", began=-1, ended=2)), f"{RIGHT}."),
+    "a service that has nothing to do with it": (sleeping(fault(name="qux")), AT_NO_COST),
 }
 
 
-@pytest.mark.parametrize(("case", "sentence"), GOOD.values(), ids=GOOD.keys())
+@pytest.mark.parametrize(("case", "sentence"), GOOD.values(), ids=GOOD)
 def test_the_proof_holds(case: Case, sentence: str) -> None:
     assert failures(case) == []
     assert verdict(case) == sentence
@@ -147,24 +139,18 @@ def test_the_proof_holds(case: Case, sentence: str) -> None:
 BAZ_TWICE = [*OTHERS, BAR_WAITED, run("a.1.1", 7, 7.1, attempt=2)]
 WORK_TWICE = [*OTHERS, run("a.1", 0.2, 10.3), run("a.1.2", 0.3, 0.5), run("a.1.2", 2, 10.3)]
 
+BAZ_RAN_TWICE = "baz should have run once, but ran 2 times"
+WORK_RAN_TWICE = "bar's work should have run once, but ran 2 times"
+
 BAD: dict[str, tuple[Case, list[str]]] = {
     "another answer": (sleeping(message=4), ["the answer should be 3, but is 4"]),
     "an answer of another kind": (sleeping(message="3"), ['the answer should be 3, but is "3"']),
     "no answer": (sleeping(message=None), ["the answer should be 3, but is missing"]),
-    "baz twice, without a fault": (sleeping(runs=BAZ_TWICE), ["baz should have run once, but ran 2 times"]),
-    "baz twice, as bar was killed": (sleeping(fault(), BAZ_TWICE), ["baz should have run once, but ran 2 times"]),
-    "baz twice, as it was killed after it had returned": (
-        sleeping(fault(name="baz"), BAZ_TWICE),
-        ["baz should have run once, but ran 2 times"],
-    ),
-    "work twice, though it had ended": (
-        working(fault(), WORK_TWICE),
-        ["bar's work should have run once, but ran 2 times"],
-    ),
-    "work twice, as foo was killed": (
-        working(fault(name="foo"), broken_off()),
-        ["bar's work should have run once, but ran 2 times"],
-    ),
+    "baz twice, without a fault": (sleeping(runs=BAZ_TWICE), [BAZ_RAN_TWICE]),
+    "baz twice, as bar was killed": (sleeping(fault(), BAZ_TWICE), [BAZ_RAN_TWICE]),
+    "baz twice, as it was killed after it had returned": (sleeping(fault(name="baz"), BAZ_TWICE), [BAZ_RAN_TWICE]),
+    "work twice, though it had ended": (working(fault(), WORK_TWICE), [WORK_RAN_TWICE]),
+    "work twice, as foo was killed": (working(fault(name="foo"), broken_off()), [WORK_RAN_TWICE]),
     "work three times": (
         working(fault(), [*broken_off(), run("a.1.2", 7, 17, attempt=3)]),
         ["bar's work should have run 2 times, but ran 3 times"],
@@ -174,14 +160,11 @@ BAD: dict[str, tuple[Case, list[str]]] = {
         ["nothing shows that the late result was refused"],
     ),
     "no logs": (sleeping(runs=[]), [f"{name} has not run, by the logs" for name in ("foo", "bar", "baz")]),
-    "no run of a step": (
-        working(runs=[*OTHERS, run("a.1", 0.2, 10.3)]),
-        ["bar's step has not run, by the logs"],
-    ),
+    "no run of a step": (working(runs=[*OTHERS, run("a.1", 0.2, 10.3)]), ["bar's step has not run, by the logs"]),
 }
 
 
-@pytest.mark.parametrize(("case", "reasons"), BAD.values(), ids=BAD.keys())
+@pytest.mark.parametrize(("case", "reasons"), BAD.values(), ids=BAD)
 def test_something_went_wrong(case: Case, reasons: list[str]) -> None:
     assert failures(case) == reasons
 
@@ -204,13 +187,10 @@ TOLD: dict[str, tuple[Case, list[str]]] = {
         sleeping(fault(FaultKind.PARTITION, "baz", began=-1, ended=2)),
         ["baz was cut off 1.0 s before the request was sent, and connected again 3.0 s later."],
     ),
-    "what was kept": (
-        sleeping(fault()),
-        ["The server kept the unfinished calls of foo and bar, and baz's result 1."],
-    ),
+    "what was kept": (sleeping(fault()), ["The server kept the unfinished calls of foo and bar, and baz's result 1."]),
     "who continued": (sleeping(fault()), ["bar continued in attempt 2, 9.0 s after it was killed."]),
     "who took over": (
-        working(FROZEN, broken_off(LATE, 14.1), 16.5),
+        FROZEN_AT_WORK,
         [
             "Another bar took over in attempt 2, 5.5 s after the first was frozen.",
             "The server refused the late result of the frozen bar, which says:",
@@ -218,7 +198,7 @@ TOLD: dict[str, tuple[Case, list[str]]] = {
         ],
     ),
     "how often each ran": (
-        working(fault(), broken_off(), 16.5),
+        KILLED_AT_WORK,
         ["Runs of each function, counted in the logs: foo 1, bar 2 (its work: 2), baz 1."],
     ),
     "that an attempt had several runs": (
@@ -226,17 +206,14 @@ TOLD: dict[str, tuple[Case, list[str]]] = {
         ["Runs of each function, counted in the logs: foo 1, bar 3 (in 2 attempts), baz 1."],
     ),
     "why work ran again": (
-        working(fault(), broken_off(), 16.5),
+        KILLED_AT_WORK,
         [
             "The answer came 10.500 s after bar was started again.",
             " (9.9 s of that were bar's work, done again from its beginning:",
             " the killed bar had not finished it)",
         ],
     ),
-    "why work ran again when the server was struck": (
-        working(fault(name="resonate-server"), broken_off(), 16.5),
-        [" its lease was lost before it had finished)"],
-    ),
+    "why work ran again when the server was struck": (SERVER_KILLED, [" its lease was lost before it had finished)"]),
     "the end of the pause": (sleeping(fault()), ["The answer came 0.100 s after the pause ended."]),
     "the end of the work": (working(fault(FaultKind.PAUSE), answered=10.3), ["after bar's work was to end."]),
     "the end of the fault": (
@@ -258,23 +235,22 @@ TOLD: dict[str, tuple[Case, list[str]]] = {
 }
 
 
-@pytest.mark.parametrize(("case", "lines"), TOLD.values(), ids=TOLD.keys())
+@pytest.mark.parametrize(("case", "lines"), TOLD.values(), ids=TOLD)
 def test_the_account_contains(case: Case, lines: list[str]) -> None:
     for line in lines:
         assert line in text(case)
 
 
-@pytest.mark.parametrize(
-    ("case", "cost"),
-    [
-        (sleeping(fault()), 0),
-        (sleeping(fault(ended=10), answered=10.499), 0),
-        (sleeping(fault(ended=10), answered=10.5), 500),
-        (sleeping(fault(began=-1, ended=2), takes=3_000, answered=5.2), 2_200),
-        (working(fault(FaultKind.PAUSE, ended=12), answered=13), 2_800),
-    ],
-    ids=["nothing", "less than anybody notices", "half a second", "struck before it began", "at work"],
-)
+COSTS = {
+    "nothing": (sleeping(fault()), 0),
+    "less than anybody notices": (sleeping(fault(ended=10), answered=10.499), 0),
+    "half a second": (sleeping(fault(ended=10), answered=10.5), 500),
+    "struck before it began": (sleeping(fault(began=-1, ended=2), takes=3_000, answered=5.2), 2_200),
+    "at work": (working(fault(FaultKind.PAUSE, ended=12), answered=13), 2_800),
+}
+
+
+@pytest.mark.parametrize(("case", "cost"), COSTS.values(), ids=COSTS)
 def test_the_cost_counts_from_the_time_the_chain_would_have_been_answered(case: Case, cost: int) -> None:
     assert cost_ms(case) == cost
 

@@ -3,18 +3,12 @@
 import io
 
 from rich.console import Console
+from unit.rows import promise
 
 from resonate_server.client.calls import Call
 from resonate_server.client.drawing import Drawing
-from resonate_server.protocol.records import EMPTY, Promise, PromiseState
 
-CALL = Call(
-    promise=Promise(
-        id="a", state=PromiseState.PENDING, param=EMPTY, value=EMPTY, tags={}, timeout_at=1_000_000, created_at=0
-    ),
-    task=None,
-    more=(),
-)
+CALL = Call(promise("a"), task=None, more=())
 
 
 def drawn(story: list[str], width: int = 80) -> list[str]:

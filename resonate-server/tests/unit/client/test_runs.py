@@ -39,58 +39,40 @@ def test_runs_are_ordered_by_their_beginning_whichever_log_comes_first() -> None
     assert [run.attempt for run in runs(BEGINS, earlier)] == [0, 1]
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        f"bar             | {BEGINS}",
-        f"bar-1  | {BEGINS}",
-        BEGINS + "\r",
-        BEGINS.replace("running", "WARNING: running"),
-        BEGINS.replace("a:1", "größe"),
-    ],
-    ids=["as logs.sh prints it", "as docker compose prints it", "CR LF", "with a level", "an id beyond ASCII"],
-)
+RUNS = {
+    "as logs.sh prints it": f"bar             | {BEGINS}",
+    "as docker compose prints it": f"bar-1  | {BEGINS}",
+    "CR LF": BEGINS + "\r",
+    "with a level": BEGINS.replace("running", "WARNING: running"),
+    "an id beyond ASCII": BEGINS.replace("a:1", "größe"),
+}
+
+
+@pytest.mark.parametrize("line", RUNS.values(), ids=RUNS)
 def test_these_are_runs(line: str) -> None:
     assert len(runs(line)) == 1
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "",
-        "Traceback (most recent call last):",
-        f"  {BEGINS}",
-        BEGINS.replace("a:1", "b"),
-        BEGINS.replace("a:1", "a:10"),
-        BEGINS.replace(AT, "yesterday"),
-        BEGINS.replace(AT, "9999-99-99T00:00:00+00:00"),
-        BEGINS.replace("attempt=1", "attempt=one"),
-        BEGINS.replace("attempt=1", f"attempt={'9' * 30}"),
-        BEGINS.replace("attempt=1", "attempt=\u0661"),
-        ENDS,
-        BEGINS.encode("utf-16"),
-        BEGINS.replace("a:1", "größe").encode("latin-1"),
-        bytes(range(256)),
-        b"\x00" * 100_000,
-    ],
-    ids=[
-        "nothing",
-        "a traceback",
-        "quoted in a traceback",
-        "of another chain",
-        "of an id that only begins alike",
-        "no time",
-        "no such time",
-        "no attempt",
-        "an attempt that no server counts to",
-        "an attempt in other digits",
-        "an end without a beginning",
-        "UTF-16",
-        "an id that is not UTF-8",
-        "all bytes",
-        "zeros",
-    ],
-)
+NO_RUNS = {
+    "nothing": "",
+    "a traceback": "Traceback (most recent call last):",
+    "quoted in a traceback": f"  {BEGINS}",
+    "of another chain": BEGINS.replace("a:1", "b"),
+    "of an id that only begins alike": BEGINS.replace("a:1", "a:10"),
+    "no time": BEGINS.replace(AT, "yesterday"),
+    "no such time": BEGINS.replace(AT, "9999-99-99T00:00:00+00:00"),
+    "no attempt": BEGINS.replace("attempt=1", "attempt=one"),
+    "an attempt that no server counts to": BEGINS.replace("attempt=1", f"attempt={'9' * 30}"),
+    "an attempt in other digits": BEGINS.replace("attempt=1", "attempt=\u0661"),
+    "an end without a beginning": ENDS,
+    "UTF-16": BEGINS.encode("utf-16"),
+    "an id that is not UTF-8": BEGINS.replace("a:1", "größe").encode("latin-1"),
+    "all bytes": bytes(range(256)),
+    "zeros": b"\x00" * 100_000,
+}
+
+
+@pytest.mark.parametrize("line", NO_RUNS.values(), ids=NO_RUNS)
 def test_these_are_no_runs(line: str | bytes) -> None:
     assert runs(line) == []
 

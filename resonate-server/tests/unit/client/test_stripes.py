@@ -1,64 +1,42 @@
 """The stripes of ``resonate tree``: the life of a call, in columns of 100 ms."""
 
-from msgspec import UNSET
+import pytest
+from msgspec.structs import replace
+from unit.rows import promise
 
 from resonate_server.client.calls import Call, Phase
 from resonate_server.client.stripes import Axis, Mark, legend
-from resonate_server.protocol.records import EMPTY, Promise, PromiseState
+from resonate_server.protocol.records import PromiseState
 from resonate_server.watch.views import Kind
 
 AXIS = Axis(begin=0, end=1_000, width=10, ascii_only=True)
 
 
-def call(*phases: Phase, created_at: int = 0, settled_at: int | None = None) -> Call:
-    promise = Promise(
-        id="a",
-        state=PromiseState.PENDING if settled_at is None else PromiseState.RESOLVED,
-        param=EMPTY,
-        value=EMPTY,
-        tags={},
-        timeout_at=1_000_000,
-        created_at=created_at,
-        settled_at=UNSET if settled_at is None else settled_at,
-    )
-    return Call(promise=promise, task=None, more=(), phases=[*phases])
+def call(*phases: tuple[str, int], begin: int = 0, end: int | None = None) -> Call:
+    """Return a call that is settled at ``end``, if given."""
+    made = promise("a") if end is None else promise("a", PromiseState.RESOLVED, settled_at=end)
+    return Call(replace(made, created_at=begin), task=None, more=(), phases=[Phase(*phase) for phase in phases])
 
 
-def drawn(call: Call) -> str:
-    return AXIS.stripe(call).plain
+STRIPES = {
+    "a pending call lasts until now": (call(begin=300), "   ======="),
+    "a settled call ends where it was settled": (call(begin=300, end=550), "   ==="),
+    "a call that took no time is still visible": (call(begin=300, end=300), "   ="),
+    "even at the end of the axis": (call(begin=1_000, end=1_000), "         ="),
+    "times of another clock stay on the axis": (call(begin=-500, end=5_000), "=========="),
+    "each phase lasts until the next": (call(("running", 200), ("gap", 500), ("running", 700)), "==###xx###"),
+    "the latest phase to begin in a column is visible": (
+        call(("waiting", 0), ("running", 20), ("suspended", 40)),
+        "----------",
+    ),
+    "a settled call keeps its life": (call(("running", 0), end=450), "#####"),
+    "an unknown kind of phase is drawn as unknown": (call(("dreaming", 0), end=200), "==="),
+}
 
 
-def test_a_pending_call_lasts_until_now() -> None:
-    assert drawn(call(created_at=300)) == "   ======="
-
-
-def test_a_settled_call_ends_where_it_was_settled() -> None:
-    assert drawn(call(created_at=300, settled_at=550)) == "   ==="
-
-
-def test_a_call_that_took_no_time_is_still_visible() -> None:
-    assert drawn(call(created_at=300, settled_at=300)) == "   ="
-    assert drawn(call(created_at=1_000, settled_at=1_000)) == "         ="
-
-
-def test_times_of_another_clock_stay_on_the_axis() -> None:
-    assert drawn(call(created_at=-500, settled_at=5_000)) == "=========="
-
-
-def test_each_phase_lasts_until_the_next() -> None:
-    assert drawn(call(Phase("running", 200), Phase("gap", 500), Phase("running", 700))) == "==###xx###"
-
-
-def test_the_latest_phase_to_begin_in_a_column_is_visible() -> None:
-    assert drawn(call(Phase("waiting", 0), Phase("running", 20), Phase("suspended", 40))) == "----------"
-
-
-def test_a_settled_call_keeps_its_life() -> None:
-    assert drawn(call(Phase("running", 0), settled_at=450)) == "#####"
-
-
-def test_an_unknown_kind_of_phase_is_drawn_as_unknown() -> None:
-    assert drawn(call(Phase("dreaming", 0), settled_at=200)) == "==="
+@pytest.mark.parametrize(("call", "stripe"), STRIPES.values(), ids=STRIPES)
+def test_the_stripe_of_a_call(call: Call, stripe: str) -> None:
+    assert AXIS.stripe(call).plain == stripe
 
 
 def test_every_kind_of_phase_has_a_mark() -> None:
@@ -70,5 +48,5 @@ def test_the_axis_shows_its_length() -> None:
 
 
 def test_the_legend_explains_the_marks_in_use() -> None:
-    assert legend([call(Phase("gap", 1), Phase("waiting", 0))], ascii_only=True).plain == ". waiting   x worker gone"
+    assert legend([call(("gap", 1), ("waiting", 0))], ascii_only=True).plain == ". waiting   x worker gone"
     assert legend([call()], ascii_only=True).plain == ""

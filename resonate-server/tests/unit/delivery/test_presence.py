@@ -4,6 +4,7 @@ import asyncio
 import logging
 
 import pytest
+from unit.hubs import until
 
 from resonate_server.delivery.presence import (
     ABSENT_MS,
@@ -11,6 +12,7 @@ from resonate_server.delivery.presence import (
     GONE_KEPT_MS,
     LAST_WORDS_MS,
     MAX_AWAY,
+    NO_PLEDGE,
     SILENT_MS,
     Member,
     Pledge,
@@ -18,10 +20,8 @@ from resonate_server.delivery.presence import (
     State,
 )
 from resonate_server.delivery.worker_observer import WorkerObserver
-from resonate_server.protocol.messages import Execute
 
 GRACE_S = 0.03
-PATIENCE_S = 10.0
 BACK_SOON = Pledge(back_within=int(GRACE_S * 1_000))
 HEARD_WITHIN_MS = 4_000
 SPEAKS = Pledge(heard_within=HEARD_WITHIN_MS)
@@ -54,16 +54,15 @@ class Scene(WorkerObserver):
     def worker_heard(self, group: str, pid: str) -> None:
         self.told.append(("heard", group, pid))
 
-    def task_sent(self, group: str, pid: str, _: Execute) -> None:
-        self.told.append(("sent", group, pid))
+    def cut(self, pledge: Pledge = NO_PLEDGE, *, planned: bool = False) -> None:
+        """Let the stream of worker ``pid`` begin and end."""
+        self.presence.connected("bar", "pid", pledge)
+        self.presence.left("bar", "pid", planned)
 
     @property
     def only(self) -> Member:
         (member,) = self.presence.members()
         return member
-
-    def states(self) -> dict[str, State]:
-        return {member.group: member.state for member in self.presence.members()}
 
     def pass_time(self, ms: int, *, heard: str = "") -> None:
         """Pass time; the workers named in ``heard`` send something once a second, the others nothing."""
@@ -72,11 +71,6 @@ class Scene(WorkerObserver):
             for pid in heard.split() if passed % SECOND == 0 else ():
                 self.presence.heard_from(pid)
             self.presence.check_pledges()
-
-    async def until_judged(self) -> None:
-        async with asyncio.timeout(PATIENCE_S):
-            while not self.judged:
-                await asyncio.sleep(0.005)
 
 
 @pytest.fixture
@@ -98,55 +92,49 @@ async def test_a_worker_is_connected_since_its_stream_began(patient: Scene) -> N
 
 class TestABrokenStream:
     async def test_the_worker_is_silent_until_the_grace_period_ends(self, strict: Scene) -> None:
-        strict.presence.connected("bar", "pid")
-        strict.presence.left("bar", "pid", planned=False)
+        strict.cut()
         assert (strict.only.state, strict.only.gone_at) == (State.SILENT, None)
         strict.now += 9
 
-        await strict.until_judged()
+        await until(lambda: strict.judged)
 
         assert (strict.only.state, strict.only.gone_at) == (State.GONE, 1_009)
         assert strict.judged == ["pid"]
         assert [what for what, *_ in strict.told] == ["connected", "left", "gone"]
 
     async def test_a_worker_that_reconnects_starts_afresh(self, strict: Scene) -> None:
-        strict.presence.connected("bar", "pid")
-        strict.presence.left("bar", "pid", planned=False)
+        strict.cut()
         strict.now += 1
         assert not strict.presence.connected("bar", "pid")
         await asyncio.sleep(3 * GRACE_S)
         assert (strict.only.state, strict.only.since, strict.judged) == (State.CONNECTED, 1_001, [])
 
     async def test_a_worker_that_is_heard_in_time_is_not_judged(self, strict: Scene) -> None:
-        strict.presence.connected("bar", "pid")
-        strict.presence.left("bar", "pid", planned=False)
+        strict.cut()
         strict.now += LAST_WORDS_MS
         strict.presence.heard_from("pid")
         await asyncio.sleep(3 * GRACE_S)
         assert strict.judged == []
 
     @pytest.mark.parametrize(("passed", "at"), [(0, None), (LAST_WORDS_MS - 1, None), (5_000, 990), (5_000, 1_010)])
-    async def test_an_old_request_is_no_sign_of_life_however_late_it_arrives(
+    async def test_an_old_request_that_comes_late_is_no_sign_of_life(
         self, strict: Scene, passed: int, at: int | None
     ) -> None:
         """Delayed by the network, or reported by another server that heard it at ``at``."""
-        strict.presence.connected("bar", "pid")
-        strict.presence.left("bar", "pid", planned=False)
+        strict.cut()
         strict.now += passed
         strict.presence.heard_from("pid", at)
-        await strict.until_judged()
+        await until(lambda: strict.judged)
         strict.presence.heard_from("pid", at)
         assert strict.misjudged == []
 
     async def test_a_worker_that_promised_to_reconnect_at_once_is_judged_by_that(self, patient: Scene) -> None:
-        patient.presence.connected("bar", "pid", BACK_SOON)
-        patient.presence.left("bar", "pid", planned=False)
-        await patient.until_judged()
+        patient.cut(BACK_SOON)
+        await until(lambda: patient.judged)
         assert patient.judged == ["pid"]
 
     async def test_no_worker_is_judged_when_the_server_stops(self, strict: Scene) -> None:
-        strict.presence.connected("bar", "pid")
-        strict.presence.left("bar", "pid", planned=False)
+        strict.cut()
         strict.presence.close()
         await asyncio.sleep(3 * GRACE_S)
         assert strict.judged == []
@@ -154,8 +142,7 @@ class TestABrokenStream:
 
 class TestAPlannedEnd:
     async def test_a_planned_end_is_no_absence(self, strict: Scene) -> None:
-        strict.presence.connected("bar", "pid")
-        strict.presence.left("bar", "pid", planned=True)
+        strict.cut(planned=True)
         await asyncio.sleep(3 * GRACE_S)
         assert (strict.only.state, strict.judged) == (State.CONNECTED, [])
         strict.now += 1
@@ -164,8 +151,7 @@ class TestAPlannedEnd:
         assert strict.only.since == 1_000
 
     async def test_a_worker_that_does_not_reconnect_is_gone(self, patient: Scene) -> None:
-        patient.presence.connected("bar", "pid")
-        patient.presence.left("bar", "pid", planned=True)
+        patient.cut(planned=True)
         patient.now += ABSENT_MS + 1
         assert (patient.only.state, patient.only.gone_at) == (State.GONE, 1_000 + ABSENT_MS)
         assert not patient.presence.connected("bar", "pid")
@@ -191,9 +177,8 @@ class TestALapsedLease:
         assert (patient.only.state, patient.presence.is_silent("pid")) == (State.SILENT, False)
 
     async def test_a_worker_that_is_gone_is_not_also_silent(self, strict: Scene) -> None:
-        strict.presence.connected("bar", "pid")
-        strict.presence.left("bar", "pid", planned=False)
-        await strict.until_judged()
+        strict.cut()
+        await until(lambda: strict.judged)
         strict.presence.fell_silent("pid")
         assert strict.only.state is State.GONE
         assert strict.told[-1] == ("gone", "bar", "pid")
@@ -239,9 +224,7 @@ class TestAPromiseToBeHeardOf:
         patient.pass_time(3 * HEARD_WITHIN_MS, heard="other")
         assert patient.judged == []
 
-    async def test_no_worker_is_judged_if_all_fall_silent_at_once_nor_when_they_are_heard_again(
-        self, scene: Scene
-    ) -> None:
+    async def test_no_worker_is_judged_if_all_fall_silent_nor_when_they_are_heard_again(self, scene: Scene) -> None:
         """This server was the one cut off. That one worker is heard first does not mean that the others are gone."""
         scene.presence.connected("bar", "other", SPEAKS)
         scene.pass_time(3 * HEARD_WITHIN_MS)
@@ -304,9 +287,8 @@ class TestAPromiseToBeHeardOf:
 
 class TestMemory:
     async def test_workers_that_are_gone_are_shown_for_a_while(self, strict: Scene) -> None:
-        strict.presence.connected("bar", "pid")
-        strict.presence.left("bar", "pid", planned=False)
-        await strict.until_judged()
+        strict.cut()
+        await until(lambda: strict.judged)
         strict.now += GONE_KEPT_MS
         strict.presence.forget_departed()
         assert strict.only.state is State.GONE

@@ -5,7 +5,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
-from unit.hubs import Scene
+from unit.hubs import Scene, until
 
 from resonate_server.delivery import Dispatcher, Push
 from resonate_server.engine import Engine
@@ -116,8 +116,7 @@ class Server(Scene):
         """Connect a worker, let all other servers know, and return its stream."""
         stream = self.worker(pid, group)
         await asyncio.sleep(0.02)
-        while (group, pid) not in self.hub.seats() or pid.encode() not in self.member.roster:
-            await asyncio.sleep(0.01)
+        await until(lambda: (group, pid) in self.hub.seats() and pid.encode() in self.member.roster)
         return stream
 
     def decides(self, message: Message) -> None:

@@ -3,9 +3,8 @@
 import asyncio
 from typing import cast
 
-import msgspec
 import pytest
-from unit.hubs import execute, received, unblock
+from unit.hubs import execute, many, received, unblock, until
 from unit.peers.servers import Bus, Server
 
 from resonate_server.delivery import Pledge
@@ -35,13 +34,6 @@ def other(bus: Bus, one: Server) -> Server:  # noqa: ARG001  the first one
 
 def kinds(bus: Bus) -> list[str]:
     return [type(hint).__name__ for _, data in bus.rung for hint in hints.decode(f"[{data.decode()}]")]
-
-
-async def until(condition: object) -> None:
-    assert callable(condition)
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 # --- tasks ----------------------------------------------------------------------------------------------------------
@@ -76,12 +68,12 @@ async def test_a_task_goes_to_the_worker_that_it_names_wherever_it_is_connected(
 
 async def test_a_claim_through_another_server_frees_the_place(one: Server, other: Server) -> None:
     mine = one.worker("w1")
-    for number in range(WINDOW + 1):
-        one.router.send(execute(f"t{number}"))
+    for task in many(WINDOW + 1):
+        one.router.send(task)
     assert len(await received(mine)) == WINDOW
-    other.claims(execute("t0"))
+    other.claims(execute("t-0"))
 
-    assert await received(mine) == [f"t{WINDOW}"]
+    assert await received(mine) == [f"t-{WINDOW}"]
 
 
 async def test_a_late_withdrawal_leaves_the_next_version_alone(one: Server, other: Server) -> None:
@@ -93,20 +85,18 @@ async def test_a_late_withdrawal_leaves_the_next_version_alone(one: Server, othe
     assert one.hub.withdraw("t", 1)
 
 
-async def test_a_task_read_from_the_store_before_it_was_announced_stays_where_it_is(
-    bus: Bus, one: Server, other: Server
-) -> None:
+async def test_a_task_read_from_the_store_before_it_was_announced_stays_where_it_is(one: Server, other: Server) -> None:
     first, second = await other.has("w1"), await other.has("w2")
     one.router.send(execute("t"))
     other.hub.refill("workers", [execute("t")], complete=True)
-    bus.deliver()
+    one.bus.deliver()
 
     assert sorted([await received(first), await received(second)]) == [[], ["t"]]
 
 
 async def test_tasks_that_waited_are_divided_among_the_servers(one: Server, other: Server) -> None:
     streams = [await server.has(f"w{number}") for number, server in enumerate((one, other))]
-    queued = [execute(f"t{number}") for number in range(WINDOW)]
+    queued = many(WINDOW)
     for server in (one, other):
         server.router.refill("workers", queued, complete=True)
     mine, theirs = [await received(stream) for stream in streams]
@@ -120,7 +110,7 @@ async def test_tasks_that_a_server_did_not_get_to_are_taken_over_and_this_is_rep
     bus: Bus, one: Server, other: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine, _ = await one.has("w1"), await other.has("w2")
-    queued = [execute(f"t{number}") for number in range(router.MAX_TAKEN_OVER)]
+    queued = many(router.MAX_TAKEN_OVER)
     one.router.refill("workers", queued, complete=True)
     at_once = await received(mine)
     assert kinds(bus) == []
@@ -136,9 +126,7 @@ async def test_tasks_that_a_server_did_not_get_to_are_taken_over_and_this_is_rep
 
 
 @pytest.mark.parametrize("cast", ["uni", "any"])
-async def test_a_result_goes_to_the_listener_it_names_wherever_it_is_connected(
-    one: Server, other: Server, cast: str
-) -> None:
+async def test_a_result_goes_to_the_listener_it_names_wherever_it_is(one: Server, other: Server, cast: str) -> None:
     bystander, caller = await one.has("bystander", "callers"), await other.has("c1", "callers")
     one.decides(unblock("p", f"poll://{cast}@callers/c1"))
 
@@ -168,10 +156,9 @@ async def test_a_result_comes_with_the_message_unless_it_is_too_long_for_one(one
     one.decides(unblock("small"))
     assert await received(caller) == ["small"]
 
-    large = unblock("large")
-    promise = msgspec.structs.replace(large.promise, value=Value(data="x" * 9_000))
-    other.nobody.promises["large"] = promise
-    one.decides(msgspec.structs.replace(large, promise=promise))
+    large = unblock("large", value=Value(data="x" * 9_000))
+    other.nobody.promises["large"] = large.promise
+    one.decides(large)
     await until(lambda: caller.unblocks_waiting)
     assert await received(caller) == ["large"]
 
@@ -243,16 +230,12 @@ async def test_a_worker_that_reconnects_to_another_server_has_left_this_one(one:
     assert (stale.closed, newest.closed) == (True, False)
 
 
-async def test_a_late_report_of_a_former_connection_does_not_end_the_newest(
-    one: Server, other: Server, bus: Bus
-) -> None:
-    bus.introduce()
+async def test_a_late_report_of_a_former_connection_does_not_end_the_newest(one: Server, other: Server) -> None:
+    one.bus.introduce()
     stale = one.worker("w")
     other.now += 1
     newest = other.worker("w")
-    async with asyncio.timeout(60):
-        while not (one.member.told and (stale.closed or newest.closed)):
-            await asyncio.sleep(0.01)
+    await until(lambda: one.member.told and (stale.closed or newest.closed))
 
     assert b'"w"' in one.member.told[0]
     assert (stale.closed, newest.closed) == (True, False)
@@ -267,41 +250,35 @@ async def test_workers_of_a_dead_server_are_missed_by_its_heir(one: Server, othe
     assert sorted(one.presence.missed()) == [("workers", "lost"), ("workers", "missed")]
 
 
-async def test_an_earlier_request_at_another_server_does_not_revive_a_dead_worker(
-    one: Server, other: Server, bus: Bus
-) -> None:
+async def test_an_earlier_request_at_another_server_does_not_revive_a_dead_worker(one: Server, other: Server) -> None:
     """The report arrives after this server has noticed the end."""
     other.nobody.time = one.now
     other.router.heard_from("w")
     one.hub.disconnect(one.worker("w"), planned=False)
-    bus.deliver()
+    one.bus.deliver()
 
     assert one.presence.missed() == [("workers", "w")]
 
 
-async def test_a_silent_worker_is_given_up_if_others_are_heard_at_another_server(
-    one: Server, other: Server, bus: Bus
-) -> None:
+async def test_a_silent_worker_is_given_up_if_others_are_heard_at_another_server(one: Server, other: Server) -> None:
     one.hub.connect("workers", "frozen", Pledge(heard_within=3_000))
     other.worker("w")
     one.presence._gone = one.peers.worker_gone
     for _ in range(5):
         one.now += 1_000
         other.peers._tell_members()
-        bus.deliver()
+        one.bus.deliver()
         one.presence.check_pledges()
 
     assert one.nobody.gone == ["frozen"]
 
 
-async def test_members_are_reported_as_the_best_informed_server_knows_them(
-    one: Server, other: Server, bus: Bus
-) -> None:
+async def test_members_are_reported_as_the_best_informed_server_knows_them(one: Server, other: Server) -> None:
     one.hub.disconnect(one.worker("moved"), planned=False)
     await other.has("moved")
     one.worker("here")
     other.peers._tell_members()
-    bus.deliver()
+    one.bus.deliver()
 
     told = {member.pid: member.state.value for member in one.peers.members()}
     assert told == {"here": "connected", "moved": "connected"}
@@ -339,10 +316,7 @@ async def test_all_workers_are_known_since_the_report_of_an_older_server_or_from
     one.peers.update_rosters({2: b"[]"})
     assert looker.known_since is None
 
-    one.nobody.time = 1_000_500
-    one.peers.heard(f"[{hints.encode(Present(2, [], more=False, began=began)).decode()}]")
-    assert looker.known_since == known_since
-
-    one.nobody.time = 1_000_900
-    one.peers.heard(f"[{hints.encode(Present(2, [], more=False, began=began)).decode()}]")
-    assert looker.known_since == known_since
+    for now in (1_000_500, 1_000_900):
+        one.nobody.time = now
+        one.peers.heard(f"[{hints.encode(Present(2, [], more=False, began=began)).decode()}]")
+        assert looker.known_since == known_since

@@ -1,7 +1,10 @@
-"""Shorthands for events, for the tests of their consumers. No assertions in here."""
+"""Shorthands for events and for the comings of workers, for the tests of their consumers. No assertions in here."""
+
+import re
 
 from resonate_server.protocol.payload import Excerpt
 from resonate_server.protocol.records import PromiseState
+from resonate_server.watch.connection_history import ConnectionHistory
 from resonate_server.watch.events import PromiseCreated, PromiseSettled, TaskSuspended, WorkerGone
 
 
@@ -19,3 +22,17 @@ def suspended(id: str, chain: str, on: list[str]) -> TaskSuspended:
 
 def gone(pid: str = "pid") -> WorkerGone:
     return WorkerGone(0, 1, "workers", pid)
+
+
+def connections(since: int, steps: str) -> ConnectionHistory:
+    """Group bar, from ``since`` on. ``p1+300``: it connected at 300; ``p1-300``: it left; ``p1?300``: it asked."""
+    made = ConnectionHistory(since)
+    for pid, what, at in (re.split("([+?-])", step) for step in steps.split()):
+        match what:
+            case "+":
+                made.connected("bar", pid, int(at))
+            case "-":
+                made.left("bar", pid, int(at))
+            case "?":
+                made.acted(pid, int(at))
+    return made

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from unit.watch.scene import connections
 
 from resonate_server.protocol.records import PromiseState, TaskState
 from resonate_server.watch.attempts import Lives, fill_in
-from resonate_server.watch.connection_history import ConnectionHistory
 from resonate_server.watch.events import (
     ChainEvent,
     PromiseCreated,
@@ -68,16 +68,6 @@ BORN = PromiseCreated(0, 0, "bar", "bar", None, None, GROUP, False, 10_000, 0)
 RAN = (BORN, queued(0), claimed(10))
 
 
-def workers(*comings: tuple[str, int], left: dict[str, int] | None = None) -> ConnectionHistory:
-    """Return the workers' history from when they came and left; by default p1 and p2 are connected from the start."""
-    history = ConnectionHistory(0)
-    for pid, at in comings or (("p1", 0), ("p2", 0)):
-        history.connected(GROUP, pid, at)
-    for pid, at in (left or {}).items():
-        history.left(GROUP, pid, at)
-    return history
-
-
 def lives(*events: ChainEvent) -> Lives:
     made = Lives(SINCE)
     for event in events:
@@ -85,14 +75,14 @@ def lives(*events: ChainEvent) -> Lives:
     return made
 
 
-def fill(promises: list[PromiseView], lives: Lives, history: ConnectionHistory | None = None) -> None:
-    for _ in fill_in(promises, lives, history or workers()):
+def fill(promises: list[PromiseView], lives: Lives, workers: str = "p1+0 p2+0") -> None:
+    for _ in fill_in(promises, lives, connections(0, workers)):
         pass
 
 
-def life(*events: ChainEvent, call: PromiseView | None = None, history: ConnectionHistory | None = None) -> list[Phase]:
+def life(*events: ChainEvent, call: PromiseView | None = None, workers: str = "p1+0 p2+0") -> list[Phase]:
     call = call or view(task=task(TaskState.PENDING, 0))
-    fill([call], lives(*events), history)
+    fill([call], lives(*events), workers)
     return call.phases
 
 
@@ -133,18 +123,15 @@ class TestWhyThereIsAnotherAttempt:
     @pytest.mark.parametrize(
         ("ended", "reason", "retries"),
         [
-            ((suspended(20, "baz"), queued(40, "resumed", 1)), "resumed", 0),
-            ((TaskHalted(0, 20, "bar", "bar", "p1", 1), queued(40, "continued", 1)), "continued", 0),
-            ((lost(20), queued(20, "gone", 1)), "gone", 1),
-            ((lost(20, "lease"), queued(20, "lease", 1)), "lease", 1),
-            ((released(20), queued(20, "released", 1)), "released", 1),
+            pytest.param(suspended(20, "baz"), "resumed", 0, id="after waiting"),
+            pytest.param(TaskHalted(0, 20, "bar", "bar", "p1", 1), "continued", 0, id="after a halt"),
+            pytest.param(lost(20), "gone", 1, id="worker gone"),
+            pytest.param(lost(20, "lease"), "lease", 1, id="lease ended"),
+            pytest.param(released(20), "released", 1, id="given back"),
         ],
-        ids=["after waiting", "after a halt", "worker gone", "lease ended", "given back"],
     )
-    def test_the_end_of_the_previous_attempt_gives_the_reason(
-        self, ended: tuple[ChainEvent, ...], reason: str, retries: int
-    ) -> None:
-        phase = life(*RAN, *ended, claimed(90, 2))[-1]
+    def test_the_end_of_the_last_attempt_gives_the_reason(self, ended: ChainEvent, reason: str, retries: int) -> None:
+        phase = life(*RAN, ended, queued(40, reason, 1), claimed(90, 2))[-1]
         assert (phase.attempt, phase.reason, phase.retries) == (2, reason, retries)
 
     def test_a_released_task_keeps_its_worker_s_reason_even_while_unclaimed(self) -> None:
@@ -159,35 +146,30 @@ class TestWhyThereIsAnotherAttempt:
 
 class TestGaps:
     def test_a_running_attempt_breaks_when_its_worker_s_stream_breaks(self) -> None:
-        phases = life(*RAN, history=workers(("p1", 0), ("p2", 0), left={"p1": 30}))
+        phases = life(*RAN, workers="p1+0 p2+0 p1-30")
         assert spans(phases) == [(WAITING, 0, 10), (RUNNING, 10, 30), (GAP, 30, None)]
         assert (phases[1].broken, phases[2].reason) == (True, "silent")
 
     def test_a_suspended_call_lacks_a_worker_while_its_group_is_empty_and_is_then_suspended_again(self) -> None:
-        history = workers(("p1", 0), left={"p1": 40})
-        history.connected(GROUP, "p2", 70)
-        phases = life(*RAN, suspended(20), history=history)
+        phases = life(*RAN, suspended(20), workers="p1+0 p1-40 p2+70")
         assert spans(phases)[2:] == [(SUSPENDED, 20, 40), (GAP, 40, 70), (SUSPENDED, 70, None)]
         assert ([phase.broken for phase in phases[2:]], phases[3].reason) == ([True, False, False], "absent")
 
     def test_a_worker_killed_at_the_moment_of_its_claim_breaks_off_what_it_claimed(self) -> None:
-        phases = life(*RAN, lost(60), history=workers(("p1", 0), left={"p1": 10}))
+        phases = life(*RAN, lost(60), workers="p1+0 p1-10")
         assert spans(phases) == [(WAITING, 0, 10), (RUNNING, 10, 10), (GAP, 10, None)]
         assert (phases[1].broken, phases[2].reason, phases[2].attempt) == (True, "gone", 1)
 
     def test_a_claim_stamped_by_a_slow_clock_is_not_taken_for_the_end_of_the_previous_attempt(self) -> None:
         """Its worker had reconnected to another server by then."""
-        history = workers(("p1", 0), left={"p1": 5})
-        history.connected(GROUP, "p1", 12)
-        phases = life(*RAN, history=history)
-        assert spans(phases) == [(WAITING, 0, 5), (GAP, 5, 12), (RUNNING, 12, None)]
+        assert spans(life(*RAN, workers="p1+0 p1-5 p1+12")) == [(WAITING, 0, 5), (GAP, 5, 12), (RUNNING, 12, None)]
 
 
 class TestWhatNobodyHasTold:
     """An event from another server is lost: later events, or the record, show that something happened."""
 
     def test_an_attempt_held_by_a_killed_worker_broke_off_then(self) -> None:
-        phases = life(BORN, queued(0), lost(60), history=workers(("p1", 0), left={"p1": 30}))
+        phases = life(BORN, queued(0), lost(60), workers="p1+0 p1-30")
         assert spans(phases) == [(WAITING, 0, 0), (RUNNING, 0, 30), (GAP, 30, None)]
         assert phases[1].broken
 

@@ -117,9 +117,6 @@ def three(scene: Scene) -> Scene:
 
 
 class TestList:
-    async def test_roots_are_listed_newest_first(self, three: Scene) -> None:
-        assert await three.ids() == ["other", "foo-b", "foo-a"]
-
     async def test_a_line_describes_its_chain(self, three: Scene) -> None:
         page = await three.chains.page(ChainQuery(limit=3))
         pending, *_, settled = page.chains
@@ -127,28 +124,31 @@ class TestList:
         assert (pending.created_at, pending.settled_at) == (START + 2 * SECOND, None)
         assert (settled.state, settled.settled_at) == (RESOLVED, START + 3 * SECOND)
 
-    @pytest.mark.parametrize("limit", [1, 2, 3, 4])
-    async def test_pages_add_up(self, three: Scene, limit: int) -> None:
+    @pytest.mark.parametrize("limit", [1, 2, 3, 4, 50])
+    async def test_pages_add_up_to_all_roots_newest_first(self, three: Scene, limit: int) -> None:
         assert await three.ids(limit=limit) == ["other", "foo-b", "foo-a"]
 
     async def test_the_last_page_says_so(self, three: Scene) -> None:
         assert (await three.chains.page(ChainQuery(limit=3))).next is None
 
-    async def test_by_state(self, three: Scene) -> None:
-        assert await three.ids(state=PENDING) == ["other", "foo-b"]
-        assert await three.ids(state=RESOLVED) == ["foo-a"]
-
     @pytest.mark.parametrize(
-        ("text", "found"),
-        [("FOO-", ["foo-b", "foo-a"]), ("Bar", ["other"]), ("foo-a", ["foo-a"]), ("%", []), ("_", [])],
+        ("wanted", "found"),
+        [
+            ({"state": PENDING}, ["other", "foo-b"]),
+            ({"state": RESOLVED}, ["foo-a"]),
+            ({"prefix": "foo-"}, ["foo-b", "foo-a"]),
+            ({"text": "FOO-"}, ["foo-b", "foo-a"]),
+            ({"text": "Bar"}, ["other"]),
+            ({"text": "foo-a"}, ["foo-a"]),
+            ({"text": "%"}, []),
+            ({"text": "_"}, []),
+        ],
+        ids=str,
     )
-    async def test_chains_are_found_by_text_in_id_or_function_ignoring_case(
-        self, three: Scene, text: str, found: list[str]
+    async def test_chains_are_found_by_state_prefix_or_text_in_id_or_function_ignoring_case(
+        self, three: Scene, wanted: dict[str, Any], found: list[str]
     ) -> None:
-        assert await three.ids(text=text) == found
-
-    async def test_chains_are_found_by_prefix(self, three: Scene) -> None:
-        assert await three.ids(prefix="foo-") == ["foo-b", "foo-a"]
+        assert await three.ids(**wanted) == found
 
 
 class TestChain:
@@ -207,22 +207,23 @@ class TestChain:
         assert param is not None
         assert (len(param.text), param.cut, param.bytes) == (MAX_TEXT, True, 1_000_000)
 
-    async def test_a_very_large_chain_is_cut_and_says_so(self, scene: Scene) -> None:
+    @staticmethod
+    def fill(scene: Scene, count: int, **tags: str) -> None:
+        """Write a chain of ``count`` promises below ``p``."""
+        tags = {"resonate:origin": "p", **tags}
         with transaction(scene.driver.store):
-            rows = [promise(f"p:{number:05}", tags={"resonate:origin": "p"}) for number in range(MAX_PROMISES + 5)]
+            rows = [promise(f"p:{number:05}", tags=tags) for number in range(count)]
             scene.driver.store.write(changes(promise("p"), *rows))
+
+    async def test_a_very_large_chain_is_cut_and_says_so(self, scene: Scene) -> None:
+        self.fill(scene, MAX_PROMISES + 5)
         view = await scene.view("p")
         assert (len(view.promises), view.cut) == (MAX_PROMISES, True)
         assert view.promises[0].id == "p"
 
     async def test_a_chain_with_very_much_text_in_its_tags_is_cut(self, scene: Scene) -> None:
-        tags = {"resonate:origin": "p", **{f"tag-{number}": "x" * 1_000 for number in range(50)}}
-        with transaction(scene.driver.store):
-            rows = [promise(f"p:{number:05}", tags=tags) for number in range(500)]
-            scene.driver.store.write(changes(promise("p"), *rows))
-
+        self.fill(scene, 500, **{f"tag-{number}": "x" * 1_000 for number in range(50)})
         view = await scene.view("p")
-
         assert view.cut
         assert 100 < len(view.promises) < 400  # as many as fit into 6 MiB, plus the rest of the last portion
 
@@ -249,14 +250,17 @@ class TestBounds:
     def all_the_time_in_the_world(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(chain_reader, "PORTION_MS", 60_000)
 
-    async def test_a_page_reads_only_its_own_rows(self, full: Scene) -> None:
-        page = await full.chains.page(ChainQuery(limit=50))
-        assert [page.chains[0].id, page.chains[-1].id] == ["foo-019999", "foo-019950"]
-        assert full.store.roots <= 51
-
-    async def test_a_page_far_down_reads_only_its_own_rows(self, full: Scene) -> None:
-        page = await full.chains.page(ChainQuery(limit=50, before=Place(promise("x").created_at, "foo-010000")))
-        assert page.chains[0].id == "foo-009999"
+    @pytest.mark.parametrize(
+        ("before", "ids"),
+        [
+            (None, ["foo-019999", "foo-019950"]),
+            (Place(promise("x").created_at, "foo-010000"), ["foo-009999", "foo-009950"]),
+        ],
+        ids=["the first", "one far down"],
+    )
+    async def test_a_page_reads_only_its_own_rows(self, full: Scene, before: Place | None, ids: list[str]) -> None:
+        page = await full.chains.page(ChainQuery(limit=50, before=before))
+        assert [page.chains[0].id, page.chains[-1].id] == ids
         assert full.store.roots <= 51
 
     async def test_chains_of_a_rare_state_are_found_without_reading_the_others(self, full: Scene) -> None:
@@ -270,17 +274,13 @@ class TestBounds:
         assert full.store.roots <= (PORTION + 1) * MAX_PORTIONS
         assert full.reads <= MAX_PORTIONS + 1
 
-    async def test_a_piece_of_work_ends_when_its_time_is_over(
-        self, full: Scene, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize(
+        ("limit", "value"), [("PORTION_MS", 0), ("PORTION_BYTES", -1)], ids=["took its time", "has seen much payload"]
+    )
+    async def test_a_piece_of_work_ends_when_it(
+        self, full: Scene, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
     ) -> None:
-        monkeypatch.setattr(chain_reader, "PORTION_MS", 0)
-        await full.chains.page(ChainQuery(limit=50, text="nowhere"))
-        assert full.store.roots == 2 * MAX_PORTIONS  # One more each, to see whether there are more.
-
-    async def test_a_piece_of_work_ends_when_it_has_seen_much_payload(
-        self, full: Scene, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(chain_reader, "PORTION_BYTES", -1)
+        monkeypatch.setattr(chain_reader, limit, value)
         await full.chains.page(ChainQuery(limit=50, text="nowhere"))
         assert full.store.roots == 2 * MAX_PORTIONS  # One more each, to see whether there are more.
 

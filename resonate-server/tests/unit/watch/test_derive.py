@@ -24,10 +24,6 @@ def told(driver: Driver) -> list[dict[str, Any]]:
     return found
 
 
-def kinds(driver: Driver) -> list[str]:
-    return [event["kind"] for event in told(driver)]
-
-
 def only(driver: Driver, kind: str) -> dict[str, Any]:
     """Return the only event of this kind."""
     (event,) = [event for event in told(driver) if event["kind"] == kind]
@@ -43,15 +39,6 @@ class TestPromises:
         assert (created["func"], created["group"], created["timer"]) == ("bar", "workers", False)
         assert (created["created_at"], created["timeout_at"], created["at"]) == (START, FAR, START)
 
-    def test_a_promise_without_an_origin_is_a_chain_of_its_own(self, driver: Driver) -> None:
-        driver.create("alone")
-        assert only(driver, "promise.created")["chain"] == "alone"
-
-    def test_a_timer_is_marked_as_such_and_waits_for_no_worker(self, driver: Driver) -> None:
-        driver.create("sleep", timer="true")
-        assert kinds(driver) == ["promise.created"]
-        assert only(driver, "promise.created")["timer"]
-
     @pytest.mark.parametrize("state", [PromiseState.RESOLVED, PromiseState.REJECTED, PromiseState.CANCELED])
     def test_the_event_of_a_settlement_has_a_readable_value(self, driver: Driver, state: PromiseState) -> None:
         driver.pending("p")
@@ -63,6 +50,9 @@ class TestPromises:
 
 
 STORIES = {
+    # Promises.
+    "a promise without an origin is a chain of its own": "create alone | promise.created chain=alone; task.queued",
+    "a timer is marked as such and waits for no worker": "create sleep timer | promise.created timer=True",
     # Waiting tasks.
     "a new task waits because it was created": (
         "create t | promise.created; task.queued group=workers version=0 reason=created"
@@ -130,15 +120,8 @@ def test_story(driver: Driver, story: str) -> None:
         assert [f"{name}={event[name]}" for name in (each.partition("=")[0] for each in members)] == members
 
 
-class TestAttempts:
-    def test_an_unclaimed_task_is_reported_each_time_and_offered_again(self, driver: Driver) -> None:
-        driver.pending("t")
-        driver.set_aside("t", 0)
-
-        (unclaimed,) = told(driver)
-        assert (unclaimed["kind"], unclaimed["group"], unclaimed["version"]) == ("task.unclaimed", "workers", 0)
-        assert unclaimed["trouble"] == "handed out once, claimed by nobody"
-
-        driver.forget_messages()
-        driver.wait(5 * SECOND)
-        assert only(driver, "task.queued")["reason"] == "retry"
+def test_an_unclaimed_task_is_reported_with_what_is_wrong(driver: Driver) -> None:
+    happen(driver, "pending t; set_aside t 0")
+    (unclaimed,) = told(driver)
+    assert (unclaimed["kind"], unclaimed["group"], unclaimed["version"]) == ("task.unclaimed", "workers", 0)
+    assert unclaimed["trouble"] == "handed out once, claimed by nobody"

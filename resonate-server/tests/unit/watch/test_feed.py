@@ -35,6 +35,11 @@ def scene() -> Scene:
     return Scene()
 
 
+@pytest.fixture
+def viewer(scene: Scene) -> Viewer:
+    return scene.feed.open("", "")[0]
+
+
 class TestBeginning:
     def test_a_new_viewer_sees_what_happens_from_now_on(self, scene: Scene) -> None:
         scene.happen(settled("before"))
@@ -68,8 +73,7 @@ class TestBeginning:
 
 
 class TestTaking:
-    def test_many_events_are_given_in_portions(self, scene: Scene) -> None:
-        viewer, _ = scene.feed.open("", "")
+    def test_many_events_are_given_in_portions(self, scene: Scene, viewer: Viewer) -> None:
         scene.happen(*[gone() for _ in range(MAX_LINES + 1)])
         assert [len(scene.taken(viewer)) for _ in range(3)] == [MAX_LINES, 1, 0]
 
@@ -78,8 +82,7 @@ class TestTaking:
         scene.happen(settled("p"))
         assert [scene.ids(viewer) for viewer in viewers] == [["p"]] * 3
 
-    def test_a_viewer_that_is_too_slow_is_dropped(self, scene: Scene) -> None:
-        viewer, _ = scene.feed.open("", "")
+    def test_a_viewer_that_is_too_slow_is_dropped(self, scene: Scene, viewer: Viewer) -> None:
         scene.happen(*[gone() for _ in range(1_001)])
         with pytest.raises(Overtaken):
             scene.feed.take(viewer)
@@ -100,24 +103,15 @@ class TestPrefix:
 
 
 class TestWaiting:
-    async def test_waiting_ends_when_something_happens(self, scene: Scene) -> None:
-        viewer, _ = scene.feed.open("", "")
+    @pytest.mark.parametrize("end", ["something happens", "the server stops"])
+    async def test_waiting_ends_when(self, scene: Scene, viewer: Viewer, end: str) -> None:
         waiting = asyncio.create_task(scene.feed.wait(viewer, 60))
         await asyncio.sleep(0)
-        scene.happen(gone())
+        scene.happen(gone()) if end == "something happens" else scene.feed.close()
         async with asyncio.timeout(30):
             await waiting
 
-    async def test_waiting_ends_when_the_server_stops(self, scene: Scene) -> None:
-        viewer, _ = scene.feed.open("", "")
-        waiting = asyncio.create_task(scene.feed.wait(viewer, 60))
-        await asyncio.sleep(0)
-        scene.feed.close()
-        async with asyncio.timeout(30):
-            await waiting
-
-    async def test_there_is_no_waiting_while_something_is_left(self, scene: Scene) -> None:
-        viewer, _ = scene.feed.open("", "")
+    async def test_there_is_no_waiting_while_something_is_left(self, scene: Scene, viewer: Viewer) -> None:
         scene.happen(gone())
         async with asyncio.timeout(30):
             await scene.feed.wait(viewer, 60)

@@ -18,18 +18,14 @@ class Scene:
         self.path = path
         self.now = 1_000_000
         self.told: list[Outage] = []
-        self.outages = self.start()
+        self.start()
 
-    def start(self) -> Outages:
+    def start(self) -> None:
         self.outages = Outages(self.path, lambda: self.now, self.told.append)
-        return self.outages
 
     def passes(self, ms: int) -> None:
         self.now += ms
         self.outages.look()
-
-    def write(self) -> None:
-        self.outages._write()
 
 
 @pytest.fixture
@@ -66,11 +62,11 @@ async def test_a_slow_disk_is_not_taken_for_an_outage(tmp_path: Path, monkeypatc
 
 def test_a_restart_knows_how_long_it_took_and_what_was_before(scene: Scene) -> None:
     scene.passes(2_000)
-    scene.write()
+    scene.outages._write()
     begin = scene.now
     scene.now += 7_000
-    found = scene.start().between(0, FOREVER)
-    assert found == [Outage(begin - 2_000, begin), Outage(begin, begin + 7_000)]
+    scene.start()
+    assert scene.outages.between(0, FOREVER) == [Outage(begin - 2_000, begin), Outage(begin, begin + 7_000)]
 
 
 def test_outages_that_ended_before_a_time_are_left_out(scene: Scene) -> None:

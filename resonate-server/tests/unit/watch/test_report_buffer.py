@@ -1,9 +1,8 @@
 """The report buffer: reports become events in their order when a reader asks, or else a moment later."""
 
-import asyncio
-
 import pytest
 from unit.driver import LEASE, Driver
+from unit.hubs import until
 from unit.watch.scene import gone
 
 from resonate_server.watch import derive, report_buffer
@@ -26,11 +25,8 @@ class Scene:
             self.buffer.put(decided)
         self.driver.decided.clear()
 
-    def events(self) -> list[Event]:
-        return self.ring.after(0, 1_000)
-
     def kinds(self) -> list[str]:
-        return [type(event).__name__ for event in self.events()]
+        return [type(event).__name__ for event in self.ring.after(0, 1_000)]
 
 
 @pytest.fixture
@@ -38,13 +34,7 @@ async def scene() -> Scene:
     return Scene()
 
 
-async def test_a_reader_finds_everything_that_was_reported(scene: Scene) -> None:
-    scene.driver.create("t")
-    scene.report()
-    assert scene.kinds() == ["PromiseCreated", "TaskQueued"]
-
-
-async def test_decisions_and_events_keep_their_order(scene: Scene) -> None:
+async def test_a_reader_finds_decisions_and_events_in_their_order(scene: Scene) -> None:
     scene.driver.create("t")
     scene.report()
     scene.buffer.put(gone())
@@ -60,9 +50,7 @@ async def test_the_buffer_is_cleared_soon_even_without_readers(scene: Scene, mon
     for _ in range(2):
         taken.clear()
         scene.buffer.put(gone())
-        async with asyncio.timeout(30):
-            while not taken:
-                await asyncio.sleep(0.005)
+        await until(lambda: taken)
 
 
 async def test_the_buffer_never_grows_beyond_its_limit(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,8 +66,9 @@ async def test_the_event_of_an_offer_names_the_chain_that_the_task_was_queued_wi
     scene.report()
     scene.buffer.put(TaskSent(0, 1, None, "foo:1", "workers", "pid", 0))
     scene.buffer.put(TaskSent(0, 1, None, "unknown", "workers", "pid", 0))
-    sent = [event for event in scene.events() if isinstance(event, TaskSent)]
-    assert [event.chain for event in sent] == ["foo", None]
+    *_, known, unknown = scene.ring.after(0, 1_000)
+    assert isinstance(known, TaskSent) and known.chain == "foo"
+    assert isinstance(unknown, TaskSent) and unknown.chain is None
 
 
 async def test_a_decision_that_cannot_be_turned_into_events_does_not_block_the_others(

@@ -1,5 +1,6 @@
 """The ring: numbers without gaps, and bounded memory whatever happens."""
 
+import pytest
 from unit.watch.scene import gone, settled
 
 from resonate_server.watch.ring import Ring
@@ -9,27 +10,20 @@ def numbers(ring: Ring, after: int = 0, limit: int = 100) -> list[int]:
     return [event.seq for event in ring.after(after, limit)]
 
 
-def filled(count: int, size: int = 10) -> Ring:
-    ring = Ring(max_events=size)
+@pytest.mark.parametrize(
+    ("count", "asked", "found"),
+    [
+        pytest.param(3, {}, [1, 2, 3], id="events are numbered from 1 on"),
+        pytest.param(25, {}, [*range(16, 26)], id="the oldest are forgotten"),
+        pytest.param(25, {"after": 18}, [*range(19, 26)], id="events after a number are found across the wrap-around"),
+        pytest.param(25, {"after": 18, "limit": 2}, [19, 20], id="no more events than requested are given"),
+    ],
+)
+def test_events_of_a_ring_of_ten(count: int, asked: dict[str, int], found: list[int]) -> None:
+    ring = Ring(max_events=10)
     for _ in range(count):
         ring.append(gone())
-    return ring
-
-
-def test_events_are_numbered_from_1_on() -> None:
-    assert numbers(filled(3)) == [1, 2, 3]
-
-
-def test_the_oldest_are_forgotten() -> None:
-    assert numbers(filled(25)) == list(range(16, 26))
-
-
-def test_events_after_a_number_are_found_across_the_wrap_around() -> None:
-    assert numbers(filled(25), after=18) == list(range(19, 26))
-
-
-def test_no_more_events_than_requested_are_given() -> None:
-    assert numbers(filled(25), after=18, limit=2) == [19, 20]
+    assert numbers(ring, **asked) == found
 
 
 def test_events_of_a_chain_are_found_as_long_as_they_are_kept() -> None:

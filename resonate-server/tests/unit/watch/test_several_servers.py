@@ -101,11 +101,10 @@ def kill(site: Site) -> None:
     site.servers[HOME].worker_left(GROUP, PID, planned=False)
 
 
-def is_of(kind: type[Event]) -> Callable[[tuple[int, Event]], bool]:
-    return lambda rung: isinstance(rung[1], kind)
-
-
-IN_ITS_MIDDLE = "of workers was gone"
+async def told_by_all(site: Site) -> tuple[list[str], list[str]]:
+    told = [await site.tell(number) for number in range(3)]
+    assert told[0] == told[1] == told[2]
+    return told[0]
 
 
 @pytest.mark.parametrize("held_back", [TaskClaimed, WorkerLeft])
@@ -117,17 +116,14 @@ async def test_all_report_a_worker_killed_at_work_whatever_the_clocks_say_and_wh
     kill(site)
     end(site)
     rung = site.rings()
-    is_late = is_of(held_back)
-    site.hear([each for each in rung if not is_late(each)])
-    site.hear([each for each in rung if is_late(each)])
+    site.hear([each for each in rung if not isinstance(each[1], held_back)])
+    site.hear([each for each in rung if isinstance(each[1], held_back)])
 
-    told = [await site.tell(number) for number in range(3)]
-    for story, kinds in told:
-        assert IN_ITS_MIDDLE in story[0]
-        assert "in the middle of" in story[0]
-        assert "in attempt 2" in story[1]
-        assert kinds == ["waiting", "running", "gap", "running"]
-    assert told[0] == told[1] == told[2]
+    story, kinds = await told_by_all(site)
+    assert "of workers was gone" in story[0]
+    assert "in the middle of" in story[0]
+    assert "in attempt 2" in story[1]
+    assert kinds == ["waiting", "running", "gap", "running"]
 
 
 async def test_all_report_a_call_suspended_when_its_worker_was_killed(site: Site) -> None:
@@ -145,11 +141,9 @@ async def test_all_report_a_call_suspended_when_its_worker_was_killed(site: Site
     site.ask(THIRD, lambda: site.driver.fulfill("t", 2))
     site.hear(site.rings())
 
-    told = [await site.tell(number) for number in range(3)]
-    for story, _ in told:
-        assert "workers had no worker" in story[0]
-        assert "nothing was interrupted" in story[0]
-    assert told[0] == told[1] == told[2]
+    story, _ = await told_by_all(site)
+    assert "workers had no worker" in story[0]
+    assert "nothing was interrupted" in story[0]
 
 
 async def test_no_server_reports_a_worker_killed_after_it_finished_its_work(site: Site) -> None:
@@ -159,8 +153,7 @@ async def test_no_server_reports_a_worker_killed_after_it_finished_its_work(site
     kill(site)
     site.hear(site.rings())
 
-    for number in range(3):
-        assert await site.tell(number) == ([], ["waiting", "running"])
+    assert await told_by_all(site) == ([], ["waiting", "running"])
 
 
 async def test_a_missed_departure_of_a_worker_is_noticed_later(site: Site) -> None:

@@ -14,25 +14,15 @@ from resonate_server.store.sqlite import IN_MEMORY, Database
 from resonate_server.watch.survey import MAX_GROUPS, REMEMBERED_S, Survey
 
 
-class Direct:
-    """A reader that reads at once."""
-
-    def __init__(self, store: Database) -> None:
-        self._store = store
-
-    async def read[T](self, query: Callable[[View], T]) -> T:
-        return query(self._store)
-
-
 class Scene:
     def __init__(self, store: Database) -> None:
         self.store = store
         self.workers: dict[str, int] = {}
         self.seconds = 0.0
-        self.survey = Survey(Direct(store), lambda: self.workers, lambda: round(self.seconds * 1_000), self.uptime)
+        self.survey = Survey(self, lambda: self.workers, lambda: round(self.seconds * 1_000), lambda: self.seconds)
 
-    def uptime(self) -> float:
-        return self.seconds
+    async def read[T](self, query: Callable[[View], T]) -> T:
+        return query(self.store)
 
     async def names(self) -> list[str]:
         await self.survey.look()
@@ -96,7 +86,7 @@ async def test_the_number_of_names_made_up_by_clients_is_limited(scene: Scene) -
     assert len(await scene.names()) == MAX_GROUPS
 
 
-async def test_each_time_a_group_is_left_without_workers_is_reported_once(
+async def test_each_time_a_group_loses_its_workers_is_reported_once(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
     write(scene.store, task("t", queued=True))

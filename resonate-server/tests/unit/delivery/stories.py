@@ -1,0 +1,51 @@
+"""Deliveries written in words: ``+w1 +w2 a>uni/w1 w1! | w2=``. No assertions.
+
+``+w1`` connects a worker, ``w1!`` loses it, ``w1?`` reads its messages, ``w1:closed`` closes its stream; ``w1:silent``
+and ``w1:heard`` are news of it. ``a`` is a task for any worker, ``a>uni/w2`` one for that address, ``-a`` its claim;
+``p@uni/w2`` is a result. ``5s`` passes time, ``round`` is the hub's regular work, and ``reset`` empties hub and store.
+After the bar: the messages left for each worker at the end.
+"""
+
+import re
+
+from unit.hubs import Clock, Scene, execute, received, unblock
+
+from resonate_server.delivery import WorkerStream
+from resonate_server.delivery.presence import SILENT_MS
+
+
+async def play(story: str, scene: Scene, clock: Clock) -> str:
+    """Return the end of the story as it really is."""
+    workers: dict[str, WorkerStream] = {}
+    steps, _, end = story.partition(" | ")
+    for step in steps.split():
+        match re.split("([!?:>@])", step.lstrip("+-"))[:3]:
+            case ["later"]:
+                scene.now += SILENT_MS
+            case ["round"]:
+                scene.hub.run_round()
+            case ["reset"]:
+                scene.owed.clear()
+                scene.hub.reset()
+            case [seconds] if re.fullmatch("[0-9.]+s", seconds):
+                clock.seconds += float(seconds[:-1])
+            case [name] if step.startswith("+"):
+                workers[name] = scene.worker(name)
+            case [name] if step.startswith("-"):
+                scene.claim(name)
+            case [name]:
+                scene.send(execute(name))
+            case [name, ">" | "@" as sign, address]:
+                kind, slash, id = address.partition("/")
+                send = execute if sign == ">" else unblock
+                scene.send(send(name, f"poll://{kind}@workers{slash}{id}"))
+            case [name, "!", _]:
+                scene.hub.disconnect(workers[name], planned=False)
+            case [name, "?", _]:
+                await received(workers[name])
+            case [name, ":", "closed"]:
+                workers[name].close()
+            case [name, ":", what]:
+                {"silent": scene.hub.fell_silent, "heard": scene.hub.heard_from}[what](name)
+    names = [each.partition("=")[0] for each in end.split()]
+    return " ".join([f"{name}={','.join(await received(workers[name]))}" for name in names])
