@@ -3,7 +3,6 @@ No assertions in here."""
 
 from collections.abc import Callable
 
-from msgspec import UNSET
 from msgspec.structs import replace
 from unit.rows import transaction
 
@@ -291,8 +290,3 @@ def _claiming(due: Due, rule: Rule) -> Callable[[Rows, int], Decision | Footprin
         return rule.decide(rows, now)
 
     return decide
-
-
-def settled_at(promise: Promise) -> int | None:
-    """Return the time of settlement; ``None`` while pending."""
-    return None if promise.settled_at is UNSET else promise.settled_at
