@@ -50,9 +50,7 @@ async def test_after_debugging_everything_missed_is_requested_again(still: Bench
 
 
 async def test_nothing_is_sent_until_debugging_ends(still: Bench) -> None:
-    await still.call(promise_create("before"))
-    await still.call(DebugStop())
-    await still.call(promise_create("after"))
+    await still.call(promise_create("before"), DebugStop(), promise_create("after"))
     await still.until(lambda: ("execute", "after") in still.notes.seen)
     assert ("execute", "before") not in still.notes.seen
 
@@ -86,13 +84,11 @@ async def test_the_time_in_the_head_replaces_the_clock(bench: Bench) -> None:
 
 
 async def test_a_snapshot_shows_everything(still: Bench) -> None:
-    await still.call(promise_create("held"))
-    await still.call(TaskAcquire(id="held", version=0, pid=PID, ttl=7))
+    await still.call(promise_create("held"), TaskAcquire(id="held", version=0, pid=PID, ttl=7))
     await still.call(promise_create("waiting", param=value("x"), timeout_at=START + 9))
     await still.call(promise_create("dep", target=None, timeout_at=START + 8))
     await still.call(PromiseRegisterCallback(awaited="dep", awaiter="waiting"))
-    await still.call(PromiseRegisterListener(awaited="dep", address=ADDRESS))
-    await still.call(promise_create("done", target=None))
+    await still.call(PromiseRegisterListener(awaited="dep", address=ADDRESS), promise_create("done", target=None))
     await still.call(PromiseRegisterCallback(awaited="done", awaiter="held"))
     await still.call(PromiseRegisterListener(awaited="done", address=ADDRESS))
     done = await still.call(promise_settle("done", result=value("y")))

@@ -71,8 +71,7 @@ class TestSuspension:
     async def test_is_refused_if_its_lease_is_lost_meanwhile(self, bench: Bench) -> None:
         await begin(bench, "a")
         asked = await under_way(bench, suspend("a"))
-        await bench.call(promise_settle("caller"))
-        await bench.call(promise_settle("a"))
+        await bench.call(promise_settle("caller"), promise_settle("a"))
         assert (await asked).status == 409
 
     async def test_is_decided_before_the_server_stops(self) -> None:
