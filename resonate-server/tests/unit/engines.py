@@ -175,12 +175,7 @@ class Notes:
 class Bench:
     """A running engine on ``store``; ``now`` (ms) moves by hand."""
 
-    def __init__(
-        self,
-        store: WatchedDatabase | None = None,
-        rules: Rules = RULES,
-        keep_settled_ms: int = 0,
-    ) -> None:
+    def __init__(self, store: WatchedDatabase | None = None, rules: Rules = RULES, keep_settled_ms: int = 0) -> None:
         self.store = store or WatchedDatabase()
         self.now = START
         self.metrics = Metrics()

@@ -10,7 +10,6 @@ from unit.engines import PATIENCE_S, RETRY_MS, Bench, WatchedDatabase
 from unit.hubs import hub_of, way_to
 
 from resonate_server.engine.engine import MAX_UNBLOCK_BYTES
-from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import Execute, Unblock
 from resonate_server.protocol.records import EMPTY, PromiseState, TaskState, Value
 from resonate_server.protocol.requests import (
@@ -35,16 +34,6 @@ LISTENER = "poll://uni@callers/c1"
 
 def acquire(id: str, version: int = 0, pid: str = PID) -> TaskAcquire:
     return TaskAcquire(id=id, version=version, pid=pid, ttl=LEASE_MS)
-
-
-async def behind_a_commit(bench: Bench, search: Request) -> asyncio.Task[Answer]:
-    """Begin ``search``, which cannot be decided before the gate opens."""
-    in_the_way = asyncio.create_task(bench.call(promise_create("in the way")))
-    await asyncio.sleep(0.01)
-    task = asyncio.create_task(bench.call(search))
-    task.add_done_callback(lambda _: in_the_way.cancel())
-    await asyncio.sleep(0)
-    return task
 
 
 class TestAnswers:
@@ -239,10 +228,14 @@ class TestSearch:
     async def test_past_its_deadline_its_task_is_shown_as_fulfilled(self, bench: Bench) -> None:
         await bench.call(promise_create("p", timeout_at=START + 50))
         bench.store.gate.clear()
-        search = await behind_a_commit(bench, TaskSearch(state=TaskState.FULFILLED))
+        in_the_way = asyncio.create_task(bench.call(promise_create("in the way")))
+        await asyncio.sleep(0.01)
+        search = asyncio.create_task(bench.call(TaskSearch(state=TaskState.FULFILLED)))
+        await asyncio.sleep(0)
         bench.now += 50
         bench.store.gate.set()
         assert [task.id for task in (await search).data.tasks] == ["p"]
+        await in_the_way
 
 
 async def owe(bench: Bench, *ids: str, result: Value = EMPTY) -> None:

@@ -7,13 +7,7 @@ import pytest
 from unit.driver import FAR, PID, SECOND, START, TARGET, promise_create, promise_settle, value
 from unit.engines import PATIENCE_S, Bench, WatchedDatabase
 
-from resonate_server.protocol.requests import (
-    PromiseGet,
-    ScheduleCreate,
-    TaskAcquire,
-    TaskHalt,
-    TaskRelease,
-)
+from resonate_server.protocol.requests import PromiseGet, ScheduleCreate, TaskAcquire, TaskHalt, TaskRelease
 from resonate_server.store.errors import ReadFailed, StoreLost
 
 
@@ -89,9 +83,8 @@ class TestSettledTrees:
             await bench.engine.drop_settled_trees()
             await bench.settle_down()
 
-            assert (await bench.call(PromiseGet(id="old-0"))).status == 404
-            assert (await bench.call(PromiseGet(id="old-249"))).status == 404
-            assert (await bench.call(PromiseGet(id="young"))).status == 200
+            for id, status in (("old-0", 404), ("old-249", 404), ("young", 200)):
+                assert (await bench.call(PromiseGet(id))).status == status
             assert bench.metric("resonate_tasks", state="fulfilled") == 1
 
     async def test_without_an_age_nothing_is_deleted(self, bench: Bench) -> None:

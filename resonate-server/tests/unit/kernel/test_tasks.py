@@ -6,7 +6,7 @@ from unit.stories import happen
 
 from resonate_server.kernel.model import ClaimNotice
 from resonate_server.protocol.envelope import VERSION
-from resonate_server.protocol.records import PromiseState, TaskState
+from resonate_server.protocol.records import PromiseState, TaskRecord, TaskState
 from resonate_server.protocol.requests import MAX_INTEGER
 
 
@@ -46,8 +46,7 @@ class TestCreate:
         answer = server.create_task(promise_create("t", param=value("x")), ttl=LEASE)
 
         assert answer.status == 200
-        assert (answer.data.task.state, answer.data.task.version) == (TaskState.ACQUIRED, 1)
-        assert (answer.data.task.pid, answer.data.task.ttl, answer.data.task.resumes) == (PID, LEASE, 0)
+        assert answer.data.task == TaskRecord("t", TaskState.ACQUIRED, 1, 0, LEASE, PID)
         assert answer.data.promise.param == value("x")
         assert answer.data.preload == []
         assert server.task("t").timer_at == START + LEASE
@@ -80,8 +79,7 @@ class TestAcquire:
         answer = server.acquire("t", 0, ttl=LEASE)
 
         assert answer.status == 200
-        assert (answer.data.task.version, answer.data.task.resumes) == (1, 0)
-        assert (answer.data.task.pid, answer.data.task.ttl) == (PID, LEASE)
+        assert answer.data.task == TaskRecord("t", TaskState.ACQUIRED, 1, 0, LEASE, PID)
         assert answer.data.promise.param == value("x")
         assert [promise.id for promise in answer.data.preload] == ["t:step"]
 
@@ -104,10 +102,6 @@ class TestAcquire:
         server.acquire("t", version)
 
         assert server.decided[0].decision.notices == [expected]
-
-    def test_takes_the_longest_ttl_there_is(self, server: Driver) -> None:
-        server.pending("t")
-        assert server.acquire("t", 0, ttl=MAX_INTEGER).status == 200
 
 
 class TestFulfill:
@@ -158,7 +152,8 @@ class TestHeartbeat:
         assert server.task("foreign").timer_at == START + LEASE
 
     def test_takes_the_longest_ttl_there_is(self, server: Driver) -> None:
-        server.acquired("t", ttl=MAX_INTEGER)
+        server.pending("t")
+        assert server.acquire("t", 0, ttl=MAX_INTEGER).status == 200
         assert server.heartbeat(("t", 1)).status == 200
 
 
