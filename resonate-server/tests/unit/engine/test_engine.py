@@ -5,7 +5,7 @@ import asyncio
 
 import pytest
 from msgspec import UNSET
-from unit.driver import PID, SECOND, START, TARGET, promise_create, promise_settle, value
+from unit.driver import PID, SECOND, START, TARGET, promise_create, promise_settle, task_suspend, value
 from unit.engines import PATIENCE_S, RETRY_MS, Bench, WatchedDatabase
 from unit.hubs import hub_of, way_to
 
@@ -13,19 +13,16 @@ from resonate_server.engine.engine import MAX_UNBLOCK_BYTES
 from resonate_server.protocol.messages import Execute, Unblock
 from resonate_server.protocol.records import EMPTY, PromiseState, TaskState, Value
 from resonate_server.protocol.requests import (
-    Action,
     DebugReset,
     DebugStart,
     PromiseGet,
     PromiseRegisterListener,
     PromiseSearch,
     Request,
-    SuspendAction,
     TaskAcquire,
     TaskGet,
     TaskHeartbeat,
     TaskSearch,
-    TaskSuspend,
 )
 
 LEASE_MS = 50
@@ -96,8 +93,7 @@ class TestCommit:
         await bench.call(promise_create("bad", timeout_at=START + 50))
         bench.store.poisoned = "bad"
         bench.now += 50
-        awaited = [Action(data=SuspendAction(awaited=id, awaiter="t")) for id in ("bad", *map(str, range(50)))]
-        assert (await bench.call(TaskSuspend(id="t", version=1, actions=awaited))).status == 500
+        assert (await bench.call(task_suspend("t", 1, "bad", *map(str, range(50))))).status == 500
         assert "cannot store anything" not in caplog.text
 
     async def test_a_failing_commit_fails_changes_and_sends_nothing(self, bench: Bench) -> None:

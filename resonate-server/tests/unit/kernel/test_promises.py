@@ -24,7 +24,7 @@ class TestCreate:
         server.now += 1
         again = server.create("p", target=TARGET, timeout_at=START + 7, param=value("second"), branch="p")
         assert (again.status, again.data.promise) == (200, first)
-        assert not server.has_task("p")
+        assert server.get_task("p").status == 404
 
     def test_with_a_target_there_is_a_pending_task_at_version_0_and_one_execute(self, server: Driver) -> None:
         server.create("p")
