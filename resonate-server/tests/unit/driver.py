@@ -183,7 +183,7 @@ class Driver:
         return [message.task_id for message in self._take(Withdraw)]
 
     def _take[M](self, kind: type[M]) -> list[M]:
-        taken = [message for message in self.sent if isinstance(message, kind)]
+        taken: list[M] = [message for message in self.sent if isinstance(message, kind)]
         self.sent = [message for message in self.sent if not isinstance(message, kind)]
         return taken
 

@@ -3,6 +3,7 @@
 import pytest
 from msgspec import UNSET
 from unit.driver import FAR, START, TARGET, Driver, value
+from unit.stories import happen
 
 from resonate_server.protocol.records import EMPTY, PromiseState, TaskState
 from resonate_server.protocol.requests import PromiseCreate
@@ -80,10 +81,8 @@ class TestSettle:
 
 class TestRegisterCallback:
     def test_a_repeated_callback_counts_once(self, server: Driver) -> None:
-        server.create("awaited", target=None)
-        server.create("awaiter")
-        server.register_callback("awaited", "awaiter")
-        server.register_callback("awaited", "awaiter")
+        happen(server, "create awaited -; create awaiter")
+        happen(server, "register_callback awaited awaiter; register_callback awaited awaiter")
         assert server.callbacks("awaited") == {"awaiter"}
 
         server.settle("awaited")
@@ -92,25 +91,16 @@ class TestRegisterCallback:
 
     @pytest.mark.parametrize("state", ["pending", "acquired", "halted", "fulfilled"])
     def test_awaited_settled_leaves_no_trace(self, server: Driver, state: str) -> None:
-        server.create("settled", target=None)
-        server.settle("settled")
-        getattr(server, state)("awaiter")
+        happen(server, f"create settled -; settle settled; {state} awaiter; forget")
         before = server.task("awaiter")
-        server.forget_messages()
-
         assert server.register_callback("settled", "awaiter").status == 200
         assert server.task("awaiter") == before
         assert server.callbacks("settled") == set()
         assert not server.sent
 
-    @pytest.mark.parametrize("awaited_settled", [True, False])
-    def test_a_callback_of_a_settled_awaiter_does_nothing(self, server: Driver, awaited_settled: bool) -> None:
-        server.create("awaited", target=None)
-        if awaited_settled:
-            server.settle("awaited")
-        server.fulfilled("awaiter")
+    def test_a_callback_of_a_settled_awaiter_does_nothing(self, server: Driver) -> None:
+        happen(server, "create awaited -; fulfilled awaiter")
         before = server.task("awaiter")
-
         assert server.register_callback("awaited", "awaiter").status == 200
         assert server.task("awaiter") == before
         assert server.callbacks("awaited") == set()

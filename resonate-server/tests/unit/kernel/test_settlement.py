@@ -7,7 +7,7 @@ from unit.stories import happen
 from resonate_server.kernel.model import PutCallback, Task
 from resonate_server.protocol.records import PromiseState, TaskState
 
-ADDRESS = "poll://uni@callers/caller-1"
+ADDRESS = "poll://uni@callers/1"
 
 
 WAYS = {
@@ -66,35 +66,19 @@ class TestEveryWayToSettle:
         assert "p" in server.take_withdrawn()
 
 
-@pytest.mark.parametrize("state", [TaskState.PENDING, TaskState.ACQUIRED, TaskState.SUSPENDED, TaskState.HALTED])
-def test_a_notified_awaiter_waits_only_for_the_rest(server: Driver, state: TaskState) -> None:
-    server.create("p", target=None)
-    server.create("q", target=None)
-    getattr(server, state.value)("awaiter")
-    server.register_callback("p", "awaiter")
-    server.register_callback("q", "awaiter")
-
-    server.settle("p")
-
-    task = server.task("awaiter")
-    assert task.resumes == 1
-    assert server.store.snapshot().callbacks == [PutCallback("q", "awaiter")]
+@pytest.mark.parametrize("state", ["pending", "acquired", "suspended", "halted"])
+def test_a_notified_awaiter_waits_only_for_the_rest(server: Driver, state: str) -> None:
+    happen(server, f"create p -; create q -; {state} t; register_callback p t; register_callback q t; settle p")
+    assert server.task("t").resumes == 1
+    assert server.store.snapshot().callbacks == [PutCallback("q", "t")]
 
 
 def test_a_chain_of_three_resolves_link_by_link(server: Driver) -> None:
     """Section 8: baz fulfils, bar wakes; bar fulfils, foo wakes; foo fulfils, the caller is notified."""
-    server.acquired("c")
-    server.register_listener("c", ADDRESS)
-    server.acquired("c:1")
-    server.acquired("c:1.1")
-    server.suspend("c", 1, "c:1")
-    server.suspend("c:1", 1, "c:1.1")
-    server.forget_messages()
-
-    server.fulfill("c:1.1", 1)
+    happen(server, "acquired c; listen c; acquired c:1; acquired c:1.1; suspend c 1 c:1; suspend c:1 1 c:1.1; forget")
+    happen(server, "fulfill c:1.1 1")
     assert server.take_executes() == [("c:1", 1)]
-    server.acquire("c:1", 1)
-    server.fulfill("c:1", 2)
+    happen(server, "acquire c:1 1; fulfill c:1 2")
     assert server.take_executes() == [("c", 1)]
     server.acquire("c", 1)
     server.fulfill("c", 2, result=value("3"))
