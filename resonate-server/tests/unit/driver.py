@@ -3,7 +3,6 @@ No assertions in here."""
 
 from collections.abc import Callable
 
-from msgspec import UNSET
 from msgspec.structs import replace
 from unit.rows import transaction
 
@@ -86,6 +85,11 @@ def promise_settle(id: str, state: PromiseState = PromiseState.RESOLVED, result:
     return PromiseSettle(id=id, state=state, value=result)
 
 
+def task_suspend(id: str, version: int, *awaited: str, patience: int = 0) -> TaskSuspend:
+    actions = [Action(data=SuspendAction(awaited=name, awaiter=id)) for name in awaited]
+    return TaskSuspend(id=id, version=version, actions=actions, patience=patience)
+
+
 class Driver:
     """A kernel on a store, one transaction per request; ``now`` moves only by hand."""
 
@@ -151,9 +155,6 @@ class Driver:
         """Return the row of the task. ``KeyError`` if there is none."""
         return self._load(id).tasks[id]
 
-    def has_task(self, id: str) -> bool:
-        return id in self._load(id).tasks
-
     def _load(self, id: str) -> Rows:
         with transaction(self.store):
             return self.store.load(Footprint(ids=(id,), shown=(id,)))
@@ -173,18 +174,17 @@ class Driver:
 
     def take_executes(self) -> list[tuple[str, int]]:
         """Return (task, version) of each ``execute`` since the last call."""
-        taken = [(message.task_id, message.version) for message in self.sent if isinstance(message, Execute)]
-        self.sent = [message for message in self.sent if not isinstance(message, Execute)]
-        return taken
+        return [(message.task_id, message.version) for message in self._take(Execute)]
 
     def take_unblocks(self) -> list[Unblock]:
-        taken = [message for message in self.sent if isinstance(message, Unblock)]
-        self.sent = [message for message in self.sent if not isinstance(message, Unblock)]
-        return taken
+        return self._take(Unblock)
 
     def take_withdrawn(self) -> list[str]:
-        taken = [message.task_id for message in self.sent if isinstance(message, Withdraw)]
-        self.sent = [message for message in self.sent if not isinstance(message, Withdraw)]
+        return [message.task_id for message in self._take(Withdraw)]
+
+    def _take[M](self, kind: type[M]) -> list[M]:
+        taken: list[M] = [message for message in self.sent if isinstance(message, kind)]
+        self.sent = [message for message in self.sent if not isinstance(message, kind)]
         return taken
 
     def forget_messages(self) -> None:
@@ -232,15 +232,11 @@ class Driver:
         return self.call(TaskFulfill(id=id, version=version, action=Action(data=promise_settle(id, state, result))))
 
     def suspend(self, id: str, version: int, *awaited: str) -> Answer:
-        actions = [Action(data=SuspendAction(awaited=name, awaiter=id)) for name in awaited]
-        return self.call(TaskSuspend(id=id, version=version, actions=actions))
+        return self.call(task_suspend(id, version, *awaited))
 
     def fence(self, id: str, version: int, request: PromiseCreate | PromiseSettle) -> Answer:
-        match request:
-            case PromiseCreate():
-                return self.call(TaskFence(id=id, version=version, action=FenceCreate(data=request)))
-            case PromiseSettle():
-                return self.call(TaskFence(id=id, version=version, action=FenceSettle(data=request)))
+        action = FenceCreate(data=request) if isinstance(request, PromiseCreate) else FenceSettle(data=request)
+        return self.call(TaskFence(id=id, version=version, action=action))
 
     def heartbeat(self, *refs: tuple[str, int], pid: str = PID) -> Answer:
         return self.call(TaskHeartbeat(pid=pid, tasks=[TaskRef(id=id, version=version) for id, version in refs]))
@@ -291,8 +287,3 @@ def _claiming(due: Due, rule: Rule) -> Callable[[Rows, int], Decision | Footprin
         return rule.decide(rows, now)
 
     return decide
-
-
-def settled_at(promise: Promise) -> int | None:
-    """Return the time of settlement; ``None`` while pending."""
-    return None if promise.settled_at is UNSET else promise.settled_at

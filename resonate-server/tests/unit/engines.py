@@ -175,12 +175,7 @@ class Notes:
 class Bench:
     """A running engine on ``store``; ``now`` (ms) moves by hand."""
 
-    def __init__(
-        self,
-        store: WatchedDatabase | None = None,
-        rules: Rules = RULES,
-        keep_settled_ms: int = 0,
-    ) -> None:
+    def __init__(self, store: WatchedDatabase | None = None, rules: Rules = RULES, keep_settled_ms: int = 0) -> None:
         self.store = store or WatchedDatabase()
         self.now = START
         self.metrics = Metrics()
@@ -199,9 +194,13 @@ class Bench:
             self.store.gate.set()
             await self.engine.stop()
 
-    async def call(self, request: Request, debug_time: int | None = None) -> Answer:
+    async def call(self, *requests: Request, debug_time: int | None = None) -> Answer:
+        """Make the requests one after another, and return the last answer."""
         async with asyncio.timeout(PATIENCE_S):
-            return await self.engine.submit(CheckedRequest(corr_id=CORR_ID, request=request, debug_time=debug_time))
+            for request in requests:
+                asked = CheckedRequest(corr_id=CORR_ID, request=request, debug_time=debug_time)
+                answer = await self.engine.submit(asked)
+        return answer
 
     def metric(self, name: str, **labels: str) -> float | None:
         return self.metrics.registry.get_sample_value(name, labels)

@@ -2,12 +2,13 @@
 
 The words are the names of :class:`unit.driver.Driver`'s requests and states, and some more: ``later`` and ``wait`` (ms
 pass; after ``wait``, due work is done), ``forget`` (drop the messages sent so far), ``gone`` (the holder of leases is
-gone). In ``create``, ``-`` means without a target, and ``by+10`` is the deadline in ms since the start.
+gone), ``fenced`` and ``settle_fenced`` (create or settle in a fence). In ``create``, ``-`` means without a target, and
+``by+10`` is the deadline in ms since the start.
 """
 
 from typing import Any
 
-from unit.driver import FAR, PID, START, TARGET, Driver, promise_create
+from unit.driver import FAR, PID, START, TARGET, Driver, promise_create, promise_settle
 
 from resonate_server.protocol.requests import PromiseCreate
 
@@ -33,8 +34,10 @@ def act(server: Driver, verb: str, *words: str) -> int | None:
             server.release_leases(PID)
         case "create", _:
             return server.call(creation(*words)).status
-        case "fenced", [task, *of]:
-            return server.fence(task, 1, creation(*of)).status
+        case "fenced", [task, version, *of]:
+            return server.fence(task, int(version), creation(*of)).status
+        case "settle_fenced", [task, id]:
+            return server.fence(task, 1, promise_settle(id)).status
         case "new", [id]:
             return server.create_task(promise_create(id)).status
         case "listen", [id]:

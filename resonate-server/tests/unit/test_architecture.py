@@ -92,12 +92,8 @@ def layers_used(module: Path) -> set[str]:
 
 def modules_used(module: Path) -> set[str]:
     """Return the modules of this package that ``module`` imports, even within functions or for type checkers only."""
-    return {_module_of(name) for name in imports(module) if name.startswith("resonate_server")}
-
-
-def _module_of(name: str) -> str:
-    """Return the module of ``name``, which may be the name of something inside it."""
-    return name if name in PATHS else name.rpartition(".")[0]
+    names = (name for name in imports(module) if name.startswith("resonate_server"))
+    return {name if name in PATHS else name.rpartition(".")[0] for name in names}
 
 
 def circle(users: dict[str, set[str]]) -> list[str]:
@@ -174,10 +170,10 @@ def test_protocol_and_kernel_do_not_ask_for_the_time() -> None:
     """The types of the module ``datetime`` are allowed for computing with given times."""
 
     def asked(module: Path) -> Iterator[str]:
-        calls = (node.func for node in nodes(module) if isinstance(node, ast.Call))
-        return (
-            call.attr for call in calls if isinstance(call, ast.Attribute) and call.attr in ("now", "utcnow", "today")
-        )
+        for node in nodes(module):
+            match node:
+                case ast.Call(func=ast.Attribute(attr="now" | "utcnow" | "today" as asks)):
+                    yield asks
 
     assert offenders(PURE, asked) == {}
 
@@ -202,9 +198,8 @@ def lines(function: ast.FunctionDef) -> int:
 
 def test_the_kernel_keeps_no_state_between_requests() -> None:
     """No ``global`` statement; tables are constants."""
-    assert (
-        offenders(KERNEL, lambda module: [n for n in nodes(module) if isinstance(n, ast.Global | ast.Nonlocal)]) == {}
-    )
+    kept = offenders(KERNEL, lambda module: [n for n in nodes(module) if isinstance(n, ast.Global | ast.Nonlocal)])
+    assert kept == {}
 
 
 def test_every_module_says_what_belongs_in_it() -> None:

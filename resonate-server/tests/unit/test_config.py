@@ -31,8 +31,7 @@ def test_without_any_source_all_settings_have_their_defaults() -> None:
     [("*", ["*"]), ("https://a, https://b", ["https://a", "https://b"]), ('["https://a"]', ["https://a"]), ("", [])],
 )
 def test_origins_are_a_list_with_commas_or_in_json(text: str, origins: list[str]) -> None:
-    settings = load({}, {"RESONATE_SERVER__CORS__ALLOW_ORIGINS": text})
-    assert settings.server.cors.origins == origins
+    assert load({}, {"RESONATE_SERVER__CORS__ALLOW_ORIGINS": text}).server.cors.origins == origins
 
 
 @pytest.mark.parametrize(("text", "hosts"), [("*", ["*"]), ("a, b.example", ["a", "b.example"]), ("", [])])
@@ -53,12 +52,8 @@ def test_values_of_the_environment_are_converted() -> None:
         "RESONATE_TASKS__WORKER_GRACE": "5000",
     }
     settings = load({}, environment)
-
-    assert (settings.debug, settings.storage.sqlite.path, settings.tasks.worker_grace) == (
-        True,
-        Path("/data/x.db"),
-        5_000,
-    )
+    assert settings.debug is True
+    assert (settings.storage.sqlite.path, settings.tasks.worker_grace) == (Path("/data/x.db"), 5_000)
 
 
 @pytest.mark.parametrize(
@@ -138,8 +133,7 @@ def test_an_unknown_name_is_reported_with_its_value(name: str) -> None:
     ],
 )
 def test_newer_names_of_the_official_server_are_understood(newer: str, text: str, setting: str, value: Any) -> None:
-    settings = load({}, {f"RESONATE_{newer}": text})
-    assert attrgetter(setting)(settings) == value
+    assert attrgetter(setting)(load({}, {f"RESONATE_{newer}": text})) == value
 
 
 def test_if_a_setting_has_two_names_the_stronger_source_wins() -> None:
@@ -148,23 +142,20 @@ def test_if_a_setting_has_two_names_the_stronger_source_wins() -> None:
 
 
 class TestPostgres:
-    def test_postgresql_is_chosen_by_the_official_names(self) -> None:
-        older = {"RESONATE_STORAGE__TYPE": "postgres", "RESONATE_STORAGE__POSTGRES__URL": "postgresql://h/d"}
-        newer = {
-            "RESONATE_SERVERS__ACTIVE": "server_postgres",
-            "RESONATE_SERVERS__SERVER_POSTGRES__URL": "postgresql://h/d",
-        }
-
-        for names in (older, newer):
-            storage = load({}, names).storage
-            assert (storage.is_postgres, storage.postgres.url, storage.place) == (
-                True,
-                "postgresql://h/d",
-                "PostgreSQL",
-            )
+    @pytest.mark.parametrize(
+        ("chosen", "by", "url"),
+        [
+            ("STORAGE__TYPE", "postgres", "STORAGE__POSTGRES__URL"),
+            ("SERVERS__ACTIVE", "server_postgres", "SERVERS__SERVER_POSTGRES__URL"),
+        ],
+    )
+    def test_postgresql_is_chosen_by_the_official_names(self, chosen: str, by: str, url: str) -> None:
+        storage = load({}, {f"RESONATE_{chosen}": by, f"RESONATE_{url}": "postgresql://h/d"}).storage
+        assert storage.is_postgres
+        assert (storage.postgres.url, storage.place) == ("postgresql://h/d", "PostgreSQL")
 
     def test_the_database_must_be_named(self) -> None:
-        with pytest.raises(WrongSetting, match=r"RESONATE_STORAGE__POSTGRES__URL: .* which database"):
+        with pytest.raises(WrongSetting, match=r"RESONATE_STORAGE__POSTGRES__URL: .* the URL of a database"):
             load({"storage.type": "postgres"}, {})
 
     def test_its_password_is_shown_in_no_message(self) -> None:

@@ -1,5 +1,7 @@
 """The server's time moves on steadily, whatever happens to the machine's clock."""
 
+import pytest
+
 from resonate_server.store.sqlite.clock import MARK_MS, ClockMark, MachineClock, ServerClock
 
 HOUR_MS = 3_600_000
@@ -19,9 +21,6 @@ class Clocks:
         self.wall += ms
         self.uptime += ms
 
-    def reboot(self) -> None:
-        self.uptime, self.boot = 0, "second"
-
     def start(self, mark: ClockMark | None = None) -> ServerClock:
         return ServerClock(mark, self.machine)
 
@@ -30,47 +29,42 @@ def test_the_first_start_uses_the_machine_s_clock() -> None:
     assert Clocks().start()() == NOON
 
 
-def test_a_machine_whose_clock_is_set_changes_nothing() -> None:
-    for jump in (HOUR_MS, -HOUR_MS):
-        clocks = Clocks()
-        clock = clocks.start()
-        clocks.wall += jump
-        clocks.pass_ms(30_000)
-        assert clock() == NOON + 30_000
+@pytest.mark.parametrize("jump", [HOUR_MS, -HOUR_MS])
+def test_a_machine_whose_clock_is_set_changes_nothing(jump: int) -> None:
+    clocks = Clocks()
+    clock = clocks.start()
+    clocks.wall += jump
+    clocks.pass_ms(30_000)
+    assert clock() == NOON + 30_000
 
 
-def test_after_a_restart_time_continues_as_if_the_server_had_run() -> None:
-    for jump in (HOUR_MS, -HOUR_MS):
-        clocks = Clocks()
-        mark = clocks.start().mark()
-        clocks.pass_ms(20_000)
-        clocks.wall += jump
-        clock = clocks.start(mark)
-        clocks.pass_ms(10_000)
-        assert clock() == NOON + 30_000
-
-
-def test_after_a_restart_within_the_same_millisecond_time_continues_from_there() -> None:
+@pytest.mark.parametrize("jump", [HOUR_MS, -HOUR_MS])
+def test_after_a_restart_time_continues_as_if_the_server_had_run(jump: int) -> None:
     clocks = Clocks()
     mark = clocks.start().mark()
-    clocks.wall += HOUR_MS
-    assert clocks.start(mark)() == NOON
+    clocks.pass_ms(20_000)
+    clocks.wall += jump
+    clock = clocks.start(mark)
+    clocks.pass_ms(10_000)
+    assert clock() == NOON + 30_000
 
 
-def test_after_a_boot_the_machine_s_clock_counts() -> None:
+@pytest.mark.parametrize(
+    ("wall", "uptime", "boot", "expected"),
+    [
+        pytest.param(HOUR_MS, 7_000, "first", NOON, id="a restart within the same millisecond: from there"),
+        pytest.param(HOUR_MS, 0, "second", NOON + HOUR_MS, id="a boot: the machine's clock counts"),
+        pytest.param(-HOUR_MS, 0, "second", NOON + MARK_MS, id="a boot: not before what is stored"),
+        # The same boot name but less uptime: a copy of the file from another machine, say.
+        pytest.param(0, 0, "first", NOON + MARK_MS, id="a boot that was not noticed: not before what is stored"),
+    ],
+)
+def test_from_where_time_continues_after(wall: int, uptime: int, boot: str, expected: int) -> None:
     clocks = Clocks()
     mark = clocks.start().mark()
-    clocks.pass_ms(HOUR_MS)
-    clocks.reboot()
-    assert clocks.start(mark)() == NOON + HOUR_MS
-
-
-def test_after_a_boot_time_is_not_before_what_is_stored() -> None:
-    clocks = Clocks()
-    mark = clocks.start().mark()
-    clocks.reboot()
-    clocks.wall -= HOUR_MS
-    assert clocks.start(mark)() == NOON + MARK_MS
+    clocks.wall += wall
+    clocks.uptime, clocks.boot = uptime, boot
+    assert clocks.start(mark)() == expected
 
 
 def test_a_system_that_does_not_name_its_boots_counts_as_booted() -> None:
@@ -79,11 +73,3 @@ def test_a_system_that_does_not_name_its_boots_counts_as_booted() -> None:
     mark = clocks.start().mark()
     clocks.pass_ms(HOUR_MS)
     assert clocks.start(mark)() == NOON + HOUR_MS
-
-
-def test_a_mark_from_before_a_boot_that_was_not_noticed_is_no_reason_to_go_back() -> None:
-    """The same boot name but less uptime: a copy of the file from another machine, say."""
-    clocks = Clocks()
-    mark = clocks.start().mark()
-    clocks.uptime = 0
-    assert clocks.start(mark)() == NOON + MARK_MS

@@ -18,6 +18,7 @@ from resonate_server.protocol.requests import (
     DebugTick,
     PromiseRegisterCallback,
     PromiseRegisterListener,
+    Request,
     TaskAcquire,
 )
 
@@ -36,9 +37,9 @@ def seen(answer: Answer) -> Any:
     return json.loads(msgspec.json.encode(answer.data))
 
 
-@pytest.mark.parametrize("request_", [DebugStart(), DebugStop(), DebugReset()])
-async def test_the_switches_answer_nothing(bench: Bench, request_: DebugStart | DebugStop | DebugReset) -> None:
-    assert await bench.call(request_) == Answer(status=200, data=Nothing())
+@pytest.mark.parametrize("switch", [DebugStart(), DebugStop(), DebugReset()])
+async def test_the_switches_answer_nothing(bench: Bench, switch: Request) -> None:
+    assert await bench.call(switch) == Answer(status=200, data=Nothing())
 
 
 async def test_after_debugging_everything_missed_is_requested_again(still: Bench) -> None:
@@ -50,9 +51,7 @@ async def test_after_debugging_everything_missed_is_requested_again(still: Bench
 
 
 async def test_nothing_is_sent_until_debugging_ends(still: Bench) -> None:
-    await still.call(promise_create("before"))
-    await still.call(DebugStop())
-    await still.call(promise_create("after"))
+    await still.call(promise_create("before"), DebugStop(), promise_create("after"))
     await still.until(lambda: ("execute", "after") in still.notes.seen)
     assert ("execute", "before") not in still.notes.seen
 
@@ -86,15 +85,12 @@ async def test_the_time_in_the_head_replaces_the_clock(bench: Bench) -> None:
 
 
 async def test_a_snapshot_shows_everything(still: Bench) -> None:
-    await still.call(promise_create("held"))
-    await still.call(TaskAcquire(id="held", version=0, pid=PID, ttl=7))
+    await still.call(promise_create("held"), TaskAcquire(id="held", version=0, pid=PID, ttl=7))
     await still.call(promise_create("waiting", param=value("x"), timeout_at=START + 9))
-    await still.call(promise_create("dep", target=None, timeout_at=START + 8))
-    await still.call(PromiseRegisterCallback(awaited="dep", awaiter="waiting"))
-    await still.call(PromiseRegisterListener(awaited="dep", address=ADDRESS))
-    await still.call(promise_create("done", target=None))
-    await still.call(PromiseRegisterCallback(awaited="done", awaiter="held"))
-    await still.call(PromiseRegisterListener(awaited="done", address=ADDRESS))
+    await still.call(promise_create("dep", target=None, timeout_at=START + 8), promise_create("done", target=None))
+    for awaited, awaiter in (("dep", "waiting"), ("done", "held")):
+        await still.call(PromiseRegisterCallback(awaited=awaited, awaiter=awaiter))
+        await still.call(PromiseRegisterListener(awaited=awaited, address=ADDRESS))
     done = await still.call(promise_settle("done", result=value("y")))
 
     answer = await still.call(DebugSnap())

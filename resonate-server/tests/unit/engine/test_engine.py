@@ -5,29 +5,24 @@ import asyncio
 
 import pytest
 from msgspec import UNSET
-from unit.driver import PID, SECOND, START, promise_create, promise_settle
+from unit.driver import PID, SECOND, START, TARGET, promise_create, promise_settle, task_suspend, value
 from unit.engines import PATIENCE_S, RETRY_MS, Bench, WatchedDatabase
 from unit.hubs import hub_of, way_to
 
 from resonate_server.engine.engine import MAX_UNBLOCK_BYTES
-from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import Execute, Unblock
-from resonate_server.protocol.records import PromiseState, TaskState, Value
+from resonate_server.protocol.records import EMPTY, PromiseState, TaskState, Value
 from resonate_server.protocol.requests import (
-    Action,
     DebugReset,
     DebugStart,
     PromiseGet,
     PromiseRegisterListener,
     PromiseSearch,
-    PromiseSettle,
     Request,
-    SuspendAction,
     TaskAcquire,
     TaskGet,
     TaskHeartbeat,
     TaskSearch,
-    TaskSuspend,
 )
 
 LEASE_MS = 50
@@ -36,16 +31,6 @@ LISTENER = "poll://uni@callers/c1"
 
 def acquire(id: str, version: int = 0, pid: str = PID) -> TaskAcquire:
     return TaskAcquire(id=id, version=version, pid=pid, ttl=LEASE_MS)
-
-
-async def behind_a_commit(bench: Bench, search: Request) -> asyncio.Task[Answer]:
-    """Begin ``search``, which cannot be decided before the gate opens."""
-    in_the_way = asyncio.create_task(bench.call(promise_create("in the way")))
-    await asyncio.sleep(0.01)
-    task = asyncio.create_task(bench.call(search))
-    task.add_done_callback(lambda _: in_the_way.cancel())
-    await asyncio.sleep(0)
-    return task
 
 
 class TestAnswers:
@@ -108,8 +93,7 @@ class TestCommit:
         await bench.call(promise_create("bad", timeout_at=START + 50))
         bench.store.poisoned = "bad"
         bench.now += 50
-        awaited = [Action(data=SuspendAction(awaited=id, awaiter="t")) for id in ("bad", *map(str, range(50)))]
-        assert (await bench.call(TaskSuspend(id="t", version=1, actions=awaited))).status == 500
+        assert (await bench.call(task_suspend("t", 1, "bad", *map(str, range(50))))).status == 500
         assert "cannot store anything" not in caplog.text
 
     async def test_a_failing_commit_fails_changes_and_sends_nothing(self, bench: Bench) -> None:
@@ -184,8 +168,7 @@ class TestByItself:
     """Section 9, items 1 and 2: work triggered by a timer, without a request."""
 
     async def test_a_worker_that_let_a_lease_lapse_is_silent_until_heard_again(self, bench: Bench) -> None:
-        await bench.call(promise_create("t"))
-        await bench.call(acquire("t"))
+        await bench.call(promise_create("t"), acquire("t"))
         bench.now += LEASE_MS
         await bench.until(lambda: bench.notes.silent_workers == {PID})
         await bench.until(lambda: bench.notes.seen == [("execute", "t"), ("withdraw", "t"), ("execute", "t")])
@@ -219,16 +202,13 @@ class TestSearch:
     """Section 3.1, and section 9, item 13: promises past their deadline are shown as settled."""
 
     async def test_it_finds_and_pages(self, bench: Bench) -> None:
-        for id in "abcde":
-            await bench.call(promise_create(id))
+        await bench.call(*map(promise_create, "abcde"))
 
-        first = (await bench.call(PromiseSearch(limit=2))).data
-        second = (await bench.call(PromiseSearch(limit=2, cursor=first.cursor))).data
-        third = (await bench.call(PromiseSearch(limit=2, cursor=second.cursor))).data
-
-        pages = [[promise.id for promise in page.promises] for page in (first, second, third)]
-        assert pages == [["a", "b"], ["c", "d"], ["e"]]
-        assert (first.cursor, second.cursor, third.cursor) == ("b", "d", UNSET)
+        pages = []
+        for cursor in (None, "b", "d"):
+            page = (await bench.call(PromiseSearch(limit=2, cursor=cursor))).data
+            pages.append(([promise.id for promise in page.promises], page.cursor))
+        assert pages == [(["a", "b"], "b"), (["c", "d"], "d"), (["e"], UNSET)]
 
     @pytest.mark.parametrize("debug_time", [None, START + 50])
     async def test_past_its_deadline_an_internal_promise_is_not_shown_as_pending(
@@ -236,18 +216,29 @@ class TestSearch:
     ) -> None:
         await bench.call(promise_create("p", target=None, timeout_at=START + 50, external="false"))
         bench.now += 0 if debug_time else 50
-        pending = await bench.call(PromiseSearch(state=PromiseState.PENDING), debug_time)
-        timed_out = await bench.call(PromiseSearch(state=PromiseState.TIMEDOUT), debug_time)
+        pending = await bench.call(PromiseSearch(state=PromiseState.PENDING), debug_time=debug_time)
+        timed_out = await bench.call(PromiseSearch(state=PromiseState.TIMEDOUT), debug_time=debug_time)
         assert pending.data.promises == []
         assert [promise.settled_at for promise in timed_out.data.promises] == [START + 50]
 
     async def test_past_its_deadline_its_task_is_shown_as_fulfilled(self, bench: Bench) -> None:
         await bench.call(promise_create("p", timeout_at=START + 50))
         bench.store.gate.clear()
-        search = await behind_a_commit(bench, TaskSearch(state=TaskState.FULFILLED))
+        in_the_way = asyncio.create_task(bench.call(promise_create("in the way")))
+        await asyncio.sleep(0.01)
+        search = asyncio.create_task(bench.call(TaskSearch(state=TaskState.FULFILLED)))
+        await asyncio.sleep(0)
         bench.now += 50
         bench.store.gate.set()
         assert [task.id for task in (await search).data.tasks] == ["p"]
+        await in_the_way
+
+
+async def owe(bench: Bench, *ids: str, result: Value = EMPTY) -> None:
+    """Settle promises for which a caller listens."""
+    for id in ids:
+        listen = PromiseRegisterListener(awaited=id, address=LISTENER)
+        await bench.call(promise_create(id, target=None), listen, promise_settle(id, result=result))
 
 
 def kept(bench: Bench) -> list[str]:
@@ -256,9 +247,7 @@ def kept(bench: Bench) -> list[str]:
 
 class TestOwed:
     async def test_an_unblock_is_sent_and_kept_until_it_is_delivered(self, bench: Bench) -> None:
-        await bench.call(promise_create("p", target=None))
-        await bench.call(PromiseRegisterListener(awaited="p", address=LISTENER))
-        await bench.call(promise_settle("p"))
+        await owe(bench, "p")
         await bench.until(lambda: bench.notes.seen == [("unblock", "p")])
         assert kept(bench) == ["p"]
 
@@ -268,9 +257,7 @@ class TestOwed:
         assert kept(bench) == []
 
     async def test_messages_that_no_worker_fetches_are_eventually_forgotten(self, bench: Bench) -> None:
-        await bench.call(promise_create("p", target=None))
-        await bench.call(PromiseRegisterListener(awaited="p", address=LISTENER))
-        await bench.call(promise_settle("p"))
+        await owe(bench, "p")
         bench.now += 60 * SECOND
 
         bench.engine.forget_stale_unblocks(kept_seconds=60)
@@ -283,9 +270,7 @@ class TestOwed:
 
     async def test_after_a_restart_what_is_kept_reaches_whoever_connects(self) -> None:
         async with Bench().at_work() as bench:
-            await bench.call(promise_create("p", target=None))
-            await bench.call(PromiseRegisterListener(awaited="p", address=LISTENER))
-            await bench.call(promise_settle("p"))
+            await owe(bench, "p")
 
         again = Bench(bench.store)
         hub = hub_of(again.engine)
@@ -295,11 +280,7 @@ class TestOwed:
         assert [message.promise.id for message in messages if isinstance(message, Unblock)] == ["p"]
 
     async def test_owed_messages_are_given_in_portions_of_limited_size(self, bench: Bench) -> None:
-        for id in "abc":
-            await bench.call(promise_create(id, target=None))
-            await bench.call(PromiseRegisterListener(awaited=id, address=LISTENER))
-            settle = PromiseSettle(id=id, state=PromiseState.RESOLVED, value=Value(data="x" * MAX_UNBLOCK_BYTES))
-            await bench.call(settle)
+        await owe(bench, *"abc", result=value("x" * MAX_UNBLOCK_BYTES))
 
         portions: list[list[str]] = []
         after, complete = 0, False
@@ -315,10 +296,7 @@ class TestOwed:
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("resonate_server.engine.engine.MAX_UNBLOCKS", 3)
-        for id in "abcd":
-            await bench.call(promise_create(id, target=None))
-            await bench.call(PromiseRegisterListener(awaited=id, address=LISTENER))
-            await bench.call(promise_settle(id))
+        await owe(bench, *"abcd")
 
         bench.engine.request_unblocks("callers", "c1", 0)
         await bench.settle_down()
@@ -330,9 +308,7 @@ class TestOwed:
         assert bench.notes.given[-1][-1]
 
     async def test_queued_tasks_are_handed_out_on_demand(self, bench: Bench) -> None:
-        for id in "abc":
-            await bench.call(promise_create(id))
-        await bench.call(acquire("b"))
+        await bench.call(*map(promise_create, "abc"), acquire("b"))
 
         bench.engine.request_refill("workers", 10)
         await bench.settle_down()
@@ -364,10 +340,13 @@ class TestOwed:
             assert [message.task_id for message in messages if isinstance(message, Execute)] == ["t"]
 
 
+OFFER = Execute(task_id="t", version=0, target=TARGET)
+
+
 class TestUnclaimed:
     async def test_the_task_is_sent_again_after_its_pause(self, bench: Bench) -> None:
         await bench.call(promise_create("t"))
-        bench.engine.unclaimed(PID, [Execute(task_id="t", version=0, target="poll://any@workers")])
+        bench.engine.unclaimed(PID, [OFFER])
         await bench.settle_down()
         assert bench.notes.seen == [("execute", "t"), ("withdraw", "t")]
         bench.now += 5_000
@@ -375,20 +354,16 @@ class TestUnclaimed:
 
     async def test_the_task_is_sent_at_once_if_a_worker_connects(self, bench: Bench) -> None:
         await bench.call(promise_create("t"))
-        bench.engine.unclaimed(PID, [Execute(task_id="t", version=0, target="poll://any@workers")])
+        bench.engine.unclaimed(PID, [OFFER])
         bench.engine.request_recall("workers")
         await bench.until(lambda: bench.notes.seen[2:] == [("execute", "t")])
 
-    @pytest.mark.parametrize(("held", "told"), [(["u"], [PID]), ([], [])])
+    @pytest.mark.parametrize(("held", "told"), [([promise_create("u"), acquire("u")], [PID]), ([], [])])
     async def test_delivery_is_told_whether_the_process_is_at_work(
-        self, bench: Bench, held: list[str], told: list[str]
+        self, bench: Bench, held: list[Request], told: list[str]
     ) -> None:
-        await bench.call(promise_create("t"))
-        for id in held:
-            await bench.call(promise_create(id))
-            await bench.call(acquire(id))
-
-        bench.engine.unclaimed(PID, [Execute(task_id="t", version=0, target="poll://any@workers")])
+        await bench.call(promise_create("t"), *held)
+        bench.engine.unclaimed(PID, [OFFER])
         await bench.settle_down()
 
         assert bench.notes.at_work == told
@@ -397,17 +372,13 @@ class TestUnclaimed:
 class TestReset:
     @pytest.mark.parametrize("before", [[], [DebugStart()]])
     async def test_delivery_is_reset_even_when_idle(self, bench: Bench, before: list[Request]) -> None:
-        for request in before:
-            await bench.call(request)
-        await bench.call(DebugReset())
+        await bench.call(*before, DebugReset())
         assert bench.notes.seen == [("reset", "")]
 
     async def test_an_earlier_delivery_does_not_remove_a_message_created_after_the_reset(self, bench: Bench) -> None:
         bench.engine.delivered(("p", LISTENER))
         await bench.call(DebugReset())
-        await bench.call(promise_create("p", target=None))
-        await bench.call(PromiseRegisterListener(awaited="p", address=LISTENER))
-        await bench.call(promise_settle("p"))
+        await owe(bench, "p")
         await bench.call(promise_create("with the next commit"))
 
         assert kept(bench) == ["p"]
@@ -416,16 +387,11 @@ class TestReset:
 class TestHolderGone:
     """Section 9, item 4."""
 
-    async def state(self, bench: Bench) -> TaskState:
-        state: TaskState = (await bench.call(TaskGet(id="t"))).data.task.state
-        return state
-
     async def test_its_tasks_are_given_to_others(self, bench: Bench) -> None:
-        await bench.call(promise_create("t"))
-        await bench.call(acquire("t"))
+        await bench.call(promise_create("t"), acquire("t"))
         bench.engine.worker_gone(PID)
         await bench.until(lambda: bench.notes.seen[-1] == ("execute", "t"))
-        assert await self.state(bench) is TaskState.PENDING
+        assert (await bench.call(TaskGet(id="t"))).data.task.state is TaskState.PENDING
 
 
 async def test_leases_start_afresh_when_a_server_starts() -> None:

@@ -17,37 +17,26 @@ DEADLINE = START + 60 * SECOND
 
 
 class Witness(DecisionObserver):
-    def __init__(self) -> None:
+    """Takes notes of what the engine of ``bench`` decides."""
+
+    def __init__(self, bench: Bench) -> None:
         self.seen: list[Decided] = []
+        self.bench = bench
+        bench.engine.observer = self
 
     def decided(self, decided: Decided) -> None:
         self.seen.append(decided)
 
 
-class Scene:
-    """Task ``queued`` waits for a worker, ``held`` has one; both have a listener and the same deadline."""
-
-    def __init__(self, bench: Bench) -> None:
-        self.bench = bench
-        self.witness = Witness()
-        bench.engine.observer = self.witness
-
-    async def prepare(self) -> None:
-        for id in ("queued", "held"):
-            await self.bench.call(promise_create(id, timeout_at=DEADLINE))
-            await self.bench.call(PromiseRegisterListener(awaited=id, address=LISTENER))
-        await self.bench.call(TaskAcquire(id="held", version=0, pid=PID, ttl=1_000 * SECOND))
-        await self.bench.settle_down()
-        self.witness.seen.clear()
-
-
 @pytest.fixture
-async def scene() -> AsyncIterator[Scene]:
-    bench = Bench(rules=Rules(retry_timeout_ms=1_000 * SECOND))
-    scene = Scene(bench)
-    async with bench.at_work():
-        await scene.prepare()
-        yield scene
+async def scene() -> AsyncIterator[Witness]:
+    """Task ``queued`` waits for a worker, ``held`` has one; both have a listener and the same deadline."""
+    async with Bench(rules=Rules(retry_timeout_ms=1_000 * SECOND)).at_work() as bench:
+        for id in ("queued", "held"):
+            await bench.call(promise_create(id, timeout_at=DEADLINE), PromiseRegisterListener(id, LISTENER))
+        await bench.call(TaskAcquire(id="held", version=0, pid=PID, ttl=1_000 * SECOND))
+        await bench.settle_down()
+        yield Witness(bench)
 
 
 def set_aside(bench: Bench) -> None:
@@ -73,22 +62,22 @@ each_way = pytest.mark.parametrize(("act", "moved"), BY_ITSELF.values(), ids=BY_
 
 @each_way
 async def test_the_server_s_own_decisions_are_reported_with_their_time(
-    scene: Scene, act: Callable[[Bench], None], moved: list[str]
+    scene: Witness, act: Callable[[Bench], None], moved: list[str]
 ) -> None:
     scene.bench.now += SECOND
 
     act(scene.bench)
-    await scene.bench.until(lambda: len(scene.witness.seen) == len(moved))
+    await scene.bench.until(lambda: len(scene.seen) == len(moved))
 
-    assert [id for each in scene.witness.seen for id in each.decision.changes.tasks] == moved
-    assert {each.now for each in scene.witness.seen} == {START + SECOND}
-    assert {id for each in scene.witness.seen for id in each.rows.tasks} == set(moved)
-    assert {each.request for each in scene.witness.seen} == {None}
+    assert [id for each in scene.seen for id in each.decision.changes.tasks] == moved
+    assert {each.now for each in scene.seen} == {START + SECOND}
+    assert {id for each in scene.seen for id in each.rows.tasks} == set(moved)
+    assert {each.request for each in scene.seen} == {None}
 
 
 @each_way
 async def test_past_the_deadline_its_own_work_settles_promises_and_reports_that(
-    scene: Scene, act: Callable[[Bench], None], moved: list[str], caplog: pytest.LogCaptureFixture
+    scene: Witness, act: Callable[[Bench], None], moved: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     scene.bench.now = DEADLINE
     act(scene.bench)
@@ -98,13 +87,13 @@ async def test_past_the_deadline_its_own_work_settles_promises_and_reports_that(
     assert moved
 
 
-async def test_leases_that_start_afresh_are_reported(scene: Scene) -> None:
+async def test_leases_that_start_afresh_are_reported(scene: Witness) -> None:
     again = Bench(scene.bench.store)
-    later = Scene(again)
+    later = Witness(again)
     again.now += SECOND
     async with again.at_work():
         await again.settle_down()
 
-    [decided] = later.witness.seen
+    [decided] = later.seen
     assert (decided.now, set(decided.rows.tasks)) == (START + SECOND, {"held"})
     assert set(decided.decision.changes.tasks) == {"held"}

@@ -1,20 +1,18 @@
 """What the engine does for the rest of the server besides requests, and what it counts."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from unit.driver import FAR, PID, SECOND, START, TARGET, promise_create, promise_settle, value
 from unit.engines import PATIENCE_S, Bench, WatchedDatabase
 
-from resonate_server.protocol.requests import (
-    PromiseGet,
-    Request,
-    ScheduleCreate,
-    TaskAcquire,
-    TaskHalt,
-    TaskRelease,
-)
+from resonate_server.protocol.requests import PromiseGet, ScheduleCreate, TaskAcquire, TaskHalt, TaskRelease
 from resonate_server.store.errors import ReadFailed, StoreLost
+
+
+def acquire(id: str, version: int = 0, ttl: int = 60 * SECOND) -> TaskAcquire:
+    return TaskAcquire(id=id, version=version, pid=PID, ttl=ttl)
 
 
 class LosableDatabase(WatchedDatabase):
@@ -46,54 +44,51 @@ async def test_a_copy_is_the_store_s(bench: Bench, monkeypatch: pytest.MonkeyPat
     assert await bench.seam.backup() == Path("copy")
 
 
-async def test_a_removed_store_is_noticed_even_when_idle() -> None:
+@pytest.fixture
+async def removed() -> AsyncIterator[Bench]:
+    """A running engine whose store was removed."""
+    store = LosableDatabase()
+    async with Bench(store).at_work() as bench:
+        await bench.settle_down()
+        store.is_gone = True
+        yield bench
+        store.is_gone = False
+
+
+async def test_a_removed_store_is_noticed_even_when_idle(removed: Bench) -> None:
     """It is noticed within about a second."""
-    store = LosableDatabase()
-    async with Bench(store).at_work() as bench:
-        await bench.settle_down()
-        store.is_gone = True
-
-        await bench.until(bench.seam.lost.done)
-
-        assert bench.seam.lost.result() == "it was removed"
-        store.is_gone = False
+    await removed.until(removed.seam.lost.done)
+    assert removed.seam.lost.result() == "it was removed"
 
 
-async def test_a_request_to_a_removed_store_is_refused_with_the_reason() -> None:
-    store = LosableDatabase()
-    async with Bench(store).at_work() as bench:
-        await bench.settle_down()
-        store.is_gone = True
+async def test_a_request_to_a_removed_store_is_refused_with_the_reason(removed: Bench) -> None:
+    answer = await removed.call(promise_create("p"))
+    assert (answer.status, removed.seam.lost.done()) == (503, True)
+    assert answer.data == "the server cannot store anything at present; nothing was changed: it was removed"
 
-        answer = await bench.call(promise_create("p"))
 
-        assert (answer.status, bench.seam.lost.done()) == (503, True)
-        assert answer.data == "the server cannot store anything at present; nothing was changed: it was removed"
-        store.is_gone = False
+def schedule(cron: str) -> ScheduleCreate:
+    return ScheduleCreate("s", cron, "{{.id}}-{{.timestamp}}", 60_000, value(""), {"resonate:target": TARGET})
 
 
 class TestSettledTrees:
     async def test_settled_trees_past_the_age_are_deleted_however_many(self) -> None:
         async with Bench(keep_settled_ms=10 * SECOND).at_work() as bench:
             for number in range(250):
-                await bench.call(promise_create(f"old-{number}"))
-                await bench.call(promise_settle(f"old-{number}"))
+                await bench.call(promise_create(f"old-{number}"), promise_settle(f"old-{number}"))
             bench.now += 10 * SECOND
-            await bench.call(promise_create("young"))
-            await bench.call(promise_settle("young"))
+            await bench.call(promise_create("young"), promise_settle("young"))
             bench.now += 1
 
             await bench.engine.drop_settled_trees()
             await bench.settle_down()
 
-            assert (await bench.call(PromiseGet(id="old-0"))).status == 404
-            assert (await bench.call(PromiseGet(id="old-249"))).status == 404
-            assert (await bench.call(PromiseGet(id="young"))).status == 200
+            for id, status in (("old-0", 404), ("old-249", 404), ("young", 200)):
+                assert (await bench.call(PromiseGet(id))).status == status
             assert bench.metric("resonate_tasks", state="fulfilled") == 1
 
     async def test_without_an_age_nothing_is_deleted(self, bench: Bench) -> None:
-        await bench.call(promise_create("p"))
-        await bench.call(promise_settle("p"))
+        await bench.call(promise_create("p"), promise_settle("p"))
         bench.now = FAR
         await bench.engine.drop_settled_trees()
         assert (await bench.call(PromiseGet(id="p"))).status == 200
@@ -103,11 +98,7 @@ class TestFigures:
     """What the metrics count; times are in seconds."""
 
     async def test_tasks_by_state(self, bench: Bench) -> None:
-        for id in ("a", "b", "c", "d"):
-            await bench.call(promise_create(id))
-        await bench.call(TaskAcquire(id="a", version=0, pid=PID, ttl=60_000))
-        await bench.call(TaskHalt(id="b"))
-        await bench.call(promise_settle("c"))
+        await bench.call(*map(promise_create, "abcd"), acquire("a"), TaskHalt(id="b"), promise_settle("c"))
         await bench.settle_down()
 
         counted = {
@@ -127,7 +118,7 @@ class TestFigures:
     async def test_waiting_for_the_first_claim_and_for_the_settlement(self, bench: Bench) -> None:
         await bench.call(promise_create("t"))
         bench.now += 3 * SECOND
-        await bench.call(TaskAcquire(id="t", version=0, pid=PID, ttl=60_000))
+        await bench.call(acquire("t"))
         bench.now += 2 * SECOND
         await bench.call(promise_settle("t"))
         await bench.settle_down()
@@ -136,19 +127,17 @@ class TestFigures:
         assert bench.metric("resonate_promise_settlement_seconds_sum") == 5
 
     async def test_lost_leases_and_their_outcomes(self, bench: Bench) -> None:
-        await bench.call(promise_create("t"))
-        await bench.call(TaskAcquire(id="t", version=0, pid=PID, ttl=1))
+        await bench.call(promise_create("t"), acquire("t", ttl=1))
         bench.now += SECOND
         await bench.until(lambda: bench.metric("resonate_leases_lost_total") == 1)
         bench.now += 2 * SECOND
-        await bench.call(TaskAcquire(id="t", version=1, pid=PID, ttl=60_000))
+        await bench.call(acquire("t", 1))
         await bench.settle_down()
 
         assert bench.metric("resonate_task_recovery_seconds_sum") == 2
 
     async def test_runs_of_schedules(self, bench: Bench) -> None:
-        tags = {"resonate:target": TARGET}
-        await bench.call(ScheduleCreate("s", "* * * * * *", "{{.id}}-{{.timestamp}}", 60_000, value(""), tags))
+        await bench.call(schedule("* * * * * *"))
         bench.now += SECOND
         await bench.until(lambda: bench.metric("resonate_schedule_promises_total") == 1)
 
@@ -161,30 +150,21 @@ class TestFigures:
         assert 0 <= (bench.metric("resonate_commit_duration_seconds_sum") or -1) < PATIENCE_S
 
 
-class TestLog:
-    async def test_skipped_runs_are_logged(self, bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-        tags = {"resonate:target": TARGET}
-        await bench.call(ScheduleCreate("s", "0 * * * *", "{{.id}}-{{.timestamp}}", 60_000, value(""), tags))
-        bench.now = START + 24 * 3_600 * SECOND
+async def test_skipped_runs_are_logged(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    await bench.call(schedule("0 * * * *"))
+    bench.now = START + 24 * 3_600 * SECOND
 
-        await bench.until(lambda: "are skipped" in caplog.text)
+    await bench.until(lambda: "are skipped" in caplog.text)
 
-        assert (
-            "schedule s: the runs missed from 2023-11-14T23:00:00+00:00 until before 2023-11-15T22:00:00+00:00 are "
-            "skipped"
-        ) in caplog.text
+    assert (
+        "schedule s: the runs missed from 2023-11-14T23:00:00+00:00 until before 2023-11-15T22:00:00+00:00 are skipped"
+    ) in caplog.text
 
 
 async def test_an_offer_that_a_worker_returned_is_logged(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     await bench.call(promise_create("t"))
-    requests: list[Request] = []
     for version in range(2):
-        requests += [
-            TaskAcquire(id="t", version=version, pid=PID, ttl=60_000),
-            TaskRelease(id="t", version=version + 1),
-        ]
-    for request in requests:
-        await bench.call(request)
+        await bench.call(acquire("t", version), TaskRelease(id="t", version=version + 1))
     await bench.settle_down()
 
     assert f"task t for {TARGET}, function unknown: claimed 2 times, given back each time" in caplog.text

@@ -48,8 +48,7 @@ async def test_an_answer_that_does_not_fit_waits_until_others_have_left() -> Non
 
 async def test_a_task_can_be_claimed_meanwhile_but_without_its_preload() -> None:
     async with Bench().at_work() as bench:
-        await bench.call(promise_create("t", branch="t"))
-        await bench.call(promise_create("t:1", target=None, branch="t"))
+        await bench.call(promise_create("t", branch="t"), promise_create("t:1", target=None, branch="t"))
         await filled(bench)
         answer = await bench.call(TaskAcquire(id="t", version=0, pid="p", ttl=1_000))
         assert (answer.status, answer.data.preload) == (200, [])

@@ -1,30 +1,30 @@
 """Suspensions that wait a moment for their awaited promises: protocol section 3.2."""
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
-from unit.driver import PID, promise_create, promise_settle
+from unit.driver import PID, promise_create, promise_settle, task_suspend
 from unit.engines import Bench
 
 from resonate_server.engine import patience
 from resonate_server.engine.patience import Patience
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.records import TaskState
-from resonate_server.protocol.requests import Action, SuspendAction, TaskAcquire, TaskGet, TaskSuspend
+from resonate_server.protocol.requests import TaskAcquire, TaskGet, TaskSuspend
 
 FOR_EVER_MS = 10**9
 LONG_S = 10**6
 
 
 def suspend(*awaited: str, patience: int = FOR_EVER_MS) -> TaskSuspend:
-    actions = [Action(data=SuspendAction(awaited=id, awaiter="caller")) for id in awaited]
-    return TaskSuspend(id="caller", version=1, actions=actions, patience=patience)
+    return task_suspend("caller", 1, *awaited, patience=patience)
 
 
 async def begin(bench: Bench, *called: str) -> None:
     """Create a running caller and the promises it has called."""
-    for id in ("caller", *called):
-        await bench.call(promise_create(id))
+    await bench.call(*map(promise_create, ("caller", *called)))
     await bench.call(TaskAcquire(id="caller", version=0, pid=PID, ttl=1_000_000))
 
 
@@ -71,8 +71,7 @@ class TestSuspension:
     async def test_is_refused_if_its_lease_is_lost_meanwhile(self, bench: Bench) -> None:
         await begin(bench, "a")
         asked = await under_way(bench, suspend("a"))
-        await bench.call(promise_settle("caller"))
-        await bench.call(promise_settle("a"))
+        await bench.call(promise_settle("caller"), promise_settle("a"))
         assert (await asked).status == 409
 
     async def test_is_decided_before_the_server_stops(self) -> None:
@@ -83,13 +82,18 @@ class TestSuspension:
         assert (await asked).status == 200
 
 
+async def begun(waiting: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    task = asyncio.create_task(waiting)
+    await asyncio.sleep(0)
+    return task
+
+
 class TestPatience:
     async def test_ends_for_all_waiters_with_the_first_settlement(self) -> None:
         waiting = Patience()
-        first, second = (asyncio.create_task(waiting.wait(ids, LONG_S)) for ids in (["a", "b"], ["c", "b"]))
-        await asyncio.sleep(0)
+        both = [await begun(waiting.wait(ids, LONG_S)) for ids in (["a", "b"], ["c", "b"])]
         waiting.settled(["b"])
-        await asyncio.gather(first, second)
+        await asyncio.gather(*both)
 
     async def test_does_not_apply_to_promises_settled_recently(self) -> None:
         waiting = Patience()
@@ -101,8 +105,7 @@ class TestPatience:
         waiting = Patience()
         waiting.settled("abc")
         await waiting.wait(["b"], LONG_S)
-        forgotten = asyncio.create_task(waiting.wait(["a"], LONG_S))
-        await asyncio.sleep(0)
+        forgotten = await begun(waiting.wait(["a"], LONG_S))
         assert not forgotten.done()
         waiting.end()
         await forgotten
@@ -113,21 +116,18 @@ class TestPatience:
     async def test_is_limited_to_a_number_of_waiters(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(patience, "MAX_WAITED_FOR", 1)
         waiting = Patience()
-        first = asyncio.create_task(waiting.wait(["a"], LONG_S))
-        await asyncio.sleep(0)
+        first = await begun(waiting.wait(["a"], LONG_S))
         await waiting.wait(["b"], LONG_S)
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
-        second = asyncio.create_task(waiting.wait(["b"], LONG_S))
-        await asyncio.sleep(0)
+        second = await begun(waiting.wait(["b"], LONG_S))
         assert not second.done(), "whoever leaves makes room"
         waiting.end()
         await second
 
     async def test_ends_when_waiting_is_no_longer_allowed(self) -> None:
         waiting = Patience()
-        first = asyncio.create_task(waiting.wait(["a"], LONG_S))
-        await asyncio.sleep(0)
+        first = await begun(waiting.wait(["a"], LONG_S))
         waiting.end()
         await first
         await waiting.wait(["b"], LONG_S)

@@ -51,8 +51,11 @@ async def fill(bench: Bench, count: int = MANY) -> list[str]:
     return ids
 
 
-async def acquire(bench: Bench, ids: list[str]) -> None:
+async def held(bench: Bench, count: int) -> TaskHeartbeat:
+    """Let a process claim so many tasks, and return its heartbeat."""
+    ids = await fill(bench, count)
     await asyncio.gather(*(bench.call(TaskAcquire(id=id, version=0, pid=PID, ttl=LEASE_MS)) for id in ids))
+    return TaskHeartbeat(pid=PID, tasks=[TaskRef(id, 1) for id in ids])
 
 
 def asked(bench: Bench, request: Request) -> asyncio.Task[Answer]:
@@ -92,9 +95,7 @@ class TestSpreading:
 class TestSearch:
     async def test_other_requests_are_answered_before_a_long_search(self, bench: Bench) -> None:
         await fill(bench)
-        searches = [
-            asked(bench, search) for search in (PromiseSearch(tags=NOTHING), TaskSearch(state=TaskState.HALTED))
-        ]
+        searches = [asked(bench, PromiseSearch(tags=NOTHING)), asked(bench, TaskSearch(state=TaskState.HALTED))]
 
         await pass_by(bench, 0)
 
@@ -138,28 +139,27 @@ class TestSearch:
 
 
 class TestManyIds:
-    async def test_other_requests_are_answered_before_a_long_heartbeat(
-        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    @pytest.fixture(autouse=True)
+    def small_portions(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(engine_module, "MAX_LEASES", 10)
-        ids = await fill(bench)
-        await acquire(bench, ids)
+
+    async def test_other_requests_are_answered_before_a_long_heartbeat(self, bench: Bench) -> None:
+        beat = await held(bench, MANY)
         bench.now += LEASE_MS - 1
-        beat = asked(bench, TaskHeartbeat(pid=PID, tasks=[TaskRef(id, 1) for id in ids]))
+        beating = asked(bench, beat)
 
         await pass_by(bench, 0)
 
-        assert not beat.done()
-        assert (await beat).status == 200
+        assert not beating.done()
+        assert (await beating).status == 200
         bench.now += LEASE_MS - 1
-        assert await self.acquired(bench) == MANY
+        found = await bench.call(TaskSearch(state=TaskState.ACQUIRED, limit=1_000))
+        assert len(found.data.tasks) == MANY
 
     async def test_a_long_heartbeat_extends_a_portion_of_its_leases_at_a_time(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(engine_module, "MAX_LEASES", 10)
-        ids = await fill(bench, 25)
-        await acquire(bench, ids)
+        beat = await held(bench, 25)
         portions: list[int] = []
         write = bench.store.write
 
@@ -169,27 +169,19 @@ class TestManyIds:
 
         monkeypatch.setattr(bench.store, "write", noting)
         bench.now += 1
-        await bench.call(TaskHeartbeat(pid=PID, tasks=[TaskRef(id, 1) for id in ids]))
+        await bench.call(beat)
 
         assert portions == [10, 10, 5]
 
-    async def test_a_heartbeat_that_the_store_rejects_fails_and_is_not_continued(
-        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(engine_module, "MAX_LEASES", 10)
-        ids = await fill(bench, 25)
-        await acquire(bench, ids)
+    async def test_a_heartbeat_that_the_store_rejects_fails_and_is_not_continued(self, bench: Bench) -> None:
+        beat = await held(bench, 25)
         bench.store.down, before = True, bench.store.attempts
 
-        answer = await bench.call(TaskHeartbeat(pid=PID, tasks=[TaskRef(id, 1) for id in ids]))
+        answer = await bench.call(beat)
         asked = bench.store.attempts - before
         bench.store.down = False
 
         assert (answer.status, asked) == (503, 1)
-
-    async def acquired(self, bench: Bench) -> int:
-        found = await bench.call(TaskSearch(state=TaskState.ACQUIRED, limit=1_000))
-        return len(found.data.tasks)
 
 
 class TestBatches:

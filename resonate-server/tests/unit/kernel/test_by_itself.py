@@ -5,9 +5,10 @@ from collections.abc import Callable
 import pytest
 from unit.driver import HOUR, LEASE, OTHER_PID, RETRY, START, Driver
 from unit.rows import transaction
+from unit.stories import happen
 
 from resonate_server import kernel
-from resonate_server.kernel.model import Decision, DeliveryFailing, Footprint, Rule, Rules, Task
+from resonate_server.kernel.model import Decision, DeliveryFailing, Footprint, Rule, Rules
 from resonate_server.protocol.answers import Answer, Nothing
 from resonate_server.protocol.messages import Execute
 from resonate_server.protocol.records import TaskState
@@ -85,18 +86,16 @@ def test_a_renewed_lease_starts_now_and_changes_nothing_else(server: Driver) -> 
     assert decision.messages == []
 
 
-@pytest.mark.parametrize("count", ["unclaimed", "releases"])
-def test_a_task_that_no_worker_can_run_is_reported_each_time_the_count_doubles(count: str) -> None:
+@pytest.mark.parametrize(
+    ("count", "give_up"),
+    [("unclaimed", f"set_aside t 0; wait {HOUR}"), ("releases", "acquire t {before}; release t {times}")],
+)
+def test_a_task_that_no_worker_can_run_is_reported_each_time_the_count_doubles(count: str, give_up: str) -> None:
     server = Driver()
     server.create("t")
     told = []
     for times in range(1, 9):
-        if count == "releases":
-            server.acquire("t", times - 1)
-            server.release("t", times)
-        else:
-            server.set_aside("t", 0)
-            server.wait(HOUR)
+        happen(server, give_up.format(before=times - 1, times=times))
         notices = [notice for each in server.decided for notice in each.decision.notices]
         told += [notice.task for notice in notices if isinstance(notice, DeliveryFailing)]
         server.forget_messages()
@@ -104,15 +103,8 @@ def test_a_task_that_no_worker_can_run_is_reported_each_time_the_count_doubles(c
     assert [getattr(task, count) for task in told] == [2, 4, 8]
 
 
-def test_a_suspension_that_continues_at_once_resets_the_count_of_releases() -> None:
-    server = Driver()
-    server.acquired("t")
+def test_a_suspension_that_continues_at_once_resets_the_count_of_releases(server: Driver) -> None:
+    happen(server, "acquired t; settle dep")
     server.release("t", 1, reason="no such function")
-    server.acquire("t", 1)
-    server.create("dep", target=None)
-    server.settle("dep")
-
-    assert server.suspend("t", 2, "dep").status == 300
-
-    task = server.task("t")
-    assert isinstance(task, Task) and (task.releases, task.reason) == (0, None)
+    assert happen(server, "acquire t 1; suspend t 2 dep") == 300
+    assert (server.task("t").releases, server.task("t").reason) == (0, None)

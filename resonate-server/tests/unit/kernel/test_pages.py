@@ -1,6 +1,5 @@
 """Pages of search results: at most the limit, and not too many bytes (section 3.1)."""
 
-from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -8,64 +7,58 @@ from msgspec import UNSET, UnsetType
 from unit.driver import value
 from unit.rows import promise, schedule, task
 
-from resonate_server.kernel.model import Task
 from resonate_server.kernel.pages import MAX_PAGE_BYTES, Page
 from resonate_server.kernel.weight import row_weight
 from resonate_server.protocol.answers import Answer, PromisePage, SchedulePage, TaskPage
-from resonate_server.protocol.records import Promise, Schedule
+from resonate_server.protocol.records import Promise
 from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, Search, TaskSearch
 
 LARGE = value("x" * (MAX_PAGE_BYTES // 2))
 TOO_LARGE = value("x" * (2 * MAX_PAGE_BYTES))
 
 
-def page_of(search: PromiseSearch, rows: Iterable[Promise | Task | Schedule]) -> tuple[list[str], str | UnsetType]:
-    page = Page(search)
-    for row in rows:
+A, B, C = map(promise, "abc")
+JUST_FITS = promise("b", param=value("x" * (MAX_PAGE_BYTES - 2 * row_weight(A))))
+
+PAGES: dict[str, tuple[int, list[Promise], list[str], str | UnsetType]] = {
+    "all matches if they fit": (2, [A, B], ["a", "b"], UNSET),
+    "no more than the limit, and a cursor because there are more": (2, [A, B, C], ["a", "b"], "b"),
+    "no more than so many bytes": (
+        9, [promise("a", param=LARGE), B, promise("c", value=LARGE), promise("d")], ["a", "b"], "b"
+    ),
+    "a single match that is too large": (9, [promise("a", param=TOO_LARGE), B], ["a"], "a"),
+    "the last match, which is too large": (9, [promise("a", param=TOO_LARGE)], ["a"], UNSET),
+    "a match that just fits": (9, [A, JUST_FITS], ["a", "b"], UNSET),
+    "no match that is a byte too large": (9, [promise("aa"), JUST_FITS], ["aa"], "aa"),
+}  # fmt: skip
+"""The limit, the matches, and what the page holds of them with its cursor."""
+
+
+@pytest.mark.parametrize(("limit", "matches", "shown", "cursor"), PAGES.values(), ids=PAGES)
+def test_a_page_holds(limit: int, matches: list[Promise], shown: list[str], cursor: str | UnsetType) -> None:
+    page = Page(PromiseSearch(limit=limit))
+    for row in matches:
         page.take(row)
         if page.is_full:
             break
     data = page.answer().data
-    return [row.id for row in data.promises], data.cursor
+    assert ([row.id for row in data.promises], data.cursor) == (shown, cursor)
 
 
-def test_a_page_holds_all_matches_if_they_fit() -> None:
-    assert page_of(PromiseSearch(limit=2), [promise("a"), promise("b")]) == (["a", "b"], UNSET)
-
-
-def test_a_cursor_means_that_there_are_more() -> None:
-    assert page_of(PromiseSearch(limit=2), [promise("a"), promise("b"), promise("c")]) == (["a", "b"], "b")
-
-
-def test_a_page_ends_before_it_has_too_many_bytes() -> None:
-    rows = [promise("a", param=LARGE), promise("b"), promise("c", value=LARGE), promise("d")]
-    assert page_of(PromiseSearch(), rows) == (["a", "b"], "b")
-
-
-def test_a_single_match_that_is_too_large_gets_its_own_page() -> None:
-    rows = [promise("a", param=TOO_LARGE), promise("b")]
-    assert page_of(PromiseSearch(), rows) == (["a"], "a")
-    assert page_of(PromiseSearch(), rows[:1]) == (["a"], UNSET)
-
-
-def large_task(id: str) -> Task:
-    return task(id + "x" * MAX_PAGE_BYTES)
-
-
-def large_schedule(id: str) -> Schedule:
-    return schedule(id, tags={"t": "x" * MAX_PAGE_BYTES})
+FILLING = "x" * MAX_PAGE_BYTES
 
 
 @pytest.mark.parametrize(
-    ("search", "make", "member"),
-    [(TaskSearch(), large_task, "tasks"), (ScheduleSearch(), large_schedule, "schedules")],
+    ("search", "rows", "member"),
+    [
+        (TaskSearch(), [task("a" + FILLING), task("b" + FILLING)], "tasks"),
+        (ScheduleSearch(), [schedule("a", tags={"t": FILLING}), schedule("b", tags={"t": FILLING})], "schedules"),
+    ],
 )
-def test_pages_of_tasks_and_schedules_end_likewise(
-    search: TaskSearch | ScheduleSearch, make: Callable[[str], Task | Schedule], member: str
-) -> None:
+def test_pages_of_tasks_and_schedules_end_likewise(search: Search, rows: list[Any], member: str) -> None:
     page = Page(search)
-    page.take(make("a"))
-    page.take(make("b"))
+    for row in rows:
+        page.take(row)
     assert page.is_full
     assert [row.id[0] for row in getattr(page.answer().data, member)] == ["a"]
 
@@ -83,9 +76,3 @@ def test_the_answer_to_each_kind_of_search(search: Search, rows: list[Any], show
     for row in rows:
         page.take(row)
     assert page.answer() == Answer(status=200, data=shown)
-
-
-def test_a_match_that_just_fits_belongs_to_the_page() -> None:
-    small, rest = promise("a"), promise("b", param=value("x" * (MAX_PAGE_BYTES - 2 * row_weight(promise("a")))))
-    assert page_of(PromiseSearch(), [small, rest]) == (["a", "b"], UNSET)
-    assert page_of(PromiseSearch(), [promise("aa"), rest]) == (["aa"], "aa")

@@ -39,25 +39,24 @@ def test_a_settled_promise(server: Driver, ask: Callable[[Driver], Answer]) -> N
     assert (shown.state, shown.param, shown.value) == (PromiseState.RESOLVED, PARAM, RESULT)
 
 
-@pytest.mark.parametrize("way", ["acquire", "suspend", "fence create", "fence settle", "create a task"])
-def test_the_steps_that_are_preloaded_with_a_task(way: str) -> None:
+PRELOADED: dict[str, tuple[str, Callable[[Driver], Answer]]] = {
+    "acquire": ("pending", lambda server: server.acquire("t")),
+    "create a task": ("pending", lambda server: server.create_task(promise_create("t"))),
+    "suspend": ("acquired", lambda server: server.suspend("t", 1, "other")),
+    "fence create": ("acquired", lambda server: server.fence("t", 1, promise_create("other"))),
+    "fence settle": ("acquired", lambda server: server.fence("t", 1, promise_settle("other"))),
+}
+
+
+@pytest.mark.parametrize(("state", "ask"), PRELOADED.values(), ids=PRELOADED)
+def test_the_steps_that_are_preloaded_with_a_task(state: str, ask: Callable[[Driver], Answer]) -> None:
     server = Driver()
     server.create("t", branch="t")
     server.create("t:step", target=None, branch="t", param=PARAM)
     server.create("other", target=None)
     server.settle("other")
-    if way not in ("acquire", "create a task"):
-        server.acquire("t")
-
-    answer = {
-        "acquire": lambda: server.acquire("t"),
-        "suspend": lambda: server.suspend("t", 1, "other"),
-        "fence create": lambda: server.fence("t", 1, promise_create("other")),
-        "fence settle": lambda: server.fence("t", 1, promise_settle("other")),
-        "create a task": lambda: server.create_task(promise_create("t")),
-    }[way]()
-
-    assert [(step.id, step.param) for step in answer.data.preload] == [("t:step", PARAM)]
+    getattr(server, state)("t")
+    assert [(step.id, step.param) for step in ask(server).data.preload] == [("t:step", PARAM)]
 
 
 def test_a_result_that_is_sent_to_a_listener(server: Driver) -> None:

@@ -5,18 +5,33 @@ from unit.driver import START, Driver, promise_create, value
 
 from resonate_server.kernel.preload import MAX_PRELOAD, MAX_PRELOAD_BYTES
 from resonate_server.protocol.answers import Answer
-from resonate_server.protocol.records import PromiseState
+from resonate_server.protocol.records import EMPTY, PromiseState, Value
 
 
 def ids(answer: Answer) -> list[str]:
     return [promise.id for promise in answer.data.preload]
 
 
-def test_all_promises_of_the_task_s_branch_ascending_without_its_own(server: Driver) -> None:
-    server.create("br:t", branch="br")
-    for id in ("br:step-2", "br:step-10", "br:step-1"):
-        server.create(id, target=None, branch="br")
-    assert ids(server.acquire("br:t")) == ["br:step-1", "br:step-10", "br:step-2"]
+NAMES = [f"t:step-{number:04}" for number in range(MAX_PRELOAD + 10)]
+QUARTER = value("x" * (MAX_PRELOAD_BYTES // 4))
+
+STEPS: dict[str, tuple[list[str], Value, list[str]]] = {
+    "all promises of the task's branch, ascending": (["t:2", "t:10", "t:1"], EMPTY, ["t:1", "t:10", "t:2"]),
+    "order is by code point": (
+        ["t:\U0001f600", "t:\uff5e", "t:z", "t:é"], EMPTY, ["t:z", "t:é", "t:\uff5e", "t:\U0001f600"]
+    ),
+    "at most so many": (NAMES, EMPTY, NAMES[:MAX_PRELOAD]),
+    "at most so many bytes": (NAMES[:10], QUARTER, NAMES[:3]),
+}  # fmt: skip
+"""Steps of the task, their parameters, and the steps that are preloaded."""
+
+
+@pytest.mark.parametrize(("steps", "param", "preloaded"), STEPS.values(), ids=STEPS)
+def test_which_steps_are_preloaded(server: Driver, steps: list[str], param: Value, preloaded: list[str]) -> None:
+    server.create("t", branch="t")
+    for id in steps:
+        server.create(id, target=None, branch="t", param=param)
+    assert ids(server.acquire("t")) == preloaded
 
 
 @pytest.mark.parametrize("external", ["true", "false"])
@@ -32,27 +47,6 @@ def test_includes_the_task_s_children_whatever_their_branch(server: Driver) -> N
     server.create("t", branch="t")
     server.create("t:1", branch="t:1", parent="t")
     assert ids(server.acquire("t")) == ["t:1"]
-
-
-def test_order_is_by_code_point(server: Driver) -> None:
-    server.create("t", branch="t")
-    for id in ("t:\U0001f600", "t:\uff5e", "t:z", "t:é"):
-        server.create(id, target=None, branch="t")
-    assert ids(server.acquire("t")) == ["t:z", "t:é", "t:\uff5e", "t:\U0001f600"]
-
-
-def test_is_capped(server: Driver) -> None:
-    server.create("t", branch="t")
-    for number in range(MAX_PRELOAD + 10):
-        server.create(f"t:step-{number:04}", target=None, branch="t")
-    assert ids(server.acquire("t")) == [f"t:step-{number:04}" for number in range(MAX_PRELOAD)]
-
-
-def test_is_capped_in_bytes(server: Driver) -> None:
-    server.create("t", branch="t")
-    for number in range(10):
-        server.create(f"t:step-{number}", target=None, branch="t", param=value("x" * (MAX_PRELOAD_BYTES // 4)))
-    assert ids(server.acquire("t")) == ["t:step-0", "t:step-1", "t:step-2"]
 
 
 def test_a_promise_that_is_too_large_keeps_no_other_out(server: Driver) -> None:

@@ -1,26 +1,14 @@
 """``promise.*``: the rules of section 3.1."""
 
-from collections.abc import Callable
-
 import pytest
 from msgspec import UNSET
 from unit.driver import FAR, START, TARGET, Driver, value
+from unit.stories import happen
 
 from resonate_server.protocol.records import EMPTY, PromiseState, TaskState
 from resonate_server.protocol.requests import PromiseCreate
 
 ADDRESS = "poll://uni@callers/caller-1"
-
-AWAITABLE: list[dict[str, str]] = [{"target": TARGET}, {"timer": "true"}, {"external": "true"}, {"scope": "global"}]
-"""Tags that make a promise external (section 2.2), without ``resonate:``."""
-
-PREPARE: dict[str, Callable[[Driver, str], object]] = {
-    "pending": Driver.create,
-    "acquired": Driver.acquired,
-    "halted": Driver.halted,
-    "fulfilled": Driver.fulfilled,
-}
-"""How to bring a task into each state."""
 
 
 class TestCreate:
@@ -37,7 +25,7 @@ class TestCreate:
         server.now += 1
         again = server.create("p", target=TARGET, timeout_at=START + 7, param=value("second"), branch="p")
         assert (again.status, again.data.promise) == (200, first)
-        assert not server.has_task("p")
+        assert server.get_task("p").status == 404
 
     def test_with_a_target_there_is_a_pending_task_at_version_0_and_one_execute(self, server: Driver) -> None:
         server.create("p")
@@ -48,16 +36,14 @@ class TestCreate:
         assert server.take_executes() == [("p", 0)]
 
     @pytest.mark.parametrize("late", [0, 1, 1_000, START])
-    def test_a_promise_past_its_deadline_is_born_timed_out_at_the_deadline(self, server: Driver, late: int) -> None:
+    @pytest.mark.parametrize(("timer", "state"), [("false", PromiseState.TIMEDOUT), ("true", PromiseState.RESOLVED)])
+    def test_past_its_deadline_it_is_born_timed_out_at_the_deadline_and_a_timer_resolved(
+        self, server: Driver, late: int, timer: str, state: PromiseState
+    ) -> None:
         deadline = START - late
-        promise = server.create("p", target=None, timeout_at=deadline).data.promise
-        assert promise.state is PromiseState.TIMEDOUT
+        promise = server.create("p", target=None, timeout_at=deadline, timer=timer).data.promise
+        assert (promise.state, promise.value) == (state, EMPTY)
         assert (promise.created_at, promise.settled_at) == (deadline, deadline)
-
-    def test_a_timer_past_its_deadline_is_born_resolved(self, server: Driver) -> None:
-        promise = server.create("p", target=None, timeout_at=START - 5, timer="true").data.promise
-        assert (promise.state, promise.value) == (PromiseState.RESOLVED, EMPTY)
-        assert (promise.created_at, promise.settled_at) == (START - 5, START - 5)
 
     def test_past_its_deadline_its_task_is_born_fulfilled_at_version_0_without_a_message(self, server: Driver) -> None:
         server.create("p", timeout_at=START)
@@ -95,37 +81,26 @@ class TestSettle:
 
 class TestRegisterCallback:
     def test_a_repeated_callback_counts_once(self, server: Driver) -> None:
-        server.create("awaited", target=None)
-        server.create("awaiter")
-        server.register_callback("awaited", "awaiter")
-        server.register_callback("awaited", "awaiter")
+        happen(server, "create awaited -; create awaiter")
+        happen(server, "register_callback awaited awaiter; register_callback awaited awaiter")
         assert server.callbacks("awaited") == {"awaiter"}
 
         server.settle("awaited")
 
         assert server.get_task("awaiter").data.task.resumes == 1
 
-    @pytest.mark.parametrize("state", PREPARE)
+    @pytest.mark.parametrize("state", ["pending", "acquired", "halted", "fulfilled"])
     def test_awaited_settled_leaves_no_trace(self, server: Driver, state: str) -> None:
-        server.create("settled", target=None)
-        server.settle("settled")
-        PREPARE[state](server, "awaiter")
+        happen(server, f"create settled -; settle settled; {state} awaiter; forget")
         before = server.task("awaiter")
-        server.forget_messages()
-
         assert server.register_callback("settled", "awaiter").status == 200
         assert server.task("awaiter") == before
         assert server.callbacks("settled") == set()
         assert not server.sent
 
-    @pytest.mark.parametrize("awaited_settled", [True, False])
-    def test_a_callback_of_a_settled_awaiter_does_nothing(self, server: Driver, awaited_settled: bool) -> None:
-        server.create("awaited", target=None)
-        if awaited_settled:
-            server.settle("awaited")
-        server.fulfilled("awaiter")
+    def test_a_callback_of_a_settled_awaiter_does_nothing(self, server: Driver) -> None:
+        happen(server, "create awaited -; fulfilled awaiter")
         before = server.task("awaiter")
-
         assert server.register_callback("awaited", "awaiter").status == 200
         assert server.task("awaiter") == before
         assert server.callbacks("awaited") == set()
@@ -147,7 +122,9 @@ class TestRegisterListener:
         assert server.listeners("p") == []
         assert not server.sent
 
-    @pytest.mark.parametrize("tags", AWAITABLE, ids=str)
-    def test_on_whatever_makes_a_promise_external_is_accepted(self, server: Driver, tags: dict[str, str]) -> None:
-        server.call(PromiseCreate(id="p", timeout_at=FAR, tags={f"resonate:{name}": tag for name, tag in tags.items()}))
+    @pytest.mark.parametrize(
+        ("tag", "text"), [("target", TARGET), ("timer", "true"), ("external", "true"), ("scope", "global")]
+    )
+    def test_on_whatever_makes_a_promise_external_is_accepted(self, server: Driver, tag: str, text: str) -> None:
+        server.call(PromiseCreate(id="p", timeout_at=FAR, tags={f"resonate:{tag}": text}))
         assert server.register_listener("p", ADDRESS).status == 200

@@ -5,12 +5,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
-from msgspec import UNSET
 from unit.driver import FAR, HOUR, RETRY, SECOND, START, TARGET, Driver, value
 
 from resonate_server.kernel.cron import MAX_CRON_CHARACTERS, latest_match, next_match
 from resonate_server.kernel.model import Rules, RunsSkipped
-from resonate_server.protocol.answers import Answer
+from resonate_server.protocol.answers import Answer, ScheduleData
 from resonate_server.protocol.errors import Malformed
 from resonate_server.protocol.records import PromiseState, Schedule
 from resonate_server.protocol.requests import ScheduleCreate, ScheduleDelete, ScheduleGet
@@ -22,31 +21,33 @@ FIRST = 1_700_000_040_000
 
 def create(
     server: Driver,
-    id: str = "s",
     cron: str = "* * * * *",
     promise_id: str = "{{.id}}-{{.timestamp}}",
     timeout: int = 10 * MINUTE,
     tags: dict[str, str] | None = None,
 ) -> Answer:
     tags = {"resonate:target": TARGET} | (tags or {})
-    return server.call(ScheduleCreate(id, cron, promise_id, timeout, value("x"), tags))
+    return server.call(ScheduleCreate("s", cron, promise_id, timeout, value("x"), tags))
 
 
-def stored(server: Driver, id: str = "s") -> Schedule:
-    schedule: Schedule = server.call(ScheduleGet(id=id)).data.schedule
+def stored(server: Driver) -> Schedule:
+    schedule: Schedule = server.call(ScheduleGet(id="s")).data.schedule
     return schedule
 
 
 class TestCreate:
     def test_answers_the_schedule(self, server: Driver) -> None:
-        answer = create(server)
-
-        schedule = answer.data.schedule
-        assert answer.status == 200
-        assert (schedule.id, schedule.cron, schedule.promise_id) == ("s", "* * * * *", "{{.id}}-{{.timestamp}}")
-        assert (schedule.promise_timeout, schedule.promise_param) == (10 * MINUTE, value("x"))
-        assert schedule.promise_tags == {"resonate:target": TARGET}
-        assert (schedule.created_at, schedule.next_run_at, schedule.last_run_at) == (START, FIRST, UNSET)
+        shown = Schedule(
+            "s",
+            "* * * * *",
+            "{{.id}}-{{.timestamp}}",
+            10 * MINUTE,
+            value("x"),
+            {"resonate:target": TARGET},
+            START,
+            FIRST,
+        )
+        assert create(server) == Answer(200, ScheduleData(shown))
 
     def test_is_idempotent_on_the_id_alone(self, server: Driver) -> None:
         first = create(server).data.schedule
@@ -103,9 +104,9 @@ class TestFiring:
         assert (promise.created_at, promise.timeout_at) == (FIRST, FIRST + 10 * MINUTE)
 
     def test_with_its_tags_and_lineage(self, fired: Driver) -> None:
-        promise = fired.promise(f"s-{FIRST}")
         lineage = {f"resonate:{name}": f"s-{FIRST}" for name in ("origin", "branch", "parent", "prefix")}
-        assert promise.tags == {"resonate:target": TARGET, "own": "tag", "resonate:schedule": "s"} | lineage
+        tags = {"resonate:target": TARGET, "own": "tag", "resonate:schedule": "s"} | lineage
+        assert fired.promise(f"s-{FIRST}").tags == tags
 
     def test_it_remembers_the_run_and_the_next_one(self, fired: Driver) -> None:
         assert (stored(fired).last_run_at, stored(fired).next_run_at) == (FIRST, FIRST + MINUTE)
@@ -169,10 +170,6 @@ class TestFiring:
         server.wait(MINUTE)
         assert stored(server).last_run_at == FIRST
         assert set(server.take_executes()) == {(f"s-{FIRST}", 0)}
-
-
-def padded(cron: str, characters: int) -> str:
-    return cron.rjust(characters)
 
 
 class TestCron:
@@ -245,7 +242,7 @@ class TestCron:
             *("* * * *", "* * * * * * * *", "* * * * 0", "* * * * 8", "* * * * 0-3", "* * * * 5-9", "* * * * 2,8"),
             *("60 * * * *", "* 24 * * *", "* * 0 * *", "* * * 13 *", "* * * * SUNDAYS", "*/0 * * * *", "* * * * 1-"),
             *("* * * * x", "* * * * 1/", "R * * * *", "* H * * *", "0,r * * * *", "* * h(1-5) * *", "*" * 300),
-            padded("* * * * *", MAX_CRON_CHARACTERS + 1),
+            "* * * * *".rjust(MAX_CRON_CHARACTERS + 1),
         ],
     )
     def test_bad(self, cron: str) -> None:
@@ -253,7 +250,7 @@ class TestCron:
             next_match(cron, START)
 
     def test_the_longest_possible_expression(self) -> None:
-        assert next_match(padded("* * * * *", MAX_CRON_CHARACTERS), START) == FIRST
+        assert next_match("* * * * *".rjust(MAX_CRON_CHARACTERS), START) == FIRST
 
 
 def ms(time: str) -> int:

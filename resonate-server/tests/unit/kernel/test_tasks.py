@@ -1,70 +1,41 @@
 """``task.*``: the rules of section 3.2 beyond the state table."""
 
-from collections.abc import Callable
-
 import pytest
-from unit.driver import (
-    CORR_ID,
-    HOUR,
-    LEASE,
-    OTHER_PID,
-    PID,
-    START,
-    Driver,
-    promise_create,
-    promise_settle,
-    value,
-)
+from unit.driver import CORR_ID, HOUR, LEASE, OTHER_PID, PID, START, Driver, promise_create, promise_settle, value
+from unit.stories import happen
 
 from resonate_server.kernel.model import ClaimNotice
 from resonate_server.protocol.envelope import VERSION
-from resonate_server.protocol.records import PromiseState, TaskState
+from resonate_server.protocol.records import PromiseState, TaskRecord, TaskState
 from resonate_server.protocol.requests import MAX_INTEGER
 
 
 class TestEveryKind:
-    @pytest.mark.parametrize("kind", ["acquire", "release", "fulfill", "suspend", "fence", "halt", "continue"])
-    def test_past_the_promise_s_deadline_is_409(self, server: Driver, kind: str) -> None:
-        server.create("t", timeout_at=START + 10)
-        server.create("dep", target=None)
-        if kind not in ("acquire", "continue"):
-            server.acquire("t", ttl=LEASE)
-        if kind == "continue":
-            server.halt("t")
-        server.now += 10
-
-        answers = {
-            "acquire": lambda: server.acquire("t"),
-            "release": lambda: server.release("t", 1),
-            "fulfill": lambda: server.fulfill("t", 1),
-            "suspend": lambda: server.suspend("t", 1, "dep"),
-            "fence": lambda: server.fence("t", 1, promise_create("new")),
-            "halt": lambda: server.halt("t"),
-            "continue": lambda: server.continue_("t"),
-        }
-        assert answers[kind]().status == 409
+    @pytest.mark.parametrize(
+        ("before", "ask"),
+        [
+            ("pending t", "acquire t"),
+            ("acquire t", "release t 1"),
+            ("acquire t", "fulfill t 1"),
+            ("acquire t", "suspend t 1 dep"),
+            ("acquire t", "fenced t 1 new"),
+            ("acquire t", "halt t"),
+            ("halt t", "continue_ t"),
+        ],
+    )
+    def test_past_the_promise_s_deadline_is_409(self, server: Driver, before: str, ask: str) -> None:
+        assert happen(server, f"create t by+10; create dep -; {before}; later 10; {ask}") == 409
         assert server.task("t").state is TaskState.FULFILLED
 
     def test_versions_grow_only_at_a_claim(self, server: Driver) -> None:
-        server.create("dep", target=None)
-        server.create("t")
+        happen(server, "create dep -; create t")
         seen = [server.task("t").version]
-        steps: list[Callable[[], object]] = [
-            lambda: server.acquire("t", 0),
-            lambda: server.heartbeat(("t", 1)),
-            lambda: server.release("t", 1),
-            lambda: server.acquire("t", 1),
-            lambda: server.wait(LEASE),
-            lambda: server.acquire("t", 2),
-            lambda: server.suspend("t", 3, "dep"),
-            lambda: server.settle("dep"),
-            lambda: server.acquire("t", 3),
-            lambda: server.halt("t"),
-            lambda: server.continue_("t"),
-            lambda: server.settle("t"),
-        ]
-        for step in steps:
-            step()
+        steps = (
+            f"acquire t 0; beat t 1; release t 1; acquire t 1; wait {LEASE}; acquire t 2; suspend t 3 dep; settle dep; "
+            "acquire t 3; halt t; continue_ t; settle t"
+        )
+        for step in steps.split("; "):
+            happen(server, step)
             seen.append(server.task("t").version)
 
         assert seen == [0, 1, 1, 1, 2, 2, 3, 3, 3, 4, 4, 4, 4]
@@ -75,8 +46,7 @@ class TestCreate:
         answer = server.create_task(promise_create("t", param=value("x")), ttl=LEASE)
 
         assert answer.status == 200
-        assert (answer.data.task.state, answer.data.task.version) == (TaskState.ACQUIRED, 1)
-        assert (answer.data.task.pid, answer.data.task.ttl, answer.data.task.resumes) == (PID, LEASE, 0)
+        assert answer.data.task == TaskRecord("t", TaskState.ACQUIRED, 1, 0, LEASE, PID)
         assert answer.data.promise.param == value("x")
         assert answer.data.preload == []
         assert server.task("t").timer_at == START + LEASE
@@ -109,8 +79,7 @@ class TestAcquire:
         answer = server.acquire("t", 0, ttl=LEASE)
 
         assert answer.status == 200
-        assert (answer.data.task.version, answer.data.task.resumes) == (1, 0)
-        assert (answer.data.task.pid, answer.data.task.ttl) == (PID, LEASE)
+        assert answer.data.task == TaskRecord("t", TaskState.ACQUIRED, 1, 0, LEASE, PID)
         assert answer.data.promise.param == value("x")
         assert [promise.id for promise in answer.data.preload] == ["t:step"]
 
@@ -133,10 +102,6 @@ class TestAcquire:
         server.acquire("t", version)
 
         assert server.decided[0].decision.notices == [expected]
-
-    def test_takes_the_longest_ttl_there_is(self, server: Driver) -> None:
-        server.pending("t")
-        assert server.acquire("t", 0, ttl=MAX_INTEGER).status == 200
 
 
 class TestFulfill:
@@ -187,7 +152,8 @@ class TestHeartbeat:
         assert server.task("foreign").timer_at == START + LEASE
 
     def test_takes_the_longest_ttl_there_is(self, server: Driver) -> None:
-        server.acquired("t", ttl=MAX_INTEGER)
+        server.pending("t")
+        assert server.acquire("t", 0, ttl=MAX_INTEGER).status == 200
         assert server.heartbeat(("t", 1)).status == 200
 
 
@@ -198,14 +164,12 @@ class TestRepeatedClaim:
 
     def test_a_repeated_acquire_gets_the_first_answer(self, server: Driver) -> None:
         server.pending("t")
-        first = server.acquire("t", 0, corr_id=self.UNIQUE)
-        again = server.acquire("t", 0, corr_id=self.UNIQUE)
+        first, again = (server.acquire("t", 0, corr_id=self.UNIQUE) for _ in range(2))
         assert again == first
         assert (again.status, again.data.task.version) == (200, 1)
 
     def test_a_repeated_create_gets_the_first_answer(self, server: Driver) -> None:
-        first = server.create_task(promise_create("t"), corr_id=self.UNIQUE)
-        again = server.create_task(promise_create("t"), corr_id=self.UNIQUE)
+        first, again = (server.create_task(promise_create("t"), corr_id=self.UNIQUE) for _ in range(2))
         assert again == first
         assert (again.status, again.data.task.version) == (200, 1)
 
@@ -213,8 +177,7 @@ class TestRepeatedClaim:
     def test_a_short_correlation_id_does_not_mark_a_repetition(self, server: Driver, corr_id: str) -> None:
         """One SDK numbers its requests by the clock: two of them may share an id."""
         server.pending("t")
-        assert server.acquire("t", 0, corr_id=corr_id).status == 200
-        assert server.acquire("t", 0, corr_id=corr_id).status == 409
+        assert [server.acquire("t", 0, corr_id=corr_id).status for _ in range(2)] == [200, 409]
 
     @pytest.mark.parametrize("corr_id", ["0", "x" * 4_097])
     def test_a_correlation_id_that_cannot_mark_a_repetition_is_not_stored(self, server: Driver, corr_id: str) -> None:
@@ -222,20 +185,18 @@ class TestRepeatedClaim:
         server.acquire("t", 0, corr_id=corr_id)
         assert server.task("t").claim is None
 
-    def test_another_correlation_id_is_another_request(self, server: Driver) -> None:
+    @pytest.mark.parametrize(
+        ("version", "pid", "corr_id"),
+        [
+            pytest.param(0, PID, ANOTHER, id="correlation id"),
+            pytest.param(0, OTHER_PID, UNIQUE, id="process"),
+            pytest.param(1, PID, UNIQUE, id="version"),
+        ],
+    )
+    def test_with_another_one_it_is_another_request(self, server: Driver, version: int, pid: str, corr_id: str) -> None:
         server.pending("t")
         assert server.acquire("t", 0, corr_id=self.UNIQUE).status == 200
-        assert server.acquire("t", 0, corr_id=self.ANOTHER).status == 409
-
-    def test_another_process_is_another_request(self, server: Driver) -> None:
-        server.pending("t")
-        assert server.acquire("t", 0, corr_id=self.UNIQUE, pid=PID).status == 200
-        assert server.acquire("t", 0, corr_id=self.UNIQUE, pid=OTHER_PID).status == 409
-
-    def test_another_version_is_another_request(self, server: Driver) -> None:
-        server.pending("t")
-        server.acquire("t", 0, corr_id=self.UNIQUE)
-        assert server.acquire("t", 1, corr_id=self.UNIQUE).status == 409
+        assert server.acquire("t", version, pid=pid, corr_id=corr_id).status == 409
 
     def test_the_preload_is_up_to_date(self, server: Driver) -> None:
         """The first step after a lost answer should not run twice."""
@@ -244,22 +205,9 @@ class TestRepeatedClaim:
         server.create("t:1", target=None, branch="t")
         assert [each.id for each in server.acquire("t", 0, corr_id=self.UNIQUE).data.preload] == ["t:1"]
 
-    @pytest.mark.parametrize("end", ["release", "halt", "settle", "suspend"])
+    @pytest.mark.parametrize("end", ["release t 1", "halt t", "settle t", "suspend t 1 dep", f"wait {LEASE}"])
     def test_after_the_claim_has_ended_it_is_refused(self, server: Driver, end: str) -> None:
-        server.pending("t")
-        server.create("dep", target=None)
+        happen(server, "pending t; create dep -")
         server.acquire("t", 0, corr_id=self.UNIQUE)
-        {
-            "release": lambda: server.release("t", 1),
-            "halt": lambda: server.halt("t"),
-            "settle": lambda: server.settle("t"),
-            "suspend": lambda: server.suspend("t", 1, "dep"),
-        }[end]()
-
-        assert server.acquire("t", 0, corr_id=self.UNIQUE).status == 409
-
-    def test_after_the_lease_has_ended_it_claims_nothing_by_its_old_version(self, server: Driver) -> None:
-        server.pending("t")
-        server.acquire("t", 0, corr_id=self.UNIQUE)
-        server.wait(LEASE)
+        happen(server, end)
         assert server.acquire("t", 0, corr_id=self.UNIQUE).status == 409

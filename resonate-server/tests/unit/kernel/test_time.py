@@ -1,24 +1,15 @@
 """What happens without a request as time passes: sections 4.1 to 4.3, and section 9, items 1, 2, 7 and 14."""
 
+from collections.abc import Callable
+
 import pytest
 from msgspec import UNSET
-from unit.driver import (
-    FAR,
-    HOUR,
-    LEASE,
-    PID,
-    RETRY,
-    START,
-    TARGET,
-    Driver,
-    promise_create,
-    promise_settle,
-    value,
-)
+from unit.driver import FAR, HOUR, LEASE, RETRY, START, TARGET, Driver, promise_create, promise_settle, value
 from unit.rows import transaction
+from unit.stories import happen
 
 from resonate_server.kernel.model import Due, Rules
-from resonate_server.protocol.records import EMPTY, PromiseState, TaskState
+from resonate_server.protocol.records import EMPTY, PromiseState
 from resonate_server.protocol.requests import PromiseCreate, PromiseGet, PromiseSettle, Request
 
 # --- 4.1 promise deadlines ------------------------------------------------------------------------------------------
@@ -60,8 +51,7 @@ def test_the_deadline_of_an_internal_promise_is_no_alarm(server: Driver, tags: d
     with transaction(server.store):
         assert server.store.next_due() is None
     server.wait(10)
-    promise = server.promise("p")
-    assert promise.state is PromiseState.PENDING
+    assert server.promise("p").state is PromiseState.PENDING
 
 
 INTERNAL_PROMISE = promise_create("p", target=None, timeout_at=START + 10, external="false")
@@ -74,13 +64,10 @@ INTERNAL_PROMISE = promise_create("p", target=None, timeout_at=START + 10, exter
 )
 def test_an_internal_promise_reads_as_settled_from_its_deadline_on(server: Driver, asked: Request) -> None:
     server.call(INTERNAL_PROMISE)
-
     server.now += 9
-    before = server.get("p").data.promise
+    assert server.get("p").data.promise.state is PromiseState.PENDING
     server.now += HOUR
     after = server.call(asked).data.promise
-
-    assert before.state is PromiseState.PENDING
     assert (after.state, after.settled_at, after.value) == (PromiseState.TIMEDOUT, START + 10, EMPTY)
 
 
@@ -117,15 +104,10 @@ def test_due_work_is_checked_again_before_it_is_done(server: Driver) -> None:
 # --- 4.2 task timers ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("state", [TaskState.PENDING, TaskState.ACQUIRED])
-def test_a_task_whose_promise_is_past_its_deadline_is_not_sent_again(server: Driver, state: TaskState) -> None:
+@pytest.mark.parametrize("before", ["pending t", "acquire t"])
+def test_a_task_whose_promise_is_past_its_deadline_is_not_sent_again(server: Driver, before: str) -> None:
     """The task's promise and its timer may be in different portions of due work, because portions are limited."""
-    server.create("t", timeout_at=START + LEASE)
-    if state is TaskState.ACQUIRED:
-        server.acquire("t", ttl=LEASE)
-    server.forget_messages()
-    server.now += RETRY
-
+    happen(server, f"create t by+{LEASE}; {before}; forget; later {RETRY}")
     server.tick(Due(tasks=("t",)))
 
     assert server.take_executes() == []
@@ -135,163 +117,112 @@ def test_a_task_whose_promise_is_past_its_deadline_is_not_sent_again(server: Dri
 # --- section 9 ------------------------------------------------------------------------------------------------------
 
 
+def pauses(server: Driver, times: int, give_up: Callable[[Driver], None]) -> list[int]:
+    """Return the ms from each time that task ``t`` is given up to the next dispatch."""
+    seen = []
+    for _ in range(times):
+        server.forget_messages()
+        give_up(server)
+        began = server.now
+        while not server.take_executes():
+            server.now = server.task("t").timer_at or FAR
+            server.tick()
+        seen.append(server.now - began)
+    return seen
+
+
+def leave_unclaimed(server: Driver) -> None:
+    server.set_aside("t", server.task("t").version)
+
+
+def claim_and_release(server: Driver, reason: str | None = None) -> None:
+    version = server.task("t").version
+    server.acquire("t", version)
+    server.release("t", version + 1, reason)
+
+
 class TestPauseWhenNobodyClaims:
     """A task that a worker was offered and did not claim gives up its place."""
 
-    def pauses(self, server: Driver, times: int) -> list[int]:
-        """Return the ms from each time that it was not claimed to the next dispatch."""
-        seen = []
-        for _ in range(times):
-            server.forget_messages()
-            server.set_aside("t", server.task("t").version)
-            began = server.now
-            while not server.take_executes():
-                server.now = server.task("t").timer_at or FAR
-                server.tick()
-            seen.append(server.now - began)
-        return seen
-
     def test_it_is_dispatched_after_a_pause_that_doubles_up_to_a_cap(self, server: Driver) -> None:
         server.create("t")
-        assert self.pauses(server, 5) == [5_000, 10_000, 20_000, 30_000, 30_000]
+        assert pauses(server, 5, leave_unclaimed) == [5_000, 10_000, 20_000, 30_000, 30_000]
 
     def test_the_pause_does_not_overflow(self, server: Driver) -> None:
         server.create("t")
-        assert self.pauses(server, 100)[-1] == 30_000
+        assert pauses(server, 100, leave_unclaimed)[-1] == 30_000
 
-    def test_the_count_is_shown_on_request(self, server: Driver) -> None:
+    def test_the_count_is_shown_on_request_and_reset_by_a_claim(self, server: Driver) -> None:
         server.create("t")
-        self.pauses(server, 3)
+        pauses(server, 3, leave_unclaimed)
         record = server.get_task("t").data.task
         assert (record.unclaimed, record.trouble) == (3, "handed out 3 times, claimed by nobody")
 
-    def test_a_claim_resets_the_count(self, server: Driver) -> None:
-        server.create("t")
-        self.pauses(server, 3)
         answer = server.acquire("t")
         server.release("t", 1)
         assert (answer.data.task.unclaimed, server.get_task("t").data.task.unclaimed) == (UNSET, UNSET)
-        assert self.pauses(server, 1) == [5_000]
+        assert pauses(server, 1, leave_unclaimed) == [5_000]
 
     def test_a_worker_that_connects_ends_the_pause_but_not_the_count(self, server: Driver) -> None:
-        server.create("t")
-        server.set_aside("t", 0)
-        server.forget_messages()
-
-        server.recall("others")
+        happen(server, "create t; set_aside t 0; forget; recall others")
         assert server.take_executes() == []
-        server.recall("workers")
-        server.recall("workers")
+        happen(server, "recall workers; recall workers")
 
         assert server.take_executes() == [("t", 0)]
-        assert self.pauses(server, 1) == [10_000]
-
-    def test_a_worker_that_connects_does_not_end_a_pause_for_another_reason(self, server: Driver) -> None:
-        server.create("released")
-        for version in range(2):
-            server.acquire("released", version)
-            server.release("released", version + 1)
-        server.create("delayed", delay=str(server.now + 60_000))
-        server.forget_messages()
-
-        server.recall("workers")
-
-        assert server.take_executes() == []
+        assert pauses(server, 1, leave_unclaimed) == [10_000]
 
     def test_a_task_that_has_moved_on_is_left_alone(self, server: Driver) -> None:
-        server.create("t")
-        server.acquire("t")
-        server.release("t", 1)
+        happen(server, "create t; acquire t; release t 1")
         before = server.task("t")
-
-        server.set_aside("t", 0)
-        server.set_aside("unknown", 0)
-
+        happen(server, "set_aside t 0; set_aside unknown 0")
         assert server.task("t") == before
 
 
 class TestPauseAfterRelease:
     """Section 9, item 1: a task that no worker can run must not circulate at full speed."""
 
-    def claim_and_release(self, server: Driver) -> None:
-        version = server.task("t").version
-        server.acquire("t", version)
-        server.release("t", version + 1)
-
-    def pauses(self, server: Driver, releases: int) -> list[int]:
-        """Return the ms from each release to the next dispatch."""
-        seen = []
-        for _ in range(releases):
-            server.forget_messages()
-            self.claim_and_release(server)
-            released = server.now
-            while not server.take_executes():
-                server.now = server.task("t").timer_at or FAR
-                server.tick()
-            seen.append(server.now - released)
-        return seen
-
-    def test_the_first_release_dispatches_at_once_and_the_next_ones_after_a_doubling_pause(
-        self, server: Driver
+    @pytest.mark.parametrize(
+        ("rules", "expected"),
+        [
+            (Rules(), [0, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]),
+            (Rules(release_pause_ms=1_000, release_pause_max_ms=3_000), [0, 1_000, 2_000, 3_000, 3_000]),
+        ],
+        ids=["by default", "as configured"],
+    )
+    def test_the_first_release_dispatches_at_once_and_the_next_ones_after_a_doubling_pause_up_to_a_cap(
+        self, server: Driver, rules: Rules, expected: list[int]
     ) -> None:
+        server.rules = rules
         server.create("t")
-        assert self.pauses(server, 8) == [0, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]
+        assert pauses(server, len(expected), claim_and_release) == expected
 
-    def test_the_pause_has_a_cap(self, server: Driver) -> None:
-        server.rules = Rules(release_pause_ms=1_000, release_pause_max_ms=3_000)
+    def test_the_last_reason_that_a_worker_gives_is_shown_on_request(self, server: Driver) -> None:
         server.create("t")
-        assert self.pauses(server, 5) == [0, 1_000, 2_000, 3_000, 3_000]
+        seen = []
+        for reason in ("no such function", "no database", None):
+            claim_and_release(server, reason)
+            record = server.get_task("t").data.task
+            seen.append((record.reason, record.trouble))
 
-    def test_the_reason_that_a_worker_gives_is_shown_on_request(self, server: Driver) -> None:
-        server.create("t")
-        server.acquire("t", 0)
-        server.release("t", 1, reason="no such function")
-        once = server.get_task("t").data.task
-        server.acquire("t", 1)
-        server.release("t", 2, reason="no database")
-        twice = server.get_task("t").data.task
-
-        assert (once.reason, once.trouble) == ("no such function", "given back: no such function")
-        assert (twice.reason, twice.trouble) == ("no database", "claimed 2 times, given back each time: no database")
-
-    def test_a_release_without_a_reason_clears_the_last_one(self, server: Driver) -> None:
-        server.create("t")
-        server.acquire("t", 0)
-        server.release("t", 1, reason="no such function")
-        self.claim_and_release(server)
-        assert server.get_task("t").data.task.reason is UNSET
+        assert seen[:2] == [
+            ("no such function", "given back: no such function"),
+            ("no database", "claimed 2 times, given back each time: no database"),
+        ]
+        assert seen[2][0] is UNSET
 
     def test_a_long_reason_is_cut(self, server: Driver) -> None:
         server.create("t")
-        server.acquire("t", 0)
-        server.release("t", 1, reason="x" * 501)
+        claim_and_release(server, "x" * 501)
         assert server.get_task("t").data.task.reason == "x" * 499 + "…"
 
     def test_workers_do_not_see_the_count(self, server: Driver) -> None:
         """Typed SDKs parse the record in the answer to a claim."""
         server.create("t")
-        self.claim_and_release(server)
+        claim_and_release(server)
         assert server.acquire("t", 1).data.task.releases is UNSET
 
     def test_a_suspension_resets_the_count(self, server: Driver) -> None:
         server.create("t")
-        self.claim_and_release(server)
-        self.claim_and_release(server)
-        server.create("dep", target=None)
-        server.acquire("t", 2)
-        server.suspend("t", 3, "dep")
-        server.settle("dep")
-
-        assert self.pauses(server, 2) == [0, 1_000]
-
-
-class TestHolderGone:
-    """Section 9, item 4: the leases of a process that is known to be gone end early."""
-
-    def test_a_lost_holder_is_no_release_and_starts_no_pause(self, server: Driver) -> None:
-        server.create("t")
-        for version in range(3):
-            server.acquire("t", version)
-            server.forget_messages()
-            server.release_leases(PID)
-            assert server.take_executes() == [("t", version + 1)]
+        pauses(server, 2, claim_and_release)
+        happen(server, "create dep -; acquire t 2; suspend t 3 dep; settle dep")
+        assert pauses(server, 2, claim_and_release) == [0, 1_000]
