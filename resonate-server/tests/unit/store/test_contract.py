@@ -163,7 +163,8 @@ class TestLinks:
         assert (rows.awaiters, set(rows.promises), set(rows.tasks)) == ({"p": ["a"]}, {"p", "a"}, {"a"})
 
     def test_a_link_put_twice_is_one(self, store: Database) -> None:
-        write(store, *[PutCallback("p", "a"), PutListener("p", ADDRESS)] * 2)
+        callback, listener = PutCallback("p", "a"), PutListener("p", ADDRESS)
+        write(store, callback, callback, listener, listener)
 
         rows = links(store, "p")
 
