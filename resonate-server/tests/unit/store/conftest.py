@@ -1,6 +1,7 @@
 """The stores: SQLite on a file, and PostgreSQL on the tests' own server."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def sqlite_store(tmp_path: Path) -> Iterator[Database]:
-    """An empty SQLite store."""
-    store = Database(tmp_path / "state.db", "NORMAL")
-    yield store
-    store.close()
+def path(tmp_path: Path) -> Path:
+    """Where the file of a SQLite store is or will be."""
+    return tmp_path / "state.db"
+
+
+@pytest.fixture
+def sqlite_store(path: Path) -> Iterator[Database]:
+    """A SQLite store, empty unless the test file's ``path`` says otherwise."""
+    with closing(Database(path, "NORMAL")) as store:
+        yield store
 
 
 @pytest.fixture

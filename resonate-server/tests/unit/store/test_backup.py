@@ -7,9 +7,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from unit.rows import changes, promise, snapshot, task, transaction, write
+from unit.rows import changes, promise, task, write
+from unit.store.stores import execute, promises_in, seen
 
-from resonate_server.kernel.model import Footprint
 from resonate_server.protocol.records import Value
 from resonate_server.store.sqlite import IN_MEMORY, Database, statements
 from resonate_server.store.sqlite.backup import (
@@ -25,17 +25,11 @@ SIDE_FILES = ("-wal", "-shm", "-journal")
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "state.db"
-
-
-@pytest.fixture
 def copy(path: Path) -> Path:
     """A copy of a database with one promise, now closed."""
-    store = Database(path)
-    write(store, promise("p", param=Value(data="x")), task("p", queued=True, timer_at=1))
-    made = store.backup()
-    store.close()
+    with closing(Database(path)) as store:
+        write(store, promise("p"))
+        made = store.backup()
     assert made is not None
     return made.rename(path.with_name("copy"))
 
@@ -44,32 +38,21 @@ def beside(path: Path) -> set[str]:
     return {each.name for each in path.parent.iterdir()}
 
 
-def holds(path: Path, id: str) -> bool:
-    with closing(sqlite3.connect(path)) as db:
-        return bool(db.execute("SELECT count(*) FROM promises WHERE id = ?", (id,)).fetchone()[0])
-
-
 class TestCopy:
     def test_a_copy_holds_everything_that_is_committed(self, path: Path) -> None:
-        store = Database(path)
-        write(store, promise("p", param=Value(data="x")), task("p", queued=True, timer_at=1))
-        with transaction(store):
-            before = snapshot(store)
-
-        made = store.backup()
-        store.close()
+        with closing(Database(path)) as store:
+            write(store, promise("p", param=Value(data="x")), task("p", queued=True, timer_at=1))
+            before = seen(store)
+            made = store.backup()
 
         assert made == path.with_name("state.db.backup")
-        again = Database(made)
-        with transaction(again):
-            assert snapshot(again) == before
-        again.close()
+        with closing(Database(made)) as again:
+            assert seen(again) == before
 
     def test_a_copy_is_one_file_which_counts_as_closed(self, copy: Path) -> None:
         assert not beside(copy) & {copy.name + suffix for suffix in SIDE_FILES}
-        with closing(sqlite3.connect(copy)) as db:
-            assert db.execute("PRAGMA journal_mode").fetchone() == ("delete",)
-            assert db.execute("SELECT is_open FROM server").fetchone() == (0,)
+        assert execute(copy, "PRAGMA journal_mode") == [("delete",)]
+        assert execute(copy, "SELECT is_open FROM server") == [(0,)]
 
     def test_a_store_in_memory_has_no_copy(self) -> None:
         assert Database(IN_MEMORY).backup() is None
@@ -96,39 +79,14 @@ class TestCopy:
                 copy_database(db, tmp_path / "copy", closes)
 
 
-def missing(copy: Path) -> None:
-    copy.unlink()
-
-
-def a_folder(copy: Path) -> None:
+def folder(copy: Path) -> None:
     copy.unlink()
     copy.mkdir()
 
 
-def a_text(copy: Path) -> None:
-    copy.write_text("no database\n" * 1_000)
-
-
-def empty(copy: Path) -> None:
-    copy.write_bytes(b"")
-
-
 def of_another_program(copy: Path) -> None:
     copy.unlink()
-    with closing(sqlite3.connect(copy)) as db:
-        db.execute("CREATE TABLE notes (text)")
-        db.execute("PRAGMA user_version = 1")
-        db.commit()
-
-
-def without_a_version(copy: Path) -> None:
-    with closing(sqlite3.connect(copy)) as db:
-        db.execute("PRAGMA user_version = 0")
-
-
-def newer(copy: Path) -> None:
-    with closing(sqlite3.connect(copy)) as db:
-        db.execute(f"PRAGMA user_version = {statements.SCHEMA_VERSION + 1}")
+    execute(copy, "CREATE TABLE notes (text)", "PRAGMA user_version = 1")
 
 
 def damaged(copy: Path) -> None:
@@ -137,28 +95,28 @@ def damaged(copy: Path) -> None:
     copy.write_bytes(content)
 
 
-def not_closed(copy: Path) -> None:
-    with closing(sqlite3.connect(copy)) as db:
-        db.execute("UPDATE server SET is_open = 1")
-        db.commit()
+UNUSABLE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (Path.unlink, "does not exist"),
+    "a folder": (folder, "does not exist"),
+    "a text": (lambda copy: copy.write_text("no database\n" * 1_000), "is not a resonate-server database: "),
+    "empty": (lambda copy: copy.write_bytes(b""), "is not a resonate-server database$"),
+    "of another program": (of_another_program, "is not a resonate-server database$"),
+    "without a version": (lambda copy: execute(copy, "PRAGMA user_version = 0"), "is not a resonate-server database$"),
+    "newer": (
+        lambda copy: execute(copy, f"PRAGMA user_version = {statements.SCHEMA_VERSION + 1}"),
+        "was made by a newer resonate-server",
+    ),
+    "not closed": (
+        lambda copy: execute(copy, "UPDATE server SET is_open = 1"),
+        "was not closed, and is not whole without its log",
+    ),
+    "damaged": (damaged, "is damaged: |is not a resonate-server database: "),
+}
 
 
-UNUSABLE = [
-    (missing, "does not exist"),
-    (a_folder, "does not exist"),
-    (a_text, "is not a resonate-server database: "),
-    (empty, "is not a resonate-server database$"),
-    (of_another_program, "is not a resonate-server database$"),
-    (without_a_version, "is not a resonate-server database$"),
-    (newer, "was made by a newer resonate-server"),
-    (not_closed, "was not closed, and is not whole without its log"),
-    (damaged, "is damaged: |is not a resonate-server database: "),
-]
-
-
-@pytest.mark.parametrize(("harm", "reason"), UNUSABLE, ids=[harm.__name__ for harm, _ in UNUSABLE])
+@pytest.mark.parametrize(("harm", "reason"), UNUSABLE.values(), ids=UNUSABLE)
 def test_an_unusable_backup_is_refused_with_name_and_reason_and_changes_nothing(
-    path: Path, copy: Path, harm: Callable[[Path], None], reason: str
+    path: Path, copy: Path, harm: Callable[[Path], object], reason: str
 ) -> None:
     harm(copy)
     before = path.read_bytes()
@@ -173,16 +131,15 @@ class TestRestore:
     def other(self, tmp_path: Path) -> Path:
         """A database with another promise, and the files that a crash would leave beside it."""
         path = tmp_path / "other.db"
-        store = Database(path)
-        write(store, promise("q"))
-        store.close()
+        with closing(Database(path)) as store:
+            write(store, promise("q"))
         for suffix in SIDE_FILES:
             path.with_name(path.name + suffix).write_text("of the old one")
         return path
 
     def test_a_restored_copy_replaces_what_is_there(self, copy: Path, other: Path) -> None:
         restore_backup(copy, other, replace=True)
-        assert (holds(other, "p"), holds(other, "q")) == (True, False)
+        assert execute(other, "SELECT id FROM promises") == [("p",)]
         assert not beside(other) & {other.name + suffix for suffix in (*SIDE_FILES, ".restoring")}
         assert copy.exists()
 
@@ -197,26 +154,17 @@ class TestRestore:
     def test_a_copy_is_restored_where_nothing_was(self, tmp_path: Path, copy: Path, replace: bool) -> None:
         target = tmp_path / "a" / "b" / "new.db"
         restore_backup(copy, target, replace)
-        store = Database(target)
-        with transaction(store):
-            assert set(store.load(Footprint(ids=("p",))).promises) == {"p"}
-        store.close()
+        assert promises_in(target) == {"p"}
 
-    def test_a_database_in_use_is_left_alone(self, copy: Path, path: Path) -> None:
-        store = Database(path)
-        with pytest.raises(PathTaken):
-            restore_backup(copy, path, replace=True)
-        write(store, promise("later"))
-        store.close()
-
-    def test_a_database_in_use_under_a_second_name_is_left_alone(self, copy: Path, path: Path) -> None:
+    @pytest.mark.parametrize("opened", ["state.db", "link.db"])
+    def test_a_database_in_use_is_left_alone_whatever_it_is_called(self, copy: Path, path: Path, opened: str) -> None:
         link = path.with_name("link.db")
         link.symlink_to(path)
-        store = Database(link)
-        for name in (link, path):
-            with pytest.raises(PathTaken):
-                restore_backup(copy, name, replace=True)
-        store.close()
+        with closing(Database(path.with_name(opened))) as store:
+            for name in (link, path):
+                with pytest.raises(PathTaken):
+                    restore_backup(copy, name, replace=True)
+            write(store, promise("later"))
 
 
 class TestLock:
@@ -238,10 +186,8 @@ class TestLock:
             assert lock.read_text() == f"{os.getpid()}\n"
 
 
-def test_changes_of_an_open_transaction_are_not_in_a_copy(path: Path) -> None:
-    store = Database(path)
+def test_changes_of_an_open_transaction_are_not_in_a_copy(store: Database) -> None:
     store.write(changes(promise("p")))
     made = store.backup()
-    assert made is not None and not holds(made, "p")
+    assert made is not None and execute(made, "SELECT id FROM promises") == []
     store.rollback()
-    store.close()

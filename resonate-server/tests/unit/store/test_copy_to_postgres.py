@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from unit.postgres import PostgresDatabase, make_schema
-from unit.rows import LATER, NOW, changes, promise, schedule, snapshot, task, transaction
+from unit.rows import LATER, NOW, changes, promise, schedule, task, transaction
+from unit.store import stores
 
 from resonate_server.kernel.model import PutCallback, PutListener, PutSpreading, Spreading
 from resonate_server.moving import Location, move
@@ -54,15 +55,9 @@ def fill(store: Any) -> dict[str, Any]:
 
 def seen(store: Any) -> dict[str, Any]:
     """Return everything visible in the store; of the places of unblocks, only the order counts."""
-    with transaction(store):
-        everything = snapshot(store)
+    everything = stores.seen(store)
     everything["unblocks"] = {who: [each.unblock for each in owed] for who, owed in everything["unblocks"].items()}
     return everything
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "state.db"
 
 
 @pytest.fixture
@@ -84,9 +79,19 @@ def opened(location: Location) -> Iterator[Any]:
         yield store
 
 
-def rows_in(location: Location) -> int:
-    with opened(location) as store, transaction(store):
-        return len(store.snapshot().promises)
+@pytest.fixture
+def full_file(file: Location) -> Location:
+    with opened(file) as store:
+        fill(store)
+    return file
+
+
+def is_refused(source: Location, target: Location, why: str) -> bool:
+    """Whether moving fails and leaves the target without a promise."""
+    with pytest.raises(CannotCopy, match=why):
+        move(source, target)
+    with opened(target) as store, transaction(store):
+        return not store.snapshot().promises
 
 
 @pytest.mark.parametrize(("one", "other"), [("file", "database"), ("database", "file")])
@@ -158,37 +163,23 @@ def test_owed_messages_keep_their_order(file: Location, database: Location) -> N
         assert [each.unblock.address for each in store.unblocks("callers", "x", 0)] == owed
 
 
-def test_a_target_that_is_not_empty_stays_as_it_is(file: Location, database: Location) -> None:
-    with opened(file) as store:
-        fill(store)
+def test_a_target_that_is_not_empty_stays_as_it_is(full_file: Location, database: Location) -> None:
     with opened(database) as store, transaction(store):
         store.write(changes(schedule("of somebody else")))
 
-    with pytest.raises(CannotCopy, match="not empty"):
-        move(file, database)
-
-    assert rows_in(database) == 0
+    assert is_refused(full_file, database, "not empty")
 
 
-def test_a_file_in_use_by_a_server_is_not_copied(path: Path, file: Location, database: Location) -> None:
-    with opened(file) as store:
-        fill(store)
-    with PathLock(path), pytest.raises(CannotCopy, match="in use by another server"):
-        move(file, database)
-    assert rows_in(database) == 0
+def test_a_file_in_use_by_a_server_is_not_copied(path: Path, full_file: Location, database: Location) -> None:
+    with PathLock(path):
+        assert is_refused(full_file, database, "in use by another server")
 
 
-def test_a_database_in_use_by_a_server_is_left_alone(file: Location, database: Location) -> None:
-    with opened(file) as store:
-        fill(store)
-
+def test_a_database_in_use_by_a_server_is_left_alone(full_file: Location, database: Location) -> None:
     make_schema(database.where)
     with connect(database.where) as server:
         server.execute(sql.JOIN.encode(), (1, 1, b"[]"))
-        with pytest.raises(CannotCopy, match="a server is at work"):
-            move(file, database)
-
-    assert rows_in(database) == 0
+        assert is_refused(full_file, database, "a server is using the database")
 
 
 def test_a_file_that_does_not_exist_is_not_made(path: Path, file: Location, database: Location) -> None:
@@ -202,6 +193,4 @@ def test_data_that_the_target_cannot_hold_leaves_it_empty(file: Location, databa
     with opened(file) as store, transaction(store):
         incompressible = "".join(chr(0x4E00 + 7 * number % 20_000) for number in range(3_000))
         store.write(changes(*EVERYTHING, schedule(incompressible)))
-    with pytest.raises(CannotCopy, match="longer than PostgreSQL can index"):
-        move(file, database)
-    assert rows_in(database) == 0
+    assert is_refused(file, database, "longer than PostgreSQL can index")

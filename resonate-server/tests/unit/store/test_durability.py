@@ -2,7 +2,6 @@
 
 import errno
 import os
-import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,29 +17,6 @@ from resonate_server.protocol.requests import PromiseSearch
 from resonate_server.store.errors import StoreFailed, StoreLost
 from resonate_server.store.sqlite import Database, StoreUnusable, sessions
 from resonate_server.store.sqlite.lock import PathTaken
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "state.db"
-
-
-@pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[sqlite3.Connection]:
-    """The connections opened during the test."""
-    made: list[sqlite3.Connection] = []
-
-    def connect(*arguments: Any, **options: Any) -> sqlite3.Connection:
-        made.append(real(*arguments, **options))
-        return made[-1]
-
-    real = sqlite3.connect
-    monkeypatch.setattr(sqlite3, "connect", connect)
-    return made
-
-
-def setting(db: sqlite3.Connection, name: str) -> Any:
-    return db.execute(f"PRAGMA {name}").fetchone()[0]
 
 
 @pytest.mark.parametrize(("arguments", "times"), [([], 1), (["FULL"], 1), (["NORMAL"], 0)])
@@ -77,12 +53,8 @@ def test_a_log_that_cannot_be_synced_stops_the_store(path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("name", "value"), [("synchronous", 1), ("journal_mode", "wal"), ("locking_mode", "exclusive")]
 )
-def test_sqlite_syncs_when_the_log_is_folded_and_locks_the_file(
-    path: Path, opened: list[sqlite3.Connection], name: str, value: object
-) -> None:
-    store = Database(path)
-    assert setting(opened[-1], name) == value
-    store.close()
+def test_sqlite_syncs_when_the_log_is_folded_and_locks_the_file(store: Database, name: str, value: object) -> None:
+    assert store._db.execute(f"PRAGMA {name}").fetchone() == (value,)
 
 
 ASKED: dict[str, Callable[[Database], object]] = {
@@ -98,16 +70,15 @@ class TestAfterAFailure:
     """The disk was full for a moment."""
 
     @pytest.fixture
-    def failed(self, path: Path, opened: list[sqlite3.Connection]) -> Database:
-        store = Database(path, "NORMAL")
-        pages = setting(opened[-1], "page_count")
-        opened[-1].execute(f"PRAGMA max_page_count = {pages + 20}")
+    def failed(self, store: Database) -> Database:
+        (pages,) = store._db.execute("PRAGMA page_count").fetchone()
+        store._db.execute(f"PRAGMA max_page_count = {pages + 20}")
         store.write(changes(promise("before")))
         store.flush()
         store.write(changes(promise("big", param=Value(data="x" * 1_000_000))))
         with suppress(StoreFailed):
             store.flush()
-        opened[-1].execute(f"PRAGMA max_page_count = {pages + 2_000}")
+        store._db.execute(f"PRAGMA max_page_count = {pages + 2_000}")
         return store
 
     @pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
@@ -123,12 +94,10 @@ class TestAfterAFailure:
         write(failed, promise("next"))
         with transaction(failed):
             assert set(failed.load(Footprint(ids=("before", "big", "next"))).promises) == {"next"}
-        failed.close()
 
 
 class TestDiskUse:
-    def test_sizes_are_those_of_the_files(self, path: Path) -> None:
-        store = Database(path)
+    def test_sizes_are_those_of_the_files(self, path: Path, store: Database) -> None:
         write(store, promise("p"))
 
         use = store.disk_use()
@@ -137,14 +106,10 @@ class TestDiskUse:
         assert use.file == path.stat().st_size
         assert use.log == sessions.log_of(path).stat().st_size > 0
         assert use.free > 0
-        store.close()
 
-    def test_space_of_deleted_trees_is_returned(self, path: Path) -> None:
-        store = Database(path, "NORMAL")
+    def test_space_of_deleted_trees_is_returned(self, path: Path, store: Database) -> None:
         for number in range(8):
-            with transaction(store):
-                large = promise(f"p-{number}", PromiseState.RESOLVED, value=Value(data="x" * 1_000_000))
-                store.write(changes(large))
+            write(store, promise(f"p-{number}", PromiseState.RESOLVED, value=Value(data="x" * 1_000_000)))
         full = path.stat().st_size + sessions.log_of(path).stat().st_size
 
         with transaction(store):
@@ -159,10 +124,8 @@ class TestDiskUse:
         assert steps > 0
         write(store, promise("after"))
         store.check()
-        store.close()
 
-    def test_a_little_space_is_kept_for_new_rows(self, path: Path) -> None:
-        store = Database(path, "NORMAL")
+    def test_a_little_space_is_kept_for_new_rows(self, path: Path, store: Database) -> None:
         write(store, promise("p", PromiseState.RESOLVED, value=Value(data="x" * 500_000)))
         with transaction(store):
             store.drop_settled_trees(NOW + 1, 100)
@@ -170,7 +133,6 @@ class TestDiskUse:
 
         assert not self.give_back(store)
         assert path.stat().st_size == size
-        store.close()
 
     def give_back(self, store: Database) -> bool:
         more = store.give_back()
@@ -184,11 +146,9 @@ class TestRecover:
         with pytest.raises(StoreFailed):
             sessions.recover(path)
 
-    def test_a_file_in_use_is_left_alone(self, path: Path) -> None:
-        store = Database(path)
+    def test_a_file_in_use_is_left_alone(self, path: Path, store: Database) -> None:  # noqa: ARG002  keeps it open
         with pytest.raises(PathTaken):
             sessions.recover(path)
-        store.close()
 
     def test_a_closed_file_needs_no_log_and_has_a_number_of_its_own(self, path: Path) -> None:
         numbers = []
@@ -214,8 +174,7 @@ class TestRecover:
         Database(path).close()
 
 
-def test_an_owed_message_names_no_promise_that_is_gone(path: Path) -> None:
-    store = Database(path)
+def test_an_owed_message_names_no_promise_that_is_gone(store: Database) -> None:
     settled = promise("p", PromiseState.RESOLVED, value=Value(data="x"))
     write(store, settled)
     with transaction(store):
@@ -223,7 +182,5 @@ def test_an_owed_message_names_no_promise_that_is_gone(path: Path) -> None:
             store.put_unblock(Unblock(settled, f"poll://uni@callers/{number}"), NOW)
         store.put_unblock(Unblock(promise("missing"), "poll://uni@callers/0"), NOW)
     with transaction(store):
-        assert [owed.unblock for owed in store.unblocks("callers", "0", 0)] == [
-            Unblock(settled, "poll://uni@callers/0")
-        ]
-    store.close()
+        owed = [each.unblock for each in store.unblocks("callers", "0", 0)]
+    assert owed == [Unblock(settled, "poll://uni@callers/0")]

@@ -3,7 +3,6 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from itertools import count, pairwise
 from typing import Any
 
@@ -11,13 +10,13 @@ import msgspec
 import psycopg
 import pytest
 from harness.server import FAR
-from unit.driver import CORR_ID, promise_create, promise_settle
+from unit.driver import promise_create, promise_settle
+from unit.store.servers import LEASE, PATIENCE_S, RULES, Notes, Told, answering, until
 
 from resonate_server import kernel
-from resonate_server.kernel.model import Footprint, Rule, Rules
+from resonate_server.kernel.model import Footprint, Rule
 from resonate_server.protocol.answers import Answer
-from resonate_server.protocol.envelope import CheckedRequest
-from resonate_server.protocol.records import Promise, Value
+from resonate_server.protocol.records import EMPTY, Value
 from resonate_server.protocol.requests import (
     Action,
     FenceCreate,
@@ -42,29 +41,12 @@ from resonate_server.store.postgres.plans import Found, Round
 from resonate_server.store.postgres.postgres_store import LONGEST_PAUSE_S, pause_after
 from resonate_server.store.postgres.schema import migrate
 from resonate_server.store.postgres.transaction import Transaction
-from resonate_server.store.sharing import PeerListener, Rosters
 from resonate_server.store.sqlite import IN_MEMORY, Database
 
-RULES = Rules(retry_timeout_ms=3_600_000)
-LEASE = 3_600_000
-PATIENCE_S = 60
 IDS = ["t", "t.a", "t.b", "t.a.c"]
-
-
-class Told:
-    """A listener that records its calls."""
-
-    def __init__(self) -> None:
-        self.requests: list[Decided] = []
-        self.shared: list[int] = []
-        """For each commit, how many requests shared it."""
-
-    def decided(self, decided: Decided) -> None:
-        if decided.request is not None:
-            self.requests.append(decided)
-
-    def committed(self, decisions: int, seconds: float) -> None:  # noqa: ARG002  the listener's
-        self.shared.append(decisions)
+LARGE = Value(data="x" * 300_000)
+UNINDEXABLE = "".join(map(chr, random.Random(1).choices(range(0x4E00, 0x9FFF), k=4_000)))
+"""An id too long for PostgreSQL's indexes, and hardly compressible."""
 
 
 class Bench:
@@ -88,34 +70,31 @@ class Bench:
         return await self.store.read(lambda view: view.snapshot())
 
 
-def answering(request: Request) -> tuple[Footprint, Rule]:
-    return kernel.answering(CheckedRequest(corr_id=CORR_ID, request=request), RULES)
-
-
-@asynccontextmanager
-async def at_work(url: str, pool_size: int = 6) -> AsyncIterator[Bench]:
-    bench = Bench(PostgresStore(url, pool_size))
-    bench.store.start(bench.told)
-    async with asyncio.timeout(PATIENCE_S):
-        await bench.store.decide(*kernel.renewing(RULES))
-    try:
-        yield bench
-    finally:
-        await bench.store.close()
-
-
 @pytest.fixture
 async def bench(own_postgres_url: str) -> AsyncIterator[Bench]:
     """A bench on an empty database."""
-    async with at_work(own_postgres_url) as bench:
-        yield bench
+    bench = Bench(PostgresStore(own_postgres_url, 6))
+    bench.store.start(bench.told)
+    async with asyncio.timeout(PATIENCE_S):
+        await bench.store.decide(*kernel.renewing(RULES))
+    yield bench
+    await bench.store.close()
 
 
-def create(id: str) -> PromiseCreate:
+END_CONNECTIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+
+
+async def execute(url: str, statement: str, *parameters: Any) -> list[Any]:
+    async with await connect_async(url) as connection:
+        cursor = await connection.execute(statement.encode(), parameters or None)
+        return await cursor.fetchall() if cursor.description else []
+
+
+def create(id: str, param: Value = EMPTY) -> PromiseCreate:
     """Create a promise in the branch of its tree's root, as the child of the one above it."""
-    lineage = {"resonate:branch": id.partition(".")[0], "resonate:parent": id.rpartition(".")[0] or id}
-    promise = promise_create(id, timeout_at=FAR)
-    return msgspec.structs.replace(promise, tags=promise.tags | lineage)
+    return promise_create(
+        id, timeout_at=FAR, param=param, branch=id.partition(".")[0], parent=id.rpartition(".")[0] or id
+    )
 
 
 def acquire(id: str, version: int, pid: str = "pid-1") -> TaskAcquire:
@@ -210,7 +189,7 @@ async def test_concurrent_creations_of_a_schedule_all_return_the_same_one(bench:
 
 
 async def test_one_of_many_concurrent_creations_succeeds_and_the_others_return_it(bench: Bench) -> None:
-    requests = [msgspec.structs.replace(create("p"), param=Value(data=str(number))) for number in range(20)]
+    requests = [create("p", Value(data=str(number))) for number in range(20)]
     answers = await asyncio.gather(*map(bench.call, requests))
 
     assert {answer.status for answer in answers} == {200}
@@ -220,21 +199,29 @@ async def test_one_of_many_concurrent_creations_succeeds_and_the_others_return_i
 # --- round trips ----------------------------------------------------------------------------------------------------
 
 
+class RoundTrips:
+    """What is sent to the database in transactions."""
+
+    def __init__(self) -> None:
+        self.asked: list[Round] = []
+        self.prepared: list[int] = []
+        """How many statements the connection had prepared after each."""
+
+    async def ask(self, connection: driver.ServingConnection, asked: Round) -> Found:
+        self.asked.append(asked)
+        found = await driver.ask(connection, asked)
+        self.prepared.append(len(connection.prepared))
+        return found
+
+
 @pytest.fixture
-def round_trips(monkeypatch: pytest.MonkeyPatch) -> list[Round]:
-    """What is sent to the database in transactions, one item per round trip."""
-    made: list[Round] = []
-    ask = driver.ask
-
-    async def counted(connection: Any, asked: Round) -> Found:
-        made.append(asked)
-        return await ask(connection, asked)
-
-    monkeypatch.setattr("resonate_server.store.postgres.transaction.ask", counted)
+def round_trips(monkeypatch: pytest.MonkeyPatch) -> RoundTrips:
+    made = RoundTrips()
+    monkeypatch.setattr("resonate_server.store.postgres.transaction.ask", made.ask)
     return made
 
 
-async def test_a_write_takes_two_round_trips_and_a_read_takes_one(bench: Bench, round_trips: list[Round]) -> None:
+async def test_a_write_takes_two_round_trips_and_a_read_takes_one(bench: Bench, round_trips: RoundTrips) -> None:
     """Even if a task awaits what is settled; locking in the order of ids is no reason to start over."""
     requests = [
         create("parent"),
@@ -247,44 +234,37 @@ async def test_a_write_takes_two_round_trips_and_a_read_takes_one(bench: Bench, 
         fulfill("parent", 2),
     ]
     for request in requests:
-        round_trips.clear()
+        round_trips.asked.clear()
         answer = await bench.call(request)
-        assert (answer.status, len([each for each in round_trips if "next due" not in each])) == (200, 2), request
+        assert (answer.status, len([each for each in round_trips.asked if "next due" not in each])) == (200, 2), request
 
-    round_trips.clear()
+    round_trips.asked.clear()
     assert (await bench.call(PromiseGet(id="parent"))).status == 200
-    assert len([each for each in round_trips if "rollback" not in each]) == 1  # Nothing waits for the rollback.
+    assert len([each for each in round_trips.asked if "rollback" not in each]) == 1  # Nothing waits for the rollback.
 
 
-async def test_a_connection_prepares_few_statements(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_connection_prepares_few_statements(
+    bench: Bench, round_trips: RoundTrips, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(driver, "MAX_PREPARED", 2)
-    remembered: list[int] = []
-    ask = driver.ask
-
-    async def watched(connection: driver.ServingConnection, asked: Round) -> Found:
-        found = await ask(connection, asked)
-        remembered.append(len(connection.prepared))
-        return found
-
-    monkeypatch.setattr("resonate_server.store.postgres.transaction.ask", watched)
     for number in range(5):
         for request in (create(f"p{number}"), acquire(f"p{number}", 0), fulfill(f"p{number}", 1)):
             assert (await bench.call(request)).status == 200
 
-    forgotten = [later < before for before, later in pairwise(remembered)]
+    forgotten = [later < before for before, later in pairwise(round_trips.prepared)]
     assert forgotten.count(True) >= 5
 
 
 # --- together -------------------------------------------------------------------------------------------------------
 
 
-async def test_queued_requests_share_two_round_trips_and_one_commit(bench: Bench, round_trips: list[Round]) -> None:
+async def test_queued_requests_share_two_round_trips_and_one_commit(bench: Bench, round_trips: RoundTrips) -> None:
     bench.told.shared.clear()
     answers = await bench.at_once(*[create(f"p{number}") for number in range(40)])
 
     assert {answer.status for answer in answers} == {200}
     assert bench.told.shared == [40]
-    assert len([each for each in round_trips if {"locked", "write"} & each.keys()]) == 2
+    assert len([each for each in round_trips.asked if {"locked", "write"} & each.keys()]) == 2
 
 
 async def test_each_request_sees_the_changes_of_those_before_it(bench: Bench) -> None:
@@ -311,9 +291,7 @@ async def test_a_request_that_needs_links_changed_by_earlier_ones_follows_them(b
 
 
 async def test_a_request_that_the_database_refuses_fails_no_other(bench: Bench) -> None:
-    rng = random.Random(2)
-    long = "".join(chr(rng.randrange(0x4E00, 0x9FFF)) for _ in range(4_000))
-    answers = await bench.at_once(create("a"), create(long), create("b"))
+    answers = await bench.at_once(create("a"), create(UNINDEXABLE), create("b"))
 
     assert [answer.status for answer in answers] == [200, 400, 200]
 
@@ -344,11 +322,11 @@ async def test_a_request_for_a_locked_row_waits_alone(
 
 
 async def test_a_large_answer_is_read_separately_from_the_others(bench: Bench) -> None:
-    value = Value(data="x" * 300_000)
-    await bench.at_once(msgspec.structs.replace(create("large"), param=value), create("small"))
+    await bench.at_once(create("large", LARGE), create("small"))
     large, small = await bench.at_once(PromiseGet(id="large"), PromiseGet(id="small"))
+    alone = await bench.call(PromiseGet(id="large"))
 
-    assert large.data.promise.param == value
+    assert large.data.promise.param == alone.data.promise.param == LARGE
     assert (small.status, small.weight) == (200, 0)
 
 
@@ -382,11 +360,7 @@ async def test_a_connection_that_breaks_at_a_commit_does_no_harm(
 
 async def test_a_request_survives_the_end_of_all_connections(bench: Bench, own_postgres_url: str) -> None:
     await bench.call(create("before"))
-    async with await connect_async(own_postgres_url) as database:
-        await database.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
+    await execute(own_postgres_url, f"{END_CONNECTIONS} AND pid <> pg_backend_pid()")
 
     assert (await bench.call(create("after"))).status == 200
 
@@ -407,46 +381,13 @@ async def test_while_the_database_is_away_a_request_is_refused_after_a_while(
 
 
 async def test_an_id_too_long_for_an_index_is_refused_with_the_reason(bench: Bench) -> None:
-    rng = random.Random(1)
-    long = "".join(chr(rng.randrange(0x4E00, 0x9FFF)) for _ in range(4_000))
-    answer = await bench.call(create(long))
+    answer = await bench.call(create(UNINDEXABLE))
 
     assert answer.status == 400
     assert "longer than PostgreSQL can index" in answer.data
 
 
-async def test_large_payloads_come_back_whole(bench: Bench) -> None:
-    value = Value(data="x" * 300_000)
-    await bench.call(msgspec.structs.replace(create("p"), param=value))
-    answer = await bench.call(PromiseGet(id="p"))
-
-    assert isinstance(answer.data.promise, Promise)
-    assert answer.data.promise.param == value
-
-
 # --- several servers ------------------------------------------------------------------------------------------------
-
-
-class Notes(PeerListener):
-    """A neighbour that records its calls."""
-
-    def __init__(self) -> None:
-        self.rosters: dict[int, bytes] = {}
-        self.rung: list[str] = []
-        self.missed = 0
-        self.inherited: list[bytes] = []
-
-    def update_rosters(self, rosters: Rosters) -> None:
-        self.rosters = dict(rosters)
-
-    def heard(self, messages: str) -> None:
-        self.rung.append(messages)
-
-    def may_have_missed(self) -> None:
-        self.missed += 1
-
-    def inherits(self, roster: bytes) -> None:
-        self.inherited.append(roster)
 
 
 class Site:
@@ -457,11 +398,16 @@ class Site:
         self.stores: list[PostgresStore] = []
 
     async def store(self) -> tuple[PostgresStore, Notes]:
-        """Start another store."""
+        """Start another store and wait until it works."""
         store, notes = self.start()
         async with store.beginning():
-            pass
-        return store, notes
+            return store, notes
+
+    async def connected(self, count: int) -> list[tuple[PostgresStore, Notes]]:
+        """Start stores and wait until each knows the others."""
+        stores = [await self.store() for _ in range(count)]
+        await until(lambda: all(len(notes.rosters) == count - 1 and notes.missed for _, notes in stores))
+        return stores
 
     def start(self) -> tuple[PostgresStore, Notes]:
         store, notes = PostgresStore(self.url, 2), Notes()
@@ -471,9 +417,7 @@ class Site:
         return store, notes
 
     async def execute(self, statement: str, *parameters: Any) -> list[Any]:
-        async with await connect_async(self.url) as connection:
-            cursor = await connection.execute(statement.encode(), parameters or None)
-            return await cursor.fetchall() if cursor.description else []
+        return await execute(self.url, statement, *parameters)
 
 
 @pytest.fixture
@@ -483,12 +427,6 @@ async def site(own_postgres_url: str) -> AsyncIterator[Site]:
         yield site
         for store in site.stores:
             await store.close()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_servers_know_each_other_and_what_each_has_published(site: Site) -> None:
@@ -512,15 +450,12 @@ async def test_a_server_that_left_is_forgotten_and_has_no_heir(site: Site) -> No
 
 
 async def test_all_other_servers_hear_what_one_announces(site: Site) -> None:
-    stores = [await site.store() for _ in range(3)]
-    for _, notes in stores:
-        await until(lambda notes=notes: len(notes.rosters) == 2 and notes.missed)  # type: ignore[misc]
+    stores = await site.connected(3)
     for text in ("1", '"\ue000"', f'"{"x" * 5_000}"', f'"{"y" * 5_000}"'):
         stores[0][0].sharing.ring(text.encode())
 
     expected = [1, "\ue000", "x" * 5_000, "y" * 5_000]
-    for _, notes in stores[1:]:
-        await until(lambda notes=notes: heard(notes) == expected)  # type: ignore[misc]
+    await until(lambda: all(heard(notes) == expected for _, notes in stores[1:]))
     assert stores[0][1].rung == []
 
 
@@ -543,18 +478,13 @@ def heard(notes: Notes) -> list[Any]:
 async def test_a_server_whose_listening_connection_broke_learns_that_it_may_have_missed_something(site: Site) -> None:
     _, notes = await site.store()
     await until(lambda: notes.missed >= 2)  # once when it began to listen, once when all others knew it
-    await site.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND query LIKE 'LISTEN%'"
-    )
+    await site.execute(f"{END_CONNECTIONS} AND query LIKE 'LISTEN%'")
 
     await until(lambda: notes.missed >= 3)
 
 
 async def test_a_dead_server_has_exactly_one_heir(site: Site) -> None:
-    stores = [await site.store() for _ in range(3)]
-    for _, notes in stores:
-        await until(lambda notes=notes: len(notes.rosters) == 2)  # type: ignore[misc]
+    stores = await site.connected(3)
     await site.execute(
         "INSERT INTO servers (id, backend, beat_at, version, roster) VALUES"
         " (7, 0, (extract(epoch from clock_timestamp()) * 1000)::bigint, 1, '[7]')"
@@ -611,7 +541,7 @@ async def test_servers_that_create_the_same_concurrently_all_return_one(site: Si
     stores = [(await site.store())[0] for _ in range(3)]
     for tree in range(5):
         requests = [
-            (store, msgspec.structs.replace(create(f"{tree}.{number}"), param=Value(data=str(by))))
+            (store, create(f"{tree}.{number}", Value(data=str(by))))
             for number in range(20)
             for by, store in enumerate(stores)
         ]
@@ -691,5 +621,4 @@ async def test_ten_servers_create_the_schema_concurrently(own_postgres_url: str)
 
     await asyncio.gather(*[make() for _ in range(10)])
 
-    async with await connect_async(own_postgres_url) as connection:
-        assert await (await connection.execute("SELECT version FROM schema_version")).fetchall() == [(1,), (2,)]
+    assert await execute(own_postgres_url, "SELECT version FROM schema_version") == [(1,), (2,)]

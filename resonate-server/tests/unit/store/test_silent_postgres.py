@@ -14,25 +14,20 @@ import psycopg
 import pytest
 from harness.server import FAR
 from unit.driver import CORR_ID, promise_create
+from unit.store.servers import LEASE, PATIENCE_S, RULES, Notes, Told, answering, until
 
 from resonate_server import engine as engines
-from resonate_server import kernel
 from resonate_server.engine import Engine, EngineSettings
-from resonate_server.kernel.model import Rules
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import CheckedRequest
 from resonate_server.protocol.requests import PromiseSearch, Request, TaskAcquire, TaskRelease
-from resonate_server.store import Decided, DecisionListener
 from resonate_server.store.errors import ReadFailed
 from resonate_server.store.postgres import PostgresStore, driver, membership, postgres_store
 from resonate_server.store.postgres.plans import Found
 from resonate_server.store.postgres.transaction import Transaction
 from resonate_server.store.postgres.view import PostgresView
-from resonate_server.store.sharing import Alone
 
-RULES = Rules(retry_timeout_ms=3_600_000)
-LONG_S = 60.0
 SHORT_S = 1.0
 LOOKING = 2
 """Number of connections for reads."""
@@ -75,35 +70,18 @@ def freezer(own_postgres_url: str) -> Iterator[Freezer]:
     freezer.thaw()
 
 
-class Deaf(DecisionListener):
-    def decided(self, decided: Decided) -> None:
-        pass
-
-    def committed(self, decisions: int, seconds: float) -> None:
-        pass
-
-
-class Notes(Alone):
-    def __init__(self) -> None:
-        self.missed = 0
-        self.rung: list[str] = []
-
-    def may_have_missed(self) -> None:
-        self.missed += 1
-
-    def heard(self, messages: str) -> None:
-        self.rung.append(messages)
+type Make = Callable[..., PostgresStore]
 
 
 @pytest.fixture
-async def make(freezer: Freezer) -> AsyncIterator[Callable[[str], PostgresStore]]:
+async def make(freezer: Freezer, own_postgres_url: str) -> AsyncIterator[Make]:
     """Make stores that will be running soon."""
     stores: list[PostgresStore] = []
 
-    def make(url: str) -> PostgresStore:
+    def make(url: str = own_postgres_url) -> PostgresStore:
         store = PostgresStore(url, 1 + LOOKING)
         store.sharing.neighbour = Notes()
-        store.start(Deaf())
+        store.start(Told())
         stores.append(store)
         return store
 
@@ -114,39 +92,29 @@ async def make(freezer: Freezer) -> AsyncIterator[Callable[[str], PostgresStore]
 
 
 @pytest.fixture
-async def store(make: Callable[[str], PostgresStore], own_postgres_url: str) -> PostgresStore:
-    store = make(own_postgres_url)
+async def store(make: Make) -> PostgresStore:
+    store = make()
     await begin(store)
     return store
 
 
 async def begin(store: PostgresStore) -> None:
-    async with asyncio.timeout(LONG_S), store.beginning():
+    async with asyncio.timeout(PATIENCE_S), store.beginning():
         pass
 
 
 async def decide(store: PostgresStore, request: Request) -> Answer:
-    async with asyncio.timeout(LONG_S):
-        return await store.decide(*kernel.answering(CheckedRequest(corr_id=CORR_ID, request=request), RULES))
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(LONG_S):
-        while not condition():
-            await asyncio.sleep(0.05)
+    async with asyncio.timeout(PATIENCE_S):
+        return await store.decide(*answering(request))
 
 
 @pytest.mark.parametrize("way", ["read", "browse"])
 async def test_a_read_fails_in_time_and_the_next_one_has_another_connection(
-    make: Callable[[str], PostgresStore],
-    own_postgres_url: str,
-    freezer: Freezer,
-    monkeypatch: pytest.MonkeyPatch,
-    way: str,
+    make: Make, freezer: Freezer, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     """However often it happens, no connection and no thread is lost."""
     monkeypatch.setattr(postgres_store, "PATIENCE_S", SHORT_S)
-    store = make(own_postgres_url)
+    store = make()
     await begin(store)
 
     def look(view: Any) -> Any:
@@ -156,27 +124,25 @@ async def test_a_read_fails_in_time_and_the_next_one_has_another_connection(
 
     while len(freezer.frozen) < LOOKING + 2:
         with pytest.raises(ReadFailed, match="the database"):
-            async with asyncio.timeout(LONG_S):
+            async with asyncio.timeout(PATIENCE_S):
                 await getattr(store, way)(look)
 
-    monkeypatch.setattr(postgres_store, "PATIENCE_S", LONG_S)
+    monkeypatch.setattr(postgres_store, "PATIENCE_S", PATIENCE_S)
     assert await store.browse(lambda view: view.count_tasks()) == Counter()
     assert (await decide(store, promise_create("p"))).status == 200
 
 
-async def test_slow_work_has_twice_the_time_at_each_attempt(
-    make: Callable[[str], PostgresStore], own_postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_slow_work_has_twice_the_time_at_each_attempt(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until it is answered in time: no one else would ask for it again."""
     monkeypatch.setattr(postgres_store, "PATIENCE_S", 0.25)
-    store = make(own_postgres_url)
+    store = make()
     await until(lambda: not store.sharing.trouble)
 
     def look(view: Any) -> Any:
         return view._query("SELECT 'done' FROM pg_sleep(1)")
 
     refused = 0
-    async with asyncio.timeout(LONG_S):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             with suppress(ReadFailed):
                 assert await store.read(look) == [("done",)]
@@ -188,7 +154,7 @@ async def test_slow_work_has_twice_the_time_at_each_attempt(
 async def test_a_decision_is_repeated_on_another_connection(
     store: PostgresStore, freezer: Freezer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_store, "PATIENCE_S", LONG_S)
+    monkeypatch.setattr(postgres_store, "PATIENCE_S", PATIENCE_S)
     assert (await decide(store, promise_create("before"))).status == 200
     assert store._connection is not None
     freezer.freeze(store._connection.info.backend_pid)
@@ -200,9 +166,9 @@ async def test_a_commit_found_not_done_is_not_done_later(
     store: PostgresStore, freezer: Freezer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of it has arrived and stays unread until the process resumes."""
-    monkeypatch.setattr(postgres_store, "PATIENCE_S", LONG_S)
+    monkeypatch.setattr(postgres_store, "PATIENCE_S", PATIENCE_S)
     assert (await decide(store, promise_create("t", timeout_at=FAR))).status == 200
-    assert (await decide(store, TaskAcquire(id="t", version=0, pid="pid", ttl=3_600_000))).status == 200
+    assert (await decide(store, TaskAcquire(id="t", version=0, pid="pid", ttl=LEASE))).status == 200
     commit = Transaction.commit
 
     async def freezing(self: Transaction, *asked: Any) -> Found:
@@ -224,22 +190,22 @@ async def test_a_search_is_refused_in_time(
     store: PostgresStore, freezer: Freezer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engines.engine, "PATIENCE_S", 0.2)
-    monkeypatch.setattr(driver, "ANSWER_S", LONG_S)
+    monkeypatch.setattr(driver, "ANSWER_S", PATIENCE_S)
     assert (await decide(store, promise_create("before"))).status == 200
     assert store._connection is not None
-    store._connection.patience_s = LONG_S
+    store._connection.patience_s = PATIENCE_S
     freezer.freeze(store._connection.info.backend_pid)
     engine = Engine(store, EngineSettings(RULES, ""), Metrics())
     search = CheckedRequest(corr_id=CORR_ID, request=PromiseSearch(limit=1))
 
-    async with asyncio.timeout(LONG_S):
+    async with asyncio.timeout(PATIENCE_S):
         assert (await engine.submit(search)).status == 503
 
 
 async def test_a_server_listens_again_and_knows_that_it_may_have_missed_something(
-    make: Callable[[str], PostgresStore], store: PostgresStore, own_postgres_url: str, freezer: Freezer
+    make: Make, store: PostgresStore, freezer: Freezer
 ) -> None:
-    other, notes = make(own_postgres_url), store.sharing.neighbour
+    other, notes = make(), store.sharing.neighbour
     assert isinstance(notes, Notes)
     await begin(other)
     await until(lambda: store.sharing.has_others and other.sharing.has_others and notes.missed)
@@ -315,7 +281,7 @@ async def swallower(own_postgres_url: str) -> AsyncIterator[Swallower]:
 
 
 async def test_a_server_starts_even_if_its_first_query_is_lost(
-    make: Callable[[str], PostgresStore], own_postgres_url: str, swallower: Swallower
+    make: Make, own_postgres_url: str, swallower: Swallower
 ) -> None:
     address = urlsplit(own_postgres_url)
     store = make(address._replace(netloc=f"resonate@127.0.0.1:{await swallower.open()}").geturl())

@@ -1,11 +1,12 @@
 """The file of the SQLite store: what survives, and which files are refused."""
 
-import sqlite3
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 from unit.rows import LATER, NOW, changes, promise, snapshot, task, transaction, write
+from unit.store.stores import crash, execute, promises_in, seen
 
 from resonate_server.kernel.model import Footprint, PutCallback, PutListener
 from resonate_server.protocol.messages import Unblock
@@ -13,11 +14,6 @@ from resonate_server.protocol.records import PromiseState, TaskState, Value
 from resonate_server.protocol.requests import PromiseSearch
 from resonate_server.store.errors import StoreFailed
 from resonate_server.store.sqlite import Database, StoreUnusable
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "state.db"
 
 
 def test_everything_is_there_after_closing_and_opening(path: Path) -> None:
@@ -37,26 +33,14 @@ def test_everything_is_there_after_closing_and_opening(path: Path) -> None:
         before = snapshot(store)
     store.close()
 
-    again = Database(path)
-    with transaction(again):
-        assert snapshot(again) == before
-    again.close()
+    with closing(Database(path)) as again:
+        assert seen(again) == before
 
 
-def test_a_finished_transaction_is_there_without_closing(path: Path, tmp_path: Path) -> None:
+def test_a_finished_transaction_is_there_without_closing(path: Path, store: Database) -> None:
     """As after a crash: the files are copied as they are and opened elsewhere."""
-    store = Database(path)
     write(store, promise("p"))
-    copy = tmp_path / "copy.db"
-    for suffix in ("", "-wal"):
-        original = path.with_name(path.name + suffix)
-        copy.with_name(copy.name + suffix).write_bytes(original.read_bytes())
-
-    again = Database(copy)
-    with transaction(again):
-        assert set(again.load(Footprint(ids=("p",))).promises) == {"p"}
-    again.close()
-    store.close()
+    assert promises_in(crash(path)) == {"p"}
 
 
 def test_missing_folders_are_made(tmp_path: Path) -> None:
@@ -64,19 +48,16 @@ def test_missing_folders_are_made(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "b" / "state.db").exists()
 
 
-def test_a_second_opener_is_refused(path: Path) -> None:
+def test_a_second_opener_is_refused(path: Path, store: Database) -> None:
     """The lock is held even between transactions."""
-    store = Database(path)
     write(store, promise("p"))
     with pytest.raises(StoreUnusable):
         Database(path)
-    store.close()
 
 
 def another_version(path: Path) -> None:
     Database(path).close()
-    with closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA user_version = 999")
+    execute(path, "PRAGMA user_version = 999")
 
 
 def not_a_database(path: Path) -> None:
@@ -88,31 +69,19 @@ def cut_off(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:5_000])
 
 
-def a_folder(path: Path) -> None:
-    path.mkdir()
-
-
 def of_another_program(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as db:
-        db.execute("CREATE TABLE promises (kept TEXT)")
-        db.commit()
+    execute(path, "CREATE TABLE promises (kept TEXT)")
 
 
-REFUSED = [
-    pytest.param(make, id=make.__name__)
-    for make in (another_version, not_a_database, cut_off, a_folder, of_another_program)
-]
-
-
-@pytest.mark.parametrize("make", REFUSED)
-def test_a_file_is_refused_with_its_name(path: Path, make: type) -> None:
+@pytest.mark.parametrize("make", [another_version, not_a_database, cut_off, Path.mkdir, of_another_program])
+def test_a_file_is_refused_with_its_name(path: Path, make: Callable[[Path], None]) -> None:
     make(path)
     with pytest.raises(StoreUnusable, match=r"state\.db"):
         Database(path)
 
 
-@pytest.mark.parametrize("make", [each for each in REFUSED if each.id not in ("a_folder", "cut_off")])
-def test_a_refused_file_keeps_its_content(path: Path, make: type) -> None:
+@pytest.mark.parametrize("make", [another_version, not_a_database, of_another_program])
+def test_a_refused_file_keeps_its_content(path: Path, make: Callable[[Path], None]) -> None:
     make(path)
     before = path.read_bytes()
     with suppress(StoreUnusable):
@@ -131,12 +100,10 @@ class TestFullDisk:
 
     BIG = Value(data="x" * 1_000_000)
 
-    @pytest.fixture
-    def store(self, path: Path) -> Database:
-        store = Database(path, "NORMAL")
+    @pytest.fixture(autouse=True)
+    def _nearly_full(self, store: Database) -> None:
         (pages,) = store._db.execute("PRAGMA page_count").fetchone()
         store._db.execute(f"PRAGMA max_page_count = {pages + 20}")
-        return store
 
     def test_the_next_transaction_works(self, store: Database) -> None:
         with pytest.raises(StoreFailed, match="full"), transaction(store):
@@ -144,7 +111,6 @@ class TestFullDisk:
         write(store, promise("small"))
         with transaction(store):
             assert set(store.load(Footprint(ids=("big", "small"))).promises) == {"small"}
-        store.close()
 
     def test_nothing_of_the_transaction_happens(self, store: Database) -> None:
         """Even if the caller continues after a failed read in its middle: SQLite may have rolled back by itself."""
@@ -159,13 +125,11 @@ class TestFullDisk:
 
         with transaction(store):
             assert store.load(Footprint(ids=("before", "big", "after"))).promises == {}
-        store.close()
 
 
 def test_a_file_that_lacks_a_column_is_refused_though_it_claims_our_version(path: Path) -> None:
     """The schema was changed without raising its version."""
     Database(path).close()
-    with closing(sqlite3.connect(path)) as db:
-        db.execute("ALTER TABLE tasks DROP COLUMN lost_at")
+    execute(path, "ALTER TABLE tasks DROP COLUMN lost_at")
     with pytest.raises(StoreUnusable, match="another version"):
         Database(path)

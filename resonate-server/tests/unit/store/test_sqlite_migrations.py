@@ -5,12 +5,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from unit.driver import HOUR, START, Driver, value
+from unit.store.stores import execute, promises_in
 
 from resonate_server.kernel.model import PutCallback
 from resonate_server.protocol.messages import Unblock
@@ -62,18 +63,14 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def server(path: Path) -> Iterator[Driver]:
+def server(store: Database) -> Driver:
     """The kernel on that file."""
-    store = Database(path)
-    driver = Driver(store)
-    yield driver
-    store.close()
+    return Driver(store)
 
 
 def schema(path: Path) -> set[tuple[str, str, str]]:
-    with closing(sqlite3.connect(path)) as db:
-        rows = db.execute("SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall()
-        return {(kind, name, re.sub(r"\s*([(),])\s*|\s+", r" \1", sql)) for kind, name, sql in rows}
+    rows = execute(path, "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
+    return {(kind, name, re.sub(r"\s*([(),])\s*|\s+", r" \1", sql)) for kind, name, sql in rows}
 
 
 def content(path: Path) -> list[str]:
@@ -81,10 +78,8 @@ def content(path: Path) -> list[str]:
         return list(db.iterdump())
 
 
-def format_of(path: Path) -> int:
-    with closing(sqlite3.connect(path)) as db:
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        return int(version)
+def format_of(path: Path) -> Any:
+    return execute(path, "PRAGMA user_version")[0][0]
 
 
 def test_its_schema_becomes_that_of_a_new_file(path: Path, tmp_path: Path) -> None:
@@ -97,9 +92,6 @@ def test_its_schema_becomes_that_of_a_new_file(path: Path, tmp_path: Path) -> No
 def test_promises_come_with_all_they_had(server: Driver) -> None:
     root, done, step = (server.promise(id) for id in ("foo-1", "done", "foo-1:1.0"))
 
-    assert root is not None
-    assert done is not None
-    assert step is not None
     assert (root.state, root.param, root.value) == (PromiseState.PENDING, Value(headers={"h": "1"}, data="Zm9v"), EMPTY)
     assert (done.state, done.param, done.value) == (PromiseState.REJECTED, value("ZG9uZQ=="), value("bm8="))
     assert (step.param, step.value, step.tags["resonate:parent"]) == (EMPTY, value("c3RlcA=="), "foo-1:1")
@@ -138,9 +130,6 @@ def test_an_awaiter_of_an_internal_promise_is_still_woken_by_its_deadline(server
     server.tick()
 
     both, awaited, step = server.task("both"), server.promise("awaited"), server.promise("step")
-    assert both is not None
-    assert awaited is not None
-    assert step is not None
     assert both.state is TaskState.PENDING
     assert awaited.state is PromiseState.TIMEDOUT
     assert step.state is PromiseState.PENDING, "nobody waits for a step, so its deadline is no alarm"
@@ -158,14 +147,12 @@ def test_schedules_and_timers_continue(server: Driver) -> None:
     server.tick()
 
     run = server.promise(f"tick-{before.next_run_at}")
-    timer = server.promise("timer")
     assert (run.param, before.promise_param) == (value("dGljaw=="), value("dGljaw=="))
-    assert timer.state is PromiseState.RESOLVED
+    assert server.promise("timer").state is PromiseState.RESOLVED
 
 
 def test_halted_tasks_stay_halted(server: Driver) -> None:
-    task = server.task("halted")
-    assert task.state is TaskState.HALTED
+    assert server.task("halted").state is TaskState.HALTED
 
 
 @pytest.mark.parametrize("share", [0, 0.02, 0.15, 0.3, 0.6, 0.95])
@@ -176,16 +163,13 @@ def test_a_migration_killed_halfway_changes_nothing_and_the_next_start_completes
 
     assert killed.returncode == -signal.SIGKILL
     assert (format_of(path), content(path)) == before
-    store = Database(path)
-    assert Driver(store).promise("foo-1") is not None
-    store.close()
+    assert "foo-1" in promises_in(path)
 
 
 def test_a_file_of_a_newer_server_is_refused_with_advice(path: Path) -> None:
     Database(path).close()
     newer = statements.SCHEMA_VERSION + 1
-    with closing(sqlite3.connect(path)) as db:
-        db.execute(f"PRAGMA user_version = {newer}")
+    execute(path, f"PRAGMA user_version = {newer}")
     before = path.read_bytes()
 
     with pytest.raises(StoreUnusable, match=rf"newer server \(format {newer}.*run that version again"):
@@ -197,8 +181,7 @@ def test_a_file_of_a_newer_server_is_refused_with_advice(path: Path) -> None:
 @pytest.mark.parametrize("version", range(statements.SCHEMA_VERSION))
 def test_a_foreign_file_with_one_of_our_numbers_is_refused_untouched(tmp_path: Path, version: int) -> None:
     path = tmp_path / "state.db"
-    with closing(sqlite3.connect(path)) as db:
-        db.executescript(f"CREATE TABLE promises (id, kept); PRAGMA user_version = {version}")
+    execute(path, "CREATE TABLE promises (id, kept)", f"PRAGMA user_version = {version}")
     before = path.read_bytes()
 
     with pytest.raises(StoreUnusable, match="another program"):

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from unit.driver import FAR, START, Driver, value
@@ -21,10 +20,8 @@ CALLER = "poll://uni@callers/caller-1"
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Driver]:
-    store = Database(tmp_path / "state.db", "NORMAL")
-    yield Driver(store)
-    store.close()
+def server(store: Database) -> Driver:
+    return Driver(store)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +42,6 @@ def among_many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
 
 def reopened(server: Driver) -> Driver:
     """Reopen the store, with nothing in memory."""
-    assert isinstance(server.store, Database)
     server.store._forget_rows()
     return server
 
@@ -141,17 +137,16 @@ def test_a_large_param_of_a_schedule_reaches_its_promises(server: Driver) -> Non
     assert server.call(ScheduleGet("s")).data.schedule.promise_param == HUGE
 
 
-def test_payloads_are_removed_with_their_tree(server: Driver) -> None:
-    assert isinstance(server.store, Database)
-    write(server.store, promise("root", PromiseState.RESOLVED, param=value("a"), value=value("b")))
-    tags = {"resonate:origin": "root"}
-    write(server.store, promise("child", PromiseState.RESOLVED, param=value("a"), value=value("b"), tags=tags))
-    with transaction(server.store):
-        server.store.drop_settled_trees(FAR, 10)
-        server.store.write(changes(promise("root")))
+def test_payloads_are_removed_with_their_tree(store: Database, server: Driver) -> None:
+    for id in ("root", "child"):
+        tags = {"resonate:origin": "root"} if id == "child" else {}
+        write(store, promise(id, PromiseState.RESOLVED, param=value("a"), value=value("b"), tags=tags))
+    with transaction(store):
+        store.drop_settled_trees(FAR, 10)
+        store.write(changes(promise("root")))
 
     read = loaded(reopened(server), "root", "root")
 
-    counts = [server.store._db.execute(f"SELECT count(*) FROM {table}").fetchone() for table in ("params", "results")]
+    counts = [store._db.execute(f"SELECT count(*) FROM {table}").fetchone() for table in ("params", "results")]
     assert (read.param, read.value) == (Value(), Value())
     assert counts == [(0,), (0,)]
