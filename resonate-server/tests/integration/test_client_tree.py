@@ -31,8 +31,8 @@ class Chain:
 
     def step(self, suffix: str, parent: str = "") -> str:
         """With a prefix, as SDK 0.7.4 sends it: then the parent may be beside it."""
-        tags = {"parent": self.root + parent, "scope": "local", "prefix": self.root}
-        return create(self.client, self.root + suffix, **tags)
+        id = self.root + suffix
+        return create(self.client, id, parent=self.root + parent, scope="local", prefix=self.root)
 
     def sleep(self, suffix: str, timeout_at: int = FAR) -> str:
         tags = {"parent": self.root, "timer": "true", "target": "poll://any@g", "scope": "global"}
