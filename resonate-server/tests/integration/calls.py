@@ -1,10 +1,37 @@
-"""Create calls as SDKs do, for tests of the commands that show them. Asserts only that the server accepts them."""
+"""Requests as clients send them, and calls as SDKs create them. Asserts only that the server accepts them."""
 
 import base64
 import json
 import re
+import sys
+from collections.abc import Mapping
+from typing import Any
 
-from harness.server import FAR, Client
+from harness.server import FAR, VERSION, Client
+
+RESONATE = [sys.executable, "-c", "from resonate_server.client import main; main()"]
+"""The command ``resonate``, in a process of its own."""
+
+
+def request(kind: str, head: Mapping[str, object] | None = None, /, **data: object) -> bytes:
+    """Encode a request; ``head`` is added to its head."""
+    return json.dumps(
+        {"kind": kind, "head": {"corrId": "1", "version": VERSION, **(head or {})}, "data": data}
+    ).encode()
+
+
+def action(kind: str, **data: object) -> dict[str, Any]:
+    """Return a request that is part of another one."""
+    return {"kind": kind, "head": {}, "data": data}
+
+
+def awaiting(awaited: str, awaiter: str) -> dict[str, Any]:
+    return action("promise.register_callback", awaited=awaited, awaiter=awaiter)
+
+
+def named(tags: Mapping[str, str]) -> dict[str, str]:
+    """Add the protocol's prefix to the names of tags."""
+    return {f"resonate:{name}": text for name, text in tags.items()}
 
 
 def encoded(data: object) -> dict[str, str]:
@@ -14,22 +41,21 @@ def encoded(data: object) -> dict[str, str]:
 
 def create(client: Client, id: str, function: str = "", group: str = "g", timeout_at: int = FAR, **tags: str) -> str:
     """Create a call of ``function``, or a step if none is given, and return its id. ``a.1.1`` is a child of ``a.1`` in
-    the tree ``a``."""
+    the tree ``a``, unless ``tags`` say otherwise."""
     lineage = {"origin": re.split("[.:]", id)[0], "parent": id.rpartition(".")[0] or id} | tags
     if function:
         lineage |= {"target": f"poll://any@{group}", "scope": "global"}
-    named = {f"resonate:{name}": text for name, text in lineage.items()}
     param = encoded({"func": function, "args": [], "version": 1}) if function else {}
-    assert client.call("promise.create", id=id, timeoutAt=timeout_at, param=param, tags=named).status == 200
+    assert client.call("promise.create", id=id, timeoutAt=timeout_at, param=param, tags=named(lineage)).status == 200
     return id
 
 
 def step_of(client: Client, caller: str, function: str) -> str:
     """Create a step that ``caller`` runs inside itself, named as our workers name it, and return its id."""
-    tags = {"resonate:origin": re.split("[.:]", caller)[0], "resonate:parent": caller, "resonate:scope": "local"}
     id = f"{caller}.1"
-    named = tags | {"worker:function": function}
-    assert client.call("promise.create", id=id, timeoutAt=FAR, param={}, tags=named).status == 200
+    tags = named({"origin": re.split("[.:]", caller)[0], "parent": caller, "scope": "local"})
+    tags |= {"worker:function": function}
+    assert client.call("promise.create", id=id, timeoutAt=FAR, param={}, tags=tags).status == 200
     return id
 
 
@@ -38,8 +64,7 @@ def acquire(client: Client, id: str, version: int = 0, pid: str = "0123456789abc
 
 
 def suspend(client: Client, id: str, awaited: str) -> None:
-    action = {"kind": "promise.register_callback", "head": {}, "data": {"awaited": awaited, "awaiter": id}}
-    assert client.call("task.suspend", id=id, version=1, actions=[action]).status == 200
+    assert client.call("task.suspend", id=id, version=1, actions=[awaiting(awaited, id)]).status == 200
 
 
 def settle(client: Client, id: str, state: str = "resolved", value: object = 3) -> None:

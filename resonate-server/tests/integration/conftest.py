@@ -1,7 +1,8 @@
-"""Fixtures: one in-memory server per test module, a client for it, and a small disk that fills up soon."""
+"""Fixtures: servers, by default one in memory per test module; clients, streams, ids, and a disk that fills up soon."""
 
 import os
 import subprocess
+import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -9,20 +10,39 @@ from pathlib import Path
 import pytest
 from harness.server import Client, ServerProcess
 from harness.stream import Stream
+from integration.servers import Start, starting
 
 SMALL_DISK_BYTES = 8 * 2**20
 
 
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start servers that are stopped after the test; files are in ``tmp_path``."""
+    with starting(tmp_path) as start_one:
+        yield start_one
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    process = ServerProcess(tmp_path_factory.mktemp("server") / "log").start()
-    yield process
-    process.stop()
+def start_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """Start servers for all tests of a module."""
+    with starting(tmp_path_factory.mktemp("servers")) as start_one:
+        yield start_one
+
+
+@pytest.fixture(scope="module")
+def server(start_for_all: Start) -> ServerProcess:
+    return start_for_all()
 
 
 @pytest.fixture
 def client(server: ServerProcess) -> Client:
     return server.client()
+
+
+@pytest.fixture
+def id() -> str:
+    """An id that no other test uses."""
+    return f"id-{uuid.uuid4().hex[:8]}"
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from harness.adapter import Adapter, Reply, offer, running_adapter
 from harness.page import Got, Page
 from harness.server import ServerProcess
+from integration.servers import Start
 
 from resonate_server import cli
 from resonate_server.http.ui.actions import MAX_ANSWER_BYTES, TIMEOUT_S
@@ -25,6 +26,7 @@ ACTION: dict[str, Any] = {
     "workers": None,
     "note": "What <you> order.",
 }
+NUMBER: dict[str, Any] = {"name": "a", "label": "a", "type": "number"}
 EACH: dict[str, Any] = {"name": "wake", "label": "Wake", "workers": "service-", "note": ""}
 NOTHING = {"actions": [], "trouble": ""}
 MARGIN_S = 15
@@ -44,11 +46,8 @@ def adapter(address: Adapter) -> Adapter:
 
 
 @pytest.fixture(scope="module")
-def guarded(address: Adapter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    log = tmp_path_factory.mktemp("actions") / "log"
-    server = ServerProcess(log, RESONATE_AUTH__TOKEN=TOKEN, RESONATE_UI__ACTIONS_URL=address.url).start()
-    yield server
-    server.stop()
+def guarded(address: Adapter, start_for_all: Start) -> ServerProcess:
+    return start_for_all(RESONATE_AUTH__TOKEN=TOKEN, RESONATE_UI__ACTIONS_URL=address.url)
 
 
 @pytest.fixture
@@ -112,32 +111,21 @@ class TestTheList:
     @pytest.mark.parametrize(
         "reply",
         [
-            Reply(b""),
-            Reply(b"<html>"),
-            Reply(b"\xff"),
-            Reply(b"[]"),
-            Reply(b"null"),
-            Reply(b"[" * 50_000),
+            *[Reply(body) for body in (b"", b"<html>", b"\xff", b"[]", b"null", b"[" * 50_000)],
             Reply(b'{"actions": {}}'),
             Reply(gzip.compress(offer().body, mtime=0), headers={"Content-Encoding": "gzip"}),
-            Reply(b" " * (MAX_ANSWER_BYTES + 1)),
-            Reply(b"a" * 2**23),
-            Reply(offer().body, status=500),
-            Reply(offer().body, status=204),
+            *[Reply(body) for body in (b" " * (MAX_ANSWER_BYTES + 1), b"a" * 2**23)],
+            *[Reply(offer().body, status=status) for status in (500, 204)],
             Reply(offer().body, headers={"Content-Length": "100"}),
             offer(*[ACTION] * 17),
             offer({**ACTION, "fields": ACTION["fields"] * 9}),
-            offer({**ACTION, "name": "../foo"}),
-            offer({**ACTION, "name": "a\n"}),
-            offer({**ACTION, "name": 1}),
-            offer({**ACTION, "label": "x" * 101}),
-            offer({**ACTION, "label": ["x"]}),
-            offer({**ACTION, "fields": [{"name": "a", "label": "a", "type": "number", "default": {"a": 1}}]}),
-            offer({**ACTION, "fields": [{"name": "a", "label": "a", "type": "number", "max": "9"}]}),
+            *[offer({**ACTION, "name": name}) for name in ("../foo", "a\n", 1)],
+            *[offer({**ACTION, "label": label}) for label in ("x" * 101, ["x"])],
+            offer({**ACTION, "fields": [NUMBER | {"default": {"a": 1}}]}),
+            offer({**ACTION, "fields": [NUMBER | {"max": "9"}]}),
             offer({**ACTION, "commands": [{"label": "a", "text": "x" * 501}]}),
             offer({"label": "no name"}),
-            offer({**EACH, "workers": True}),
-            offer({**EACH, "workers": "x" * 101}),
+            *[offer({**EACH, "workers": workers}) for workers in (True, "x" * 101)],
             offer({**EACH, "note": "x" * 301}),
             offer({**EACH, "fields": ACTION["fields"]}),
             offer({**EACH, "commands": [{"label": "a", "text": "a"}]}),
@@ -169,14 +157,10 @@ class TestTheList:
         assert answers == [{"actions": [ACTION], "trouble": ""}] * 20
         assert len(adapter.asked) < 5
 
-    def test_an_unreachable_address_is_reported(self, tmp_path_factory: pytest.TempPathFactory) -> None:
-        log = tmp_path_factory.mktemp("lonely") / "log"
-        server = ServerProcess(log, RESONATE_UI__ACTIONS_URL="http://127.0.0.1:9/actions").start()
-        try:
-            assert "does not answer" in trouble(Page(server.port))
-            assert "does not answer" in Page(server.port).act().json["error"]
-        finally:
-            server.stop()
+    def test_an_unreachable_address_is_reported(self, start: Start) -> None:
+        page = Page(start(RESONATE_UI__ACTIONS_URL="http://127.0.0.1:9/actions").port)
+        assert "does not answer" in trouble(page)
+        assert "does not answer" in page.act().json["error"]
 
 
 class TestAClick:
@@ -228,22 +212,12 @@ class TestAClick:
     @pytest.mark.parametrize(
         "body",
         [
-            b"[]",
-            b"{",
-            b"\xff",
-            b'{"fields": []}',
-            b'{"fields": {"a": [1]}}',
-            b'{"fields": {"a": null}}',
-            b'{"fields": {"a b": 1}}',
+            *[b"[]", b"{", b"\xff", b"x" * 5_000, b"[" * 1_000],
+            *[b'{"fields": []}', b'{"fields": {"a": [1]}}', b'{"fields": {"a": null}}', b'{"fields": {"a b": 1}}'],
             b'{"fields": {"a": "' + b"x" * 501 + b'"}}',
-            b'{"worker": 1}',
-            b'{"worker": "1"}',
-            b'{"worker": "http://elsewhere/1"}',
-            b'{"worker": "poll://any@service"}',
-            b'{"worker": "poll://some@service/1"}',
+            *[b'{"worker": 1}', b'{"worker": "1"}', b'{"worker": "http://elsewhere/1"}'],
+            *[b'{"worker": "poll://any@service"}', b'{"worker": "poll://some@service/1"}'],
             b'{"worker": "poll://any@service/' + b"x" * 500 + b'"}',
-            b"x" * 5_000,
-            b"[" * 1_000,
             json.dumps({"fields": {f"a{number}": 1 for number in range(9)}}).encode(),
         ],
         ids=lambda body: str(body[:30]),

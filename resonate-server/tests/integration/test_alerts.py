@@ -3,13 +3,12 @@
 import re
 import shutil
 import subprocess
-import urllib.request
 import warnings
 from pathlib import Path
 
 import pytest
 from harness.basics import free_port
-from harness.server import ServerProcess
+from integration.servers import Start, metrics_text
 
 FOLDER = Path(__file__).parents[3] / "observability"
 
@@ -32,13 +31,10 @@ def test_promtool_finds_nothing_wrong(promtool: str, what: str, file: str) -> No
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_rules_name_metrics_that_the_server_has(tmp_path: Path) -> None:
+def test_rules_name_metrics_that_the_server_has(start: Start) -> None:
     port = free_port()
-    server = ServerProcess(tmp_path / "log", tmp_path / "state.db", RESONATE_OBSERVABILITY__METRICS_PORT=str(port))
-    server.start()
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
-        there = set(re.findall(r"^# TYPE (\w+)", response.read().decode(), re.MULTILINE))
-    server.stop()
+    start("state.db", RESONATE_OBSERVABILITY__METRICS_PORT=str(port))
+    there = set(re.findall(r"^# TYPE (\w+)", metrics_text(port), re.MULTILINE))
     named = set(re.findall(r"\bresonate_\w+", (FOLDER / "alerts.yml").read_text()))
 
     assert {name.removesuffix("_bucket") for name in named} <= there

@@ -7,7 +7,7 @@ import json
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from harness.page import Page
-from harness.server import FAR, VERSION, Reply, ServerProcess
+from harness.server import FAR, Reply, ServerProcess
+from integration.calls import action, awaiting, request
+from integration.servers import Start
 
 from resonate_server import cli
 from resonate_server.protocol.requests import KINDS, LINEAGE
@@ -67,10 +69,10 @@ class Guarded:
 
     def call(self, kind: str, token: str | None = None, header: str | None = None, **data: Any) -> Reply:
         """``token`` goes into the envelope's head, ``header`` is the Authorization header."""
-        head = {"corrId": str(uuid.uuid4()), "version": VERSION} | ({"auth": token} if token is not None else {})
+        head = {"auth": token} if token is not None else {}
         headers = {"Authorization": header} if header is not None else {}
         connection = HTTPConnection("127.0.0.1", self.server.port, timeout=10)
-        connection.request("POST", "/", json.dumps({"kind": kind, "head": head, "data": data}), headers)
+        connection.request("POST", "/", request(kind, head, **data), headers)
         response = connection.getresponse()
         envelope = json.loads(response.read())
         connection.close()
@@ -89,25 +91,24 @@ class Guarded:
         return status
 
 
-def start(folder: Path, kind: str, **env: str) -> Guarded:
+def guarded_by(kind: str, start: Start, folder: Path, **env: str) -> Guarded:
     issuer = Issuer(kind, folder / "key.pem")
-    return Guarded(
-        ServerProcess(folder / "log", None, None, RESONATE_AUTH__PUBLICKEY=str(issuer.pem), **env).start(), issuer
-    )
-
-
-@pytest.fixture(scope="module", params=KEYS)
-def of_each_kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    guarded = start(tmp_path_factory.mktemp("auth"), request.param)
-    yield guarded
-    guarded.server.stop()
+    return Guarded(start(RESONATE_AUTH__PUBLICKEY=str(issuer.pem), **env), issuer)
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    guarded = start(tmp_path_factory.mktemp("auth"), "rsa", RESONATE_AUTH__ISS="us", RESONATE_AUTH__AUD="resonate")
-    yield guarded
-    guarded.server.stop()
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("keys")
+
+
+@pytest.fixture(scope="module", params=KEYS)
+def of_each_kind(request: pytest.FixtureRequest, start_for_all: Start, folder: Path) -> Guarded:
+    return guarded_by(request.param, start_for_all, folder)
+
+
+@pytest.fixture(scope="module")
+def guarded(start_for_all: Start, folder: Path) -> Guarded:
+    return guarded_by("rsa", start_for_all, folder, RESONATE_AUTH__ISS="us", RESONATE_AUTH__AUD="resonate")
 
 
 @pytest.fixture
@@ -179,18 +180,10 @@ def test_a_valid_token_is_accepted(guarded: Guarded, sign: Sign, changes: dict[s
 @pytest.mark.parametrize(
     "changes",
     [
-        {"exp": 1},
-        {"exp": int(time.time()) - 120},
-        {"exp": None},
-        {"exp": "soon"},
+        *[{"exp": exp} for exp in (1, int(time.time()) - 120, None, "soon")],
         {"nbf": FAR // 1_000},
-        {"iss": "them"},
-        {"iss": None},
-        {"aud": ["other"]},
-        {"aud": "resonate"},
-        {"aud": None},
-        {"aud": []},
-        {"aud": [1]},
+        *[{"iss": iss} for iss in ("them", None)],
+        *[{"aud": aud} for aud in (["other"], "resonate", None, [], [1])],
     ],
 )
 def test_a_token_for_another_time_or_place_is_refused(guarded: Guarded, sign: Sign, changes: dict[str, Any]) -> None:
@@ -311,14 +304,7 @@ CREATE: dict[str, Any] = {"timeoutAt": FAR, "tags": {"resonate:target": "poll://
 CRON: dict[str, Any] = {"cron": "* * * * *", "promiseTimeout": 1, "promiseTags": {"resonate:target": "poll://any@g"}}
 
 
-def action(kind: str, **data: Any) -> dict[str, Any]:
-    return {"kind": kind, "head": {}, "data": data}
-
-
-def await_(awaited: str, awaiter: str) -> dict[str, Any]:
-    return action("promise.register_callback", awaited=awaited, awaiter=awaiter)
-
-
+HELD: dict[str, Any] = {"version": 0}
 LEASE: dict[str, Any] = {"version": 0, "pid": "p", "ttl": 1_000}
 REQUESTS: dict[str, Callable[..., dict[str, Any]]] = {
     "promise.get": lambda id: {"id": id},
@@ -331,16 +317,10 @@ REQUESTS: dict[str, Callable[..., dict[str, Any]]] = {
     "task.acquire": lambda id: {"id": id, **LEASE},
     "task.release": lambda id: {"id": id, "version": 0},
     "task.fulfill": lambda id: {"id": id, "version": 0, "action": action("promise.settle", id=id, **SETTLE)},
-    "task.suspend": lambda id, one, two: {
-        "id": id,
-        "version": 0,
-        "actions": [await_(one + "1", id), await_(two + "2", id)],
-    },
-    "task.fence": lambda id, created: {
-        "id": id,
-        "version": 0,
-        "action": action("promise.create", id=created + "1", **CREATE),
-    },
+    "task.suspend": lambda id, one, two: (
+        HELD | {"id": id, "actions": [awaiting(one + "1", id), awaiting(two + "2", id)]}
+    ),
+    "task.fence": lambda id, created: HELD | {"id": id, "action": action("promise.create", id=created + "1", **CREATE)},
     "task.heartbeat": lambda one, two: {"pid": "p", "tasks": [{"id": one, "version": 0}, {"id": two, "version": 0}]},
     "task.halt": lambda id: {"id": id},
     "task.continue": lambda id: {"id": id},
@@ -351,14 +331,9 @@ REQUESTS: dict[str, Callable[..., dict[str, Any]]] = {
 """One request of each kind, built from the ids that it names."""
 
 RANGING: dict[str, dict[str, Any]] = {
-    "promise.search": {},
-    "task.search": {},
-    "schedule.search": {},
-    "debug.start": {},
-    "debug.stop": {},
-    "debug.reset": {},
+    **{kind: {} for kind in ("promise.search", "task.search", "schedule.search")},
+    **{kind: {} for kind in ("debug.start", "debug.stop", "debug.reset", "debug.snap")},
     "debug.tick": {"time": 1},
-    "debug.snap": {},
 }
 """Kinds that range over all ids, whoever owns them."""
 
@@ -423,7 +398,7 @@ def test_promises_of_others_are_not_preloaded(guarded: Guarded, sign: Sign) -> N
     held: dict[str, Any] = {"id": mine, "version": 1}
     acquired = guarded.call("task.acquire", own, id=mine, version=0, pid="p", ttl=60_000)
     fenced = guarded.call("task.fence", own, **held, action=action("promise.create", id=f"{mine}.2", timeoutAt=FAR))
-    suspended = guarded.call("task.suspend", own, **held, actions=[await_(f"{mine}.1", mine)])
+    suspended = guarded.call("task.suspend", own, **held, actions=[awaiting(f"{mine}.1", mine)])
 
     assert (acquired.status, fenced.status, suspended.status) == (200, 200, 300)
     for reply in (acquired, fenced, suspended):
@@ -507,15 +482,11 @@ SECRET = "correct-horse.battery_staple~42+/="
 
 
 @pytest.fixture(scope="module", params=["alone", "beside a key"])
-def secretive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+def secretive(request: pytest.FixtureRequest, start_for_all: Start, folder: Path) -> Guarded:
     """A server with a shared secret."""
-    folder = tmp_path_factory.mktemp("secret")
-    issuer = Issuer("ed25519", folder / "key.pem")
+    issuer = Issuer("ed25519", folder / "beside.pem")
     env = {"RESONATE_AUTH__PUBLICKEY": str(issuer.pem)} if request.param == "beside a key" else {}
-    settings = {"RESONATE_AUTH__TOKEN": SECRET, "RESONATE_LEVEL": "debug"} | env
-    server = ServerProcess(folder / "log", None, None, **settings).start()
-    yield Guarded(server, issuer)
-    server.stop()
+    return Guarded(start_for_all(RESONATE_AUTH__TOKEN=SECRET, RESONATE_LEVEL="debug", **env), issuer)
 
 
 def test_the_shared_secret_permits_everything(secretive: Guarded) -> None:
@@ -560,17 +531,14 @@ def test_the_page_accepts_the_secret(secretive: Guarded) -> None:
     assert Page(secretive.server.port, SECRET).get("/ui/api/chains").status == 200
 
 
-def test_an_empty_secret_counts_as_none(tmp_path: Path) -> None:
-    server = ServerProcess(tmp_path / "log", RESONATE_AUTH__TOKEN="").start()
-    open_house = Guarded(server, Issuer("ed25519", tmp_path / "key.pem"))
-    statuses = [open_house.status(), open_house.poll(), open_house.status("anything")]
-    server.stop()
-    assert statuses == [404, 200, 404]
+def test_an_empty_secret_counts_as_none(start: Start, tmp_path: Path) -> None:
+    open_house = Guarded(start(RESONATE_AUTH__TOKEN=""), Issuer("ed25519", tmp_path / "key.pem"))
+    assert [open_house.status(), open_house.poll(), open_house.status("anything")] == [404, 200, 404]
 
 
 @pytest.mark.parametrize(("secret", "warned"), [("x" * 15, True), ("x" * 16, False)])
-def test_a_guessable_secret_causes_a_warning(tmp_path: Path, secret: str, warned: bool) -> None:
-    server = ServerProcess(tmp_path / "log", RESONATE_AUTH__TOKEN=secret).start()
+def test_a_guessable_secret_causes_a_warning(start: Start, secret: str, warned: bool) -> None:
+    server = start(RESONATE_AUTH__TOKEN=secret)
     server.stop()
     assert ("can be guessed" in server.output()) == warned
     assert secret not in server.output()

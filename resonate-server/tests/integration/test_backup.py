@@ -1,27 +1,22 @@
 """``resonate backup`` and ``resonate-server restore``: back up a running server's database and restore it."""
 
-import signal
 import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from harness.basics import wait_until
 from harness.server import ServerProcess
-
-RESONATE = [sys.executable, "-c", "from resonate_server.client import main; main()"]
-LARGE = {"data": "x" * 4_000_000}
+from integration.calls import RESONATE, create, settle
+from integration.servers import Start
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[ServerProcess]:
-    process = ServerProcess(tmp_path / "log", tmp_path / "state.db").start()
-    yield process
-    process.stop()
+def server(start: Start) -> ServerProcess:
+    return start("state.db")
 
 
 @pytest.fixture
@@ -48,20 +43,30 @@ def restore(source: Path, path: Path, *flags: str) -> subprocess.CompletedProces
 def fill(server: ServerProcess, megabytes: int) -> None:
     client = server.client()
     for number in range(megabytes // 4):
-        id = f"large-{number}"
-        client.create(id)
-        client.call("promise.settle", id=id, state="resolved", value=LARGE)
+        settle(client, create(client, f"large-{number}"), value="x" * 3_000_000)  # 4 MB, encoded
 
 
-def test_a_backup_holds_everything_acknowledged_before_it(server: ServerProcess, target: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def begun(server: ServerProcess, target: Path) -> subprocess.Popen[str]:
+    """A backup that is on its way and will replace an earlier one."""
+    fill(server, 60)
+    target.write_text("the earlier one")
+    command = begin_backup(server, target)
+    part = target.with_name("copy.db.part")
+    wait_until(lambda: (part.exists() and part.stat().st_size) or command.poll() is not None, "it has begun")
+    return command
+
+
+def test_a_backup_holds_everything_acknowledged_before_it(
+    server: ServerProcess, target: Path, start: Start, tmp_path: Path
+) -> None:
     server.client().create("a")
     backup(server, target)
     server.client().create("b")
     assert restore(target, tmp_path / "other.db").returncode == 0
 
-    other = ServerProcess(tmp_path / "other.log", tmp_path / "other.db").start()
-    assert [other.client().call("promise.get", id=id).status for id in "ab"] == [200, 404]
-    other.stop()
+    other = start("other.db").client()
+    assert [other.call("promise.get", id=id).status for id in "ab"] == [200, 404]
 
 
 def test_the_server_keeps_working_during_a_backup_and_the_copy_is_consistent(
@@ -101,38 +106,26 @@ def test_a_backup_can_go_to_standard_output(server: ServerProcess, tmp_path: Pat
     assert restore(tmp_path / "copy.db", tmp_path / "other.db").returncode == 0
 
 
-def test_a_server_killed_in_the_middle_leaves_the_earlier_backup(server: ServerProcess, target: Path) -> None:
-    fill(server, 60)
-    target.write_text("the earlier one")
-    command = begin_backup(server, target)
-    wait_until(lambda: _size(target.with_name("copy.db.part")) > 0 or command.poll() is not None, "it has begun")
+def test_a_server_killed_in_the_middle_leaves_the_earlier_backup(
+    server: ServerProcess, target: Path, begun: subprocess.Popen[str]
+) -> None:
     server.kill()
-    _, errors = command.communicate(timeout=60)
-    if command.returncode == 0:
+    _, errors = begun.communicate(timeout=60)
+    if begun.returncode == 0:
         pytest.skip("it was done before the server was killed")
     assert "did not send all of it" in errors or "cannot reach" in errors
     assert target.read_text() == "the earlier one"
     assert not target.with_name("copy.db.part").exists()
 
 
-def test_a_command_killed_in_the_middle_leaves_the_earlier_backup(server: ServerProcess, target: Path) -> None:
-    fill(server, 60)
-    target.write_text("the earlier one")
-    command = begin_backup(server, target)
-    wait_until(lambda: _size(target.with_name("copy.db.part")) > 0 or command.poll() is not None, "it has begun")
-    command.send_signal(signal.SIGKILL)
-    command.wait(timeout=60)
-    if command.returncode == 0:
+def test_a_command_killed_in_the_middle_leaves_the_earlier_backup(
+    server: ServerProcess, target: Path, begun: subprocess.Popen[str]
+) -> None:
+    begun.kill()
+    begun.wait(timeout=60)
+    if begun.returncode == 0:
         pytest.skip("it was done before it was killed")
     assert target.read_text() == "the earlier one"
-    wait_until(lambda: not list(server_files(server)), "the server has nothing of it left")
+    wait_until(lambda: not list(target.parent.glob("state.db.backup*")), "the server has nothing of it left")
     target.unlink()
     backup(server, target)
-
-
-def server_files(server: ServerProcess) -> Iterator[Path]:
-    return server.log.parent.glob("state.db.backup*")
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0

@@ -3,35 +3,27 @@
 import gzip
 import json
 import socket
+from http.client import HTTPConnection
 
 import pytest
 from harness.server import VERSION, Client, ServerProcess
+from integration.calls import request
 
-
-def envelope(kind: str = "promise.get", data: object = None, **head: object) -> bytes:
-    full = {"corrId": "c", "version": VERSION, **head}
-    return json.dumps({"kind": kind, "head": full, "data": {"id": "x"} if data is None else data}).encode()
-
-
-def deep(depth: int) -> bytes:
-    nested = b"[" * depth + b"]" * depth
-    return envelope(data={"id": "x", "extra": 0}).replace(b'"extra": 0', b'"extra": ' + nested)
-
-
+GET = request("promise.get", id="x")
 BAD_REQUESTS = {  # One of each kind; ``unit/protocol`` has them all.
     "not JSON": b"hello",
     "empty": b"",
-    "truncated": envelope()[:-3],
-    "compressed": gzip.compress(envelope()),
-    "not UTF-8": envelope().replace(b'"x"', b'"\xff"'),
+    "truncated": GET[:-3],
+    "compressed": gzip.compress(GET),
+    "not UTF-8": GET.replace(b'"x"', b'"\xff"'),
     "an array": b"[]",
     "no data": json.dumps({"kind": "promise.get", "head": {"corrId": "c", "version": VERSION}}).encode(),
-    "unknown version": envelope(version="2020-01-01"),
-    "id with NUL": envelope(data={"id": "a\0b"}),
-    "lone surrogate": envelope().replace(b'"x"', rb'"\ud800"'),
-    "nested 100,000 deep": deep(100_000),
-    "deadline beyond 64 bits": envelope("promise.create", {"id": "x", "timeoutAt": 2**63}),
-    "page of none": envelope("promise.search", {"limit": 0}),
+    "unknown version": request("promise.get", {"version": "2020-01-01"}, id="x"),
+    "id with NUL": request("promise.get", id="a\0b"),
+    "lone surrogate": GET.replace(b'"x"', rb'"\ud800"'),
+    "nested 100,000 deep": GET.replace(b'"x"', b'"x", "extra": ' + b"[" * 100_000 + b"]" * 100_000),
+    "deadline beyond 64 bits": request("promise.create", id="x", timeoutAt=2**63),
+    "page of none": request("promise.search", limit=0),
 }
 
 
@@ -45,14 +37,12 @@ def test_answered_400_with_one_sentence_and_nothing_changed(client: Client, body
 
 
 def test_an_unknown_kind_is_answered_501(client: Client) -> None:
-    reply = client.post(envelope(kind="promise.destroy"))
+    reply = client.call("promise.destroy")
     assert (reply.status, reply.data) == (501, "unknown kind 'promise.destroy'")
 
 
 def test_a_body_over_the_limit_is_answered_413(server: ServerProcess) -> None:
-    import http.client
-
-    connection = http.client.HTTPConnection("127.0.0.1", server.port)
+    connection = HTTPConnection("127.0.0.1", server.port)
     connection.request("POST", "/", b"x" * (4 * 1024 * 1024 + 1))
     assert connection.getresponse().status == 413
     assert server.client().call("promise.get", id="x").status == 404

@@ -6,16 +6,16 @@ import os
 import subprocess
 import sys
 import threading
-import uuid
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from harness.basics import free_port
 from harness.server import FAR, Client, ServerProcess
+from integration.calls import RESONATE, action, awaiting
+from integration.servers import Start
 
 from resonate_server.client import main
 
@@ -38,11 +38,6 @@ def shown(run: Run) -> Callable[..., Any]:
         return json.loads(result.stdout)
 
     return succeed
-
-
-@pytest.fixture
-def id() -> str:
-    return f"id-{uuid.uuid4().hex[:8]}"
 
 
 def decoded(value: dict[str, str]) -> str:
@@ -121,9 +116,9 @@ def test_settle_a_promise(shown: Callable[..., Any], id: str, command: str, stat
 
 
 def test_search_promises_page_by_page(shown: Callable[..., Any], id: str) -> None:
-    for number in range(3):
-        shown("promises", "create", f"{id}-{number}", "--timeout", "1h", "--tags", json.dumps({"of": id}))
     tags = json.dumps({"of": id})
+    for number in range(3):
+        shown("promises", "create", f"{id}-{number}", "--timeout", "1h", "--tags", tags)
     first = shown("promises", "search", "--tags", tags, "--state", "pending", "--limit", "2")
     second = shown("promises", "search", "--tags", tags, "--limit", "2", "--cursor", first["cursor"])
 
@@ -150,10 +145,11 @@ def test_create_an_internal_promise(shown: Callable[..., Any], run: Run, id: str
 
 def test_the_life_of_a_task(shown: Callable[..., Any], id: str) -> None:
     shown("invoke", id, "-f", "f")
+    child = json.dumps(action("promise.create", id=f"{id}-child", timeoutAt=FAR, tags={"resonate:external": "true"}))
     claimed = shown("tasks", "claim", id, "--pid", "p", "--version", "0", "--ttl", "1m")["task"]
     beat = shown("tasks", "heartbeat", "--pid", "p", "--tasks", json.dumps([{"id": id, "version": 1}]))
-    fenced = shown("tasks", "fence", id, "--version", "1", "--action", _create(f"{id}-child"))
-    suspended = shown("tasks", "suspend", id, "--version", "1", "--actions", f"[{_await(f'{id}-child', id)}]")
+    fenced = shown("tasks", "fence", id, "--version", "1", "--action", child)
+    suspended = shown("tasks", "suspend", id, "--version", "1", "--actions", json.dumps([awaiting(f"{id}-child", id)]))
     waiting = shown("task", "get", id)["task"]
 
     assert (claimed["state"], claimed["pid"], claimed["ttl"]) == ("acquired", "p", 60_000)
@@ -176,7 +172,7 @@ def test_release_halt_and_continue(shown: Callable[..., Any], id: str) -> None:
 def test_create_and_complete_a_task_without_encoding_its_data(shown: Callable[..., Any], id: str) -> None:
     lease = ["--pid", "p", "--ttl", "1m", "--timeout", "1h", "--tags", TARGET]
     created = shown("tasks", "create", id, *lease, "--param", '{"data": "as it is"}')
-    settle = {"kind": "promise.settle", "data": {"id": id, "state": "resolved", "value": {"data": "plain"}}}
+    settle = action("promise.settle", id=id, state="resolved", value={"data": "plain"})
     completed = shown("tasks", "complete", id, "--version", "1", "--action", json.dumps(settle))
     assert created["promise"]["param"] == {"data": "as it is"}
     assert completed["promise"]["value"] == {"data": "plain"}
@@ -188,23 +184,15 @@ def test_search_tasks(shown: Callable[..., Any], id: str) -> None:
     assert id in [task["id"] for task in shown("tasks", "search", "--state", "halted", "--limit", "1000")["tasks"]]
 
 
-def _create(id: str) -> str:
-    promise = {"id": id, "timeoutAt": 4_102_444_800_000, "tags": {"resonate:external": "true"}}
-    return json.dumps({"kind": "promise.create", "data": promise})
-
-
-def _await(awaited: str, awaiter: str) -> str:
-    return json.dumps({"kind": "promise.register_callback", "data": {"awaited": awaited, "awaiter": awaiter}})
-
-
 # --- schedules ------------------------------------------------------------------------------------------------------
 
 
+YEARLY = ["--cron", "0 0 1 1 *", "--promise-id", "{{.id}}-{{.timestamp}}", "--promise-timeout", "30s"]
+
+
 def test_create_find_and_delete_a_schedule(shown: Callable[..., Any], run: Run, id: str) -> None:
-    template = ["--promise-id", "{{.id}}-{{.timestamp}}", "--promise-timeout", "30s", "--promise-tags", TARGET]
-    created = shown("schedules", "create", id, "--cron", "0 0 1 1 *", *template, "--promise-param", '{"data": "x"}')[
-        "schedule"
-    ]
+    template = ["--promise-tags", TARGET, "--promise-param", '{"data": "x"}']
+    created = shown("schedules", "create", id, *YEARLY, *template)["schedule"]
     found = shown("schedules", "search", "--tags", TARGET, "--limit", "1000")["schedules"]
 
     assert created == shown("schedule", "get", id)["schedule"]
@@ -215,8 +203,7 @@ def test_create_find_and_delete_a_schedule(shown: Callable[..., Any], run: Run, 
 
 
 def test_a_schedule_without_a_target_is_warned_of(run: Run, id: str) -> None:
-    template = ["--promise-id", "{{.id}}-{{.timestamp}}", "--promise-timeout", "30s"]
-    for command in (["create", id, "--cron", "0 0 1 1 *", *template], ["get", id]):
+    for command in (["create", id, *YEARLY], ["get", id]):
         result = run("schedules", *command)
         assert result.exit_code == 0
         assert result.stderr == "Warning: without the tag resonate:target nobody runs its promises\n"
@@ -255,13 +242,8 @@ def test_the_server_s_program_sends_requests_to_the_server_in_the_environment(se
     assert subprocess.run(command, capture_output=True, env=env, check=False, timeout=60).returncode == 0
 
 
-def test_resonate_runs_a_server(tmp_path: Path) -> None:
-    process = ServerProcess(tmp_path / "log")
-    process.command[1:3] = ["-c", "from resonate_server.client import main; main()"]
-    process.start()
-    created = process.client().create("x").status
-    process.stop()
-    assert created == 200
+def test_resonate_runs_a_server(start: Start) -> None:
+    assert start(program=RESONATE[-1]).client().create("x").status == 200
 
 
 def test_unsupported_commands_of_the_official_tool_are_refused_with_a_sentence(run: Run) -> None:
@@ -285,7 +267,7 @@ def test_suspending_on_settled_promises_is_an_error_as_in_the_official_tool(run:
     client.create(f"{id}-child", external="true")
     client.call("promise.settle", id=f"{id}-child", state="resolved")
     client.call("task.acquire", id=id, version=0, pid="p", ttl=60_000)
-    result = run("tasks", "suspend", id, "--version", "1", "--actions", f"[{_await(f'{id}-child', id)}]")
+    result = run("tasks", "suspend", id, "--version", "1", "--actions", json.dumps([awaiting(f"{id}-child", id)]))
 
     assert result.exit_code == 1
     assert "(status 300)" in result.stderr
@@ -315,7 +297,7 @@ def test_an_answer_outside_the_protocol_is_reported(server: ServerProcess) -> No
 def test_a_wrong_duration_is_a_usage_error(run: Run, duration: str) -> None:
     result = run("promises", "create", "x", f"--timeout={duration}")
     assert result.exit_code == 2
-    assert "is no duration" in result.stderr
+    assert "is not a duration" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -383,7 +365,7 @@ def test_the_official_commands_are_understood_and_every_level_has_help(path: str
 
 
 def test_output_can_be_piped(server: ServerProcess, id: str) -> None:
-    command = [sys.executable, "-c", "from resonate_server.client import main; main()", "-S", server.url]
+    command = [*RESONATE, "-S", server.url]
     created = subprocess.run([*command, "invoke", f"{id}-é", "-f", "f"], capture_output=True, check=True, timeout=30)
     failed = subprocess.run([*command, "tasks", "get", "unknown"], capture_output=True, check=False, timeout=30)
     assert json.loads(created.stdout)["promise"]["id"] == f"{id}-é"

@@ -4,12 +4,12 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 from harness.server import Client, ServerProcess
 from integration.calls import create, settle
+from integration.servers import Start
 
 from resonate_server.client import main
 from resonate_server.client.follow import is_transient
@@ -47,12 +47,6 @@ def report(server: ServerProcess) -> Report:
     return lambda id, *arguments, logs: CliRunner().invoke(main, ["report", "-S", server.url, id, *arguments], logs)
 
 
-def struck(service: str, group: str | None = None, **other: str) -> list[str]:
-    options = {"fault": "kill", "struck": service, "struck-at": f"{now_ms() - 5_000}", "over-at": f"{now_ms()}"} | other
-    options |= {} if group is None else {"group": group}
-    return [word for name, value in options.items() for word in (f"--{name}", value)]
-
-
 def test_a_chain_without_faults(root: str, report: Report) -> None:
     result = report(root, logs=logs_of(root))
     assert result.exit_code == 0
@@ -63,7 +57,9 @@ def test_a_chain_without_faults(root: str, report: Report) -> None:
 def test_a_fault_is_reported_with_what_only_the_caller_knows(root: str, report: Report) -> None:
     times = ["--sent", f"{now_ms() - 7_000}", "--answered", f"{now_ms() + 1_000}"]
     answer = ["--expect", "3", "--answer", '{"id": "x", "message": 3}']
-    result = report(root, *times, *answer, *struck("baz", "service-baz"), logs=logs_of(root))
+    fault = ["--fault", "kill", "--struck", "baz", "--group", "service-baz"]
+    fault += ["--struck-at", f"{now_ms() - 5_000}", "--over-at", f"{now_ms()}"]
+    result = report(root, *times, *answer, *fault, logs=logs_of(root))
     assert result.exit_code == 0, result.output
     assert "baz was killed 2.0 s after the request was sent, and started again 5.0 s later." in result.stdout
     assert "The crash cost 8.0" in result.stdout
@@ -86,20 +82,17 @@ def test_a_chain_that_is_pending_cannot_be_judged(client: Client, report: Report
     assert result.stderr == f"Error: {id} is still pending: there is nothing to judge yet\n"
 
 
-def test_with_patience_it_waits_for_a_server_that_was_struck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    server = ServerProcess(tmp_path / "log", tmp_path / "state.sqlite")
-    try:
-        id = chain(server.start().client())
-        server.kill()
+def test_with_patience_it_waits_for_a_server_that_was_struck(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = start("state.sqlite")
+    id = chain(server.client())
+    server.kill()
 
-        def start_it_after_the_first_failure(error: CallFailed) -> bool:
-            server.start()
-            return is_transient(error)
+    def start_it_after_the_first_failure(error: CallFailed) -> bool:
+        server.start()
+        return is_transient(error)
 
-        monkeypatch.setattr("resonate_server.client.report.is_transient", start_it_after_the_first_failure)
-        result = CliRunner().invoke(main, ["report", "-S", server.url, id, "--patience", "60s"], logs_of(id))
-    finally:
-        server.kill()
+    monkeypatch.setattr("resonate_server.client.report.is_transient", start_it_after_the_first_failure)
+    result = CliRunner().invoke(main, ["report", "-S", server.url, id, "--patience", "60s"], logs_of(id))
 
     assert result.exit_code == 0, result.output
     assert "foo 1, baz 1" in result.stdout
@@ -111,9 +104,9 @@ def test_with_patience_it_waits_for_a_server_that_was_struck(tmp_path: Path, mon
         (["--fault", "kill"], "--fault needs --struck, --struck-at and --over-at"),
         (["--fault", "flood"], "'flood' is not one of"),
         (["--struck-at", "soon"], "'soon' is not a valid integer"),
-        (["--takes", "long"], "'long' is no duration"),
-        (["--expect", "three"], "--expect is no JSON"),
-        (["--expect", "\udcff"], "--expect is no JSON"),
+        (["--takes", "long"], "'long' is not a duration"),
+        (["--expect", "three"], "--expect is not JSON"),
+        (["--expect", "\udcff"], "--expect is not JSON"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(
@@ -142,10 +135,6 @@ def test_the_newest_chain_comes_first(client: Client, server: ServerProcess, roo
     assert one.stdout_bytes == f"{newer}\n".encode(), "whatever the locale: it is passed on as an argument"
 
 
-def test_without_chains_nothing_is_printed(tmp_path_factory: pytest.TempPathFactory) -> None:
-    server = ServerProcess(tmp_path_factory.mktemp("empty") / "log").start()
-    try:
-        result = CliRunner().invoke(main, ["chains", "-S", server.url])
-    finally:
-        server.stop()
+def test_without_chains_nothing_is_printed(start: Start) -> None:
+    result = CliRunner().invoke(main, ["chains", "-S", start().url])
     assert (result.exit_code, result.stdout) == (0, "")

@@ -9,12 +9,14 @@ import pytest
 from click.testing import CliRunner, Result
 from harness.basics import wait_until
 from harness.server import FAR, Client, ServerProcess
-from integration.calls import acquire, encoded, settle, step_of
+from integration.calls import acquire, create, settle, step_of
 
 from resonate_server.client import main
 from resonate_server.client.values import now_ms
 
 PID = "0123456789abcdef"
+
+type Tree = Callable[..., Result]
 
 
 class Chain:
@@ -24,27 +26,20 @@ class Chain:
         self.client = client
         self.root = f"root-{uuid.uuid4().hex[:8]}"
 
-    def rpc(self, suffix: str, function: str, parent: str = "", group: str = "g") -> str:
-        return self._create(suffix, parent, func=function, target=f"poll://any@{group}", scope="global")
+    def rpc(self, suffix: str, function: str, group: str = "g") -> str:
+        return create(self.client, self.root + suffix, function, group, parent=self.root)
 
     def step(self, suffix: str, parent: str = "") -> str:
         """With a prefix, as SDK 0.7.4 sends it: then the parent may be beside it."""
-        return self._create(suffix, parent, scope="local", prefix=self.root)
+        id = self.root + suffix
+        return create(self.client, id, parent=self.root + parent, scope="local", prefix=self.root)
 
-    def sleep(self, suffix: str, parent: str = "", timeout_at: int = FAR) -> str:
-        tags = {"timer": "true", "target": "poll://any@g", "scope": "global"}
-        return self._create(suffix, parent, timeout_at=timeout_at, **tags)
+    def sleep(self, suffix: str, timeout_at: int = FAR) -> str:
+        tags = {"parent": self.root, "timer": "true", "target": "poll://any@g", "scope": "global"}
+        return create(self.client, self.root + suffix, timeout_at=timeout_at, **tags)
 
     def settle(self, suffix: str, state: str, value: object) -> None:
         settle(self.client, self.root + suffix, state, value)
-
-    def _create(self, suffix: str, parent: str, func: str = "", timeout_at: int = FAR, **tags: str) -> str:
-        id = self.root + suffix
-        param = encoded({"func": func, "args": [], "version": 1}) if func else {}
-        lineage = {"origin": self.root, "parent": self.root + parent} | tags
-        named = {f"resonate:{name}": value for name, value in lineage.items()}
-        assert self.client.call("promise.create", id=id, timeoutAt=timeout_at, param=param, tags=named).status == 200
-        return id
 
 
 @pytest.fixture
@@ -53,7 +48,7 @@ def chain(client: Client) -> Chain:
 
 
 @pytest.fixture
-def tree(server: ServerProcess) -> Callable[..., Result]:
+def tree(server: ServerProcess) -> Tree:
     def run(id: str, **env: str) -> Result:
         return CliRunner(env=env).invoke(main, ["tree", id, "-S", server.url])
 
@@ -66,32 +61,22 @@ def lines(result: Result) -> list[str]:
     return [line.rstrip() for line in result.stdout.splitlines()][1:]
 
 
-def test_a_pending_chain_shows_who_waits_and_who_runs(
-    chain: Chain, tree: Callable[..., Result], client: Client
-) -> None:
+def left_of_ids(result: Result, chain: Chain) -> list[str]:
+    return [line.split(chain.root)[0].rstrip() for line in lines(result)]
+
+
+def test_a_pending_chain_shows_who_waits_and_who_runs(chain: Chain, tree: Tree, client: Client) -> None:
     root = chain.rpc("", "foo", group="service-foo")
     bar = chain.rpc(":1", "bar", group="service-bar")
     acquire(client, bar)
     drawn = lines(tree(root))
 
-    assert drawn[0].split() == [
-        "●",
-        "foo",
-        root,
-        *["pending", "for"],
-        *_duration(drawn[0]),
-        "service-foo",
-        "pending",
-    ]
+    assert re.fullmatch(f"● foo +{root} +pending for [^ ]+ [a-z]+ +service-foo +pending", drawn[0])
     assert drawn[1].startswith(f"└─ ● bar  {bar}")
     assert drawn[1].endswith(f"service-bar  attempt 1 by {PID[:8]}")
 
 
-def _duration(line: str) -> list[str]:
-    return line.split(" for ")[1].split("  ")[0].split()
-
-
-def test_a_finished_chain_shows_the_result(chain: Chain, tree: Callable[..., Result]) -> None:
+def test_a_finished_chain_shows_the_result(chain: Chain, tree: Tree) -> None:
     root = chain.rpc("", "foo")
     chain.settle("", "resolved", 3)
     drawn = lines(tree(root))
@@ -100,7 +85,7 @@ def test_a_finished_chain_shows_the_result(chain: Chain, tree: Callable[..., Res
     assert drawn[-1] == "result: 3"
 
 
-def test_an_error_is_shown_once_where_it_was_raised(chain: Chain, tree: Callable[..., Result]) -> None:
+def test_an_error_is_shown_once_where_it_was_raised(chain: Chain, tree: Tree) -> None:
     root, bar = chain.rpc("", "foo"), chain.rpc(":1", "bar")
     for suffix in (":1", ""):
         chain.settle(suffix, "rejected", {"__type": "error", "message": "boom"})
@@ -109,46 +94,43 @@ def test_an_error_is_shown_once_where_it_was_raised(chain: Chain, tree: Callable
     assert drawn[2:] == ["", f"bar failed: boom  {bar}"]
 
 
-def test_cancelled_and_timed_out_are_distinguished(chain: Chain, tree: Callable[..., Result]) -> None:
-    root, late = chain.rpc("", "foo"), chain._create(":1", "", timeout_at=1, scope="global")
+def test_cancelled_and_timed_out_are_distinguished(chain: Chain, tree: Tree) -> None:
+    root, late = chain.rpc("", "foo"), create(chain.client, f"{chain.root}:1", timeout_at=1, parent=chain.root)
     chain.settle("", "rejected_canceled", None)
     drawn = lines(tree(root))
     assert "cancelled after" in drawn[0]
     assert f"promise  {late}" in drawn[1] and "timed out after" in drawn[1]
 
 
-def test_siblings_are_in_order_of_creation_with_lines_to_their_parents(
-    chain: Chain, tree: Callable[..., Result]
-) -> None:
+def test_siblings_are_in_order_of_creation_with_lines_to_their_parents(chain: Chain, tree: Tree) -> None:
     root = chain.rpc("", "foo")
     chain.rpc(":2", "second")
     chain.step(":2.1", parent=":2")
     time.sleep(0.005)  # Siblings created in the same millisecond are ordered by id.
     chain.sleep(":1")
     chain.step(":1.1", parent=":1")
-    shown = [line.split(chain.root)[0].rstrip() for line in lines(tree(root))]
+    shown = left_of_ids(tree(root), chain)
 
-    assert shown[:2] == ["● foo", "├─ ● second"]
-    assert shown[2] == "│  └─ ● step"
+    assert shown[:3] == ["● foo", "├─ ● second", "│  └─ ● step"]
     assert shown[3].startswith("└─ ● sleep ")
     assert shown[4] == "   └─ ● step"
 
 
-def test_a_step_shows_its_function_if_its_worker_reports_it(chain: Chain, tree: Callable[..., Result]) -> None:
+def test_a_step_shows_its_function_if_its_worker_reports_it(chain: Chain, tree: Tree) -> None:
     root = chain.rpc("", "foo")
     step_of(chain.client, root, "charge")
-    assert [line.split(chain.root)[0].rstrip() for line in lines(tree(root))] == ["● foo", "└─ ● charge"]
+    assert left_of_ids(tree(root), chain) == ["● foo", "└─ ● charge"]
 
 
-def test_a_part_of_the_chain_can_be_shown(chain: Chain, tree: Callable[..., Result]) -> None:
+def test_a_part_of_the_chain_can_be_shown(chain: Chain, tree: Tree) -> None:
     chain.rpc("", "foo")
     bar = chain.rpc(":1", "bar")
     chain.step(":1.1", parent=":1")
     chain.rpc(":2", "other")
-    assert [line.split(chain.root)[0].rstrip() for line in lines(tree(bar))] == ["● bar", "└─ ● step"]
+    assert left_of_ids(tree(bar), chain) == ["● bar", "└─ ● step"]
 
 
-def test_a_timer_has_neither_group_nor_task(chain: Chain, tree: Callable[..., Result], client: Client) -> None:
+def test_a_timer_has_neither_group_nor_task(chain: Chain, tree: Tree, client: Client) -> None:
     root = chain.rpc("", "foo")
     now = client.create(f"{root}-clock").data["promise"]["createdAt"]
     chain.sleep(":1", timeout_at=now + 90_000)
@@ -157,14 +139,14 @@ def test_a_timer_has_neither_group_nor_task(chain: Chain, tree: Callable[..., Re
     assert line.rstrip().endswith("ms")
 
 
-def test_a_chain_larger_than_a_page_is_shown_whole(chain: Chain, tree: Callable[..., Result]) -> None:
+def test_a_chain_larger_than_a_page_is_shown_whole(chain: Chain, tree: Tree) -> None:
     root = chain.rpc("", "foo")
     for number in range(205):
         chain.step(f":{number}")
     assert len(lines(tree(root))) == 206
 
 
-def test_cycles_and_unknown_parents_are_drawn_below_the_root(chain: Chain, tree: Callable[..., Result]) -> None:
+def test_cycles_and_unknown_parents_are_drawn_below_the_root(chain: Chain, tree: Tree) -> None:
     root = chain.rpc("", "foo")
     chain.step(":a", parent=":b")
     chain.step(":b", parent=":a")
@@ -175,7 +157,7 @@ def test_cycles_and_unknown_parents_are_drawn_below_the_root(chain: Chain, tree:
     assert all(shown.count(f"{chain.root}:{name} ") == 1 for name in "abcd")
 
 
-def test_within_80_columns_ids_omit_what_they_share(chain: Chain, tree: Callable[..., Result], client: Client) -> None:
+def test_within_80_columns_ids_omit_what_they_share(chain: Chain, tree: Tree, client: Client) -> None:
     root, bar = chain.rpc("", "foo", group="service-foo"), chain.rpc(":1", "bar", group="service-bar")
     acquire(client, bar)
     drawn = tree(root, COLUMNS="80").stdout.splitlines()
@@ -187,7 +169,7 @@ def test_within_80_columns_ids_omit_what_they_share(chain: Chain, tree: Callable
 
 
 def test_if_the_width_is_known_each_call_has_a_bar_on_the_chain_s_time_axis(
-    chain: Chain, tree: Callable[..., Result], client: Client
+    chain: Chain, tree: Tree, client: Client
 ) -> None:
     root = chain.rpc("", "foo")
     created_at = client.call("promise.get", id=root).data["promise"]["createdAt"]
@@ -210,14 +192,14 @@ def test_an_output_that_is_not_utf_8_gets_ascii(chain: Chain, server: ServerProc
     assert "`- o bar" in result.output
 
 
-def test_a_terminal_is_not_flooded_by_a_long_result(chain: Chain, tree: Callable[..., Result]) -> None:
+def test_a_terminal_is_not_flooded_by_a_long_result(chain: Chain, tree: Tree) -> None:
     chain.rpc("", "foo")
     chain.settle("", "resolved", "x" * 5_000)
     assert "(5002 characters)" in tree(chain.root, COLUMNS="120").stdout
     assert "x" * 5_000 in tree(chain.root).stdout
 
 
-def test_ids_and_messages_cannot_control_the_terminal(chain: Chain, tree: Callable[..., Result]) -> None:
+def test_ids_and_messages_cannot_control_the_terminal(chain: Chain, tree: Tree) -> None:
     chain.rpc("", "foo\x1b[2J")
     chain.step(":\u202etitle")
     chain.settle("", "rejected", {"message": "a\x1b[31mb\nc"})
@@ -229,7 +211,7 @@ def test_ids_and_messages_cannot_control_the_terminal(chain: Chain, tree: Callab
 
 
 def test_a_task_that_keeps_coming_back_is_reported_below_with_its_function(
-    chain: Chain, tree: Callable[..., Result], client: Client
+    chain: Chain, tree: Tree, client: Client
 ) -> None:
     root = chain.rpc("", "brew")
     for version in range(2):

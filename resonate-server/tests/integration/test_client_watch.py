@@ -4,20 +4,18 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
-from harness.basics import free_port
 from harness.server import FAR, Client, ServerProcess
 from harness.terminal import CTRL_C, HIDE_CURSOR, SHOW_CURSOR, Terminal
-from integration.calls import acquire, settle
+from integration.calls import RESONATE, acquire, settle
 from integration.calls import create as create_call
+from integration.servers import Start
 
-COMMAND = [sys.executable, "-c", "from resonate_server.client import main; main()", "tree", "--watch"]
+COMMAND = [*RESONATE, "tree", "--watch"]
 PID = "0123456789abcdef"
 
 
@@ -41,13 +39,8 @@ def watch(server: ServerProcess) -> Iterator[Watch]:
 
 def piped(server_url: str, id: str) -> subprocess.Popen[str]:
     """Run the command on pipes instead of a terminal."""
-    return subprocess.Popen(
-        [*COMMAND, "-S", server_url, "--", id],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONIOENCODING": "utf-8"},
-    )
+    command, env = [*COMMAND, "-S", server_url, "--", id], os.environ | {"PYTHONIOENCODING": "utf-8"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
 
 def next_line(watching: subprocess.Popen[str]) -> str:
@@ -131,50 +124,41 @@ def test_ended_early_it_leaves_a_clean_terminal_and_the_last_tree(
     assert "Traceback" not in shown.raw and "Aborted" not in shown.raw
 
 
-def test_a_server_without_histories_of_calls_can_still_be_watched(tmp_path: Path, watch: Watch) -> None:
-    server = ServerProcess(tmp_path / "log", RESONATE_UI__ENABLED="false").start()
-    try:
-        root = create(server.client())
-        acquire(server.client(), root)
-        shown = watch(root, server.url)
-        shown.wait_for(f"attempt 1 by {PID[:8]}")
-        settle(server.client(), root)
+def test_a_server_without_histories_of_calls_can_still_be_watched(start: Start, watch: Watch) -> None:
+    server = start(RESONATE_UI__ENABLED="false")
+    root = create(server.client())
+    acquire(server.client(), root)
+    shown = watch(root, server.url)
+    shown.wait_for(f"attempt 1 by {PID[:8]}")
+    settle(server.client(), root)
 
-        assert shown.wait() == 0
-        assert "━━━" in shown.frame
-    finally:
-        server.stop()
+    assert shown.wait() == 0
+    assert "━━━" in shown.frame
 
 
-def test_it_outlives_a_restart_of_the_server(tmp_path: Path, watch: Watch) -> None:
-    server = ServerProcess(tmp_path / "log", tmp_path / "db", free_port()).start()
-    try:
-        root = create(server.client())
-        shown = watch(root, server.url)
-        shown.wait_for("pending for")
-        server.kill()
-        shown.wait_for("server away for ")
-        server.start()
-        shown.wait_for_no("server away")
-        settle(server.client(), root)
-        assert shown.wait() == 0
-    finally:
-        server.stop()
+def test_it_outlives_a_restart_of_the_server(start: Start, watch: Watch) -> None:
+    server = start("db")
+    root = create(server.client())
+    shown = watch(root, server.url)
+    shown.wait_for("pending for")
+    server.kill()
+    shown.wait_for("server away for ")
+    server.start()
+    shown.wait_for_no("server away")
+    settle(server.client(), root)
+    assert shown.wait() == 0
 
 
-def test_a_frozen_server_counts_as_away(tmp_path: Path, watch: Watch) -> None:
-    server = ServerProcess(tmp_path / "log").start()
-    try:
-        root = create(server.client())
-        shown = watch(root, server.url)
-        shown.wait_for("pending for")
-        server.freeze()
-        shown.wait_for("no answer within 5 s")
-        server.thaw()
-        settle(server.client(), root)
-        assert shown.wait() == 0
-    finally:
-        server.stop()
+def test_a_frozen_server_counts_as_away(start: Start, watch: Watch) -> None:
+    server = start()
+    root = create(server.client())
+    shown = watch(root, server.url)
+    shown.wait_for("pending for")
+    server.freeze()
+    shown.wait_for("no answer within 5 s")
+    server.thaw()
+    settle(server.client(), root)
+    assert shown.wait() == 0
 
 
 def test_a_tree_taller_than_the_terminal_shows_pending_calls_and_everything_at_the_end(

@@ -1,9 +1,9 @@
 """Starting, refusing to start, and stopping."""
 
+import os
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psycopg
@@ -12,11 +12,10 @@ from harness.basics import answers_200, free_port, wait_until
 from harness.metrics import requests_answered
 from harness.server import Client, ServerProcess
 from harness.stream import Stream
+from integration.servers import Start
 
 
 def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    import os
-
     command = [sys.executable, "-m", "resonate_server", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=30, env={**os.environ, **env}, check=False)
 
@@ -32,33 +31,31 @@ def test_a_taken_port_stops_the_start_with_one_sentence() -> None:
     assert "Traceback" not in result.stderr
 
 
-def sharing(log: Path, port: int | None = None, url: str = "", **env: str) -> ServerProcess:
-    """Return one of several servers on a port, with the database at ``url`` or in memory."""
-    place = {"RESONATE_STORAGE__TYPE": "postgres", "RESONATE_STORAGE__POSTGRES__URL": url} if url else {}
-    return ServerProcess(log, None, port, RESONATE_SERVER__SHARED_PORT="true", **place, **env)
+def postgres_at(url: str) -> dict[str, str]:
+    return {"RESONATE_STORAGE__TYPE": "postgres", "RESONATE_STORAGE__POSTGRES__URL": url}
 
 
-def test_servers_that_share_a_port_all_get_connections(tmp_path: Path, own_postgres_url: str) -> None:
+def test_servers_that_share_a_port_all_get_connections(start: Start, own_postgres_url: str) -> None:
     port, metrics = free_port(), [free_port(), free_port()]
-    figures = [{"RESONATE_OBSERVABILITY__METRICS_PORT": str(each)} for each in metrics]
-    logs = [tmp_path / "first.log", tmp_path / "second.log"]
-    servers = [sharing(log, port, own_postgres_url, **each).start() for log, each in zip(logs, figures, strict=True)]
+    settings = {"RESONATE_SERVER__SHARED_PORT": "true", **postgres_at(own_postgres_url)}
+    for each in metrics:
+        start(port=port, RESONATE_OBSERVABILITY__METRICS_PORT=str(each), **settings)
 
     def all_are_asked() -> bool:
         statuses = {Client(port).call("promise.get", id="p").status for _ in range(20)}
         return statuses == {404} and all(answers_200(each, "/metrics") and requests_answered(each) for each in metrics)
 
     wait_until(all_are_asked, "both are asked")
-    for server in servers:
-        server.stop()
 
 
 @pytest.mark.parametrize("has_database", [True, False])
 def test_a_server_of_another_store_does_not_stay_on_a_shared_port(
-    tmp_path: Path, own_postgres_url: str, has_database: bool
+    start: Start, tmp_path: Path, own_postgres_url: str, has_database: bool
 ) -> None:
-    first = sharing(tmp_path / "first.log", None, own_postgres_url).start()
-    other = sharing(tmp_path / "other.log", first.port, f"{own_postgres_url}_other" if has_database else "")
+    shared = {"RESONATE_SERVER__SHARED_PORT": "true"}
+    first = start(**shared, **postgres_at(own_postgres_url))
+    place = postgres_at(f"{own_postgres_url}_other") if has_database else {}
+    other = ServerProcess(tmp_path / "other.log", None, first.port, **shared, **place)
     if has_database:
         with psycopg.connect(own_postgres_url, autocommit=True) as database:
             database.execute(f"CREATE DATABASE {own_postgres_url.rpartition('/')[2]}_other".encode())
@@ -69,10 +66,9 @@ def test_a_server_of_another_store_does_not_stay_on_a_shared_port(
     assert first.stop() == 0
 
 
-def test_a_second_server_on_the_same_file_is_refused(tmp_path: Path) -> None:
-    first = ServerProcess(tmp_path / "log", tmp_path / "state.db").start()
+def test_a_second_server_on_the_same_file_is_refused(start: Start, tmp_path: Path) -> None:
+    start("state.db")
     result = run("serve", "--db", str(tmp_path / "state.db"), "--port", str(free_port()))
-    first.stop()
     assert result.returncode == 2
     assert "in use by another server" in result.stderr
 
@@ -84,22 +80,13 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     assert "not a database" in result.stderr
 
 
-def test_sigterm_ends_streams_and_process_cleanly_within_a_second(tmp_path: Path) -> None:
-    server = ServerProcess(tmp_path / "log", tmp_path / "state.db").start()
+def test_sigterm_ends_streams_and_process_cleanly_within_a_second(start: Start) -> None:
+    server = start("state.db")
     stream = Stream(server.port, "g", "w")
-    began = time.monotonic()
-    status = server.stop()
-    took = time.monotonic() - began
+    status, took = server.end()
 
     assert status == 0
     assert took < 10, f"{took:.1f} s, on a busy machine"
-    assert not _has_more(stream)
-    assert "Traceback" not in server.log.read_text()
-
-
-def _has_more(stream: Stream) -> bool:
-    try:
+    with pytest.raises(EOFError):
         stream.message(1)
-    except EOFError:
-        return False
-    return True
+    assert "Traceback" not in server.log.read_text()

@@ -1,7 +1,6 @@
 """``resonate-server copy``: copy a stopped server's state to the store of its successor."""
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -14,7 +13,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 from harness.basics import wait_until
-from harness.server import ServerProcess
+from integration.servers import Start
 from unit.postgres import make_schema
 
 from resonate_server import cli
@@ -43,12 +42,15 @@ def path(tmp_path: Path) -> Path:
 
 
 def fill(path: Path, count: int, payload: str) -> None:
-    with closing(Database(path, "NORMAL")) as store:
-        for first in range(0, count, 500):
-            ids = [f"p{number}" for number in range(first, min(first + 500, count))]
-            store.write(Changes(promises={id: settled(id, payload) for id in ids}))
-            store.flush()
-            store.commit()
+    for first in range(0, count, 500):
+        store(path, [f"p{number}" for number in range(first, min(first + 500, count))], payload)
+
+
+def store(path: Path, ids: list[str], payload: str) -> None:
+    with closing(Database(path, "NORMAL")) as database:
+        database.write(Changes(promises={id: settled(id, payload) for id in ids}))
+        database.flush()
+        database.commit()
 
 
 def settled(id: str, payload: str) -> Promise:
@@ -81,17 +83,15 @@ def test_it_reports_how_much_it_copied_and_no_password(path: Path, own_postgres_
     assert "secret" not in done.stdout + done.stderr
 
 
-def test_a_server_continues_with_the_copied_state(path: Path, own_postgres_url: str, tmp_path: Path) -> None:
-    old = ServerProcess(tmp_path / "old.log", path).start()
+def test_a_server_continues_with_the_copied_state(path: Path, own_postgres_url: str, start: Start) -> None:
+    old = start(path)
     old.client().create("a")
     refused = copy(path, own_postgres_url)
     old.stop()
     done = copy(path, own_postgres_url)
 
-    place = {"RESONATE_STORAGE__TYPE": "postgres", "RESONATE_STORAGE__POSTGRES__URL": own_postgres_url}
-    new = ServerProcess(tmp_path / "new.log", None, None, **place).start()
+    new = start(RESONATE_STORAGE__TYPE="postgres", RESONATE_STORAGE__POSTGRES__URL=own_postgres_url)
     assert new.client().call("promise.get", id="a").status == 200
-    new.stop()
     assert (refused.returncode, done.returncode) == (2, 0)
     assert "in use by another server" in refused.stderr
 
@@ -149,10 +149,7 @@ def test_an_unresponsive_database_is_reported(
 def test_killed_halfway_it_leaves_the_target_empty_and_can_be_repeated(path: Path, own_postgres_url: str) -> None:
     """A slow row holds it up after all promises are copied."""
     fill(path, PROMISES, "x")
-    with closing(Database(path)) as store:
-        store.write(Changes(promises={"last": settled("last", "x")}))
-        store.flush()
-        store.commit()
+    store(path, ["last"], "x")
     make_schema(own_postgres_url)
     with psycopg.connect(own_postgres_url, autocommit=True) as database:
         database.execute("""
@@ -184,4 +181,4 @@ def test_it_keeps_only_a_few_rows_in_memory(path: Path, own_postgres_url: str, t
     ):
         command = [sys.executable, "-c", MEASURED, "copy", "--from", source, "--to", target]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-        assert int(json.loads(done.stdout.splitlines()[-1])) * 1_024 < PROMISES * len(PAYLOAD) * 0.8
+        assert int(done.stdout.splitlines()[-1]) * 1_024 < PROMISES * len(PAYLOAD) * 0.8

@@ -1,36 +1,29 @@
 """Requests from pages of other origins (protocol section 6)."""
 
-from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPResponse
 
 import pytest
 from harness.server import ServerProcess
+from integration.servers import Start
 
 OURS, THEIRS = "https://ours.example", "https://theirs.example"
 PREFLIGHT = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
 
 
-def serve(tmp_path_factory: pytest.TempPathFactory, origins: str) -> Iterator[ServerProcess]:
-    server = ServerProcess(
-        tmp_path_factory.mktemp("cors") / "log", RESONATE_SERVER__CORS__ALLOW_ORIGINS=origins
-    ).start()
-    yield server
-    server.stop()
+@pytest.fixture(scope="module")
+def listed(start_for_all: Start) -> ServerProcess:
+    return start_for_all(RESONATE_SERVER__CORS__ALLOW_ORIGINS=f"https://first.example, {OURS}")
 
 
 @pytest.fixture(scope="module")
-def listed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    yield from serve(tmp_path_factory, f"https://first.example, {OURS}")
+def permissive(start_for_all: Start) -> ServerProcess:
+    return start_for_all(RESONATE_SERVER__CORS__ALLOW_ORIGINS="*")
 
 
-@pytest.fixture(scope="module")
-def permissive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    yield from serve(tmp_path_factory, "*")
-
-
-def ask(server: ServerProcess, method: str, path: str, origin: str | None, **headers: str) -> HTTPResponse:
+def ask(server: ServerProcess, method: str, path: str, origin: str | None) -> HTTPResponse:
+    headers = (PREFLIGHT if method == "OPTIONS" else {}) | ({"Origin": origin} if origin else {})
     connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
-    connection.request(method, path, headers=headers | ({"Origin": origin} if origin else {}))
+    connection.request(method, path, headers=headers)
     response = connection.getresponse()
     connection.close()
     return response
@@ -38,7 +31,7 @@ def ask(server: ServerProcess, method: str, path: str, origin: str | None, **hea
 
 @pytest.mark.parametrize("path", ["/", "/poll/g/w"])
 def test_a_preflight_of_a_listed_origin_is_granted(listed: ServerProcess, path: str) -> None:
-    response = ask(listed, "OPTIONS", path, OURS, **PREFLIGHT)
+    response = ask(listed, "OPTIONS", path, OURS)
 
     assert response.status in (200, 204)
     assert response.headers["Access-Control-Allow-Origin"] == OURS
@@ -65,11 +58,11 @@ def test_an_answer_to_a_listed_origin_names_it_alone(
 )
 def test_any_other_origin_is_not_named(listed: ServerProcess, origin: str | None) -> None:
     for method, path in (("OPTIONS", "/"), ("POST", "/"), ("GET", "/poll/g/w")):
-        response = ask(listed, method, path, origin, **(PREFLIGHT if method == "OPTIONS" else {}))
+        response = ask(listed, method, path, origin)
         assert response.headers["Access-Control-Allow-Origin"] is None
 
 
 def test_a_star_admits_every_origin(permissive: ServerProcess) -> None:
     for method in ("OPTIONS", "POST"):
-        response = ask(permissive, method, "/", THEIRS, **(PREFLIGHT if method == "OPTIONS" else {}))
+        response = ask(permissive, method, "/", THEIRS)
         assert response.headers["Access-Control-Allow-Origin"] in (THEIRS, "*")

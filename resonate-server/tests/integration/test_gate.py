@@ -1,18 +1,19 @@
 """Requests as pages of other sites send them, from a socket to every path: refused, counted and without effect.
 ``unit/http/test_gate.py`` has the full table of such requests; in ``tests/ui`` a real browser sends them."""
 
-import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from http.client import HTTPConnection
 from typing import Any
-from urllib.request import urlopen
 
 import pytest
 from harness.basics import free_port
-from harness.server import FAR, VERSION, ServerProcess
+from harness.metrics import refusals
+from harness.server import FAR, ServerProcess
+from integration.calls import request
+from integration.servers import Start
 from msgspec import Struct
-from prometheus_client.parser import text_string_to_metric_families
 
 API = [
     ("POST", "/"), ("GET", "/"), ("OPTIONS", "/"), ("PUT", "/"), ("GET", "/poll/service-bar/x"),
@@ -23,8 +24,6 @@ API = [
 ]  # fmt: skip
 METRICS = [("GET", "/metrics"), ("GET", "/"), ("GET", "/nowhere")]
 
-_numbers = itertools.count()
-
 
 class Got(Struct, frozen=True):
     status: int
@@ -33,7 +32,7 @@ class Got(Struct, frozen=True):
 
 
 class Guarded:
-    """A server and its metrics; ``refusals`` are those counted so far, by reason."""
+    """A server and its metrics."""
 
     def __init__(self, server: ServerProcess, metrics_port: int) -> None:
         self.server = server
@@ -53,28 +52,19 @@ class Guarded:
         connection.close()
         return got
 
-    def refusals(self) -> dict[str, float]:
-        with urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as response:
-            families = text_string_to_metric_families(response.read().decode())
-        samples = (sample for family in families for sample in family.samples)
-        return {each.labels["reason"]: each.value for each in samples if each.name == "resonate_refused_total"}
-
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+def guarded(start_for_all: Start) -> Guarded:
     port = free_port()
-    log = tmp_path_factory.mktemp("guarded") / "log"
     settings = {"RESONATE_OBSERVABILITY__METRICS_PORT": str(port), "RESONATE_SERVER__HOSTS": "resonate-server"}
-    guarded = Guarded(ServerProcess(log, None, None, **settings).start(), port)
-    yield guarded
-    guarded.server.stop()
+    return Guarded(start_for_all(**settings), port)
 
 
 @pytest.fixture
-def counted(guarded: Guarded) -> Callable[[], dict[str, float]]:
+def counted(guarded: Guarded) -> Callable[[], Counter[str]]:
     """Return what has been counted since the test began."""
-    before = guarded.refusals()
-    return lambda: {reason: count - before.get(reason, 0) for reason, count in guarded.refusals().items()}
+    before = refusals(guarded.metrics_port)
+    return lambda: refusals(guarded.metrics_port) - before
 
 
 def of_all_surfaces(test: Any) -> Any:
@@ -85,17 +75,11 @@ def of_all_surfaces(test: Any) -> Any:
 
 
 def creating(id: str) -> bytes:
-    data = {"id": id, "timeoutAt": FAR, "param": {}, "tags": {}}
-    return json.dumps({"kind": "promise.create", "head": {"corrId": "1", "version": VERSION}, "data": data}).encode()
+    return request("promise.create", id=id, timeoutAt=FAR, param={}, tags={})
 
 
 def exists(guarded: Guarded, id: str) -> bool:
     return guarded.server.client().call("promise.get", id=id).status == 200
-
-
-@pytest.fixture
-def id() -> str:
-    return f"gate-{next(_numbers)}"
 
 
 REFUSED = {
@@ -111,13 +95,7 @@ class TestEverySurface:
     @of_all_surfaces
     @pytest.mark.parametrize("reason", REFUSED)
     def test_refuses_what_the_gate_refuses(
-        self,
-        guarded: Guarded,
-        counted: Callable[[], dict[str, float]],
-        method: str,
-        path: str,
-        metrics: bool,
-        reason: str,
+        self, guarded: Guarded, counted: Callable[[], Counter[str]], method: str, path: str, metrics: bool, reason: str
     ) -> None:
         headers, status, named = REFUSED[reason]
         got = guarded.ask(method, path, headers, b"{}", metrics=metrics)

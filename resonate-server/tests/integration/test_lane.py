@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 from harness.server import ServerProcess
+from integration.calls import request as encode
 
 HEAD = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
 PATIENCE_S = 10.0
 
 
-def body(corr_id: str, kind: str = "promise.get", **data: object) -> bytes:
-    head = {"corrId": corr_id, "version": "2026-04-01"}
-    return json.dumps({"kind": kind, "head": head, "data": data or {"id": "nobody"}}).encode()
+def body(corr_id: str) -> bytes:
+    return encode("promise.get", {"corrId": corr_id}, id="nobody")
 
 
 def request(corr_id: str, *fields: bytes) -> bytes:
@@ -88,10 +88,7 @@ def test_a_request_may_arrive_byte_by_byte(peer: Peer) -> None:
     assert peer.corr_id() == "slow"
 
 
-@pytest.mark.parametrize(
-    "field",
-    [b"X-Unknown: 1", b"Cookie: a=b", b"Accept: caf\xc3\xa9"],
-)
+@pytest.mark.parametrize("field", [b"X-Unknown: 1", b"Cookie: a=b", b"Accept: caf\xc3\xa9"])
 def test_a_request_that_leaves_the_lane_is_answered_like_the_others(peer: Peer, field: bytes) -> None:
     peer.send(request("in") + request("out", field) + request("after"))
     assert [peer.corr_id() for _ in range(3)] == ["in", "out", "after"]

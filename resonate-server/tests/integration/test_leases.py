@@ -1,20 +1,17 @@
 """Leases of workers that are gone end early (protocol section 9, item 4)."""
 
-import sys
 import time
-import uuid
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from harness.basics import wait_until
 from harness.server import Client, ServerProcess
 from harness.stream import Stream
+from integration.servers import Start
 
 GRACE_S = 1.5
 LAST_WORDS_S = 0.25
 """A request this soon after a worker's stream ended may have been sent before."""
-LEASE_MS = 60_000
 SHORT_STREAMS = (
     "from resonate_server.http import stream; stream.STREAM_S, stream.STREAM_JITTER_S = 0.4, 0.0; "
     "from resonate_server.cli import main; main()"
@@ -24,28 +21,25 @@ SHORT_STREAMS = (
 Connect = Callable[[str, str], Stream]
 
 
-def start(log: Path, path: Path | None = None) -> ServerProcess:
-    return ServerProcess(log, path, RESONATE_TASKS__WORKER_GRACE=str(int(GRACE_S * 1_000))).start()
+GRACE = {"RESONATE_TASKS__WORKER_GRACE": str(int(GRACE_S * 1_000))}
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    process = start(tmp_path_factory.mktemp("leases") / "log")
-    yield process
-    process.stop()
+def server(start_for_all: Start) -> ServerProcess:
+    return start_for_all(**GRACE)
 
 
 @pytest.fixture
-def name() -> str:
+def name(id: str) -> str:
     """The name of a group and of a task in it."""
-    return f"l-{uuid.uuid4().hex[:8]}"
+    return id
 
 
-def claim(client: Client, stream: Stream, name: str, pid: str, ttl: int = LEASE_MS) -> None:
+def claim(client: Client, stream: Stream, name: str, pid: str) -> None:
     """Give the group a task and let the process claim it."""
     client.create(name, target=f"poll://any@{name}")
     version = stream.message()["data"]["task"]["version"]
-    assert client.call("task.acquire", id=name, version=version, pid=pid, ttl=ttl).status == 200
+    assert client.call("task.acquire", id=name, version=version, pid=pid, ttl=60_000).status == 200
 
 
 def is_held(client: Client, name: str, pid: str) -> bool:
@@ -68,9 +62,9 @@ def test_what_a_lost_worker_held_is_offered_again_within_the_grace_period(
     assert took > GRACE_S / 2
 
 
-def test_a_worker_that_promised_to_reconnect_at_once_gets_no_grace_period(tmp_path: Path, name: str) -> None:
-    server = ServerProcess(tmp_path / "log", RESONATE_TASKS__WORKER_GRACE="3600000").start()
-    dying = Stream(server.port, name, f"{name}-1", Resonate_Back_Within="150")
+def test_a_worker_that_promised_to_reconnect_at_once_gets_no_grace_period(start: Start, name: str) -> None:
+    server = start(RESONATE_TASKS__WORKER_GRACE="3600000")
+    dying = Stream(server.port, name, f"{name}-1", Resonate_Reconnect_Within="150")
     claim(server.client(), dying, name, f"{name}-1")
     other = Stream(server.port, name, f"{name}-2")
     dying.close()
@@ -82,18 +76,17 @@ def test_a_worker_that_promised_to_reconnect_at_once_gets_no_grace_period(tmp_pa
         return "is alive: it had been declared dead" in server.output()
 
     wait_until(is_heard, "a sign of life tells that it was wrong")
-    server.stop()
 
 
 def test_a_worker_that_promised_heartbeats_loses_its_lease_early_when_silent(
     server: ServerProcess, client: Client, name: str
 ) -> None:
     """The worker is frozen or cut off; its stream is still open."""
-    silent = Stream(server.port, name, f"{name}-1", Resonate_Heard_Within="300")
+    silent = Stream(server.port, name, f"{name}-1", Resonate_Heartbeat_Within="300")
     assert "Resonate-Heartbeat-Within: 300" in silent.head
     assert "Resonate-Heartbeat-Within" not in Stream(server.port, name, "other").head
     claim(client, silent, name, f"{name}-1")
-    other = Stream(server.port, name, f"{name}-2", Resonate_Heard_Within="300")
+    other = Stream(server.port, name, f"{name}-2", Resonate_Heartbeat_Within="300")
 
     def is_given_away() -> bool:
         client.call("task.heartbeat", pid=f"{name}-2", tasks=[])
@@ -120,8 +113,8 @@ def test_a_stream_or_a_heartbeat_within_the_grace_period_keeps_the_lease(
 
 
 @pytest.mark.parametrize("end", ["SIGTERM", "SIGKILL", "SIGTERM after the worker's"])
-def test_stopping_or_killing_the_server_ends_no_leases(tmp_path: Path, name: str, end: str) -> None:
-    server = start(tmp_path / "log", tmp_path / "state.db")
+def test_stopping_or_killing_the_server_ends_no_leases(start: Start, name: str, end: str) -> None:
+    server = start("state.db", **GRACE)
     stream = Stream(server.port, name, name)
     claim(server.client(), stream, name, name)
     if "worker" in end:
@@ -130,23 +123,14 @@ def test_stopping_or_killing_the_server_ends_no_leases(tmp_path: Path, name: str
     stream.close()
     server.start()
     time.sleep(GRACE_S + 0.25)
-    held = is_held(server.client(), name, name)
-    server.stop()
-
-    assert held
+    assert is_held(server.client(), name, name)
 
 
-def test_a_stream_that_the_server_ends_costs_no_leases(tmp_path: Path, name: str) -> None:
-    server = ServerProcess(tmp_path / "log", RESONATE_TASKS__WORKER_GRACE=str(int(GRACE_S * 1_000)))
-    server.command[1:3] = ["-c", SHORT_STREAMS]
-    assert server.command[0] == sys.executable
-    server.start()
+def test_a_stream_that_the_server_ends_costs_no_leases(start: Start, name: str) -> None:
+    server = start(program=SHORT_STREAMS, **GRACE)
     client, stream = server.client(), Stream(server.port, name, name)
     claim(client, stream, name, name)
     with pytest.raises(EOFError):
         stream.message()
     time.sleep(GRACE_S + 0.25)
-    held = is_held(client, name, name)
-    server.stop()
-
-    assert held
+    assert is_held(client, name, name)

@@ -1,20 +1,20 @@
 """Clients that send slowly, read nothing, or come in large numbers are dropped in time and do not affect others."""
 
-import json
 import resource
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from pathlib import Path
+from contextlib import contextmanager, suppress
 
 import jwt
 import psutil
 import pytest
-from harness.basics import free_port
-from harness.server import FAR, VERSION, Client, ServerProcess
+from harness.basics import free_port, wait_until
+from harness.server import FAR, Client, ServerProcess
+from integration.calls import request as encode
+from integration.servers import Start
 
 from resonate_server.config import Settings
 from resonate_server.http.connections import MAX_NON_STREAM_CONNECTIONS
@@ -66,23 +66,18 @@ def metrics_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def impatient(tmp_path_factory: pytest.TempPathFactory, metrics_port: int) -> Iterator[ServerProcess]:
-    process = ServerProcess(
-        tmp_path_factory.mktemp("limits") / "log",
+def impatient(start_for_all: Start, metrics_port: int) -> ServerProcess:
+    return start_for_all(
         RESONATE_SERVER__CLIENT_TIMEOUT=str(int(PATIENCE_S * 1_000)),
         RESONATE_OBSERVABILITY__METRICS_PORT=str(metrics_port),
         RESONATE_UI__ACTIONS_URL="http://127.0.0.1:1",
-    ).start()
-    yield process
-    process.stop()
+    )
 
 
 @pytest.fixture
-def alone(tmp_path: Path) -> Iterator[ServerProcess]:
+def alone(start: Start) -> ServerProcess:
     """A server of its own for a test that measures its memory."""
-    process = ServerProcess(tmp_path / "log", tmp_path / "db").start()
-    yield process
-    process.stop()
+    return start("db")
 
 
 def memory_mib(server: ServerProcess) -> float:
@@ -108,33 +103,26 @@ def connect() -> Iterator[Open]:
         peer.close()
 
 
-def body(kind: str, token: str | None = None, **data: object) -> bytes:
-    head = {"corrId": "1", "version": VERSION} | ({"auth": token} if token else {})
-    return json.dumps({"kind": kind, "head": head, "data": data}).encode()
-
-
 def request(text: bytes, start: bytes = START) -> bytes:
     return start + b"Content-Length: %d\r\n\r\n" % len(text) + text
 
 
 def get(id: str, start: bytes = START) -> bytes:
-    return request(body("promise.get", id=id), start)
+    return request(encode("promise.get", id=id), start)
 
 
 def large(id: str, token: str | None = None) -> bytes:
     """Return a body of the largest size, which creates a promise."""
-    text = body("promise.create", token, id=id, timeoutAt=FAR, param={"data": ""})
+    text = encode("promise.create", {"auth": token} if token else {}, id=id, timeoutAt=FAR, param={"data": ""})
     return text.replace(b'"data": ""', b'"data": "%b"' % (b"x" * (MAX_BODY_BYTES - len(text))))
 
 
 def read_all(peer: socket.socket) -> bytes:
     """Read until the server closes or resets the connection."""
     data = b""
-    try:
+    with suppress(ConnectionResetError):
         while chunk := peer.recv(65_536):
             data += chunk
-    except ConnectionResetError:
-        pass
     return data
 
 
@@ -147,15 +135,16 @@ def connections(server: ServerProcess) -> list[int]:
     ]
 
 
+def is_open(server: ServerProcess, peer: socket.socket) -> bool:
+    return peer.getsockname()[1] in connections(server)
+
+
 def wait_until_closed(server: ServerProcess, peer: socket.socket) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while peer.getsockname()[1] in connections(server):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: not is_open(server, peer), "the connection is closed", WAIT_S, every=0.1)
 
 
 class Bystander(threading.Thread):
-    """Sends a small request again and again. ``slowest``: the longest time (s) that one took."""
+    """Sends a small request again and again. ``took``: the seconds that each took; ``usual``: their median."""
 
     def __init__(self, server: ServerProcess) -> None:
         super().__init__()
@@ -203,7 +192,7 @@ class TestSlowClients:
     def test_a_byte_now_and_then_is_too_slow(self, impatient: ServerProcess, connect: Open) -> None:
         peer = connect(impatient.port, START)
         end = time.monotonic() + WAIT_S
-        while peer.getsockname()[1] in connections(impatient):
+        while is_open(impatient, peer):
             assert time.monotonic() < end
             with suppress(OSError):
                 peer.sendall(b"A")
@@ -213,13 +202,13 @@ class TestSlowClients:
     def test_the_metrics_port_does_not_wait_either(self, metrics_port: int, connect: Open) -> None:
         assert read_all(connect(metrics_port, b"GET /metrics HTTP/1.1\r\n")) == b""
 
-    @pytest.mark.parametrize("start", [pytest.param(START, id="plain"), pytest.param(ODD, id="odd")])
+    @pytest.mark.parametrize("head", [pytest.param(START, id="plain"), pytest.param(ODD, id="odd")])
     def test_a_client_that_does_not_read_its_answers_is_disconnected(
-        self, impatient: ServerProcess, connect: Open, start: bytes
+        self, impatient: ServerProcess, connect: Open, head: bytes
     ) -> None:
         client = impatient.client()
         assert client.post(large("unsent_bytes")).status == 200
-        peer = connect(impatient.port, get("unsent_bytes", start) * 3)
+        peer = connect(impatient.port, get("unsent_bytes", head) * 3)
         wait_until_closed(impatient, peer)
 
     def test_a_stream_that_is_not_read_is_closed(self, impatient: ServerProcess, connect: Open) -> None:
@@ -253,6 +242,13 @@ class TestSlowClients:
         assert bystander.usual < BYSTANDER_S
 
 
+@contextmanager
+def at_once() -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < AT_ONCE_S
+
+
 class TestHalfClosedClients:
     """Clients that have sent all they want to and wait for the answers."""
 
@@ -273,9 +269,8 @@ class TestHalfClosedClients:
     ) -> None:
         peer = connect(server.port, data)
         peer.shutdown(socket.SHUT_WR)
-        began = time.monotonic()
-        assert read_all(peer).count(b"HTTP/1.1 ") == answers
-        assert time.monotonic() - began < AT_ONCE_S
+        with at_once():
+            assert read_all(peer).count(b"HTTP/1.1 ") == answers
 
     @pytest.mark.parametrize("data", [b"", START, ODD, LARGE, CHUNKED])
     def test_a_request_that_can_never_be_completed_is_not_waited_for(
@@ -283,9 +278,8 @@ class TestHalfClosedClients:
     ) -> None:
         peer = connect(server.port, data)
         peer.shutdown(socket.SHUT_WR)
-        began = time.monotonic()
-        assert b" 200 " not in read_all(peer)
-        assert time.monotonic() - began < AT_ONCE_S
+        with at_once():
+            assert b" 200 " not in read_all(peer)
 
     def test_a_worker_whose_stream_is_half_closed_is_gone(self, server: ServerProcess, connect: Open) -> None:
         peer = connect(server.port, b"GET /poll/g/1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -313,13 +307,13 @@ class TestBodies:
         assert [reply.status for reply in replies] == [200] * 30
         assert memory_mib(alone) < MAX_RSS_MIB
 
-    @pytest.mark.parametrize("start", [pytest.param(START, id="plain"), pytest.param(ODD, id="odd")])
+    @pytest.mark.parametrize("head", [pytest.param(START, id="plain"), pytest.param(ODD, id="odd")])
     def test_many_half_sent_small_bodies_make_room_for_complete_ones(
-        self, alone: ServerProcess, connect: Open, start: bytes
+        self, alone: ServerProcess, connect: Open, head: bytes
     ) -> None:
-        half = start + b"Content-Length: 65000\r\n\r\n" + b"x" * 64_990
+        half = head + b"Content-Length: 65000\r\n\r\n" + b"x" * 64_990
         peers = [connect(alone.port, half) for _ in range(600)]
-        whole = body("promise.create", id="s", timeoutAt=FAR, tags={"t": "x" * 60_000})
+        whole = encode("promise.create", id="s", timeoutAt=FAR, tags={"t": "x" * 60_000})
         assert alone.client().post(whole).status == 200
         assert b" 408 " in peers[0].recv(100)
         assert memory_mib(alone) < MAX_RSS_MIB
@@ -329,23 +323,17 @@ class TestBodies:
         peer = connect(server.port, b"GET /poll/g/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nabcde")
         assert b" 400 " in peer.recv(100)
 
-    def test_clients_without_a_token_do_not_take_memory_from_those_with_one(self, tmp_path: Path) -> None:
-        server = ServerProcess(tmp_path / "log", RESONATE_AUTH__PUBLICKEY="none").start()
+    def test_clients_without_a_token_do_not_take_memory_from_those_with_one(self, start: Start) -> None:
+        server = start(RESONATE_AUTH__PUBLICKEY="none")
         token = jwt.encode({"role": "admin", "exp": time.time() + 3_600}, "k" * 32)
         strangers = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(20)]
         _send_as_much_as_is_taken(strangers, LARGE + b"x" * (MAX_BODY_BYTES - 10), seconds=1)
-        text, start = large("mine", token), START + f"Authorization: Bearer {token}\r\n".encode()
-        began = time.monotonic()
-        with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S) as mine:
-            mine.sendall(request(text, start))
-            status = mine.recv(100).split()[1]
-        took = time.monotonic() - began
+        text, head = large("mine", token), START + f"Authorization: Bearer {token}\r\n".encode()
+        with at_once(), socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S) as mine:
+            mine.sendall(request(text, head))
+            assert mine.recv(100).split()[1] == b"200"
         for peer in strangers:
             peer.close()
-        server.stop()
-
-        assert status == b"200"
-        assert took < AT_ONCE_S
 
 
 def _send_as_much_as_is_taken(peers: list[socket.socket], data: bytes, seconds: float) -> None:
@@ -366,25 +354,19 @@ def _send_as_much_as_is_taken(peers: list[socket.socket], data: bytes, seconds: 
 
 
 class TestConnections:
-    def test_idle_connections_make_room_for_new_ones(self, tmp_path: Path, connect: Open) -> None:
-        server = ServerProcess(tmp_path / "log", RESONATE_TRANSPORTS__HTTP_POLL__MAX_CONNECTIONS="1").start()
+    def test_idle_connections_make_room_for_new_ones(self, start: Start, connect: Open) -> None:
+        server = start(RESONATE_TRANSPORTS__HTTP_POLL__MAX_CONNECTIONS="1")
         oldest = connect(server.port)
         for _ in range(MAX_NON_STREAM_CONNECTIONS + 200):
             connect(server.port)
-        status = server.client().call("promise.get", id="nobody").status
-        count = len(connections(server))
-        is_closed = read_all(oldest) == b""
-        server.stop()
 
-        assert status == 404
-        assert count <= MAX_NON_STREAM_CONNECTIONS + 1
-        assert is_closed
+        assert server.client().call("promise.get", id="nobody").status == 404
+        assert len(connections(server)) <= MAX_NON_STREAM_CONNECTIONS + 1
+        assert read_all(oldest) == b""
 
-    def test_a_shutdown_takes_at_most_two_seconds_whatever_is_open(self, tmp_path: Path, connect: Open) -> None:
+    def test_a_shutdown_takes_at_most_two_seconds_whatever_is_open(self, start: Start, connect: Open) -> None:
         metrics_port = free_port()
-        server = ServerProcess(
-            tmp_path / "log", tmp_path / "db", RESONATE_OBSERVABILITY__METRICS_PORT=str(metrics_port)
-        ).start()
+        server = start("db", RESONATE_OBSERVABILITY__METRICS_PORT=str(metrics_port))
         assert server.client().post(large("big")).status == 200
         for data in HALF_SENT.values():
             for _ in range(5):
@@ -397,9 +379,7 @@ class TestConnections:
             connect(metrics_port, b"GET /metrics HTTP/1.1\r\n")
         asked = connect(server.port, get("nobody"))
         asked.recv(1, socket.MSG_PEEK)
-        began = time.monotonic()
-        status = server.stop()
-        took = time.monotonic() - began
+        status, took = server.end()
 
         assert status == 0
         assert took < 10, f"{took:.2f} s: two are usual, half a minute is what clients have"

@@ -1,15 +1,15 @@
 """Spans of attempts that their workers did not end, as an OTLP receiver sees them."""
 
-import itertools
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from harness.basics import wait_until
 from harness.otlp import Receiver, Seen, running_receiver
 from harness.server import FAR, Client, ServerProcess
+from integration.calls import acquire, action, awaiting, named
+from integration.servers import Start
 
 from resonate_server import build
 from resonate_server.config import load
@@ -19,8 +19,6 @@ TRACE, CALLER = "a" * 32, "b" * 16
 SIGNED: dict[str, Any] = {"headers": {"traceparent": f"00-{TRACE}-{CALLER}-01"}, "data": "eyJmdW5jIjogImJhciJ9"}
 """The parameter of a call of the function bar."""
 
-_numbers = itertools.count(1)
-
 
 @pytest.fixture(scope="module")
 def receiver() -> Iterator[Receiver]:
@@ -29,35 +27,26 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[ServerProcess]:
-    folder = tmp_path_factory.mktemp("server")
-    server = ServerProcess(folder / "log", folder / "state.db", OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url).start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def id() -> str:
-    return f"call-{next(_numbers)}"
+def server(start_for_all: Start, receiver: Receiver) -> ServerProcess:
+    return start_for_all("state.db", OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url)
 
 
 def claim(client: Client, id: str, ttl: int = 3_600_000, **param: Any) -> None:
     """Create a call and begin it, as a worker that is never heard from again."""
-    tags = {"resonate:target": "poll://any@group", "resonate:external": "true"}
-    data = {"id": id, "timeoutAt": FAR, "param": param, "tags": tags}
-    action = {"kind": "promise.create", "head": {}, "data": data}
-    assert client.call("task.create", pid="pid", ttl=ttl, action=action).status == 200
-
-
-def acquire(client: Client, id: str, version: int) -> None:
-    assert client.call("task.acquire", id=id, version=version, pid="pid", ttl=3_600_000).status == 200
+    tags = named({"target": "poll://any@group", "external": "true"})
+    call = action("promise.create", id=id, timeoutAt=FAR, param=param, tags=tags)
+    assert client.call("task.create", pid="pid", ttl=ttl, action=call).status == 200
 
 
 def told(receiver: Receiver, id: str) -> Seen:
     """Return the span of the only attempt at this call that has one."""
-    wait_until(lambda: any(span.attributes["resonate.promise.id"] == id for span in receiver.seen), f"a span of {id}")
-    (span,) = [span for span in receiver.seen if span.attributes["resonate.promise.id"] == id]
+    wait_until(lambda: spans(receiver, id), f"a span of {id}")
+    (span,) = spans(receiver, id)
     return span
+
+
+def spans(receiver: Receiver, id: str) -> list[Seen]:
+    return [span for span in receiver.seen if span.attributes["resonate.promise.id"] == id]
 
 
 def lose(server: ServerProcess, receiver: Receiver, id: str) -> Seen:
@@ -81,7 +70,7 @@ def test_a_lost_lease_is_the_end_of_an_attempt(server: ServerProcess, receiver: 
 
 def test_an_attempt_is_linked_to_the_one_before(server: ServerProcess, receiver: Receiver, id: str) -> None:
     first = lose(server, receiver, id)
-    acquire(server.client(), id, 1)
+    acquire(server.client(), id, 1, "pid")
     server.client().call("task.halt", id=id)
     second = receiver.wait("bar", promise_id=id, attempt=2)
     assert second.links == ((TRACE, first.id),)
@@ -115,21 +104,17 @@ def test_an_attempt_that_its_worker_ends_is_left_to_the_worker_to_report(
     claim(client, id, **SIGNED)
     client.create(f"{id}-awaited")
     data: dict[str, dict[str, Any]] = {
-        "fulfill": {"action": {"kind": "promise.settle", "head": {}, "data": {"id": id, "state": "resolved"}}},
+        "fulfill": {"action": action("promise.settle", id=id, state="resolved")},
         "release": {},
-        "suspend": {
-            "actions": [
-                {"kind": "promise.register_callback", "head": {}, "data": {"awaiter": id, "awaited": f"{id}-awaited"}}
-            ]
-        },
+        "suspend": {"actions": [awaiting(f"{id}-awaited", id)]},
     }
     assert client.call(f"task.{end}", id=id, version=1, **data[end]).status == 200
     lose(server, receiver, f"{id}-next")
-    assert [span for span in receiver.seen if span.attributes["resonate.promise.id"] == id] == []
+    assert spans(receiver, id) == []
 
 
-def test_an_attempt_from_before_a_restart_begins_with_the_restart(tmp_path: Path, receiver: Receiver, id: str) -> None:
-    server = ServerProcess(tmp_path / "log", tmp_path / "state.db", OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url).start()
+def test_an_attempt_from_before_a_restart_begins_with_the_restart(start: Start, receiver: Receiver, id: str) -> None:
+    server = start("state.db", OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url)
     claim(server.client(), id, **SIGNED)
     server.kill()
     killed_at = time.time_ns()
@@ -138,11 +123,10 @@ def test_an_attempt_from_before_a_restart_begins_with_the_restart(tmp_path: Path
     span = told(receiver, id)
     assert (span.trace, span.parent) == (TRACE, CALLER)
     assert killed_at < span.begin <= span.end
-    server.stop()
 
 
-def test_an_absent_receiver_blocks_nothing(tmp_path: Path, id: str) -> None:
-    server = ServerProcess(tmp_path / "log", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9").start()
+def test_an_absent_receiver_blocks_nothing(start: Start, id: str) -> None:
+    server = start(OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
     claim(server.client(), id, **SIGNED)
     assert server.client().call("task.halt", id=id).status == 200
     assert server.stop() == 0

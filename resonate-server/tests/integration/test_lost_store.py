@@ -5,13 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from harness.basics import wait_until
 from harness.page import Page
 from harness.server import Reply, ServerProcess
+from integration.servers import Start
 
 
 def ready(server: ServerProcess) -> tuple[int, dict[str, str]]:
@@ -28,10 +28,8 @@ def answers(server: ServerProcess) -> bool:
 
 class TestFullDisk:
     @pytest.fixture
-    def server(self, disk: Path, tmp_path: Path) -> Iterator[ServerProcess]:
-        process = ServerProcess(tmp_path / "log", disk / "state.db").start()
-        yield process
-        process.stop()
+    def server(self, start: Start, disk: Path) -> ServerProcess:
+        return start(disk / "state.db")
 
     @pytest.fixture
     def filler(self, server: ServerProcess, disk: Path) -> Path:
@@ -89,11 +87,10 @@ class TestLostFile:
         return tmp_path / "data" / "state.db"
 
     @pytest.fixture
-    def server(self, path: Path, tmp_path: Path) -> Iterator[ServerProcess]:
-        process = ServerProcess(tmp_path / "log", path).start()
-        process.client().create("before")
-        yield process
-        process.stop()
+    def server(self, start: Start, path: Path) -> ServerProcess:
+        server = start(path)
+        server.client().create("before")
+        return server
 
     @pytest.mark.parametrize("writes", [True, False])
     @pytest.mark.parametrize("how", ["removed", "replaced", "cut short"])

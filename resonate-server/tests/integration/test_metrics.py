@@ -1,18 +1,17 @@
 """The contents of ``/metrics`` (protocol section 6), parsed as Prometheus would."""
 
-import time
 import urllib.request
-import uuid
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from harness.basics import free_port, wait_until
 from harness.server import Client, ServerProcess
 from harness.stream import Stream
+from integration.servers import Start, metrics_text, sample
 from prometheus_client.parser import text_string_to_metric_families
 
 Read = Callable[..., float]
+Connect = Callable[[str, str], Stream]
 
 
 @pytest.fixture(scope="module")
@@ -21,42 +20,19 @@ def port() -> int:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[ServerProcess]:
-    process = ServerProcess(
-        tmp_path_factory.mktemp("metrics") / "log",
-        RESONATE_OBSERVABILITY__METRICS_PORT=str(port),
-        RESONATE_DEBUG="true",
-    ).start()
-    yield process
-    process.stop()
+def server(start_for_all: Start, port: int) -> ServerProcess:
+    return start_for_all(RESONATE_OBSERVABILITY__METRICS_PORT=str(port), RESONATE_DEBUG="true")
 
 
 @pytest.fixture
 def read(port: int) -> Read:
     """Read the value of a sample; 0 while there is none."""
-    return lambda name, **labels: sample(port, name, **labels)
-
-
-def fetch(port: int) -> tuple[str, str]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
-        return response.headers["Content-Type"], response.read().decode()
-
-
-def sample(port: int, name: str, **labels: str) -> float:
-    for family in text_string_to_metric_families(fetch(port)[1]):
-        for each in family.samples:
-            if each.name == name and each.labels == labels:
-                return each.value
-    return 0
-
-
-@pytest.fixture
-def id() -> str:
-    return f"m-{uuid.uuid4().hex[:8]}"
+    return lambda name, **labels: sample(port, name, **labels) or 0
 
 
 def test_the_text_format_is_served_on_its_own_port(port: int, server: ServerProcess) -> None:
-    content_type, text = fetch(port)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+        content_type, text = response.headers["Content-Type"], response.read().decode()
     families = {family.name: family.type for family in text_string_to_metric_families(text)}
 
     assert content_type.startswith("text/plain; version=0.0.4")
@@ -88,51 +64,37 @@ def test_requests_are_counted_by_kind_and_status(client: Client, read: Read) -> 
 
 def test_unknown_kinds_do_not_create_series(client: Client, port: int) -> None:
     client.call("made.up.by.somebody")
-    assert "made.up" not in fetch(port)[1]
+    assert "made.up" not in metrics_text(port)
 
 
-def test_messages_are_counted_when_handed_over_for_delivery(client: Client, read: Read, id: str) -> None:
+def test_messages_are_counted_when_handed_over_for_delivery(
+    client: Client, connect: Connect, read: Read, id: str
+) -> None:
     executes, unblocks = (read("resonate_messages_total", kind=kind) for kind in ("execute", "unblock"))
-    stream = Stream(_port_of(client), id, "w")
+    stream = connect(id, "w")
     client.create(id, target=f"poll://any@{id}")
     client.call("promise.register_listener", awaited=id, address=f"poll://uni@{id}/w")
     client.call("promise.settle", id=id, state="resolved")
     stream.message(), stream.message()
-    stream.close()
 
     assert read("resonate_messages_total", kind="execute") == executes + 1
     assert read("resonate_messages_total", kind="unblock") == unblocks + 1
 
 
-def _port_of(client: Client) -> int:
-    port = client._connection.port
-    assert port is not None
-    return port
-
-
-def test_connected_workers_and_waiting_tasks_by_group(client: Client, read: Read, id: str) -> None:
-    streams = [Stream(_port_of(client), id, f"w{number}") for number in range(2)]
-    _until(lambda: read("resonate_connected_workers", group=id) == 2)
+def test_connected_workers_and_waiting_tasks_by_group(client: Client, connect: Connect, read: Read, id: str) -> None:
+    for number in range(2):
+        connect(id, f"w{number}")
+    wait_until(lambda: read("resonate_connected_workers", group=id) == 2, "both workers are counted")
     for number in range(3):
         client.create(f"{id}-{number}", target=f"poll://uni@{id}/w0")
-    _until(lambda: read("resonate_messages_waiting", group=id, kind="execute") == 3)
+    wait_until(lambda: read("resonate_messages_waiting", group=id, kind="execute") == 3, "all tasks are counted")
     client.call("task.acquire", id=f"{id}-0", version=0, pid="w0", ttl=60_000)
-    _until(lambda: read("resonate_messages_waiting", group=id, kind="execute") == 2)
-    for stream in streams:
-        stream.close()
-
-
-def _until(look: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not look():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
+    wait_until(lambda: read("resonate_messages_waiting", group=id, kind="execute") == 2, "one is no longer counted")
 
 
 def test_without_a_port_there_are_no_metrics_and_a_taken_port_does_not_stop_the_start(
-    tmp_path: Path, port: int, server: ServerProcess
+    start: Start, port: int, server: ServerProcess
 ) -> None:
-    other = ServerProcess(tmp_path / "log", RESONATE_OBSERVABILITY__METRICS_PORT=str(port)).start()
+    other = start(RESONATE_OBSERVABILITY__METRICS_PORT=str(port))
     wait_until(lambda: "metrics are off" in other.output(), "it says that its metrics are off")
-    other.stop()
     assert server.is_ready()

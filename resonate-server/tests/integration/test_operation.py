@@ -1,12 +1,8 @@
 """An operator learns of trouble in time: each kind is provoked, and the metrics, the log or readiness show it."""
 
-import json
 import os
-import signal
 import sqlite3
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,13 +10,12 @@ from typing import Any
 
 import pytest
 from harness.basics import free_port, wait_until
+from harness.page import Page
 from harness.server import Client, ServerProcess
 from harness.stream import Stream
-from prometheus_client.parser import text_string_to_metric_families
+from integration.servers import sample
 
 from resonate_server.metrics import MAX_TARGETS
-
-LEASE_MS = 60_000
 
 
 class Operated(ServerProcess):
@@ -33,11 +28,7 @@ class Operated(ServerProcess):
         )
 
     def read(self, name: str, **labels: str) -> float | None:
-        """Read the value of a sample; ``None`` if there is none."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as response:
-            text = response.read().decode()
-        samples = [each for family in text_string_to_metric_families(text) for each in family.samples]
-        return next((each.value for each in samples if each.name == name and each.labels == labels), None)
+        return sample(self.metrics_port, name, **labels)
 
     def until(self, name: str, is_right: Callable[[float], bool], **labels: str) -> None:
         def look() -> bool:
@@ -47,11 +38,8 @@ class Operated(ServerProcess):
         wait_until(look, f"{name} {labels} is right")
 
     def ready(self) -> tuple[int, Any]:
-        try:
-            with urllib.request.urlopen(f"{self.url}/ready", timeout=10) as response:
-                return response.status, json.loads(response.read())
-        except urllib.error.HTTPError as error:
-            return error.code, json.loads(error.read())
+        got = Page(self.port).get("/ready")
+        return got.status, got.json
 
 
 @pytest.fixture
@@ -60,11 +48,6 @@ def server(tmp_path: Path) -> Iterator[Operated]:
     process.start()
     yield process
     process.stop()
-
-
-@pytest.fixture
-def client(server: Operated) -> Client:
-    return server.client()
 
 
 class TestGroupsWithoutWorkers:
@@ -82,8 +65,10 @@ class TestGroupsWithoutWorkers:
 
 
 class TestAnswers:
-    def test_answers_for_a_process_that_is_dead_do_not_count_as_tasks(self, server: Operated, client: Client) -> None:
-        stream = Stream(server.port, "foo", "alive")
+    def test_answers_for_a_process_that_is_dead_do_not_count_as_tasks(
+        self, server: Operated, client: Client, connect: Callable[[str, str], Stream]
+    ) -> None:
+        connect("foo", "alive")
         for number in range(4):
             client.create(f"p-{number}")
             client.call("promise.register_listener", awaited=f"p-{number}", address="poll://uni@foo/dead")
@@ -91,7 +76,6 @@ class TestAnswers:
 
         server.until("resonate_messages_waiting", lambda waiting: waiting == 4, group="foo", kind="unblock")
         assert server.read("resonate_messages_waiting", group="foo", kind="execute") == 0
-        stream.close()
 
 
 class TestMachine:
@@ -103,8 +87,8 @@ class TestMachine:
         assert server.read("resonate_database_log_bytes") == (tmp_path / "state.db-wal").stat().st_size
         assert free is not None and abs(free - status.f_bavail * status.f_frsize) < 2**30
 
-    def test_a_change_of_the_machine_s_clock_is_visible(self, server: Operated, tmp_path: Path) -> None:
-        server.client().create("p")
+    def test_a_change_of_the_machine_s_clock_is_visible(self, server: Operated, client: Client, tmp_path: Path) -> None:
+        client.create("p")
         assert abs(server.read("resonate_clock_offset_seconds") or 0) < 1
         server.stop()
         with closing(sqlite3.connect(tmp_path / "state.db")) as db, db:
@@ -134,13 +118,13 @@ class TestReadiness:
         assert 0 <= body["lastCommitSeconds"] < 60
 
     def test_a_blocked_event_loop_is_reported_for_some_seconds(self, server: Operated) -> None:
-        os.kill(server.pid, signal.SIGSTOP)
+        server.freeze()
         time.sleep(3.5)
-        os.kill(server.pid, signal.SIGCONT)
+        server.thaw()
         wait_until(lambda: server.ready()[0] == 503, "it is not ready")
         _, body = server.ready()
 
-        assert "held up for" in body["checks"]["loop"]
+        assert "it stalled for" in body["checks"]["loop"]
         assert [each for each in body["checks"].values() if each != "ok"] == [body["checks"]["loop"]]
         assert body["loopLagSeconds"] > 2
         wait_until(server.is_ready, "it is ready again")

@@ -4,7 +4,6 @@ import json
 import queue
 import ssl
 import threading
-import uuid
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from harness.basics import wait_until
 from harness.certificate import make_certificate
 from harness.server import Client, ServerProcess
+from integration.servers import Start
 from msgspec import Struct
 
 
@@ -24,21 +24,19 @@ class Received(Struct):
 
 
 class Receiver:
-    """A worker that gets its messages by HTTP. Answers with the next of ``statuses``, then with 200.
+    """A worker that gets its messages by HTTP.
 
     ``secured``: serves HTTPS with this context's certificate.
     """
 
     def __init__(self, secured: ssl.SSLContext | None = None) -> None:
-        self.statuses: list[int] = []
         self._received: queue.Queue[Received] = queue.Queue()
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                status = receiver.statuses.pop(0) if receiver.statuses else 200
-                self.send_response(status)
+                self.send_response(200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 receiver._received.put(Received(path=self.path, headers=dict(self.headers), body=body))
@@ -69,36 +67,29 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def server(start_for_all: Start) -> ServerProcess:
     """A server that dispatches again after 0.6 s and proves the origin of its messages."""
-    process = ServerProcess(
-        tmp_path_factory.mktemp("push") / "log",
+    return start_for_all(
         RESONATE_SERVER__URL="http://public.example:8001",
         RESONATE_TASKS__RETRY_TIMEOUT="600",
         RESONATE_TRANSPORTS__HTTP_PUSH__AUTH__MODE="bearer",
         RESONATE_TRANSPORTS__HTTP_PUSH__AUTH__TOKEN="secret",
-    ).start()
-    yield process
-    process.stop()
-
-
-@pytest.fixture
-def id() -> str:
-    return f"p-{uuid.uuid4().hex[:8]}"
+    )
 
 
 @pytest.mark.parametrize("trusts", [False, True])
-def test_by_https_only_to_whom_the_system_s_certificates_know(tmp_path: Path, id: str, trusts: bool) -> None:
+def test_by_https_only_to_whom_the_system_s_certificates_know(
+    start: Start, tmp_path: Path, id: str, trusts: bool
+) -> None:
     certificate = tmp_path / "certificate.pem"
     receiver = Receiver(make_certificate(certificate))
     environment: dict[str, Any] = {"SSL_CERT_FILE": str(certificate)} if trusts else {}
-    server = ServerProcess(tmp_path / "log", RESONATE_TASKS__RETRY_TIMEOUT="600", **environment).start()
+    server = start(RESONATE_TASKS__RETRY_TIMEOUT="600", **environment)
     server.client().create(id, target=receiver.url)
     if trusts:
         assert receiver.next(60).body["kind"] == "execute"
     else:
         wait_until(lambda: "certificate verify failed" in server.output(), "it does not trust the receiver")
-    server.stop()
     receiver.close()
 
 

@@ -1,27 +1,20 @@
-"""Schedules over HTTP: creating, firing, catching up, deleting, finding (protocol sections 3.3 and 4.4)."""
+"""Schedules over HTTP: firing and catching up (protocol sections 3.3 and 4.4)."""
 
 import time
-import uuid
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import pytest
-from harness.server import Client, Reply, ServerProcess
+from harness.basics import wait_until
+from harness.server import Client, Reply
 from harness.stream import Stream
-
-EVERY_SECOND = "* * * * * *"
-NEVER_SOON = "0 0 1 1 *"
-
-
-@pytest.fixture
-def id() -> str:
-    return f"s-{uuid.uuid4().hex[:8]}"
+from integration.calls import named
+from integration.servers import Start
 
 
-def create(client: Client, id: str, cron: str = NEVER_SOON, group: str = "nobody", **changes: Any) -> Reply:
+def create(client: Client, id: str, group: str = "nobody", **changes: Any) -> Reply:
+    """Create a schedule that fires every second."""
     data = {
-        "cron": cron,
+        "cron": "* * * * * *",
         "promiseId": "{{.id}}-{{.timestamp}}",
         "promiseTimeout": 60_000,
         "promiseTags": {"resonate:target": f"poll://any@{group}"},
@@ -30,32 +23,15 @@ def create(client: Client, id: str, cron: str = NEVER_SOON, group: str = "nobody
 
 
 def runs(client: Client, id: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = client.call("promise.search", tags={"resonate:schedule": id}, limit=1_000).data[
-        "promises"
-    ]
-    return found
-
-
-def until[T](look: Callable[[], T], seconds: float = 60) -> T:
-    """Return the first true result of ``look``."""
-    deadline = time.monotonic() + seconds
-    while not (result := look()):
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.05)
-    return result
-
-
-# --- creating -------------------------------------------------------------------------------------------------------
-
-
-# --- firing ---------------------------------------------------------------------------------------------------------
+    found = client.call("promise.search", tags={"resonate:schedule": id}, limit=1_000)
+    return list(found.data["promises"])
 
 
 def test_a_run_is_a_promise_that_names_its_schedule(
     client: Client, connect: Callable[[str, str], Stream], id: str
 ) -> None:
     stream = connect(id, "w")
-    schedule = create(client, id, EVERY_SECOND, group=id, promiseParam={"data": "eA=="}).data["schedule"]
+    schedule = create(client, id, group=id, promiseParam={"data": "eA=="}).data["schedule"]
     message = stream.message()
     client.call("schedule.delete", id=id)
     fired = schedule["nextRunAt"]
@@ -68,37 +44,31 @@ def test_a_run_is_a_promise_that_names_its_schedule(
         "state": "pending",
         "param": {"data": "eA=="},
         "value": {},
-        "tags": {
-            "resonate:target": f"poll://any@{id}",
-            "resonate:schedule": id,
-            "resonate:origin": expected,
-            "resonate:branch": expected,
-            "resonate:parent": expected,
-            "resonate:prefix": expected,
-        },
+        "tags": named({"target": f"poll://any@{id}", "schedule": id})
+        | named(dict.fromkeys(("origin", "branch", "parent", "prefix"), expected)),
         "timeoutAt": fired + 60_000,
         "createdAt": fired,
     }
 
 
-def test_the_latest_missed_runs_are_caught_up(tmp_path: Path, id: str) -> None:
+def next_run_at(client: Client, id: str) -> int:
+    return int(client.call("schedule.get", id=id).data["schedule"]["nextRunAt"])
+
+
+def test_the_latest_missed_runs_are_caught_up(start: Start, id: str) -> None:
     wanted = 2
-    server = ServerProcess(tmp_path / "log", tmp_path / "state.db", RESONATE_SCHEDULES__CATCH_UP=str(wanted)).start()
-    create(server.client(), id, EVERY_SECOND)
-    until(lambda: runs(server.client(), id))
+    server = start("state.db", RESONATE_SCHEDULES__CATCH_UP=str(wanted))
+    create(server.client(), id)
+    wait_until(lambda: runs(server.client(), id), "it has fired")
     server.kill()
     killed_at = time.time() * 1_000
     time.sleep(4.2)
     started_at = time.time() * 1_000
     server.start()
     client = server.client()
-    until(lambda: client.call("schedule.get", id=id).data["schedule"]["nextRunAt"] > time.time() * 1_000)
+    wait_until(lambda: next_run_at(client, id) > time.time() * 1_000, "it has caught up")
     client.call("schedule.delete", id=id)
     made_up = [promise["createdAt"] for promise in runs(client, id) if promise["createdAt"] > killed_at + 1_000]
-    server.stop()
 
     assert len(made_up) >= wanted
     assert made_up[0] > started_at - wanted * 1_000
-
-
-# --- deleting, finding ----------------------------------------------------------------------------------------------

@@ -12,8 +12,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from harness.basics import free_port, wait_until
 from harness.server import ServerProcess
 from harness.stream import Stream
+from integration.servers import Start
 
 from resonate_server import cli
+
+Connect = Callable[[ServerProcess, str, str], Stream]
 
 
 class Started(Exception):
@@ -111,7 +114,7 @@ def test_a_server_open_to_others_with_tokens_does_not_warn() -> None:
     assert "WARNING" not in log
 
 
-def test_sources_are_merged_member_by_member() -> None:
+def test_sources_are_merged_member_by_member(open_stream: Connect) -> None:
     port = free_port()
     Path("resonate.toml").write_text(
         f'log_format = "json"\n[server]\nport = {port}\n'
@@ -119,10 +122,7 @@ def test_sources_are_merged_member_by_member() -> None:
         "[transports.http_poll]\nmax_connections = 1\n"
     )
     server = unstarted("serve", "--db", "from-flag.db", port=port, RESONATE_SERVER__BIND="127.0.0.1").start()
-    streams = [Stream(port, "g", f"{number}") for number in range(2)]
-    heads = [stream.head.split("\r\n")[0] for stream in streams]
-    for stream in streams:
-        stream.close()
+    heads = [open_stream(server, "g", f"{number}").head.split("\r\n")[0] for number in range(2)]
     server.stop()
 
     assert Path("from-flag.db").exists()
@@ -134,11 +134,9 @@ def test_sources_are_merged_member_by_member() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("RESONATE_SERVER__PORT", "70000"),
-        ("RESONATE_SERVER__PORT", "-1"),
+        *[("RESONATE_SERVER__PORT", value) for value in ("70000", "-1")],
         ("RESONATE_SERVER__MAX_BODY_BYTES", "10"),
-        ("RESONATE_TASKS__RETRY_TIMEOUT", "0"),
-        ("RESONATE_TASKS__RETRY_TIMEOUT", "30s"),
+        *[("RESONATE_TASKS__RETRY_TIMEOUT", value) for value in ("0", "30s")],
         ("RESONATE_LEVEL", "loud"),
         ("RESONATE_LOG_FORMAT", "xml"),
         ("RESONATE_DEBUG", "perhaps"),
@@ -157,8 +155,7 @@ def test_a_wrong_value_is_named_in_one_sentence(refused: Callable[..., str], nam
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["[server]\nport = 'http'\n", "[server\n", "[server]\nprot = 1\n", "server = 1\n", "[sever]\nport = 1\n"],
+    "text", ["[server]\nport = 'http'\n", "[server\n", "[server]\nprot = 1\n", "server = 1\n", "[sever]\nport = 1\n"]
 )
 def test_an_invalid_file_is_reported_in_one_sentence(refused: Callable[..., str], text: str) -> None:
     Path("resonate.toml").write_text(text)
@@ -204,7 +201,7 @@ def test_a_debug_flag_that_is_not_given_overrides_nothing(flags: list[str], debu
 
 def test_the_settings_may_be_in_another_file(refused: Callable[..., str]) -> None:
     Path("other.toml").write_text("[server]\nport = 'x'\n")
-    assert "It stands in other.toml, as server.port." in refused("dev", "--config", "other.toml")
+    assert "It is set in other.toml, as server.port." in refused("dev", "--config", "other.toml")
     assert "other.toml" not in refused("dev", "--config", "other.toml", "--server-port", "70000")
     assert "cannot read the settings in missing.toml: " in refused("dev", "--config", "missing.toml")
 
@@ -214,9 +211,9 @@ def test_an_invalid_flag_is_reported(refused: Callable[..., str], arguments: lis
     assert "Error: " in refused(*arguments)
 
 
-def test_json_logs_are_one_object_per_line() -> None:
-    server = ServerProcess(Path("log"), RESONATE_LOG_FORMAT="json", RESONATE_LEVEL="debug").start()
-    stream = Stream(server.port, "gr%C3%B6up%0A", "w%7F%22")
+def test_json_logs_are_one_object_per_line(start: Start, open_stream: Connect) -> None:
+    server = start(RESONATE_LOG_FORMAT="json", RESONATE_LEVEL="debug")
+    stream = open_stream(server, "gr%C3%B6up%0A", "w%7F%22")
     server.client().create("x", target="poll://any@gr%C3%B6up%0A")
     stream.message()
     stream.close()

@@ -1,59 +1,49 @@
 """A worker's stream byte by byte, and who gets which message (protocol sections 2.4 and 5.3)."""
 
-import uuid
 from collections.abc import Callable
 
-import pytest
 from harness.server import Client, ServerProcess
 from harness.stream import Stream
+from integration.servers import Start
 
 Connect = Callable[[str, str], Stream]
 
 
-@pytest.fixture
-def group() -> str:
-    return f"group-{uuid.uuid4().hex[:8]}"
-
-
-def test_the_stream_opens_at_once_without_an_event(connect: Connect, group: str) -> None:
-    stream = connect(group, "w")
+def test_the_stream_opens_at_once_without_an_event(connect: Connect, id: str) -> None:
+    stream = connect(id, "w")
     assert stream.head.startswith("HTTP/1.1 200")
     assert "text/event-stream" in stream.head
     assert stream.nothing()
 
 
-def test_a_message_is_one_data_line_of_ascii_with_lf_line_ends(client: Client, connect: Connect, group: str) -> None:
-    stream = connect(group, "w")
-    client.create("ünï\u2028cödé", target=f"poll://any@{group}")
+def test_a_message_is_one_data_line_of_ascii_with_lf_line_ends(client: Client, connect: Connect, id: str) -> None:
+    stream = connect(id, "w")
+    client.create("ünï\u2028cödé", target=f"poll://any@{id}")
     assert stream.message()["data"]["task"]["id"] == "ünï\u2028cödé"
     assert stream.raw.isascii()
     assert b"\r" not in stream.raw
 
 
-def test_an_execute_names_task_and_version_and_has_a_head(client: Client, connect: Connect, group: str) -> None:
-    stream = connect(group, "w")
-    client.create(f"{group}-a", target=f"poll://any@{group}")
+def test_an_execute_names_task_and_version_and_has_a_head(client: Client, connect: Connect, id: str) -> None:
+    stream = connect(id, "w")
+    client.create(f"{id}-a", target=f"poll://any@{id}")
     message = stream.message()
     assert message["kind"] == "execute"
-    assert message["data"] == {"task": {"id": f"{group}-a", "version": 0}}
+    assert message["data"] == {"task": {"id": f"{id}-a", "version": 0}}
     assert isinstance(message["head"], dict)
 
 
-def test_a_listener_receives_the_settled_promise(client: Client, connect: Connect, group: str) -> None:
-    stream = connect(group, "w")
-    client.create(f"{group}-a")
-    client.call("promise.register_listener", awaited=f"{group}-a", address=f"poll://uni@{group}/w")
-    settled = client.call("promise.settle", id=f"{group}-a", state="resolved", value={"data": "Mg=="})
+def test_a_listener_receives_the_settled_promise(client: Client, connect: Connect, id: str) -> None:
+    stream = connect(id, "w")
+    client.create(f"{id}-a")
+    client.call("promise.register_listener", awaited=f"{id}-a", address=f"poll://uni@{id}/w")
+    settled = client.call("promise.settle", id=f"{id}-a", state="resolved", value={"data": "Mg=="})
     assert stream.message() == {"kind": "unblock", "head": {}, "data": settled.data}
 
 
-def test_streams_above_the_limit_are_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
-    limited = ServerProcess(
-        tmp_path_factory.mktemp("limited") / "log", RESONATE_TRANSPORTS__HTTP_POLL__MAX_CONNECTIONS="1"
-    ).start()
-    first, second = Stream(limited.port, "g", "1"), Stream(limited.port, "g", "2")
-    first.close()
-    second.close()
-    limited.stop()
-
-    assert second.head.startswith("HTTP/1.1 503")
+def test_streams_above_the_limit_are_refused(
+    start: Start, open_stream: Callable[[ServerProcess, str, str], Stream]
+) -> None:
+    limited = start(RESONATE_TRANSPORTS__HTTP_POLL__MAX_CONNECTIONS="1")
+    assert open_stream(limited, "g", "1").head.startswith("HTTP/1.1 200")
+    assert open_stream(limited, "g", "2").head.startswith("HTTP/1.1 503")

@@ -2,9 +2,8 @@
 
 import json
 import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from harness.basics import wait_until
-from harness.server import FAR, VERSION, Client, Reply, ServerProcess
+from harness.server import FAR, Client, Reply, ServerProcess
 from harness.services import ServiceProcess
 from hostile import mutations
+from integration.calls import RESONATE, action, request
+from integration.servers import Start
 
 from resonate_server.client import main
-
-COMMAND = [sys.executable, "-c", "from resonate_server.client import main; main()"]
 
 
 @pytest.fixture
@@ -27,18 +26,14 @@ def trace(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def traced(tmp_path: Path, trace: Path) -> Iterator[ServerProcess]:
-    process = ServerProcess(tmp_path / "traced.log", RESONATE_TRACE=str(trace), RESONATE_DEBUG="true").start()
-    yield process
-    process.stop()
+def traced(start: Start, trace: Path) -> ServerProcess:
+    return start(RESONATE_TRACE=str(trace), RESONATE_DEBUG="true")
 
 
 @pytest.fixture
-def fresh(tmp_path: Path) -> Iterator[ServerProcess]:
+def fresh(start: Start) -> ServerProcess:
     """Another server, whose clock can be set."""
-    process = ServerProcess(tmp_path / "fresh.log", RESONATE_DEBUG="true").start()
-    yield process
-    process.stop()
+    return start(RESONATE_DEBUG="true")
 
 
 @pytest.fixture
@@ -98,18 +93,12 @@ def test_every_kind_of_answer_is_recorded_once(traced: ServerProcess, trace: Pat
     ]
 
 
-def test_a_trace_says_nothing_about_who_asked(tmp_path: Path, trace: Path) -> None:
+def test_a_trace_says_nothing_about_who_asked(start: Start, trace: Path) -> None:
     """Not even in the heads of actions; requests that are not permitted leave no line."""
-    server = ServerProcess(tmp_path / "log", RESONATE_TRACE=str(trace), RESONATE_AUTH__TOKEN="sesame").start()
-    tags = {"resonate:target": "poll://any@g"}
-    action = {
-        "kind": "promise.create",
-        "head": {"auth": "sesame"},
-        "data": {"id": "x", "timeoutAt": FAR, "tags": tags},
-    }
-    head = {"corrId": "1", "version": VERSION, "auth": "sesame"}
-    data = {"pid": "p", "ttl": 1_000, "action": action}
-    reply = server.client().post(json.dumps({"kind": "task.create", "head": head, "data": data}).encode())
+    server = start(RESONATE_TRACE=str(trace), RESONATE_AUTH__TOKEN="sesame")
+    create = action("promise.create", id="x", timeoutAt=FAR, tags={"resonate:target": "poll://any@g"})
+    create["head"] = {"auth": "sesame"}
+    reply = server.client().post(request("task.create", {"auth": "sesame"}, pid="p", ttl=1_000, action=create))
     refused = server.client().create("y")
     server.stop()
 
@@ -119,10 +108,9 @@ def test_a_trace_says_nothing_about_who_asked(tmp_path: Path, trace: Path) -> No
 
 
 def test_a_multi_line_request_becomes_one_line(traced: ServerProcess, trace: Path) -> None:
-    head = {"corrId": "1", "version": VERSION}
-    body = json.dumps({"kind": "promise.get", "head": head, "data": {"id": "é\u2028"}}, indent=2)
-    traced.client().post(body.encode())
-    traced.client().post(b'{"kind":"promise.get","head":{"corrId":"1","version":"2026-04-01"},"data":{"id":"\xff"}}')
+    body = json.loads(request("promise.get", id="é\u2028"))
+    traced.client().post(json.dumps(body, indent=2).encode())
+    traced.client().post(request("promise.get", id="x").replace(b'"x"', b'"\xff"'))
     traced.stop()
 
     assert trace.read_bytes().count(b"\n") == 1
@@ -131,9 +119,8 @@ def test_a_multi_line_request_becomes_one_line(traced: ServerProcess, trace: Pat
 
 def test_unread_members_cannot_end_the_trace(traced: ServerProcess, trace: Path) -> None:
     """Invalid text, a long number, a large number, deep nesting."""
-    head = b'"head":{"corrId":"1","version":"2026-04-01"}'
     members = [b'"\xff"', b"9" * 5_000, b"1e999", b"[" * 5_000 + b"]" * 5_000]
-    bodies = [b'{"kind":"promise.get",%b,"data":{"id":"x","y":%b}}' % (head, member) for member in members]
+    bodies = [request("promise.get", id="x", y=0).replace(b'"y": 0', b'"y": ' + member) for member in members]
     accepted = [traced.client().post(body).status == 404 for body in bodies]
     traced.client().create("x")
     traced.stop()
@@ -152,11 +139,8 @@ def test_a_trace_is_in_the_order_in_which_requests_took_effect(traced: ServerPro
             client.call("promise.settle", id=f"p{step}", state="resolved", value={"data": f"{number}"})
             client.call("promise.search", limit=5)
 
-    threads = [threading.Thread(target=act, args=(number,)) for number in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(act, range(6)))
     traced.stop()
     times = [line["now"] for line in lines(trace)]
 
@@ -175,7 +159,7 @@ def test_only_the_owner_can_read_a_trace(traced: ServerProcess, trace: Path) -> 
     [
         (lambda path: path.write_text("mine\n"), "it is not empty; name another file"),
         (lambda path: path.mkdir(), "Is a directory"),
-        (lambda path: path.symlink_to("/dev/null"), "it is no file"),
+        (lambda path: path.symlink_to("/dev/null"), "it is not a file"),
         (lambda path: path.symlink_to("nowhere/trace"), "No such file or directory"),
     ],
     ids=["not empty", "folder", "device", "no folder"],
@@ -193,9 +177,9 @@ def test_an_unusable_trace_file_stops_the_start(
     assert server.output() == f"resonate-server: cannot write the trace {trace}: {reason}\n"
 
 
-def test_a_full_disk_ends_the_trace_and_not_the_server(tmp_path: Path, disk: Path) -> None:
+def test_a_full_disk_ends_the_trace_and_not_the_server(start: Start, disk: Path) -> None:
     trace = disk / "trace.ndjson"
-    server = ServerProcess(tmp_path / "log", RESONATE_TRACE=str(trace)).start()
+    server = start(RESONATE_TRACE=str(trace))
     client = server.client()
     large = {"data": "x" * 1_000_000}
     statuses = {client.call("promise.create", id=f"p{n}", timeoutAt=FAR, param=large).status for n in range(20)}
@@ -218,9 +202,9 @@ def test_the_replay_of_a_chain_of_real_workers_gets_the_same_answers(
     """The chain has a sleep, a suspension and a resumption."""
     workers = [ServiceProcess(name, traced.url, tmp_path / f"{name}.log") for name in ("bar", "baz")]
     invoke = ["invoke", "chain", "-f", "bar", "--arg", "1", "--target", "poll://any@service-bar", "-S", traced.url]
-    subprocess.run([*COMMAND, *invoke], capture_output=True, check=True, timeout=60)
+    subprocess.run([*RESONATE, *invoke], capture_output=True, check=True, timeout=60)
     client = traced.client()
-    wait_until(lambda: state(client, "chain") == "resolved", "the chain ends")
+    wait_until(lambda: client.state("chain") == "resolved", "the chain ends")
     for worker in workers:
         worker.stop()
     traced.stop()
@@ -230,10 +214,6 @@ def test_the_replay_of_a_chain_of_real_workers_gets_the_same_answers(
     assert {"task.acquire", "task.fence", "task.suspend", "task.fulfill"} <= kinds
     assert (result.exit_code, result.stderr) == (0, ""), result.stdout
     assert result.stdout == f"{len(lines(trace))} answers are the same\n"
-
-
-def state(client: Client, id: str) -> str:
-    return str(client.call("promise.get", id=id).data["promise"]["state"])
 
 
 def test_the_replay_repeats_what_the_passage_of_time_did(traced: ServerProcess, trace: Path, replay: Any) -> None:
@@ -278,8 +258,7 @@ def test_the_replay_does_not_do_due_work_earlier_than_the_original(
 
 
 def at(client: Client, now: int, kind: str, **data: Any) -> Reply:
-    head = {"corrId": "1", "version": VERSION, "resonate:debug_time": now}
-    return client.post(json.dumps({"kind": kind, "head": head, "data": data}).encode())
+    return client.post(request(kind, {"resonate:debug_time": now}, **data))
 
 
 def test_the_replay_of_hostile_requests_gets_the_same_answers(traced: ServerProcess, trace: Path, replay: Any) -> None:
@@ -319,13 +298,11 @@ def test_the_wording_of_a_refusal_may_differ(server: ServerProcess, trace: Path)
     assert replayed(trace, server.url).exit_code == 0
 
 
-def test_if_the_clock_cannot_be_set_times_are_not_compared(tmp_path: Path, traced: ServerProcess, trace: Path) -> None:
+def test_if_the_clock_cannot_be_set_times_are_not_compared(start: Start, traced: ServerProcess, trace: Path) -> None:
     traced.client().create("x")
     traced.client().call("promise.settle", id="x", state="resolved")
     traced.stop()
-    plain = ServerProcess(tmp_path / "plain.log").start()
-    result = replayed(trace, plain.url)
-    plain.stop()
+    result = replayed(trace, start().url)
 
     assert (result.exit_code, result.stdout) == (0, "2 answers are the same\n")
     assert "times are not compared" in result.stderr
@@ -338,7 +315,7 @@ def test_after_a_replay_the_server_s_own_clock_is_back(
     traced.client().create("short", timeout_at=created + 50)
     traced.stop()
     assert replay().exit_code == 0
-    wait_until(lambda: state(fresh.client(), "short") == "rejected_timedout", "the deadline is noticed")
+    wait_until(lambda: fresh.client().state("short") == "rejected_timedout", "the deadline is noticed")
 
 
 @pytest.mark.parametrize(

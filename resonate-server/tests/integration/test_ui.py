@@ -1,12 +1,9 @@
 """The live page's server side over real sockets: files, stream, list, chain, and who may see what."""
 
 import gzip
-import itertools
 import json
 import re
-from base64 import b64encode
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import jwt
@@ -14,13 +11,13 @@ import pytest
 from harness.page import Page
 from harness.server import FAR, Client, ServerProcess
 from harness.stream import Stream
+from integration.calls import encoded, named
+from integration.servers import Start
 
 from resonate_server.http.ui.files import STATIC
 from resonate_server.protocol.requests import MAX_ID_CHARACTERS
 
 type Connect = Callable[[str, str], Stream]
-
-_numbers = itertools.count()
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>",
@@ -39,19 +36,8 @@ def page(server: ServerProcess) -> Page:
     return Page(server.port)
 
 
-@pytest.fixture
-def id() -> str:
-    """An id that no other test uses."""
-    return f"chain-{next(_numbers)}"
-
-
-def payload(data: Any) -> dict[str, str]:
-    return {"data": b64encode(json.dumps(data).encode()).decode()}
-
-
 def create(client: Client, id: str, param: dict[str, str] | None = None, **tags: str) -> None:
-    named = {f"resonate:{name}": text for name, text in tags.items()}
-    assert client.call("promise.create", id=id, timeoutAt=FAR, param=param or {}, tags=named).status == 200
+    assert client.call("promise.create", id=id, timeoutAt=FAR, param=param or {}, tags=named(tags)).status == 200
 
 
 class TestFiles:
@@ -110,21 +96,18 @@ class TestFiles:
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["referrer-policy"] == "no-referrer"
 
-    def test_the_page_can_be_disabled(self, tmp_path: Path) -> None:
-        server = ServerProcess(tmp_path / "log", RESONATE_UI__ENABLED="false").start()
-        try:
-            assert [Page(server.port).get(path).status for path in ("/ui/", "/ui/api/chains", "/")] == [404, 404, 405]
-        finally:
-            server.stop()
+    def test_the_page_can_be_disabled(self, start: Start) -> None:
+        page = Page(start(RESONATE_UI__ENABLED="false").port)
+        assert [page.get(path).status for path in ("/ui/", "/ui/api/chains", "/")] == [404, 404, 405]
 
 
 class TestStream:
     def test_events_come_as_things_happen(self, page: Page, client: Client, id: str) -> None:
         with page.watch() as watching:
-            create(client, id, payload({"func": "f"}), target="poll://any@nobody")
+            create(client, id, encoded({"func": "f"}), target="poll://any@nobody")
             created = watching.until("promise.created", id=id)
             queued = watching.until("task.queued", id=id)
-            client.call("promise.settle", id=id, state="resolved", value=payload(3))
+            client.call("promise.settle", id=id, state="resolved", value=encoded(3))
             settled = watching.until("promise.settled", id=id)
 
         assert (created["func"], created["group"], created["chain"]) == ("f", "nobody", id)
@@ -187,28 +170,26 @@ class TestStream:
             assert (told["id"], told["seq"]) == (f"{id}-b", watching.hello["seq"])
             assert not watching.hello["resumed"]
 
-    def test_after_a_restart_the_page_starts_over(self, tmp_path: Path) -> None:
-        server = ServerProcess(tmp_path / "log", tmp_path / "state.db").start()
+    def test_after_a_restart_the_page_starts_over(self, start: Start) -> None:
+        server = start("state.db")
+        page = Page(server.port)
         create(server.client(), "before")
-        with Page(server.port).watch() as watching:
+        with page.watch() as watching:
             server.kill()
             with pytest.raises((EOFError, OSError)):
                 watching.line()
         server.start()
-        try:
-            with Page(server.port).watch(watching.place) as again:
-                assert not again.hello["resumed"]
-                assert again.hello["epoch"] != watching.hello["epoch"]
-            assert Page(server.port).get("/ui/api/chains").json["chains"][0]["id"] == "before"
-        finally:
-            server.stop()
+        with page.watch(watching.place) as again:
+            assert not again.hello["resumed"]
+            assert again.hello["epoch"] != watching.hello["epoch"]
+        assert page.get("/ui/api/chains").json["chains"][0]["id"] == "before"
 
 
 class TestChains:
     def test_a_chain_is_returned_with_its_promises_and_the_history_of_each(
         self, page: Page, client: Client, id: str
     ) -> None:
-        create(client, id, payload({"func": "f"}), target="poll://any@nobody")
+        create(client, id, encoded({"func": "f"}), target="poll://any@nobody")
         create(client, f"{id}:1", origin=id, parent=id)
 
         chain = page.get("/ui/api/chain", id=f"{id}:1").json
@@ -224,8 +205,8 @@ class TestChains:
     ) -> None:
         harmless = re.sub("[\x00-\x1f]", "", text)
         hostile = id + harmless
-        create(client, hostile, payload({"func": text, "args": [text]}), target=f"http://{id}/{harmless}")
-        client.call("promise.settle", id=hostile, state="rejected", value=payload({"message": text}))
+        create(client, hostile, encoded({"func": text, "args": [text]}), target=f"http://{id}/{harmless}")
+        client.call("promise.settle", id=hostile, state="rejected", value=encoded({"message": text}))
 
         listed = page.get("/ui/api/chains", text=id).json["chains"][0]
         got = page.get("/ui/api/chain", id=hostile)
@@ -248,10 +229,7 @@ class TestChains:
         [
             ("/ui/api/chain", {}, 400),
             ("/ui/api/chain", {"id": "unknown"}, 404),
-            ("/ui/api/chains", {"limit": "0"}, 400),
-            ("/ui/api/chains", {"limit": "201"}, 400),
-            ("/ui/api/chains", {"limit": "many"}, 400),
-            ("/ui/api/chains", {"limit": "9" * 5_000}, 400),
+            *[("/ui/api/chains", {"limit": limit}, 400) for limit in ("0", "201", "many", "9" * 5_000)],
             ("/ui/api/chains", {"state": "done"}, 400),
             ("/ui/api/chains", {"before": "yesterday"}, 400),
             ("/ui/api/chains", {"text": "x" * 201}, 400),
@@ -266,12 +244,9 @@ class TestChains:
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def guarded(start_for_all: Start) -> ServerProcess:
     """A server that demands tokens; other tests check that it verifies them."""
-    log = tmp_path_factory.mktemp("guarded") / "log"
-    server = ServerProcess(log, RESONATE_AUTH__PUBLICKEY="none", RESONATE_UI__ACTIONS_URL="http://127.0.0.1:9").start()
-    yield server
-    server.stop()
+    return start_for_all(RESONATE_AUTH__PUBLICKEY="none", RESONATE_UI__ACTIONS_URL="http://127.0.0.1:9")
 
 
 class TestTokens:
@@ -286,11 +261,7 @@ class TestTokens:
     @pytest.fixture
     def make(self, guarded: ServerProcess) -> Callable[..., None]:
         def create_promise(id: str, **tags: str) -> None:
-            named = {f"resonate:{name}": text for name, text in tags.items()}
-            data = {"id": id, "timeoutAt": FAR, "param": {}, "tags": named}
-            head = {"corrId": "1", "version": "2026-04-01", "auth": token(role="admin")}
-            body = json.dumps({"kind": "promise.create", "head": head, "data": data}).encode()
-            assert guarded.client().post(body).status == 200
+            create(Client(guarded.port, token=token(role="admin")), id, None, **tags)
 
         return create_promise
 
