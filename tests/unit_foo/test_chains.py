@@ -41,6 +41,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 FAILS, LARGE = 1.0, 2.0
 FAULTS = ["kill", "kill-at-work", "freeze"]
+PAUSING = b'{"pause": 60}'
 OTHER = "this id belongs to something other than a call of foo; choose another one"
 _numbers = itertools.count(1)
 
@@ -156,14 +157,14 @@ class Chain:
 
     async def wait(self, **headers: str) -> asyncio.Task[Got]:
         """Let a client wait for it, and return once it pauses."""
-        waiting = asyncio.create_task(self.post(**headers))
+        waiting = asyncio.create_task(self.post(PAUSING, **headers))
         await exists(self._client, f"{self.id}:1")
         return waiting
 
     async def begin(self) -> Got:
         return await self.post(Prefer="respond-async")
 
-    async def post(self, body: bytes = b'{"pause": 60}', **headers: str) -> Got:
+    async def post(self, body: bytes = PAUSING, **headers: str) -> Got:
         return await self._web.post(body, Idempotency_Key=self.id, **headers)
 
     async def look(self) -> Any:
@@ -569,7 +570,7 @@ async def test_a_client_that_leaves_before_its_request_is_complete_starts_nothin
 async def test_a_target_may_name_the_host(web: Foo) -> None:
     reply = await web.request("GET", "http://localhost:5000/health", Host="evil.example")
     assert (reply.status, reply.json) == (200, {"status": "ok"})
-    assert problem(await web.request("GET", "HTTP://evil.example/health", Host="localhost"))[0] == 421
+    assert (await web.request("GET", "HTTP://evil.example/health", Host="localhost")).status == 421
 
 
 async def test_an_answer_produced_in_pieces_is_sent_whole() -> None:
@@ -589,6 +590,16 @@ async def test_a_path_may_have_any_letters_and_excludes_the_query() -> None:
     app.add_url_rule("/<name>", view_func=lambda name: f"{name} {request.args.get('a')} {request.url}")
     text = (await Foo(app).get("/ü€?a=1")).body.decode()
     assert text == "ü€ 1 http://localhost:5000/ü€?a=1"
+
+
+@pytest.mark.parametrize(("declared", "status"), [("application/json", 200), ("text/plain", 415), (None, 415)])
+async def test_a_page_of_its_own_must_declare_the_type_of_its_body(web: Foo, declared: str | None, status: int) -> None:
+    headers = {"Origin": "http://localhost:5000"} | ({"Content-Type": declared} if declared else {})
+    assert (await web.post(b"{}", **headers)).status == status
+
+
+async def test_a_request_with_another_host_name_is_refused(web: Foo) -> None:
+    assert problem(await web.post(Host="evil.example"))[0] == 421
 
 
 async def test_no_web_socket_is_opened(web: Foo, caplog: pytest.LogCaptureFixture) -> None:

@@ -237,7 +237,8 @@ def test_uncaught_exceptions_and_warnings_become_lines(capsys: pytest.CaptureFix
     sys.excepthook(ValueError, ValueError("why"), None)
     sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
     warnings.warn("old", stacklevel=1)
-    told = capsys.readouterr().out
+    told, elsewhere = capsys.readouterr()
+    assert elsewhere == ""
     begins = "\n".join(line for line in told.splitlines() if not line.startswith("  "))
     uncaught = f"{TIME}CRITICAL: uncaught exception\n"
     assert re.fullmatch(rf"{uncaught}{uncaught}{TIME}WARNING: .*test_logs.py:\d+: UserWarning: old.*", begins)
