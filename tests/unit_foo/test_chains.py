@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any
-from unittest.mock import AsyncMock
 
 import pytest
 import pytest_asyncio
@@ -41,8 +40,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 FAILS, LARGE = 1.0, 2.0
 FAULTS = ["kill", "kill-at-work", "freeze"]
-PAUSING = b'{"pause": 60}'
-OTHER = "this id belongs to something other than a call of foo; choose another one"
 _numbers = itertools.count(1)
 
 
@@ -144,39 +141,8 @@ def create(
     assert client.call("promise.create", id=id, timeoutAt=timeout_at, param=param, tags=tags).status == 200
 
 
-async def exists(client: Client, id: str) -> None:
-    await until(lambda: client.call("promise.get", id=id).status == 200)
-
-
-class Chain:
-    """A chain whose foo pauses until a test ends that."""
-
-    def __init__(self, web: Foo, client: Client, id: str) -> None:
-        self.id = id
-        self._web, self._client = web, client
-
-    async def wait(self, **headers: str) -> asyncio.Task[Got]:
-        """Let a client wait for it, and return once it pauses."""
-        waiting = asyncio.create_task(self.post(PAUSING, **headers))
-        await exists(self._client, f"{self.id}:1")
-        return waiting
-
-    async def begin(self) -> Got:
-        return await self.post(Prefer="respond-async")
-
-    async def post(self, body: bytes = PAUSING, **headers: str) -> Got:
-        return await self._web.post(body, Idempotency_Key=self.id, **headers)
-
-    async def look(self) -> Any:
-        return (await self._web.get(f"/foo/{self.id}")).json
-
-    def end_pause(self, value: Any = 7) -> None:
-        settle(self._client, f"{self.id}:1", value)
-
-
-@pytest.fixture
-def chain(web: Foo, client: Client, key: str) -> Chain:
-    return Chain(web, client, key)
+def exists(client: Client, id: str) -> Callable[[], bool]:
+    return lambda: client.call("promise.get", id=id).status == 200
 
 
 # ── chains ──
@@ -190,74 +156,77 @@ async def test_a_request_is_answered_with_the_result(web: Foo) -> None:
     assert "Preference-Applied" not in reply.headers
 
 
-async def test_a_repeated_request_joins_the_chain(chain: Chain) -> None:
-    first = await chain.wait()
-    second = asyncio.create_task(chain.post(b""))
-    chain.end_pause()
-    assert (await first).json == (await second).json == {"id": chain.id, "message": 7}
-    assert (await chain.post()).json == {"id": chain.id, "message": 7}
+async def test_a_repeated_request_joins_the_chain(web: Foo, client: Client, key: str) -> None:
+    first = asyncio.create_task(web.post(b'{"pause": 60}', Idempotency_Key=key))
+    await until(exists(client, f"{key}:1"))
+    second = asyncio.create_task(web.post(Idempotency_Key=key))
+    settle(client, f"{key}:1", 7)
+    assert (await first).json == (await second).json == {"id": key, "message": 7}
+    assert (await web.post(b'{"pause": 60}', Idempotency_Key=key)).json == {"id": key, "message": 7}
 
 
-async def test_a_different_request_with_the_same_key_is_refused(chain: Chain) -> None:
-    await chain.post(b"")
+async def test_a_different_request_with_the_same_key_is_refused(web: Foo, key: str) -> None:
+    await web.post(Idempotency_Key=key)
     told = "an earlier request with this Idempotency-Key had another body; an empty body joins its chain"
-    assert problem(await chain.post(b'{"pause": 1}')) == (422, told)
+    assert problem(await web.post(b'{"pause": 1}', Idempotency_Key=key)) == (422, told)
 
 
-async def test_a_chain_may_be_started_without_waiting_and_then_followed(chain: Chain, client: Client) -> None:
-    begun = await chain.begin()
-    assert (begun.status, begun.json) == (202, {"id": chain.id, "state": "pending"})
-    assert begun.headers["Location"] == f"/foo/{chain.id}"
+async def test_a_chain_may_be_started_without_waiting_and_then_followed(web: Foo, client: Client, key: str) -> None:
+    begun = await web.post(b'{"pause": 60}', Idempotency_Key=key, Prefer="respond-async")
+    assert (begun.status, begun.json) == (202, {"id": key, "state": "pending"})
+    assert begun.headers["Location"] == f"/foo/{key}"
     assert begun.headers["Preference-Applied"] == "respond-async"
-    assert await chain.look() == {"id": chain.id, "state": "pending"}
-    await exists(client, f"{chain.id}:1")
-    chain.end_pause({"a": None})
-    while (found := await chain.look())["state"] == "pending":
+    assert (await web.get(f"/foo/{key}")).json == {"id": key, "state": "pending"}
+    await until(exists(client, f"{key}:1"))
+    settle(client, f"{key}:1", {"a": None})
+    while (reply := await web.get(f"/foo/{key}")).json["state"] == "pending":
         await asyncio.sleep(0.02)
-    assert found == {"id": chain.id, "state": "resolved", "message": {"a": None}}
+    assert reply.json == {"id": key, "state": "resolved", "message": {"a": None}}
 
 
-async def test_a_wait_may_be_limited(chain: Chain) -> None:
+async def test_a_wait_may_be_limited(web: Foo, key: str) -> None:
     began = time.monotonic()
-    reply = await chain.post(Prefer="wait=1")
+    reply = await web.post(b'{"pause": 60}', Idempotency_Key=key, Prefer="wait=1")
     assert time.monotonic() - began >= 1
     assert (reply.status, reply.headers["Preference-Applied"]) == (202, "wait=1")
 
 
 async def test_a_result_whose_message_is_lost_is_requested_again(
-    chain: Chain, chains: Chains, monkeypatch: pytest.MonkeyPatch
+    web: Foo, client: Client, key: str, chains: Chains, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waiting = await chain.wait()
+    waiting = asyncio.create_task(web.post(b'{"pause": 60}', Idempotency_Key=key))
+    await until(exists(client, f"{key}:1"))
     monkeypatch.setattr(chains._resonate._runtime, "subs", dict(chains._resonate._runtime.subs))
-    chain.end_pause()
+    settle(client, f"{key}:1", 7)
     assert (await waiting).json["message"] == 7
 
 
 async def test_a_chain_that_was_asked_about_before_it_was_created_is_waited_for(
-    chain: Chain, chains: Chains, monkeypatch: pytest.MonkeyPatch
+    web: Foo, client: Client, key: str, chains: Chains, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The SDK repeatedly asks about a chain as soon as it starts to create it, and creating it may take long."""
     sender, create = chains._resonate._sender, chains._resonate._sender.task_create_or_conflict
 
     async def create_late(*arguments: Any) -> Any:
-        await until(chains._resonate._runtime.subs[chain.id].settled)
+        await until(chains._resonate._runtime.subs[key].settled)
         return await create(*arguments)
 
     monkeypatch.setattr(sender, "task_create_or_conflict", create_late)
-    waiting = await chain.wait()
-    chain.end_pause()
+    waiting = asyncio.create_task(web.post(b'{"pause": 60}', Idempotency_Key=key))
+    await until(exists(client, f"{key}:1"))
+    settle(client, f"{key}:1", 7)
     reply = await waiting
-    assert (reply.status, reply.json) == (200, {"id": chain.id, "message": 7})
+    assert (reply.status, reply.json) == (200, {"id": key, "message": 7})
 
 
 # ── chains that fail ──
 
 
-async def test_a_failed_function_is_reported_with_its_message(chain: Chain) -> None:
-    reply = await chain.post(b'{"running": 1}')
+async def test_a_failed_function_is_reported_with_its_message(web: Foo, key: str) -> None:
+    reply = await web.post(b'{"running": 1}', Idempotency_Key=key)
     assert problem(reply) == (500, "no number today")
-    assert reply.json["id"] == chain.id
-    assert await chain.look() == {"id": chain.id, "state": "rejected", "error": "no number today"}
+    assert reply.json["id"] == key
+    assert (await web.get(f"/foo/{key}")).json == {"id": key, "state": "rejected", "error": "no number today"}
 
 
 @pytest.mark.parametrize(
@@ -271,20 +240,21 @@ async def test_a_failed_function_is_reported_with_its_message(chain: Chain) -> N
     ],
 )
 async def test_any_other_failed_end_is_reported(
-    chain: Chain, client: Client, state: str, value: Any, error: str
+    web: Foo, client: Client, key: str, state: str, value: Any, error: str
 ) -> None:
-    await chain.begin()
-    settle(client, chain.id, value, state)
-    assert await chain.look() == {"id": chain.id, "state": state, "error": error}
+    await web.post(b'{"pause": 60}', Idempotency_Key=key, Prefer="respond-async")
+    settle(client, key, value, state)
+    assert (await web.get(f"/foo/{key}")).json == {"id": key, "state": state, "error": error}
 
 
-async def test_an_exceeded_deadline_is_reported(chain: Chain, client: Client, chains: Chains) -> None:
-    create(client, chain.id, chains._group, "foo", timeout_at=1)
-    assert (await chain.look())["error"] == "the chain did not end before its deadline"
+async def test_an_exceeded_deadline_is_reported(web: Foo, client: Client, key: str, chains: Chains) -> None:
+    create(client, key, chains._group, "foo", timeout_at=1)
+    reply = await web.get(f"/foo/{key}")
+    assert reply.json["error"] == "the chain did not end before its deadline"
 
 
-async def test_an_unreadable_result_is_reported(web: Foo, chain: Chain, client: Client, key: str) -> None:
-    await chain.begin()
+async def test_an_unreadable_result_is_reported(web: Foo, client: Client, key: str) -> None:
+    await web.post(b'{"pause": 60}', Idempotency_Key=key, Prefer="respond-async")
     assert client.call("promise.settle", id=key, state="resolved", value={"data": "!"}).status == 200
     status, detail = problem(await web.get(f"/foo/{key}"))
     assert status == 502
@@ -304,7 +274,8 @@ async def test_other_promises_are_not_shown_and_not_joined(
 ) -> None:
     create(client, key, chains._group if is_own_group else "others", func, **members)
     assert problem(await web.get(f"/foo/{key}")) == (404, "no chain has this id")
-    assert problem(await web.post(Idempotency_Key=key)) == (409, OTHER)
+    told = "this id belongs to something other than a call of foo; choose another one"
+    assert problem(await web.post(Idempotency_Key=key)) == (409, told)
 
 
 @pytest.mark.parametrize(
@@ -340,7 +311,12 @@ async def test_unknown_paths_and_ids_give_404(web: Foo, path: str) -> None:
     ("error", "status", "detail", "retry"),
     [
         (ServerError(404, "gone"), 404, "no chain has this id", None),
-        (ServerError(422, "no"), 409, OTHER, None),
+        (
+            ServerError(422, "no"),
+            409,
+            "this id belongs to something other than a call of foo; choose another one",
+            None,
+        ),
         (ServerError(429, "busy"), 503, "the Resonate server refuses for now: busy", "2"),
         (ServerError(503, "disk full"), 503, "the Resonate server refuses for now: disk full", "2"),
         (ServerError(500, "odd"), 502, "the Resonate server refuses: odd", None),
@@ -356,7 +332,10 @@ async def test_a_refusal_by_the_server_is_passed_on(
     detail: str,
     retry: str | None,
 ) -> None:
-    monkeypatch.setattr(chains._sender, "promise_get", AsyncMock(side_effect=error))
+    async def refuse(id: str) -> Any:  # noqa: ARG001
+        raise error
+
+    monkeypatch.setattr(chains._sender, "promise_get", refuse)
     reply = await web.get("/foo/a")
     assert problem(reply)[0] == status
     assert problem(reply)[1].startswith(detail)
@@ -366,7 +345,10 @@ async def test_a_refusal_by_the_server_is_passed_on(
 async def test_a_server_that_does_not_answer_gives_503(
     web: Foo, chains: Chains, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chains._sender, "promise_get", lambda _: asyncio.sleep(60))
+    async def never(id: str) -> Any:  # noqa: ARG001
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(chains._sender, "promise_get", never)
     monkeypatch.setattr(chains_module, "ANSWER_SECONDS", 0.1)
     assert problem(await web.get("/foo/a")) == (503, "the Resonate server does not answer")
 
@@ -439,11 +421,12 @@ async def test_while_it_is_connected_it_is_healthy(web: Foo) -> None:
     assert (reply.status, reply.json) == (200, {"status": "ok"})
 
 
-async def test_a_foo_that_ends_sends_its_clients_away(web: Foo, chain: Chain) -> None:
-    waiting = await chain.wait()
+async def test_a_foo_that_ends_sends_its_clients_away(web: Foo, client: Client, key: str) -> None:
+    waiting = asyncio.create_task(web.post(b'{"pause": 60}', Idempotency_Key=key))
+    await until(exists(client, f"{key}:1"))
     await web.app.reject_all()
     told = "foo is shutting down; chains already started continue"
-    again = f"{told}. Repeat the request with the header Idempotency-Key: {chain.id}"
+    again = f"{told}. Repeat the request with the header Idempotency-Key: {key}"
     assert problem(await waiting) == (503, again)
     for reply in (await waiting, await web.post(), await web.get("/health")):
         assert problem(reply)[1].startswith(told)
@@ -454,20 +437,21 @@ async def test_a_foo_that_ends_sends_its_clients_away(web: Foo, chain: Chain) ->
 
 
 async def test_a_client_that_leaves_frees_its_place_and_the_chain_continues(
-    web: Foo, client: Client, chain: Chain, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    web: Foo, client: Client, key: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(app_module, "MAX_WAITING", 1)
     leaving = asking.Client(b'{"pause": 60}')
-    request = web.begin(leaving, "POST", "/foo", [("Idempotency-Key", chain.id), ("Content-Length", "13")])
-    await exists(client, f"{chain.id}:1")
+    headers = [("Idempotency-Key", key), ("Content-Length", "13")]
+    request = web.begin(leaving, "POST", "/foo", headers)
+    await until(exists(client, f"{key}:1"))
     assert (await web.post()).status == 503
     request.cancel()
-    await until(lambda: f"the client of {chain.id} has left; the chain continues" in caplog.messages)
+    await until(lambda: f"the client of {key} has left; the chain continues" in caplog.messages)
     assert leaving.sent == []
     assert (await web.post()).status == 200
-    chain.end_pause()
-    assert (await chain.post(b"")).json["message"] == 7
+    settle(client, f"{key}:1", 7)
+    assert (await web.post(Idempotency_Key=key)).json["message"] == 7
 
 
 async def test_if_too_many_clients_wait_the_next_is_told_when_to_retry(
@@ -477,8 +461,8 @@ async def test_if_too_many_clients_wait_the_next_is_told_when_to_retry(
     waiting = [
         asyncio.create_task(web.post(b'{"pause": %d}' % pause, Idempotency_Key=f"{key}-{pause}")) for pause in (50, 80)
     ]
-    for pause in (50, 80):
-        await exists(client, f"{key}-{pause}:1")
+    await until(exists(client, f"{key}-50:1"))
+    await until(exists(client, f"{key}-80:1"))
     reply = await web.post(Idempotency_Key=key)
     assert problem(reply) == (
         503,
@@ -493,11 +477,14 @@ async def test_if_too_many_clients_wait_the_next_is_told_when_to_retry(
     assert (await web.post(Idempotency_Key=key)).status == 200
 
 
-async def test_a_limited_wait_counts_only_for_its_time(web: Foo, chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_limited_wait_counts_only_for_its_time(
+    web: Foo, client: Client, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(app_module, "MAX_WAITING", 1)
-    waiting = await chain.wait(Prefer="wait=3")
+    waiting = asyncio.create_task(web.post(b'{"pause": 60}', Idempotency_Key=key, Prefer="wait=3"))
+    await until(exists(client, f"{key}:1"))
     assert int((await web.post()).headers["Retry-After"]) <= 3
-    chain.end_pause()
+    settle(client, f"{key}:1", 7)
     assert (await waiting).status == 200
 
 
@@ -632,7 +619,10 @@ async def test_each_request_is_logged_except_successful_health_checks(
 async def test_a_bug_in_foo_gives_500_and_is_logged_with_its_traceback(
     web: Foo, chains: Chains, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(chains, "look_up", AsyncMock(side_effect=LookupError("a mistake")))
+    async def fail(_: str) -> Any:
+        raise LookupError("a mistake")
+
+    monkeypatch.setattr(chains, "look_up", fail)
     status, detail = problem(await web.get("/foo/a"))
     assert (status, "mistake" in detail) == (500, False)
     logged = [record.exc_info[1] for record in caplog.records if record.exc_info]
@@ -664,7 +654,7 @@ async def test_a_click_starts_a_chain_and_does_not_wait(
     assert f"POST /actions/{action}  id={reply.json['id']}  status=202" in caplog.text
     assert reply.status == 202
     assert reply.json["id"].startswith("foo-")
-    await exists(client, f"{reply.json['id']}:1")
+    await until(exists(client, f"{reply.json['id']}:1"))
 
 
 @pytest.mark.parametrize("fault", FAULTS)
