@@ -51,7 +51,7 @@ class Shell(Scripts):
         return "\n".join(words[1] for words in self.done if words[0] == "print")
 
 
-def call(state: PromiseState, task: TaskState, attempt: int) -> Call:
+def call(attempt: int, state: PromiseState = PromiseState.PENDING, task: TaskState = TaskState.ACQUIRED) -> Call:
     param = Value(data=base64.b64encode(msgspec.json.encode({"func": "bar"})).decode())
     promise = Promise(id="x", state=state, param=param, value=EMPTY, tags={}, timeout_at=0, created_at=0)
     return Call(promise, TaskRecord(id="x", state=task, version=attempt, resumes=0), ())
@@ -84,8 +84,8 @@ def test_all_instances_that_could_do_the_work_are_killed_at_once() -> None:
 @pytest.mark.parametrize(
     ("then", "told"),
     [
-        (call(PromiseState.PENDING, TaskState.ACQUIRED, 3), "the other bar does the work"),
-        (call(PromiseState.RESOLVED, TaskState.FULFILLED, 3), "the other bar has done the work"),
+        (call(3), "the other bar does the work"),
+        (call(3, PromiseState.RESOLVED, TaskState.FULFILLED), "the other bar has done the work"),
     ],
     ids=["it is at work", "it is done"],
 )
@@ -100,16 +100,14 @@ def test_the_other_bar_may_be_done_before_the_first_check(
 
 def test_if_no_other_bar_takes_over_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crash, "TAKEOVER_S", 0)
-    same = call(PromiseState.PENDING, TaskState.ACQUIRED, 2)
-
     with pytest.raises(Ended, match="no other bar took over within 0 s") as ended:
-        bar_at_work(Shell(), monkeypatch, same).let_it_last()
+        bar_at_work(Shell(), monkeypatch, call(2)).let_it_last()
     assert ended.value.status == 1
 
 
 def test_events_are_reported_in_order_each_with_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
     shell = Shell()
-    play = bar_at_work(shell, monkeypatch, call(PromiseState.PENDING, TaskState.ACQUIRED, 3))
+    play = bar_at_work(shell, monkeypatch, call(3))
     monkeypatch.setattr(play, "_began", now_ms() - 5_000)
     monkeypatch.setattr(play._caller, "answer", Answer(200, "3"))
     monkeypatch.setattr(play._caller, "answered", play._began + 1_500)
@@ -138,7 +136,7 @@ def test_a_fault_is_printed_with_the_same_time_as_in_the_report(monkeypatch: pyt
 
 def test_a_frozen_worker_is_given_up_because_of_its_silence_not_its_lease(monkeypatch: pytest.MonkeyPatch) -> None:
     shell = Shell()
-    play = bar_at_work(shell, monkeypatch, call(PromiseState.PENDING, TaskState.ACQUIRED, 3))
+    play = bar_at_work(shell, monkeypatch, call(3))
     monkeypatch.setattr(play, "_struck_at", 1_000_000)
     monkeypatch.setattr(crash, "now_ms", lambda: 1_003_900)
     play.let_it_last()

@@ -13,11 +13,7 @@ JSON = {"Content-Type": "application/json"}
 type Headers = dict[str, str]
 
 
-def status(headers: Headers, hosts: str = "", body: bytes | None = None) -> int:
-    return refusal(headers, hosts, body)[0]
-
-
-def refusal(headers: Headers, hosts: str = "", body: bytes | None = None) -> tuple[int, str]:
+def answer(headers: Headers, hosts: str = "", body: bytes | None = None) -> tuple[int, str]:
     """Return the status and text of the answer, to a POST if there is a body, otherwise to a GET."""
     app = Flask(__name__)
     guard(app, hosts)
@@ -51,7 +47,7 @@ def refusal(headers: Headers, hosts: str = "", body: bytes | None = None) -> tup
     ],
 )
 def test_foo_accepts_only_its_own_host_names(hosts: str, host: str, is_known: bool) -> None:
-    assert status({"Host": host}, hosts) == (200 if is_known else 421)
+    assert answer({"Host": host}, hosts)[0] == (200 if is_known else 421)
 
 
 def test_a_request_without_a_host_is_refused() -> None:
@@ -64,7 +60,7 @@ def test_a_request_without_a_host_is_refused() -> None:
 
 
 def test_an_unknown_host_is_reported_with_the_variable_that_allows_it() -> None:
-    _, text = refusal({"Host": "evil.example"})
+    _, text = answer({"Host": "evil.example"})
     assert "the host &#39;evil.example&#39; is unknown; the variable FOO_HOSTS can allow it" in text
 
 
@@ -82,7 +78,7 @@ def test_an_unknown_host_is_reported_with_the_variable_that_allows_it() -> None:
     ],
 )
 def test_only_pages_of_its_own_origin_may_send_requests(host: str, origin: str, is_own: bool) -> None:
-    found, text = refusal({"Host": host, "Origin": origin}, "*")
+    found, text = answer({"Host": host, "Origin": origin}, "*")
     assert found == (200 if is_own else 403)
     assert is_own or ("pages of the origin &#39;" in text and "may not call foo" in text)
 
@@ -100,11 +96,11 @@ def test_only_pages_of_its_own_origin_may_send_requests(host: str, origin: str, 
         (LINK | {"Sec-Fetch-Mode": "no-cors"}, False),
     ],
 )
-def test_other_sites_may_only_link_to_it(headers: dict[str, str], is_let_in: bool) -> None:
-    found, text = refusal(headers)
+def test_other_sites_may_only_link_to_it(headers: Headers, is_let_in: bool) -> None:
+    found, text = answer(headers)
     assert found == (200 if is_let_in else 403)
     assert is_let_in or "pages of other sites may not call foo (Sec-Fetch-Site: &#39;" in text
-    assert status(headers | JSON, body=b"{}") == (403 if "site" in headers["Sec-Fetch-Site"] else 200)
+    assert answer(headers | JSON, body=b"{}")[0] == (403 if "site" in headers["Sec-Fetch-Site"] else 200)
 
 
 @pytest.mark.parametrize(
@@ -119,11 +115,11 @@ def test_other_sites_may_only_link_to_it(headers: dict[str, str], is_let_in: boo
         ({}, b"{}", 200),
     ],
 )
-def test_a_browser_must_declare_json(headers: dict[str, str], body: bytes, found: int) -> None:
-    assert status(headers, body=body) == found
+def test_a_browser_must_declare_json(headers: Headers, body: bytes, found: int) -> None:
+    assert answer(headers, body=body)[0] == found
 
 
 def test_a_refused_value_is_shown_escaped_and_shortened() -> None:
-    _, text = refusal({"Origin": "http://\xe9" + "x" * 1000})
+    _, text = answer({"Origin": "http://\xe9" + "x" * 1000})
     assert "http://\\xe9xxx" in text
     assert text.count("x") < 220

@@ -33,6 +33,9 @@ def test_a_body_says_how_time_is_spent(body: bytes, delays: Delays, arguments: t
         (b'{"pause": 3600.1}', "pause"),
         (b'{"sleep": 1}', "sleep"),
         (b'{"pause": 0, "running": 0}', "the body must have either pause or running, not both"),
+        (b'{"pause": "1"}', "pause"),
+        (b'{"pause": true}', "pause"),
+        (b'{"pause": null}', "pause"),
     ],
 )
 def test_errors_in_a_body_are_described(body: bytes, complaint: str) -> None:
@@ -109,9 +112,3 @@ def test_the_message_says_why_a_colon_is_not_allowed() -> None:
 )
 def test_preferences_that_are_understood_are_applied(header: str, wait: float | None, applied: str) -> None:
     assert parse_preference(header) == Preference(wait, applied)
-
-
-def test_seconds_are_read_as_numbers_only() -> None:
-    for text in (b'"1"', b"true", b"null"):
-        with pytest.raises(BadRequest):
-            parse_body(b'{"pause": ' + text + b"}")

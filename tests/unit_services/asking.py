@@ -1,27 +1,30 @@
 """A worker with functions that await promises which anybody may settle and report the errors they get, or that fail."""
 
+from collections.abc import Awaitable
+
 from resonate.context import Context
 
 from worker import Worker, log_run
 
 
+async def error_of(awaited: Awaitable[object]) -> list[str]:
+    """Return the name and the message of the error that it ends with."""
+    try:
+        await awaited
+    except Exception as error:
+        return [type(error).__name__, str(error)]
+    return []
+
+
 async def ask_function(ctx: Context) -> list[str]:
     """Call a group that has no worker."""
     log_run(ctx)
-    try:
-        await ctx.options(target="service-nobody").rpc("answer")
-    except Exception as error:
-        return _told(error)
-    return []
+    return await error_of(ctx.options(target="service-nobody").rpc("answer"))
 
 
 async def ask_person(ctx: Context) -> list[str]:
     log_run(ctx)
-    try:
-        await ctx.promise()
-    except Exception as error:
-        return _told(error)
-    return []
+    return await error_of(ctx.promise())
 
 
 async def fail(ctx: Context, message: str = "no number today") -> None:
@@ -31,20 +34,12 @@ async def fail(ctx: Context, message: str = "no number today") -> None:
 
 async def fail_in_a_step(ctx: Context) -> list[str]:
     log_run(ctx)
-    try:
-        await ctx.run(fail)
-    except Exception as error:
-        return _told(error)
-    return []
+    return await error_of(ctx.run(fail))
 
 
 async def give_back(ctx: Context, value: object) -> object:
     log_run(ctx)
     return value
-
-
-def _told(error: Exception) -> list[str]:
-    return [type(error).__name__, str(error)]
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from harness.process import Process
 
+from .calls import Calls
 from .programs import Stack
 
 
@@ -14,6 +16,24 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
     fresh = Stack(tmp_path)
     yield fresh
     fresh.close()
+
+
+@pytest.fixture
+def served(stack: Stack) -> Stack:
+    """A stack in which only a server is running."""
+    stack.start_server()
+    return stack
+
+
+@pytest.fixture
+def foo(served: Stack) -> Process:
+    """foo, with nothing but a server."""
+    return served.start_foo()
+
+
+@pytest.fixture
+def calls(served: Stack) -> Calls:
+    return Calls(served.server_port)
 
 
 @pytest.fixture(scope="module")

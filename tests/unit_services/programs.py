@@ -1,5 +1,6 @@
 """Programs that tests start and stop individually."""
 
+import base64
 from pathlib import Path
 from typing import Any, override
 
@@ -31,6 +32,12 @@ class Stack(stack.Stack):
         file = HERE / f"{name}.py"
         return self.begin(name, str(file) if file.exists() else name, HEALTH_FILE=str(health_file or ""), **env)
 
+    def connect_worker(self, name: str, **env: str) -> Process:
+        """Start a worker, and return once it is connected."""
+        worker = self.start_worker(name, health_file=None, **env)
+        worker.wait_for(CONNECTED)
+        return worker
+
     def start_foo(self, hosts: str = "") -> Process:
         foo = self.start_worker("foo", FOO_HOSTS=hosts)
         wait_until(self.is_healthy, "foo is healthy")
@@ -41,6 +48,11 @@ class Stack(stack.Stack):
         for worker in (bar, baz):
             worker.wait_for(CONNECTED)
         return foo, bar, baz
+
+    def settle(self, id: str, value: bytes = b"", state: str = "resolved") -> None:
+        """Settle a promise as anybody may."""
+        data = {"data": base64.b64encode(value).decode()}
+        self.ask_server("promise.settle", id=id, state=state, value=data)
 
     @override
     def program(self, name: str) -> Process:

@@ -20,17 +20,15 @@ LEASE = "2"
 """Seconds: far less than a function blocks, but more than a busy machine delays a process."""
 
 
-def start(stack: Stack, lease: str = LEASE, **environment: str) -> Process:
-    worker = stack.start_worker("blocking", health_file=None, LEASE_SECONDS=lease, **environment)
-    worker.wait_for("connected to server")
-    return worker
+def start(stack: Stack, **environment: str) -> Process:
+    return stack.connect_worker("blocking", LEASE_SECONDS=LEASE, **environment)
 
 
 @pytest.mark.parametrize(("function", "culprit"), [("computing", "computing"), ("with_a_step", "step")])
-def test_a_function_that_blocks_beyond_its_lease_runs_once(stack: Stack, function: str, culprit: str) -> None:
-    stack.start_server()
-    worker, other = (start(stack, BLOCK_SECONDS="4") for _ in range(2))
-    calls = Calls(stack.server_port)
+def test_a_function_that_blocks_beyond_its_lease_runs_once(
+    served: Stack, calls: Calls, function: str, culprit: str
+) -> None:
+    worker, other = (start(served, BLOCK_SECONDS="4") for _ in range(2))
 
     assert calls.result(calls.begin("once", GROUP, function)) == "done"
 
@@ -44,11 +42,9 @@ def test_a_function_that_blocks_beyond_its_lease_runs_once(stack: Stack, functio
     assert 3 <= float(line.findall(said())[0]) < 60
 
 
-def test_a_function_that_stops_every_thread_is_named_when_it_returns(stack: Stack) -> None:
+def test_a_function_that_stops_every_thread_is_named_when_it_returns(served: Stack, calls: Calls) -> None:
     """Its lease cannot be kept. Which thread continues first is up to chance, so the function is not always named."""
-    stack.start_server()
-    worker = start(stack, BLOCK_SECONDS="0")
-    calls = Calls(stack.server_port)
+    worker = start(served, BLOCK_SECONDS="0")
     for number in range(1, 11):
         calls.begin(f"holding-{number}", GROUP, "holding")
         worker.wait_for(f"ended function holding  promise=holding-{number} ")
@@ -75,12 +71,9 @@ def test_the_heartbeats_of_a_blocked_worker_carry_its_token(stack: Stack, tmp_pa
         server.stop()
 
 
-def test_functions_that_block_one_after_the_other_run_once_each(stack: Stack) -> None:
+def test_functions_that_block_one_after_the_other_run_once_each(served: Stack, calls: Calls) -> None:
     """While the first one blocks, the server grants the leases of the others, but nobody reads these answers."""
-    stack.start_server()
-    worker = start(stack, BLOCK_SECONDS="1")
-    calls = Calls(stack.server_port)
-
+    worker = start(served, BLOCK_SECONDS="1")
     ids = [calls.begin(f"call-{number}", GROUP, "sleeping") for number in range(6)]
 
     assert [calls.result(id) for id in ids] == ["done"] * 6
@@ -88,13 +81,11 @@ def test_functions_that_block_one_after_the_other_run_once_each(stack: Stack) ->
     assert "lease lost" not in worker.output()
 
 
-def test_a_hanging_process_loses_its_work_to_another(stack: Stack) -> None:
-    stack.start_server()
-    hanging = start(stack, BLOCK_SECONDS="60", KEEP_SECONDS="3")
-    calls = Calls(stack.server_port)
+def test_a_hanging_process_loses_its_work_to_another(served: Stack, calls: Calls) -> None:
+    hanging = start(served, BLOCK_SECONDS="60", KEEP_SECONDS="3")
     id = calls.begin("hanging", GROUP, "sleeping")
     hanging.wait_for("running function sleeping")
-    quick = start(stack, BLOCK_SECONDS="0")
+    quick = start(served, BLOCK_SECONDS="0")
 
     assert calls.result(id) == "done"
 

@@ -65,8 +65,8 @@ def clocks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, WallClock]:
 def running_chain(tmp_path_factory: pytest.TempPathFactory, clocks: dict[str, WallClock]) -> Iterator[Stack]:
     stack = Stack(tmp_path_factory.mktemp("stack"))
     stack.start_server(**clocks["server"].environment)
-    stack.start_worker("bar", health_file=None, **clocks["bar"].environment).wait_for("connected to server")
-    stack.start_worker("baz", health_file=None).wait_for("connected to server")
+    stack.connect_worker("bar", **clocks["bar"].environment)
+    stack.connect_worker("baz")
     stack.start_foo()
     yield stack
     stack.close()
@@ -152,7 +152,7 @@ def test_the_clock_of_bars_machine_jumps_and_another_bar_takes_over(
 ) -> None:
     sleep = Sleep(chain)
     bar_clock.jump(jump)
-    chain.start_worker("bar", health_file=None, **bar_clock.environment).wait_for("connected to server")
+    chain.connect_worker("bar", **bar_clock.environment)
     assert sleep.takes_as_long_as_it_should()
 
 

@@ -56,12 +56,11 @@ def test_loopback_and_its_own_page_are_accepted(
     ("hosts", "known", "unknown"),
     [("foo, demo.example", ["foo:5000", "Demo.Example", "localhost"], ["bar"]), ("*", ["x"], [])],
 )
-def test_more_hosts_may_be_allowed(stack: Stack, hosts: str, known: list[str], unknown: list[str]) -> None:
-    stack.start_server()
-    stack.start_foo(hosts)
+def test_more_hosts_may_be_allowed(served: Stack, hosts: str, known: list[str], unknown: list[str]) -> None:
+    served.start_foo(hosts)
     for names, status in ((known, HTTPStatus.OK), (unknown, HTTPStatus.MISDIRECTED_REQUEST)):
         for name in names:
-            assert stack.request("GET", "/health", headers={"Host": name}).status == status
+            assert served.request("GET", "/health", headers={"Host": name}).status == status
 
 
 def test_a_refused_origin_is_shown_escaped(running: Stack) -> None:

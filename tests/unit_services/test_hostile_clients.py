@@ -1,6 +1,5 @@
 """foo, when clients send incomplete requests, read nothing, or do not leave."""
 
-import base64
 import contextlib
 import json
 import signal
@@ -14,9 +13,10 @@ from uuid import uuid4
 import psutil
 import pytest
 from harness.basics import wait_until
+from harness.process import Process
 
 from .programs import Stack
-from .test_interface import is_problem, read_all, send_waiting_request
+from .test_interface import closing, is_problem, read_all, send_waiting_request
 
 HEAD = b"POST /foo HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -134,54 +134,43 @@ def test_a_request_that_ends_early_starts_nothing(running: Stack) -> None:
 
 
 def test_600_half_requests_delay_nobody_and_are_closed(running: Stack) -> None:
-    halves = _half_requests(running, 600)
-    began = time.monotonic()
-    try:
+    with closing(_half_requests(running, 600)) as halves:
+        began = time.monotonic()
         assert running.post().json["message"] == 3
         while any(map(_is_open, halves)):
             assert time.monotonic() - began < 90
             _trickle(halves)
             assert _seconds_of_health(running) < SOON_SECONDS
             time.sleep(0.2)
-    finally:
-        _close(halves)
 
 
 def test_more_half_requests_than_there_is_room_for_delay_nobody(running: Stack) -> None:
     [serving] = psutil.Process(running.program("foo").pid).children()
     before = serving.rlimit(psutil.RLIMIT_NOFILE)
     serving.rlimit(psutil.RLIMIT_NOFILE, (FILES, before[1]))
-    halves = _half_requests(running, 1000)
     try:
-        for _ in range(5):
-            _trickle(halves)
-            halves += _half_requests(running, 200)
-        assert _seconds_of_health(running) < SOON_SECONDS
-        assert running.post().json["message"] == 3
+        with closing(_half_requests(running, 1000)) as halves:
+            for _ in range(5):
+                _trickle(halves)
+                halves += _half_requests(running, 200)
+            assert _seconds_of_health(running) < SOON_SECONDS
+            assert running.post().json["message"] == 3
     finally:
         serving.rlimit(psutil.RLIMIT_NOFILE, before)
-        _close(halves)
 
 
-def test_half_requests_do_not_delay_the_end(stack: Stack) -> None:
-    stack.start_server()
-    foo = stack.start_foo()
-    halves = _half_requests(stack, 600)
-    assert _seconds_of_health(stack) < SOON_SECONDS
-    try:
+def test_half_requests_do_not_delay_the_end(served: Stack, foo: Process) -> None:
+    with closing(_half_requests(served, 600)):
+        assert _seconds_of_health(served) < SOON_SECONDS
         status, seconds = foo.end()
         assert status == 0
         assert seconds < SOON_SECONDS
-    finally:
-        _close(halves)
 
 
 def test_clients_that_never_read_their_answer_delay_nobody(running: Stack) -> None:
     id = running.post({"pause": 60}, prefer="respond-async").json["id"]
-    value = base64.b64encode(json.dumps("x" * 60_000).encode()).decode()
-    running.ask_server("promise.settle", id=id, state="resolved", value={"data": value})
-    silent = [socket.socket() for _ in range(600)]
-    try:
+    running.settle(id, json.dumps("x" * 60_000).encode())
+    with closing([socket.socket() for _ in range(600)]) as silent:
         for connection in silent:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
             connection.connect(("127.0.0.1", running.foo_port))
@@ -190,24 +179,18 @@ def test_clients_that_never_read_their_answer_delay_nobody(running: Stack) -> No
         for _ in range(5):
             assert _seconds_of_health(running) < SOON_SECONDS
         assert running.post().json["message"] == 3
-    finally:
-        _close(silent)
 
 
-def test_a_slow_server_does_not_delay_health(stack: Stack) -> None:
-    server = stack.start_server()
-    stack.start_foo()
-    server.send(signal.SIGSTOP)
-    asking: list[socket.socket] = []
-    try:
+def test_a_slow_server_does_not_delay_health(served: Stack) -> None:
+    served.start_foo()
+    served.server.send(signal.SIGSTOP)
+    with closing([]) as asking:
         for _ in range(2500):
-            asking.append(stack.connect())
+            asking.append(served.connect())
             asking[-1].sendall(b"GET /foo/any HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         for _ in range(5):
-            assert _seconds_of_health(stack) < SOON_SECONDS
+            assert _seconds_of_health(served) < SOON_SECONDS
         assert _is(read_all(asking[-1]), 503), "those who come last are told so"
-    finally:
-        _close(asking)
 
 
 def _close_side(connection: socket.socket) -> None:
@@ -260,25 +243,21 @@ def test_a_request_may_wait_for_longer_than_it_may_take_to_arrive(running: Stack
     assert running.post({"pause": 11}).json["message"] == 3
 
 
-def test_512_waiting_requests_leave_room_for_one_that_does_not_wait(stack: Stack) -> None:
-    stack.start_server()
-    stack.start_services()
-    waiting = [send_waiting_request(stack, f"full-{number}", pause=600) for number in range(512)]
-    try:
-        wait_until(lambda: all(_has_begun(stack, number) for number in (0, 255, 511)), "they wait")
+def test_512_waiting_requests_leave_room_for_one_that_does_not_wait(served: Stack) -> None:
+    served.start_services()
+    with closing([send_waiting_request(served, f"full-{number}", pause=600) for number in range(512)]):
+        wait_until(lambda: all(_has_begun(served, number) for number in (0, 255, 511)), "they wait")
         wait_until(
-            lambda: stack.post(prefer="wait=60").status == HTTPStatus.SERVICE_UNAVAILABLE, "all places are taken"
+            lambda: served.post(prefer="wait=60").status == HTTPStatus.SERVICE_UNAVAILABLE, "all places are taken"
         )
-        refused = stack.post({"pause": 1}, key="refused")
+        refused = served.post({"pause": 1}, key="refused")
         assert is_problem(refused, HTTPStatus.SERVICE_UNAVAILABLE)
-        assert "512 requests wait already" in refused.json["detail"]
+        assert "512 requests are already waiting" in refused.json["detail"]
         assert 1 < int(refused.headers["Retry-After"]) <= 600, "the first of them can end when its pause does"
-        assert stack.get("/foo/refused").status == HTTPStatus.NOT_FOUND
-        assert stack.post({"pause": 60}, prefer="respond-async").status == HTTPStatus.ACCEPTED
-        assert _seconds_of_health(stack) < SOON_SECONDS
-    finally:
-        _close(waiting)
-    wait_until(lambda: stack.post().status == HTTPStatus.OK, "those who have left gave their places back")
+        assert served.get("/foo/refused").status == HTTPStatus.NOT_FOUND
+        assert served.post({"pause": 60}, prefer="respond-async").status == HTTPStatus.ACCEPTED
+        assert _seconds_of_health(served) < SOON_SECONDS
+    wait_until(lambda: served.post().status == HTTPStatus.OK, "those who have left gave their places back")
 
 
 def _has_begun(stack: Stack, number: int) -> bool:
@@ -315,8 +294,3 @@ def _seconds_of_health(stack: Stack) -> float:
     began = time.monotonic()
     assert stack.get("/health").status == HTTPStatus.OK
     return time.monotonic() - began
-
-
-def _close(connections: list[socket.socket]) -> None:
-    for connection in connections:
-        connection.close()

@@ -1,8 +1,10 @@
 """foo's HTTP interface, with all services running."""
 
 import socket
-import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from http import HTTPStatus
 
 import pytest
@@ -66,14 +68,8 @@ def test_the_key_is_the_id_and_a_repeated_request_joins_the_chain(running: Stack
 
 
 def test_a_repeated_request_waits_for_the_running_chain(running: Stack) -> None:
-    replies: list[Reply] = []
-    threads = [
-        threading.Thread(target=lambda: replies.append(running.post({"pause": 1}, key="twice"))) for _ in range(2)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(2) as threads:
+        replies = threads.map(lambda _: running.post({"pause": 1}, key="twice"), range(2))
     assert [reply.json for reply in replies] == [{"id": "twice", "message": 3}] * 2
 
 
@@ -104,10 +100,6 @@ def test_wait_answers_sooner_if_it_can(running: Stack) -> None:
     assert reply.headers["Preference-Applied"] == "respond-async, wait=30"
 
 
-def test_health(running: Stack) -> None:
-    assert running.get("/health").status == 200
-
-
 @pytest.mark.parametrize("path", ["/foo/nobody", "/foo/a:b", "/foo/%00", "/foo/", "/bar", "/"])
 def test_unknown_paths_and_ids_give_404(running: Stack, path: str) -> None:
     assert is_problem(running.get(path), HTTPStatus.NOT_FOUND)
@@ -124,28 +116,30 @@ def test_a_body_that_is_too_large(running: Stack) -> None:
 
 
 def test_300_waiting_requests_block_neither_health_nor_each_other(running: Stack) -> None:
-    waiting = [send_waiting_request(running, f"crowd-{number}") for number in range(300)]
-    try:
+    with closing([send_waiting_request(running, f"crowd-{number}") for number in range(300)]) as waiting:
         wait_until(lambda: running.get("/foo/crowd-299").status == 200, "all have begun", 60)
         assert running.get("/health").status == 200
         assert running.post().json["message"] == 3
         for connection in waiting:
             assert b'"message":3' in read_all(connection)
-    finally:
-        for connection in waiting:
-            connection.close()
 
 
 def test_clients_that_do_not_close_their_connections_delay_nobody(running: Stack) -> None:
-    lingering = [send_waiting_request(running, f"lingering-{number}", pause=0) for number in range(20)]
-    try:
+    with closing([send_waiting_request(running, f"lingering-{number}", pause=0) for number in range(20)]):
         wait_until(lambda: running.get("/foo/lingering-19").json.get("message") == 3, "they are answered")
         began = time.monotonic()
         for _ in range(3):
             assert running.get("/health").status == 200
         assert time.monotonic() - began < 15
+
+
+@contextmanager
+def closing(connections: list[socket.socket]) -> Iterator[list[socket.socket]]:
+    """Close them all in the end, including those added meanwhile."""
+    try:
+        yield connections
     finally:
-        for connection in lingering:
+        for connection in connections:
             connection.close()
 
 

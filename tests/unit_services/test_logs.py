@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from harness.basics import wait_until
+from harness.process import Process
 
 from .calls import Calls
 from .programs import Stack
@@ -24,11 +25,8 @@ def lines(output: str) -> list[str]:
     return output.split("\n")[:-1]
 
 
-def test_a_message_cannot_forge_a_line_of_a_worker(stack: Stack) -> None:
-    stack.start_server()
-    worker = stack.start_worker("asking")
-    worker.wait_for("connected to server")
-    calls = Calls(stack.server_port)
+def test_a_message_cannot_forge_a_line_of_a_worker(served: Stack, calls: Calls) -> None:
+    worker = served.connect_worker("asking")
 
     assert calls.result(calls.begin("forging", "service-asking", "fail", FORGED))["message"] == FORGED
 
@@ -39,9 +37,7 @@ def test_a_message_cannot_forge_a_line_of_a_worker(stack: Stack) -> None:
         assert not re.match(r"\S+ running function bar", line)
 
 
-def test_a_request_cannot_forge_a_line_of_foo(stack: Stack) -> None:
-    stack.start_server()
-    foo = stack.start_foo()
+def test_a_request_cannot_forge_a_line_of_foo(served: Stack, foo: Process) -> None:
     for request in (
         b"GET /\x1b[2J\x9b HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"GE\x1bT / HTTP/1.1\r\nHost: localhost\r\n\r\n",
@@ -53,7 +49,7 @@ def test_a_request_cannot_forge_a_line_of_foo(stack: Stack) -> None:
         b"POST /foo HTTP/1.1\r\nHost: localhost\r\nContent-Length: \x1b1\r\n\r\n",
         b"POST /foo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: \x1bchunked\r\n\r\n",
     ):
-        with socket.create_connection(("127.0.0.1", stack.foo_port), timeout=30) as connection:
+        with socket.create_connection(("127.0.0.1", served.foo_port), timeout=30) as connection:
             connection.sendall(request)
             connection.recv(4096)
     for line in lines(foo.output()):
@@ -61,23 +57,20 @@ def test_a_request_cannot_forge_a_line_of_foo(stack: Stack) -> None:
         assert TIMED.match(line), line
 
 
-def test_what_gunicorn_tells_is_among_the_lines_of_foo(stack: Stack) -> None:
-    stack.start_server()
-    foo = stack.start_foo()
+def test_what_gunicorn_tells_is_among_the_lines_of_foo(served: Stack, foo: Process) -> None:
     [serving] = psutil.Process(foo.pid).children()
     serving.kill()
     foo.wait_for(f"ERROR: Worker (pid:{serving.pid}) was sent SIGKILL!")
-    wait_until(stack.is_healthy, "gunicorn has begun another process")
+    wait_until(served.is_healthy, "gunicorn has begun another process")
     assert all(TIMED.match(line) for line in lines(foo.output()))
 
 
-def test_foo_logs_each_request_with_its_id_status_and_seconds(stack: Stack) -> None:
-    stack.start_server()
-    foo, _, _ = stack.start_services()
-    stack.post(key="told")
-    stack.post(key="not:a-key")
-    stack.get("/foo/told")
-    stack.get("/elsewhere/" + "x" * 1000)
+def test_foo_logs_each_request_with_its_id_status_and_seconds(served: Stack) -> None:
+    foo, _, _ = served.start_services()
+    served.post(key="told")
+    served.post(key="not:a-key")
+    served.get("/foo/told")
+    served.get("/elsewhere/" + "x" * 1000)
     told = [re.sub(r"^\S+ |\d+\.\d{3}$", "", line) for line in lines(foo.output()) if "status=" in line]
     assert told == [
         "POST /foo  id=told  status=200  seconds=",
@@ -87,13 +80,12 @@ def test_foo_logs_each_request_with_its_id_status_and_seconds(stack: Stack) -> N
     ]
 
 
-def test_a_search_for_its_id_finds_the_story_of_a_request_in_all_logs(stack: Stack) -> None:
-    stack.start_server()
-    programs = stack.start_services()
-    assert stack.post({"running": 0.2}, key="story").json["message"] == 3
+def test_a_search_for_its_id_finds_the_story_of_a_request_in_all_logs(served: Stack) -> None:
+    programs = served.start_services()
+    assert served.post({"running": 0.2}, key="story").json["message"] == 3
     wait_until(lambda: "result: 3" in programs[0].output(), "foo's end is told")
 
-    for program in (*programs, stack.server):
+    for program in (*programs, served.server):
         assert all(TIMED.match(line) for line in lines(program.output()))
     found = [line for program in programs for line in lines(program.output()) if "story" in line]
     assert ends(found) == {
@@ -105,16 +97,13 @@ def test_a_search_for_its_id_finds_the_story_of_a_request_in_all_logs(stack: Sta
     assert sum("running function" in line for line in found) == 6
 
 
-def test_a_frozen_worker_logs_that_it_lost_its_lease(stack: Stack, tmp_path: Path) -> None:
-    stack.start_server()
+def test_a_frozen_worker_logs_that_it_lost_its_lease(served: Stack, calls: Calls, tmp_path: Path) -> None:
     end_of_work = tmp_path / "end"
-    frozen = stack.start_worker("working", LEASE_SECONDS="1")
-    frozen.wait_for("connected to server")
-    calls = Calls(stack.server_port)
+    frozen = served.connect_worker("working", LEASE_SECONDS="1")
     calls.begin("cold", "service-working", "work", str(end_of_work))
     frozen.wait_for("running function work")
     frozen.send(signal.SIGSTOP)
-    other = stack.start_worker("working")
+    other = served.start_worker("working")
     other.wait_for("running function work  promise=cold  attempt=2")
     end_of_work.touch()
     calls.settled("cold")
@@ -124,11 +113,10 @@ def test_a_frozen_worker_logs_that_it_lost_its_lease(stack: Stack, tmp_path: Pat
     other.wait_for("result: 'done'")
 
 
-def test_a_worker_that_stops_under_load_logs_only_the_end_of_every_run(stack: Stack, tmp_path: Path) -> None:
-    stack.start_server()
-    worker = stack.start_worker("working", MAX_TASKS="3")
-    worker.wait_for("connected to server")
-    calls = Calls(stack.server_port)
+def test_a_worker_that_stops_under_load_logs_only_the_end_of_every_run(
+    served: Stack, calls: Calls, tmp_path: Path
+) -> None:
+    worker = served.connect_worker("working", MAX_TASKS="3")
     for number in range(20):
         calls.begin(f"much-{number}", "service-working", "work", str(tmp_path / "never"))
     worker.wait_for("all 3 places are taken")
@@ -139,26 +127,25 @@ def test_a_worker_that_stops_under_load_logs_only_the_end_of_every_run(stack: St
 
 
 @pytest.mark.parametrize("order", ["foo bar baz server", "server baz bar foo"])
-def test_a_stack_that_stops_under_load_logs_no_errors(stack: Stack, order: str) -> None:
-    stack.start_server()
-    stack.start_services()
+def test_a_stack_that_stops_under_load_logs_no_errors(served: Stack, order: str) -> None:
+    served.start_services()
     stopping = threading.Event()
 
     def ask() -> None:
         while not stopping.is_set():
             with contextlib.suppress(OSError, http.client.HTTPException):
-                stack.post({"running": 0.1})
+                served.post({"running": 0.1})
 
     clients = [threading.Thread(target=ask) for _ in range(40)]
     for client in clients:
         client.start()
-    wait_until(lambda: stack.program("bar").count("result: 2") > 40, "there is much to do")
+    wait_until(lambda: served.program("bar").count("result: 2") > 40, "there is much to do")
     for name in order.split():
-        assert stack.program(name).end()[0] == 0
+        assert served.program(name).end()[0] == 0
     stopping.set()
     for client in clients:
         client.join()
-    for program in (stack.server, *stack.programs.values()):
+    for program in (served.server, *served.programs.values()):
         assert "Warning" not in program.output()
         assert "Traceback" not in program.output()
         assert "never" not in program.output()

@@ -2,24 +2,14 @@
 
 from pathlib import Path
 
-from harness.process import Process
-
 from .calls import Calls
 from .programs import Stack
 
 GROUP = "service-working"
 
 
-def start(stack: Stack, max_tasks: str) -> Process:
-    worker = stack.start_worker("working", MAX_TASKS=max_tasks)
-    worker.wait_for("connected to server")
-    return worker
-
-
-def test_a_full_worker_says_so_and_further_calls_wait_for_a_place(stack: Stack, tmp_path: Path) -> None:
-    stack.start_server()
-    worker = start(stack, max_tasks="3")
-    calls = Calls(stack.server_port)
+def test_a_full_worker_says_so_and_further_calls_wait_for_a_place(served: Stack, calls: Calls, tmp_path: Path) -> None:
+    worker = served.connect_worker("working", MAX_TASKS="3")
     end = tmp_path / "end"
 
     ids = [calls.begin(f"call-{number}", GROUP, "work", str(end)) for number in range(4)]
@@ -32,10 +22,10 @@ def test_a_full_worker_says_so_and_further_calls_wait_for_a_place(stack: Stack, 
     assert worker.count("all 3 places are taken;") == 1
 
 
-def test_with_more_places_a_short_call_overtakes_a_hundred_long_ones(stack: Stack, tmp_path: Path) -> None:
-    stack.start_server()
-    worker = start(stack, max_tasks="128")
-    calls = Calls(stack.server_port)
+def test_with_more_places_a_short_call_overtakes_a_hundred_long_ones(
+    served: Stack, calls: Calls, tmp_path: Path
+) -> None:
+    worker = served.connect_worker("working", MAX_TASKS="128")
     end, now = tmp_path / "end", tmp_path / "now"
     now.touch()
 

@@ -30,11 +30,10 @@ def variables(receiver: Receiver) -> Iterator[None]:
 
 
 @pytest.fixture
-def own(stack: Stack) -> Stack:
+def own(served: Stack) -> Stack:
     """A stack in which everything runs, for a test that breaks part of it."""
-    stack.start_server()
-    stack.start_services()
-    return stack
+    served.start_services()
+    return served
 
 
 @pytest.fixture
@@ -54,10 +53,6 @@ def suspend(stack: Stack, receiver: Receiver, id: str) -> None:
         assert attempt(receiver, name, 1, id).attributes["resonate.outcome"] == "suspended"
 
 
-def wake(stack: Stack, id: str) -> None:
-    stack.ask_server("promise.settle", id=f"{id}:1.2", state="resolved", value={})
-
-
 def test_a_request_is_one_trace_in_which_each_call_is_a_child_of_the_attempt_that_made_it(
     running: Stack, receiver: Receiver, id: str
 ) -> None:
@@ -66,12 +61,8 @@ def test_a_request_is_one_trace_in_which_each_call_is_a_child_of_the_attempt_tha
     foo, bar, baz = (attempt(receiver, name, 1, id) for name in ("foo", "bar", "baz"))
     assert {span.trace for span in (foo, bar, baz)} == {request.trace}
     assert [request.parent, foo.parent, bar.parent, baz.parent] == ["", request.id, foo.id, bar.id]
-    assert [span.service for span in (request, foo, bar, baz)] == [
-        "service-foo",
-        "service-foo",
-        "service-bar",
-        "service-baz",
-    ]
+    services = [span.service for span in (request, foo, bar, baz)]
+    assert services == ["service-foo", "service-foo", "service-bar", "service-baz"]
     assert [span.kind for span in (request, foo)] == ["SERVER", "CONSUMER"]
     assert request.attributes["http.response.status_code"] == 200
     assert request.begin <= foo.begin <= bar.begin <= baz.begin < baz.end
@@ -79,7 +70,7 @@ def test_a_request_is_one_trace_in_which_each_call_is_a_child_of_the_attempt_tha
 
 def test_an_attempt_records_its_outcome_and_what_it_awaits(running: Stack, receiver: Receiver, id: str) -> None:
     suspend(running, receiver, id)
-    wake(running, id)
+    running.settle(f"{id}:1.2")
     first, second = (attempt(receiver, "foo", number, id) for number in (1, 2))
     assert first.attributes["resonate.awaits"] == [f"{id}:1"]
     assert second.attributes["resonate.outcome"] == "resolved"
@@ -121,7 +112,7 @@ def test_the_server_records_a_killed_attempt_and_the_next_one_is_linked_to_it(
     own.program("bar").wait_for("running function work")
     baz = attempt(receiver, "baz", 1, id)
     own.program("bar").end(signal.SIGKILL)
-    own.ask_server("promise.settle", id=f"{id}:1.2", state="resolved", value={})  # the work, done by others
+    own.settle(f"{id}:1.2")  # the work, done by others
     own.start_worker("bar")
     request, foo = receiver.wait("POST /foo", promise_id=id), attempt(receiver, "foo", 1, id)
     killed, second = (attempt(receiver, "bar", number, id) for number in (1, 2))
@@ -139,7 +130,7 @@ def test_a_server_that_is_killed_meanwhile_breaks_no_trace(own: Stack, receiver:
     bar = attempt(receiver, "bar", 1, id)
     own.server.end(signal.SIGKILL)
     own.start_server()
-    wake(own, id)
+    own.settle(f"{id}:1.2")
     request, foo = receiver.wait("POST /foo", promise_id=id), attempt(receiver, "foo", 2, id)
     second = attempt(receiver, "bar", 2, id)
     assert {span.trace for span in (bar, second, foo)} == {request.trace}
@@ -152,22 +143,20 @@ def test_a_foo_that_was_killed_continues_in_the_trace_of_the_request(own: Stack,
     request = receiver.wait("POST /foo", promise_id=id)
     own.program("foo").kill()
     own.start_foo()
-    wake(own, id)
+    own.settle(f"{id}:1.2")
     second = attempt(receiver, "foo", 2, id)
     assert (second.trace, second.parent) == (request.trace, request.id)
 
 
-def test_opentelemetry_is_not_loaded_by_default(stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_opentelemetry_is_not_loaded_by_default(served: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A package in its place ends any program that loads it."""
     trap = tmp_path / "trap" / "opentelemetry" / "__init__.py"
     trap.parent.mkdir(parents=True)
     trap.write_text("raise SystemExit('loaded')")
     monkeypatch.setenv("PYTHONPATH", str(trap.parents[1]))
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT")
-    stack.start_server()
-    stack.start_services()
-    assert stack.post({"running": 0.1}).json["message"] == 3
+    served.start_services()
+    assert served.post({"running": 0.1}).json["message"] == 3
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     for name in ("bar", "foo"):
-        stack.start_worker(name, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9", FOO_PORT=str(free_port())).wait_for(
-            "loaded"
-        )
+        served.start_worker(name, FOO_PORT=str(free_port())).wait_for("loaded")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from harness.basics import free_port, wait_until
 from harness.foo import Reply
+from harness.process import Process
 
 from .programs import Stack
 from .test_interface import is_problem
@@ -18,6 +19,11 @@ LONG = 600
 """Seconds; the test itself ends a pause this long."""
 SOON_SECONDS = 8.0
 """Less than a lease. On an idle machine, a second or two would do."""
+
+
+def ends_soon(process: Process, number: signal.Signals = signal.SIGTERM) -> bool:
+    status, seconds = process.end(number)
+    return status == 0 and seconds < SOON_SECONDS
 
 
 class Request(threading.Thread):
@@ -43,64 +49,56 @@ class Request(threading.Thread):
         return self._reply
 
 
-def test_a_function_that_raises_fails_the_chain(stack: Stack) -> None:
-    stack.start_server()
-    stack.start_worker("bar")
-    baz = stack.start_worker("raising_baz")
-    stack.start_foo()
-    reply = stack.post(key="doomed")
+def test_a_function_that_raises_fails_the_chain(served: Stack) -> None:
+    served.start_worker("bar")
+    baz = served.start_worker("raising_baz")
+    served.start_foo()
+    reply = served.post(key="doomed")
     assert is_problem(reply, HTTPStatus.INTERNAL_SERVER_ERROR)
     assert (reply.json["detail"], reply.json["id"]) == ("no number today", "doomed")
-    assert stack.get("/foo/doomed").json == {"id": "doomed", "state": "rejected", "error": "no number today"}
+    assert served.get("/foo/doomed").json == {"id": "doomed", "state": "rejected", "error": "no number today"}
     assert "ValueError: no number today" in baz.output()
     assert baz.count("running function baz") == 3
 
 
-def test_a_worker_that_is_told_to_stop_hands_its_work_to_another(stack: Stack) -> None:
+def test_a_worker_that_is_told_to_stop_hands_its_work_to_another(served: Stack) -> None:
     """Its lease lasts an hour, so if it were left to expire, nobody would continue in time."""
-    stack.start_server()
-    bar, baz, _ = stack.start_worker("bar", LEASE_SECONDS="3600"), stack.start_worker("baz"), stack.start_foo()
-    request = Request(stack, {"running": 10}, "moved")
+    bar, baz, _ = served.start_worker("bar", LEASE_SECONDS="3600"), served.start_worker("baz"), served.start_foo()
+    request = Request(served, {"running": 10}, "moved")
     bar.wait_for("running function work")
-    status, seconds = bar.end()
-    assert status == 0
-    assert seconds < SOON_SECONDS
+    assert ends_soon(bar)
     assert "released 1 task " in bar.output()
-    stack.start_worker("bar").wait_for("running function bar")
+    served.start_worker("bar").wait_for("running function bar")
     assert request.reply().json == {"id": "moved", "message": 3}
     assert baz.count("running function baz") == 1
     assert "Traceback" not in bar.output()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["told to stop", "interrupted"])
-def test_foo_that_ends_sends_its_clients_away(stack: Stack, number: signal.Signals) -> None:
-    stack.start_server()
-    foo, _, baz = stack.start_services()
-    request = Request(stack, {"pause": LONG}, "again")
+def test_foo_that_ends_sends_its_clients_away(served: Stack, number: signal.Signals) -> None:
+    foo, _, baz = served.start_services()
+    request = Request(served, {"pause": LONG}, "again")
     baz.wait_for("running function baz")
-    status, seconds = foo.end(number)
-    assert status == 0
-    assert seconds < SOON_SECONDS
+    assert ends_soon(foo, number)
     reply = request.reply()
     assert is_problem(reply, HTTPStatus.SERVICE_UNAVAILABLE)
     assert reply.headers["Retry-After"] == "1"
     assert "Idempotency-Key: again" in reply.json["detail"]
-    stack.start_foo()
-    stack.client().end_sleep("again")
-    assert stack.post({"pause": LONG}, key="again").json == {"id": "again", "message": 3}
+    served.start_foo()
+    served.client().end_sleep("again")
+    assert served.post({"pause": LONG}, key="again").json == {"id": "again", "message": 3}
     assert baz.count("running function baz") == 1
 
 
-def test_a_killed_foo_can_be_restarted_at_once(stack: Stack) -> None:
-    stack.start_server()
-    foo, _, baz = stack.start_services()
-    request = Request(stack, {"pause": LONG}, "killed")
+def test_a_killed_foo_can_be_restarted_at_once(served: Stack) -> None:
+    foo, _, baz = served.start_services()
+    request = Request(served, {"pause": LONG}, "killed")
     baz.wait_for("running function baz")
     foo.end(signal.SIGKILL)
-    stack.start_foo().wait_for("listening on")  # until then, gunicorn's child may still report that it is healthy
+    served.start_foo().wait_for("listening on")  # until then, gunicorn's child may still report that it is healthy
     assert not request.succeeded()
-    stack.client().end_sleep("killed")
-    assert stack.post({"pause": LONG}, key="killed").json == {"id": "killed", "message": 3}
+    served.client().end_sleep("killed")
+    assert served.post({"pause": LONG}, key="killed").json == {"id": "killed", "message": 3}
     assert baz.count("running function baz") == 1
 
 
@@ -142,9 +140,7 @@ def test_a_worker_ends_at_once_even_if_no_server_answers(stack: Stack) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         bar = stack.start_worker("bar")
         bar.wait_for("cannot reach server")
-        status, seconds = bar.end(number)
-        assert status == 0
-        assert seconds < SOON_SECONDS
+        assert ends_soon(bar, number)
 
 
 def test_foo_without_a_server_says_so(stack: Stack) -> None:
@@ -152,9 +148,7 @@ def test_foo_without_a_server_says_so(stack: Stack) -> None:
     foo.wait_for("cannot reach server")
     assert is_problem(stack.get("/health"), HTTPStatus.SERVICE_UNAVAILABLE)
     assert is_problem(stack.post(), HTTPStatus.SERVICE_UNAVAILABLE)
-    status, seconds = foo.end(signal.SIGINT)
-    assert status == 0
-    assert seconds < SOON_SECONDS
+    assert ends_soon(foo, signal.SIGINT)
 
 
 def test_foo_with_a_wrong_token_says_so(stack: Stack) -> None:

@@ -12,6 +12,7 @@ from .calls import Calls, written
 from .programs import Stack
 
 GROUP = "service-asking"
+FAILURE = b'{"__type":"error","message":"no number today","name":"ValueError"}'
 
 
 class Touch:
@@ -29,7 +30,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calls]:
     """Calls to a worker that awaits promises which anybody may settle."""
     stack = Stack(tmp_path_factory.mktemp("asking"))
     stack.start_server()
-    stack.start_worker("asking").wait_for("connected to server")
+    stack.connect_worker("asking")
     yield Calls(stack.server_port)
     stack.close()
 
@@ -104,13 +105,11 @@ def test_a_function_that_raises_writes_only_its_message_and_the_name_of_its_erro
     promise = calls.settled(calls.begin("raises", GROUP, "fail"))
 
     assert promise["state"] == "rejected"
-    assert written(promise) == b'{"__type":"error","message":"no number today","name":"ValueError"}'
+    assert written(promise) == FAILURE
 
 
 def test_a_step_that_raises_does_the_same(calls: Calls) -> None:
     id = calls.begin("raises-in-a-step", GROUP, "fail_in_a_step")
 
     assert calls.result(id) == ["ApplicationError", "no number today"]
-    assert (
-        written(calls.promise(calls.child(id))) == b'{"__type":"error","message":"no number today","name":"ValueError"}'
-    )
+    assert written(calls.promise(calls.child(id))) == FAILURE

@@ -14,12 +14,9 @@ from resonate.context import Context
 
 from worker import log_run
 
-from .test_worker import Group, group, sdk, server, told, until
-
-__all__ = ["group", "sdk", "server", "told"]  # fixtures
+from .group import Group, Told, until
 
 type Code = Callable[[Context], Awaitable[Any]]
-type Told = Callable[[str], bool]
 
 
 async def pack(ctx: Context) -> str:  # noqa: ARG001

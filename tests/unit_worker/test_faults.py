@@ -2,54 +2,26 @@
 
 import asyncio
 import itertools
-import logging
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import timedelta
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
-from harness.sdk import adaptable_sdk
-from harness.server import ServerProcess
 from resonate.context import Context
 
-from worker import RunningWorker, Settings, Worker, faults, log_run
+from worker import RunningWorker, faults, log_run
 
-from .test_worker import Group, until
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    server = ServerProcess(tmp_path_factory.mktemp("server") / "log").start()
-    yield server
-    server.stop()
+from .group import Group, Told, until
 
 
-@pytest.fixture(autouse=True)
-def sdk() -> Iterator[None]:
-    with adaptable_sdk():
-        yield
+async def breakable(group: Group, *functions: Callable[..., object], lease: float = 60) -> str:
+    """Start a worker that offers faults, and return its id at the server."""
+    return id_of(await group.work(*functions, lease=lease, offers_faults=True))
 
 
-class Breakable(Group):
-    """A group whose workers offer faults."""
-
-    async def offer_faults(self, *functions: Callable[..., object], lease: float = 60) -> str:
-        """Start a worker and return its id at the server."""
-        settings = Settings(self.server.url, None, timedelta(seconds=lease), 8, None, offers_faults=True)
-        running = RunningWorker(Worker(self.name, *functions), settings)
-        self._workers.append(running)
-        await running.stream.wait_until_connected()
-        return running.stream.unicast().rpartition("/")[2]
-
-
-@pytest.fixture
-async def group(server: ServerProcess, tmp_path: Path) -> AsyncIterator[Breakable]:
-    group = Breakable(server, tmp_path / "health")
-    yield group
-    await group.close()
+def id_of(running: RunningWorker) -> str:
+    return running.stream.unicast().rpartition("/")[2]
 
 
 @pytest.fixture
@@ -60,45 +32,33 @@ def exits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return exits
 
 
-@pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> Callable[[str], bool]:
-    caplog.set_level(logging.INFO)
-    return lambda text: any(text in message for message in caplog.messages)
-
-
-async def test_by_default_a_worker_cannot_be_called_to_fail(
-    group: Breakable, exits: list[int], told: Callable[[str], bool]
-) -> None:
+async def test_by_default_a_worker_cannot_be_called_to_fail(group: Group, exits: list[int], told: Told) -> None:
     running = await group.work()
-    id = group.begin("fail", "kill", running.stream.unicast().rpartition("/")[2])
+    id = group.begin("fail", "kill", id_of(running))
     await until(lambda: group.task(id)["version"] > 0 and group.task(id)["state"] == "pending")
     assert not told("running function fail")
     assert exits == []
 
 
-async def test_the_addressed_worker_dies_as_by_sigkill(
-    group: Breakable, exits: list[int], told: Callable[[str], bool]
-) -> None:
-    group.begin("fail", "kill", await group.offer_faults())
+async def test_the_addressed_worker_dies_as_by_sigkill(group: Group, exits: list[int], told: Told) -> None:
+    group.begin("fail", "kill", await breakable(group))
     await until(lambda: exits == [137])
     assert told("killing this process, as requested")
 
 
-async def test_any_other_worker_survives(group: Breakable, exits: list[int]) -> None:
-    await group.offer_faults()
+async def test_any_other_worker_survives(group: Group, exits: list[int]) -> None:
+    await breakable(group)
     assert await group.result(group.begin("fail", "kill", "another")) == "survived"
     assert exits == []
 
 
-async def test_an_unknown_fault_is_refused(group: Breakable, exits: list[int]) -> None:
-    message = (await group.result(group.begin("fail", "explode", await group.offer_faults())))["message"]
+async def test_an_unknown_fault_is_refused(group: Group, exits: list[int]) -> None:
+    message = (await group.result(group.begin("fail", "explode", await breakable(group))))["message"]
     assert "explode" in message
     assert exits == []
 
 
-async def test_at_work_it_dies_only_when_a_step_runs(
-    group: Breakable, exits: list[int], told: Callable[[str], bool]
-) -> None:
+async def test_at_work_it_dies_only_when_a_step_runs(group: Group, exits: list[int], told: Told) -> None:
     waits, works = asyncio.Event(), asyncio.Event()
 
     async def step(ctx: Context) -> None:
@@ -112,7 +72,7 @@ async def test_at_work_it_dies_only_when_a_step_runs(
         await ctx.run(step)
         return "done"
 
-    pid = await group.offer_faults(order)
+    pid = await breakable(group, order)
     id = group.begin("order")
     await until(lambda: told("running function order"))
     group.begin("fail", "kill-at-work", pid)
@@ -124,15 +84,15 @@ async def test_at_work_it_dies_only_when_a_step_runs(
     assert works.is_set()
 
 
-async def test_if_no_step_runs_nobody_dies(group: Breakable, exits: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_if_no_step_runs_nobody_dies(group: Group, exits: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faults, "WORK_SECONDS", 0.1)
-    id = group.begin("fail", "kill-at-work", await group.offer_faults())
+    id = group.begin("fail", "kill-at-work", await breakable(group))
     assert await group.result(id) == "not killed: no step has run within 0 s"
     assert exits == []
 
 
 async def test_a_frozen_worker_loses_its_lease_and_the_repeated_call_does_not_freeze_it_again(
-    group: Breakable, told: Callable[[str], bool], monkeypatch: pytest.MonkeyPatch
+    group: Group, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     freeze = faults.freeze
 
@@ -141,15 +101,15 @@ async def test_a_frozen_worker_loses_its_lease_and_the_repeated_call_does_not_fr
             freeze(2)
 
     monkeypatch.setattr(faults, "freeze", freeze_until_the_lease_has_ended)
-    call = group.begin("fail", "freeze", await group.offer_faults(lease=1))
+    call = group.begin("fail", "freeze", await breakable(group, lease=1))
     assert await group.result(call) == "survived"
     assert told("lease lost")
     assert told("freezing this process for 2 s, as requested")
 
 
-async def test_a_worker_frozen_within_its_lease_continues(group: Breakable, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worker_frozen_within_its_lease_continues(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faults, "FREEZE_SECONDS", 1)
-    assert await group.result(group.begin("fail", "freeze", await group.offer_faults())) == "frozen for 1 s"
+    assert await group.result(group.begin("fail", "freeze", await breakable(group))) == "frozen for 1 s"
 
 
 def test_a_freeze_stops_every_thread() -> None:

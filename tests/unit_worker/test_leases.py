@@ -1,7 +1,6 @@
 """Lease bookkeeping, from the messages between the SDK and a server."""
 
 import asyncio
-import json
 import logging
 from typing import Any
 
@@ -14,44 +13,20 @@ from worker.leases import PATIENCE_MS, LeaseKeeper
 from worker.results import OwnResults
 from worker.runs import RunLog
 
+from .fake_server import FakeServer, ask
+
 PLACES = 4
 
 
-class Server:
-    """Gives the answers that a test has prepared by kind, and records what was released."""
+class Server(FakeServer):
+    """Accepts what is released."""
 
     def __init__(self) -> None:
-        self.answers: dict[str, tuple[int, Any]] = {"task.release": (200, {})}
-        self.released: list[tuple[str, int]] = []
-        self.headers: list[dict[str, str] | None] = []
-        self.is_started = False
-        self.is_away = False
-        self.reasons: list[str | None] = []
-        self.patience: list[int | None] = []
-        """The patience of each suspension."""
-        self.answering = asyncio.Event()
-        self.answering.set()
+        super().__init__({"task.release": (200, {})})
 
-    async def start(self) -> None:
-        self.is_started = True
-
-    async def stop(self) -> None:
-        self.is_started = False
-
-    async def send(self, req: str, headers: dict[str, str] | None = None) -> str:
-        self.headers.append(headers)
-        request = json.loads(req)
-        await self.answering.wait()
-        if self.is_away:
-            raise ConnectorError(OSError("nobody there"))
-        status, data = self.answers[request["kind"]]
-        if request["kind"] == "task.suspend":
-            self.patience.append(request["data"].get("patience"))
-        if request["kind"] == "task.release":
-            self.released.append((request["data"]["id"], request["data"]["version"]))
-            self.reasons.append(request["data"].get("reason"))
-        head = {"corrId": request["head"]["corrId"], "status": status}
-        return json.dumps({"kind": request["kind"], "head": head, "data": data})
+    @property
+    def released(self) -> list[tuple[str, int]]:
+        return [(data["id"], data["version"]) for data in self.asked("task.release")]
 
     def grant(self, id: str, version: int, state: str = "acquired", tags: dict[str, str] | None = None) -> None:
         task = {"id": id, "state": state, "version": version}
@@ -74,9 +49,8 @@ class Network:
         self.server.grant(id, version, tags=tags)
         await self.sender.task_acquire(id, version - 1, "me", 1000)
 
-    async def send(self, kind: str, id: str = "a", version: int = 1) -> None:
-        head = {"corrId": "1", "version": "2026-04-01"}
-        await self.keeper.send(json.dumps({"kind": kind, "head": head, "data": {"id": id, "version": version}}))
+    async def send(self, kind: str, id: str = "a", version: int = 1, **more: Any) -> None:
+        await ask(self.keeper, kind, id=id, version=version, **more)
 
     async def release_all(self) -> list[tuple[str, int]]:
         """Release everything, and return what was released."""
@@ -133,7 +107,7 @@ async def test_what_ends_a_lease(network: Network, kind: str, status: int, held:
     network.server.answers[kind] = (status, {})
     await network.send(kind)
     network.server.answers["task.release"] = (200, {})
-    network.server.released.clear()
+    network.server.requests.clear()
     is_held = held and kind != "task.release"
     assert await network.release_all() == ([("a", 1)] if is_held else [])
     assert network.keeper.leases() == ({"a": 1} if is_held else {})
@@ -208,7 +182,7 @@ async def test_a_release_gives_the_reason_why_the_attempt_failed_if_known(networ
     if reason:
         network.runs.failed(TaskRef(id="a", version=1), reason)
     await network.send("task.release", "a", 1)
-    assert network.server.reasons == [reason or None]
+    assert [data.get("reason") for data in network.server.asked("task.release")] == [reason or None]
 
 
 @pytest.mark.parametrize(("held", "patience"), [(1, PATIENCE_MS), (2, PATIENCE_MS), (3, None)])
@@ -219,7 +193,7 @@ async def test_a_suspending_task_may_stay_a_moment_while_half_of_the_places_are_
         await network.acquire(id)
     network.server.answers["task.suspend"] = (200, {})
     await network.send("task.suspend")
-    assert network.server.patience == [patience]
+    assert [data.get("patience") for data in network.server.asked("task.suspend")] == [patience]
 
 
 async def test_the_number_of_leases_that_the_server_took_back_is_returned(network: Network) -> None:
@@ -263,7 +237,6 @@ async def test_the_server_s_answer_to_the_end_of_a_run_is_logged(
     network.runs.returned("a", 1, 3)
     network.server.answers[kind] = (status, "no")
     awaited = [{"kind": "promise.register_callback", "data": {"awaited": id, "awaiter": "a"}} for id in ("a.1", "a.2")]
-    data = {"id": "a", "version": 1, "actions": awaited}
-    await network.keeper.send(json.dumps({"kind": kind, "head": {"corrId": "1"}, "data": data}))
+    await network.send(kind, actions=awaited)
     ends = [message for message in caplog.messages if message.startswith("ended")]
     assert [message.split("  ")[-1] for message in ends] == told

@@ -112,7 +112,6 @@ def test_the_text_of_an_exception_cannot_forge_a_line(text: str) -> None:
 
 
 PROGRAM = """
-import sys, threading, warnings
 from worker import configure_logging
 
 configure_logging()
@@ -138,36 +137,25 @@ def printed(tmp_path: Path) -> Run:
     return run
 
 
-@pytest.mark.parametrize(
-    ("code", "told"),
-    [
-        ("raise ValueError('why')", "CRITICAL: uncaught exception"),
-        ("threading.Thread(target=lambda: 1 / 0).start()", "CRITICAL: uncaught exception"),
-        ("warnings.warn('old')", "WARNING: .*program.py:6: UserWarning: old"),
-    ],
-    ids=["exception", "exception in a thread", "warning"],
-)
-def test_messages_of_the_interpreter_have_a_time_as_well(printed: Run, code: str, told: str) -> None:
-    first, *more = printed(code).splitlines()
-    assert re.match(TIME + told, first)
-    assert all(line.startswith("  ") for line in more)
-
-
 def logging_program(lines: int) -> str:
     return f"import logging\nfor number in range({lines}): logging.info('line %d', number)\nprint('printed')"
 
 
-def test_a_large_file_is_rotated(printed: Run, tmp_path: Path) -> None:
-    log, old = tmp_path / "log", tmp_path / "log.1"
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """A file as large as may be; the next line goes to an empty one."""
+    log = tmp_path / "log"
     log.write_text("x" * (MAX_FILE_BYTES - 1) + "\n")
+    return log
+
+
+def test_a_large_file_is_rotated(printed: Run, log: Path) -> None:
     printed(logging_program(2), LOG_FILE=str(log))
-    assert old.read_bytes()[-2:] == b"x\n"
+    assert log.with_name("log.1").read_bytes()[-2:] == b"x\n"
     assert re.fullmatch(f"{TIME}line 0\n{TIME}line 1\n", log.read_text())
 
 
-def test_rotation_keeps_the_inode_for_other_writers_and_followers(printed: Run, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    log.write_text("x" * MAX_FILE_BYTES)
+def test_rotation_keeps_the_inode_for_other_writers_and_followers(printed: Run, log: Path) -> None:
     inode = log.stat().st_ino
     with log.open("a") as shell, log.open() as follower:
         follower.read()
@@ -180,20 +168,16 @@ def test_rotation_keeps_the_inode_for_other_writers_and_followers(printed: Run, 
     assert log.stat().st_size < 1000
 
 
-def test_a_rotation_that_was_killed_is_repeated(printed: Run, tmp_path: Path) -> None:
-    log, old = tmp_path / "log", tmp_path / "log.1"
-    log.write_text("x" * MAX_FILE_BYTES)
+def test_a_rotation_that_was_killed_is_repeated(printed: Run, log: Path) -> None:
     killing = "import os, shutil\nshutil.copyfile = lambda *names: os.kill(os.getpid(), 9)\n"
     printed(killing + logging_program(1), LOG_FILE=str(log))
     assert log.stat().st_size == MAX_FILE_BYTES
     printed(logging_program(1), LOG_FILE=str(log))
-    assert old.stat().st_size == MAX_FILE_BYTES
+    assert log.with_name("log.1").stat().st_size == MAX_FILE_BYTES
     assert log.read_text().endswith("line 0\n")
 
 
-def test_on_a_full_disk_old_lines_are_dropped_for_new_ones(printed: Run, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    log.write_text("x" * MAX_FILE_BYTES)
+def test_on_a_full_disk_old_lines_are_dropped_for_new_ones(printed: Run, log: Path) -> None:
     full = "import shutil\ndef copyfile(*names): raise OSError(28, 'No space left')\nshutil.copyfile = copyfile\n"
     printed(full + logging_program(1), LOG_FILE=str(log))
     assert re.fullmatch(f"{TIME}line 0\n", log.read_text())
@@ -253,10 +237,11 @@ def test_uncaught_exceptions_and_warnings_become_lines(capsys: pytest.CaptureFix
     sys.excepthook(ValueError, ValueError("why"), None)
     sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
     warnings.warn("old", stacklevel=1)
-    told = capsys.readouterr().out
-    begins = [line.partition(" ")[2] for line in told.splitlines() if not line.startswith("  ")]
-    assert begins[:2] == ["CRITICAL: uncaught exception"] * 2
-    assert "UserWarning: old" in begins[2] and len(begins) == 3
+    told, elsewhere = capsys.readouterr()
+    assert elsewhere == ""
+    begins = "\n".join(line for line in told.splitlines() if not line.startswith("  "))
+    uncaught = f"{TIME}CRITICAL: uncaught exception\n"
+    assert re.fullmatch(rf"{uncaught}{uncaught}{TIME}WARNING: .*test_logs.py:\d+: UserWarning: old.*", begins)
     assert "  ValueError: invalid literal" in told and "  ValueError: why" in told
 
 

@@ -5,7 +5,7 @@ import errno
 import itertools
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from resonate.error import ConnectorError
 from worker import network
 from worker.network import HttpNetwork, reason_of
 
+from .group import until
+
 SWALLOWED = b""
 ENDS = b"\0"
 """The server closes the connection after these bytes of an answer."""
@@ -29,9 +31,9 @@ def answer(text: str, status: str = "200 OK", *headers: str) -> bytes:
 
 
 class Server:
-    """Answers each request with the next of the given answers, and then with ``last``."""
+    """Answers each request with the next of the given answers, and then with ``last``; ``network`` sends to it."""
 
-    def __init__(self, *answers: bytes) -> None:
+    def __init__(self, *answers: bytes, secured: ssl.SSLContext | None = None) -> None:
         self.answers: Iterator[bytes] = itertools.chain(answers, itertools.repeat(answer("last")))
         self.requests: list[tuple[int, bytes]] = []
         """The number of the connection, and the request, for each."""
@@ -39,15 +41,16 @@ class Server:
         self.open: dict[int, asyncio.StreamWriter] = {}
         self.goes_on = asyncio.Event()
         self.goes_on.set()
-        self.url = ""
-        self.secured: ssl.SSLContext | None = None
+        self.secured = secured
 
     async def __aenter__(self) -> "Server":
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", ssl=self.secured)
         self.url = f"http{'s' if self.secured else ''}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self.network = HttpNetwork(self.url, None)
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.network.stop()
         self._server.close()
         for writer in self.open.values():
             writer.close()
@@ -72,19 +75,10 @@ class Server:
     def used(self) -> list[int]:
         return [connection for connection, _ in self.requests]
 
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
-@pytest.fixture
-async def asked() -> AsyncIterator[list[HttpNetwork]]:
-    made: list[HttpNetwork] = []
-    yield made
-    for each in made:
-        await each.stop()
+    async def ask(self, count: int = 1) -> list[str]:
+        """Send that many requests, one after the other."""
+        async with asyncio.timeout(60):
+            return [await self.network.send(f"{number}. ü") for number in range(count)]
 
 
 @pytest.fixture
@@ -93,17 +87,10 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network, "RETRY_SECONDS", 3_600)
 
 
-async def send(server: Server | str, asked: list[HttpNetwork], count: int = 1, token: str | None = None) -> list[str]:
-    """Send that many requests, one after the other; a test uses one network for all."""
-    if not asked:
-        asked.append(HttpNetwork(server if isinstance(server, str) else server.url, token))
-    async with asyncio.timeout(60):
-        return [await asked[0].send(f"{number}. ü") for number in range(count)]
-
-
-async def test_a_request_is_a_post_to_the_server_s_path_with_the_token(asked: list[HttpNetwork]) -> None:
+async def test_a_request_is_a_post_to_the_server_s_path_with_the_token() -> None:
     async with Server() as server:
-        assert await send(f"{server.url}/inside/", asked, token="secret") == ["last"]
+        server.network = HttpNetwork(f"{server.url}/inside/", "secret")
+        assert await server.ask() == ["last"]
         head, _, body = server.requests[0][1].decode().partition("\r\n\r\n")
     assert head.split("\r\n") == [
         "POST /inside/ HTTP/1.1",
@@ -123,56 +110,53 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize("sent", ANSWERS.values(), ids=ANSWERS)
-async def test_an_answer_is_read(sent: bytes, asked: list[HttpNetwork]) -> None:
+async def test_an_answer_is_read(sent: bytes) -> None:
     async with Server(sent) as server:
-        assert await send(server, asked, 2) == ["told", "last"]
+        assert await server.ask(2) == ["told", "last"]
         assert server.used == [1, 1]
 
 
 @pytest.mark.usefixtures("at_once")
-async def test_a_connection_that_the_server_closes_is_not_reused(asked: list[HttpNetwork]) -> None:
+async def test_a_connection_that_the_server_closes_is_not_reused() -> None:
     async with Server(answer("told", "200 OK", "Connection: close")) as server:
-        assert await send(server, asked, 3) == ["told", "last", "last"]
+        assert await server.ask(3) == ["told", "last", "last"]
         assert server.used == [1, 2, 2]
 
 
 @pytest.mark.usefixtures("at_once")
-async def test_a_kept_connection_that_was_closed_costs_no_pause(asked: list[HttpNetwork]) -> None:
+async def test_a_kept_connection_that_was_closed_costs_no_pause() -> None:
     async with Server(answer("told"), ENDS) as server:
-        assert await send(server, asked, 2) == ["told", "last"]
+        assert await server.ask(2) == ["told", "last"]
         assert server.used == [1, 1, 2]
 
 
 @pytest.mark.usefixtures("at_once")
-async def test_a_connection_that_was_idle_too_long_is_not_reused(
-    asked: list[HttpNetwork], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_connection_that_was_idle_too_long_is_not_reused(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Server() as server:
-        await send(server, asked)
+        await server.ask()
         monkeypatch.setattr(network, "IDLE_SECONDS", 0)
-        await send(server, asked)
+        await server.ask()
         assert server.used == [1, 2]
         await until(lambda: 1 not in server.open)
 
 
 @pytest.mark.usefixtures("at_once")
-async def test_an_unsolicited_answer_is_ignored(asked: list[HttpNetwork]) -> None:
+async def test_an_unsolicited_answer_is_ignored() -> None:
     async with Server(answer("told") + answer("and a trap")) as server:
-        assert await send(server, asked, 2) == ["told", "last"]
+        assert await server.ask(2) == ["told", "last"]
         assert server.used == [1, 2]
 
 
 async def test_concurrent_requests_use_separate_connections_up_to_the_limit() -> None:
     async with Server() as server:
         server.goes_on.clear()
-        asked = HttpNetwork(server.url, None, limit=2)
-        sending = [asyncio.create_task(asked.send("a")) for _ in range(5)]
+        server.network = HttpNetwork(server.url, None, limit=2)
+        sending = [asyncio.create_task(server.network.send("a")) for _ in range(5)]
         await until(lambda: len(server.requests) == 2)
         server.goes_on.set()
         async with asyncio.timeout(60):
             assert await asyncio.gather(*sending) == ["last"] * 5
         assert sorted(server.used[:2]) == [1, 2] and server.connections == 2
-        await asked.stop()
 
 
 FAILS = {
@@ -188,11 +172,11 @@ FAILS = {
 
 @pytest.mark.parametrize("fails", FAILS.values(), ids=FAILS)
 async def test_a_request_whose_answer_fails_is_retried_on_another_connection(
-    fails: bytes, asked: list[HttpNetwork], monkeypatch: pytest.MonkeyPatch
+    fails: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(network, "ANSWER_SECONDS", 0.5)
     async with Server(fails) as server:
-        assert await send(server, asked) == ["last"]
+        assert await server.ask() == ["last"]
         assert server.requests[0][1] == server.requests[1][1]
         assert server.used[:2] == [1, 2]
 
@@ -227,26 +211,24 @@ def test_an_answer_that_is_still_arriving_may_take_any_time() -> None:
 
 
 async def test_requests_wait_for_an_absent_server_and_are_reported_once(
-    asked: list[HttpNetwork], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(network, "QUIET_SECONDS", -1)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        asked.append(HttpNetwork(f"http://127.0.0.1:{unused.getsockname()[1]}", "secret"))
-        sending = [asyncio.create_task(asked[0].send("a")) for _ in range(3)]
+        lost = HttpNetwork(f"http://127.0.0.1:{unused.getsockname()[1]}", "secret")
+        sending = [asyncio.create_task(lost.send("a")) for _ in range(3)]
         await until(lambda: caplog.messages)
         await asyncio.sleep(3 * network.RETRY_SECONDS)
         assert not any(each.done() for each in sending)
-        await asked[0].stop()
+        await lost.stop()
         for each in sending:
             with pytest.raises(ConnectorError):
                 await each
     assert caplog.messages == ["requests have been failing for 0 s and are retried: connection refused"]
 
 
-async def test_one_address_of_a_name_that_answers_is_enough(
-    asked: list[HttpNetwork], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_one_address_of_a_name_that_answers_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network, "NEXT_ADDRESS_SECONDS", 0.05)
     with socket.socket() as silent:  # its queue is full, so connecting gets no reply, as from a machine that is gone
         silent.bind(("127.0.0.1", 0))
@@ -263,36 +245,36 @@ async def test_one_address_of_a_name_that_answers_is_enough(
                 return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", each) for each in (address, there)]
 
             monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", found)
-            assert await send("http://servers.example", asked) == ["last"]
+            server.network = HttpNetwork("http://servers.example", None)
+            assert await server.ask() == ["last"]
         for each in waiting:
             each.close()
 
 
-async def test_the_connection_of_a_cancelled_request_is_not_reused(asked: list[HttpNetwork]) -> None:
+async def test_the_connection_of_a_cancelled_request_is_not_reused() -> None:
     async with Server(answer("of the former")) as server:
         server.goes_on.clear()
-        asked.append(HttpNetwork(server.url, None))
-        former = asyncio.create_task(asked[0].send("a"))
+        former = asyncio.create_task(server.network.send("a"))
         await until(lambda: server.requests)
         former.cancel()
         with pytest.raises(asyncio.CancelledError):
             await former
         server.goes_on.set()
-        assert await send(server, asked) == ["last"]
+        assert await server.ask() == ["last"]
 
 
-async def test_stopping_fails_pending_requests_and_closes_all_connections(asked: list[HttpNetwork]) -> None:
+async def test_stopping_fails_pending_requests_and_closes_all_connections() -> None:
     async with Server(answer("told")) as server:
-        assert await send(server, asked) == ["told"]
+        assert await server.ask() == ["told"]
         server.goes_on.clear()
-        sending = [asyncio.create_task(asked[0].send("a")) for _ in range(2)]
+        sending = [asyncio.create_task(server.network.send("a")) for _ in range(2)]
         await until(lambda: len(server.requests) == 3)
-        await asked[0].stop()
+        await server.network.stop()
         for each in sending:
             with pytest.raises(ConnectorError):
                 await each
         with pytest.raises(ConnectorError):
-            await asked[0].send("a")
+            await server.network.send("a")
         server.goes_on.set()
         await until(lambda: not server.open)
         assert server.connections == 2
@@ -300,19 +282,19 @@ async def test_stopping_fails_pending_requests_and_closes_all_connections(asked:
 
 @pytest.mark.parametrize("trusts", [False, True])
 async def test_by_https_only_to_whom_the_system_s_certificates_know(
-    trusts: bool, tmp_path: Path, asked: list[HttpNetwork], monkeypatch: pytest.MonkeyPatch
+    trusts: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = Server()
-    server.secured = make_certificate(tmp_path / "certificate.pem")
+    certificate = tmp_path / "certificate.pem"
+    secured = make_certificate(certificate)
     if trusts:
-        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
-    async with server:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    async with Server(secured=secured) as server:
         if trusts:
-            assert await send(server, asked) == ["last"]
+            assert await server.ask() == ["last"]
             return
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1):
-                await send(server, asked)
+                await server.ask()
         assert server.requests == []
 
 

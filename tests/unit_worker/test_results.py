@@ -5,43 +5,34 @@ import json
 from typing import Any
 
 import pytest
-from resonate.error import ConnectorError
 
 from worker import results
 from worker.leases import LeaseKeeper
 from worker.results import OwnResults
 from worker.runs import RunLog
 
+from .fake_server import FakeServer, ask
+from .group import until
 
-class Server:
+
+class Server(FakeServer):
     """Grants a task to whoever creates it. `status`: statuses of other answers, by kind."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        super().__init__({})
         self.state = "pending"
         self.status: dict[str, int] = {}
-        self.is_away = False
 
-    async def start(self) -> None:
-        pass
+    @property
+    def kinds(self) -> list[str]:
+        return [request["kind"] for request in self.requests]
 
-    async def stop(self) -> None:
-        pass
-
-    async def send(self, req: str, headers: dict[str, str] | None = None) -> str:  # noqa: ARG002
-        request = json.loads(req)
-        kind = request["kind"]
-        self.asked.append(kind)
-        if self.is_away:
-            raise ConnectorError(OSError("nobody there"))
+    def answer(self, kind: str) -> tuple[int, Any]:
         if kind == "task.fulfill" and kind not in self.status:
             self.state = "resolved"
         data = {"task": {"id": "a", "version": 1, "state": "acquired"}, "promise": {"id": "a", "state": self.state}}
         status = self.status.get(kind, 200)
-        answer: Any = data if status < 400 else "no"
-        return json.dumps(
-            {"kind": kind, "head": {"corrId": request["head"]["corrId"], "status": status}, "data": answer}
-        )
+        return status, data if status < 400 else "no"
 
 
 class Caller:
@@ -54,8 +45,12 @@ class Caller:
         self._keeper = LeaseKeeper(self.server, RunLog(), own, places=64)
 
     async def ask(self, kind: str, **data: Any) -> Any:
-        head = {"corrId": f"about {kind}", "version": "2026-04-01"}
-        return json.loads(await self._keeper.send(json.dumps({"kind": kind, "head": head, "data": data})))
+        return await ask(self._keeper, kind, **data)
+
+    async def end(self, kind: str) -> None:
+        """End the attempt in that way."""
+        await self.ask(kind, id="a", version=1)
+        await asyncio.sleep(0)
 
     async def begin(self) -> Any:
         """Start a call `a`; return the answer to its request for a listener."""
@@ -64,11 +59,6 @@ class Caller:
 
     async def listen(self) -> Any:
         return await self.ask("promise.register_listener", awaited="a", address="poll://uni@callers/me")
-
-    async def until_told(self) -> None:
-        async with asyncio.timeout(60):
-            while not self.told:
-                await asyncio.sleep(0.005)
 
 
 RESOLVED = {"kind": "unblock", "data": {"promise": {"id": "a", "state": "resolved"}}}
@@ -92,26 +82,25 @@ async def test_the_answer_is_the_same_as_the_server_s(caller: Caller) -> None:
 
 async def test_a_call_that_ends_here_needs_no_listener(caller: Caller) -> None:
     await caller.begin()
-    await caller.ask("task.fulfill", id="a", version=1)
+    await caller.end("task.fulfill")
     assert list(map(_promise, caller.told)) == [RESOLVED]
-    assert caller.server.asked == ["task.create", "task.fulfill"]
+    assert caller.server.kinds == ["task.create", "task.fulfill"]
 
 
 @pytest.mark.parametrize(("kind", "status"), [("task.suspend", 200), ("task.release", 500), ("task.fulfill", 409)])
 async def test_once_the_task_has_left_a_listener_is_registered(caller: Caller, kind: str, status: int) -> None:
     await caller.begin()
     caller.server.status[kind] = status
-    await caller.ask(kind, id="a", version=1)
-    await asyncio.sleep(0)
-    assert caller.server.asked == ["task.create", kind, LISTENS]
+    await caller.end(kind)
+    assert caller.server.kinds == ["task.create", kind, LISTENS]
     assert caller.told == []
 
 
 async def test_a_call_settled_before_the_listener_was_registered_is_reported(caller: Caller) -> None:
     await caller.begin()
     caller.server.state, caller.server.status["task.fulfill"] = "resolved", 409
-    await caller.ask("task.fulfill", id="a", version=1)
-    await caller.until_told()
+    await caller.end("task.fulfill")
+    await until(lambda: caller.told)
     assert list(map(_promise, caller.told)) == [RESOLVED]
 
 
@@ -119,37 +108,35 @@ async def test_a_long_call_may_be_settled_by_others(caller: Caller, monkeypatch:
     monkeypatch.setattr(results, "LISTEN_SECONDS", 0.01)
     await caller.begin()
     caller.server.state = "rejected_canceled"
-    await caller.until_told()
+    await until(lambda: caller.told)
     assert caller.told[0]["data"]["promise"]["state"] == "rejected_canceled"
-    await caller.ask("task.fulfill", id="a", version=1)
+    await caller.end("task.fulfill")
     assert len(caller.told) == 1
 
 
 async def test_a_task_that_continues_here_needs_no_listener(caller: Caller) -> None:
     await caller.begin()
     caller.server.status["task.suspend"] = 300
-    await caller.ask("task.suspend", id="a", version=1)
-    await asyncio.sleep(0)
-    assert caller.server.asked == ["task.create", "task.suspend"]
+    await caller.end("task.suspend")
+    assert caller.server.kinds == ["task.create", "task.suspend"]
 
 
 async def test_a_listener_for_a_call_that_runs_elsewhere_goes_to_the_server(caller: Caller) -> None:
     assert (await caller.listen())["data"]["promise"]["state"] == "pending"
-    assert caller.server.asked == [LISTENS]
+    assert caller.server.kinds == [LISTENS]
 
 
 async def test_a_repeated_request_for_a_listener_goes_to_the_server(caller: Caller) -> None:
     """The SDK does so from time to time, because a message may have been lost."""
     await caller.begin()
     await caller.listen()
-    assert caller.server.asked == ["task.create", LISTENS]
+    assert caller.server.kinds == ["task.create", LISTENS]
 
 
 async def test_a_refused_listener_is_left_to_the_next_request(caller: Caller) -> None:
     await caller.begin()
     caller.server.status = {"task.suspend": 200, LISTENS: 500}
-    await caller.ask("task.suspend", id="a", version=1)
-    await asyncio.sleep(0)
+    await caller.end("task.suspend")
     caller.server.is_away = True
     assert caller.told == []
-    assert caller.server.asked[-1] == LISTENS
+    assert caller.server.kinds[-1] == LISTENS

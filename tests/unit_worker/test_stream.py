@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
@@ -20,6 +20,8 @@ from worker.stream import (
     _watched_socket,
 )
 
+from .group import until
+
 
 class Server:
     """A server with streams that a test feeds and ends."""
@@ -35,6 +37,10 @@ class Server:
         application = web.Application()
         application.router.add_get("/poll/{group}/{id}", self._stream)
         self.http = TestServer(application)
+
+    @property
+    def url(self) -> str:
+        return str(self.http.make_url("")).rstrip("/")
 
     async def push(self, data: bytes) -> None:
         await self.streams[-1].write(data)
@@ -65,68 +71,69 @@ async def server() -> AsyncIterator[Server]:
     await server.http.close()
 
 
+class Listener(Stream):
+    """A stream, and what has arrived on it."""
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        super().__init__(url, "group", "me", token)
+        self.received: list[str] = []
+        self.times: list[int] = []
+        self.changes: list[bool] = []
+        self.recv(self.received.append)
+        self.watch_time(self.times.append)
+        self.watch(self.changes.append)
+
+    async def connect(self) -> None:
+        await self.start()
+        await self.wait_until_connected()
+
+
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr("worker.stream.RECONNECT_SECONDS", 0.01)
+    caplog.set_level(logging.INFO)
 
 
 @pytest.fixture
-async def stream(server: Server) -> AsyncIterator[Stream]:
-    stream = Stream(str(server.http.make_url("")), "group", "me", None)
+async def stream(server: Server) -> AsyncIterator[Listener]:
+    stream = Listener(server.url)
     yield stream
     await stream.stop()
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
-async def test_messages_arrive(server: Server, stream: Stream) -> None:
-    received: list[str] = []
-    stream.recv(received.append)
-    await stream.start()
-    await until(lambda: stream.connected)
+async def test_messages_arrive(server: Server, stream: Listener) -> None:
+    await stream.connect()
     await server.push(b': keep-alive\n\ndata: {"kind":')
     await server.push(b'"execute"}\n\n')
-    await until(lambda: bool(received))
-    assert received == ['{"kind":"execute"}']
+    await until(lambda: stream.received)
+    assert stream.received == ['{"kind":"execute"}']
     assert server.paths == ["/poll/group/me"]
 
 
-async def test_a_hanging_server_that_is_one_of_several_is_left(server: Server, stream: Stream) -> None:
+async def test_a_hanging_server_that_is_one_of_several_is_left(server: Server, stream: Listener) -> None:
     server.answer = {WRITE_WITHIN: "200"}
     await stream.start()
     await until(lambda: len(server.streams) > 2)  # each has been silent for too long
 
 
-async def test_the_only_server_may_be_silent(server: Server, stream: Stream) -> None:
-    await stream.start()
-    await stream.wait_until_connected()
+async def test_the_only_server_may_be_silent(server: Server, stream: Listener) -> None:
+    await stream.connect()
     await asyncio.sleep(0.5)
     assert len(server.streams) == 1
 
 
-async def test_a_server_that_keeps_writing_is_not_left(server: Server, stream: Stream) -> None:
+async def test_a_server_that_keeps_writing_is_not_left(server: Server, stream: Listener) -> None:
     server.answer = {WRITE_WITHIN: "60000"}
-    received: list[str] = []
-    stream.recv(received.append)
-    await stream.start()
-    await stream.wait_until_connected()
+    await stream.connect()
     for _ in range(3):
         await server.push(b": time 1\n\ndata: a\n\n")
-    await until(lambda: len(received) == 3)
+    await until(lambda: len(stream.received) == 3)
     assert len(server.streams) == 1
 
 
 async def test_an_unfinished_message_of_a_broken_stream_does_not_leak_into_the_next(
-    server: Server, stream: Stream
+    server: Server, stream: Listener
 ) -> None:
-    received: list[str] = []
-    heard: list[int] = []
-    stream.recv(received.append)
-    stream.watch_time(heard.append)
     await stream.start()
     await until(lambda: len(server.streams) == 1 and stream.connected)
     await server.push(b"data: half of a mess")
@@ -135,15 +142,14 @@ async def test_an_unfinished_message_of_a_broken_stream_does_not_leak_into_the_n
     server.end_streams()
     await until(lambda: len(server.streams) == 2 and stream.connected)
     await server.push(b"00\n\ndata: whole\n\n")
-    await until(lambda: bool(received))
-    assert (received, heard) == (["whole"], [])
+    await until(lambda: stream.received)
+    assert (stream.received, stream.times) == (["whole"], [])
 
 
 @pytest.mark.parametrize(("token", "expected"), [(None, None), ("secret", "Bearer secret")])
 async def test_it_requests_events_and_sends_its_token(server: Server, token: str | None, expected: str | None) -> None:
-    stream = Stream(str(server.http.make_url("")), "group", "me", token)
-    await stream.start()
-    await stream.wait_until_connected()
+    stream = Listener(server.url, token)
+    await stream.connect()
     await stream.stop()
     [headers] = server.headers
     assert (headers["Accept"], headers.get("Authorization")) == ("text/event-stream", expected)
@@ -151,38 +157,35 @@ async def test_it_requests_events_and_sends_its_token(server: Server, token: str
 
 @pytest.mark.parametrize(("lasting", "streams"), [(0, 2), (60, 1)])
 async def test_after_a_long_lived_stream_it_reconnects_at_once(
-    server: Server, stream: Stream, monkeypatch: pytest.MonkeyPatch, lasting: float, streams: int
+    server: Server, stream: Listener, monkeypatch: pytest.MonkeyPatch, lasting: float, streams: int
 ) -> None:
     monkeypatch.setattr("worker.stream.RECONNECT_SECONDS", 3_600)
     monkeypatch.setattr("worker.stream.LASTING_SECONDS", lasting)
-    await stream.start()
-    await stream.wait_until_connected()
+    await stream.connect()
     server.end_streams()
     await until(lambda: len(server.paths) == streams and stream.connected == (streams == 2))
 
 
-async def test_it_promises_to_reconnect_before_a_dead_worker_is_given_up(server: Server, stream: Stream) -> None:
-    await stream.start()
-    await stream.wait_until_connected()
+async def test_it_promises_to_reconnect_before_a_dead_worker_is_given_up(server: Server, stream: Listener) -> None:
+    await stream.connect()
     [headers] = server.headers
     assert int(headers["Resonate-Reconnect-Within"]) == 300
 
 
 @pytest.mark.parametrize("listens", [False, True])
 async def test_it_promises_signs_of_life_and_knows_whether_the_server_expects_them(
-    server: Server, stream: Stream, listens: bool
+    server: Server, stream: Listener, listens: bool
 ) -> None:
     server.answer = {HEARTBEAT_WITHIN: "4000"} if listens else {}
     assert not stream.expects_liveness
-    await stream.start()
-    await stream.wait_until_connected()
+    await stream.connect()
     [headers] = server.headers
     assert int(headers[HEARTBEAT_WITHIN]) >= 3_000 * SIGN_SECONDS, "two may be lost"
     assert stream.expects_liveness == listens
 
 
 async def test_between_two_attempts_there_is_a_pause(
-    server: Server, stream: Stream, monkeypatch: pytest.MonkeyPatch
+    server: Server, stream: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.status = 503
     monkeypatch.setattr("worker.stream.RECONNECT_SECONDS", 60)
@@ -194,12 +197,10 @@ async def test_between_two_attempts_there_is_a_pause(
 
 
 async def test_a_brief_absence_of_the_server_is_not_logged(
-    server: Server, stream: Stream, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    server: Server, stream: Listener, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caplog.set_level(logging.INFO)
     monkeypatch.setattr("worker.stream.QUIET_SECONDS", 60)
-    await stream.start()
-    await stream.wait_until_connected()
+    await stream.connect()
     server.end.set()
     await server.http.close()
     await until(lambda: not stream.connected)
@@ -220,33 +221,26 @@ async def test_a_vanished_or_unresponsive_peer_is_detected() -> None:
             assert idle + interval * count <= 10
 
 
-async def test_it_reconnects_when_a_stream_ends(server: Server, stream: Stream) -> None:
-    changes: list[bool] = []
-    stream.watch(changes.append)
+async def test_it_reconnects_when_a_stream_ends(server: Server, stream: Listener) -> None:
     await stream.start()
     await until(lambda: len(server.paths) == 1 and stream.connected)
     server.end_streams()
     await until(lambda: len(server.paths) == 2 and stream.connected)
-    assert changes == [True, False, True]
+    assert stream.changes == [True, False, True]
 
 
-async def test_a_planned_end_is_not_logged(server: Server, stream: Stream, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+async def test_a_planned_end_is_not_logged(server: Server, stream: Listener, caplog: pytest.LogCaptureFixture) -> None:
     await stream.start()
     await until(lambda: len(server.paths) == 1)
     server.end.set()
     await until(lambda: len(server.paths) == 3)
-    assert [line for line in caplog.messages if "server http" in line] == [
-        f"connected to server {server.http.make_url('')}".rstrip("/")
-    ]
+    assert [line for line in caplog.messages if "server http" in line] == [f"connected to server {server.url}"]
 
 
 async def test_an_outage_and_its_end_are_each_logged_once(
-    server: Server, stream: Stream, caplog: pytest.LogCaptureFixture
+    server: Server, stream: Listener, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
-    await stream.start()
-    await until(lambda: stream.connected)
+    await stream.connect()
     server.status = 503
     server.end.set()
     await until(lambda: "refuses" in caplog.text)
@@ -272,32 +266,30 @@ async def test_a_refused_token_is_logged_again_and_again(
     status: int,
     reason: str,
 ) -> None:
+    caplog.set_level(logging.WARNING)
     monkeypatch.setattr("worker.stream.REMIND_SECONDS", 0.2)
     server.status = status
-    url = str(server.http.make_url("")).rstrip("/")
-    stream = Stream(url, "group", "me", token)
+    stream = Listener(server.url, token)
     await stream.start()
     await until(lambda: len(caplog.messages) == 3)
     await stream.stop()
     assert stream.refusal == reason
     assert server.asked > len(caplog.messages), "most attempts are not worth a line"
-    assert set(caplog.messages) == {f"server {url} refuses this worker: {reason}"}
+    assert set(caplog.messages) == {f"server {server.url} refuses this worker: {reason}"}
 
 
 async def test_an_unreachable_server_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    stream = Stream("http://127.0.0.1:1", "group", "me", None)
+    stream = Listener("http://127.0.0.1:1")
     await stream.start()
-    await until(lambda: bool(caplog.messages))
+    await until(lambda: caplog.messages)
     await asyncio.sleep(0.1)
     await stream.stop()
     assert caplog.messages == ["cannot reach server http://127.0.0.1:1, retrying (connection refused)"]
     assert not stream.connected
 
 
-async def test_stopping_leaves_nothing_behind(stream: Stream) -> None:
-    await stream.start()
-    await until(lambda: stream.connected)
+async def test_stopping_leaves_nothing_behind(stream: Listener) -> None:
+    await stream.connect()
     await stream.stop()
     assert not stream.connected
     assert len(asyncio.all_tasks()) <= 3  # those of the test and its server
@@ -313,14 +305,9 @@ def test_workers_reconnect_at_once_however_long_the_server_was_away() -> None:
     assert RECONNECT_SECONDS <= 0.2, "as it was when this module was imported"
 
 
-async def test_the_servers_time_is_understood_even_in_pieces(server: Server, stream: Stream) -> None:
-    heard: list[int] = []
-    received: list[str] = []
-    stream.watch_time(heard.append)
-    stream.recv(received.append)
-    await stream.start()
-    await until(lambda: stream.connected)
+async def test_the_servers_time_is_understood_even_in_pieces(server: Server, stream: Listener) -> None:
+    await stream.connect()
     await server.push(b": time 1700000000")
     await server.push(b'123\n\ndata: ": time 7"\n\n')
-    await until(lambda: bool(received))
-    assert set(heard) == {1_700_000_000_123}
+    await until(lambda: stream.received)
+    assert set(stream.times) == {1_700_000_000_123}

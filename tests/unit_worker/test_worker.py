@@ -1,13 +1,10 @@
 """A worker in this process and a real server: calls run, held tasks are released, and the log reports it."""
 
 import asyncio
-import itertools
 import json
 import logging
 import os
 import signal
-from base64 import b64decode, b64encode
-from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,6 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from harness.sdk import adaptable_sdk
 from harness.server import FAR, ServerProcess
 from resonate.context import Context
 from resonate.error import ResonateError
@@ -24,96 +20,7 @@ from worker import RunningWorker, Settings, Worker, ending_signals, log_run, wor
 from worker.clock import ServerClock
 from worker.replay import FUNCTION_TAG
 
-_numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    server = ServerProcess(tmp_path_factory.mktemp("server") / "log").start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(autouse=True)
-def sdk() -> Iterator[None]:
-    with adaptable_sdk():
-        yield
-
-
-class Group:
-    """A group with its workers, and a client that calls them."""
-
-    def __init__(self, server: ServerProcess, health_file: Path) -> None:
-        """Use a unique name, because all tests share the server."""
-        self.server, self.health_file = server, health_file
-        self.name = f"group-{next(_numbers)}"
-        self._client = server.client()
-        self._workers: list[RunningWorker] = []
-
-    async def work(self, *functions: Callable[..., Any], lease: float = 60, places: int = 8) -> RunningWorker:
-        settings = Settings(self.server.url, None, timedelta(seconds=lease), places, self.health_file)
-        running = RunningWorker(Worker(self.name, *functions), settings)
-        self._workers.append(running)
-        await running.stream.wait_until_connected()
-        return running
-
-    def begin(self, function: str, *args: Any) -> str:
-        return self.begin_as(function, {"func": function, "args": args, "kwargs": {}, "version": 1})
-
-    def begin_as(self, name: str, call: Any) -> str:
-        id = f"{name}-{next(_numbers)}"
-        tags = {"target": f"poll://any@{self.name}", "branch": id, "parent": id, "origin": id, "scope": "global"}
-        param = encoded(call)
-        named = {f"resonate:{tag}": text for tag, text in tags.items()}
-        assert self._client.call("promise.create", id=id, timeoutAt=FAR, param=param, tags=named).status == 200
-        return id
-
-    async def result(self, id: str) -> Any:
-        await until(lambda: self.promise(id)["state"] != "pending")
-        return json.loads(b64decode(self.promise(id)["value"]["data"]))
-
-    def promise(self, id: str) -> dict[str, Any]:
-        promise: dict[str, Any] = self._client.call("promise.get", id=id).data["promise"]
-        return promise
-
-    def task(self, id: str) -> dict[str, Any]:
-        task: dict[str, Any] = self._client.call("task.get", id=id).data["task"]
-        return task
-
-    async def waits(self, id: str) -> None:
-        await until(lambda: self.task(id)["state"] == "suspended")
-
-    def settle(self, id: str, value: Any) -> None:
-        settled = self._client.call("promise.settle", id=id, state="resolved", value=encoded(value))
-        assert settled.status == 200
-
-    async def close(self) -> None:
-        for running in self._workers:
-            await running.stop()
-
-
-@pytest.fixture
-async def group(server: ServerProcess, tmp_path: Path) -> AsyncIterator[Group]:
-    group = Group(server, tmp_path / "health")
-    yield group
-    await group.close()
-
-
-@pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> Callable[[str], bool]:
-    """Return whether a line of the log contains a text."""
-    caplog.set_level(logging.INFO)
-    return lambda text: any(text in message for message in caplog.messages)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.02)
-
-
-def encoded(value: Any) -> dict[str, str]:
-    return {"data": b64encode(json.dumps(value).encode()).decode()}
+from .group import Group, Told, encoded, until
 
 
 async def double(ctx: Context, number: int) -> int:
@@ -141,7 +48,7 @@ async def test_a_call_that_it_cannot_run_is_released_with_the_reason(group: Grou
     assert group.task(id)["reason"] == reason
 
 
-async def test_the_log_shows_the_start_and_the_result_of_a_run(group: Group, told: Callable[[str], bool]) -> None:
+async def test_the_log_shows_the_start_and_the_result_of_a_run(group: Group, told: Told) -> None:
     await group.work(double)
     id = group.begin("double", 21)
     await until(lambda: told("result: 42"))
@@ -150,7 +57,7 @@ async def test_the_log_shows_the_start_and_the_result_of_a_run(group: Group, tol
 
 
 async def test_a_failing_function_is_tried_three_times_and_then_its_caller_gets_the_error(
-    group: Group, told: Callable[[str], bool]
+    group: Group, told: Told
 ) -> None:
     attempts = 0
 
@@ -182,7 +89,7 @@ async def test_the_promise_of_a_local_step_names_its_function(group: Group) -> N
     assert {each["resonate:scope"] for each in tags} == {"local"}
 
 
-async def test_a_step_is_logged_when_its_result_is_stored(group: Group, told: Callable[[str], bool]) -> None:
+async def test_a_step_is_logged_when_its_result_is_stored(group: Group, told: Told) -> None:
     until_told = asyncio.Event()
 
     async def order(ctx: Context) -> int:
@@ -198,9 +105,7 @@ async def test_a_step_is_logged_when_its_result_is_stored(group: Group, told: Ca
     assert await group.result(id) == 2
 
 
-async def test_a_waiting_call_logs_what_it_awaits_and_continues_in_another_attempt(
-    group: Group, told: Callable[[str], bool]
-) -> None:
+async def test_a_waiting_call_logs_what_it_awaits_and_continues_in_another_attempt(group: Group, told: Told) -> None:
     async def order(ctx: Context) -> list[Any]:
         log_run(ctx)
         return [await ctx.options(target="prices").rpc("price", {"of": ("tea", 2)})]
@@ -214,7 +119,7 @@ async def test_a_waiting_call_logs_what_it_awaits_and_continues_in_another_attem
     assert told(f"running function order  promise={id}  attempt=2")
 
 
-async def test_a_step_that_has_changed_does_not_run(group: Group, told: Callable[[str], bool]) -> None:
+async def test_a_step_that_has_changed_does_not_run(group: Group, told: Told) -> None:
     is_changed, ran = False, []
 
     async def note(ctx: Context, what: str) -> None:  # noqa: ARG001
@@ -237,9 +142,7 @@ async def test_a_step_that_has_changed_does_not_run(group: Group, told: Callable
     assert ran == ["first"]
 
 
-async def test_a_result_that_cannot_be_stored_is_logged_and_the_task_released(
-    group: Group, told: Callable[[str], bool]
-) -> None:
+async def test_a_result_that_cannot_be_stored_is_logged_and_the_task_released(group: Group, told: Told) -> None:
     async def give(ctx: Context) -> Any:
         log_run(ctx)
         return object()
@@ -250,7 +153,7 @@ async def test_a_result_that_cannot_be_stored_is_logged_and_the_task_released(
     assert group.promise(id)["state"] == "pending"
 
 
-async def test_no_more_tasks_run_at_a_time_than_there_are_places(group: Group, told: Callable[[str], bool]) -> None:
+async def test_no_more_tasks_run_at_a_time_than_there_are_places(group: Group, told: Told) -> None:
     running, go_on = 0, asyncio.Event()
 
     async def count(ctx: Context) -> str:  # noqa: ARG001
@@ -305,6 +208,7 @@ async def test_deadlines_are_in_the_servers_time_whatever_the_worker_s_clock_sho
     assert began + 1_000 <= group.promise(f"{id}:1")["timeoutAt"] < began + 60_000
 
 
+@pytest.mark.usefixtures("sdk")
 async def test_it_sends_its_token_with_every_request() -> None:
     shown: dict[str, str | None] = {}
     claims: list[dict[str, Any]] = []
@@ -359,7 +263,7 @@ async def test_it_sends_its_token_with_every_request() -> None:
     assert claim == expected
 
 
-async def test_a_stopping_worker_releases_its_tasks_and_logs_it(group: Group, told: Callable[[str], bool]) -> None:
+async def test_a_stopping_worker_releases_its_tasks_and_logs_it(group: Group, told: Told) -> None:
     is_running, cleaned_up = asyncio.Event(), False
 
     async def take_long(ctx: Context) -> None:
@@ -389,6 +293,7 @@ class Ended(Exception):
     """Raised instead of ending this process."""
 
 
+@pytest.mark.usefixtures("sdk")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_program_serves_until_it_is_told_to_end_and_then_ends_at_once(
     server: ServerProcess, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
