@@ -112,6 +112,7 @@ def test_the_text_of_an_exception_cannot_forge_a_line(text: str) -> None:
 
 
 PROGRAM = """
+import threading, warnings
 from worker import configure_logging
 
 configure_logging()
@@ -135,6 +136,21 @@ def printed(tmp_path: Path) -> Run:
         return process.output()
 
     return run
+
+
+@pytest.mark.parametrize(
+    ("code", "begin"),
+    [
+        ("raise ValueError('why')", "CRITICAL: uncaught exception"),
+        ("threading.Thread(target=lambda: 1 / 0).start()", "CRITICAL: uncaught exception"),
+        ("warnings.warn('old')", "WARNING: .*program.py:6: UserWarning: old"),
+    ],
+    ids=["exception", "exception in a thread", "warning"],
+)
+def test_messages_of_the_interpreter_have_a_time_as_well(printed: Run, code: str, begin: str) -> None:
+    first, *more = printed(code).splitlines()
+    assert re.match(TIME + begin, first)
+    assert all(line.startswith("  ") for line in more)
 
 
 def logging_program(lines: int) -> str:
