@@ -48,6 +48,6 @@ find_stack
 stop_all_processes
 [ -z "$volumes" ] || [ -n "$trouble" ] || rm -rf "$STACK_DIR"/resonate.sqlite* "$STACK_DIR/postgres"
 stop_all_containers
-[ -z "$trouble" ] || die "cannot confirm that the stack $COMPOSE_PROJECT_NAME is down; see above."
+[ -z "$trouble" ] || die "cannot confirm that the stack $COMPOSE_PROJECT_NAME has stopped; see above."
 [ -z "$volumes" ] || rm -f "$STACK_DIR/last-run"
 say "The stack is down ($SECONDS s)."
