@@ -48,7 +48,7 @@ def fill(server: ServerProcess, megabytes: int) -> None:
 
 @pytest.fixture
 def begun(server: ServerProcess, target: Path) -> subprocess.Popen[str]:
-    """A backup that is on its way and will replace an earlier one."""
+    """A backup that is in transit and will replace an earlier one."""
     fill(server, 60)
     target.write_text("the earlier one")
     command = begin_backup(server, target)
