@@ -1,1 +1,1 @@
-"""Helpers shared by the tests of several packages: real processes on free ports, and plain clients of the protocol."""
+"""Real processes on free ports, and plain clients of the protocol, shared by the tests of several packages."""

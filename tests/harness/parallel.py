@@ -9,6 +9,7 @@ alone at the end.
 import os
 import re
 import signal
+from pathlib import Path
 
 import pytest
 from xdist.remote import Producer
@@ -28,8 +29,7 @@ FIRST = (
     r"tests/(stack|ui|clients)/",
     r"tests/(examples|live|unit_services)/",
     r"resonate-server/tests/integration/",
-    r"tests/unit_worker/",
-    r"resonate-server/tests/unit/store/",
+    r"tests/unit_worker/|resonate-server/tests/unit/store/",
     r"",
 )
 """Tests, ordered by how long their files take."""
@@ -75,4 +75,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: next(rank for rank, those in enumerate(FIRST) if re.match(those, item.nodeid)))
+    """Alternate between folders among files of one rank: the tests of some folders compute, those of others wait."""
+    files: dict[tuple[int, Path], list[Path]] = {}
+
+    def place(item: pytest.Item) -> tuple[int, int]:
+        rank = next(rank for rank, those in enumerate(FIRST) if re.match(those, item.nodeid))
+        of_folder = files.setdefault((rank, item.path.parent), [])
+        if item.path not in of_folder:
+            of_folder.append(item.path)
+        return rank, of_folder.index(item.path)
+
+    items.sort(key=place)
