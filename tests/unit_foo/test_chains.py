@@ -515,7 +515,8 @@ async def test_a_body_may_come_in_pieces(web: Foo) -> None:
 
 
 @pytest.mark.parametrize(("size", "status"), [(16 * 1024, 200), (16 * 1024 + 1, 413)])
-async def test_a_body_has_a_limit(web: Foo, size: int, status: int) -> None:
+async def test_a_body_has_a_limit(web: Foo, size: int, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flask_async, "LEAVE_SECONDS", 0.1)
     assert (await web.post(b" " * size)).status == status
 
 

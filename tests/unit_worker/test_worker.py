@@ -15,6 +15,7 @@ from aiohttp.test_utils import TestServer
 from harness.server import FAR, ServerProcess
 from resonate.context import Context
 from resonate.error import ResonateError
+from resonate.retry import Constant
 
 from worker import RunningWorker, Settings, Worker, ending_signals, log_run, worker
 from worker.clock import ServerClock
@@ -57,8 +58,9 @@ async def test_the_log_shows_the_start_and_the_result_of_a_run(group: Group, tol
 
 
 async def test_a_failing_function_is_tried_three_times_and_then_its_caller_gets_the_error(
-    group: Group, told: Told
+    group: Group, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(worker, "RETRY_POLICY", Constant(max_retries=worker.RETRY_POLICY.max_retries, delay=0))
     attempts = 0
 
     async def fail(ctx: Context) -> None:
