@@ -130,6 +130,7 @@ def test_a_server_freezes_under_load_and_the_others_continue_without_it_and_with
     site.check()
 
 
+@pytest.mark.long
 def test_workers_leave_a_server_that_hangs(site: Site) -> None:
     """Their connections to it stay open, but it sends nothing."""
     servers = site.servers(2)
@@ -200,7 +201,8 @@ def end_of_lease(site: Site) -> int:
     return int(time)
 
 
-@pytest.mark.parametrize(("kills", "number"), [(1, 1), pytest.param(6, 3, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize(("kills", "number"), [(1, 1), (6, 3)])
 def test_postgresql_dies_under_load_and_what_was_acknowledged_is_there_when_it_is_back(
     site: Site, kills: int, number: int
 ) -> None:

@@ -353,6 +353,7 @@ def test_up_brings_back_a_service_that_is_cut_off(stack: Stack) -> None:
     assert stack.post(id := new_id()) == Answer(200, id, 3)
 
 
+@pytest.mark.long
 @containers_seldom
 def test_the_next_test_has_a_whole_stack_whatever_is_dead_frozen_or_cut_off(stack: Stack) -> None:
     """Do by hand what the fixture does between tests, here with a script still running."""

@@ -133,6 +133,7 @@ def test_a_request_that_ends_early_starts_nothing(running: Stack) -> None:
     assert running.get("/foo/early").status == HTTPStatus.NOT_FOUND
 
 
+@pytest.mark.long
 def test_600_half_requests_delay_nobody_and_are_closed(running: Stack) -> None:
     with closing(_half_requests(running, 600)) as halves:
         began = time.monotonic()
@@ -144,6 +145,7 @@ def test_600_half_requests_delay_nobody_and_are_closed(running: Stack) -> None:
             time.sleep(0.2)
 
 
+@pytest.mark.long
 def test_more_half_requests_than_there_is_room_for_delay_nobody(running: Stack) -> None:
     [serving] = psutil.Process(running.program("foo").pid).children()
     before = serving.rlimit(psutil.RLIMIT_NOFILE)
@@ -181,6 +183,7 @@ def test_clients_that_never_read_their_answer_delay_nobody(running: Stack) -> No
         assert running.post().json["message"] == 3
 
 
+@pytest.mark.long
 def test_a_slow_server_does_not_delay_health(served: Stack) -> None:
     served.start_foo()
     served.server.send(signal.SIGSTOP)
@@ -239,6 +242,7 @@ def _seconds_and_answer_of_one_among(stack: Stack, others: int) -> tuple[float, 
     return time.monotonic() - began, b""
 
 
+@pytest.mark.long
 def test_a_request_may_wait_for_longer_than_it_may_take_to_arrive(running: Stack) -> None:
     assert running.post({"pause": 11}).json["message"] == 3
 
