@@ -41,7 +41,7 @@ def test_one_server_dies_and_the_others_continue(stack: Stack) -> None:
     report = assert_ends_well(stack, "resonate-server --when running --for 3 --down 1")
 
     assert "resonate-server is killed" in report
-    assert "the other servers go on" in report
+    assert "the other servers continue" in report
     assert "leases stayed as they were" in report
     assert len(stack.instances("resonate-server")) == 3
 

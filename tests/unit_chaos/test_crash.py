@@ -147,8 +147,8 @@ def test_a_frozen_worker_is_given_up_because_of_its_silence_not_its_lease(monkey
 @pytest.mark.parametrize(
     ("servers", "told"),
     [
-        (1, ["foo, bar and baz try to reach it again", "leases start over"]),
-        (3, ["the other servers go on", "leases stayed as they were"]),
+        (1, ["foo, bar and baz keep trying to reach it", "leases start over"]),
+        (3, ["the other servers continue", "leases stayed as they were"]),
     ],
     ids=["the only one", "one of three"],
 )

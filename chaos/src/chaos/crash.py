@@ -74,18 +74,18 @@ MEANWHILE = {
     "foo-kill": CALLER_REPEATS,
     "foo-partition": CALLER_REPEATS,
     "foo": "the caller's connection stays open, and silent",
-    "resonate-server-kill": "what it has acknowledged is on disk; foo, bar and baz try to reach it again",
+    "resonate-server-kill": "everything it acknowledged is on disk; foo, bar and baz keep trying to reach it",
     "resonate-server": "nothing can be recorded now; foo, bar and baz wait for it",
     "postgres": "nothing can be recorded now; the servers wait for it, and foo, bar and baz for them",
 }
 AFTER_KILL = {
     "foo": "the repeated request joins the chain that the first one began",
     "resonate-server": "the others connect again within half a second; leases start over",
-    "postgres": "what it has acknowledged is on disk; the servers go on as soon as it answers",
+    "postgres": "everything it acknowledged is on disk; the servers continue as soon as it answers",
 }
 ONE_OF_SEVERAL_SERVERS = {
-    "meanwhile-kill": "the other servers go on; whoever was connected to it connects to one of them",
-    "meanwhile": "the other servers go on; what was asked of this one waits",
+    "meanwhile-kill": "the other servers continue; its clients connect to one of them",
+    "meanwhile": "the other servers continue; requests to this one wait",
     "after-kill": "leases stayed as they were; it shares the work again",
 }
 
@@ -245,7 +245,7 @@ class Crash:
         self._struck_at = self._over_at = 0
         self._second: list[str] = []
         self._has_others = False
-        """Whether other servers go on while one is struck."""
+        """Whether other servers continue while one is struck."""
         self._answer_is_told = False
 
     def play(self) -> None:
@@ -455,7 +455,7 @@ class Crash:
         if case.fault == "kill" and case.strikes_work:
             self._detail("the dead bar held a lease; the server takes it back and gives the work to the next bar")
         if case.fault == "freeze" and case.strikes_work:
-            self._detail("it does not know that it was given up, so it sends its result")
+            self._detail("it does not know that it lost its lease, so it still sends its result")
             said = f"promise={case.id}.*  lease lost"
             self._scripts.until(
                 case.duration + LEASE_LOST_S, lambda: self._has_printed(were[0], said)
@@ -466,7 +466,7 @@ class Crash:
     def _say_how_to_go_on(self) -> None:
         by_hand = "docker compose start bar" if self._case.kind == "containers" else "scripts/up.sh --processes"
         self._print(f"""
-bar stays dead. To go on by hand:
+bar stays dead. To continue by hand:
   bring it back:     {by_hand}
   see the answer:    scripts/trigger.sh --id {self._case.id}    (joins the request, does not start another)
   without waiting:   curl http://127.0.0.1:{os.environ["FOO_PORT"]}/foo/{self._case.id}""")
