@@ -375,7 +375,7 @@ class Crash:
             self._struck = self._struck[:1]
         self._struck_at = now_ms()
         if not self._each(self._fault.strike, self._struck):
-            give_up(f"{self._case.service} could not be hit; see above.")
+            give_up(f"{self._case.service} could not be made to fail; see above.")
         how = (
             "stopped (docker pause)"
             if (self._case.kind, self._case.fault) == ("containers", "pause")

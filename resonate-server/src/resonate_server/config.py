@@ -140,7 +140,7 @@ class Storage(Section, frozen=True, kw_only=True):
         if self.type not in ("sqlite", "postgres"):
             raise WrongSetting("storage.type", official.NO_OTHER_STORAGE, self.type)
         if self.is_postgres and not self.postgres.url:
-            raise WrongSetting("storage.postgres.url", "PostgreSQL as the storage needs the URL of a database here")
+            raise WrongSetting("storage.postgres.url", "PostgreSQL storage needs the URL of a database")
 
     @property
     def is_postgres(self) -> bool:

@@ -136,27 +136,25 @@ def test_a_server_without_histories_of_calls_can_still_be_watched(start: Start, 
     assert "━━━" in shown.frame
 
 
-def test_it_outlives_a_restart_of_the_server(start: Start, watch: Watch) -> None:
+@pytest.mark.parametrize(
+    ("stop", "resume", "said"),
+    [
+        (ServerProcess.kill, ServerProcess.start, "server away for "),
+        (ServerProcess.freeze, ServerProcess.thaw, "no answer within 5 s"),
+    ],
+    ids=["killed", "frozen"],
+)
+def test_it_outlives_a_server_that_is_away(
+    start: Start, watch: Watch, stop: Callable[..., None], resume: Callable[..., object], said: str
+) -> None:
     server = start("db")
     root = create(server.client())
     shown = watch(root, server.url)
     shown.wait_for("pending for")
-    server.kill()
-    shown.wait_for("server away for ")
-    server.start()
+    stop(server)
+    shown.wait_for(said)
+    resume(server)
     shown.wait_for_no("server away")
-    settle(server.client(), root)
-    assert shown.wait() == 0
-
-
-def test_a_frozen_server_counts_as_away(start: Start, watch: Watch) -> None:
-    server = start()
-    root = create(server.client())
-    shown = watch(root, server.url)
-    shown.wait_for("pending for")
-    server.freeze()
-    shown.wait_for("no answer within 5 s")
-    server.thaw()
     settle(server.client(), root)
     assert shown.wait() == 0
 

@@ -38,7 +38,7 @@ class Settings(NamedTuple):
             raise SystemExit(f"RESONATE_URL must be a URL, such as http://localhost:8001, not {url!r}")
         token = environment.get("RESONATE_TOKEN") or None
         if token and not re.fullmatch("[!-~]+", token):  # a secret, so do not show it
-            raise SystemExit("RESONATE_TOKEN is not a token: it has characters that no header can carry")
+            raise SystemExit("RESONATE_TOKEN is not a token: it has spaces, line ends or letters beyond ASCII")
         lease, tasks = environment.get("LEASE_SECONDS") or "10", environment.get("MAX_TASKS") or "64"
         if not (re.fullmatch(r"[0-9]{1,5}(\.[0-9]*)?", lease) and 1 <= float(lease) <= 86_400):
             raise SystemExit(f"LEASE_SECONDS must be a number of seconds from 1 to 86400, not {lease!r}")

@@ -59,9 +59,9 @@ class State(StrEnum):
 class Pledge(Struct, frozen=True):
     """What a worker promises when it opens its stream, in ms. SDKs promise nothing."""
 
-    back_within: int | None = None
+    reconnect_within: int | None = None
     """If the stream breaks while the worker lives, the worker reconnects within this time."""
-    heard_within: int | None = None
+    heartbeat_within: int | None = None
     """While the worker lives, each of its requests is followed by another one within this time."""
 
 
@@ -100,11 +100,11 @@ class _Seat(Struct):
 
 class _Process(Struct):
     """``silent_at``: when it let a lease lapse, if not heard from since; ``grace``: timer of ``grace_s`` that runs
-    while it is missed; ``heard_within``: its pledge, in ms."""
+    while it is missed; ``heartbeat_within``: its pledge, in ms."""
 
     heard: int
     grace_s: float
-    heard_within: int | None = None
+    heartbeat_within: int | None = None
     has_been_silent: bool = False
     """It broke its pledge once, and is not held to it any more."""
     silent_at: int | None = None
@@ -122,7 +122,7 @@ class _Process(Struct):
         return not self.has_stream and at < LAST_WORDS_MS + max(seat.left_at or 0 for seat in self.seats.values())
 
     def is_overdue(self, now: int) -> bool:
-        return self.heard_within is not None and now - self.heard > self.heard_within
+        return self.heartbeat_within is not None and now - self.heard > self.heartbeat_within
 
     def seen(self, now: int) -> None:
         self.heard, self.silent_at = now, None
@@ -171,7 +171,7 @@ class Presence:
         self._misjudged = misjudged
         self.observer = WorkerObserver()
         self._processes: dict[str, _Process] = {}
-        self._companies: dict[str, _GroupActivity] = {}
+        self._activity: dict[str, _GroupActivity] = {}
         """By group."""
         self._away: dict[str, None] = {}
         """Processes without a stream, longest away first."""
@@ -206,7 +206,7 @@ class Presence:
         """Record a new stream. Return whether the worker is back from a planned end of its stream."""
         now = self.now()
         process = self._processes.setdefault(pid, _Process(now, self._grace_seconds))
-        self._companies.setdefault(group, _GroupActivity(now, now))
+        self._activity.setdefault(group, _GroupActivity(now, now))
         self._away.pop(pid, None)
         seat = process.seats.get(group)
         again = seat is not None and seat.is_expected(now)
@@ -256,8 +256,8 @@ class Presence:
 
     def _hold_to(self, pledge: Pledge, process: _Process) -> None:
         grace_s = self._grace_seconds
-        process.grace_s = grace_s if pledge.back_within is None else min(grace_s, pledge.back_within / 1_000)
-        process.heard_within = None if process.has_been_silent else pledge.heard_within
+        process.grace_s = grace_s if pledge.reconnect_within is None else min(grace_s, pledge.reconnect_within / 1_000)
+        process.heartbeat_within = None if process.has_been_silent else pledge.heartbeat_within
 
     def _seen(self, pid: str, process: _Process) -> None:
         now = self.now()
@@ -266,7 +266,7 @@ class Presence:
             self._misjudged(pid)
         process.seen(now)
         for group in process.seats:
-            self._companies[group].hear(now)
+            self._activity[group].hear(now)
 
     def _give_up(self, pid: str) -> None:
         process, now = self._processes[pid], self.now()
@@ -284,7 +284,7 @@ class Presence:
         now = self.now()
         process = self._processes.setdefault(pid, _Process(now, self._grace_seconds))
         if not process.has_stream:
-            self._companies.setdefault(group, _GroupActivity(now, now))
+            self._activity.setdefault(group, _GroupActivity(now, now))
             process.seats.setdefault(group, _Seat(now))
             self.left(group, pid, planned=False)
 
@@ -297,8 +297,8 @@ class Presence:
 
     def group_heard(self, group: str) -> None:
         """Record a sign of life from another server's worker of this group, which could take over."""
-        if group in self._companies:
-            self._companies[group].hear(self.now())
+        if group in self._activity:
+            self._activity[group].hear(self.now())
 
     # --- timers -----------------------------------------------------------------------------------------------------
 
@@ -311,12 +311,12 @@ class Presence:
 
     def _group_is_active(self, process: _Process, now: int) -> bool:
         """Return whether all of its groups were heard from throughout the silence it is allowed."""
-        limit = process.heard_within or 0
-        return all(self._companies[group].is_heard(now, limit) for group in process.seats)
+        limit = process.heartbeat_within or 0
+        return all(self._activity[group].is_heard(now, limit) for group in process.seats)
 
     def _give_up_silent(self, pid: str, process: _Process, now: int) -> None:
         process.given_up = process.has_been_silent = True
-        process.heard_within = None
+        process.heartbeat_within = None
         groups = ", ".join(sorted(process.seats))
         what = "silent" if process.has_stream else "gone for good"
         since_s = (now - process.heard) / 1_000
@@ -333,7 +333,7 @@ class Presence:
             if not process.seats:
                 self._forget(pid)
         groups = {group for process in self._processes.values() for group in process.seats}
-        self._companies = {group: company for group, company in self._companies.items() if group in groups}
+        self._activity = {group: activity for group, activity in self._activity.items() if group in groups}
 
     def close(self) -> None:
         """Stop judging: this server is stopping, not the workers."""

@@ -144,7 +144,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
         self._blocked = False
-        self._untaken: tuple[float, int] | None = None
+        self._unsent: tuple[float, int] | None = None
         """Time and size of the last measurement of unread bytes that showed progress."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -157,7 +157,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._blocked = True
-        self._untaken = self._loop.time(), self.unsent_bytes
+        self._unsent = self._loop.time(), self.unsent_bytes
         self._connections.holds(self)
 
     def resume_writing(self) -> None:
@@ -190,10 +190,10 @@ class Connection(asyncio.Protocol):
     def _is_stuck(self, now: float) -> bool:
         size = self._transport.get_write_buffer_size()
         if not size or not (self._blocked or self._transport.is_closing()):
-            self._untaken = None
-        elif self._untaken is None or size <= self._untaken[1] - LEAST_TAKEN_BYTES:
-            self._untaken = now, size
-        return self._untaken is not None and now - self._untaken[0] > self._connections.write_patience_s
+            self._unsent = None
+        elif self._unsent is None or size <= self._unsent[1] - LEAST_TAKEN_BYTES:
+            self._unsent = now, size
+        return self._unsent is not None and now - self._unsent[0] > self._connections.write_patience_s
 
 
 class AiohttpConnection(Connection):
@@ -336,10 +336,10 @@ class Site(web.BaseSite):
 @web.middleware
 async def track_request(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Tell the connection which request is being answered. Must be the outermost middleware."""
-    guest = _aiohttp_connection(request)
-    if guest is None:
+    connection = _aiohttp_connection(request)
+    if connection is None:
         raise ConnectionResetError
-    with guest.answering(request):
+    with connection.answering(request):
         return await handler(request)
 
 
@@ -353,9 +353,9 @@ async def refuse_body_of_get(request: web.Request, handler: Handler) -> web.Stre
 
 def end_with_peer(request: web.Request) -> None:
     """See :meth:`AiohttpConnection.end_with_peer`."""
-    guest = _aiohttp_connection(request)
-    if guest is not None:
-        guest.end_with_peer()
+    connection = _aiohttp_connection(request)
+    if connection is not None:
+        connection.end_with_peer()
 
 
 async def write(response: web.StreamResponse, data: bytes) -> None:
@@ -366,9 +366,9 @@ async def write(response: web.StreamResponse, data: bytes) -> None:
 
 def expect(request: web.Request, size: int) -> None:
     """See :meth:`AiohttpConnection.expect`."""
-    guest = _aiohttp_connection(request)
-    if guest is not None:
-        guest.expect(size)
+    connection = _aiohttp_connection(request)
+    if connection is not None:
+        connection.expect(size)
 
 
 def _aiohttp_connection(request: web.Request) -> AiohttpConnection | None:

@@ -93,7 +93,7 @@ class LaneFactory:
         self.handle = handle
         self.connections = connections
         self.budget = budget
-        self._goes_by = names_this_server
+        self._names_this_server = names_this_server
         self.fallback: Callable[[], asyncio.Protocol]
         self._heads: dict[bytes, HttpHead | None] = {}
         self._date = (0, b"")
@@ -109,7 +109,7 @@ class LaneFactory:
             return self._heads[common]
         if len(self._heads) >= MAX_KNOWN_HEADS:
             self._heads.clear()
-        head = self._heads[common] = read_head(raw, self._goes_by)
+        head = self._heads[common] = read_head(raw, self._names_this_server)
         return head
 
     def date(self) -> bytes:
@@ -260,15 +260,15 @@ class Lane(Connection):
         return len(self._received) >= MAX_HEAD_BYTES or not REQUEST_LINE.startswith(begin)
 
     def _hand_over(self) -> None:
-        guest, received = AiohttpConnection(self._connections, self._lanes.fallback()), self._received
+        connection, received = AiohttpConnection(self._connections, self._lanes.fallback()), self._received
         peer_ended, self._peer_ended = self._peer_ended, False
         self._connections.left(self)
         self._received = b""
         self._transport.resume_reading()
-        self._transport.set_protocol(guest)
-        guest.connection_made(self._transport)
-        guest.data_received(received)
-        if peer_ended and not guest.eof_received():
+        self._transport.set_protocol(connection)
+        connection.connection_made(self._transport)
+        connection.data_received(received)
+        if peer_ended and not connection.eof_received():
             self._transport.close()
 
     def _respond(self, status: int, body: bytes) -> None:

@@ -38,7 +38,7 @@ WRITE_WITHIN = "Resonate-Write-Within"
 this many ms, so that a worker can leave a hung server for another one. A single server does not send the header,
 because no other could take its place."""
 
-TOLD_WITHIN_MS = 6_000
+WRITE_WITHIN_MS = 6_000
 KEEP_ALIVE_AMONG_OTHERS_S = 1.5
 
 LEAST_MS, MAX_DIGITS = 100, 6
@@ -64,10 +64,10 @@ class Streams:
             return web.Response(status=503, text=f"more than {self._max_connections} streams\n")
         pledge = _pledge(request)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
-        if pledge.heard_within is not None:
-            response.headers[HEARTBEAT_WITHIN] = str(pledge.heard_within)
+        if pledge.heartbeat_within is not None:
+            response.headers[HEARTBEAT_WITHIN] = str(pledge.heartbeat_within)
         if self._may_have_others:
-            response.headers[WRITE_WITHIN] = str(TOLD_WITHIN_MS)
+            response.headers[WRITE_WITHIN] = str(WRITE_WITHIN_MS)
         await response.prepare(request)
         end_with_peer(request)
         stream = self._hub.connect(group, id, pledge)

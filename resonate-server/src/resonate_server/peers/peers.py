@@ -80,7 +80,7 @@ class Peers(PeerListener):
         self._is_about_to_publish = False
         self._watch: Watch | None = None
         self._began = self._workers_known_since = engine.now()
-        sharing.neighbour = self
+        sharing.listener = self
 
     async def run(self) -> None:
         """Every second, while there are other servers: look for missed tasks, and tell them which workers are here."""

@@ -48,7 +48,7 @@ class Sharing(Protocol):
 
     id: int
     """The number of this server."""
-    neighbour: PeerListener
+    listener: PeerListener
 
     @property
     def has_others(self) -> bool:

@@ -22,9 +22,9 @@ from resonate_server.delivery.presence import (
 from resonate_server.delivery.worker_observer import WorkerObserver
 
 GRACE_S = 0.03
-BACK_SOON = Pledge(back_within=int(GRACE_S * 1_000))
-HEARD_WITHIN_MS = 4_000
-SPEAKS = Pledge(heard_within=HEARD_WITHIN_MS)
+BACK_SOON = Pledge(reconnect_within=int(GRACE_S * 1_000))
+HEARTBEAT_WITHIN_MS = 4_000
+SPEAKS = Pledge(heartbeat_within=HEARTBEAT_WITHIN_MS)
 SECOND = 1_000
 
 
@@ -201,17 +201,17 @@ class TestAPromiseToBeHeardOf:
         return patient
 
     async def test_a_worker_that_keeps_the_promise_is_not_judged(self, scene: Scene) -> None:
-        scene.pass_time(3 * HEARD_WITHIN_MS, heard="pid other")
+        scene.pass_time(3 * HEARTBEAT_WITHIN_MS, heard="pid other")
         assert scene.judged == []
 
     async def test_a_worker_that_breaks_the_promise_while_others_are_heard_is_given_up_once(self, scene: Scene) -> None:
-        scene.pass_time(HEARD_WITHIN_MS, heard="other")
+        scene.pass_time(HEARTBEAT_WITHIN_MS, heard="other")
         assert scene.judged == []
-        scene.pass_time(HEARD_WITHIN_MS, heard="other")
+        scene.pass_time(HEARTBEAT_WITHIN_MS, heard="other")
         assert scene.judged == ["pid"]
 
     async def test_a_worker_that_is_given_up_is_avoided_until_it_is_heard_again(self, scene: Scene) -> None:
-        scene.pass_time(2 * HEARD_WITHIN_MS, heard="other")
+        scene.pass_time(2 * HEARTBEAT_WITHIN_MS, heard="other")
         scene.presence.fell_silent("pid")  # reported when its work is given away
         scene.pass_time(2 * SILENT_MS, heard="other")
         assert scene.presence.is_silent("pid")
@@ -221,27 +221,27 @@ class TestAPromiseToBeHeardOf:
     async def test_no_worker_is_judged_if_no_other_could_take_over(self, patient: Scene) -> None:
         patient.presence.connected("bar", "pid", SPEAKS)
         patient.presence.connected("baz", "other")
-        patient.pass_time(3 * HEARD_WITHIN_MS, heard="other")
+        patient.pass_time(3 * HEARTBEAT_WITHIN_MS, heard="other")
         assert patient.judged == []
 
     async def test_no_worker_is_judged_if_all_fall_silent_nor_when_they_are_heard_again(self, scene: Scene) -> None:
         """This server was the one cut off. That one worker is heard first does not mean that the others are gone."""
         scene.presence.connected("bar", "other", SPEAKS)
-        scene.pass_time(3 * HEARD_WITHIN_MS)
+        scene.pass_time(3 * HEARTBEAT_WITHIN_MS)
         assert scene.judged == []
-        scene.pass_time(HEARD_WITHIN_MS - SECOND, heard="other")
-        scene.pass_time(HEARD_WITHIN_MS, heard="other pid")
+        scene.pass_time(HEARTBEAT_WITHIN_MS - SECOND, heard="other")
+        scene.pass_time(HEARTBEAT_WITHIN_MS, heard="other pid")
         assert scene.judged == []
 
     async def test_a_server_that_was_frozen_listens_before_it_judges(self, scene: Scene) -> None:
         scene.pass_time(SECOND, heard="pid other")
-        scene.now += 10 * HEARD_WITHIN_MS
+        scene.now += 10 * HEARTBEAT_WITHIN_MS
         scene.presence.check_pledges()
         scene.presence.heard_from("other")
         scene.presence.check_pledges()
         assert scene.judged == []
 
-        scene.pass_time(2 * HEARD_WITHIN_MS, heard="other")
+        scene.pass_time(2 * HEARTBEAT_WITHIN_MS, heard="other")
 
         assert scene.judged == ["pid"]
 
@@ -255,15 +255,15 @@ class TestAPromiseToBeHeardOf:
         scene.pass_time(SECOND, heard="pid other")
         if is_gone:
             scene.presence.left("bar", "pid", planned=False)
-        scene.pass_time(2 * HEARD_WITHIN_MS, heard="other")
+        scene.pass_time(2 * HEARTBEAT_WITHIN_MS, heard="other")
         assert [message.rpartition(" for ")[0] for message in caplog.messages] == [f"{told}, no sign of life"]
 
     async def test_a_worker_of_two_groups_is_judged_if_both_could_continue_without_it(self, scene: Scene) -> None:
         scene.presence.connected("baz", "pid", SPEAKS)
-        scene.pass_time(3 * HEARD_WITHIN_MS, heard="other")
+        scene.pass_time(3 * HEARTBEAT_WITHIN_MS, heard="other")
         assert scene.judged == []
         scene.presence.connected("baz", "third")
-        scene.pass_time(2 * HEARD_WITHIN_MS, heard="other third")
+        scene.pass_time(2 * HEARTBEAT_WITHIN_MS, heard="other third")
         assert scene.judged == ["pid"]
 
     @pytest.mark.parametrize("sign", ["a stream", "a request"])
@@ -271,10 +271,10 @@ class TestAPromiseToBeHeardOf:
         self, scene: Scene, sign: str
     ) -> None:
         """Otherwise work that stops all threads of a worker for long would be restarted again and again."""
-        scene.pass_time(2 * HEARD_WITHIN_MS, heard="other")
+        scene.pass_time(2 * HEARTBEAT_WITHIN_MS, heard="other")
         assert scene.misjudged == []
         scene.presence.connected("bar", "pid", SPEAKS) if sign == "a stream" else scene.presence.heard_from("pid")
-        scene.pass_time(3 * HEARD_WITHIN_MS, heard="other")
+        scene.pass_time(3 * HEARTBEAT_WITHIN_MS, heard="other")
         assert (scene.misjudged, scene.judged) == (["pid"], ["pid"])
 
     async def test_empty_groups_are_forgotten(self, scene: Scene) -> None:
@@ -282,7 +282,7 @@ class TestAPromiseToBeHeardOf:
             scene.presence.left("bar", pid, planned=True)
         scene.now += ABSENT_MS + GONE_KEPT_MS + 1
         scene.presence.forget_departed()
-        assert scene.presence._companies == {}
+        assert scene.presence._activity == {}
 
 
 class TestMemory:

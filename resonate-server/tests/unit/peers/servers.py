@@ -30,18 +30,18 @@ class Bus:
         for sender, message in rung:
             for member in self.members.values():
                 if member.id != sender:
-                    member.neighbour.heard(f"[{message.decode()}]")
+                    member.listener.heard(f"[{message.decode()}]")
 
     def introduce(self) -> None:
         """Tell every member what all others have published."""
         for member in self.members.values():
-            member.neighbour.update_rosters({id: each.roster for id, each in self.members.items() if id != member.id})
+            member.listener.update_rosters({id: each.roster for id, each in self.members.items() if id != member.id})
 
 
 class Member(Sharing):
     def __init__(self, bus: Bus, id: int) -> None:
         self.id = id
-        self.neighbour: PeerListener = Alone()
+        self.listener: PeerListener = Alone()
         self.roster = b"[]"
         self.told: list[bytes] = []
         self._bus = bus

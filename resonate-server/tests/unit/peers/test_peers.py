@@ -146,7 +146,7 @@ async def test_a_result_for_any_member_is_delivered_once(one: Server, other: Ser
 
 
 async def test_a_result_for_a_listener_that_left_its_server_is_announced_to_all_again(bus: Bus, other: Server) -> None:
-    other.member.neighbour.heard(f"[{hints.encode(hints.Owed('p', 'poll://any@callers', 2)).decode()}]")
+    other.member.listener.heard(f"[{hints.encode(hints.Owed('p', 'poll://any@callers', 2)).decode()}]")
 
     assert [hints.decode(f"[{data.decode()}]") for _, data in bus.rung] == [[hints.Owed("p", "poll://any@callers")]]
 
@@ -245,7 +245,7 @@ async def test_workers_of_a_dead_server_are_missed_by_its_heir(one: Server, othe
     await other.has("there")
     one.worker("here")
     left = Roster([("workers", pid) for pid in ("here", "there", "lost")], [("workers", "missed")])
-    one.member.neighbour.inherits(encode_roster(left))
+    one.member.listener.inherits(encode_roster(left))
 
     assert sorted(one.presence.missed()) == [("workers", "lost"), ("workers", "missed")]
 
@@ -261,7 +261,7 @@ async def test_an_earlier_request_at_another_server_does_not_revive_a_dead_worke
 
 
 async def test_a_silent_worker_is_given_up_if_others_are_heard_at_another_server(one: Server, other: Server) -> None:
-    one.hub.connect("workers", "frozen", Pledge(heard_within=3_000))
+    one.hub.connect("workers", "frozen", Pledge(heartbeat_within=3_000))
     other.worker("w")
     one.presence._gone = one.peers.worker_gone
     for _ in range(5):

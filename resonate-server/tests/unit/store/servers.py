@@ -34,7 +34,7 @@ class Told:
 
 
 class Notes(PeerListener):
-    """A neighbour that records its calls."""
+    """A listener that records its calls."""
 
     def __init__(self) -> None:
         self.rosters: dict[int, bytes] = {}

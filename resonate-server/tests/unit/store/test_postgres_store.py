@@ -411,7 +411,7 @@ class Site:
 
     def start(self) -> tuple[PostgresStore, Notes]:
         store, notes = PostgresStore(self.url, 2), Notes()
-        store.sharing.neighbour = notes
+        store.sharing.listener = notes
         store.start(Told())
         self.stores.append(store)
         return store, notes

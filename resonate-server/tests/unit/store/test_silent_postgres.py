@@ -80,7 +80,7 @@ async def make(freezer: Freezer, own_postgres_url: str) -> AsyncIterator[Make]:
 
     def make(url: str = own_postgres_url) -> PostgresStore:
         store = PostgresStore(url, 1 + LOOKING)
-        store.sharing.neighbour = Notes()
+        store.sharing.listener = Notes()
         store.start(Told())
         stores.append(store)
         return store
@@ -205,7 +205,7 @@ async def test_a_search_is_refused_in_time(
 async def test_a_server_listens_again_and_knows_that_it_may_have_missed_something(
     make: Make, store: PostgresStore, freezer: Freezer
 ) -> None:
-    other, notes = make(), store.sharing.neighbour
+    other, notes = make(), store.sharing.listener
     assert isinstance(notes, Notes)
     await begin(other)
     await until(lambda: store.sharing.has_others and other.sharing.has_others and notes.missed)

@@ -70,7 +70,7 @@ class Membership(Sharing):
     def __init__(self, url: str, clock: DatabaseClock, lost: Callable[[str], None], due: Callable[[int], None]) -> None:
         self.trouble = NOT_YET
         self.id = secrets.randbits(62)
-        self.neighbour: PeerListener = Alone()
+        self.listener: PeerListener = Alone()
         self.has_joined = False
         """At least once; from then on, requests may wait."""
         self.is_first = False
@@ -181,7 +181,7 @@ class Membership(Sharing):
                 await self.joined()
                 async with await connect_async(self._url, name_of(self.id)) as connection:
                     await connection.execute(sql.LISTEN)
-                    self.neighbour.may_have_missed()
+                    self.listener.may_have_missed()
                     while True:
                         async for each in connection.notifies(timeout=LISTENS_S):
                             if each.pid != self._backend:
@@ -193,9 +193,9 @@ class Membership(Sharing):
         if messages == ROSTER_CHANGED:
             self.doubt()
         elif messages == MISSED:
-            self.neighbour.may_have_missed()
+            self.listener.may_have_missed()
         else:
-            self.neighbour.heard(messages)
+            self.listener.heard(messages)
 
     def _tell(self, trouble: str) -> None:
         if trouble == self.trouble:
@@ -235,7 +235,7 @@ class Membership(Sharing):
         """Join the servers. Others see this one with their next look; what they ring before may be missed."""
         await self._publish(connection)
         await self._look(connection)
-        self._known = asyncio.get_running_loop().call_later(KNOWN_S, lambda: self.neighbour.may_have_missed())
+        self._known = asyncio.get_running_loop().call_later(KNOWN_S, lambda: self.listener.may_have_missed())
 
     async def _live(self, connection: ServingConnection) -> None:
         next_beat = time.monotonic()
@@ -338,13 +338,13 @@ class Membership(Sharing):
             if id in rosters or id in before
         }
         if self._others != before:
-            self.neighbour.update_rosters({id: roster for id, (_, roster) in self._others.items()})
+            self.listener.update_rosters({id: roster for id, (_, roster) in self._others.items()})
         if before.keys() - self._others.keys():
-            self.neighbour.may_have_missed()
+            self.listener.may_have_missed()
         for id, roster in buried.items():
             logger.warning("server %x is dead", id)
             if self.has_joined:
-                self.neighbour.inherits(roster)
+                self.listener.inherits(roster)
 
     async def leave(self) -> None:
         """Leave in good order, so that no other server takes over the roster."""
