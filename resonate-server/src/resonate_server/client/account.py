@@ -259,7 +259,7 @@ def _when_the_answer_came(case: Case) -> Iterator[str]:
     else:
         yield f"The answer came {_seconds(case.answered - since)} after {what}."
     for part in case.repeated:
-        yield f" ({_roughly(_length(part))} of that were {part.whose}, done again from its beginning:"
+        yield f" ({_roughly(_length(part))} of that were {part.whose}, repeated from the beginning:"
         yield f" {_why_again(case.fault)})"
     if case.fault is not None and cost_ms(case):
         due = _due(case)

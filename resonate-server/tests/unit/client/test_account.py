@@ -209,7 +209,7 @@ TOLD: dict[str, tuple[Case, list[str]]] = {
         KILLED_AT_WORK,
         [
             "The answer came 10.500 s after bar was started again.",
-            " (9.9 s of that were bar's work, done again from its beginning:",
+            " (9.9 s of that were bar's work, repeated from the beginning:",
             " the killed bar had not finished it)",
         ],
     ),
