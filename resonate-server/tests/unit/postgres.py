@@ -99,7 +99,7 @@ class PostgresDatabase(PostgresView):
     def _write(self, writing: Writing) -> None:
         statement, rows = writing.statement()
         if rows:
-            self._ask(Ask(statement, {**rows, "connection": 0, "number": 0}))
+            self._ask(Ask(statement, {**rows, "server": 0, "number": 0}))
 
     def _ask(self, asked: Ask) -> None:
         finish(self._asking({"it": asked}))
