@@ -21,8 +21,7 @@ from psycopg.pq.abc import PGconn, PGresult
 from psycopg.types.string import StrDumper, TextBinaryLoader, TextLoader
 
 from resonate_server.store.postgres import sql
-from resonate_server.store.postgres.plans import Ask, Found, Round
-from resonate_server.store.postgres.writing import Records, Writing
+from resonate_server.store.postgres.plans import Ask, Found, Records, Round, Writing
 from resonate_server.store.rows import Row
 
 CONNECT_S = 5

@@ -43,18 +43,15 @@ from resonate_server.store.postgres import plans, sql
 from resonate_server.store.postgres.driver import (
     OPTIONS,
     SERVING_OPTIONS,
-    BlockingConnection,
     ServingConnection,
     Transaction,
-    connect,
     connect_async,
     name_of,
 )
 from resonate_server.store.postgres.job_queue import Inquiry, JobQueue, Turn, Waiting, blame, give, refuse
 from resonate_server.store.postgres.membership import Membership, told
-from resonate_server.store.postgres.plans import MAX_BYTES, Ask, Asking, Busy, Found, Large, Round, Unit
-from resonate_server.store.postgres.view import PostgresView
-from resonate_server.store.postgres.writing import Writing
+from resonate_server.store.postgres.plans import MAX_BYTES, Ask, Asking, Busy, Found, Large, Round, Unit, Writing
+from resonate_server.store.postgres.view import Views
 
 logger = logging.getLogger(__name__)
 
@@ -68,9 +65,6 @@ SLOW = "the database is too slow"
 
 PAUSE_S = 0.05
 """Pause before retrying the database, and the longest before retrying a row that another server has."""
-
-CHECK_S = 2.0
-"""A connection for queries that has not answered after this time is replaced."""
 
 READY_S = 5.0
 """If decisions take longer, this server is not ready."""
@@ -140,8 +134,7 @@ class PostgresStore(Store):
         self.sharing = Membership(url, self._lose, self._wake_at)
         self._name = name_of(self.sharing.id)
         self._connection: ServingConnection | None = None
-        self._idle: deque[BlockingConnection] = deque()
-        """Connections for queries that no thread uses now."""
+        self._views = Views(url, self._name)
         self._line = JobQueue()
         self._health = StoreHealth()
         self._looking = InFlightTasks()
@@ -189,8 +182,7 @@ class PostgresStore(Store):
         if self._connection is not None:
             await self._connection.close()
         self._threads.shutdown()
-        for connection in self._idle:
-            connection.close()
+        self._views.close()
 
     def _lose(self, why: str) -> None:
         if not self.lost.done():
@@ -263,7 +255,7 @@ class PostgresStore(Store):
 
         try:
             async with asyncio.timeout(READY_S):
-                await self._in_turn(self._check)
+                await self._in_turn(partial(self._carry_out, lambda ask: ask({"check": Ask(sql.CHECK)})))
         except ReadFailed as error:
             return str(error)
         except TimeoutError:
@@ -506,10 +498,6 @@ class PostgresStore(Store):
             except (psycopg.Error, OSError) as error:
                 raise ReadFailed(told(error)) from error
 
-    async def _check(self) -> None:
-        async with self._transaction() as transaction:
-            await transaction.ask({"check": Ask(sql.CHECK)})
-
     # --- turns and queries -----------------------------------------------------------------------------------------
 
     async def _forget(self) -> None:
@@ -568,41 +556,12 @@ class PostgresStore(Store):
         """Run ``query`` on a thread, for ``seconds`` at most, whether or not the database answers."""
         until = time.monotonic() + seconds
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, self._look_now, query, until)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._views.look, query, until)
         except (psycopg.Error, OSError) as error:
             if time.monotonic() >= until:
                 raise TooSlow(SLOW) from error
             self._fail(error)
             raise ReadFailed(told(error)) from error
-
-    def _look_now[T](self, query: Callable[[View], T], until: float) -> T:
-        """Runs on a thread."""
-        connection = self._idle_connection() or connect(self._url, self._name)
-        try:
-            connection.until = until
-            connection.execute(sql.LOOK)
-            try:
-                return query(PostgresView(connection))
-            finally:
-                with suppress(psycopg.Error):
-                    connection.execute(sql.COMMIT)
-        finally:
-            if not connection.closed:
-                self._idle.append(connection)
-
-    def _idle_connection(self) -> BlockingConnection | None:
-        """Return a connection that works, if there is one. Runs on a thread."""
-        with suppress(IndexError):
-            while True:
-                connection = self._idle.pop()
-                connection.until = time.monotonic() + CHECK_S
-                try:
-                    connection.execute(sql.CHECK)
-                except psycopg.Error:
-                    connection.close()
-                else:
-                    return connection
-        return None
 
 
 async def _completed[T](transaction: Transaction, work: Callable[[Asking], Awaitable[T]]) -> T:
