@@ -79,6 +79,21 @@ async def test_a_read_that_stands_still_in_its_transaction_fails(site: Site, mon
         await store.browse(look)
 
 
+async def test_a_server_that_stops_does_not_wait_for_a_long_query(store: PostgresStore) -> None:
+    ended = []
+
+    def look(view: Any) -> None:
+        view._query("SELECT pg_sleep(5)")
+        ended.append(view)
+
+    looking = asyncio.ensure_future(store.read(look))
+    await asyncio.sleep(0.5)
+    await store.close()
+
+    assert looking.done()
+    assert ended == []
+
+
 async def test_slow_work_has_twice_the_time_at_each_attempt(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until it is answered in time: no one else would ask for it again."""
     monkeypatch.setattr(postgres_store, "PATIENCE_S", 0.25)

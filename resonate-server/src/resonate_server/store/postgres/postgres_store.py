@@ -181,6 +181,8 @@ class PostgresStore(Store):
             refuse(job, STOPS)
         if self._connection is not None:
             await self._connection.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._views.cancel()
         self._threads.shutdown()
         self._views.close()
 

@@ -156,11 +156,13 @@ class Views:
         self._url = url
         self._name = name
         self._idle: deque[BlockingConnection] = deque()
+        self._busy: set[BlockingConnection] = set()
 
     def look[T](self, query: Callable[[View], T], until: float) -> T:
         """Run ``query`` on this thread, until ``until`` (monotonic seconds) at most. Raises :class:`psycopg.Error`."""
         connection = self._idle_connection() or connect(self._url, self._name)
         try:
+            self._busy.add(connection)
             connection.until = until
             connection.execute(sql.LOOK)
             try:
@@ -169,6 +171,7 @@ class Views:
                 with suppress(psycopg.Error):
                     connection.execute(sql.COMMIT)
         finally:
+            self._busy.discard(connection)
             if not connection.closed:
                 self._idle.append(connection)
 
@@ -186,6 +189,13 @@ class Views:
                     return connection
         return None
 
+    def cancel(self) -> None:
+        """End the queries that are under way, if the database answers."""
+        for connection in list(self._busy):
+            with suppress(psycopg.Error):
+                connection.cancel_safe(timeout=CHECK_S)
+
     def close(self) -> None:
+        """Call this when no thread looks any more."""
         for connection in self._idle:
             connection.close()
