@@ -31,16 +31,6 @@ def site(tmp_path: Path, database: PostgresServer) -> Iterator[Site]:
     site.close()
 
 
-def test_a_chain_completes_on_postgresql(site: Site) -> None:
-    server = site.server()
-    wait_until(server.is_ready, "the server is ready")
-    for name in ("bar", "baz"):
-        site.worker(name, server.url)
-    start_chain(server.client(), "chain")
-
-    wait_for_chains(server.client(), ["chain"])
-
-
 def test_a_chain_continues_after_its_server_has_moved_from_sqlite_to_postgresql(site: Site) -> None:
     """It is suspended meanwhile; its workers find the new server at the old one's address."""
     old = ServerProcess(site.folder / "old.log", site.folder / "state.db").start()

@@ -19,7 +19,7 @@ LOADS = (1, 32)
 """Requests in flight."""
 COUNTED_SECONDS = 2.0
 STATEMENTS = """
-SELECT sum(calls), sum(calls) FILTER (WHERE query LIKE '%UPDATE endings SET last%') FROM pg_stat_statements
+SELECT sum(calls), sum(calls) FILTER (WHERE query LIKE '%INTO endings%') FROM pg_stat_statements
 WHERE dbid = (SELECT oid FROM pg_database WHERE datname = 'one')
 """
 """Statements and commits of the single server, without BEGIN and COMMIT; each commit updates its row in `endings`."""

@@ -130,9 +130,13 @@ def test_a_waiting_task_reaches_the_first_worker_that_connects_to_any_server(
 
 @pytest.mark.parametrize("kind", ["uni", "any"])
 def test_a_result_reaches_a_listener_connected_to_another_server(
-    servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str, kind: str
+    servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str, kind: str, database: str
 ) -> None:
+    """Whatever other users of the database have notified before."""
     listener = connect(servers[2], name, "caller")
+    with psycopg.connect(database, autocommit=True) as connection:
+        for nonsense in ("", "{", '["?"]', '[["Owed","p","http://127.0.0.1/"]]', '[["Owed","p",""]]'):
+            connection.execute("SELECT pg_notify('resonate_servers', %s)", (nonsense,))
 
     for number in range(20):
         id = f"{name}.{number}"

@@ -8,8 +8,6 @@ the faults and requests, but not every outcome. The database itself records each
 import asyncio
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,6 @@ from unittest import mock
 import msgspec
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from psycopg_pool import pool_async, sched_async
 from simulation import invariants
 from simulation.cluster import Cluster
 from simulation.line import LONGEST_UNNOTICED_S, Line
@@ -35,7 +32,7 @@ from resonate_server.peers import Peers
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.records import Promise
 from resonate_server.store import Snapshot, rows
-from resonate_server.store.postgres import PostgresStore, driver, postgres_store, sql
+from resonate_server.store.postgres import PostgresStore, driver, sql
 from resonate_server.store.postgres.view import PostgresView
 
 POOL = 4
@@ -44,8 +41,6 @@ NUMBER = (2, 2, 3)
 STATEMENTS = 40
 """Number of statements within which a line breaks."""
 LONGEST_STILL_S = (1.0, 5.0, 20.0)
-PATIENCE_S = 1.0
-"""How long to wait for a database connection."""
 
 PREPARE = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid();
@@ -73,20 +68,8 @@ TAKE_CHANGES = "DELETE FROM resonate.changes RETURNING what, before, after"
 def simulate_servers(url: str, seed: int, trace: bool = False, faults: bool = True) -> Report:
     """Run one simulation on the database at ``url``, which is emptied first."""
     loop = VirtualLoop(WithOutside())
-    with virtual_time_of_the_database(loop):
+    with mock.patch.dict(driver.OPTIONS, search_path=f"{driver.OPTIONS['search_path']},pg_catalog"):
         return simulate(seed, trace, faults, partial(OnPostgres, url=url), loop)
-
-
-@contextmanager
-def virtual_time_of_the_database(loop: VirtualLoop) -> Iterator[None]:
-    """Put the database's clock and the connection pools on the loop's time. Threads wait in real time, so briefly."""
-    with (
-        mock.patch.dict(driver.OPTIONS, search_path=f"{driver.OPTIONS['search_path']},pg_catalog"),
-        mock.patch.object(pool_async, "monotonic", loop.time),
-        mock.patch.object(sched_async, "monotonic", loop.time),
-        mock.patch.object(postgres_store, "CONNECTION_S", PATIENCE_S),
-    ):
-        yield
 
 
 class Clock:

@@ -14,10 +14,9 @@ from resonate_server.store import Decided
 from resonate_server.store.portions import FIRST, Dropped, SettledRoot
 from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.driver import connect, connect_async
-from resonate_server.store.postgres.plans import Ask, Found, Round, Unit, drop_settled_trees, reset
+from resonate_server.store.postgres.plans import Ask, Found, Round, Unit, Writing, drop_settled_trees, reset
 from resonate_server.store.postgres.schema import migrate
 from resonate_server.store.postgres.view import PostgresView
-from resonate_server.store.postgres.writing import Writing
 
 
 def make_schema(url: str) -> None:
@@ -99,7 +98,7 @@ class PostgresDatabase(PostgresView):
     def _write(self, writing: Writing) -> None:
         statement, rows = writing.statement()
         if rows:
-            self._ask(Ask(statement, {**rows, "connection": 0, "number": 0}))
+            self._ask(Ask(statement, {**rows, "server": 0, "number": 0}))
 
     def _ask(self, asked: Ask) -> None:
         finish(self._asking({"it": asked}))

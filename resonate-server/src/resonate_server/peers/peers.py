@@ -28,8 +28,7 @@ from resonate_server.peers.hints import (
     WasReset,
     Withdrawn,
 )
-from resonate_server.peers.rosters import Others, Roster, decode_roster, encode_roster
-from resonate_server.peers.router import Router
+from resonate_server.peers.router import Others, Roster, Router, decode_roster, encode_roster
 from resonate_server.protocol.messages import Execute, Unblock
 from resonate_server.protocol.records import Promise, PromiseState
 from resonate_server.store import View

@@ -1,20 +1,138 @@
-"""Servers that share a store: where messages go, what they tell each other, and which server judges which worker."""
+"""Servers that share a store: where messages go, what they tell each other, and which server judges which worker. They
+run in one process, with real hubs and presences, a bus that delivers on demand, and no engine."""
 
 import asyncio
-from typing import cast
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
-from unit.hubs import execute, many, received, unblock, until
-from unit.peers.servers import Bus, Server
+from unit.hubs import Scene, execute, many, received, unblock, until
 
-from resonate_server.delivery import Pledge
+from resonate_server.delivery import Dispatcher, Pledge, Push
 from resonate_server.delivery.worker_stream import WINDOW
-from resonate_server.peers import hints, router
+from resonate_server.engine import Engine
+from resonate_server.metrics import Metrics
+from resonate_server.peers import Peers, hints, router
 from resonate_server.peers.hints import LookAgain, Offered, Present, Withdrawn
-from resonate_server.peers.rosters import Roster, encode_roster
-from resonate_server.protocol.messages import Execute
-from resonate_server.protocol.records import Value
+from resonate_server.peers.router import Roster, encode_roster
+from resonate_server.protocol.messages import Execute, Message
+from resonate_server.protocol.records import Promise, Value
+from resonate_server.store.sharing import Alone, PeerListener, Sharing
 from resonate_server.watch import Watch
+
+
+class Bus:
+    """Holds messages until a test calls :meth:`deliver`."""
+
+    def __init__(self) -> None:
+        self.members: dict[int, Member] = {}
+        self.rung: list[tuple[int, bytes]] = []
+        self.mentioned: list[bytes] = []
+        """The messages that are not urgent."""
+
+    def deliver(self) -> None:
+        rung, self.rung = self.rung, []
+        for sender, message in rung:
+            for member in self.members.values():
+                if member.id != sender:
+                    member.listener.heard(f"[{message.decode()}]")
+
+    def introduce(self) -> None:
+        """Tell every member what all others have published."""
+        for member in self.members.values():
+            member.listener.update_rosters({id: each.roster for id, each in self.members.items() if id != member.id})
+
+
+class Member(Sharing):
+    def __init__(self, bus: Bus, id: int) -> None:
+        self.id = id
+        self.listener: PeerListener = Alone()
+        self.roster = b"[]"
+        self.told: list[bytes] = []
+        self._bus = bus
+        bus.members[id] = self
+
+    @property
+    def has_others(self) -> bool:
+        return len(self._bus.members) > 1
+
+    def publish(self, roster: bytes) -> None:
+        self.roster = roster
+        self.told.append(roster)
+        self._bus.introduce()
+
+    def ring(self, message: bytes) -> None:
+        self._bus.rung.append((self.id, message))
+
+    def notify_later(self, message: bytes) -> None:
+        self.ring(message)
+        self._bus.mentioned.append(message)
+
+    def look(self) -> asyncio.Future[None]:
+        self._bus.introduce()
+        looked = asyncio.get_running_loop().create_future()
+        looked.set_result(None)
+        return looked
+
+
+class Nobody:
+    """Replaces the engine and push."""
+
+    def __init__(self) -> None:
+        self.gone: list[str] = []
+        self.settled: list[str] = []
+        self.time = 1_000_000
+        self.promises: dict[str, Promise] = {}
+
+    def now(self) -> int:
+        return self.time
+
+    async def read(self, query: Callable[[Any], Any]) -> Any:
+        return query(self)
+
+    def load(self, _: Any) -> Any:
+        return self
+
+    def worker_gone(self, pid: str) -> None:
+        self.gone.append(pid)
+
+    def settled_elsewhere(self, ids: list[str]) -> None:
+        self.settled += ids
+
+    def withdraw(self, _: str) -> None:
+        pass
+
+
+class Server(Scene):
+    """A server with a hub, on ``bus``."""
+
+    def __init__(self, bus: Bus, id: int) -> None:
+        super().__init__()
+        self.id = id
+        self.bus = bus
+        self.member = Member(bus, id)
+        self.nobody = Nobody()
+        dispatcher = Dispatcher(self.hub, cast("Push", self.nobody), Metrics())
+        self.peers = Peers(self.member, cast("Engine", self.nobody), self.hub, self.presence, dispatcher)
+        self.peers.begin(None)
+        self.router = self.peers.router
+
+    async def has(self, pid: str, group: str = "workers") -> Any:
+        """Connect a worker, let all other servers know, and return its stream."""
+        stream = self.worker(pid, group)
+        await asyncio.sleep(0.02)
+        await until(lambda: (group, pid) in self.hub.seats() and pid.encode() in self.member.roster)
+        return stream
+
+    def decides(self, message: Message) -> None:
+        """Send a message as if this server's engine had decided it, and deliver what the others are told."""
+        self.router.send(message)
+        self.bus.deliver()
+
+    def claims(self, execute: Execute) -> None:
+        """Claim the task through this server."""
+        self.router.withdraw(execute.task_id, execute.version)
+        self.bus.deliver()
 
 
 @pytest.fixture
@@ -120,6 +238,15 @@ async def test_tasks_that_a_server_did_not_get_to_are_taken_over_and_this_is_rep
     later = await received(mine)
     assert sorted([*at_once, *later]) == sorted(each.task_id for each in queued)
     assert kinds(bus) == ["Withdrawn"] * len(later)
+
+
+async def test_nothing_is_kept_of_groups_without_tasks(one: Server, other: Server) -> None:
+    await other.has("w2")
+    one.router.refill("workers", many(1), complete=True)
+    for name in ("workers", "nobody"):
+        one.router.refill(name, [], complete=True)
+
+    assert one.router._seen == {}
 
 
 # --- results --------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """The stores: SQLite on a file, and PostgreSQL on the tests' own server."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -47,3 +47,24 @@ def store(sqlite_store: Database) -> Database:
 def each_store(request: pytest.FixtureRequest) -> Any:
     """Each store in turn, empty, for tests of what both guarantee."""
     return request.getfixturevalue(f"{request.param}_store")
+
+
+@pytest.fixture
+def freezer(own_postgres_url: str) -> Iterator[Any]:
+    """Freezes processes of that database; see :class:`unit.store.servers.Freezer`."""
+    from unit.store.servers import Freezer
+
+    freezer = Freezer(own_postgres_url)
+    yield freezer
+    freezer.thaw()
+
+
+@pytest.fixture
+async def site(own_postgres_url: str, freezer: Any) -> AsyncIterator[Any]:
+    """Servers' stores on an empty PostgreSQL database; see :class:`unit.store.servers.Site`."""
+    from unit.store.servers import Site
+
+    site = Site(own_postgres_url)
+    yield site
+    freezer.thaw()
+    await site.close()

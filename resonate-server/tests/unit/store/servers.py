@@ -1,20 +1,34 @@
-"""Running PostgreSQL stores as in servers, and what listens to them. No assertions in here."""
+"""Running PostgreSQL stores as in servers, what listens to them, and what is asked. No assertions in here."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
-from unit.driver import CORR_ID
+import psycopg
+from harness.server import FAR
+from unit.driver import CORR_ID, promise_create
 
 from resonate_server import kernel
 from resonate_server.kernel.model import Footprint, Rule, Rules
+from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import CheckedRequest
-from resonate_server.protocol.requests import Request
+from resonate_server.protocol.records import EMPTY, Value
+from resonate_server.protocol.requests import PromiseCreate, Request, TaskAcquire
 from resonate_server.store import Decided
+from resonate_server.store.postgres import PostgresStore
+from resonate_server.store.postgres.driver import connect_async
 from resonate_server.store.sharing import PeerListener, Rosters
 
 LEASE = 3_600_000
 RULES = Rules(retry_timeout_ms=LEASE)
 PATIENCE_S = 60
+LOOKING = 2
+"""Connections for reads, of each store."""
+
+END_CONNECTIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
 
 
 class Told:
@@ -57,6 +71,83 @@ class Notes(PeerListener):
 
 def answering(request: Request) -> tuple[Footprint, Rule]:
     return kernel.answering(CheckedRequest(corr_id=CORR_ID, request=request), RULES)
+
+
+def create(id: str, param: Value = EMPTY) -> PromiseCreate:
+    """Create a promise in the branch of its tree's root, as the child of the one above it."""
+    return promise_create(
+        id, timeout_at=FAR, param=param, branch=id.partition(".")[0], parent=id.rpartition(".")[0] or id
+    )
+
+
+def acquire(id: str, version: int, pid: str = "pid-1") -> TaskAcquire:
+    return TaskAcquire(id=id, version=version, pid=pid, ttl=LEASE)
+
+
+async def call(store: PostgresStore, request: Request) -> Answer:
+    async with asyncio.timeout(PATIENCE_S):
+        return await store.decide(*answering(request))
+
+
+async def execute(url: str, statement: str, *parameters: Any) -> list[Any]:
+    async with await connect_async(url) as connection:
+        cursor = await connection.execute(statement.encode(), parameters or None)
+        return await cursor.fetchall() if cursor.description else []
+
+
+class Site:
+    """Stores on one database, each belonging to its own server."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.stores: list[PostgresStore] = []
+
+    async def store(self) -> tuple[PostgresStore, Notes]:
+        """Start another store and wait until it works."""
+        store, notes = self.start()
+        async with asyncio.timeout(PATIENCE_S), store.beginning():
+            return store, notes
+
+    async def connected(self, count: int) -> list[tuple[PostgresStore, Notes]]:
+        """Start stores and wait until each knows the others."""
+        stores = [await self.store() for _ in range(count)]
+        await until(lambda: all(len(notes.rosters) == count - 1 and notes.missed for _, notes in stores))
+        return stores
+
+    def start(self, url: str = "") -> tuple[PostgresStore, Notes]:
+        store, notes = PostgresStore(url or self.url, 1 + LOOKING), Notes()
+        store.sharing.listener = notes
+        store.start(Told())
+        self.stores.append(store)
+        return store, notes
+
+    async def execute(self, statement: str, *parameters: Any) -> list[Any]:
+        return await execute(self.url, statement, *parameters)
+
+    async def close(self) -> None:
+        for store in self.stores:
+            await store.close()
+
+
+class Freezer:
+    """Freezes processes of the database until the end of the test."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.frozen: list[int] = []
+
+    def freeze(self, pid: int) -> None:
+        os.kill(pid, signal.SIGSTOP)
+        self.frozen.append(pid)
+
+    def thaw(self) -> None:
+        for pid in self.frozen:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    def ask(self, statement: str, *parameters: Any) -> Any:
+        with psycopg.connect(self._url, options="-c search_path=resonate") as connection:
+            return connection.execute(statement.encode(), parameters or None).fetchall()
 
 
 async def until(condition: Callable[[], object]) -> None:

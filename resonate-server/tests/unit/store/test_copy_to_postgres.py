@@ -20,7 +20,6 @@ from resonate_server.store.postgres.driver import connect
 from resonate_server.store.sqlite import Database, statements
 from resonate_server.store.sqlite.clock import MARK_MS
 from resonate_server.store.sqlite.file import open_file
-from resonate_server.store.sqlite.lock import PathLock
 from resonate_server.store.sqlite.sessions import fold
 from resonate_server.store.whole import CannotCopy
 
@@ -168,11 +167,6 @@ def test_a_target_that_is_not_empty_stays_as_it_is(full_file: Location, database
         store.write(changes(schedule("of somebody else")))
 
     assert is_refused(full_file, database, "not empty")
-
-
-def test_a_file_in_use_by_a_server_is_not_copied(path: Path, full_file: Location, database: Location) -> None:
-    with PathLock(path):
-        assert is_refused(full_file, database, "in use by another server")
 
 
 def test_a_database_in_use_by_a_server_is_left_alone(full_file: Location, database: Location) -> None:

@@ -9,42 +9,51 @@ from typing import Any
 import msgspec
 import psycopg
 import pytest
-from harness.server import FAR
-from unit.driver import promise_create, promise_settle
-from unit.store.servers import LEASE, PATIENCE_S, RULES, Notes, Told, answering, until
+from msgspec.structs import asdict, replace
+from unit.driver import promise_create, promise_settle, task_suspend
+from unit.store.servers import (
+    END_CONNECTIONS,
+    PATIENCE_S,
+    RULES,
+    Site,
+    Told,
+    acquire,
+    answering,
+    call,
+    create,
+    execute,
+    until,
+)
 
 from resonate_server import kernel
 from resonate_server.kernel.model import Footprint, Rule
 from resonate_server.protocol.answers import Answer
-from resonate_server.protocol.records import EMPTY, Value
+from resonate_server.protocol.records import TaskState, Value
 from resonate_server.protocol.requests import (
     Action,
     FenceCreate,
-    PromiseCreate,
     PromiseGet,
     PromiseRegisterListener,
     Request,
     ScheduleCreate,
-    SuspendAction,
-    TaskAcquire,
+    ScheduleGet,
     TaskFence,
     TaskFulfill,
     TaskHeartbeat,
     TaskRef,
-    TaskSuspend,
+    TaskRelease,
 )
 from resonate_server.store import Decided, Snapshot
 from resonate_server.store.postgres import PostgresStore, driver, postgres_store
-from resonate_server.store.postgres.driver import connect_async
+from resonate_server.store.postgres.driver import Transaction, connect_async
 from resonate_server.store.postgres.job_queue import ENOUGH
 from resonate_server.store.postgres.plans import Found, Round
 from resonate_server.store.postgres.postgres_store import LONGEST_PAUSE_S, pause_after
-from resonate_server.store.postgres.schema import migrate
-from resonate_server.store.postgres.transaction import Transaction
 from resonate_server.store.sqlite import IN_MEMORY, Database
 
 IDS = ["t", "t.a", "t.b", "t.a.c"]
 LARGE = Value(data="x" * 300_000)
+SCHEDULE = ScheduleCreate(id="a", cron="0 0 1 1 *", promise_id="p", promise_timeout=1)
 UNINDEXABLE = "".join(map(chr, random.Random(1).choices(range(0x4E00, 0x9FFF), k=4_000)))
 """An id too long for PostgreSQL's indexes, and hardly compressible."""
 
@@ -57,8 +66,7 @@ class Bench:
         self.told = Told()
 
     async def call(self, request: Request) -> Answer:
-        async with asyncio.timeout(PATIENCE_S):
-            return await self.store.decide(*answering(request))
+        return await call(self.store, request)
 
     async def at_once(self, *asked: Request | tuple[Footprint, Rule]) -> list[Answer]:
         """Queue all requests before any of them is decided."""
@@ -75,36 +83,10 @@ async def bench(own_postgres_url: str) -> AsyncIterator[Bench]:
     """A bench on an empty database."""
     bench = Bench(PostgresStore(own_postgres_url, 6))
     bench.store.start(bench.told)
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(PATIENCE_S), bench.store.beginning():
         await bench.store.decide(*kernel.renewing(RULES))
     yield bench
     await bench.store.close()
-
-
-END_CONNECTIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
-
-
-async def execute(url: str, statement: str, *parameters: Any) -> list[Any]:
-    async with await connect_async(url) as connection:
-        cursor = await connection.execute(statement.encode(), parameters or None)
-        return await cursor.fetchall() if cursor.description else []
-
-
-def create(id: str, param: Value = EMPTY) -> PromiseCreate:
-    """Create a promise in the branch of its tree's root, as the child of the one above it."""
-    return promise_create(
-        id, timeout_at=FAR, param=param, branch=id.partition(".")[0], parent=id.rpartition(".")[0] or id
-    )
-
-
-def acquire(id: str, version: int, pid: str = "pid-1") -> TaskAcquire:
-    return TaskAcquire(id=id, version=version, pid=pid, ttl=LEASE)
-
-
-def suspend(id: str, version: int, *awaited: str) -> TaskSuspend:
-    return TaskSuspend(
-        id=id, version=version, actions=[Action(data=SuspendAction(awaited=each, awaiter=id)) for each in awaited]
-    )
 
 
 def fulfill(id: str, version: int) -> TaskFulfill:
@@ -122,8 +104,8 @@ def anything(rng: random.Random) -> Request:
         lambda: PromiseGet(id=id),
         lambda: acquire(id, version, rng.choice(["pid-1", "pid-2"])),
         lambda: acquire(id, version),
-        lambda: suspend(id, version, *rng.sample([each for each in IDS if each != id], 2)),
-        lambda: suspend(id, version, other),
+        lambda: task_suspend(id, version, *rng.sample([each for each in IDS if each != id], 2)),
+        lambda: task_suspend(id, version, other),
         lambda: fulfill(id, version),
         lambda: TaskFence(id=id, version=version, action=FenceCreate(data=create(other))),
         lambda: PromiseRegisterListener(awaited=id, address="poll://any@callers"),
@@ -156,7 +138,7 @@ def in_turn(told: list[Decided]) -> tuple[list[Any], Snapshot]:
 
 
 def without_order(snapshot: Snapshot) -> Any:
-    everything = msgspec.structs.asdict(snapshot)
+    everything = asdict(snapshot)
     everything["unblocks"] = sorted(snapshot.unblocks, key=lambda unblock: unblock.promise.id)
     return everything
 
@@ -180,20 +162,11 @@ async def test_concurrent_requests_are_equivalent_to_the_reported_order(bench: B
 
 async def test_concurrent_creations_of_a_schedule_all_return_the_same_one(bench: Bench) -> None:
     for number in range(10):
-        schedule = ScheduleCreate(id=f"s{number}", cron="0 0 1 1 *", promise_id="p", promise_timeout=1)
-        requests = [msgspec.structs.replace(schedule, promise_tags={"by": by}) for by in "abcdef"]
+        requests = [replace(SCHEDULE, id=f"s{number}", promise_tags={"by": by}) for by in "abcdef"]
         answers = await asyncio.gather(*map(bench.call, requests))
 
         assert {answer.status for answer in answers} == {200}
         assert len({answer.data.schedule.promise_tags["by"] for answer in answers}) == 1
-
-
-async def test_one_of_many_concurrent_creations_succeeds_and_the_others_return_it(bench: Bench) -> None:
-    requests = [create("p", Value(data=str(number))) for number in range(20)]
-    answers = await asyncio.gather(*map(bench.call, requests))
-
-    assert {answer.status for answer in answers} == {200}
-    assert len({answer.data.promise.param.data for answer in answers}) == 1
 
 
 # --- round trips ----------------------------------------------------------------------------------------------------
@@ -206,10 +179,11 @@ class RoundTrips:
         self.asked: list[Round] = []
         self.prepared: list[int] = []
         """How many statements the connection had prepared after each."""
+        self._ask = driver.ask
 
     async def ask(self, connection: driver.ServingConnection, asked: Round) -> Found:
         self.asked.append(asked)
-        found = await driver.ask(connection, asked)
+        found = await self._ask(connection, asked)
         self.prepared.append(len(connection.prepared))
         return found
 
@@ -217,7 +191,7 @@ class RoundTrips:
 @pytest.fixture
 def round_trips(monkeypatch: pytest.MonkeyPatch) -> RoundTrips:
     made = RoundTrips()
-    monkeypatch.setattr("resonate_server.store.postgres.transaction.ask", made.ask)
+    monkeypatch.setattr(driver, "ask", made.ask)
     return made
 
 
@@ -227,7 +201,7 @@ async def test_a_write_takes_two_round_trips_and_a_read_takes_one(bench: Bench, 
         create("parent"),
         acquire("parent", 0),
         TaskFence(id="parent", version=1, action=FenceCreate(data=create("parent.child"))),
-        suspend("parent", 1, "parent.child"),
+        task_suspend("parent", 1, "parent.child"),
         acquire("parent.child", 0),
         fulfill("parent.child", 1),
         acquire("parent", 1),
@@ -274,7 +248,7 @@ async def test_each_request_sees_the_changes_of_those_before_it(bench: Bench) ->
         acquire("parent", 0),
         TaskFence(id="parent", version=1, action=FenceCreate(data=create("parent.child"))),
         acquire("parent.child", 0),
-        suspend("parent", 1, "parent.child"),
+        task_suspend("parent", 1, "parent.child"),
         PromiseGet(id="parent.child"),
     )
 
@@ -284,7 +258,7 @@ async def test_each_request_sees_the_changes_of_those_before_it(bench: Bench) ->
 
 async def test_a_request_that_needs_links_changed_by_earlier_ones_follows_them(bench: Bench) -> None:
     await bench.at_once(create("a"), create("b"), acquire("a", 0), acquire("b", 0))
-    answers = await bench.at_once(suspend("a", 1, "b"), fulfill("b", 1))
+    answers = await bench.at_once(task_suspend("a", 1, "b"), fulfill("b", 1))
 
     assert [answer.status for answer in answers] == [200, 200]
     assert (await bench.call(acquire("a", 1))).status == 200  # It was woken.
@@ -294,6 +268,22 @@ async def test_a_request_that_the_database_refuses_fails_no_other(bench: Bench) 
     answers = await bench.at_once(create("a"), create(UNINDEXABLE), create("b"))
 
     assert [answer.status for answer in answers] == [200, 400, 200]
+    assert "longer than PostgreSQL can index" in answers[1].data
+
+
+async def test_requests_that_the_database_refuses_leave_nothing_prepared_behind(bench: Bench) -> None:
+    async def prepared() -> int:
+        connection = bench.store._connection
+        assert connection is not None
+        cursor = await connection.execute("SELECT count(*) FROM pg_prepared_statements", prepare=False)
+        return int((await cursor.fetchall())[0][0])
+
+    counts = []
+    for _ in range(3):
+        assert (await bench.call(promise_create(UNINDEXABLE))).status == 400
+        counts.append(await prepared())
+
+    assert counts == counts[:1] * 3
 
 
 async def test_a_request_whose_rule_fails_fails_no_other(bench: Bench) -> None:
@@ -305,15 +295,16 @@ async def test_a_request_whose_rule_fails_fails_no_other(bench: Bench) -> None:
     assert [answer.status for answer in answers] == [200, 500, 200]
 
 
+@pytest.mark.parametrize(("table", "request_"), [("promises", acquire("a", 0)), ("schedules", ScheduleGet(id="a"))])
 async def test_a_request_for_a_locked_row_waits_alone(
-    bench: Bench, own_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, own_postgres_url: str, monkeypatch: pytest.MonkeyPatch, table: str, request_: Request
 ) -> None:
     monkeypatch.setattr(postgres_store, "PATIENCE_S", PATIENCE_S)
-    await bench.at_once(create("a"), create("b"))
+    await bench.at_once(create("a"), create("b"), SCHEDULE)
     async with await connect_async(own_postgres_url) as other, other.transaction():
         await other.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-        await other.execute("SELECT 1 FROM promises WHERE id = 'a' FOR UPDATE")
-        waits = bench.store.decide(*answering(acquire("a", 0)))
+        await other.execute(f"SELECT 1 FROM {table} WHERE id = 'a' FOR UPDATE".encode())
+        waits = bench.store.decide(*answering(request_))
         assert (await bench.call(acquire("b", 0))).status == 200
         assert (await bench.call(PromiseGet(id="b"))).status == 200
         assert not waits.done()
@@ -333,11 +324,15 @@ async def test_a_large_answer_is_read_separately_from_the_others(bench: Bench) -
 # --- connections that break -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("is_heard", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("when", ["before", "after", "long after the last one"])
 async def test_a_connection_that_breaks_at_a_commit_does_no_harm(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, is_heard: bool
+    bench: Bench, site: Site, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     """Whether or not the commit succeeded, the request takes effect once and is reported once."""
+    await bench.at_once(create("t"), acquire("t", 0))
+    if when == "long after the last one":
+        await site.execute("UPDATE endings SET began_at = 0")
+        assert (await call((await site.store())[0], create("of another server"))).status == 200
     commit = Transaction.commit
     broken: list[Transaction] = []
 
@@ -345,17 +340,30 @@ async def test_a_connection_that_breaks_at_a_commit_does_no_harm(
         if broken:
             return await commit(self, *asked)
         broken.append(self)
-        if not is_heard:
+        if when != "before":
             await commit(self, *asked)
         raise psycopg.OperationalError("the connection broke")
 
     monkeypatch.setattr(Transaction, "commit", breaking)
-    answer = await bench.call(create("p"))
+    monkeypatch.setattr(postgres_store, "FORGET_S", PATIENCE_S)
+    bench.told.requests.clear()
+    answer = await bench.call(TaskRelease(id="t", version=1))
 
     assert broken
     assert answer.status == 200
     assert len(bench.told.requests) == 1
-    assert [promise.id for promise in (await bench.everything()).promises] == ["p"]
+    assert [task.state for task in (await bench.everything()).tasks if task.id == "t"] == [TaskState.PENDING]
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+async def test_texts_do_not_depend_on_the_encoding_of_the_environment(
+    site: Site, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", encoding)
+    store, _ = await site.store()
+
+    assert (await call(store, create("é → 😀"))).status == 200
+    assert [promise.id for promise in (await store.read(lambda view: view.snapshot())).promises] == ["é → 😀"]
 
 
 async def test_a_request_survives_the_end_of_all_connections(bench: Bench, own_postgres_url: str) -> None:
@@ -373,168 +381,14 @@ async def test_while_the_database_is_away_a_request_is_refused_after_a_while(
     async def fail(*_: Any) -> Found:
         raise psycopg.OperationalError("nobody there")
 
-    monkeypatch.setattr("resonate_server.store.postgres.transaction.ask", fail)
+    monkeypatch.setattr(driver, "ask", fail)
     answer = await bench.call(create("p"))
 
     assert answer.status == 503
     assert "nobody there" in answer.data
 
 
-async def test_an_id_too_long_for_an_index_is_refused_with_the_reason(bench: Bench) -> None:
-    answer = await bench.call(create(UNINDEXABLE))
-
-    assert answer.status == 400
-    assert "longer than PostgreSQL can index" in answer.data
-
-
 # --- several servers ------------------------------------------------------------------------------------------------
-
-
-class Site:
-    """Stores on one database, each belonging to its own server."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.stores: list[PostgresStore] = []
-
-    async def store(self) -> tuple[PostgresStore, Notes]:
-        """Start another store and wait until it works."""
-        store, notes = self.start()
-        async with store.beginning():
-            return store, notes
-
-    async def connected(self, count: int) -> list[tuple[PostgresStore, Notes]]:
-        """Start stores and wait until each knows the others."""
-        stores = [await self.store() for _ in range(count)]
-        await until(lambda: all(len(notes.rosters) == count - 1 and notes.missed for _, notes in stores))
-        return stores
-
-    def start(self) -> tuple[PostgresStore, Notes]:
-        store, notes = PostgresStore(self.url, 2), Notes()
-        store.sharing.listener = notes
-        store.start(Told())
-        self.stores.append(store)
-        return store, notes
-
-    async def execute(self, statement: str, *parameters: Any) -> list[Any]:
-        return await execute(self.url, statement, *parameters)
-
-
-@pytest.fixture
-async def site(own_postgres_url: str) -> AsyncIterator[Site]:
-    site = Site(own_postgres_url)
-    async with asyncio.timeout(3 * PATIENCE_S):
-        yield site
-        for store in site.stores:
-            await store.close()
-
-
-async def test_servers_know_each_other_and_what_each_has_published(site: Site) -> None:
-    (first, of_first), (second, of_second) = await site.store(), await site.store()
-    first.sharing.publish(b"[1]")
-    second.sharing.publish(b"[2]")
-
-    await until(lambda: of_first.rosters == {second.sharing.id: b"[2]"})
-    await until(lambda: of_second.rosters == {first.sharing.id: b"[1]"})
-
-
-async def test_a_server_that_left_is_forgotten_and_has_no_heir(site: Site) -> None:
-    (_, of_first), (second, _) = await site.store(), await site.store()
-    await until(lambda: of_first.rosters)
-    missed = of_first.missed
-    await second.close()
-
-    await until(lambda: not of_first.rosters)
-    assert of_first.inherited == []
-    assert of_first.missed > missed
-
-
-async def test_all_other_servers_hear_what_one_announces(site: Site) -> None:
-    stores = await site.connected(3)
-    for text in ("1", '"\ue000"', f'"{"x" * 5_000}"', f'"{"y" * 5_000}"'):
-        stores[0][0].sharing.ring(text.encode())
-
-    expected = [1, "\ue000", "x" * 5_000, "y" * 5_000]
-    await until(lambda: all(heard(notes) == expected for _, notes in stores[1:]))
-    assert stores[0][1].rung == []
-
-
-async def test_mentions_travel_with_announcements_or_else_alone(site: Site) -> None:
-    (first, _), (_, of_second) = await site.store(), await site.store()
-    await until(lambda: first.sharing.has_others and of_second.missed)
-    first.sharing.notify_later(b"1")
-    first.sharing.ring(b"2")
-    await until(lambda: of_second.rung)
-    assert of_second.rung == ["[1,2]"]
-
-    first.sharing.notify_later(b"3")
-    await until(lambda: heard(of_second) == [1, 2, 3])
-
-
-def heard(notes: Notes) -> list[Any]:
-    return [message for messages in notes.rung for message in msgspec.json.decode(messages)]
-
-
-async def test_a_server_whose_listening_connection_broke_learns_that_it_may_have_missed_something(site: Site) -> None:
-    _, notes = await site.store()
-    await until(lambda: notes.missed >= 2)  # once when it began to listen, once when all others knew it
-    await site.execute(f"{END_CONNECTIONS} AND query LIKE 'LISTEN%'")
-
-    await until(lambda: notes.missed >= 3)
-
-
-async def test_a_dead_server_has_exactly_one_heir(site: Site) -> None:
-    stores = await site.connected(3)
-    await site.execute(
-        "INSERT INTO servers (id, backend, beat_at, version, roster) VALUES"
-        " (7, 0, (extract(epoch from clock_timestamp()) * 1000)::bigint, 1, '[7]')"
-    )
-
-    await until(lambda: any(notes.inherited for _, notes in stores))
-    await asyncio.sleep(2)  # Let each look again.
-    assert sorted(notes.inherited for _, notes in stores) == [[], [], [b"[7]"]]
-
-
-async def test_a_server_declared_dead_rejoins_and_may_have_missed_something(site: Site) -> None:
-    (first, of_first), (second, of_second) = await site.store(), await site.store()
-    second.sharing.publish(b"[2]")
-    await until(lambda: of_first.rosters.get(second.sharing.id) == b"[2]" and of_second.missed >= 2)
-    missed = of_second.missed
-    await site.execute("DELETE FROM servers WHERE id = %s", second.sharing.id)
-
-    await until(lambda: of_second.missed > missed)
-    await until(lambda: of_first.rosters == {second.sharing.id: b"[2]"})
-    assert (await second.decide(*answering(create("p")))).status == 200
-    assert first.sharing.has_others
-
-
-async def test_the_first_server_starts_alone_and_the_others_after_it(site: Site) -> None:
-    first, _ = site.start()
-    async with first.beginning() as is_first:
-        second, _ = site.start()
-        assert is_first
-        await asyncio.sleep(1)
-        assert second.sharing.trouble
-    async with second.beginning() as is_first:
-        assert not is_first
-
-
-async def test_the_successor_of_a_dead_lone_server_is_the_first_and_inherits_nothing(site: Site) -> None:
-    first, _ = await site.store()
-    await site.execute("UPDATE servers SET backend = 0, roster = '[1]'")
-    first.sharing.stop()
-    second, notes = site.start()
-    async with second.beginning() as is_first:
-        assert is_first
-    assert notes.inherited == []
-
-
-async def test_a_server_that_finds_a_newer_schema_stops(site: Site) -> None:
-    store, _ = await site.store()
-    await site.execute("INSERT INTO schema_version (version) VALUES (99)")
-
-    async with asyncio.timeout(PATIENCE_S):
-        assert "schema version 99" in await store.lost
 
 
 async def test_servers_that_create_the_same_concurrently_all_return_one(site: Site) -> None:
@@ -601,7 +455,7 @@ async def test_due_rows_locked_by_another_server_are_left_to_it(site: Site) -> N
     """Together with everything that depends on it; the rest is done."""
     store, _ = await site.store()
     for id in ("a", "b"):
-        promise = msgspec.structs.replace(create(id), timeout_at=store.now() + 60_000)
+        promise = replace(create(id), timeout_at=store.now() + 60_000)
         assert (await store.decide(*answering(promise))).status == 200
     later = store.now() + 120_000
     async with await connect_async(site.url) as other, other.transaction():
@@ -612,13 +466,3 @@ async def test_due_rows_locked_by_another_server_are_left_to_it(site: Site) -> N
         states = await site.execute("SELECT id, state FROM promises ORDER BY id")
     assert states == [("a", "pending"), ("b", "rejected_timedout")]
     assert (await store.decide(*due)).data
-
-
-async def test_ten_servers_create_the_schema_concurrently(own_postgres_url: str) -> None:
-    async def make() -> None:
-        async with await connect_async(own_postgres_url) as connection:
-            await migrate(connection)
-
-    await asyncio.gather(*[make() for _ in range(10)])
-
-    assert await execute(own_postgres_url, "SELECT version FROM schema_version") == [(1,), (2,)]

@@ -2,35 +2,31 @@
 one connection continues on another."""
 
 import asyncio
-import os
-import signal
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
-import psycopg
 import pytest
-from harness.server import FAR
-from unit.driver import CORR_ID, promise_create
-from unit.store.servers import LEASE, PATIENCE_S, RULES, Notes, Told, answering, until
+from unit.driver import CORR_ID
+from unit.store.servers import LOOKING, PATIENCE_S, RULES, Freezer, Site, acquire, call, create, until
 
 from resonate_server import engine as engines
 from resonate_server.engine import Engine, EngineSettings
 from resonate_server.metrics import Metrics
-from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import CheckedRequest
-from resonate_server.protocol.requests import PromiseSearch, Request, TaskAcquire, TaskRelease
+from resonate_server.protocol.records import TaskState
+from resonate_server.protocol.requests import PromiseSearch, TaskRelease
+from resonate_server.store import View
 from resonate_server.store.errors import ReadFailed
 from resonate_server.store.postgres import PostgresStore, driver, membership, postgres_store
+from resonate_server.store.postgres.driver import Transaction
 from resonate_server.store.postgres.plans import Found
-from resonate_server.store.postgres.transaction import Transaction
 from resonate_server.store.postgres.view import PostgresView
 
 SHORT_S = 1.0
-LOOKING = 2
-"""Number of connections for reads."""
 
 READY = b"Z\x00\x00\x00\x05I"
 """The last message from the database before it gets a query."""
@@ -42,80 +38,18 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(membership, "LISTENS_S", 0.2)
 
 
-class Freezer:
-    """Freezes processes of the database until the end of the test."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self.frozen: list[int] = []
-
-    def freeze(self, pid: int) -> None:
-        os.kill(pid, signal.SIGSTOP)
-        self.frozen.append(pid)
-
-    def thaw(self) -> None:
-        for pid in self.frozen:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
-
-    def ask(self, statement: str, *parameters: Any) -> Any:
-        with psycopg.connect(self._url, options="-c search_path=resonate") as connection:
-            return connection.execute(statement.encode(), parameters or None).fetchall()
-
-
 @pytest.fixture
-def freezer(own_postgres_url: str) -> Iterator[Freezer]:
-    freezer = Freezer(own_postgres_url)
-    yield freezer
-    freezer.thaw()
-
-
-type Make = Callable[..., PostgresStore]
-
-
-@pytest.fixture
-async def make(freezer: Freezer, own_postgres_url: str) -> AsyncIterator[Make]:
-    """Make stores that will be running soon."""
-    stores: list[PostgresStore] = []
-
-    def make(url: str = own_postgres_url) -> PostgresStore:
-        store = PostgresStore(url, 1 + LOOKING)
-        store.sharing.listener = Notes()
-        store.start(Told())
-        stores.append(store)
-        return store
-
-    yield make
-    freezer.thaw()
-    for store in stores:
-        await store.close()
-
-
-@pytest.fixture
-async def store(make: Make) -> PostgresStore:
-    store = make()
-    await begin(store)
-    return store
-
-
-async def begin(store: PostgresStore) -> None:
-    async with asyncio.timeout(PATIENCE_S), store.beginning():
-        pass
-
-
-async def decide(store: PostgresStore, request: Request) -> Answer:
-    async with asyncio.timeout(PATIENCE_S):
-        return await store.decide(*answering(request))
+async def store(site: Site) -> PostgresStore:
+    return (await site.store())[0]
 
 
 @pytest.mark.parametrize("way", ["read", "browse"])
 async def test_a_read_fails_in_time_and_the_next_one_has_another_connection(
-    make: Make, freezer: Freezer, monkeypatch: pytest.MonkeyPatch, way: str
+    site: Site, freezer: Freezer, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     """However often it happens, no connection and no thread is lost."""
     monkeypatch.setattr(postgres_store, "PATIENCE_S", SHORT_S)
-    store = make()
-    await begin(store)
+    store, _ = await site.store()
 
     def look(view: Any) -> Any:
         assert isinstance(view, PostgresView)
@@ -129,13 +63,41 @@ async def test_a_read_fails_in_time_and_the_next_one_has_another_connection(
 
     monkeypatch.setattr(postgres_store, "PATIENCE_S", PATIENCE_S)
     assert await store.browse(lambda view: view.count_tasks()) == Counter()
-    assert (await decide(store, promise_create("p"))).status == 200
+    assert (await call(store, create("p"))).status == 200
 
 
-async def test_slow_work_has_twice_the_time_at_each_attempt(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_read_that_stands_still_in_its_transaction_fails(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the whole server is frozen: the database ends the transaction."""
+    monkeypatch.setitem(driver.OPTIONS, "idle_in_transaction_session_timeout", "100ms")
+    store, _ = await site.store()
+
+    def look(view: View) -> Counter[TaskState]:
+        time.sleep(0.5)
+        return view.count_tasks()
+
+    with pytest.raises(ReadFailed, match="idle-in-transaction"):
+        await store.browse(look)
+
+
+async def test_a_server_that_stops_does_not_wait_for_a_long_query(store: PostgresStore) -> None:
+    ended = []
+
+    def look(view: Any) -> None:
+        view._query("SELECT pg_sleep(5)")
+        ended.append(view)
+
+    looking = asyncio.ensure_future(store.read(look))
+    await asyncio.sleep(0.5)
+    await store.close()
+
+    assert looking.done()
+    assert ended == []
+
+
+async def test_slow_work_has_twice_the_time_at_each_attempt(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until it is answered in time: no one else would ask for it again."""
     monkeypatch.setattr(postgres_store, "PATIENCE_S", 0.25)
-    store = make()
+    store, _ = site.start()
     await until(lambda: not store.sharing.trouble)
 
     def look(view: Any) -> Any:
@@ -155,11 +117,11 @@ async def test_a_decision_is_repeated_on_another_connection(
     store: PostgresStore, freezer: Freezer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres_store, "PATIENCE_S", PATIENCE_S)
-    assert (await decide(store, promise_create("before"))).status == 200
+    assert (await call(store, create("before"))).status == 200
     assert store._connection is not None
     freezer.freeze(store._connection.info.backend_pid)
 
-    assert (await decide(store, promise_create("after"))).status == 200
+    assert (await call(store, create("after"))).status == 200
 
 
 async def test_a_commit_found_not_done_is_not_done_later(
@@ -167,8 +129,8 @@ async def test_a_commit_found_not_done_is_not_done_later(
 ) -> None:
     """All of it has arrived and stays unread until the process resumes."""
     monkeypatch.setattr(postgres_store, "PATIENCE_S", PATIENCE_S)
-    assert (await decide(store, promise_create("t", timeout_at=FAR))).status == 200
-    assert (await decide(store, TaskAcquire(id="t", version=0, pid="pid", ttl=LEASE))).status == 200
+    assert (await call(store, create("t"))).status == 200
+    assert (await call(store, acquire("t", 0))).status == 200
     commit = Transaction.commit
 
     async def freezing(self: Transaction, *asked: Any) -> Found:
@@ -177,7 +139,7 @@ async def test_a_commit_found_not_done_is_not_done_later(
         return await commit(self, *asked)
 
     monkeypatch.setattr(Transaction, "commit", freezing)
-    released = asyncio.ensure_future(decide(store, TaskRelease(id="t", version=1)))
+    released = asyncio.ensure_future(call(store, TaskRelease(id="t", version=1)))
     await until(
         lambda: freezer.frozen and store._connection is not None and store._connection.backend not in freezer.frozen
     )
@@ -186,12 +148,34 @@ async def test_a_commit_found_not_done_is_not_done_later(
     assert (await released).status == 200
 
 
+async def test_deleting_may_take_longer_than_the_database_may_be_silent_and_holds_up_nothing(site: Site) -> None:
+    store, _ = await site.store()
+    for number in range(4):
+        assert (await call(store, create(f"t{number}"))).status == 200
+    assert (await call(store, create("other"))).status == 200
+    await site.execute("UPDATE promises SET state = 'resolved', settled_at = 1, armed = false WHERE id <> 'other'")
+    await site.execute(
+        "CREATE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql"
+        f" AS 'BEGIN PERFORM pg_sleep({SHORT_S}); RETURN OLD; END'"
+    )
+    await site.execute("CREATE TRIGGER slow BEFORE DELETE ON promises FOR EACH ROW EXECUTE FUNCTION sleep()")
+
+    async def drop() -> int:
+        return sum([tasks async for tasks in store.drop_settled_trees(2)])
+
+    dropping = asyncio.ensure_future(drop())
+    await asyncio.sleep(SHORT_S)
+    assert (await call(store, acquire("other", 0))).status == 200
+    assert not dropping.done()
+    assert await dropping == 4
+
+
 async def test_a_search_is_refused_in_time(
     store: PostgresStore, freezer: Freezer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engines.engine, "PATIENCE_S", 0.2)
     monkeypatch.setattr(driver, "ANSWER_S", PATIENCE_S)
-    assert (await decide(store, promise_create("before"))).status == 200
+    assert (await call(store, create("before"))).status == 200
     assert store._connection is not None
     store._connection.patience_s = PATIENCE_S
     freezer.freeze(store._connection.info.backend_pid)
@@ -202,13 +186,8 @@ async def test_a_search_is_refused_in_time(
         assert (await engine.submit(search)).status == 503
 
 
-async def test_a_server_listens_again_and_knows_that_it_may_have_missed_something(
-    make: Make, store: PostgresStore, freezer: Freezer
-) -> None:
-    other, notes = make(), store.sharing.listener
-    assert isinstance(notes, Notes)
-    await begin(other)
-    await until(lambda: store.sharing.has_others and other.sharing.has_others and notes.missed)
+async def test_a_server_listens_again_and_knows_that_it_may_have_missed_something(site: Site, freezer: Freezer) -> None:
+    (store, notes), (other, _) = await site.connected(2)
     listening = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN%%' AND application_name = %s"
     [(pid,)] = freezer.ask(listening, store._name)
     freezer.freeze(pid)
@@ -226,7 +205,7 @@ async def test_a_server_whose_sign_of_life_hangs_repeats_it_on_another_connectio
     freezer.freeze(backend)
 
     await until(lambda: freezer.ask("SELECT backend FROM servers") not in ([(backend,)], []))
-    assert (await decide(store, promise_create("p"))).status == 200
+    assert (await call(store, create("p"))).status == 200
 
 
 class Swallower:
@@ -281,13 +260,14 @@ async def swallower(own_postgres_url: str) -> AsyncIterator[Swallower]:
 
 
 async def test_a_server_starts_even_if_its_first_query_is_lost(
-    make: Make, own_postgres_url: str, swallower: Swallower
+    site: Site, own_postgres_url: str, swallower: Swallower
 ) -> None:
     address = urlsplit(own_postgres_url)
-    store = make(address._replace(netloc=f"resonate@127.0.0.1:{await swallower.open()}").geturl())
+    store, _ = site.start(address._replace(netloc=f"resonate@127.0.0.1:{await swallower.open()}").geturl())
     await until(lambda: swallower.lost)
     await until(lambda: "does not answer" in store.sharing.trouble)
     swallower.swallows = False
 
-    await begin(store)
-    assert (await decide(store, promise_create("p"))).status == 200
+    async with asyncio.timeout(PATIENCE_S), store.beginning():
+        pass
+    assert (await call(store, create("p"))).status == 200

@@ -1,11 +1,11 @@
 """The store on PostgreSQL: one database, and any number of equal servers that work on it.
 
-``postgres_store`` keeps the contract: questions that wait, in a ``line``, share a transaction, and are answered in the
+``postgres_store`` keeps the contract: questions that wait in ``job_queue`` share a transaction, and are answered in the
 order of the commits. ``plans`` says what to ask the database and what follows, in rounds of one round trip each. Most
-transactions take two: the first locks and reads rows, the second is one statement, made by ``writing``, and the commit.
-``view`` has the read-only queries, ``sql`` all the SQL, ``driver`` the connections; ``schema`` creates the tables.
-``membership`` knows which servers are alive and carries their messages to one another; ``transaction`` is a single one,
-and ``database_clock`` follows the clock of the database.
+transactions take two: the first locks and reads rows, the second is one statement that writes, and the commit.
+``view`` has the read-only queries, ``sql`` all the SQL, ``driver`` the connections and transactions; ``schema`` creates
+the tables. ``membership`` knows which servers are alive and what time they share, and carries their messages to one
+another.
 
 With many servers, a question locks its rows, and is retried when another server has them; of what is due, each server
 takes what no other has locked; no rows stay in memory between transactions; the time is the database's.

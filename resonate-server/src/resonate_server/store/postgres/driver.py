@@ -1,31 +1,27 @@
-"""Connections to the database: how they are set up, and how one round trip works."""
+"""Connections to the database: how they are set up, how one round trip works, and one transaction."""
 
 import asyncio
 import itertools
 import re
-import secrets
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, cached_property
-from typing import Any, override
+from typing import Any
 
 import msgspec
 import psycopg
 from psycopg import AsyncConnection, Connection, abc, adapters, waiting
-from psycopg.adapt import AdaptersMap, Dumper, PyFormat, Transformer
+from psycopg.adapt import Dumper, PyFormat, Transformer
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import error_from_result
 from psycopg.generators import fetch_many, send
 from psycopg.pq import ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.types.string import StrDumper, TextBinaryLoader, TextLoader
-from psycopg_pool import ConnectionPool
 
-from resonate_server.store.postgres.plans import Ask, Found, Round
-from resonate_server.store.postgres.sql import NEW_ENDING, SCHEMA_NAME
-from resonate_server.store.postgres.writing import Records
+from resonate_server.store.postgres import sql
+from resonate_server.store.postgres.plans import Ask, Found, Records, Round, Writing
 from resonate_server.store.rows import Row
 
 CONNECT_S = 5
@@ -38,9 +34,6 @@ connection is frozen."""
 COPY_TIMEOUT_S = 60.0
 """The same while everything is copied: there may be much to write, or to sort."""
 
-CHECK_S = 2.0
-"""The same for a connection that was idle for a while: there are others."""
-
 POLL_INTERVAL_S = 0.1
 """Interval at which a wait checks whether its time is up."""
 
@@ -52,7 +45,7 @@ NUL, MARK = "\x00", "\ue000"
 the character itself as it and "1"."""
 
 OPTIONS = {
-    "search_path": SCHEMA_NAME,
+    "search_path": sql.SCHEMA_NAME,
     "default_transaction_isolation": r"read\ committed",  # a statement sees what was committed before its locks
     "synchronous_commit": "on",  # an answer leaves after the commit is on disk
     "idle_in_transaction_session_timeout": "10s",  # for a server that froze: others need its locks
@@ -98,17 +91,14 @@ def _marked(field: Any) -> Any:
 
 
 class ServingConnection(AsyncConnection[Row]):
-    """``key`` is unique among all connections ever made, so that its last commit can be looked up after its end.
-    ``backend``: pid of the database process that serves it.
-
-    ``prepared``: names of prepared statements, by statement. ``transformer`` caches how values are dumped and loaded.
-    ``patience_s``: the connection is closed if the database is silent for this long.
+    """``prepared``: names of prepared statements, by statement. ``transformer`` caches how values are dumped and
+    loaded. ``patience_s``: the connection is closed if the database is silent for this long.
     """
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
-        self.key = secrets.randbits(62)
         self.backend = self.pgconn.backend_pid
+        """The pid of the database process that serves it, even after the connection has ended."""
         self.prepared: dict[str, bytes] = {}
         self.patience_s = ANSWER_S
 
@@ -142,39 +132,21 @@ class ServingConnection(AsyncConnection[Row]):
             raise
 
 
-class BlockingConnection(Connection[Row], ABC):
-    """For threads. Closed if the database is silent for :meth:`patience_s`."""
+class BlockingConnection(Connection[Row]):
+    """For threads. ``until``: when the database must be done (monotonic seconds); without it, the connection is closed
+    only if the database is silent for :data:`COPY_TIMEOUT_S`."""
 
-    @abstractmethod
-    def patience_s(self) -> float:
-        """Return for how many seconds from now the database may be silent."""
+    until: float | None = None
 
     def wait[T](self, gen: abc.PQGen[T], interval: float = POLL_INTERVAL_S, timeout: float | None = None) -> T:
         """Raises :class:`psycopg.OperationalError`."""
+        left_s = COPY_TIMEOUT_S if self.until is None else max(0.0, self.until - time.monotonic())
         try:
-            return super().wait(gen, interval, self.patience_s() if timeout is None else timeout)
+            return super().wait(gen, interval, left_s if timeout is None else timeout)
         except psycopg.OperationalError as error:
             if timeout is None and not _is_told(error):
                 self.pgconn.finish()
             raise
-
-
-class CopyingConnection(BlockingConnection):
-    """For copying everything, with no limit on the total time."""
-
-    @override
-    def patience_s(self) -> float:
-        return COPY_TIMEOUT_S
-
-
-class QueryConnection(BlockingConnection):
-    """For queries. ``until``: when the database must be done (monotonic seconds)."""
-
-    until = 0.0
-
-    @override
-    def patience_s(self) -> float:
-        return max(0.0, self.until - time.monotonic())
 
 
 def _is_told(error: BaseException) -> bool:
@@ -193,27 +165,17 @@ def _with_nuls(text: Any) -> Any:
     return text
 
 
-def _adapt(adapters: AdaptersMap) -> None:
-    adapters.register_dumper(str, _Dumper)
-    adapters.register_dumper(Records, _RecordsDumper)
-    adapters.register_loader("text", _Loader)
-    adapters.register_loader("text", _BinaryLoader)
-
-
-def _set_up(connection: Connection[Any] | AsyncConnection[Any]) -> None:
-    connection.prepare_threshold = 0
-    _adapt(connection.adapters)
-
-
 def name_of(server: int) -> str:
     """Return the name of the server's connections in the database."""
     return f"resonate-server {server:x}"
 
 
-def _parameters(name: str, options: dict[str, str] = OPTIONS) -> dict[str, Any]:
+def _parameters(name: str, options: dict[str, str]) -> dict[str, Any]:
     return {
         "autocommit": True,
+        "prepare_threshold": 0,
         "connect_timeout": CONNECT_S,
+        "client_encoding": "UTF8",
         "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
         "application_name": name,
         "keepalives_idle": 2,  # to notice that the database was cut off
@@ -221,6 +183,13 @@ def _parameters(name: str, options: dict[str, str] = OPTIONS) -> dict[str, Any]:
         "keepalives_count": 3,
         "tcp_user_timeout": 5_000,  # likewise, while sent data is unacknowledged
     }
+
+
+def _adapt(connection: Connection[Any] | AsyncConnection[Any]) -> None:
+    connection.adapters.register_dumper(str, _Dumper)
+    connection.adapters.register_dumper(Records, _RecordsDumper)
+    connection.adapters.register_loader("text", _Loader)
+    connection.adapters.register_loader("text", _BinaryLoader)
 
 
 def check_url(url: str) -> None:
@@ -231,10 +200,10 @@ def check_url(url: str) -> None:
         raise ValueError("not a database URL such as postgresql://user@host:5432/database") from None
 
 
-def connect(url: str) -> CopyingConnection:
+def connect(url: str, name: str = "resonate-server") -> BlockingConnection:
     """Raises :class:`psycopg.Error`."""
-    connection = CopyingConnection.connect(url, **_parameters("resonate-server"))
-    _set_up(connection)
+    connection = BlockingConnection.connect(url, **_parameters(name, OPTIONS))
+    _adapt(connection)
     return connection
 
 
@@ -243,39 +212,8 @@ async def connect_async(
 ) -> ServingConnection:
     """Raises :class:`psycopg.Error`."""
     connection = await ServingConnection.connect(url, **_parameters(name, options))
-    _set_up(connection)
+    _adapt(connection)
     return connection
-
-
-async def connect_serving(url: str, name: str) -> ServingConnection:
-    """Open a connection whose last commit can be looked up. Raises :class:`psycopg.Error`."""
-    connection = await connect_async(url, name, OPTIONS | SERVING_OPTIONS)
-    try:
-        await connection.execute(NEW_ENDING.encode(), (connection.key,))
-    except BaseException:
-        await connection.close()
-        raise
-    return connection
-
-
-def thread_pool(url: str, size: int, name: str) -> ConnectionPool[QueryConnection]:
-    """Return a pool that is not open yet. Whoever gets a connection sets its ``until``."""
-    return ConnectionPool(
-        url,
-        connection_class=QueryConnection,
-        kwargs=_parameters(name),
-        min_size=0,
-        max_size=size,
-        open=False,
-        configure=_set_up,
-        check=_check,
-        reconnect_timeout=1,
-    )
-
-
-def _check(connection: QueryConnection) -> None:
-    connection.until = time.monotonic() + CHECK_S
-    ConnectionPool.check_connection(connection)
 
 
 # --- a round trip ---------------------------------------------------------------------------------------------------
@@ -309,10 +247,13 @@ async def ask(connection: ServingConnection, asked: Round) -> Found:
     except BaseException:
         await connection.close()
         raise
+    # Those that were prepared remain, even if the transaction fails.
+    prepared |= {
+        each: name for (each, name), it in zip(new.items(), results, strict=False) if it.status == ExecStatus.COMMAND_OK
+    }
     for result in results:
         if result.status == ExecStatus.FATAL_ERROR:
             raise error_from_result(result)
-    prepared |= new
     return {name: _rows(transformer, result) for name, result in zip(asked, results[len(new) :], strict=True)}
 
 
@@ -346,3 +287,42 @@ def _in_order(asked: Ask) -> tuple[Sequence[Any], list[PyFormat]]:
 def _rows(transformer: abc.Transformer, result: PGresult) -> list[Row]:
     transformer.set_pgresult(result)
     return transformer.load_rows(0, result.ntuples, tuple) if result.nfields else []
+
+
+# --- a transaction --------------------------------------------------------------------------------------------------
+
+_transactions = itertools.count(1)
+
+
+class Transaction:
+    """Begins with its first round. ``number``: what :data:`.sql.GET_ENDING` returns for ``server`` once this one is
+    committed; ``backend``: pid of the process that carries it out."""
+
+    def __init__(self, connection: ServingConnection, server: int) -> None:
+        self._connection = connection
+        self._server = server
+        self._has_begun = False
+        self.number = next(_transactions)
+        self.backend = connection.backend
+
+    async def commit(self, writing: Writing, asked: Round | None = None) -> Found:
+        """Write, ask what else is asked, and commit, in one round trip. On return, the writes are durable."""
+        if not self._has_begun:
+            await self.ask({})
+        statement, rows = writing.statement()
+        write = Ask(statement, {**rows, "server": self._server, "number": self.number})
+        return await self.ask({"write": write, **(asked or {}), "commit": Ask(sql.COMMIT)})
+
+    async def leave(self) -> None:
+        """Roll back, unless it was committed."""
+        status = self._connection.info.transaction_status
+        if status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+            with suppress(psycopg.Error):
+                await ask(self._connection, {"rollback": Ask(sql.ROLLBACK)})
+
+    async def ask(self, asked: Round) -> Found:
+        """Do one round trip. Raises :class:`psycopg.Error`."""
+        if not self._has_begun:
+            self._has_begun = True
+            asked = {"begin": Ask(sql.BEGIN), **asked}
+        return await ask(self._connection, asked)

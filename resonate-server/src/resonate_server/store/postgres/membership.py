@@ -1,4 +1,6 @@
-"""Which servers work on a database. Each has a row there, with a heartbeat once a second and a roster of its workers.
+"""Which servers work on a database, and the time that they share, which is that of the database.
+
+Each server has a row there, with a heartbeat once a second and a roster of its workers.
 
 A server counts as dead when the connection for its heartbeats has ended, or when it has been silent for too long. The
 first to notice deletes its row, ends its connections, to free what they hold locked, and takes over its roster. A
@@ -20,8 +22,7 @@ import psycopg
 
 from resonate_server.store.errors import STOPS, ReadFailed
 from resonate_server.store.postgres import sql
-from resonate_server.store.postgres.database_clock import DatabaseClock
-from resonate_server.store.postgres.driver import MARK, ServingConnection, ask, connect_async, name_of
+from resonate_server.store.postgres.driver import ServingConnection, ask, connect_async, name_of
 from resonate_server.store.postgres.plans import Ask, Found, Round
 from resonate_server.store.postgres.schema import DatabaseUnusable, check_version, migrate
 from resonate_server.store.sharing import MAX_RING_BYTES, Alone, PeerListener, Sharing
@@ -37,11 +38,10 @@ BEAT_S = 1.0
 PATIENCE_S = 8.0
 """A heartbeat that takes longer ends the connection."""
 
-DEAD_MS = 8_000
-"""A server that is silent for this long counts as dead. A crash is noticed by the connection, so this is for servers
+DEAD_S = 7.0
+"""A server whose heartbeat has stood still for this long counts as dead; it is looked at once a second. By the clock of
+the server that looks, because the database's may jump. A crash is noticed by the connection, so this is for servers
 that freeze. On an overloaded machine servers may be seconds late, and must not cut each other off."""
-
-FOREVER_MS = 2**40
 
 KNOWN_S = 2.5 * BEAT_S
 """This long after it has joined, a server is known to all others."""
@@ -56,8 +56,35 @@ LISTENS_S = 2.0
 MAX_RINGS = 10_000
 """Messages that may wait while the database is down."""
 
-ROSTER_CHANGED, MISSED = "[]", "null"
+ROSTER_CHANGED, MISSED = b"[]", b"null"
 """Internal notifications: look at the others again; messages were lost."""
+
+
+class DatabaseClock:
+    """Returns the time in ms since the epoch; between two readings, follows the machine's uptime. Never goes back."""
+
+    def __init__(self, uptime: Callable[[], int] = lambda: time.monotonic_ns() // 1_000_000) -> None:
+        self._uptime = uptime
+        self._ahead = time.time_ns() // 1_000_000 - uptime()
+        self._told = 0
+
+    def __call__(self) -> int:
+        self._told = max(self._told, self._uptime() + self._ahead)
+        return self._told
+
+    def begin(self, time: int) -> None:
+        """Set the time (ms), whatever was returned before it was known."""
+        self._ahead, self._told = time - self._uptime(), 0
+
+    def measured(self, time: int, took: int) -> None:
+        """Adjust to ``time`` (ms), from an answer of the database that took ``took`` ms: by now it is that, or up to
+        ``took`` later. An earlier, more exact answer stays in force."""
+        least = time - self._uptime()
+        most = least + took
+        if self._ahead < least:
+            self._ahead = least
+        elif most < self._ahead <= most + sql.STEP_MS:
+            self._ahead = most
 
 
 class Membership(Sharing):
@@ -67,7 +94,7 @@ class Membership(Sharing):
     something is due next (ms).
     """
 
-    def __init__(self, url: str, clock: DatabaseClock, lost: Callable[[str], None], due: Callable[[int], None]) -> None:
+    def __init__(self, url: str, lost: Callable[[str], None], due: Callable[[int], None]) -> None:
         self.trouble = NOT_YET
         self.id = secrets.randbits(62)
         self.listener: PeerListener = Alone()
@@ -75,12 +102,16 @@ class Membership(Sharing):
         """At least once; from then on, requests may wait."""
         self.is_first = False
         """No other server was at work when it joined."""
+        self.clock = DatabaseClock()
         self._url = url
-        self._clock = clock
         self._lost = lost
         self._due = due
         self._others: dict[int, tuple[int, bytes]] = {}
         """Version and roster of each."""
+        self._beats: dict[tuple[int, int], float] = {}
+        """Each one's last heartbeat, and when this server first saw it (monotonic seconds)."""
+        self._judges_from = 0.0
+        """Until then (monotonic seconds), none counts as dead: what has cut off this server may have cut off others."""
         self._roster, self._version, self._is_published = b"[]", 0, True
         self._rings: list[bytes] = []
         self._has_lost = False
@@ -149,21 +180,24 @@ class Membership(Sharing):
         return looked
 
     def stop(self) -> None:
-        """End all waiting."""
+        """End all waiting, and have :meth:`run` leave."""
         self._is_stopping = True
         self._changed.set()
+        self._wake.set()
         if self._known is not None:
             self._known.cancel()
 
     # --- the connection for heartbeats ------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Join the servers and stay among them, rejoining after errors, forever."""
-        while True:
+        """Join the servers and stay among them, rejoining after errors, until this one stops. It leaves on the same
+        connection, whose end would be taken for its death."""
+        while not self._is_stopping:
             try:
                 async with await connect_async(self._url, name_of(self.id)) as connection:
                     await self._begin(connection)
                     await self._live(connection)
+                    await ask(connection, {"leave": Ask(sql.LEAVE, (self.id,)), "ring": _notification(ROSTER_CHANGED)})
             except DatabaseUnusable as error:
                 self._lost(str(error))
                 return
@@ -190,12 +224,17 @@ class Membership(Sharing):
             await asyncio.sleep(PAUSE_S)
 
     def _hear(self, messages: str) -> None:
-        if messages == ROSTER_CHANGED:
-            self.doubt()
-        elif messages == MISSED:
+        """Everybody who may connect to the database may notify: no message ends the listening."""
+        try:
+            if messages.encode() == ROSTER_CHANGED:
+                self.doubt()
+            elif messages.encode() == MISSED:
+                self.listener.may_have_missed()
+            else:
+                self.listener.heard(messages)
+        except Exception:
+            logger.exception("a notification made no sense")
             self.listener.may_have_missed()
-        else:
-            self.listener.heard(messages)
 
     def _tell(self, trouble: str) -> None:
         if trouble == self.trouble:
@@ -212,10 +251,13 @@ class Membership(Sharing):
         await migrate(connection)
         await connection.execute("SET synchronous_commit = off")  # Nobody waits for the disk here.
         self._backend, self._keeps_others_waiting = connection.info.backend_pid, False
-        if not self.has_joined:
+        if self.has_joined:
+            self._judges_from = time.monotonic() + KNOWN_S
+        else:
             await self._wait_for_those_who_begin(connection)
+            await _ask(connection, sql.FORGET_ENDINGS)
             [(stood_at, now)] = (await _ask(connection, sql.STOOD_AT))["it"]
-            self._clock.begin(max(stood_at, now))
+            self.clock.begin(max(stood_at, now))
         await self._join(connection)
         if not self.has_joined:
             self.has_joined, self.is_first = True, not self._others
@@ -239,7 +281,7 @@ class Membership(Sharing):
 
     async def _live(self, connection: ServingConnection) -> None:
         next_beat = time.monotonic()
-        while True:
+        while not self._is_stopping:
             self._wake.clear()
             async with asyncio.timeout(PATIENCE_S):
                 if self._keeps_others_waiting and self._begun.is_set():
@@ -264,7 +306,7 @@ class Membership(Sharing):
         self._is_published = True
         try:
             me = Ask(sql.JOIN, (self.id, self._version, self._roster))
-            await ask(connection, {"me": me, "ring": Ask(sql.RING, (ROSTER_CHANGED,))})
+            await ask(connection, {"me": me, "ring": _notification(ROSTER_CHANGED)})
         except BaseException:
             self._is_published = False
             raise
@@ -274,40 +316,42 @@ class Membership(Sharing):
         rings, self._rings = self._rings, []
         texts = [*([MISSED] if self._has_lost else []), *_packed(rings)]
         try:
-            await ask(connection, dict(enumerate(Ask(sql.RING, (text,)) for text in texts)))
+            await ask(connection, dict(enumerate(map(_notification, texts))))
             self._has_lost = False
         except BaseException:
             self._has_lost = True
             raise
 
     async def _beat(self, connection: ServingConnection, late_s: float) -> None:
-        """``late_s``: by how much this heartbeat is late. A late server does not judge others."""
+        """``late_s``: by how much this heartbeat is late. What has delayed it may have delayed others, too."""
+        if late_s >= BEAT_S:
+            self._beats.clear()
         began = time.monotonic()
         found = await ask(
             connection,
             {
                 "alive": Ask(sql.BEAT, (self.id,)),
-                "time": Ask(sql.KEEP_TIME, (self._clock(),)),
+                "time": Ask(sql.KEEP_TIME, (self.clock(),)),
                 "due": Ask(sql.NEXT_DUE),
                 "version": Ask(sql.GET_VERSION),
             },
         )
         [(now,)], [(due,)], [(version,)] = found["time"], found["due"], found["version"]
         check_version(version)
-        self._clock.measured(now, int((time.monotonic() - began) * 1_000))
+        self.clock.measured(now, int((time.monotonic() - began) * 1_000) + 1)
         if due is not None:
             self._due(due)
         if not found["alive"]:
             logger.warning("another server declared this one dead")
             await self._join(connection)
-        await self._look(connection, patience_ms=DEAD_MS if late_s < BEAT_S else FOREVER_MS)
+        await self._look(connection)
 
-    async def _look(self, connection: ServingConnection, patience_ms: int = DEAD_MS) -> None:
-        """Look which other servers are there. One that has been silent for ``patience_ms`` counts as dead."""
+    async def _look(self, connection: ServingConnection) -> None:
+        """Look which other servers are there, and which of them are dead."""
         self._is_doubtful = False
         waiting, self._waiting = self._waiting, []
         try:
-            await self._look_at_others(connection, patience_ms)
+            await self._look_at_others(connection)
         except BaseException:
             self._waiting += waiting
             raise
@@ -315,11 +359,14 @@ class Membership(Sharing):
             if not each.done():
                 each.set_result(None)
 
-    async def _look_at_others(self, connection: ServingConnection, patience_ms: int) -> None:
-        query = {"id": self.id, "patience": patience_ms}
-        seen = (await _ask(connection, sql.OTHERS, query))["it"]
-        dead = [id for id, _, is_dead in seen if is_dead]
-        versions = {id: version for id, version, is_dead in seen if not is_dead}
+    async def _look_at_others(self, connection: ServingConnection) -> None:
+        found = (await _ask(connection, sql.OTHERS, (self.id,)))["it"]
+        now = time.monotonic()
+        self._beats = {(id, beat_at): self._beats.get((id, beat_at), now) for id, _, beat_at, _ in found}
+        dead = [id for id, _, beat_at, ended in found if ended or now - self._beats[id, beat_at] >= DEAD_S]
+        if now < self._judges_from:
+            dead = []
+        versions = {id: version for id, version, *_ in found if id not in dead}
         news = [id for id, version in versions.items() if id not in self._others or self._others[id][0] != version]
         asked: Round = {}
         if news:
@@ -327,8 +374,8 @@ class Membership(Sharing):
         if dead and (self.has_joined or not versions):
             asked["buried"] = Ask(sql.REMOVE_DEAD, (dead,))
             asked["cut off"] = Ask(sql.CUT_OFF, ([name_of(id) for id in dead],))
-        found = await ask(connection, asked) if asked else {}
-        self._see(versions, dict(found.get("rosters", ())), dict(found.get("buried", ())))
+        answers = await ask(connection, asked) if asked else {}
+        self._see(versions, dict(answers.get("rosters", ())), dict(answers.get("buried", ())))
 
     def _see(self, versions: dict[int, int], rosters: dict[int, bytes], buried: dict[int, bytes]) -> None:
         before = self._others
@@ -346,12 +393,6 @@ class Membership(Sharing):
             if self.has_joined:
                 self.listener.inherits(roster)
 
-    async def leave(self) -> None:
-        """Leave in good order, so that no other server takes over the roster."""
-        with suppress(psycopg.Error, OSError, TimeoutError):
-            async with asyncio.timeout(PATIENCE_S), await connect_async(self._url, name_of(self.id)) as connection:
-                await ask(connection, {"leave": Ask(sql.LEAVE, (self.id,)), "ring": Ask(sql.RING, (ROSTER_CHANGED,))})
-
 
 def told(error: BaseException) -> str:
     """Describe ``error`` for people, in one line."""
@@ -359,23 +400,24 @@ def told(error: BaseException) -> str:
     return f"the database does not answer: {text or type(error).__name__}"
 
 
-def _packed(messages: list[bytes]) -> Iterator[str]:
+def _packed(messages: list[bytes]) -> Iterator[bytes]:
     """Pack ``messages`` into JSON arrays that each fit into one notification."""
     portion: list[bytes] = []
     size = 0
     for message in messages:
         if portion and size + len(message) + 1 > MAX_RING_BYTES:
-            yield _text(portion)
+            yield b"[%b]" % b",".join(portion)
             portion, size = [], 0
         portion.append(message)
         size += len(message) + 1
     if portion:
-        yield _text(portion)
+        yield b"[%b]" % b",".join(portion)
 
 
-def _text(messages: list[bytes]) -> str:
-    """Write :data:`.driver.MARK` as a JSON escape, because the driver would replace it."""
-    return (b"[" + b",".join(messages) + b"]").decode().replace(MARK, f"\\u{ord(MARK):04x}")
+def _notification(text: bytes) -> Ask:
+    """Ask for a notification of up to 7,999 bytes, PostgreSQL's limit. Sent as bytes, because texts are stored with
+    some characters replaced, which may double their length."""
+    return Ask(sql.RING, (text,))
 
 
 async def _ask(connection: ServingConnection, statement: str, parameters: Any = ()) -> Found:

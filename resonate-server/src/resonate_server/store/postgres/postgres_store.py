@@ -9,9 +9,9 @@ Invariants: an answer is given, and the listener called, only after the commit, 
 changes nothing. Neither does a transaction that fails; each of its questions is asked again by itself, as long as
 somebody waits for it, so that none can fail another.
 
-Work that must see everything decided so far, and nothing announced later, runs between two transactions: deleting, and
-reading while this server is the only one. With others, what is read may be a moment old; they announce what they decide
-meanwhile.
+Work that must see everything decided so far, and nothing announced later, runs between two transactions: reading while
+this server is the only one. With others, what is read may be a moment old; they announce what they decide meanwhile.
+Deleting may take long, so it has a connection of its own.
 """
 
 import asyncio
@@ -28,7 +28,6 @@ from pathlib import Path
 import psycopg
 from msgspec.structs import replace
 from psycopg import errors
-from psycopg_pool import PoolTimeout
 
 from resonate_server.kernel.model import Changes, Footprint, PutSpreading, Rule
 from resonate_server.protocol.answers import Answer
@@ -41,20 +40,18 @@ from resonate_server.store.in_flight import InFlightTasks
 from resonate_server.store.outgoing import LARGE_BYTES, Outgoing, weighed
 from resonate_server.store.portions import FIRST, SettledRoot
 from resonate_server.store.postgres import plans, sql
-from resonate_server.store.postgres.database_clock import DatabaseClock
 from resonate_server.store.postgres.driver import (
+    OPTIONS,
+    SERVING_OPTIONS,
     ServingConnection,
+    Transaction,
     connect_async,
-    connect_serving,
     name_of,
-    thread_pool,
 )
 from resonate_server.store.postgres.job_queue import Inquiry, JobQueue, Turn, Waiting, blame, give, refuse
 from resonate_server.store.postgres.membership import Membership, told
-from resonate_server.store.postgres.plans import MAX_BYTES, Ask, Asking, Busy, Found, Large, Round, Unit
-from resonate_server.store.postgres.transaction import Transaction
-from resonate_server.store.postgres.view import PostgresView
-from resonate_server.store.postgres.writing import Writing
+from resonate_server.store.postgres.plans import MAX_BYTES, Ask, Asking, Busy, Found, Large, Round, Unit, Writing
+from resonate_server.store.postgres.view import Views
 
 logger = logging.getLogger(__name__)
 
@@ -69,8 +66,8 @@ SLOW = "the database is too slow"
 PAUSE_S = 0.05
 """Pause before retrying the database, and the longest before retrying a row that another server has."""
 
-CONNECTION_S = 5.0
-"""Longest wait for a connection from the pool."""
+READY_S = 5.0
+"""If decisions take longer, this server is not ready."""
 
 LONGEST_PAUSE_S = 0.1
 """Longest pause between shared transactions."""
@@ -78,8 +75,17 @@ LONGEST_PAUSE_S = 0.1
 GRACE_S = 1.0
 """Time for work in flight to finish when the server stops."""
 
+LEAVE_S = 8.0
+"""Time to leave the other servers."""
+
 MAX_TREES = 50
 """Trees that one transaction checks for deletion."""
+
+APART_S = 600.0
+"""Longest silence of the database while it deletes a portion."""
+
+CONFLICT_S = 1.0
+"""Pause before deleting is tried again."""
 
 FORGET_S = 1.0
 """Interval at which delivered messages are deleted."""
@@ -101,7 +107,7 @@ CONFLICTS = (
 TOO_LONG = errors.ProgramLimitExceeded
 """An id is too long for an index, so nobody could find it again."""
 
-CONNECTION_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, OSError)
+CONNECTION_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError, OSError)
 """The database, or the way to it, is down."""
 
 
@@ -122,21 +128,21 @@ class PostgresStore(Store):
     def __init__(self, url: str, pool_size: int) -> None:
         self.outgoing = Outgoing()
         self._url = url
-        self._clock = DatabaseClock()
         self._is_by_turns = pool_size == 1
         looking = max(1, pool_size - 1)
         self._threads = ThreadPoolExecutor(looking, "view")
-        self.sharing = Membership(url, self._clock, self._lose, self._wake_at)
+        self.sharing = Membership(url, self._lose, self._wake_at)
         self._name = name_of(self.sharing.id)
         self._connection: ServingConnection | None = None
-        self._views = thread_pool(url, looking, self._name)
+        self._views = Views(url, self._name)
         self._line = JobQueue()
         self._health = StoreHealth()
         self._looking = InFlightTasks()
         self._patience_s = PATIENCE_S
         """Time for a :meth:`read`, whose caller would ask again: doubles with each that is too slow, until one is
         not."""
-        self._duties: list[asyncio.Task[None]] = []
+        self._membership: asyncio.Task[None]
+        self._duties: list[asyncio.Task[None]]
         self._delivered: deque[UnblockKey] = deque()
         self._alarm = 0
         """Nothing is due before this time (ms)."""
@@ -149,9 +155,8 @@ class PostgresStore(Store):
         loop = asyncio.get_running_loop()
         self.lost = loop.create_future()
         self._listener = listener
-        self._views.open()
-        work = (self._run(), self._forget(), self.sharing.run(), self.sharing.listen())
-        self._duties = [loop.create_task(each) for each in work]
+        work = (self.sharing.run(), self.sharing.listen(), self._run(), self._forget())
+        self._membership, *self._duties = [loop.create_task(each) for each in work]
 
     @asynccontextmanager
     async def beginning(self) -> AsyncIterator[bool]:
@@ -166,17 +171,20 @@ class PostgresStore(Store):
             await asyncio.wait(under_way, timeout=GRACE_S)
         self.sharing.stop()
         self.outgoing.stop()
-        for task in (*self._looking, *self._duties):
+        if is_at_work:
+            await asyncio.wait([self._membership], timeout=LEAVE_S)
+        ending = (*self._looking, *self._duties, self._membership)
+        for task in ending:
             task.cancel()
-        await asyncio.gather(*self._looking, *self._duties, return_exceptions=True)
+        await asyncio.gather(*ending, return_exceptions=True)
         for job in self._line.open:
             refuse(job, STOPS)
-        if is_at_work:
-            await self.sharing.leave()
         if self._connection is not None:
             await self._connection.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._views.cancel()
         self._threads.shutdown()
-        self._views.close(timeout=1)
+        self._views.close()
 
     def _lose(self, why: str) -> None:
         if not self.lost.done():
@@ -203,7 +211,7 @@ class PostgresStore(Store):
         return self._looking.begin(self._browse(query))
 
     async def until_due(self) -> None:
-        while (left := self._alarm - self._clock()) > 0:
+        while (left := self._alarm - self.sharing.clock()) > 0:
             self._is_earlier.clear()
             try:
                 async with asyncio.timeout(min(left / 1_000, SWEEP_S)):
@@ -221,15 +229,14 @@ class PostgresStore(Store):
     async def drop_unblocks_before(self, time: int) -> None:
         drop: Round = {"drop": Ask(sql.DROP_UNBLOCKS_BEFORE, (time,))}
         if not self._refusal():  # It is asked for again.
-            await self._in_turn(partial(self._carry_out, lambda ask: ask(drop)))
+            await self._apart(lambda ask: ask(drop))
 
     async def drop_settled_trees(self, before: int) -> AsyncIterator[int]:
         last: SettledRoot | None = FIRST
         if refusal := self._refusal():
             raise ReadFailed(refusal)
         while last is not None:
-            portion = partial(plans.drop_settled_trees, before=before, limit=MAX_TREES, after=last)
-            dropped = await self._in_turn(partial(self._carry_out, portion))
+            dropped = await self._apart(partial(plans.drop_settled_trees, before=before, limit=MAX_TREES, after=last))
             yield dropped.tasks
             last = dropped.last
 
@@ -238,7 +245,7 @@ class PostgresStore(Store):
         return await self._in_turn(partial(self._carry_out, plans.reset))
 
     def now(self) -> int:
-        return self._clock()
+        return self.sharing.clock()
 
     async def identity(self) -> str:
         await self.sharing.joined()
@@ -249,8 +256,8 @@ class PostgresStore(Store):
             return self.sharing.trouble
 
         try:
-            async with asyncio.timeout(CONNECTION_S):
-                await self._in_turn(self._check)
+            async with asyncio.timeout(READY_S):
+                await self._in_turn(partial(self._carry_out, lambda ask: ask({"check": Ask(sql.CHECK)})))
         except ReadFailed as error:
             return str(error)
         except TimeoutError:
@@ -381,7 +388,7 @@ class PostgresStore(Store):
 
     async def _ask(self, unit: Unit, inquiry: Inquiry) -> Outcome:
         try:
-            decided = await unit.decide(self._affordable(inquiry), inquiry.rule, self._clock)
+            decided = await unit.decide(self._affordable(inquiry), inquiry.rule, self.sharing.clock)
             answer = decided.decision.answer = weighed(decided.decision.answer)
         except (psycopg.Error, OSError):
             raise
@@ -399,7 +406,7 @@ class PostgresStore(Store):
         else:
             found = await transaction.ask(asked) if asked else {}
         for (next_due,) in found.get("next due", ()):
-            others_have_it = 0 if writing else self._clock() + SKIPPED_MS
+            others_have_it = 0 if writing else self.sharing.clock() + SKIPPED_MS
             self._wake_at(NEVER if next_due is None else max(next_due, others_have_it))
 
     async def _commit(self, transaction: Transaction, writing: Writing, asked: Round) -> Found:
@@ -420,14 +427,13 @@ class PostgresStore(Store):
         """Ask the database, however long that takes, before anything is published. The answer is final: what was sent
         but not done by then is not done at all."""
         await transaction.leave()
-        connection, number = transaction.ending
         while True:
             try:
                 async with await connect_async(self._url) as another:
                     await another.execute(sql.END_BACKEND.encode(), (transaction.backend, self._name))
-                    ending = await another.execute(sql.GET_ENDING.encode(), (connection,))
-                    return await ending.fetchall() == [(number,)]
-            except CONNECTION_ERRORS:
+                    ending = await another.execute(sql.GET_ENDING.encode(), (self.sharing.id,))
+                    return await ending.fetchall() == [(transaction.number,)]
+            except (psycopg.Error, OSError):
                 await asyncio.sleep(PAUSE_S)
 
     def _wake_at(self, time: int) -> None:
@@ -465,8 +471,8 @@ class PostgresStore(Store):
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Transaction]:
         if self._connection is None or self._connection.closed:
-            self._connection = await connect_serving(self._url, self._name)
-        transaction = Transaction(self._connection)
+            self._connection = await connect_async(self._url, self._name, OPTIONS | SERVING_OPTIONS)
+        transaction = Transaction(self._connection, self.sharing.id)
         try:
             yield transaction
         finally:
@@ -475,13 +481,24 @@ class PostgresStore(Store):
     async def _carry_out[T](self, work: Callable[[Asking], Awaitable[T]]) -> T:
         """Run ``work`` in a transaction of its own."""
         async with self._transaction() as transaction:
-            result = await work(transaction.ask)
-            await transaction.commit(Writing())
-            return result
+            return await _completed(transaction, work)
 
-    async def _check(self) -> None:
-        async with self._transaction() as transaction:
-            await transaction.ask({"check": Ask(sql.CHECK)})
+    async def _apart[T](self, work: Callable[[Asking], Awaitable[T]]) -> T:
+        """Run ``work``, which may take long, on a connection of its own, until no other server has its rows.
+
+        Raises :class:`ReadFailed`.
+        """
+        if self._is_by_turns:
+            return await self._in_turn(partial(self._carry_out, work))
+        while True:
+            try:
+                async with await connect_async(self._url, self._name, OPTIONS | SERVING_OPTIONS) as connection:
+                    with connection.patient(APART_S):
+                        return await _completed(Transaction(connection, self.sharing.id), work)
+            except CONFLICTS:
+                await asyncio.sleep(CONFLICT_S)
+            except (psycopg.Error, OSError) as error:
+                raise ReadFailed(told(error)) from error
 
     # --- turns and queries -----------------------------------------------------------------------------------------
 
@@ -541,24 +558,18 @@ class PostgresStore(Store):
         """Run ``query`` on a thread, for ``seconds`` at most, whether or not the database answers."""
         until = time.monotonic() + seconds
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, self._look_now, query, until)
-        except CONNECTION_ERRORS as error:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._views.look, query, until)
+        except (psycopg.Error, OSError) as error:
             if time.monotonic() >= until:
                 raise TooSlow(SLOW) from error
             self._fail(error)
             raise ReadFailed(told(error)) from error
 
-    def _look_now[T](self, query: Callable[[View], T], until: float) -> T:
-        """Runs on a thread."""
-        left = max(0.0, until - time.monotonic())
-        with self._views.connection(timeout=min(CONNECTION_S, left)) as connection:
-            connection.until = until
-            connection.execute(sql.LOOK)
-            try:
-                return query(PostgresView(connection))
-            finally:
-                with suppress(psycopg.Error):
-                    connection.execute(sql.COMMIT)
+
+async def _completed[T](transaction: Transaction, work: Callable[[Asking], Awaitable[T]]) -> T:
+    result = await work(transaction.ask)
+    await transaction.ask({"commit": Ask(sql.COMMIT)})
+    return result
 
 
 def pause_after(seconds: float, others: int) -> float:

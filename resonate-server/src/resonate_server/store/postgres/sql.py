@@ -28,6 +28,9 @@ SELECT 'PostgreSQL ' || system_identifier || ', database ' || oid
 FROM pg_control_system(), pg_database WHERE datname = current_database()
 """
 
+STEP_MS = 1_000
+"""If the database's clock is behind by up to this much, servers wait for it; if by more, it was set back."""
+
 # In ms since the epoch, by the clock of the database's machine.
 TIME = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
 
@@ -173,7 +176,10 @@ HAS_BEGUN = f"SELECT pg_advisory_unlock({BEGINNING})"
 TRY_TO_LOCK = b"SELECT pg_try_advisory_lock(%s)"
 # The last time that any server has stored, and the time now.
 STOOD_AT = f"SELECT time, {TIME} FROM server"
-KEEP_TIME = f"UPDATE server SET time = greatest(time, %s) RETURNING {TIME}"
+# Returns the time now. If the database's clock was set back, that is the latest of any server's, so that they agree.
+KEEP_TIME = f"""
+UPDATE server SET time = greatest(time, %s) RETURNING CASE WHEN time > {TIME} + {STEP_MS} THEN time ELSE {TIME} END
+"""
 JOIN = f"""
 INSERT INTO servers (id, backend, beat_at, version, roster) VALUES (%s, pg_backend_pid(), {TIME}, %s, %s)
 ON CONFLICT (id) DO UPDATE SET
@@ -181,11 +187,10 @@ ON CONFLICT (id) DO UPDATE SET
 """
 # Finds no row if another server took this one for dead.
 BEAT = f"UPDATE servers SET beat_at = {TIME} WHERE id = %s RETURNING id"
-# The connection of a killed server ends with it. That of a frozen one does not, but its last beat is too old.
-OTHERS = f"""
-SELECT id, version,
-       beat_at < {TIME} - %(patience)s OR NOT EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.pid = backend)
-FROM servers WHERE id <> %(id)s ORDER BY id
+# The connection of a killed server ends with it. That of a frozen one does not, but its beats stop.
+OTHERS = """
+SELECT id, version, beat_at, NOT EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.pid = backend)
+FROM servers WHERE id <> %s ORDER BY id
 """
 GET_ROSTERS = "SELECT id, roster FROM servers WHERE id = ANY(%s::bigint[])"
 # Of several servers that notice a death, only one gets the roster.
@@ -199,20 +204,20 @@ FORGET_OTHERS = "DELETE FROM servers WHERE id <> %s"
 LEAVE = "DELETE FROM servers WHERE id = %s"
 CHANNEL = "resonate_servers"
 LISTEN = f"LISTEN {CHANNEL}"
-RING = f"SELECT pg_notify('{CHANNEL}', %s)"
+RING = f"SELECT pg_notify('{CHANNEL}', convert_from(%s, 'UTF8'))"
 
 BEGIN, COMMIT, ROLLBACK, CHECK = "BEGIN", "COMMIT", "ROLLBACK", "SELECT 1"
 LOOK = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-# No connection lives as long as the age of the rows deleted here.
-NEW_ENDING = f"""
-WITH old AS (DELETE FROM endings WHERE began_at < {TIME} - 86400000)
-INSERT INTO endings (connection, last) VALUES (%s, 0)
-"""
+# A server that has committed nothing for a week has no doubt about its last commit, and makes a new row for the next.
+FORGET_ENDINGS = f"DELETE FROM endings WHERE began_at < {TIME} - 604800000"
 # Ends the process that serves a connection, and with it whatever was sent but not yet done. The name is checked, too,
 # because another process may have the same number by now.
 END_BACKEND = "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE pid = %s AND application_name = %s"
-# Waits for a transaction that continues although its connection broke.
-GET_ENDING = "SELECT last FROM endings WHERE connection = %s FOR UPDATE"
+# Waits for a transaction that continues although its connection broke, even if it is the first.
+GET_ENDING = """
+INSERT INTO endings (connection, last) VALUES (%s, 0)
+ON CONFLICT (connection) DO UPDATE SET last = endings.last RETURNING last
+"""
 
 # --- reading rows ---
 
@@ -284,7 +289,7 @@ JOIN promises AS p ON p.id = related.id
 WHERE p.id <> w.task ORDER BY w.number, p.id LIMIT %(most_rows)s
 """
 
-LOCK_SCHEDULE = f"SELECT {_WHOLE_SCHEDULE} FROM schedules WHERE id = %s FOR UPDATE"
+LOCK_SCHEDULE = f"SELECT {_WHOLE_SCHEDULE} FROM schedules WHERE id = %s FOR UPDATE NOWAIT"
 # Covers a schedule that does not exist yet: of two servers that create it, the second finds it. Before any row lock.
 LOCK_SCHEDULE_NAME = "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))"
 
@@ -401,7 +406,11 @@ FROM {rows} WHERE p.id = r.id
     "unblocks": _insert("unblocks", _UNBLOCK_COLUMNS, _or_replace("promise_id, md5(address)", "kept_since")),
 }  # fmt: skip
 
-PUT_ENDING = "UPDATE endings SET last = %(number)s WHERE connection = %(connection)s"
+# The connections of a server follow one another, so they share one row. began_at: when it was last written.
+PUT_ENDING = """
+INSERT INTO endings (connection, last) VALUES (%(server)s, %(number)s)
+ON CONFLICT (connection) DO UPDATE SET last = excluded.last, began_at = excluded.began_at
+"""
 
 
 @cache

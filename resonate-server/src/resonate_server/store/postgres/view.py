@@ -1,17 +1,22 @@
-"""Read-only queries on one connection, in a transaction of their own that sees the rows as of its beginning."""
+"""Read-only queries, each in a transaction of its own that sees the rows as of its beginning."""
 
-from collections.abc import Iterable, Iterator
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import count
 from typing import Any, override
 
+import psycopg
 from psycopg import Connection
 
 from resonate_server.kernel.model import Footprint, Rows, Task
 from resonate_server.kernel.settlement import projected
 from resonate_server.protocol.records import Promise, PromiseState, Schedule, Tags
 from resonate_server.protocol.requests import MAX_INTEGER, PromiseSearch, ScheduleSearch, Search, TaskSearch
-from resonate_server.store import Branch, Place, rows
+from resonate_server.store import Branch, Place, View, rows
 from resonate_server.store.postgres import sql
+from resonate_server.store.postgres.driver import BlockingConnection, connect
 from resonate_server.store.postgres.plans import MAX_BYTES, pair_of
 from resonate_server.store.rows import Row
 from resonate_server.store.sql_view import SqlView
@@ -21,6 +26,9 @@ PORTION = 100
 
 PORTION_BYTES = 256 * 1_024
 """Bytes of payloads in the rows that are fetched at once, unless it is a single row."""
+
+CHECK_S = 2.0
+"""An idle connection that takes longer to answer is replaced."""
 
 type Measured = tuple[str, int]
 """An id, and the bytes of its payloads."""
@@ -139,3 +147,55 @@ def _portions(found: Iterable[Measured]) -> Iterator[list[str]]:
         size += weight
     if ids:
         yield ids
+
+
+class Views:
+    """Connections for queries, as many as threads look at the same time."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self._url = url
+        self._name = name
+        self._idle: deque[BlockingConnection] = deque()
+        self._busy: set[BlockingConnection] = set()
+
+    def look[T](self, query: Callable[[View], T], until: float) -> T:
+        """Run ``query`` on this thread, until ``until`` (monotonic seconds) at most. Raises :class:`psycopg.Error`."""
+        connection = self._idle_connection() or connect(self._url, self._name)
+        try:
+            self._busy.add(connection)
+            connection.until = until
+            connection.execute(sql.LOOK)
+            try:
+                return query(PostgresView(connection))
+            finally:
+                with suppress(psycopg.Error):
+                    connection.execute(sql.COMMIT)
+        finally:
+            self._busy.discard(connection)
+            if not connection.closed:
+                self._idle.append(connection)
+
+    def _idle_connection(self) -> BlockingConnection | None:
+        """Return a connection that works, if there is one."""
+        with suppress(IndexError):
+            while True:
+                connection = self._idle.pop()
+                connection.until = time.monotonic() + CHECK_S
+                try:
+                    connection.execute(sql.CHECK)
+                except psycopg.Error:
+                    connection.close()
+                else:
+                    return connection
+        return None
+
+    def cancel(self) -> None:
+        """End the queries that are under way, if the database answers."""
+        for connection in list(self._busy):
+            with suppress(psycopg.Error):
+                connection.cancel_safe(timeout=CHECK_S)
+
+    def close(self) -> None:
+        """Call this when no thread looks any more."""
+        for connection in self._idle:
+            connection.close()

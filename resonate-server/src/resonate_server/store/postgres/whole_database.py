@@ -10,7 +10,6 @@ from psycopg import Connection, errors
 
 from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.driver import connect, connect_async
-from resonate_server.store.postgres.membership import DEAD_MS
 from resonate_server.store.postgres.schema import DatabaseUnusable, migrate
 from resonate_server.store.rows import Row
 from resonate_server.store.shared_sql import any_of
@@ -61,8 +60,8 @@ async def _bring_up_to_date(url: str) -> None:
 def _take(connection: Connection[Row]) -> None:
     """Keep all servers off the database: one that starts waits, and finds what was copied."""
     [(is_ours,)] = connection.execute(sql.TRY_TO_BEGIN.encode()).fetchall()
-    servers = connection.execute(sql.OTHERS.encode(), {"id": 0, "patience": DEAD_MS}).fetchall()
-    if not is_ours or not all(is_dead for _, _, is_dead in servers):
+    servers = connection.execute(sql.OTHERS.encode(), (0,)).fetchall()
+    if not is_ours or not all(has_ended for *_, has_ended in servers):
         raise CannotCopy("a server is using the database; stop it first")
     connection.execute(sql.NO_LIMITS)
     connection.execute(sql.LOOK_AT_ALL)

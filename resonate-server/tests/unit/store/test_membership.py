@@ -1,0 +1,259 @@
+"""Several servers on one PostgreSQL: how they know one another, what they tell one another, and the time they share."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import pytest
+from harness.server import FAR
+from unit.store.servers import END_CONNECTIONS, PATIENCE_S, Freezer, Notes, Site, call, create, execute, until
+
+from resonate_server.store.postgres import driver, membership
+from resonate_server.store.postgres.driver import connect_async
+from resonate_server.store.postgres.membership import DatabaseClock
+from resonate_server.store.postgres.schema import migrate
+from resonate_server.store.postgres.sql import STEP_MS
+
+type Jump = Callable[[str], Awaitable[None]]
+
+
+async def test_servers_know_each_other_and_what_each_has_published(site: Site) -> None:
+    (first, of_first), (second, of_second) = await site.store(), await site.store()
+    first.sharing.publish(b"[1]")
+    second.sharing.publish(b"[2]")
+
+    await until(lambda: of_first.rosters == {second.sharing.id: b"[2]"})
+    await until(lambda: of_second.rosters == {first.sharing.id: b"[1]"})
+
+
+async def test_a_server_that_left_is_forgotten_and_has_no_heir(site: Site) -> None:
+    """Even if another one looks meanwhile."""
+    (first, of_first), (second, _) = await site.connected(2)
+    missed = of_first.missed
+    leaving = asyncio.ensure_future(second.close())
+    while not leaving.done():
+        await first.sharing.look()
+
+    await until(lambda: not of_first.rosters)
+    assert of_first.inherited == []
+    assert of_first.missed > missed
+
+
+async def test_all_other_servers_hear_what_one_announces(site: Site) -> None:
+    stores = await site.connected(3)
+    expected = [1, "\ue000", "x" * 5_000, "y" * 5_000, "\ue000" * 2_600]
+    for message in expected:
+        stores[0][0].sharing.ring(msgspec.json.encode(message))
+
+    await until(lambda: all(heard(notes) == expected for _, notes in stores[1:]))
+    assert stores[0][1].rung == []
+
+
+async def test_mentions_travel_with_announcements_or_else_alone(site: Site) -> None:
+    (first, _), (_, of_second) = await site.store(), await site.store()
+    await until(lambda: first.sharing.has_others and of_second.missed)
+    first.sharing.notify_later(b"1")
+    first.sharing.ring(b"2")
+    await until(lambda: of_second.rung)
+    assert of_second.rung == ["[1,2]"]
+
+    first.sharing.notify_later(b"3")
+    await until(lambda: heard(of_second) == [1, 2, 3])
+
+
+def heard(notes: Notes) -> list[Any]:
+    return [message for messages in notes.rung for message in msgspec.json.decode(messages)]
+
+
+async def test_a_server_whose_listening_connection_broke_learns_that_it_may_have_missed_something(site: Site) -> None:
+    _, notes = await site.store()
+    await until(lambda: notes.missed >= 2)  # once when it began to listen, once when all others knew it
+    await site.execute(f"{END_CONNECTIONS} AND query LIKE 'LISTEN%'")
+
+    await until(lambda: notes.missed >= 3)
+
+
+async def test_a_dead_server_has_exactly_one_heir(site: Site) -> None:
+    stores = await site.connected(3)
+    await site.execute(
+        "INSERT INTO servers (id, backend, beat_at, version, roster) VALUES"
+        " (7, 0, (extract(epoch from clock_timestamp()) * 1000)::bigint, 1, '[7]')"
+    )
+
+    await until(lambda: any(notes.inherited for _, notes in stores))
+    await asyncio.sleep(2)  # Let each look again.
+    assert sorted(notes.inherited for _, notes in stores) == [[], [], [b"[7]"]]
+
+
+@pytest.fixture
+async def jump(own_postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Jump:
+    """Set the database's clock to another time, given as an interval from now."""
+    monkeypatch.setitem(driver.OPTIONS, "search_path", "resonate,pg_catalog")
+    await execute(own_postgres_url, "CREATE SCHEMA resonate")
+    await execute(own_postgres_url, "CREATE TABLE public.jump AS SELECT interval '0' AS by")
+    await execute(
+        own_postgres_url,
+        "CREATE FUNCTION resonate.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE"
+        " AS $$ SELECT pg_catalog.clock_timestamp() + by FROM public.jump $$",
+    )
+
+    async def jump(by: str) -> None:
+        await execute(own_postgres_url, f"UPDATE public.jump SET by = '{by}'")
+
+    return jump
+
+
+@pytest.mark.parametrize("by", ["1 hour", "-1 hour"])
+async def test_no_server_counts_as_dead_because_the_clock_of_the_database_jumps(
+    jump: Jump, site: Site, by: str
+) -> None:
+    stores = await site.connected(3)
+    await jump(by)
+    await asyncio.sleep(3)  # Let each look again.
+
+    assert [notes.inherited for _, notes in stores] == [[], [], []]
+    assert len(await site.execute("SELECT 1 FROM servers")) == 3
+
+
+async def test_no_server_counts_as_dead_because_the_database_ends_all_connections(site: Site) -> None:
+    """As when it restarts: one of them is the first to be back."""
+    stores = await site.connected(3)
+    await site.execute(f"{END_CONNECTIONS} AND pid <> pg_backend_pid()")
+    await asyncio.sleep(3)  # Let all of them join again.
+
+    assert [notes.inherited for _, notes in stores] == [[], [], []]
+    assert len(await site.execute("SELECT 1 FROM servers")) == 3
+
+
+async def test_a_server_whose_heartbeat_stands_still_is_dead_wherever_the_clock_of_the_database_was_set(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership, "DEAD_S", 1.0)
+    _, notes = await site.store()
+    async with await connect_async(site.url) as frozen:
+        await frozen.execute(f"INSERT INTO servers VALUES (7, pg_backend_pid(), {FAR}, 1, '[7]')".encode())
+        await until(lambda: notes.inherited)
+
+    assert notes.inherited == [b"[7]"]
+
+
+async def test_servers_agree_on_the_time_after_the_clock_of_the_database_was_set_back(
+    jump: Jump, site: Site, freezer: Freezer
+) -> None:
+    """Even if the first one's heartbeat hung while the second one began."""
+    await jump("1 hour")
+    first, _ = await site.store()
+    await jump("0")
+    [(backend,)] = await site.execute("SELECT backend FROM servers")
+    freezer.freeze(backend)
+    await asyncio.sleep(3)
+    second, _ = await site.store()
+    freezer.thaw()
+
+    assert first.now() - second.now() > 2_000
+    await until(lambda: abs(first.now() - second.now()) < 1_500)
+
+
+async def test_a_server_declared_dead_rejoins_and_may_have_missed_something(site: Site) -> None:
+    (first, of_first), (second, of_second) = await site.store(), await site.store()
+    second.sharing.publish(b"[2]")
+    await until(lambda: of_first.rosters.get(second.sharing.id) == b"[2]" and of_second.missed >= 2)
+    missed = of_second.missed
+    await site.execute("DELETE FROM servers WHERE id = %s", second.sharing.id)
+
+    await until(lambda: of_second.missed > missed)
+    await until(lambda: of_first.rosters == {second.sharing.id: b"[2]"})
+    assert (await call(second, create("p"))).status == 200
+    assert first.sharing.has_others
+
+
+async def test_the_first_server_starts_alone_and_the_others_after_it(site: Site) -> None:
+    first, _ = site.start()
+    async with first.beginning() as is_first:
+        second, _ = site.start()
+        assert is_first
+        await asyncio.sleep(1)
+        assert second.sharing.trouble
+    async with second.beginning() as is_first:
+        assert not is_first
+
+
+async def test_the_successor_of_a_dead_lone_server_is_the_first_and_inherits_nothing(site: Site) -> None:
+    first, _ = await site.store()
+    await site.execute("UPDATE servers SET backend = 0, roster = '[1]'")
+    first.sharing.stop()
+    second, notes = site.start()
+    async with second.beginning() as is_first:
+        assert is_first
+    assert notes.inherited == []
+
+
+async def test_a_server_that_finds_a_newer_schema_stops(site: Site) -> None:
+    store, _ = await site.store()
+    await site.execute("INSERT INTO schema_version (version) VALUES (99)")
+
+    async with asyncio.timeout(PATIENCE_S):
+        assert "schema version 99" in await store.lost
+
+
+async def test_ten_servers_create_the_schema_concurrently(own_postgres_url: str) -> None:
+    async def make() -> None:
+        async with await connect_async(own_postgres_url) as connection:
+            await migrate(connection)
+
+    await asyncio.gather(*[make() for _ in range(10)])
+
+    assert await execute(own_postgres_url, "SELECT version FROM schema_version") == [(1,), (2,)]
+
+
+# --- time -----------------------------------------------------------------------------------------------------------
+
+BEGIN = 1_700_000_000_000
+
+
+class Machine:
+    """A server's machine; its clock was set when it had been up for 1 s."""
+
+    def __init__(self) -> None:
+        self.uptime = 1_000
+        self.clock = DatabaseClock(lambda: self.uptime)
+        self.clock.begin(BEGIN)
+
+
+@pytest.fixture
+def machine() -> Machine:
+    return Machine()
+
+
+def test_time_passes_between_two_readings(machine: Machine) -> None:
+    machine.uptime += 70
+    assert machine.clock() == BEGIN + 70
+
+
+@pytest.mark.parametrize("took", [0, 5, 5_000])
+def test_the_clock_is_never_behind_a_reading_of_the_database(machine: Machine, took: int) -> None:
+    machine.clock.measured(BEGIN + 30, took)
+    assert machine.clock() == BEGIN + 30
+
+
+@pytest.mark.parametrize("took", [10, 90, 5_000])
+def test_a_slow_answer_does_not_set_the_clock_back(machine: Machine, took: int) -> None:
+    """It gives a past time, and so tells nothing new."""
+    machine.clock.measured(BEGIN - took, took)
+    machine.uptime += 1
+    assert machine.clock() == BEGIN + 1
+
+
+def test_the_clock_waits_for_the_database_s_if_that_is_certainly_behind(machine: Machine) -> None:
+    assert machine.clock() == BEGIN
+    machine.clock.measured(BEGIN - 50, took=10)
+    assert machine.clock() == BEGIN
+    machine.uptime += 45
+    assert machine.clock() == BEGIN + 5
+
+
+def test_the_clock_does_not_follow_one_that_was_set_back(machine: Machine) -> None:
+    machine.clock.measured(BEGIN - STEP_MS - 1, took=0)
+    machine.uptime += 1
+    assert machine.clock() == BEGIN + 1
