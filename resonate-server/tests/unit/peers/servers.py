@@ -13,7 +13,7 @@ from resonate_server.metrics import Metrics
 from resonate_server.peers import Peers
 from resonate_server.protocol.messages import Execute, Message
 from resonate_server.protocol.records import Promise
-from resonate_server.store.sharing import Alone, PeerListener, Sharing
+from resonate_server.store.sharing import PeerListener, Sharing
 
 
 class Bus:
@@ -41,7 +41,7 @@ class Bus:
 class Member(Sharing):
     def __init__(self, bus: Bus, id: int) -> None:
         self.id = id
-        self.listener: PeerListener = Alone()
+        self.listener: PeerListener = PeerListener()
         self.roster = b"[]"
         self.told: list[bytes] = []
         self._bus = bus
