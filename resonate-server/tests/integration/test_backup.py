@@ -1,5 +1,6 @@
 """``resonate backup`` and ``resonate-server restore``: back up a running server's database and restore it."""
 
+import re
 import sqlite3
 import subprocess
 import sys
@@ -12,6 +13,12 @@ from harness.basics import wait_until
 from harness.server import ServerProcess
 from integration.calls import RESONATE, create, settle
 from integration.servers import Start
+from unit.rows import promise, write
+
+from resonate_server.protocol.records import Value
+from resonate_server.store.sqlite import Database
+
+FILES = {"state.db", "state.db-wal", "state.db-alive", "state.db.lock"}
 
 
 @pytest.fixture
@@ -106,6 +113,40 @@ def test_a_backup_can_go_to_standard_output(server: ServerProcess, tmp_path: Pat
     assert restore(tmp_path / "copy.db", tmp_path / "other.db").returncode == 0
 
 
+def copies_beside(server: ServerProcess) -> list[Path]:
+    """Return what the server has of a copy that it is making."""
+    return [path for path in server.log.parent.glob("state.db*") if path.name not in FILES]
+
+
+def test_a_copy_for_which_there_is_no_room_is_refused_before_it_fills_the_disk(
+    disk: Path, start: Start, tmp_path: Path
+) -> None:
+    server = start(disk / "state.db")
+    for number in range(3):  # The log is part of the file once the server has stopped.
+        settle(server.client(), create(server.client(), f"large-{number}"), value="x" * 1_350_000)
+        server.stop()
+        server.start()
+    done = begin_backup(server, tmp_path / "copy.db")
+    _, errors = done.communicate(timeout=60)
+    assert done.returncode != 0
+    assert re.search(r"a copy needs [\d,]+ bytes on the disk of .*state\.db, where [\d,]+ are free", errors)
+    assert not copies_beside(server)
+
+
+def test_a_restore_for_which_there_is_no_room_leaves_the_disk_as_it_was(disk: Path, tmp_path: Path) -> None:
+    backup = tmp_path / "copy.db"
+    for path, size in ((backup, 4_000_000), (disk / "state.db", 1)):
+        with closing(Database(path)) as database:
+            write(database, promise("p", param=Value(data="x" * size)))
+    (disk / "filler").write_bytes(bytes(5_000_000))
+    before = {each.name: each.stat().st_size for each in disk.iterdir()}
+
+    refused = restore(backup, disk / "state.db", "--replace")
+
+    assert (refused.returncode, "No space left" in refused.stderr) == (2, True)
+    assert {each.name: each.stat().st_size for each in disk.iterdir()} == before
+
+
 def test_a_server_killed_in_the_middle_leaves_the_earlier_backup(
     server: ServerProcess, target: Path, begun: subprocess.Popen[str]
 ) -> None:
@@ -126,6 +167,6 @@ def test_a_command_killed_in_the_middle_leaves_the_earlier_backup(
     if begun.returncode == 0:
         pytest.skip("it was done before it was killed")
     assert target.read_text() == "the earlier one"
-    wait_until(lambda: not list(target.parent.glob("state.db.backup*")), "the server has nothing of it left")
+    wait_until(lambda: not copies_beside(server), "the server has nothing of it left")
     target.unlink()
     backup(server, target)

@@ -10,8 +10,7 @@ from unwaiting import finish
 from resonate_server.kernel.model import Changes, Due, Footprint, LinkFootprint, Rows, Rule
 from resonate_server.kernel.weight import weight
 from resonate_server.protocol.messages import Unblock, UnblockKey
-from resonate_server.store import Decided
-from resonate_server.store.portions import FIRST, Dropped, SettledRoot
+from resonate_server.store import FIRST, Decided, Dropped, SettledRoot
 from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.driver import connect, connect_async
 from resonate_server.store.postgres.plans import Ask, Found, Round, Unit, Writing, drop_settled_trees, reset

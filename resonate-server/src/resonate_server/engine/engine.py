@@ -7,6 +7,8 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import UTC, datetime
 from itertools import batched
 
 from msgspec import Struct
@@ -14,17 +16,31 @@ from msgspec.structs import replace
 
 from resonate_server import kernel
 from resonate_server.delivery.unblocks import weight_of
-from resonate_server.engine import debug, notices
+from resonate_server.engine import queries
 from resonate_server.engine.decision_observer import DecisionObserver
 from resonate_server.engine.outbound import Outbound
 from resonate_server.engine.patience import Patience
-from resonate_server.engine.search import find
-from resonate_server.kernel.model import DeliveryFailing, Footprint, LeaseLost, Notice, Rule, Rules, Task, Withdraw
+from resonate_server.kernel.model import (
+    ClaimNotice,
+    DeliveryFailing,
+    Footprint,
+    LeaseLost,
+    Notice,
+    Rule,
+    Rules,
+    RunsSkipped,
+    ScheduleFired,
+    ScheduleWithoutTarget,
+    SettlementNotice,
+    Task,
+    Withdraw,
+)
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer, Nothing
 from resonate_server.protocol.envelope import CheckedRequest, Envelope
 from resonate_server.protocol.errors import Malformed
 from resonate_server.protocol.messages import Execute, OwedUnblock, UnblockKey
+from resonate_server.protocol.payload import excerpt, function_name
 from resonate_server.protocol.records import Promise, PromiseState, TaskState
 from resonate_server.protocol.requests import (
     DebugReset,
@@ -196,7 +212,7 @@ class Engine:
         """Do all due work first, so that nothing past its deadline shows as pending."""
         now = self.now() if at is None else at
         await self._tick(at)
-        answer = weighed((await find(self._store, search, now)).answer())
+        answer = weighed((await queries.find(self._store, search, now)).answer())
         self._store.outgoing.leaves(answer)
         return answer
 
@@ -231,7 +247,7 @@ class Engine:
                 await self._tick(time, request)
                 return Answer(status=200, data=[])
             case DebugSnap():
-                return await self._store.browse(lambda view: debug.snap(view, self._settings.server_url))
+                return await self._store.browse(lambda view: queries.snap(view, self._settings.server_url))
         return Answer(status=200, data=Nothing())
 
     # --- background work --------------------------------------------------------------------------------------------
@@ -322,7 +338,11 @@ class Engine:
         """Delete ``unblock`` messages not fetched for ``kept_seconds``."""
         before = self.now() - kept_seconds * 1_000
         if self._unpaused.is_set():
-            self._in_flight.begin(self._retry(lambda: self._store.drop_unblocks_before(before)))
+            self._in_flight.begin(self._forget_unblocks(before))
+
+    async def _forget_unblocks(self, before: int) -> None:
+        with suppress(ReadFailed):  # This is requested again soon.
+            await self._store.drop_unblocks_before(before)
 
     def settled_elsewhere(self, ids: list[str]) -> None:
         """Wake suspensions that wait for promises settled by another server."""
@@ -363,14 +383,14 @@ class Engine:
         if isinstance(notice, DeliveryFailing):
             self._in_flight.begin(self._report_failures(notice.task))
         else:
-            notices.tell(notice, self._metrics)
+            _tell(notice, self._metrics)
 
     async def _report_failures(self, task: Task) -> None:
         """Look up the task's function for the log: this is rare enough."""
         touched = Footprint(ids=(task.id,), shown=(task.id,))
         rows = await self._read_with_retry(lambda view: view.load(touched))
         if task.id in rows.promises:
-            notices.tell_of_trouble(task, rows.promises[task.id])
+            _tell_of_trouble(task, rows.promises[task.id])
 
 
 def _raise_if_failed(answer: Answer) -> None:
@@ -404,3 +424,34 @@ def _difference(before: dict[str, Task], after: dict[str, Task]) -> Counter[Task
             if earlier is not None:
                 difference[earlier.state] -= 1
     return difference
+
+
+# --- for operators: metrics and log lines ---
+
+
+def _tell(notice: Notice, metrics: Metrics) -> None:
+    match notice:
+        case LeaseLost(task_id=task_id, pid=pid):
+            metrics.lease_lost()
+            logger.info("lease lost: task %s, held by %s, is offered again", task_id, pid[:8])
+        case ClaimNotice(waited_ms=waited_ms, recovery_ms=recovery_ms):
+            metrics.claimed(waited_ms, recovery_ms)
+        case SettlementNotice(pending_ms=pending_ms):
+            metrics.settled(pending_ms)
+        case ScheduleFired():
+            metrics.schedule_fired()
+        case ScheduleWithoutTarget(schedule_id=id):
+            logger.warning("schedule %s: without a resonate:target nobody runs its promises", id)
+        case RunsSkipped(schedule_id=id, since=since, until=until):
+            text = "schedule %s: the runs missed from %s until before %s are skipped"
+            logger.warning(text, id, _utc(since), _utc(until))
+
+
+def _tell_of_trouble(task: Task, promise: Promise) -> None:
+    """Warn that workers keep leaving the task unclaimed, or giving it back."""
+    function = function_name(excerpt(promise.param)) or "unknown"
+    logger.warning("task %s for %s, function %s: %s", task.id, task.target, function, task.report().trouble)
+
+
+def _utc(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1_000, UTC).isoformat()

@@ -89,6 +89,20 @@ type Holding = tuple[str, str]
 """Process and task; claims are listed in this order."""
 
 
+type SettledRoot = tuple[int, str]
+"""Time of settlement (ms) and id; the roots of settled trees are deleted in this order, in portions."""
+
+FIRST: SettledRoot = (-1, "")
+"""Comes before all roots."""
+
+
+class Dropped(Struct, frozen=True):
+    """``tasks``: how many were deleted with their trees; ``last``: the last root visited, ``None`` if none follow."""
+
+    tasks: int
+    last: SettledRoot | None
+
+
 class DiskUse(Struct, frozen=True):
     """Bytes of the database file, of its write-ahead log, and free on their disk."""
 
@@ -163,8 +177,9 @@ class Store(Protocol):
         """Load what ``footprint`` names and whatever else ``rule`` asks for; write its decision and its messages.
 
         The answer comes after the commit. Its status is 503 if the store failed and 500 if the rule did; then nothing
-        has changed. ``rule`` must be pure, because it is asked again when rows change meanwhile. Decisions are made in
-        the order of the calls, except that few ids go before many, and due work has a queue of its own.
+        has changed, unless the store is :attr:`lost`. ``rule`` must be pure, because it is asked again when rows change
+        meanwhile. Decisions are made in the order of the calls, except that few ids go before many, and due work has a
+        queue of its own.
         """
 
     def read[T](self, query: Callable[["View"], T]) -> asyncio.Future[T]:

@@ -11,8 +11,8 @@ MAX_RING_BYTES = 7_900
 """Limit for one message to the other servers."""
 
 
-class PeerListener(Protocol):
-    """Hears from other servers. Called on the event loop; must be quick."""
+class PeerListener:
+    """Hears from other servers. Called on the event loop; must be quick. This base class ignores them."""
 
     def update_rosters(self, rosters: Rosters) -> None:
         """From now on, these are the other servers."""
@@ -25,22 +25,6 @@ class PeerListener(Protocol):
 
     def inherits(self, roster: bytes) -> None:
         """A server has died, and this one must find out what became of the workers that were connected to it."""
-
-
-class Alone(PeerListener):
-    """Ignores other servers."""
-
-    def update_rosters(self, rosters: Rosters) -> None:
-        pass
-
-    def heard(self, messages: str) -> None:
-        pass
-
-    def may_have_missed(self) -> None:
-        pass
-
-    def inherits(self, roster: bytes) -> None:
-        pass
 
 
 class Sharing(Protocol):

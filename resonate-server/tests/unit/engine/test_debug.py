@@ -8,7 +8,7 @@ import pytest
 from unit.driver import FAR, PID, START, TARGET, promise_create, promise_settle, value
 from unit.engines import RETRY_MS, SERVER_URL, Bench
 
-from resonate_server.engine import debug
+from resonate_server.engine import queries
 from resonate_server.protocol.answers import Answer, Nothing
 from resonate_server.protocol.requests import (
     DebugReset,
@@ -133,9 +133,9 @@ async def test_a_state_that_is_too_large_is_refused(still: Bench, monkeypatch: p
     await still.call(promise_create("p", param=value("x" * 1_000)))
     size = still.store.snapshot_bytes()
 
-    monkeypatch.setattr(debug, "MAX_SNAP_BYTES", size)
+    monkeypatch.setattr(queries, "MAX_SNAP_BYTES", size)
     assert (await still.call(DebugSnap())).status == 200
-    monkeypatch.setattr(debug, "MAX_SNAP_BYTES", size - 1)
+    monkeypatch.setattr(queries, "MAX_SNAP_BYTES", size - 1)
     answer = await still.call(DebugSnap())
 
     assert answer.status == 413

@@ -1,5 +1,6 @@
 """What the engine does for the rest of the server besides requests, and what it counts."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from unit.engines import PATIENCE_S, Bench, WatchedDatabase
 
 from resonate_server.protocol.requests import PromiseGet, ScheduleCreate, TaskAcquire, TaskHalt, TaskRelease
 from resonate_server.store.errors import ReadFailed, StoreLost
+from resonate_server.store.sqlite.clock import MARK_MS
 
 
 def acquire(id: str, version: int = 0, ttl: int = 60 * SECOND) -> TaskAcquire:
@@ -40,7 +42,7 @@ async def test_a_store_in_memory_has_no_file(bench: Bench) -> None:
 
 
 async def test_a_copy_is_the_store_s(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench.store, "backup", lambda: Path("copy"))
+    monkeypatch.setattr(bench.store, "backup", lambda _: Path("copy"))
     assert await bench.seam.backup() == Path("copy")
 
 
@@ -64,7 +66,31 @@ async def test_a_removed_store_is_noticed_even_when_idle(removed: Bench) -> None
 async def test_a_request_to_a_removed_store_is_refused_with_the_reason(removed: Bench) -> None:
     answer = await removed.call(promise_create("p"))
     assert (answer.status, removed.seam.lost.done()) == (503, True)
-    assert answer.data == "the server cannot store anything at present; nothing was changed: it was removed"
+    assert answer.data.endswith("; whether this was done will show when it is back: it was removed")
+
+
+async def test_a_failing_store_is_not_asked_ever_more_often_to_forget_messages(bench: Bench) -> None:
+    """This is requested once a minute, however long the disk is full."""
+    bench.store.down = True
+    for _ in range(10):
+        bench.engine.forget_stale_unblocks(60)
+    await bench.until(lambda: not bench.seam._patient)
+    before = bench.store.attempts
+    await asyncio.sleep(1.2)
+    assert bench.store.attempts - before <= 4
+    bench.store.down = False
+
+
+async def test_the_mark_of_the_clock_is_never_much_older_than_a_row_even_after_a_failure(bench: Bench) -> None:
+    await bench.call(promise_create("a"))
+    bench.store.down = True
+    bench.now += MARK_MS
+    assert (await bench.call(promise_create("b"))).status == 503
+    bench.store.down = False
+    bench.now += MARK_MS // 2
+    assert (await bench.call(promise_create("c"))).status == 200
+    mark = bench.store.clock_mark()
+    assert mark is not None and mark.time >= bench.now - MARK_MS
 
 
 def schedule(cron: str) -> ScheduleCreate:

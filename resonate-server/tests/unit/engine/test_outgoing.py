@@ -10,7 +10,7 @@ from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import CheckedRequest
 from resonate_server.protocol.requests import PromiseGet, PromiseSearch, Request, TaskAcquire
 from resonate_server.store import outgoing
-from resonate_server.store.outgoing import MAX_OUTGOING_BYTES
+from resonate_server.store.outgoing import LARGE_BYTES, MAX_OUTGOING_BYTES, weighed
 
 HUGE = value("x" * (MAX_OUTGOING_BYTES // 4))
 FITTING = 4
@@ -95,3 +95,11 @@ async def test_requests_that_still_wait_when_the_server_stops_are_told_so() -> N
         asked = await filled(bench, more=1)
         await bench.settle_down()
     assert asked[-1].result().status == 503
+
+
+def test_only_large_answers_have_a_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    small, weight = Answer(status=200, data=None), LARGE_BYTES
+    monkeypatch.setattr(outgoing, "answer_weight", lambda _: weight)
+    assert weighed(small) == small
+    weight += 1
+    assert weighed(small) == Answer(status=200, data=None, weight=LARGE_BYTES + 1)

@@ -9,7 +9,7 @@ from unit.driver import PID, SECOND, START, promise_create, promise_settle
 from unit.engines import Bench
 
 from resonate_server.engine import engine as engine_module
-from resonate_server.engine import search
+from resonate_server.engine import queries
 from resonate_server.kernel.model import Changes, Rules
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.records import PromiseState, TaskState
@@ -41,8 +41,8 @@ async def bench() -> AsyncIterator[Bench]:
 @pytest.fixture
 def small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make portions small, so that a search over a thousand rows is a long one."""
-    monkeypatch.setattr(search, "STEP", 1)
-    monkeypatch.setattr(search, "PORTION_S", 0.000_1)
+    monkeypatch.setattr(queries, "STEP", 1)
+    monkeypatch.setattr(queries, "PORTION_S", 0.000_1)
 
 
 async def fill(bench: Bench, count: int = MANY) -> list[str]:

@@ -17,7 +17,7 @@ from resonate_server.peers.hints import LookAgain, Offered, Present, Withdrawn
 from resonate_server.peers.router import Roster, encode_roster
 from resonate_server.protocol.messages import Execute, Message
 from resonate_server.protocol.records import Promise, Value
-from resonate_server.store.sharing import Alone, PeerListener, Sharing
+from resonate_server.store.sharing import PeerListener, Sharing
 from resonate_server.watch import Watch
 
 
@@ -46,7 +46,7 @@ class Bus:
 class Member(Sharing):
     def __init__(self, bus: Bus, id: int) -> None:
         self.id = id
-        self.listener: PeerListener = Alone()
+        self.listener: PeerListener = PeerListener()
         self.roster = b"[]"
         self.told: list[bytes] = []
         self._bus = bus

@@ -1,5 +1,6 @@
 """What several tests do to a store or its file. No assertions in here."""
 
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -27,6 +28,18 @@ def execute(path: Path, *statements: str) -> list[Any]:
     """Open the file with SQLite alone; return the rows of the last statement."""
     with closing(sqlite3.connect(path)) as db, db:
         return [db.execute(statement).fetchall() for statement in statements][-1]
+
+
+def break_descriptor(descriptor: int, target: Path | str, how: int = os.O_WRONLY) -> None:
+    """Make an open descriptor one of ``target``: of the same file, but write-only, for a disk that cannot be read."""
+    other = os.open(target, how)
+    os.dup2(other, descriptor)
+    os.close(other)
+
+
+def descriptor_of(path: Path) -> int:
+    """Return the lowest descriptor by which this process has the file open."""
+    return min(int(each.name) for each in Path("/proc/self/fd").iterdir() if os.path.realpath(each) == str(path))
 
 
 def crash(path: Path, left: Path | None = None) -> Path:

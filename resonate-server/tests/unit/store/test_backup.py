@@ -1,27 +1,51 @@
 """Copies of the database: complete, in one file, and they replace another database entirely or not at all."""
 
+import asyncio
 import os
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 
 import pytest
 from unit.rows import changes, promise, task, write
-from unit.store.stores import execute, promises_in, seen
+from unit.store.servers import until
+from unit.store.stores import crash, execute, promises_in, seen
 
 from resonate_server.protocol.records import Value
-from resonate_server.store.sqlite import IN_MEMORY, Database, statements
+from resonate_server.store.sqlite import IN_MEMORY, Database, SQLiteStore, statements
 from resonate_server.store.sqlite.backup import (
     PAGES_PER_STEP,
     BackupUnusable,
     Interrupted,
-    copy_database,
     restore_backup,
 )
 from resonate_server.store.sqlite.lock import PathLock, PathTaken
 
 SIDE_FILES = ("-wal", "-shm", "-journal")
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from resonate_server.store.sqlite.backup import restore_backup
+
+left = int(sys.argv[3])
+
+def look(event, _):
+    global left
+    if event in ("os.remove", "os.rename"):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(look)
+restore_backup(Path(sys.argv[1]), Path(sys.argv[2]), replace=True)
+"""
+"""A restore that is killed before the given one of its changes to the names of files."""
 
 
 @pytest.fixture
@@ -45,7 +69,7 @@ class TestCopy:
             before = seen(store)
             made = store.backup()
 
-        assert made == path.with_name("state.db.backup")
+        assert made == path.with_name("state.db-copying")
         with closing(Database(made)) as again:
             assert seen(again) == before
 
@@ -62,21 +86,39 @@ class TestCopy:
         store.close()
         with pytest.raises((Interrupted, sqlite3.Error)):
             store.backup()
-        assert "state.db.backup" not in beside(path)
+        assert "state.db-copying" not in beside(path)
 
-    def test_a_copy_is_made_in_steps_between_which_it_can_be_abandoned(self, tmp_path: Path) -> None:
-        with closing(sqlite3.connect(tmp_path / "large")) as db:
-            db.execute("CREATE TABLE blobs (data)")
-            db.execute("INSERT INTO blobs VALUES (zeroblob(?))", (10 * PAGES_PER_STEP * 2_048,))
-            db.commit()
-            asked: list[None] = []
+    @pytest.mark.parametrize("steps", [3, 11])
+    def test_a_copy_can_be_abandoned_between_its_steps_and_at_its_end(
+        self, path: Path, store: Database, steps: int
+    ) -> None:
+        write(store, promise("p", param=Value(data="x" * 10 * PAGES_PER_STEP * 2_048)))
+        asked = count(1)
+        with pytest.raises(Interrupted):
+            store.backup(lambda: next(asked) >= steps)
+        assert "state.db-copying" not in beside(path)
 
-            def closes() -> bool:
-                asked.append(None)
-                return len(asked) == 3
+    async def test_a_caller_that_gives_up_leaves_nothing_on_the_disk(
+        self, path: Path, store: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("resonate_server.store.sqlite.backup.PAGES_PER_STEP", 1)
+        write(store, promise("p", param=Value(data="x" * 30_000_000)))
+        asked = asyncio.create_task(SQLiteStore(store).backup())
+        await until(lambda: len(beside(path)) > 3)
+        asked.cancel()
+        await until(lambda: len(beside(path)) == 3)
 
-            with pytest.raises(Interrupted):
-                copy_database(db, tmp_path / "copy", closes)
+    def test_what_a_killed_process_left_is_removed_by_the_next_start(self, path: Path) -> None:
+        for suffix in ("-copying", "-restoring"):
+            path.with_name(path.name + suffix).touch()
+        Database(path).close()
+        assert beside(path) == {"state.db", "state.db.lock"}
+
+    def test_a_backup_kept_beside_the_database_is_left_alone(self, path: Path, store: Database) -> None:
+        kept = path.with_name("state.db.backup")
+        kept.write_text("the earlier one")
+        store.backup()
+        assert kept.read_text() == "the earlier one"
 
 
 def folder(copy: Path) -> None:
@@ -123,7 +165,7 @@ def test_an_unusable_backup_is_refused_with_name_and_reason_and_changes_nothing(
     with pytest.raises(BackupUnusable, match=f"copy {reason}"):
         restore_backup(copy, path, replace=True)
     assert path.read_bytes() == before
-    assert "state.db.restoring" not in beside(path)
+    assert "state.db-restoring" not in beside(path)
 
 
 class TestRestore:
@@ -140,8 +182,22 @@ class TestRestore:
     def test_a_restored_copy_replaces_what_is_there(self, copy: Path, other: Path) -> None:
         restore_backup(copy, other, replace=True)
         assert execute(other, "SELECT id FROM promises") == [("p",)]
-        assert not beside(other) & {other.name + suffix for suffix in (*SIDE_FILES, ".restoring")}
+        assert not beside(other) & {other.name + suffix for suffix in (*SIDE_FILES, "-restoring")}
         assert copy.exists()
+
+    def test_a_restore_that_is_killed_leaves_all_of_the_old_database_or_of_the_new_one(
+        self, path: Path, copy: Path
+    ) -> None:
+        with closing(Database(path)) as store:
+            write(store, promise("q"))
+            for changes in count(1):
+                left = crash(path)
+                done = subprocess.run([sys.executable, "-c", KILLED, copy, left, str(changes)], check=False, timeout=60)
+                assert promises_in(left) in ({"p", "q"}, {"p"})
+                if done.returncode == 0:
+                    break
+                assert done.returncode == -signal.SIGKILL
+        assert changes > 4
 
     def test_an_existing_file_is_restored_over_only_if_asked_to(self, copy: Path, other: Path) -> None:
         before = other.read_bytes()
@@ -178,6 +234,11 @@ class TestLock:
             path.with_name("state.db.lock").write_text("")
             with pytest.raises(PathTaken, match=r"in use by another server$"):
                 PathLock(path)
+
+    def test_a_lock_needs_no_room_on_the_disk(self, path: Path) -> None:
+        path.with_name("state.db.lock").symlink_to("/dev/full")
+        with PathLock(path), pytest.raises(PathTaken):
+            PathLock(path)
 
     def test_text_of_an_earlier_holder_is_erased(self, path: Path) -> None:
         lock = path.with_name("state.db.lock")

@@ -175,24 +175,6 @@ def test_a_log_without_its_file_is_refused_and_kept(left: Path, content: bytes |
     assert left.exists() is (content is not None)
 
 
-def test_the_log_of_another_file_is_refused_and_both_are_kept(path: Path) -> None:
-    """A copy of a database replaced the file, but the old log was left."""
-    Database(path).close()
-    copy = path.read_bytes()
-    for _ in range(2):
-        Database(path).close()
-    with closing(Database(path)) as store:
-        fill(store)
-        left = crash(path)
-    left.write_bytes(copy)
-    log = sessions.log_of(left).read_bytes()
-
-    with pytest.raises(StoreUnusable, match="do not belong together"):
-        Database(left)
-
-    assert (left.read_bytes(), sessions.log_of(left).read_bytes()) == (copy, log)
-
-
 def test_a_file_that_was_cut_short_in_use_is_not_made_worse_by_the_end(path: Path) -> None:
     with closing(Database(path)) as store:
         fill(store)
@@ -226,12 +208,6 @@ def test_a_file_behind_a_symbolic_link_is_complete_after_a_crash(path: Path, lef
     link.symlink_to(left)
 
     assert promises_in(link) == IDS
-
-
-def test_a_file_that_sqlite_cannot_read_is_refused_with_advice(path: Path) -> None:
-    path.write_text("no database\n" * 1_000)
-    with pytest.raises(StoreUnusable, match=f"resonate-server restore BACKUP --db {path} --replace"):
-        Database(path)
 
 
 def test_a_log_with_an_active_reader_is_folded_in_later(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

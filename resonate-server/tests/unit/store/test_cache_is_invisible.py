@@ -18,7 +18,7 @@ from resonate_server.kernel.model import Footprint, Rules
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import PromiseState, Value
 from resonate_server.protocol.requests import PromiseCreate, ScheduleCreate, ScheduleDelete, is_below
-from resonate_server.store.portions import Dropped
+from resonate_server.store import Dropped
 from resonate_server.store.sqlite import IN_MEMORY, Database
 
 ids = st.sampled_from(["a", "a:1", "a:1.1", "b", "é", "\U0001f600"])

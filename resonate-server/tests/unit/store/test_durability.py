@@ -1,22 +1,26 @@
 """Acknowledged writes are on disk, and a write that fails in part is not acknowledged at all."""
 
+import asyncio
 import errno
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from unit.driver import promise_create
 from unit.rows import NOW, changes, promise, transaction, write
+from unit.store.servers import PATIENCE_S, Told, answering
+from unit.store.stores import break_descriptor, crash, descriptor_of, promises_in
 
 from resonate_server.kernel.model import Footprint
+from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import PromiseState, Value
-from resonate_server.protocol.requests import PromiseSearch
+from resonate_server.protocol.requests import PromiseGet, PromiseSearch, Request, ScheduleGet
 from resonate_server.store.errors import StoreFailed, StoreLost
-from resonate_server.store.sqlite import Database, StoreUnusable, sessions
-from resonate_server.store.sqlite.lock import PathTaken
+from resonate_server.store.sqlite import Database, SQLiteStore, sessions
 
 
 @pytest.mark.parametrize(("arguments", "times"), [([], 1), (["FULL"], 1), (["NORMAL"], 0)])
@@ -96,6 +100,63 @@ class TestAfterAFailure:
             assert set(failed.load(Footprint(ids=("before", "big", "next"))).promises) == {"next"}
 
 
+class TestBrokenDisk:
+    """What a disk that returns errors does to requests; descriptors that fail stand in for it."""
+
+    @pytest.fixture
+    async def served(self, path: Path) -> AsyncIterator[SQLiteStore]:
+        """A store with many promises, opened again, so that few pages are in memory."""
+        with closing(Database(path)) as database:
+            write(database, *(promise(f"p{number:04}") for number in range(2_000)))
+        served = SQLiteStore(Database(path))
+        served.start(Told())
+        yield served
+        await served.close()
+
+    async def ask(self, served: SQLiteStore, *requests: Request) -> list[Answer]:
+        async with asyncio.timeout(PATIENCE_S):
+            return await asyncio.gather(*(served.decide(*answering(request)) for request in requests))
+
+    async def test_a_page_that_cannot_be_read_makes_no_other_request_of_its_batch_a_lie(
+        self, path: Path, served: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """SQLite undoes a transaction in which it cannot read."""
+        monkeypatch.setattr("resonate_server.store.sqlite.store.MAX_DECIDING_S", PATIENCE_S)
+        await self.ask(served, promise_create("q1"), ScheduleGet("s"))
+        break_descriptor(descriptor_of(path), path)
+
+        answers = await self.ask(served, promise_create("q2"), ScheduleGet("s"), PromiseGet("p0500"))
+
+        assert {answer.status for answer in answers} == {503}
+        assert promises_in(crash(path)) & {"q1", "q2"} == {"q1"}
+
+    async def test_a_request_for_it_is_refused_with_the_reason(self, path: Path, served: SQLiteStore) -> None:
+        break_descriptor(descriptor_of(path), path)
+        [answer] = await self.ask(served, PromiseGet("p0500"))
+        assert answer == Answer(503, "the database cannot be read; nothing was changed: disk I/O error")
+
+    async def test_a_log_that_cannot_be_read_stops_nothing(self, path: Path, served: SQLiteStore) -> None:
+        log = served.database.log_to_sync
+        assert log is not None
+        break_descriptor(log, sessions.log_of(path))
+        for number in range(3):
+            [answer] = await self.ask(served, promise_create(f"q{number}"))
+            assert answer.status == 200
+
+    async def test_after_a_sync_that_failed_nobody_is_told_that_nothing_was_changed(
+        self, path: Path, served: SQLiteStore
+    ) -> None:
+        """The log has it, and the next start may find it there."""
+        log = served.database.log_to_sync
+        assert log is not None
+        break_descriptor(log, "/dev/null")
+        [answer] = await self.ask(served, promise_create("q"))
+
+        assert answer.status == 503
+        assert "whether this was done will show when it is back: the disk does not keep what is written" in answer.data
+        assert "q" in promises_in(crash(path))
+
+
 class TestDiskUse:
     def test_sizes_are_those_of_the_files(self, path: Path, store: Database) -> None:
         write(store, promise("p"))
@@ -138,40 +199,6 @@ class TestDiskUse:
         more = store.give_back()
         store.commit()
         return more
-
-
-class TestRecover:
-    def test_a_file_that_is_no_database_is_refused(self, path: Path) -> None:
-        path.write_text("no database\n" * 1_000)
-        with pytest.raises(StoreFailed):
-            sessions.recover(path)
-
-    def test_a_file_in_use_is_left_alone(self, path: Path, store: Database) -> None:  # noqa: ARG002  keeps it open
-        with pytest.raises(PathTaken):
-            sessions.recover(path)
-
-    def test_a_closed_file_needs_no_log_and_has_a_number_of_its_own(self, path: Path) -> None:
-        numbers = []
-        for _ in range(3):
-            Database(path).close()
-            session = sessions.session_in_file(path)
-            assert session is not None and not session.is_open
-            numbers.append(session.number)
-
-        assert numbers == sorted(set(numbers))
-
-    @pytest.mark.parametrize("content", [None, b""])
-    def test_without_a_file_there_was_no_run(self, path: Path, content: bytes | None) -> None:
-        if content is not None:
-            path.write_bytes(content)
-        assert sessions.session_in_file(path) is None
-
-    def test_a_refused_file_is_released(self, path: Path) -> None:
-        path.write_text("no database\n" * 1_000)
-        with pytest.raises(StoreUnusable):
-            Database(path)
-        path.unlink()
-        Database(path).close()
 
 
 def test_an_owed_message_names_no_promise_that_is_gone(store: Database) -> None:

@@ -25,7 +25,7 @@ from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.driver import ServingConnection, ask, connect_async, name_of
 from resonate_server.store.postgres.plans import Ask, Found, Round
 from resonate_server.store.postgres.schema import DatabaseUnusable, check_version, migrate
-from resonate_server.store.sharing import MAX_RING_BYTES, Alone, PeerListener, Sharing
+from resonate_server.store.sharing import MAX_RING_BYTES, PeerListener, Sharing
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Membership(Sharing):
     def __init__(self, url: str, lost: Callable[[str], None], due: Callable[[int], None]) -> None:
         self.trouble = NOT_YET
         self.id = secrets.randbits(62)
-        self.listener: PeerListener = Alone()
+        self.listener: PeerListener = PeerListener()
         self.has_joined = False
         """At least once; from then on, requests may wait."""
         self.is_first = False

@@ -35,8 +35,7 @@ from resonate_server.kernel.preload import MAX_PRELOAD, fitting, is_read
 from resonate_server.kernel.weight import weight
 from resonate_server.protocol.messages import Message, Unblock
 from resonate_server.protocol.records import Promise, Schedule, TaskState
-from resonate_server.store import MAX_TOLD_BYTES, Decided, rows
-from resonate_server.store.portions import FIRST, Dropped, SettledRoot
+from resonate_server.store import FIRST, MAX_TOLD_BYTES, Decided, Dropped, SettledRoot, rows
 from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.sql import MAX_AWAITERS_AHEAD, WRITES, write
 from resonate_server.store.rows import Row

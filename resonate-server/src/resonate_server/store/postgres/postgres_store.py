@@ -33,12 +33,11 @@ from resonate_server.kernel.model import Changes, Footprint, PutSpreading, Rule
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import UnblockKey
 from resonate_server.protocol.records import PromiseState, TaskState
-from resonate_server.store import CommitAge, Decided, DecisionListener, DiskUse, Store, View
+from resonate_server.store import FIRST, CommitAge, Decided, DecisionListener, DiskUse, SettledRoot, Store, View
 from resonate_server.store.errors import STOPS, ReadFailed, StoreFailed
 from resonate_server.store.health import StoreHealth
 from resonate_server.store.in_flight import InFlightTasks
 from resonate_server.store.outgoing import LARGE_BYTES, Outgoing, weighed
-from resonate_server.store.portions import FIRST, SettledRoot
 from resonate_server.store.postgres import plans, sql
 from resonate_server.store.postgres.driver import (
     OPTIONS,

@@ -8,10 +8,12 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
+from resonate_server.store.errors import StoreFailed
 from resonate_server.store.sqlite import statements
+from resonate_server.store.sqlite.file import StoreUnusable, close_file, open_file
 from resonate_server.store.sqlite.lock import PathLock
 from resonate_server.store.sqlite.sessions import FILE_IS_WHOLE, session_in_file
 
@@ -20,6 +22,12 @@ PAGES_PER_STEP = 512
 
 STEP_PAUSE_S = 0.001
 """Also after a step that did nothing because it met a transaction."""
+
+MIN_ROOM_BYTES = 1_024 * 1_024
+"""Beside a copy, the log needs room for commits."""
+
+_COPYING, _RESTORING = "-copying", "-restoring"
+"""Unfinished files; no name that anybody would give to a backup."""
 
 _SIDE_FILES = ("-wal", "-shm", "-journal")
 
@@ -32,14 +40,35 @@ class Interrupted(Exception):
     """The copy was abandoned because the database is closing."""
 
 
-def copy_database(source: sqlite3.Connection, target: Path, is_closing: Callable[[], bool]) -> None:
-    """Copy ``source``, as it is at the end, to ``target``. Runs on its own thread; others may use ``source`` meanwhile.
+def make_copy(source: sqlite3.Connection, path: Path, is_over: Callable[[], bool]) -> Path:
+    """Copy ``source``, as it is at the end, to a file beside ``path``, and return that; only one at a time. Runs on its
+    own thread; others may use ``source`` meanwhile.
 
-    Raises :class:`Interrupted` once ``is_closing``, and ``sqlite3.Error`` or ``OSError`` for a full or broken disk.
+    Raises :class:`Interrupted` once ``is_over``, :class:`StoreFailed` where there is no room for a copy, and
+    ``sqlite3.Error`` or ``OSError`` for a broken disk. Then it leaves nothing behind.
     """
+    target = path.with_name(path.name + _COPYING)
+    target.unlink(missing_ok=True)
+    _check_room(source, path)
+    try:
+        _copy(source, target, is_over)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+    return target
 
+
+def _check_room(source: sqlite3.Connection, path: Path) -> None:
+    """A copy that fills the disk would make the server refuse requests."""
+    (pages,), (page_bytes,) = (source.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size"))
+    needed, free = pages * page_bytes + MIN_ROOM_BYTES, shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise StoreFailed(f"a copy needs {needed:,} bytes on the disk of {path}, where {free:,} are free")
+
+
+def _copy(source: sqlite3.Connection, target: Path, is_over: Callable[[], bool]) -> None:
     def look(*_: int) -> None:
-        if is_closing():
+        if is_over():
             raise Interrupted
 
     with closing(sqlite3.connect(target)) as copy:
@@ -48,6 +77,13 @@ def copy_database(source: sqlite3.Connection, target: Path, is_closing: Callable
         copy.execute("PRAGMA journal_mode = DELETE")  # one file, even while it is open
         copy.execute(FILE_IS_WHOLE)
         copy.commit()
+    look()
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what a process that was killed left beside ``path``: a file as large as the database."""
+    for suffix in (_COPYING, _RESTORING):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def check_backup(path: Path) -> None:
@@ -78,7 +114,7 @@ def check_backup(path: Path) -> None:
 def restore_backup(backup: Path, path: Path, replace: bool) -> None:
     """Put a copy of ``backup`` at ``path``; an existing file is overwritten only with ``replace``.
 
-    Raises :class:`BackupUnusable`, ``FileExistsError``, :class:`PathTaken` or ``OSError`` before anything has changed.
+    Raises :class:`BackupUnusable`, ``FileExistsError``, :class:`PathTaken` or ``OSError``; then nothing has changed.
     """
     check_backup(backup)
     path = path.resolve()
@@ -86,14 +122,20 @@ def restore_backup(backup: Path, path: Path, replace: bool) -> None:
     with PathLock(path):
         if path.exists() and not replace:
             raise FileExistsError
-        coming = path.with_name(path.name + ".restoring")
-        shutil.copyfile(backup, coming)
-        sync(coming)
-        _put_in_place(coming, path)
+        coming = path.with_name(path.name + _RESTORING)
+        try:
+            shutil.copyfile(backup, coming)
+            sync(coming)
+            _put_in_place(coming, path)
+        finally:
+            coming.unlink(missing_ok=True)
 
 
 def _put_in_place(coming: Path, path: Path) -> None:
-    # They belong to the old database. If the process ends here, that one is whole as of its last checkpoint.
+    """Wherever the process ends, the old database or the new one is there."""
+    if path.exists():
+        with suppress(StoreUnusable, sqlite3.Error, OSError):  # A damaged one has nothing to lose.
+            close_file(open_file(path))  # From now on it needs no log.
     for suffix in _SIDE_FILES:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     coming.replace(path)

@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, override
@@ -43,12 +43,11 @@ from resonate_server.kernel.weight import weight
 from resonate_server.protocol.messages import OwedUnblock, Unblock, UnblockKey
 from resonate_server.protocol.records import Promise, PromiseState, Schedule
 from resonate_server.protocol.requests import MAX_INTEGER, ScheduleSearch, Search, TaskSearch
-from resonate_server.store import MAX_TOLD_BYTES, Branch, Decided, DiskUse, Place, rows
+from resonate_server.store import FIRST, MAX_TOLD_BYTES, Branch, Decided, DiskUse, Dropped, Place, SettledRoot, rows
 from resonate_server.store.errors import StoreFailed, StoreLost
-from resonate_server.store.portions import FIRST, Dropped, SettledRoot
 from resonate_server.store.sql_view import SqlView
 from resonate_server.store.sqlite import statements
-from resonate_server.store.sqlite.backup import copy_database
+from resonate_server.store.sqlite.backup import make_copy, remove_leftovers
 from resonate_server.store.sqlite.cache import CACHE_BYTES, Cache, Entry, Family, new_entry, without_large_payloads
 from resonate_server.store.sqlite.clock import ClockMark
 from resonate_server.store.sqlite.file import (
@@ -59,10 +58,9 @@ from resonate_server.store.sqlite.file import (
     close_unfolded,
     open_file,
 )
-from resonate_server.store.sqlite.identity import FileIdentity
 from resonate_server.store.sqlite.lock import PathLock, PathTaken
 from resonate_server.store.sqlite.log import Log
-from resonate_server.store.sqlite.sessions import advice, fold, log_of
+from resonate_server.store.sqlite.sessions import FileIdentity, advice, fold, log_of
 from resonate_server.store.sqlite.write_buffer import Operation, WriteBuffer
 
 MAX_FORGOTTEN = 500
@@ -85,8 +83,8 @@ class Database(SqlView):
     """Raises :class:`StoreUnusable` if the file cannot be opened. ``cache_bytes``: approximate limit of one generation
     of the cache.
 
-    A transaction begins with the first write after the previous one ended. Reads see all earlier writes. A
-    :meth:`write` that raises has changed nothing.
+    A transaction begins with the first write after the previous one ended. Reads see all earlier writes, and raise
+    ``sqlite3.Error`` if the disk or the file is damaged. A :meth:`write` that raises has changed nothing.
     """
 
     _sql = statements
@@ -96,6 +94,8 @@ class Database(SqlView):
         self._path = path = path if path == IN_MEMORY else path.resolve()
         self._lock = None if path == IN_MEMORY else _lock(path)
         try:
+            if path != IN_MEMORY:
+                remove_leftovers(path)
             self._db = open_file(path)
         except (sqlite3.Error, OSError) as error:
             self._unlock()
@@ -103,7 +103,7 @@ class Database(SqlView):
         except BaseException:
             self._unlock()
             raise
-        self._identity = None if path == IN_MEMORY else FileIdentity(path)
+        self._identity = None if path == IN_MEMORY else FileIdentity(path, self._db)
         self._log = None if path == IN_MEMORY else self._open_log()
         self._is_synchronous = synchronous == "FULL"
         self._copying = threading.Lock()
@@ -118,8 +118,10 @@ class Database(SqlView):
         """The error, if the disk failed to sync the log."""
         self._payload_bytes = 0
         """Bytes of payloads that this transaction has written."""
-        self._lost = False
-        """A statement has failed, so the transaction can only be rolled back."""
+        self._has_begun = False
+        """A transaction is under way, unless SQLite has undone it: it does so when it cannot read or write a page."""
+        self._has_failed = False
+        """A write has failed, so the transaction can only be rolled back."""
         self._alarm = _UNKNOWN
         """Nothing is due before this time (ms)."""
 
@@ -153,10 +155,10 @@ class Database(SqlView):
         Nothing is durable yet. After any exception, such as :class:`StoreFailed`, only :meth:`rollback` is possible.
         """
         self._write_out()
-        if self._db.in_transaction and self._delivered:
+        if self._has_begun and self._delivered:
             self._forget_delivered(MAX_FORGOTTEN)
             self._write_out()
-        return self._db.in_transaction
+        return self._has_begun
 
     def commit(self) -> None:
         """Call after :meth:`flush`. On return, all writes are durable. After an exception only :meth:`rollback` is
@@ -183,10 +185,15 @@ class Database(SqlView):
         return self._log.descriptor if self._log is not None and self._is_synchronous else None
 
     def append(self) -> None:
-        """The first part of :meth:`commit`: append the writes to the log, which is not on disk yet."""
-        if self._db.in_transaction:
+        """The first part of :meth:`commit`: append the writes to the log, which is not on disk yet.
+
+        A log that was cut short would have its old size again, with a gap.
+        """
+        self._check_identity()
+        if self._has_begun:
             with _as_store_failures():
                 self._db.execute("COMMIT")
+            self._has_begun = False
 
     @contextmanager
     def syncing(self) -> Iterator[None]:
@@ -208,7 +215,9 @@ class Database(SqlView):
 
     def is_log_full(self) -> bool:
         """Return whether it is time for the last part, :meth:`fold_log`."""
-        return self._log is not None and self._log.is_full()
+        with suppress(OSError):  # The commit is valid, even if the disk cannot be read.
+            return self._log is not None and self._log.is_full()
+        return False
 
     def fold_log(self) -> None:
         """Fold the log, waiting for the disk. If this fails, commits stay valid, and the next one tries again."""
@@ -219,7 +228,7 @@ class Database(SqlView):
         """Undo all writes since the last commit."""
         self._write_buffer.clear()
         self._forget_rows()
-        self._lost = False
+        self._has_begun = self._has_failed = False
         self._payload_bytes = 0
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
@@ -227,8 +236,7 @@ class Database(SqlView):
     def check(self) -> None:
         """Raise if the database does not answer, :class:`StoreLost` if it is gone."""
         self._check_identity()
-        with _as_store_failures():
-            self._db.execute(statements.CHECK).fetchone()
+        self._db.execute(statements.CHECK).fetchone()
 
     def try_to_write(self) -> None:
         """Write as much as a request needs, where nobody reads it, so that the commit shows whether there is room."""
@@ -249,19 +257,12 @@ class Database(SqlView):
         if self._identity is not None:
             self._identity.check()
 
-    def backup(self) -> Path | None:
+    def backup(self, is_abandoned: Callable[[], bool] = lambda: False) -> Path | None:
         """Copy the database. Call it on another thread: reads and writes may continue meanwhile."""
         if self._path == IN_MEMORY:
             return None
-        target = self._path.with_name(self._path.name + ".backup")
         with self._copying:
-            target.unlink(missing_ok=True)
-            try:
-                copy_database(self._db, target, self._closing.is_set)
-            except BaseException:
-                target.unlink(missing_ok=True)
-                raise
-        return target
+            return make_copy(self._db, self._path, lambda: self._closing.is_set() or is_abandoned())
 
     def close(self) -> None:
         """Release files and locks; the database cannot be used afterwards."""
@@ -271,7 +272,7 @@ class Database(SqlView):
         self._unlock()
 
     def _close_file(self) -> None:
-        """Write nothing to a file that is no longer ours; it is left as after a crash."""
+        """Write nothing to a file that is no longer ours: leave it as after a crash."""
         try:
             self.rollback()
             self._check_identity()
@@ -283,9 +284,11 @@ class Database(SqlView):
             self._log.close()
 
     def _fold(self) -> None:
-        fold(self._db)
-        if self._identity is not None:
-            self._identity.has_shrunk()
+        try:
+            fold(self._db)
+        finally:
+            if self._identity is not None:
+                self._identity.accept()
 
     def _open_log(self) -> Log:
         (page_size,) = self._db.execute(statements.PAGE_SIZE).fetchone()
@@ -296,25 +299,25 @@ class Database(SqlView):
             self._lock.release()
 
     def _write_out(self) -> None:
-        """On some failures (a full disk) SQLite rolls back by itself, so no statement may follow one that failed."""
-        if self._lost:
+        if self._has_failed or (self._has_begun and not self._db.in_transaction):
             raise StoreFailed("an earlier statement of this transaction has failed")
         if not self._write_buffer:
             return
-        self._lost = True
+        self._has_failed = True
         with _as_store_failures():
-            if not self._db.in_transaction:
-                self._db.execute("BEGIN IMMEDIATE")
+            self._begin()
             self._write_buffer.execute(self._db)
-        self._lost = False
+        self._has_failed = False
+
+    def _begin(self) -> None:
+        if not self._has_begun:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._has_begun = True
 
     def _query(self, statement: str, parameters: Any = ()) -> sqlite3.Cursor:
         """Query the database, after handing it all writes."""
         self._write_out()
-        try:
-            return self._db.execute(statement, parameters)
-        except sqlite3.Error as error:
-            raise StoreFailed(str(error)) from error
+        return self._db.execute(statement, parameters)
 
     _stream = _query
 
@@ -561,11 +564,8 @@ class Database(SqlView):
             promises=tuple(id for (id,) in self._query(statements.DUE_PROMISES, (now, limit))),
             tasks=tuple(id for (id,) in self._query(statements.DUE_TASKS, (now, limit))),
             schedules=tuple(rows.schedule(row) for row in self._query(statements.DUE_SCHEDULES, (now, limit))),
-            spreading=self._spreading(statements.GET_SPREADING, limit),
+            spreading=tuple(Spreading(*row) for row in self._query(statements.GET_SPREADING, (limit,))),
         )
-
-    def _spreading(self, statement: str, *parameters: int) -> tuple[Spreading, ...]:
-        return tuple(Spreading(promise_id=id, after=after) for id, after in self._query(statement, parameters))
 
     def next_due(self) -> int | None:
         """Return a time (ms) before which :meth:`due` finds nothing, or ``None`` if it never will.
@@ -614,9 +614,8 @@ class Database(SqlView):
         pages, free = self._query(statements.COUNT_PAGES).fetchone()
         if self._identity is None or free < max(MIN_FREE_PAGES, pages // 4):
             return False
-        with _as_store_failures():
-            self._db.execute(statements.GIVE_BACK).fetchall()
-            self._fold()
+        self._db.execute(statements.GIVE_BACK).fetchall()
+        self._fold()
         _, still_free = self._query(statements.COUNT_PAGES).fetchone()
         return bool(still_free < free)
 
@@ -631,8 +630,7 @@ class Database(SqlView):
         """Empty the cache: rows are about to be deleted in the database itself."""
         self._write_out()
         self._forget_rows()
-        if not self._db.in_transaction:
-            self._db.execute("BEGIN IMMEDIATE")
+        self._begin()
 
     # --- search -----------------------------------------------------------------------------------------------------
 

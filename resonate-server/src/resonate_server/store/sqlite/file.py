@@ -31,7 +31,6 @@ class StoreUnusable(Exception):
 
 
 def open_file(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True)
     session = None if path == IN_MEMORY else _last_session(path)
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2, cached_statements=64)
     try:

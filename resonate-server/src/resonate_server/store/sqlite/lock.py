@@ -7,9 +7,8 @@ with the process.
 
 import fcntl
 import os
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 
 class PathTaken(Exception):
@@ -20,7 +19,7 @@ class PathTaken(Exception):
         super().__init__(f"{path} is in use by another server{process}")
 
 
-class PathLock:
+class PathLock(AbstractContextManager["PathLock"]):
     """Held from construction until :meth:`release`.
 
     Raises :class:`PathTaken`, or ``OSError`` if the lock file cannot be created.
@@ -34,16 +33,15 @@ class PathLock:
             holder = os.read(self._descriptor, 20).decode(errors="replace").strip()
             os.close(self._descriptor)
             raise PathTaken(path, holder) from None
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+        except OSError:
+            os.close(self._descriptor)
+            raise
+        with suppress(OSError):  # A full disk has no room for the name, but the lock needs none.
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         os.close(self._descriptor)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()

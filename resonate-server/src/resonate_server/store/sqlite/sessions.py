@@ -9,8 +9,12 @@ Wherever the process ends:
 * the file alone says that it needs its log, and of which session: a session is the time between two folds;
 * a program that folds the whole log into the file, as any does that closes it with SQLite, leaves a file that needs no
   log.
+
+Numbers begin at random, so that a file never accepts the log of another one. While a server runs, :class:`FileIdentity`
+tells whether both are still its own.
 """
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -18,7 +22,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from resonate_server.store.errors import StoreFailed
+from resonate_server.store.errors import StoreFailed, StoreLost
 from resonate_server.store.sqlite import statements
 from resonate_server.store.sqlite.lock import PathLock
 
@@ -29,6 +33,9 @@ FILE_IS_WHOLE = "UPDATE server SET is_open = 0"
 
 MIN_LOG_BYTES = 32 + 24 + 512
 """Two headers and the smallest page (sqlite.org/fileformat2.html, section 4.1). Logs never shrink."""
+
+LOG_BEGINS_WITH = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
+"""SQLite takes a log that begins otherwise for an empty one."""
 
 
 class LogLost(Exception):
@@ -76,8 +83,9 @@ def check_log(path: Path, session: Session | None) -> None:
             f"{path} {trouble}, but its log {log.name} is still there. Put the file back, or restore a backup: "
             f"resonate-server restore BACKUP --db {path} --replace. To start over, remove the log as well"
         )
-    if session is not None and session.is_open and _size(log) < MIN_LOG_BYTES:
-        raise LogLost(_explained(path, f"{path} was not closed properly, and its log {log.name} is gone"))
+    if session is not None and session.is_open and not _is_log(log):
+        state = "damaged" if _size(log) else "gone"
+        raise LogLost(_explained(path, f"{path} was not closed properly, and its log {log.name} is {state}"))
 
 
 def check_session(db: sqlite3.Connection, path: Path, in_file: Session | None) -> None:
@@ -114,12 +122,16 @@ def _recover(path: Path) -> None:
         if not _belongs(_session_with_log(path), session_in_file(path)):
             log.rename(log.with_name(log.name + ".old"))
         with closing(sqlite3.connect(path, isolation_level=None)) as db:
-            db.execute(FILE_IS_WHOLE)
+            fold(db)
 
 
 def _belongs(with_log: Session | None, in_file: Session | None) -> bool:
-    """An interrupted fold may have written the next session number to the log only."""
-    return with_log is None or in_file is None or 0 <= with_log.number - in_file.number <= 1
+    """An interrupted fold may have written the next session number to the log only. Once a fold is complete, its log
+    says that the file is complete, and does not fit a copy of the file from before.
+    """
+    if with_log is None or in_file is None or with_log.number == in_file.number:
+        return True
+    return with_log == Session(in_file.number + 1, is_open=True)
 
 
 def _session_with_log(path: Path) -> Session | None:
@@ -141,6 +153,13 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
+def _is_log(path: Path) -> bool:
+    if _size(path) < MIN_LOG_BYTES:
+        return False
+    with path.open("rb") as log:
+        return log.read(4) in LOG_BEGINS_WITH
+
+
 def _explained(path: Path, trouble: str) -> str:
     return (
         f"{trouble}: the latest acknowledged changes may be lost. Put the log back, restore a backup (resonate-server "
@@ -154,3 +173,41 @@ def advice(path: Path, error: Exception) -> str:
     if code not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return ""
     return f". Restore a backup: resonate-server restore BACKUP --db {path} --replace, or move it away to start over"
+
+
+class FileIdentity:
+    """Whether an open file and its log are still the ones at their paths. Writes to files that were moved, replaced,
+    truncated or overwritten are lost, although they succeed. The check takes two ``stat`` calls, so it follows every
+    commit.
+    """
+
+    def __init__(self, path: Path, db: sqlite3.Connection) -> None:
+        self._path = path
+        self._db = db
+        self.accept()
+
+    def accept(self) -> None:
+        """Take the files for what they are now: this server has just written to both."""
+        self._seen = {name: os.stat(name) for name in (str(self._path), str(log_of(self._path)))}  # noqa: PTH116
+
+    def check(self) -> None:
+        """Raise :class:`StoreLost` if one of the two is not what it was. Neither ever shrinks by itself."""
+        for name, before in self._seen.items():
+            try:
+                now = os.stat(name)  # noqa: PTH116  a path takes twice as long, and this is done for each commit
+            except FileNotFoundError:
+                raise StoreLost(f"{name} was removed while it was in use") from None
+            except OSError as error:
+                raise StoreLost(f"{name} cannot be found any more: {error.strerror}") from error
+            if (now.st_dev, now.st_ino) != (before.st_dev, before.st_ino):
+                raise StoreLost(f"{name} was replaced while it was in use")
+            if now.st_size < before.st_size:
+                raise StoreLost(f"{name} was cut short while it was in use")
+            if now.st_mtime_ns != before.st_mtime_ns and name == str(self._path) and not self._is_our_session():
+                raise StoreLost(f"{name} was overwritten while it was in use")
+            self._seen[name] = now
+
+    def _is_our_session(self) -> bool:
+        """Only a fold writes to the file. A program that merely sets its time leaves the session as it was."""
+        ours = _session(self._db)
+        return ours is not None and session_in_file(self._path) == Session(ours.number, is_open=True)

@@ -134,8 +134,8 @@ CREATE TABLE schedule_params (
     data     BLOB NOT NULL
 );
 
--- One row about the server itself: see sessions.py, and ClockMark in the store contract. run: number of the
--- session. is_open: the file needs its log. room: bytes written to test whether the disk has room.
+-- One row about the server itself: see sessions.py, and ClockMark in clock.py. run: number of the session. is_open:
+-- the file needs its log. room: bytes written to test whether the disk has room.
 CREATE TABLE server (
     only_one INTEGER PRIMARY KEY CHECK (only_one = 1),
     run      INTEGER NOT NULL,
@@ -145,7 +145,7 @@ CREATE TABLE server (
     boot     TEXT,
     room     BLOB
 );
-INSERT INTO server (only_one, run, is_open) VALUES (1, 0, 0);
+INSERT INTO server (only_one, run, is_open) VALUES (1, abs(random() / 4), 0);
 
 PRAGMA user_version = {SCHEMA_VERSION};
 """

@@ -11,6 +11,8 @@ failed commit undoes and fails the whole batch, and the listener hears nothing o
 import asyncio
 import logging
 import os
+import sqlite3
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -26,21 +28,13 @@ from resonate_server.kernel.model import Footprint, Rule
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import UnblockKey
 from resonate_server.protocol.records import TaskState
-from resonate_server.store import (
-    CommitAge,
-    Decided,
-    DecisionListener,
-    DiskUse,
-    Store,
-    View,
-)
+from resonate_server.store import FIRST, CommitAge, Decided, DecisionListener, DiskUse, SettledRoot, Store, View
 from resonate_server.store.errors import STOPS, ReadFailed, StoreFailed, StoreLost
 from resonate_server.store.health import StoreHealth
 from resonate_server.store.outgoing import LARGE_BYTES, Outgoing, weighed
-from resonate_server.store.portions import FIRST, SettledRoot
 from resonate_server.store.sqlite.clock import MARK_MS, Clock, ServerClock
 from resonate_server.store.sqlite.database import Database
-from resonate_server.store.sqlite.kernel_sync import KernelSync, kernel_sync
+from resonate_server.store.sqlite.log import KernelSync, kernel_sync
 from resonate_server.store.sqlite.thread import WorkThread
 
 logger = logging.getLogger(__name__)
@@ -216,7 +210,12 @@ class SQLiteStore(Store):
         return self.database.disk_use()
 
     async def backup(self) -> Path | None:
-        return await asyncio.to_thread(self.database.backup)
+        abandoned = threading.Event()
+        try:
+            return await asyncio.to_thread(self.database.backup, abandoned.is_set)
+        except asyncio.CancelledError:
+            abandoned.set()
+            raise
 
     # --- the queues -------------------------------------------------------------------------------------------------
 
@@ -305,12 +304,16 @@ class SQLiteStore(Store):
             await self._on_thread(self.database.fold_log)
 
     def _fail(self, batch: list[Job], error: Exception) -> list[Outcome]:
-        self._health.failed(error)
+        self._health.failed(StoreFailed(str(error)) if isinstance(error, sqlite3.Error) else error)
         self._alarm = self._clock() + PAUSE_AFTER_FAILURE_MS
-        if isinstance(error, StoreLost) and not self.lost.done():
-            self.lost.set_result(str(error))
+        self._marked = 0  # The last mark may be among what is undone.
+        became_of_it = "nothing was changed"
+        if isinstance(error, StoreLost):
+            became_of_it = "whether this was done will show when it is back"  # It may be in the log already.
+            if not self.lost.done():
+                self.lost.set_result(str(error))
         self._roll_back()
-        refusal = f"the server cannot store anything at present; nothing was changed: {self._health.trouble}"
+        refusal = f"the server cannot store anything at present; {became_of_it}: {self._health.trouble}"
         return [ReadFailed(refusal) for _ in batch]
 
     async def _transact(self, batch: list[Job]) -> list[Outcome]:
@@ -358,11 +361,16 @@ class SQLiteStore(Store):
         return [outcome], self._flush()
 
     def _guarded(self, job: Job, now: int) -> Outcome:
-        """A rule that fails has changed nothing, because its changes are written in one last step."""
+        """A rule that fails has changed nothing, because its changes are written in one last step. Nor has one whose
+        rows cannot be read; if SQLite undoes the transaction for that, the commit fails.
+        """
         try:
             return self._do(job, now)
         except StoreFailed:
             raise
+        except sqlite3.Error as error:
+            logger.error("the database cannot be read: %s", error)
+            return ReadFailed(f"the database cannot be read; nothing was changed: {error}")
         except Exception:
             logger.exception("a piece of work failed and changed nothing")
             return Answer(status=500, data="the server failed to handle this request; nothing was changed")
