@@ -1,5 +1,6 @@
 """Requests from pages of other origins (protocol section 6)."""
 
+import socket
 from http.client import HTTPConnection, HTTPResponse
 
 import pytest
@@ -66,3 +67,10 @@ def test_a_star_admits_every_origin(permissive: ServerProcess) -> None:
     for method in ("OPTIONS", "POST"):
         response = ask(permissive, method, "/", THEIRS)
         assert response.headers["Access-Control-Allow-Origin"] in (THEIRS, "*")
+
+
+def test_an_origin_that_no_browser_sends_is_refused_even_then(permissive: ServerProcess) -> None:
+    """It could not be repeated in an answer."""
+    with socket.create_connection(("127.0.0.1", permissive.port), timeout=10) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nOrigin: http://\xff\r\n\r\n")
+        assert connection.recv(4_096).split()[1] == b"403"

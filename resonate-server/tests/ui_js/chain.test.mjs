@@ -4,8 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { STATIC, detail } from "./build.mjs";
 
-const { Chain } = await import(new URL("model/chain.js", STATIC));
-const { originOf, rowsOf } = await import(new URL("model/rows.js", STATIC));
+const { Chain, originOf, rowsOf } = await import(new URL("model/chain.js", STATIC));
 
 const ids = (promises) => rowsOf(new Chain(detail(promises))).map((row) => row.promise.id);
 
@@ -18,6 +17,12 @@ test("a promise stands below its parent, and a step is run by its caller's group
 
 test("parents that go round in circles, or are missing, leave every promise a row", () => {
   assert.deepEqual(ids({ foo: {}, a: { parent: "b" }, b: { parent: "a" }, c: { parent: "nowhere" } }).sort(), ["a", "b", "c", "foo"]);
+});
+
+test("a deep tree takes no longer than a wide one", { timeout: 20_000 }, () => {
+  const deep = Object.fromEntries(Array.from({ length: 100_000 }, (_, n) => [`p${n}`, n ? { parent: `p${n - 1}` } : {}]).reverse());
+  const rows = rowsOf(Object.assign(new Chain(detail(deep)), { id: "p0" }));
+  assert.deepEqual([rows.length, rows.at(-1).depth], [100_000, 99_999]);
 });
 
 test("siblings stand by age, then by number", () => {

@@ -4,8 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { STATIC, detail } from "./build.mjs";
 
-const { Chain } = await import(new URL("model/chain.js", STATIC));
-const { rowsOf } = await import(new URL("model/rows.js", STATIC));
+const { Chain, rowsOf } = await import(new URL("model/chain.js", STATIC));
 const { fold } = await import(new URL("model/fold.js", STATIC));
 
 const call = (func, more = {}) => ({ parent: "foo", role: "call", func, group: `service-${func}`, ...more });
