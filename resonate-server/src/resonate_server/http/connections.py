@@ -219,7 +219,7 @@ class AiohttpConnection(Connection):
         self._request: web.Request | None = None
         self._answered = 0
         self._unfinished = 0
-        """Bytes received since the last request was answered: a head of up to 128 fields, each of them long."""
+        """Bytes received of heads and trailers that are incomplete: up to 128 fields, each of which may be long."""
         self._ahead = 0
         self._coming = 0
         """Size in bytes of an answer that aiohttp is about to write."""
@@ -248,15 +248,26 @@ class AiohttpConnection(Connection):
 
     def data_received(self, data: bytes) -> None:
         self._is_new = True
-        if self._request is None and not self._transport.is_closing():
-            self._unfinished += len(data)
-            self._connections.unfinished.hold(self, self._unfinished)
         if self._owes_answer:
             self._ahead += len(data)
             if self._ahead > MAX_AHEAD_BYTES:
                 self.abort()
                 return
+        body = self._body_bytes
         self._handler.data_received(data)
+        self._count_unfinished(len(data) - (self._body_bytes - body))
+
+    def _count_unfinished(self, size: int) -> None:
+        """Count ``size`` more bytes that belong to no body; those have a budget of their own."""
+        if self._owes_answer or self._transport.is_closing():
+            self._connections.unfinished.drop(self)
+        else:
+            self._unfinished += size
+            self._connections.unfinished.hold(self, self._unfinished)
+
+    @property
+    def _body_bytes(self) -> int:
+        return 0 if self._request is None else self._request.content.total_bytes
 
     def eof_received(self) -> bool:
         """Keep the connection open: a peer that has sent everything may still wait for the answer."""
