@@ -34,7 +34,6 @@ class Hello(Struct, frozen=True, tag_field="kind", tag="hello"):
     seq: int
     at: int
     resumed: bool
-    auth: bool
     groups: list[GroupView]
 
 
@@ -95,7 +94,6 @@ class Live:
             seq=viewer.seq if resumed else self._watch.ring.last,
             at=self._watch.now(),
             resumed=resumed,
-            auth=self._auth,
             groups=await self._groups(viewer),
         )
 
