@@ -85,49 +85,6 @@ def test_a_bar_killed_while_it_sleeps_is_shown_as_missing_and_nothing_is_lost(de
     expect(tab.row("baz").locator(RUNNING)).to_have_count(1)
 
 
-def test_a_page_opened_while_bar_is_dead_shows_the_break_as_well(demo: Demo, tab: Tab, id: str) -> None:
-    tab.await_chain(id)
-    demo.send(id, running=10)
-    expect(tab.row("bar").locator(f"{RUNNING}[data-open]")).to_be_visible()
-    demo.kill("bar")
-    expect(tab.row("bar").locator(GAP)).to_be_visible()
-
-    tab.page.reload()
-
-    expect(tab.find("#chain-id")).to_have_text(id)
-    expect(tab.row("bar").locator(GAP)).to_be_visible()
-    demo.launch("bar")
-    expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
-
-
-def test_the_page_catches_up_with_a_restarted_server(demo: Demo, tab: Tab, id: str) -> None:
-    tab.await_chain(id)
-    demo.send(id, pause=LONG)
-    expect(tab.row("bar").locator(".stripe[data-kind=suspended][data-open]")).to_be_visible()
-    tab.script("window.loaded = 'once'")
-
-    demo.server.kill()
-    expect(tab.find("#status")).to_have_attribute("data-state", "stale")
-    expect(tab.find("#status-text")).to_contain_text("Stale since")
-    demo.server.start()
-    demo.client().create(f"{id}-meanwhile")
-    demo.client().end_sleep(id)
-
-    expect(tab.find("#status")).to_have_attribute("data-state", "live")
-    expect(tab.find(f"#chains [data-chain={id}-meanwhile]")).to_be_visible()
-    expect(tab.find(f"#chains [data-chain={id}]")).to_have_attribute("data-state", "resolved")
-    assert tab.script("window.loaded") == "once"
-
-
-def test_a_request_is_sent_from_the_page(tab: Tab) -> None:
-    tab.open()
-    tab.find("#field-request-pause").fill("0")
-    tab.find("#action-request").click()
-
-    expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
-    assert "#/chain/" in tab.page.url
-
-
 def test_the_commands_that_break_something_can_be_copied(tab: Tab) -> None:
     tab.open()
     tab.find("#action-break").click()

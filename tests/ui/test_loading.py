@@ -20,17 +20,17 @@ def broken(tab: Tab) -> Tab:
 
 
 FAULTS: dict[str, tuple[Callable[[Route], None], str]] = {
-    "missing": (lambda route: route.fulfill(status=404), "rows.js is answered with status 404"),
-    "cut off": (lambda route: route.abort(), "rows.js has not come"),
-    "no script": (lambda route: route.fulfill(body="export const = 1", content_type="text/javascript"), "(rows.js)"),
-    "of another version": (lambda route: route.fulfill(body="", content_type="text/javascript"), "model/rows.js"),
+    "missing": (lambda route: route.fulfill(status=404), "chain.js is answered with status 404"),
+    "cut off": (lambda route: route.abort(), "chain.js has not come"),
+    "no script": (lambda route: route.fulfill(body="export const = 1", content_type="text/javascript"), "(chain.js)"),
+    "of another version": (lambda route: route.fulfill(body="", content_type="text/javascript"), "model/chain.js"),
     "never answered": (lambda _: None, "has not come"),
 }
 
 
 @pytest.mark.parametrize(("fault", "told"), FAULTS.values(), ids=FAULTS.keys())
 def test_a_module_that_fails_to_load_is_reported(broken: Tab, fault: Callable[[Route], None], told: str) -> None:
-    broken.page.route("**/model/rows.js", fault)
+    broken.page.route("**/model/chain.js", fault)
     broken.page.goto(broken.home, wait_until="commit")
 
     expect(broken.find("#status-text")).to_contain_text("This page did not load")

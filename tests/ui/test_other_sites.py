@@ -226,14 +226,16 @@ def test_a_page_can_change_nothing_and_read_nothing(
 
 def test_nothing_is_changed_even_if_the_browser_sends_less(stranger: int, page: Page, tmp_path: Path) -> None:
     """Over plain HTTP to a name other than loopback, a browser does not always send the requesting page's origin."""
-    server = ServerProcess(tmp_path / "log", RESONATE_SERVER__HOSTS=REBOUND).start()
+    server = ServerProcess(tmp_path / "log", tmp_path / "state.db", RESONATE_SERVER__HOSTS=REBOUND).start()
     try:
         page.goto(f"http://localhost:{stranger}/")
         try_everything(page, f"http://{REBOUND}:{server.port}/", attack())
         try_everything(page, f"http://{REBOUND}:{server.port}/poll/service-bar/evil")
+        try_everything(page, f"http://{REBOUND}:{server.port}/backup")
 
         assert server.client().call("promise.search").data == {"promises": []}
         assert "worker connected" not in server.output()
+        assert "a backup of" not in server.output()
     finally:
         server.stop()
 
@@ -248,6 +250,17 @@ def test_a_link_from_another_site_leads_to_a_working_page(target: Target, strang
     page.locator("#action-request").click()
     wait_until(lambda: target.foo.runs("foo"), "foo runs")
     assert target.refused() == before
+
+
+def test_a_page_that_has_opened_ours_cannot_steer_it(target: Target, stranger: int, page: Page) -> None:
+    page.goto(f"http://localhost:{stranger}/")
+    ours = f"{target.address('api', '127.0.0.1')}/ui/"
+    with page.expect_popup() as opened:
+        page.evaluate("(url) => { window.opened = window.open(url) }", ours)
+    expect(opened.value.locator("#status")).to_have_attribute("data-state", "live")
+    page.evaluate("(url) => { window.opened.location = url }", f"{ours}#token=of-somebody-else")
+    page.wait_for_timeout(500)
+    assert opened.value.evaluate("sessionStorage.length") == 0
 
 
 def test_a_page_of_an_allowed_origin_may_send_requests(stranger: int, page: Page, tmp_path: Path) -> None:

@@ -174,14 +174,18 @@ def test_a_server_outage_is_drawn_with_its_length_and_the_page_recovers_by_itsel
 
     demo.server.kill()
     expect(live.find("#headline-text")).to_contain_text("The server has been away for")
+    expect(live.find("#status-text")).to_contain_text("Stale since")
     demo.server.start()
+    demo.client().create(f"{twins.id}-meanwhile")
 
     expect(live.find("#status")).to_have_attribute("data-state", "live")
+    expect(live.find(f"#chains [data-chain={twins.id}-meanwhile]")).to_be_visible()
     expect(live.find("#outages .outage").first).to_contain_text("server away")
     expect(live.find("#log li", "the server is back after").first).to_be_visible()
     twins.agree("after the outage")
     demo.client().end_sleep(twins.id)
     expect(live.find("#headline-text")).to_contain_text("Resolved: 3")
+    expect(live.find(f"#chains [data-chain={twins.id}]")).to_have_attribute("data-state", "resolved")
     assert live.script("window.loaded") == "once"
 
 

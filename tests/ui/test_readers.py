@@ -146,14 +146,6 @@ def test_text_is_readable_in_light_and_dark(demo: Demo, open_tab: OpenTab, id: s
     assert all((one["ground"] < 0.2) == (scheme == "dark") for one in seen.values())
 
 
-def test_the_whole_page_loads_quickly(tab: Tab) -> None:
-    sizes: list[int] = []
-    tab.page.on("response", lambda response: sizes.append(int(response.headers.get("content-length", "0"))))
-    tab.open()
-
-    assert 50_000 < sum(sizes) < 150_000
-
-
 def test_the_theme_is_chosen_by_hand_and_kept(tab: Tab) -> None:
     tab.open()
     before = tab.page.evaluate(CONTRAST, ["body"])["ground"]

@@ -25,7 +25,7 @@ UNSEEN = {
     "right to left": ("user-\u202etxt.exe", "user-⟨202E⟩txt.exe"),
     "a terminal's colours": ("a\x1b[31mred", "a␛[31mred"),
     "a bell and line breaks": ("a\x07b\r\nc", "a␇b␍␊c"),
-    "nothing to see": ("a\u200bb\u2028c", "a⟨200B⟩b⟨2028⟩c"),
+    "nothing to see": ("a\u200bb\u2028c\u00add\u3164e", "a⟨200B⟩b⟨2028⟩c⟨00AD⟩d⟨3164⟩e"),
 }
 
 

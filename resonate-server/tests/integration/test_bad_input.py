@@ -3,9 +3,11 @@
 import gzip
 import json
 import socket
+from base64 import urlsafe_b64encode
 from http.client import HTTPConnection
 
 import pytest
+from harness.page import Page
 from harness.server import VERSION, Client, ServerProcess
 from integration.calls import request
 
@@ -66,6 +68,30 @@ def test_garbage_on_the_wire_is_refused_and_does_no_harm(server: ServerProcess, 
         answer = connection.recv(4_096)
     assert answer == b"" or answer.split()[1].startswith(b"4")
     assert server.is_ready()
+
+
+@pytest.mark.parametrize("path", ["/poll/%b/1", "/poll/g/%b"])
+def test_a_stream_with_a_name_longer_than_any_address_is_refused(server: ServerProcess, path: str) -> None:
+    """It would be remembered, and sent to viewers of the page."""
+    for name, status in ((b"x" * 4_097, b"400"), (b"%C3%A9" * 4_096, b"200")):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+            connection.sendall(b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % (path.encode() % name))
+            assert connection.recv(4_096).split()[1] == status
+
+
+CURSORS = {
+    "a time beyond 64 bits": b'[99999999999999999999, "a"]',
+    "a time before all": b'[-1, "a"]',
+    "an id with NUL": rb'[1, "a\u0000"]',
+    "no pair": b"[1]",
+    "nested deep": b"[" * 20_000,
+}
+
+
+@pytest.mark.parametrize("cursor", CURSORS.values(), ids=CURSORS.keys())
+def test_a_made_up_place_in_the_list_of_chains_is_refused(server: ServerProcess, cursor: bytes) -> None:
+    got = Page(server.port).get("/ui/api/chains", before=urlsafe_b64encode(cursor).decode())
+    assert (got.status, list(got.json)) == (400, ["error"])
 
 
 def test_nothing_of_all_this_left_a_traceback_in_the_log(server: ServerProcess) -> None:

@@ -1,10 +1,12 @@
 """Requests as pages of other sites send them, from a socket to every path: refused, counted and without effect.
-``unit/http/test_gate.py`` has the full table of such requests; in ``tests/ui`` a real browser sends them."""
+``unit/http/test_gate.py`` has the full table of such requests; in ``tests/ui`` a real browser sends them. At the end:
+pages of other origins that are allowed to send requests (CORS, protocol section 6)."""
 
 import json
+import socket
 from collections import Counter
 from collections.abc import Callable
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPResponse
 from typing import Any
 
 import pytest
@@ -165,3 +167,65 @@ def test_a_refusal_is_logged_once_and_on_one_line(guarded: Guarded) -> None:
     (line,) = [line for line in guarded.server.output().splitlines() if "logged.test" in line]
     assert "WARNING refused a request for host 'logged.test' from origin 'http://logged.test/\\" in line
     assert line.isascii()
+
+
+# ── allowed origins ──
+
+ALLOWED, OTHER = "https://ours.example", "https://theirs.example"
+PREFLIGHT = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+
+
+@pytest.fixture(scope="module")
+def listed(start_for_all: Start) -> ServerProcess:
+    return start_for_all(RESONATE_SERVER__CORS__ALLOW_ORIGINS=f"https://first.example, {ALLOWED}")
+
+
+@pytest.fixture(scope="module")
+def permissive(start_for_all: Start) -> ServerProcess:
+    return start_for_all(RESONATE_SERVER__CORS__ALLOW_ORIGINS="*")
+
+
+def answer(server: ServerProcess, method: str, path: str, origin: str) -> HTTPResponse:
+    headers = {**(PREFLIGHT if method == "OPTIONS" else {}), "Origin": origin}
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection.request(method, path, headers=headers)
+    response = connection.getresponse()
+    connection.close()
+    return response
+
+
+@pytest.mark.parametrize("path", ["/", "/poll/g/w"])
+def test_a_preflight_of_a_listed_origin_is_granted(listed: ServerProcess, path: str) -> None:
+    response = answer(listed, "OPTIONS", path, ALLOWED)
+
+    assert response.status in (200, 204)
+    assert response.headers["Access-Control-Allow-Origin"] == ALLOWED
+    assert response.headers["Vary"] == "Origin"
+    methods = response.headers["Access-Control-Allow-Methods"].replace(" ", "").split(",")
+    assert set(methods) == {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+    headers = response.headers["Access-Control-Allow-Headers"].lower().replace(" ", "").split(",")
+    assert set(headers) == {"origin", "content-length", "content-type", "authorization"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("POST", "/", 400), ("GET", "/poll/g/w", 200), ("GET", "/x", 404)]
+)
+def test_an_answer_to_a_listed_origin_names_it_alone(
+    listed: ServerProcess, method: str, path: str, status: int
+) -> None:
+    response = answer(listed, method, path, ALLOWED)
+    assert response.status == status
+    assert response.headers.get_all("Access-Control-Allow-Origin") == [ALLOWED]
+
+
+def test_a_star_admits_every_origin(permissive: ServerProcess) -> None:
+    for method in ("OPTIONS", "POST"):
+        response = answer(permissive, method, "/", OTHER)
+        assert response.headers["Access-Control-Allow-Origin"] in (OTHER, "*")
+
+
+def test_an_origin_that_no_browser_sends_is_refused_even_then(permissive: ServerProcess) -> None:
+    """It could not be repeated in an answer."""
+    with socket.create_connection(("127.0.0.1", permissive.port), timeout=10) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nOrigin: http://\xff\r\n\r\n")
+        assert connection.recv(4_096).split()[1] == b"403"

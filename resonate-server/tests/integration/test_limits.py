@@ -241,6 +241,37 @@ class TestSlowClients:
         assert memory_mib(alone) < MAX_RSS_MIB
         assert bystander.usual < BYSTANDER_S
 
+    def test_nor_do_many_viewers_of_a_large_chain(self, alone: ServerProcess, connect: Open) -> None:
+        client = Client(alone.port, timeout=WAIT_S)
+        client.create("wide")
+        wide = {f"t{number}": "\U0001f600" * 1_000 for number in range(60)}
+        lineage = {"resonate:origin": "wide", "resonate:parent": "wide"}
+        for number in range(24):
+            client.call("promise.create", id=f"wide:{number}", timeoutAt=FAR, param={}, tags=wide | lineage)
+        for _ in range(100):
+            connect(alone.port, b"GET /ui/api/chain?id=wide HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        with Bystander(alone) as bystander:
+            time.sleep(STALLED_S)
+
+        assert memory_mib(alone) < MAX_RSS_MIB
+        assert bystander.usual < BYSTANDER_S
+
+    def test_many_requests_at_once_on_one_connection_let_others_have_their_turn(
+        self, alone: ServerProcess, connect: Open
+    ) -> None:
+        """Whichever parser reads them."""
+        other = connect(alone.port)
+        for one in (b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n", get("nobody", ODD), get("nobody")):
+            many, count = connect(alone.port), 150_000 // len(one)
+            began = time.monotonic()
+            many.sendall(one * count)
+            other.sendall(get("nobody"))
+            assert b" 404 " in other.recv(65_536)
+            waited = time.monotonic() - began
+            many.shutdown(socket.SHUT_WR)
+            assert read_all(many).count(b"HTTP/1.1 ") == count
+            assert waited < (time.monotonic() - began) / 3
+
 
 @contextmanager
 def at_once() -> Iterator[None]:
@@ -317,6 +348,19 @@ class TestBodies:
         assert alone.client().post(whole).status == 200
         assert b" 408 " in peers[0].recv(100)
         assert memory_mib(alone) < MAX_RSS_MIB
+
+    @pytest.mark.parametrize("before", [ODD, CHUNKED + b"1\r\n{\r\n0\r\n"], ids=["heads", "trailers"])
+    def test_many_endless_heads_do_not_fill_the_memory(self, alone: ServerProcess, before: bytes) -> None:
+        """Ids in headers may be long, so each field may be; but not many fields on many connections."""
+        peers = [socket.create_connection(("127.0.0.1", alone.port)) for _ in range(60)]
+        fields = (b"A: " + b"a" * 65_000 + b"\r\n") * 120
+        _send_as_much_as_is_taken(peers, before + fields, seconds=STALLED_S)
+        memory = memory_mib(alone)
+        for peer in peers:
+            peer.close()
+
+        assert memory < MAX_RSS_MIB
+        assert alone.is_ready()
 
     def test_a_get_may_not_have_a_body(self, server: ServerProcess, connect: Open) -> None:
         """It would stay in memory for as long as a stream lives, and nothing would read it."""

@@ -3,10 +3,12 @@
 import gzip
 import json
 import re
+import socket
 from collections.abc import Callable
 from typing import Any
 
 import jwt
+import psycopg
 import pytest
 from harness.page import Page
 from harness.server import FAR, Client, ServerProcess
@@ -95,6 +97,7 @@ class TestFiles:
         assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'; style-src 'self';")
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["referrer-policy"] == "no-referrer"
+        assert headers["cross-origin-opener-policy"] == "same-origin"
 
     def test_the_page_can_be_disabled(self, start: Start) -> None:
         page = Page(start(RESONATE_UI__ENABLED="false").port)
@@ -310,3 +313,22 @@ class TestTokens:
 
 def token(**claims: Any) -> str:
     return jwt.encode({"exp": FAR // 1_000, **claims}, "a key that nobody asks for, of good length")
+
+
+def test_a_stream_that_has_begun_is_not_answered_once_more_when_the_database_is_lost(
+    start: Start, own_postgres_url: str
+) -> None:
+    """It just ends: a second answer would be read as a part of the first one."""
+    server = start(RESONATE_STORAGE__TYPE="postgres", RESONATE_STORAGE__POSTGRES__URL=own_postgres_url)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as viewer:
+        viewer.sendall(b"GET /ui/api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        said = viewer.recv(65_536)
+        with psycopg.connect(own_postgres_url.rpartition("/")[0] + "/postgres", autocommit=True) as admin:
+            name = own_postgres_url.rpartition("/")[2]
+            admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
+            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+            while more := viewer.recv(65_536):
+                said += more
+            admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
+    assert said.count(b"HTTP/1.1 ") == 1
+    assert not said.endswith(b"0\r\n\r\n"), "it did not end well"

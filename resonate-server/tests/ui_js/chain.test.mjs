@@ -1,11 +1,11 @@
-// How a chain's rows are built from the server's data.
+// How a chain's rows are built from the server's data, and many calls of one function below one caller become one row.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { STATIC, detail } from "./build.mjs";
 
-const { Chain } = await import(new URL("model/chain.js", STATIC));
-const { originOf, rowsOf } = await import(new URL("model/rows.js", STATIC));
+const { Chain, originOf, rowsOf } = await import(new URL("model/chain.js", STATIC));
+const { fold } = await import(new URL("model/fold.js", STATIC));
 
 const ids = (promises) => rowsOf(new Chain(detail(promises))).map((row) => row.promise.id);
 
@@ -18,6 +18,12 @@ test("a promise stands below its parent, and a step is run by its caller's group
 
 test("parents that go round in circles, or are missing, leave every promise a row", () => {
   assert.deepEqual(ids({ foo: {}, a: { parent: "b" }, b: { parent: "a" }, c: { parent: "nowhere" } }).sort(), ["a", "b", "c", "foo"]);
+});
+
+test("a deep tree takes no longer than a wide one", { timeout: 20_000 }, () => {
+  const deep = Object.fromEntries(Array.from({ length: 100_000 }, (_, n) => [`p${n}`, n ? { parent: `p${n - 1}` } : {}]).reverse());
+  const rows = rowsOf(Object.assign(new Chain(detail(deep)), { id: "p0" }));
+  assert.deepEqual([rows.length, rows.at(-1).depth], [100_000, 99_999]);
 });
 
 test("siblings stand by age, then by number", () => {
@@ -40,4 +46,43 @@ test("a failure comes from where it was first told, however deep that is", () =>
   const rows = rowsOf(new Chain(detail(promises)));
   const origin = (index) => originOf(rows[index], rows).promise.id;
   assert.deepEqual([0, 1, 2, 3].map(origin), ["foo:1.1", "foo:1.1", "foo:1.1", "foo:2"]);
+});
+
+const call = (func, more = {}) => ({ parent: "foo", role: "call", func, group: `service-${func}`, ...more });
+const calls = (func, count, more) => Object.fromEntries(Array.from({ length: count }, (_, n) => [`foo.${func}${n}`, call(func, more?.(n))]));
+const rows = (promises) => rowsOf(new Chain(detail({ foo: {}, ...promises })));
+const nameOf = (promise) => promise.func ?? promise.id;
+const shown = (all, open = new Set()) => fold(all, open, nameOf).map((row) => (row.members ? `${row.members.length} × ${nameOf(row.promise)}` : row.promise.id));
+
+test("calls of one service stand in one row, others by themselves", () => {
+  assert.deepEqual(shown(rows({ ...calls("pay", 5), ...calls("ship", 2) })), ["foo", "5 × pay", "foo.ship0", "foo.ship1"]);
+});
+
+test("one function of two services is two rows", () => {
+  const promises = calls("pay", 8, (n) => ({ group: `service-${n % 2}` }));
+  assert.deepEqual(shown(rows(promises)), ["foo", "4 × pay", "4 × pay"]);
+});
+
+test("what stands below a folded call is folded with it", () => {
+  const promises = { ...calls("pay", 4), "foo.pay0.1": { parent: "foo.pay0" }, "foo.ship": call("ship") };
+  assert.deepEqual(shown(rows(promises)), ["foo", "4 × pay", "foo.ship"]);
+});
+
+test("one that is opened shows its calls below it, and closes again", () => {
+  const all = rows(calls("pay", 4));
+  const [, closed] = fold(all, new Set(), nameOf);
+  assert.deepEqual(shown(all, new Set([closed.key])), ["foo", "4 × pay", "foo.pay0", "foo.pay1", "foo.pay2", "foo.pay3"]);
+  assert.deepEqual([closed.isOpen, fold(all, new Set([closed.key]), nameOf)[1].isOpen], [false, true]);
+});
+
+test("it lasts from its first call to its last, and is as bad as the worst", () => {
+  const promises = calls("pay", 4, (n) => ({ created_at: n, settled_at: 10 + n, state: n === 2 ? "rejected" : "resolved" }));
+  const { promise } = fold(rows(promises), new Set(), nameOf)[1];
+  assert.deepEqual([promise.createdAt, promise.settledAt, promise.state], [0, 13, "rejected"]);
+});
+
+test("it is pending as long as one of its calls is", () => {
+  const promises = calls("pay", 4, (n) => (n ? { settled_at: 9, state: "resolved" } : {}));
+  const { promise } = fold(rows(promises), new Set(), nameOf)[1];
+  assert.deepEqual([promise.settledAt, promise.state], [null, "pending"]);
 });

@@ -5,8 +5,7 @@ import { test } from "node:test";
 import { STATIC, detail, phase } from "./build.mjs";
 
 const { flagOf, markOf, phaseParts, phaseText } = await import(new URL("text/phases.js", STATIC));
-const { Chain } = await import(new URL("model/chain.js", STATIC));
-const { rowsOf } = await import(new URL("model/rows.js", STATIC));
+const { Chain, rowsOf } = await import(new URL("model/chain.js", STATIC));
 
 const GROUP = "service-bar";
 const rowWith = (last, more = {}) => rowsOf(new Chain(detail({ bar: { role: "call", func: "bar", group: GROUP, phases: [last], ...more } })))[0];

@@ -8,9 +8,7 @@ const { asked, coarse, duration, mark } = await import(new URL("text/durations.j
 const { addressOf, cut, lines, ownPart, shortPid, shorten, visible } = await import(new URL("text/safe.js", STATIC));
 const { argumentsOf, brief, failure, readable } = await import(new URL("text/payloads.js", STATIC));
 const { headline, rowSentence, sentence } = await import(new URL("text/sentences.js", STATIC));
-const { Names } = await import(new URL("model/names.js", STATIC));
-const { Chain } = await import(new URL("model/chain.js", STATIC));
-const { rowsOf } = await import(new URL("model/rows.js", STATIC));
+const { Chain, Names, rowsOf } = await import(new URL("model/chain.js", STATIC));
 
 test("durations are as exact as one can read them", () => {
   assert.deepEqual([0, 340, 1240, 11_200, 184_000, 7_500_000, 270_000_000].map(duration), ["0 ms", "340 ms", "1.2 s", "11.2 s", "3 min 4 s", "2 h 5 min", "3 d 3 h"]);
@@ -27,6 +25,17 @@ test("control characters and direction overrides are seen, not obeyed", () => {
   assert.equal(visible("one\ntwo\tthree"), "one␊two␉three");
   assert.equal(lines("one\ntwo\u0007"), "one\ntwo␇");
   assert.equal(visible("\ud800"), "\ufffd");
+});
+
+test("what cannot be seen is seen, or two ids would look the same", () => {
+  const unseen = ["\u00ad", "\u034f", "\u115f", "\u180e", "\u200b", "\u200d", "\u206a", "\u3164", "\ufe0f", "\ufeff", "\ufff9", "\u{e0041}"];
+  for (const char of unseen) assert.match(visible(`order${char}-42`), /^order⟨[0-9A-F]+⟩-42$/);
+  assert.equal(visible("a\u2028b\u0085"), "a⟨2028⟩b⟨0085⟩");
+});
+
+test("what a script or an emoji needs is left alone, but only one of it", () => {
+  for (const text of ["👩‍💻", "❤️‍🔥", "می‌خواهم", "ශ්‍රී"]) assert.equal(visible(text), text);
+  assert.equal(visible("é\u200d\u200d"), "é\u200d⟨200D⟩");
 });
 
 test("text is cut between characters, never within one", () => {

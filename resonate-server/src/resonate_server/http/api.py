@@ -7,14 +7,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from aiohttp import web
 
 from resonate_server.engine import Engine
 from resonate_server.http.auth import Access, Guard
 from resonate_server.http.bodies import BodyReader
-from resonate_server.http.connections import expect
+from resonate_server.http.connections import Connections, expect
 from resonate_server.http.lane import Respond
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
@@ -33,16 +32,6 @@ from resonate_server.store.outgoing import LARGE_BYTES
 logger = logging.getLogger(__name__)
 
 
-class Backpressure(Protocol):
-    """Decides when large answers may be written."""
-
-    def has_room(self) -> bool:
-        """Return whether another large answer may be written now."""
-
-    def when_room(self, answer: Callable[[], None]) -> None:
-        """Call ``answer`` once there is room."""
-
-
 class Api:
     """Checks requests and encodes their answers. ``debug`` allows the ``debug.*`` kinds."""
 
@@ -52,11 +41,11 @@ class Api:
         guard: Guard,
         metrics: Metrics,
         bodies: BodyReader,
-        backpressure: Backpressure,
+        connections: Connections,
         debug: bool,
     ) -> None:
         self._engine = engine
-        self._backpressure = backpressure
+        self._connections = connections
         self._guard = guard
         self._metrics = metrics
         self._bodies = bodies
@@ -80,7 +69,7 @@ class Api:
 
     def handle(self, body: bytes, authorization: str | None, respond: Respond) -> None:
         """Answer a request body. Always calls ``respond``, now or later, whatever happens."""
-        exchange = Exchange(respond, self._engine.answered, self._metrics, self._backpressure)
+        exchange = Exchange(respond, self._engine.answered, self._metrics, self._connections)
         try:
             self._begin(exchange, body, authorization)
         except ProtocolError as error:
@@ -118,14 +107,14 @@ class Api:
 class Exchange:
     """A request in flight: what is needed to answer it, and where to send the answer."""
 
-    __slots__ = ("_answered", "_backpressure", "_began", "_metrics", "_respond", "access", "corr_id", "kind")
+    __slots__ = ("_answered", "_began", "_connections", "_metrics", "_respond", "access", "corr_id", "kind")
 
     def __init__(
-        self, respond: Respond, answered: Callable[[Answer], None], metrics: Metrics, backpressure: Backpressure
+        self, respond: Respond, answered: Callable[[Answer], None], metrics: Metrics, connections: Connections
     ) -> None:
         self._respond = respond
         self._answered = answered
-        self._backpressure = backpressure
+        self._connections = connections
         self._metrics = metrics
         self._began = time.perf_counter()
         self.kind, self.corr_id = "unknown", "0"
@@ -144,8 +133,8 @@ class Exchange:
     def end(self, answer: Answer) -> None:
         """Write the answer. If a large one has to wait, encode it again later rather than keep its bytes."""
         body = encode_response(self.kind, self.corr_id, answer.status, answer.data)
-        if len(body) > LARGE_BYTES and not self._backpressure.has_room():
-            self._backpressure.when_room(lambda: self.end(answer))
+        if len(body) > LARGE_BYTES and not self._connections.has_room():
+            self._connections.when_room(lambda: self.end(answer))
             return
         kind = self.kind if self.kind in KINDS else "unknown"
         self._metrics.request(kind, answer.status, time.perf_counter() - self._began)

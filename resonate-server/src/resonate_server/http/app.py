@@ -12,8 +12,7 @@ from resonate_server.engine import Engine
 from resonate_server.http.api import Api
 from resonate_server.http.auth import Guard
 from resonate_server.http.backup import Backups
-from resonate_server.http.bodies import BodyReader
-from resonate_server.http.budget import budget
+from resonate_server.http.bodies import BodyReader, Unfinished, budget
 from resonate_server.http.connections import (
     MAX_NON_STREAM_CONNECTIONS,
     AiohttpConnection,
@@ -23,8 +22,7 @@ from resonate_server.http.connections import (
     refuse_body_of_get,
     track_request,
 )
-from resonate_server.http.cors import add_origin, cors
-from resonate_server.http.gate import Gate, gated
+from resonate_server.http.gate import Gate, add_origin, cors, gated
 from resonate_server.http.lane import LaneFactory
 from resonate_server.http.ready import Pulse, report
 from resonate_server.http.stream import Streams
@@ -73,8 +71,8 @@ def build_app(parts: Parts) -> web.Application:
     gate = Gate(settings.server, LINKABLE)
     app = web.Application(middlewares=[*_middlewares(gate, parts.metrics), *_own_middlewares(settings)])
     limit = allow_connections(settings.transports.http_poll.max_connections + MAX_NON_STREAM_CONNECTIONS)
-    connections = _bound(app, settings, limit)
     bytes_held = budget(settings.server.max_body_bytes)
+    connections = _bound(app, settings, limit, bytes_held.unfinished)
     bodies = BodyReader(settings.server.max_body_bytes, connections.patience_s, bytes_held, guard)
     api = Api(engine, guard, parts.metrics, bodies, connections, settings.debug)
     app.router.add_post("/", api.post)
@@ -84,7 +82,7 @@ def build_app(parts: Parts) -> web.Application:
     app.router.add_get("/ready", lambda _: report(parts.store, parts.pulse))
     app.router.add_get("/backup", Backups(parts.store, guard).get, allow_head=False)
     if parts.watch is not None:
-        add_ui(app, parts.watch, guard, settings)
+        add_ui(app, parts.watch, guard, settings, connections)
     for name in GONE:
         app.router.add_route("*", f"/{name}", _gone)
         app.router.add_route("*", f"/{name}/{{rest:.*}}", _gone)
@@ -103,7 +101,7 @@ def build_metrics_app(metrics: Metrics, settings: Settings) -> web.Application:
 
     app = web.Application(middlewares=_middlewares(Gate(settings.server), metrics))
     app.router.add_get("/metrics", render)
-    connections = _bound(app, settings, MAX_METRICS_CONNECTIONS)
+    connections = _bound(app, settings, MAX_METRICS_CONNECTIONS, Unfinished())
     app.on_shutdown.append(lambda _: connections.drain(settings.server.shutdown_timeout / 1_000))
     return app
 
@@ -119,8 +117,8 @@ def site(runner: web.AppRunner, host: str, port: int, reuse_port: bool = False) 
     return Site(runner, host, port, lanes.connect, reuse_port)
 
 
-def _bound(app: web.Application, settings: Settings, limit: int) -> Connections:
-    app[CONNECTIONS] = Connections(limit, settings.server.client_timeout / 1_000, KEEP_ALIVE_S)
+def _bound(app: web.Application, settings: Settings, limit: int, unfinished: Unfinished) -> Connections:
+    app[CONNECTIONS] = Connections(limit, settings.server.client_timeout / 1_000, KEEP_ALIVE_S, unfinished)
     return app[CONNECTIONS]
 
 

@@ -15,6 +15,8 @@ from typing import cast
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from resonate_server.http.bodies import Unfinished
+
 MAX_NON_STREAM_CONNECTIONS = 1_024
 """Connections allowed in addition to the streams. At the limit, those that have waited longest for a request are
 closed."""
@@ -46,11 +48,13 @@ LOOK_AGAIN_S = 0.05
 
 
 class Connections:
-    """The open connections of a port. ``limit``: how many; ``keep_alive_s``: maximum idle time between requests."""
+    """The open connections of a port. ``limit``: how many; ``keep_alive_s``: maximum idle time between requests;
+    ``unfinished``: counts the bytes of heads that are still arriving."""
 
-    def __init__(self, limit: int, patience_s: float, keep_alive_s: float) -> None:
+    def __init__(self, limit: int, patience_s: float, keep_alive_s: float, unfinished: Unfinished) -> None:
         self.patience_s = patience_s
         self.keep_alive_s = keep_alive_s
+        self.unfinished = unfinished
         self._limit = limit
         self._open: set[Connection] = set()
         self._emptied = asyncio.Event()
@@ -90,6 +94,13 @@ class Connections:
     def when_room(self, answer: Callable[[], None]) -> None:
         """Call ``answer`` once :meth:`has_room`."""
         self._answers.append(answer)
+
+    async def room(self) -> None:
+        """Wait until another large answer may be written."""
+        if not self.has_room():
+            there_is_room = asyncio.Event()
+            self.when_room(there_is_room.set)
+            await there_is_room.wait()
 
     def holds(self, connection: "Connection") -> None:
         self._holding.add(connection)
@@ -207,11 +218,15 @@ class AiohttpConnection(Connection):
         self._handler = handler
         self._request: web.Request | None = None
         self._answered = 0
+        self._unfinished = 0
+        """Bytes received of heads and trailers that are incomplete: up to 128 fields, each of which may be long."""
         self._ahead = 0
         self._coming = 0
         """Size in bytes of an answer that aiohttp is about to write."""
         self._peer_ended = False
         self._ends_with_peer = False
+        self._is_new = False
+        """Whether data has come since the last request was begun."""
         self._since = self._loop.time()
 
     @property
@@ -224,15 +239,35 @@ class AiohttpConnection(Connection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._connections.unfinished.drop(self)
         self._handler.connection_lost(exc)
 
+    def evict(self) -> None:
+        """Close this connection, whose request is incomplete, to make room for others."""
+        self.abort()
+
     def data_received(self, data: bytes) -> None:
+        self._is_new = True
         if self._owes_answer:
             self._ahead += len(data)
             if self._ahead > MAX_AHEAD_BYTES:
                 self.abort()
                 return
+        body = self._body_bytes
         self._handler.data_received(data)
+        self._count_unfinished(len(data) - (self._body_bytes - body))
+
+    def _count_unfinished(self, size: int) -> None:
+        """Count ``size`` more bytes that belong to no body; those have a budget of their own."""
+        if self._owes_answer or self._transport.is_closing():
+            self._connections.unfinished.drop(self)
+        else:
+            self._unfinished += size
+            self._connections.unfinished.hold(self, self._unfinished)
+
+    @property
+    def _body_bytes(self) -> int:
+        return 0 if self._request is None else self._request.content.total_bytes
 
     def eof_received(self) -> bool:
         """Keep the connection open: a peer that has sent everything may still wait for the answer."""
@@ -262,10 +297,13 @@ class AiohttpConnection(Connection):
             self._transport.close()
 
     @contextmanager
-    def answering(self, request: web.Request) -> Iterator[None]:
-        self._request, self._ahead = request, 0
+    def answering(self, request: web.Request) -> Iterator[bool]:
+        """Yield whether the request arrived together with the one before it."""
+        is_pipelined, self._is_new = not self._is_new, False
+        self._request, self._ahead, self._unfinished = request, 0, 0
+        self._connections.unfinished.drop(self)
         try:
-            yield
+            yield is_pipelined
         finally:
             self._request, self._since = None, self._loop.time()
             self._answered += 1
@@ -339,8 +377,13 @@ async def track_request(request: web.Request, handler: Handler) -> web.StreamRes
     connection = _aiohttp_connection(request)
     if connection is None:
         raise ConnectionResetError
-    with connection.answering(request):
-        return await handler(request)
+    with connection.answering(request) as is_pipelined:
+        if is_pipelined:  # aiohttp would answer thousands of them before anybody else has a turn.
+            await asyncio.sleep(0)
+        response = await handler(request)
+    if request.writer.output_size and not response.prepared:
+        raise ConnectionResetError("something failed after the answer had begun; another answer cannot follow")
+    return response
 
 
 @web.middleware

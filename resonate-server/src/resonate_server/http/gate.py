@@ -12,7 +12,7 @@ programs do not send these headers.
 * ``Sec-Fetch-Site``: sent with those as well, if the browser trusts the connection (loopback or TLS). ``same-site`` is
   not trusted: it may be another port of this machine.
 * ``User-Agent``: that of a browser suffices for a refusal where a GET has an effect: opening a worker's stream takes
-  tasks.
+  tasks, and a backup copies the database, one at a time.
 """
 
 import logging
@@ -25,7 +25,6 @@ from aiohttp.typedefs import Handler, Middleware
 from msgspec import Struct
 
 from resonate_server.config import ServerSettings
-from resonate_server.http.cors import admits
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.envelope import encode_response
 
@@ -111,10 +110,15 @@ def _compared(given: str) -> str | None:
     return str(address) if address else host_of(given)
 
 
+def admits(allowed: list[str], origin: str) -> bool:
+    """Return whether ``allowed`` contains ``origin`` or ``*``. What is not ASCII could not be reflected."""
+    return origin.isascii() and ("*" in allowed or origin in allowed)
+
+
 # ── judging requests ──
 
-STREAMS = "/poll/"
-"""Path prefix below which a GET has an effect."""
+EFFECTS = ("/poll/", "/backup")
+"""Paths, or their beginnings, where a GET has an effect."""
 
 _JSON = re.compile(r"application/(?:[a-z0-9._-]+\+)?json\s*(?:;|$)", re.IGNORECASE | re.ASCII)
 
@@ -150,7 +154,7 @@ class Gate:
             return None
         if origin is not None and not _is_own(origin, headers):
             return FOREIGN_ORIGIN
-        if path.startswith(STREAMS) and _hides_its_page(headers):
+        if path.startswith(EFFECTS) and _hides_its_page(headers):
             return FOREIGN_SITE
         if headers.get("sec-fetch-site", "none") in ("same-origin", "none"):
             return None
@@ -242,3 +246,44 @@ def _answer(request: web.Request, refusal: Refusal) -> web.Response:
         body = encode_response("unknown", "0", refusal.status, refusal.message)
         return web.Response(status=refusal.status, body=body, content_type="application/json")
     return web.json_response({"error": refusal.message}, status=refusal.status)
+
+
+# ── pages of other origins that are allowed to send requests (CORS, protocol section 6); none unless configured ──
+
+METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
+HEADERS = "origin, content-length, content-type, authorization"
+MAX_AGE_S = "3600"
+
+
+def cors(allowed: list[str]) -> Middleware:
+    """Reflect the origins in ``allowed``. The gate has refused all others."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        origin = request.headers.get("Origin", "")
+        admitted = bool(origin) and admits(allowed, origin)
+        if admitted and request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+            return web.Response(status=204, headers=_preflight_headers(origin))
+        if admitted:
+            request["cors_origin"] = origin
+        return await handler(request)
+
+    return middleware
+
+
+async def add_origin(request: web.Request, response: web.StreamResponse) -> None:
+    """Add the header in a signal handler, because a stream's headers are sent before its handler returns."""
+    origin = request.get("cors_origin")
+    if origin is not None:
+        response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Vary"] = "Origin"
+
+
+def _preflight_headers(origin: str) -> dict[str, str]:
+    return {
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Allow-Methods": METHODS,
+        "Access-Control-Allow-Headers": HEADERS,
+        "Access-Control-Max-Age": MAX_AGE_S,
+        "Vary": "Origin",
+    }

@@ -17,7 +17,7 @@ from http import HTTPStatus
 
 from msgspec import Struct
 
-from resonate_server.http.budget import SMALL_BYTES, Budget, Full
+from resonate_server.http.bodies import SMALL_BYTES, Budget, Full
 from resonate_server.http.connections import AiohttpConnection, Connection, Connections
 
 REQUEST_LINE = b"POST / HTTP/1.1\r\n"

@@ -15,6 +15,7 @@ from resonate_server.delivery import Hub, Pledge, WorkerStream
 from resonate_server.http.auth import Guard
 from resonate_server.http.connections import end_with_peer, write
 from resonate_server.protocol.messages import Message, encode_message
+from resonate_server.protocol.requests import MAX_ID_CHARACTERS
 
 STREAM_S = 240.0
 """Maximum age of a stream; the worker then reconnects a second later."""
@@ -58,7 +59,7 @@ class Streams:
         self._max_connections = settings.transports.http_poll.max_connections
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        group, id = request.match_info["group"], request.match_info["id"]
+        group, id = _name(request, "group"), _name(request, "id")
         self._guard.authenticate(None, request.headers.get("Authorization")).check_group(group)
         if self._hub.streams >= self._max_connections:
             return web.Response(status=503, text=f"more than {self._max_connections} streams\n")
@@ -95,6 +96,14 @@ class Streams:
 
     def _frames(self, messages: list[Message]) -> bytes:
         return b"".join(b"data: %b\n\n" % encode_message(message, self._server_url) for message in messages)
+
+
+def _name(request: web.Request, part: str) -> str:
+    """Return a name from the path. No address has a longer one, and all that see the workers are told it."""
+    name = request.match_info[part]
+    if len(name) > MAX_ID_CHARACTERS:
+        raise web.HTTPBadRequest(text=f"the {part} has more than {MAX_ID_CHARACTERS} characters\n")
+    return name
 
 
 def _pledge(request: web.Request) -> Pledge:

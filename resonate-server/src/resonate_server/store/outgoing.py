@@ -1,7 +1,7 @@
 """The budget for large answers in flight: decided, but not yet written out to the client.
 
 Many requests are decided at a time, and a small one may get megabytes in answer, which are in memory several times over
-(texts, rows, JSON). A request that finds no room waits until some answers have left. :mod:`resonate_server.http.budget`
+(texts, rows, JSON). A request that finds no room waits until some answers have left. :mod:`resonate_server.http.bodies`
 says why requests have a budget of their own.
 """
 

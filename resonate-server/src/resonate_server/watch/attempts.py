@@ -5,6 +5,7 @@ as the worker's log shows it: an attempt has one, and one more each time it cont
 life of a call is a list of phases: it waits, runs, is suspended, or lacks a worker.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Any
@@ -29,6 +30,9 @@ from resonate_server.watch.events import (
     TaskUnclaimed,
 )
 from resonate_server.watch.views import Kind, Phase, PromiseView, Role
+
+MAX_PIECES = 20_000
+"""Gaps, and phases of steps, that are shown in one chain. Each call has an equal share, and shows its latest ones."""
 
 DONE_AGAIN = {"gone", "lease", RELEASED}
 """Reasons for an attempt that repeats what the previous one had begun; with any other reason it continues."""
@@ -83,16 +87,18 @@ def _unknown(call: PromiseView, until: int, attempts: int) -> Phase:
 def fill_in(promises: list[PromiseView], lives: Lives, history: ConnectionHistory) -> Iterator[None]:
     """Set the phases of each promise of a chain, and yield after each one. ``history`` knows when workers were
     connected."""
-    away, absent = cache(history.away), cache(history.absent)
-    by_id = {promise.id: promise for promise in promises}
+    share = MAX_PIECES // max(len(promises), 1) + 1
+    away = cache(lambda pid: history.away(pid)[-share:])
+    absent = cache(lambda group: history.absent(group)[-share:])
     for promise in promises:
         if promise.role is Role.CALL:
             promise.phases = _with_gaps(lives.of(promise), away, absent, promise.group or "")
             yield
+    hosts = hosts_of(promises)
     for promise in promises:
-        host = host_of(promise, by_id) if promise.role is Role.STEP else None
+        host = hosts.get(promise.id) if promise.role is Role.STEP else None
         if host is not None:
-            promise.phases = _of_step(promise, host.phases)
+            promise.phases = _of_step(promise, host.phases)[-share:]
         elif promise.role is Role.TIMER:
             promise.phases = [_whole(Kind.TIMER, promise)]
         elif promise.role is not Role.CALL:
@@ -267,6 +273,7 @@ def _whole(kind: Kind, promise: PromiseView) -> Phase:
 # ── gaps: workers that were away ──
 
 type Holes = list[tuple[int, int]]
+"""Sorted; they do not overlap."""
 
 _LACK = {Kind.RUNNING: "silent", Kind.SUSPENDED: "absent", Kind.WAITING: "nobody"}
 """Reason for a gap, by the kind of phase it interrupts."""
@@ -292,10 +299,10 @@ def _pierced(phase: Phase, holes: Holes) -> Iterable[Phase]:
     length, because a worker had begun it."""
     end = FOREVER if phase.end is None else phase.end
     at = phase.begin
-    for hole_begin, hole_end in holes:
+    for hole_begin, hole_end in holes[bisect_right(holes, at, key=lambda hole: hole[1]) :]:
         begin, until = max(hole_begin, at), min(hole_end, end)
         if begin >= until:
-            continue
+            break
         ends_at_once = phase.kind is Kind.SUSPENDED or (phase.kind is Kind.RUNNING and until == end)
         if begin > at or (begin == phase.begin and ends_at_once):
             yield replace(phase, begin=at, end=begin, broken=phase.kind in (Kind.RUNNING, Kind.SUSPENDED))
@@ -325,14 +332,20 @@ def _or_open(end: int) -> int | None:
 # ── steps: they have no task of their own ──
 
 
-def host_of(step: PromiseView, by_id: dict[str, PromiseView]) -> PromiseView | None:
-    """Return the call that ``step`` runs in. Parents are free text and may form cycles."""
-    passed: set[str] = set()
-    at = by_id.get(step.parent or "")
-    while at is not None and at.role is not Role.CALL and at.id not in passed:
-        passed.add(at.id)
-        at = by_id.get(at.parent or "")
-    return at if at is not None and at.role is Role.CALL else None
+def hosts_of(promises: list[PromiseView]) -> dict[str, PromiseView | None]:
+    """Return the call that each promise runs in, by id. Parents are free text: trees may be deep, and have cycles."""
+    by_id = {promise.id: promise for promise in promises}
+    hosts: dict[str, PromiseView | None] = {}
+    for promise in promises:
+        passed: list[str] = []
+        at: PromiseView | None = promise
+        while at is not None and at.role is not Role.CALL and at.id not in hosts:
+            hosts[at.id] = None  # until it is found: in a cycle there is none
+            passed.append(at.id)
+            at = by_id.get(at.parent or "")
+        host = at if at is None or at.role is Role.CALL else hosts[at.id]
+        hosts.update(dict.fromkeys(passed, host))
+    return hosts
 
 
 def _of_step(step: PromiseView, host: list[Phase]) -> list[Phase]:
@@ -341,6 +354,8 @@ def _of_step(step: PromiseView, host: list[Phase]) -> list[Phase]:
     end = FOREVER if whole.end is None else whole.end
     pieces = []
     for phase in host:
+        if phase.begin >= end:
+            break
         begin, host_end = max(phase.begin, whole.begin), FOREVER if phase.end is None else phase.end
         until = min(host_end, end)
         if begin < until:

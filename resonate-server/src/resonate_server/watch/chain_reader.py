@@ -5,7 +5,6 @@ for long.
 """
 
 import asyncio
-import binascii
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator
@@ -20,11 +19,11 @@ from resonate_server.kernel.weight import weight
 from resonate_server.protocol.address import group_of
 from resonate_server.protocol.payload import excerpt, function_name, readable, step_function
 from resonate_server.protocol.records import Promise, PromiseState, TaskState
+from resonate_server.protocol.requests import Id, Millis
 from resonate_server.store import Branch, Place, View
 from resonate_server.watch.attempts import Lives, fill_in
 from resonate_server.watch.connection_history import FOREVER, ConnectionHistory
 from resonate_server.watch.derive import chain_of
-from resonate_server.watch.order import DIFFER_MS
 from resonate_server.watch.outages import Outages
 from resonate_server.watch.ring import Ring
 from resonate_server.watch.story import story
@@ -34,7 +33,7 @@ PORTION = 500
 """Rows read in one portion."""
 
 PORTION_MS = 5.0
-"""After this time a portion reads no further row."""
+"""After this time a portion reads no further row, and deriving the lives of calls yields to the event loop."""
 
 PORTION_BYTES = 4 * 1_024 * 1_024
 """Nor after this many bytes of payload."""
@@ -53,8 +52,9 @@ SHORT_TEXT = 128
 MAX_CHAIN_BYTES = 6 * 1_024 * 1_024
 """Size of one chain's promises with their texts, tags and ids; the chain is cut there."""
 
-MAX_STEPS = 200
-"""Steps of deriving the lives of calls before yielding to the event loop."""
+
+DIFFER_MS = 1_000
+"""The clocks of two servers on one database differ by less than this."""
 
 
 class RowReader(Protocol):
@@ -174,9 +174,11 @@ class ChainReader:
 
 
 async def _in_turns(steps: Iterable[None]) -> None:
-    for number, _ in enumerate(steps, 1):
-        if number % MAX_STEPS == 0:
+    end = time.perf_counter() + PORTION_MS / 1_000
+    for _ in steps:
+        if time.perf_counter() > end:
             await asyncio.sleep(0)
+            end = time.perf_counter() + PORTION_MS / 1_000
 
 
 # --- inside the engine's queue --------------------------------------------------------------------------------------
@@ -230,7 +232,12 @@ def _span(promises: list[PromiseView]) -> tuple[int, int]:
 def _view_weight(view: PromiseView) -> int:
     texts = (view.id, view.parent or "", view.func or "", *view.tags, *view.tags.values(), *view.awaits)
     payloads = (payload.text for payload in (view.param, view.value) if payload is not None)
-    return sum(map(len, texts)) + sum(map(len, payloads))
+    return sum(map(_size, texts)) + sum(map(_size, payloads))
+
+
+def _size(text: str) -> int:
+    """Return the number of bytes on the wire."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 # --- how rows are shown ---------------------------------------------------------------------------------------------
@@ -320,7 +327,7 @@ def encode_place(place: Place) -> str:
 def decode_place(cursor: str) -> Place:
     """Raises :class:`BadCursor`."""
     try:
-        created_at, id = msgspec.json.decode(urlsafe_b64decode(cursor), type=tuple[int, str])
-    except (msgspec.DecodeError, binascii.Error, ValueError):
+        created_at, id = msgspec.json.decode(urlsafe_b64decode(cursor), type=tuple[Millis, Id])
+    except (msgspec.DecodeError, ValueError):
         raise BadCursor from None
     return Place(created_at=created_at, id=id)

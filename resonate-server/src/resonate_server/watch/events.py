@@ -21,7 +21,7 @@ class Event(Struct, tag_field="kind", gc=False):
     at: int
 
     def weight(self) -> int:
-        """Return how many characters of payload are kept with it."""
+        """Return how many characters are kept with it. All come from clients, and each may be thousands."""
         return 0
 
 
@@ -30,6 +30,10 @@ class ChainEvent(Event, gc=False):
 
     chain: str | None
     id: str
+
+    def weight(self) -> int:
+        pid: str | None = getattr(self, "pid", None)
+        return len(self.id) + len(self.chain or "") + len(pid or "")
 
 
 class PromiseCreated(ChainEvent, tag="promise.created", gc=False):
@@ -41,7 +45,8 @@ class PromiseCreated(ChainEvent, tag="promise.created", gc=False):
     created_at: int
 
     def weight(self) -> int:
-        return 0 if self.func is None else self.func.weight if isinstance(self.func, Function) else len(self.func)
+        func = 0 if self.func is None else self.func.weight if isinstance(self.func, Function) else len(self.func)
+        return ChainEvent.weight(self) + len(self.parent or "") + len(self.group or "") + func
 
 
 class PromiseSettled(ChainEvent, tag="promise.settled", gc=False):
@@ -56,12 +61,13 @@ class PromiseSettled(ChainEvent, tag="promise.settled", gc=False):
     by_worker: bool = False
 
     def weight(self) -> int:
+        kept = ChainEvent.weight(self)
         match self.value:
             case Excerpt():
-                return self.value.weight
+                return kept + self.value.weight
             case Payload(text=text):
-                return len(text)
-        return 0
+                return kept + len(text)
+        return kept
 
 
 class TaskQueued(ChainEvent, tag="task.queued", gc=False):
@@ -91,6 +97,9 @@ class TaskSuspended(ChainEvent, tag="task.suspended", gc=False):
     version: int
     on: list[str]
 
+    def weight(self) -> int:
+        return ChainEvent.weight(self) + sum(map(len, self.on))
+
 
 class TaskLost(ChainEvent, tag="task.lost", gc=False):
     """The attempt was broken off."""
@@ -109,7 +118,7 @@ class TaskReleased(ChainEvent, tag="task.released", gc=False):
     why: str = ""
 
     def weight(self) -> int:
-        return len(self.trouble) + len(self.why)
+        return ChainEvent.weight(self) + len(self.trouble) + len(self.why)
 
 
 class TaskUnclaimed(ChainEvent, tag="task.unclaimed", gc=False):
@@ -143,6 +152,9 @@ class WorkerEvent(Event, gc=False):
 
     group: str
     pid: str
+
+    def weight(self) -> int:
+        return len(self.group) + len(self.pid)
 
 
 class WorkerConnected(WorkerEvent, tag="worker.connected", gc=False):

@@ -1,14 +1,30 @@
-"""The ring: the latest events, numbered, in bounded memory. Older ones are dropped, not written anywhere."""
+"""The ring: the latest events, numbered, in bounded memory. Older ones are dropped, not written anywhere.
+
+The events of a chain are ordered without relying on clocks: each server stamps events by its own clock, and no two
+agree. But the database serializes the changes of one promise and counts its attempts.
+"""
 
 import secrets
 from collections.abc import Callable
 
-from resonate_server.watch.events import ChainEvent, Event
-from resonate_server.watch.order import place
+from resonate_server.watch.events import (
+    ChainEvent,
+    Event,
+    PromiseCreated,
+    TaskClaimed,
+    TaskHalted,
+    TaskLost,
+    TaskQueued,
+    TaskRefused,
+    TaskReleased,
+    TaskSent,
+    TaskSuspended,
+    TaskUnclaimed,
+)
 
 MAX_EVENTS = 20_000
 MAX_WEIGHT = 16 * 1_024 * 1_024
-"""Characters of payload that are kept."""
+"""Characters that are kept: of payloads, ids and names."""
 
 
 class Ring:
@@ -26,7 +42,7 @@ class Ring:
         self._chains: dict[str, list[int]] = {}
         """Event numbers by chain, up to ``_indexed``; brought up to date by each query."""
         self._indexed = self._begun = 0
-        """``_begun``: where the index begins."""
+        """``_begun``: the number before the first one in the index."""
         self._max_weight = max_weight
         self._weight = 0
 
@@ -56,11 +72,9 @@ class Ring:
         if number - self._first == len(events):
             self._forget_first()
         events[number % len(events)] = event
-        kept = event.weight()
-        if kept:
-            self._weight += kept
-            while self._weight > self._max_weight and self._first < self._last:
-                self._forget_first()
+        self._weight += event.weight()
+        while self._weight > self._max_weight and self._first < self._last:
+            self._forget_first()
 
     def reaches(self, after: int) -> bool:
         """Return whether all events after number ``after`` are still there."""
@@ -83,7 +97,7 @@ class Ring:
         return sorted((event for event in events if isinstance(event, ChainEvent)), key=place)
 
     def _index(self) -> None:
-        if self._last - self._begun > 2 * len(self._events):  # Most of it refers to dropped events.
+        if self._first - self._begun > self._last - self._first + 1:  # Most of it refers to dropped events.
             self._chains.clear()
             self._begun = self._indexed = self._first - 1
         for event in self._range(max(self._indexed + 1, self._first), self._last + 1):
@@ -105,3 +119,28 @@ class Ring:
         if event is not None:
             self._weight -= event.weight()
         self._first += 1
+
+
+# ── order ──
+
+BEFORE_ALL, AFTER_ALL = -1, 2**63
+
+
+def place(event: ChainEvent) -> tuple[int, int, int]:
+    """Return an event's sort key among those of its promise: attempt, then stage of the attempt, then time."""
+    match event:
+        case PromiseCreated():
+            return BEFORE_ALL, 0, event.at
+        case TaskClaimed(version=attempt):
+            return attempt, 0, event.at
+        case TaskSuspended(version=attempt) | TaskLost(version=attempt) | TaskReleased(version=attempt):
+            return attempt, 1, event.at
+        case (
+            TaskQueued(version=attempt)
+            | TaskSent(version=attempt)
+            | TaskUnclaimed(version=attempt)
+            | TaskHalted(version=attempt)
+            | TaskRefused(version=attempt)
+        ):
+            return attempt, 2, event.at
+    return AFTER_ALL, 0, event.at

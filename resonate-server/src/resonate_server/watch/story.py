@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from msgspec import Struct
 
 from resonate_server.protocol.records import PromiseState
-from resonate_server.watch.attempts import DONE_AGAIN, host_of
+from resonate_server.watch.attempts import DONE_AGAIN, hosts_of
 from resonate_server.watch.outages import Outage
 from resonate_server.watch.views import Kind, Phase, PromiseView, Role
 
@@ -104,10 +104,10 @@ def _breaks(call: PromiseView) -> Iterator[Break]:
 
 
 def _steps_by_host(promises: list[PromiseView]) -> dict[str, list[PromiseView]]:
-    by_id = {promise.id: promise for promise in promises}
+    hosts = hosts_of(promises)
     steps: dict[str, list[PromiseView]] = {}
     for promise in promises:
-        if promise.role is Role.STEP and (host := host_of(promise, by_id)) is not None:
+        if promise.role is Role.STEP and (host := hosts[promise.id]) is not None:
             steps.setdefault(host.id, []).append(promise)
     return steps
 

@@ -1,5 +1,11 @@
-"""The watch: records what the engine and delivery report, and answers viewers."""
+"""The watch: records what the engine and delivery report, and answers viewers.
 
+Every request causes a report, so a report must cost next to nothing, and converting many at once is faster than one by
+one. A buffer takes them. It stays small: it is flushed after a moment even if nobody reads.
+"""
+
+import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -8,13 +14,18 @@ from resonate_server.delivery.worker_observer import WorkerObserver
 from resonate_server.engine.decision_observer import DecisionObserver
 from resonate_server.protocol.messages import Execute
 from resonate_server.store import Decided
+from resonate_server.watch import derive
 from resonate_server.watch.chain_reader import ChainReader, RowReader
 from resonate_server.watch.connection_history import ConnectionHistory
-from resonate_server.watch.derive import may_have_events
 from resonate_server.watch.events import (
     Event,
+    PromiseSettled,
     ServerBack,
+    TaskClaimed,
+    TaskQueued,
+    TaskReleased,
     TaskSent,
+    TaskSuspended,
     WorkerConnected,
     WorkerGone,
     WorkerHeard,
@@ -23,9 +34,10 @@ from resonate_server.watch.events import (
 )
 from resonate_server.watch.feed import Feed
 from resonate_server.watch.outages import Outage, Outages
-from resonate_server.watch.report_buffer import ReportBuffer
 from resonate_server.watch.ring import Ring
-from resonate_server.watch.roster import GroupView, groups
+from resonate_server.watch.views import GroupView, groups
+
+logger = logging.getLogger(__name__)
 
 
 class Watch(DecisionObserver, WorkerObserver):
@@ -88,7 +100,7 @@ class Watch(DecisionObserver, WorkerObserver):
     # --- what the engine reports ------------------------------------------------------------------------------------
 
     def decided(self, decided: Decided) -> None:
-        if may_have_events(decided):
+        if derive.may_have_events(decided):
             self._buffer.put(decided)
             self.feed.reported()
 
@@ -126,3 +138,105 @@ class Watch(DecisionObserver, WorkerObserver):
     def _happened(self, event: Event) -> None:
         self._buffer.put(event)
         self.feed.reported()
+
+
+# ── the buffer ──
+
+CLEARED_AFTER_S = 0.2
+
+MAX_REPORTS = 500
+"""Reports converted in one go: that takes a millisecond or two."""
+
+MAX_OFFERED = 20_000
+"""Tasks whose chain is remembered while they wait for a worker: their sender does not know it."""
+
+MAX_OFFERED_CHARACTERS = 4 * 1_024 * 1_024
+"""Total length of their ids, and of those of their chains."""
+
+
+class ReportBuffer:
+    """Fills ``ring``, which flushes the buffer before each read. ``tell_others`` gets each event of this server;
+    ``acted`` gets each worker that sent a request to any server, and when (ms)."""
+
+    def __init__(self, ring: Ring, acted: Callable[[str, int], None] = lambda *_: None) -> None:
+        self._ring = ring
+        self._acted = acted
+        self.tell_others: Callable[[Event], None] = lambda _: None
+        self._reports: list[Decided | Event] = []
+        self._offered: dict[str, str] = {}
+        self._offered_characters = 0
+        self._is_scheduled = False
+        ring.catch_up = self.clear
+
+    def put(self, report: Decided | Event) -> None:
+        """Add a report. Events and decisions stay in order."""
+        self._reports.append(report)
+        if not self._is_scheduled:
+            self._schedule()
+        elif len(self._reports) >= MAX_REPORTS:
+            self.clear()
+
+    def clear(self) -> None:
+        reports, self._reports = self._reports, []
+        for report in reports:
+            self._take(report)
+
+    def _schedule(self) -> None:
+        self._is_scheduled = True
+        asyncio.get_running_loop().call_later(CLEARED_AFTER_S, self._clear_as_scheduled)
+
+    def _clear_as_scheduled(self) -> None:
+        self._is_scheduled = False
+        self.clear()
+
+    def _take(self, report: Decided | Event) -> None:
+        """A bug in here must not disturb anything else."""
+        if isinstance(report, Event):
+            self.keep(report)
+            self.tell_others(report)
+            return
+        try:
+            events = derive.events(report)
+        except Exception:
+            logger.exception("could not report a decision to the watchers")
+            return
+        for event in events:
+            self.keep(event)
+            self.tell_others(event)
+
+    def keep(self, event: Event) -> None:
+        """Put an event into the ring now."""
+        if isinstance(event, TaskSent):
+            event.chain = event.chain or self._offered.get(event.id)
+        self._ring.append(event)
+        if (pid := actor(event)) is not None:
+            self._acted(pid, event.at)
+        if isinstance(event, TaskQueued):
+            self._remember_offer(event)
+        elif isinstance(event, TaskClaimed):
+            self._forget_offer(event.id)
+
+    def _remember_offer(self, event: TaskQueued) -> None:
+        self._forget_offer(event.id)
+        self._offered[event.id] = chain = event.chain or event.id
+        self._offered_characters += len(event.id) + len(chain)
+        while len(self._offered) > MAX_OFFERED or self._offered_characters > MAX_OFFERED_CHARACTERS:
+            self._forget_offer(next(iter(self._offered)))
+
+    def _forget_offer(self, id: str) -> None:
+        chain = self._offered.pop(id, None)
+        if chain is not None:
+            self._offered_characters -= len(id) + len(chain)
+
+
+def actor(event: Event) -> str | None:
+    """Return the worker whose request caused the event: it was connected then."""
+    match event:
+        case (
+            TaskClaimed(pid=pid)
+            | TaskSuspended(pid=pid)
+            | TaskReleased(pid=pid)
+            | PromiseSettled(pid=pid, by_worker=True)
+        ):
+            return pid
+    return None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from resonate_server.http.budget import Full, Quota, Unfinished
+from resonate_server.http.bodies import Full, Quota, Unfinished
 
 
 class Sender:

@@ -186,10 +186,11 @@ class TestSites:
 
     BROWSER = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36"
 
-    def test_a_browser_without_fetch_metadata_gets_no_stream(self) -> None:
-        assert judge({"User-Agent": self.BROWSER}, "GET", "/poll/service-bar/x") is FOREIGN_SITE
-        for agent in ("python-httpx/0.28", "node", "Go-http-client/1.1", ""):
-            assert judge({"User-Agent": agent}, "GET", "/poll/service-bar/x") is None
+    @pytest.mark.parametrize("path", ["/poll/service-bar/x", "/backup"])
+    def test_a_browser_without_fetch_metadata_gets_no_stream_and_no_backup(self, path: str) -> None:
+        assert judge({"User-Agent": self.BROWSER}, "GET", path) is FOREIGN_SITE
+        for agent in ("python-httpx/0.28", "node", "Go-http-client/1.1", "curl/8", ""):
+            assert judge({"User-Agent": agent}, "GET", path) is None
 
     def test_its_other_requests_have_no_effect(self) -> None:
         assert judge({"User-Agent": self.BROWSER}, "GET", "/ui/api/chains") is None

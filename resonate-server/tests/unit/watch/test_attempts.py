@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from unit.watch.scene import connections
 
 from resonate_server.protocol.records import PromiseState, TaskState
-from resonate_server.watch.attempts import Lives, fill_in
+from resonate_server.watch.attempts import MAX_PIECES, Lives, fill_in
 from resonate_server.watch.events import (
     ChainEvent,
     PromiseCreated,
@@ -254,3 +254,19 @@ class TestOthers:
         circle = [view("a", Role.STEP, parent="b"), view("b", Role.STEP, parent="a")]
         fill(circle, lives())
         assert [spans(each.phases) for each in circle] == [[(WAITING, 0, None)]] * 2
+
+    def test_a_deep_tree_of_steps_takes_no_longer_than_a_wide_one(self) -> None:
+        """If each looked for its caller all the way up, this would take minutes."""
+        steps = [
+            view(f"bar.{n}", Role.STEP, parent=f"bar.{n - 1}" if n else "bar", created_at=20) for n in range(20_000)
+        ]
+        fill([view(), *reversed(steps)], lives(*RAN))
+        assert all(spans(step.phases) == [(RUNNING, 20, None)] for step in steps)
+
+    def test_what_is_shown_of_many_calls_and_many_absences_is_bounded(self) -> None:
+        comings = " ".join(f"p{n % 50}+{n * 10} p{n % 50}-{n * 10 + 5}" for n in range(2_500))
+        calls = [view(f"bar{n}", task=task(TaskState.SUSPENDED, 1)) for n in range(500)]
+        steps = [view(f"bar0.{n}", Role.STEP, parent="bar0") for n in range(500)]
+        fill([*calls, *steps], lives(), comings)
+        assert sum(len(each.phases) for each in calls + steps) < 3 * MAX_PIECES
+        assert [phase.kind for phase in calls[0].phases[-2:]] == [SUSPENDED, GAP], "the latest are shown"

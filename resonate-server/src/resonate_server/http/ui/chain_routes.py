@@ -5,6 +5,7 @@ import asyncio
 from aiohttp import web
 
 from resonate_server.http.auth import Access
+from resonate_server.http.connections import Connections
 from resonate_server.http.ui.access import Problem, json
 from resonate_server.protocol.records import PromiseState
 from resonate_server.watch.chain_reader import BadCursor, ChainQuery, ChainReader, decode_place
@@ -13,18 +14,22 @@ MAX_PAGE = 200
 USUAL_PAGE = 50
 MAX_TEXT = 200
 MAX_VIEWS = 2
-"""Maximum number of chains assembled at a time, since each may take several MiB."""
+"""Maximum number of answers assembled at a time, since each may take several MiB."""
 
 
 class ChainRoutes:
     """Parses query parameters, and answers with the chains found."""
 
-    def __init__(self, chains: ChainReader) -> None:
+    def __init__(self, chains: ChainReader, connections: Connections) -> None:
         self._chains = chains
-        self._views = asyncio.Semaphore(MAX_VIEWS)
+        self._connections = connections
+        self._views, self._pages = asyncio.Semaphore(MAX_VIEWS), asyncio.Semaphore(MAX_VIEWS)
 
     async def list(self, request: web.Request, access: Access) -> web.StreamResponse:
-        return json(await self._chains.page(_wanted(request, access)))
+        wanted = _wanted(request, access)
+        async with self._pages:
+            await self._connections.room()
+            return json(await self._chains.page(wanted))
 
     async def get(self, request: web.Request, access: Access) -> web.StreamResponse:
         id = request.query.get("id", "")
@@ -33,6 +38,7 @@ class ChainRoutes:
         if not id.startswith(access.prefix):
             raise Problem(403, f"this token is only for ids that begin with {access.prefix!r}")
         async with self._views:
+            await self._connections.room()
             view = await self._chains.view(id, access.prefix)
             if view is None:
                 raise Problem(404, "there is no promise with this id")

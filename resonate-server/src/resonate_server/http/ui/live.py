@@ -11,7 +11,7 @@ from resonate_server.http.connections import end_with_peer, write
 from resonate_server.watch import Watch
 from resonate_server.watch.events import encoder
 from resonate_server.watch.feed import PAUSE_S, Overtaken, Viewer
-from resonate_server.watch.roster import GroupView
+from resonate_server.watch.views import GroupView
 
 BEAT_S = 2.0
 """A line is written at least this often."""
@@ -34,7 +34,6 @@ class Hello(Struct, frozen=True, tag_field="kind", tag="hello"):
     seq: int
     at: int
     resumed: bool
-    auth: bool
     groups: list[GroupView]
 
 
@@ -95,7 +94,6 @@ class Live:
             seq=viewer.seq if resumed else self._watch.ring.last,
             at=self._watch.now(),
             resumed=resumed,
-            auth=self._auth,
             groups=await self._groups(viewer),
         )
 

@@ -15,13 +15,11 @@
 //   #actions #action-NAME #field-ACTION-NAME #commands-NAME #actions-trouble   #theme   #help #help-dialog   #auth #token   #notice
 //   html[data-theme=auto|light|dark]
 
-import { Chain } from "./model/chain.js";
+import { Chain, Names } from "./model/chain.js";
 import { ChainList, MANY } from "./model/list.js";
-import { Names } from "./model/names.js";
 import { Roster } from "./model/roster.js";
 import * as api from "./net/api.js";
-import { Clock } from "./net/clock.js";
-import { Stream } from "./net/stream.js";
+import { Clock, Stream } from "./net/stream.js";
 import { addressOf, shorten } from "./text/safe.js";
 import { nameOf, sentence, stateWord } from "./text/sentences.js";
 import { ActionsView } from "./view/actions.js";
@@ -175,7 +173,7 @@ class Page {
     try {
       const answer = await api.chains(this.list.filter, first ? null : this.list.next, paging.signal);
       if (this.paging !== paging) return;
-      for (const record of answer.chains) this.names.learn({ ...record, chain: record.id });
+      for (const record of answer.chains) this.names.learn(record);
       this.list.page(answer, first);
       found = this.list.items.length > 0;
     } catch (error) {
@@ -263,7 +261,7 @@ class Page {
   take(detail) {
     const chain = new Chain(detail);
     if (!chain.root) return;
-    for (const promise of detail.promises) this.names.learn({ ...promise, timer: promise.role === "timer", chain: detail.id });
+    for (const promise of detail.promises) this.names.learn({ ...promise, timer: promise.role === "timer" });
     this.chain = chain;
     document.body.dataset.chain = "shown";
     this.showTitle();

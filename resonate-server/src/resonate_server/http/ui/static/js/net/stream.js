@@ -1,5 +1,5 @@
 // The stream of events: an endless response with one JSON object per line. It reconnects automatically and resumes after
-// the last event; the server says whether that worked.
+// the last event; the server says whether that worked. And the server's time, which its messages tell.
 
 import { Refused, request } from "./api.js";
 
@@ -16,7 +16,8 @@ export class Stream {
   #after = null;
   #epoch = null;
   #pause = FIRST_PAUSE;
-  #stopped = false;
+  /** The loop that reconnects; null when stopped. An earlier one that still pauses must not go on beside it. */
+  #running = null;
   #abort = null;
   #watchdog = 0;
 
@@ -26,17 +27,17 @@ export class Stream {
   }
 
   async run() {
-    this.#stopped = false;
-    while (!this.#stopped) {
+    const own = (this.#running = {});
+    while (this.#running === own) {
       await this.#once();
-      if (this.#stopped) return;
+      if (this.#running !== own) return;
       await new Promise((wake) => setTimeout(wake, this.#pause));
       this.#pause = Math.min(LONGEST_PAUSE, this.#pause * 2);
     }
   }
 
   stop() {
-    this.#stopped = true;
+    this.#running = null;
     this.#abort?.abort();
   }
 
@@ -55,9 +56,9 @@ export class Stream {
   }
 
   #failed(error) {
-    if (this.#stopped) return;
+    if (!this.#running) return;
     if (error instanceof Refused && (error.status === 401 || error.status === 403)) {
-      this.#stopped = true;
+      this.#running = null;
       this.on.refused(error);
     } else this.on.lost(error instanceof Refused ? error.message : "the connection broke");
   }
@@ -92,5 +93,27 @@ export class Stream {
     this.#epoch = message.epoch;
     if (!message.resumed) this.#after = `${message.epoch}:${message.seq}`;
     this.on.hello(message);
+  }
+}
+
+/** Smaller differences are network jitter; following them would make the cursor tremble. */
+const TREMBLE = 80;
+
+/** It stops while the server is unreachable, so that nothing appears to progress without evidence. */
+export class Clock {
+  #offset = 0;
+  #frozenAt = null;
+
+  now = () => this.#frozenAt ?? Date.now() + this.#offset;
+
+  /** The server's time is `at`. */
+  heard(at) {
+    const offset = at - Date.now();
+    if (this.#frozenAt !== null || Math.abs(offset - this.#offset) > TREMBLE) this.#offset = offset;
+    this.#frozenAt = null;
+  }
+
+  freeze() {
+    this.#frozenAt ??= this.now();
   }
 }

@@ -1,7 +1,9 @@
 // Makes untrusted text readable. The results are only ever put into text nodes and text attributes.
 
-const BIDI = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
-const HIDDEN = /[\u0080-\u009f\u200b\u2028\u2029\u2060-\u2064\ufeff]/g;
+/** What has no shape of its own, or changes the direction. Two ids that differ only in these would look the same. */
+const HIDDEN = /(?![\u200c\u200d\ufe0e\ufe0f])[\u0080-\u009f\u2028\u2029\ufff9-\ufffb\p{Bidi_Control}\p{Default_Ignorable_Code_Point}]/gu;
+/** Joiners and variation selectors, except where a script or an emoji needs them. */
+const JOINER = /(?<![^\0-\x7f\u200c\u200d\ufe0e\ufe0f])(?<!\ufe0f(?=\u200d))[\u200c\u200d\ufe0e\ufe0f]/gu;
 const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f]/g;
 const SPACING = /[\t\n]/g;
 
@@ -18,7 +20,7 @@ export function lines(text) {
   return String(text ?? "")
     .toWellFormed()
     .replace(CONTROL, pictured)
-    .replace(BIDI, named)
+    .replace(JOINER, named)
     .replace(HIDDEN, named);
 }
 

@@ -1,7 +1,6 @@
 // The details of one promise of the timeline: the one under the pointer, else the one that was selected last.
 
-import { isCall } from "../model/chain.js";
-import { originOf } from "../model/rows.js";
+import { isCall, originOf } from "../model/chain.js";
 import { asked, duration, fullTime } from "../text/durations.js";
 import { argumentsOf, brief, failure, readable } from "../text/payloads.js";
 import { phaseText } from "../text/phases.js";

@@ -1,4 +1,13 @@
-// If a module fails to load, the page's code never runs. This script is not a module, so it can report that.
+// What must not wait for modules: these run later, or not at all.
+
+// The theme that was chosen last, before the first paint.
+try {
+  document.documentElement.dataset.theme = localStorage.getItem("theme") ?? "auto";
+} catch {
+  document.documentElement.dataset.theme = "auto";
+}
+
+// If a module fails to load, the page's code never runs. This script can report that.
 {
   const PATIENCE = 10_000;
 

@@ -1,5 +1,6 @@
-"""Which requests stay in the fast lane: only unambiguous ones. Everything else is judged elsewhere, so leaving the lane
-is not an error."""
+"""What heads say: which requests stay in the fast lane, and what a worker promises with its stream.
+
+Only unambiguous requests stay. Everything else is judged elsewhere, so leaving the lane is not an error."""
 
 import asyncio
 
@@ -9,6 +10,7 @@ from resonate.send import Sender
 from resonate.transport import Transport
 
 from resonate_server.http.lane import MAX_BODY_BYTES, HttpHead, read_head
+from resonate_server.http.stream import _ms
 
 HOST = "Host: localhost:8001"
 LENGTH = "Content-Length: 12"
@@ -107,3 +109,13 @@ def test_a_request_to_another_host_leaves(host: str) -> None:
 @pytest.mark.parametrize("lines", [(LENGTH,), (HOST,), ()])
 def test_a_request_without_host_or_length_leaves(lines: tuple[str, ...]) -> None:
     assert head(*lines) is None
+
+
+@pytest.mark.parametrize("promised", ["400", "100", "999999"])
+def test_a_promise_is_a_number_of_ms(promised: str) -> None:
+    assert _ms(promised) == int(promised)
+
+
+@pytest.mark.parametrize("promised", ["", "0", "99", "-1", "0.5", "1e3", "soon", "9" * 7, "٤٠٠", "²²²"])
+def test_an_invalid_promise_is_ignored(promised: str) -> None:
+    assert _ms(promised) is None

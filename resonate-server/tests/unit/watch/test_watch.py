@@ -1,14 +1,16 @@
-"""The report buffer: reports become events in their order when a reader asks, or else a moment later."""
+"""Reports become events in their order when a reader asks, or else a moment later; so do those of other servers."""
 
 import pytest
 from unit.driver import LEASE, Driver
 from unit.hubs import until
-from unit.watch.scene import gone
+from unit.watch.scene import created, gone, settled, suspended
 
-from resonate_server.watch import derive, report_buffer
-from resonate_server.watch.events import Event, TaskSent
-from resonate_server.watch.report_buffer import MAX_REPORTS, ReportBuffer
+from resonate_server.protocol.payload import Payload
+from resonate_server.protocol.records import PromiseState
+from resonate_server.watch import derive, watch
+from resonate_server.watch.events import Event, PromiseSettled, TaskQueued, TaskSent, decode_from_peer, encode_for_peers
 from resonate_server.watch.ring import Ring
+from resonate_server.watch.watch import MAX_OFFERED_CHARACTERS, MAX_REPORTS, ReportBuffer
 
 
 class Scene:
@@ -44,7 +46,7 @@ async def test_a_reader_finds_decisions_and_events_in_their_order(scene: Scene) 
 
 
 async def test_the_buffer_is_cleared_soon_even_without_readers(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report_buffer, "CLEARED_AFTER_S", 0.01)
+    monkeypatch.setattr(watch, "CLEARED_AFTER_S", 0.01)
     taken: list[Event] = []
     monkeypatch.setattr(scene.ring, "append", taken.append)
     for _ in range(2):
@@ -71,6 +73,16 @@ async def test_the_event_of_an_offer_names_the_chain_that_the_task_was_queued_wi
     assert isinstance(unknown, TaskSent) and unknown.chain is None
 
 
+def test_offers_are_remembered_within_bounds() -> None:
+    """Ids come from clients."""
+    buffer = ReportBuffer(Ring())
+    for number in range(3_000):
+        for _ in range(2):
+            buffer.keep(TaskQueued(0, 1, "c" * 4_000, f"{number:04}" * 1_000, None, 0, "created"))
+    assert sum(len(id) + len(chain) for id, chain in buffer._offered.items()) <= MAX_OFFERED_CHARACTERS
+    assert len(buffer._offered) > 500
+
+
 async def test_a_decision_that_cannot_be_turned_into_events_does_not_block_the_others(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -82,3 +94,32 @@ async def test_a_decision_that_cannot_be_turned_into_events_does_not_block_the_o
 
     assert scene.kinds() == ["WorkerGone"]
     assert "could not report a decision" in caplog.text
+
+
+# ── events of other servers ──
+
+
+@pytest.mark.parametrize("event", [created("p"), settled("p"), suspended("p", "c", ["a"]), gone()])
+def test_another_server_can_read_an_event(event: Event) -> None:
+    assert decode_from_peer(encode_for_peers(event)) == event
+
+
+def test_only_the_beginning_of_a_payload_is_sent() -> None:
+    event = decode_from_peer(encode_for_peers(settled("p", "x" * 100_000)))
+    assert isinstance(event, PromiseSettled)
+    assert event.state is PromiseState.RESOLVED
+    assert event.value == Payload("x" * 256, cut=True, bytes=100_000)
+    assert event.weight() < 300
+
+
+@pytest.mark.parametrize("told", [b'{"kind":"task.invented"}', b"{}", b'{"kind":"worker.gone","seq":1}', b"[]"])
+def test_unknown_events_are_refused(told: bytes) -> None:
+    with pytest.raises(ValueError, match="unknown event"):
+        decode_from_peer(told)
+
+
+def test_a_task_that_another_server_has_queued_belongs_to_its_chain_here() -> None:
+    buffer = ReportBuffer(ring := Ring())
+    buffer.keep(TaskQueued(0, 1, "chain", "t", "workers", 0, "created"))
+    buffer.keep(TaskSent(0, 2, None, "t", "workers", "w", 0))
+    assert [event.at for event in ring.of("chain")] == [1, 2]
