@@ -1,9 +1,11 @@
 """The whole stack from a checkout in an awkward place, one made with other settings, or one copied as a whole."""
 
 import re
+import shutil
 import stat
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,14 @@ class TestProcesses:
 
         assert len(loaded) == 3
         assert all(file.startswith(f"{copy.folder}/") for file in loaded)
+
+    def test_two_scripts_may_prepare_the_environment_at_once(self, copy: Checkout) -> None:
+        shutil.rmtree(copy.folder / ".venv")
+        with ThreadPoolExecutor() as threads:
+            both = [threads.submit(copy.run, "scripts/venv.sh") for _ in range(2)]
+
+        assert [each.result().returncode for each in both] == [0, 0], [each.result().stderr for each in both]
+        succeed(copy, copy.folder / ".venv/bin/python", "-c", "import worker, bar, resonate_server")
 
     def test_the_stack_runs_whatever_the_shell_says_about_python(
         self, copy: Checkout, ports: dict[str, str], tmp_path: Path

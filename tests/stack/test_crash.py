@@ -91,6 +91,7 @@ def test_a_bar_frozen_beyond_its_lease_is_refused_when_it_comes_late(stack: Stac
 @containers_seldom
 def test_crash_interrupted_leaves_nothing_dead_or_frozen(stack: Stack, service: str, fault: str) -> None:
     crash, id = begin_crash(stack, service, fault)
+    assert stack.is_complete(), "the container of crash.sh is none of the stack"
     for _ in range(10):  # an impatient user
         os.killpg(crash.pid, signal.SIGINT)
         time.sleep(0.05)

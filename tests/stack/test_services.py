@@ -14,7 +14,7 @@ from harness.basics import free_port
 from harness.services import LISTED, SERVICES
 
 from chaos import plan
-from chaos.records import FaultKind
+from chaos.ledger import FaultKind
 from chaos.stack import faults_of
 from stack.checkouts import Checkout
 from stack.conftest import require_docker
