@@ -93,6 +93,12 @@ class Checkout:
             check=False,
         )
 
+    def succeed(self, *command: str | Path, **env: str) -> str:
+        """Run a command that must succeed, and return what it prints."""
+        done = self.run(*command, **env)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
     def begin_process(self, service: str, name: str) -> subprocess.Popen[bytes]:
         """Start an idle process that looks like one of the stack with that name."""
         python = self.folder / ".venv/bin/python"

@@ -159,6 +159,18 @@ def test_a_second_bar_does_not_outlive_an_interrupted_script(stack: Stack) -> No
     assert stack.post(id := new_id()) == Answer(200, id, 3)
 
 
+def test_a_second_bar_does_not_outlive_a_script_that_nobody_reads(stack: Stack) -> None:
+    """As in `scripts/crash.sh bar --freeze 2>&1 | head`, or when a terminal is closed."""
+    crash, _ = stack.begin_crash("scripts/crash.sh bar --freeze --for 3 --down 600")
+    assert crash.stdout is not None and crash.stderr is not None
+    crash.stdout.close()
+    crash.stderr.close()
+    status = crash.wait(timeout=ANSWER_SECONDS)
+    assert len(stack.instances("bar")) == 1
+    assert status == 143
+    stack.assert_whole()
+
+
 @pytest.mark.long
 @containers_seldom
 def test_a_second_bar_that_just_starts_does_not_outlive_an_interrupted_script(stack: Stack) -> None:

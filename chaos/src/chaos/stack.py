@@ -83,6 +83,7 @@ class Stack:
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
             raise StackError(f"{verb} {argument}: not within {ACTION_SECONDS:g} s") from None
         if process.returncode != 0:
             raise StackError(f"{verb} {argument}: {errors.decode(errors='replace').strip()}")
