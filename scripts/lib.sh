@@ -185,7 +185,7 @@ rewrite_env() { # NAME [LINE]: removes lines that set it, and appends LINE; mkte
     local new=""
     new=$(mktemp .env.XXXXXX) && {
         { [ ! -e .env ] || grep -a -v "^$1=" .env || [ $? = 1 ]; } && { [ -z "${2:-}" ] || printf '%s\n' "$2"; }
-    } >"$new" && mv "$new" .env && return
+    } >"$new" && mv "$new" "$(readlink -f .env)" && return
     rm -f "$new"
     die "cannot write the file .env in $PWD."
 }

@@ -297,6 +297,15 @@ class TestSettings:
         assert f"cannot write the file .env in {checkout.folder}." in done.stderr
         assert list(checkout.folder.glob(".env.*")) == []
 
+    def test_a_symlink_to_a_shared_env_stays_one(self, checkout: Checkout, path: str, tmp_path: Path) -> None:
+        shared = tmp_path / "shared"
+        shared.write_text("TZ=UTC\n")
+        (checkout.folder / ".env").symlink_to("../shared")
+        up(checkout, path)
+
+        assert (checkout.folder / ".env").is_symlink()
+        assert shared.read_text().startswith("TZ=UTC\nCOMPOSE_PROJECT_NAME=")
+
     def test_letters_of_another_encoding_in_env_are_kept(self, checkout: Checkout, path: str) -> None:
         env, mine = checkout.folder / ".env", "# f\xfcr mich\nTZ=UTC\n".encode("latin-1")
         env.write_bytes(mine)

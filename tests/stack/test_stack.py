@@ -160,17 +160,6 @@ def test_the_server_is_killed_and_comes_back(stack: Stack) -> None:
     assert_answered(stack, caller.result(ANSWER_SECONDS), id)
 
 
-@containers_seldom
-def test_foo_is_killed_and_the_request_repeated(stack: Stack) -> None:
-    id, caller = start_chain(stack, pause=LONG)
-    stack.kill("foo")
-    assert caller.result(ANSWER_SECONDS).status == 0
-    stack.start("foo")
-    wait_until(stack.is_healthy, "foo is back")
-    stack.end_sleep(id)
-    assert_answered(stack, stack.post(id, {"pause": LONG}), id)
-
-
 @both_kinds
 def test_all_services_are_killed_at_once(stack: Stack) -> None:
     id, _ = start_chain(stack, pause=LONG)
