@@ -1,6 +1,6 @@
-#!/usr/bin/env -S bash
+#!/usr/bin/env -S bash -p
 # Prints the name of the base image to build on, after making sure that the Docker engine has it.
-set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
+set -euo pipefail; SELF=$(readlink -f -- "$0"); cd -P -- "${SELF%/*}/.."; . scripts/lib.sh #
 
 readonly STAND_IN_IMAGE=durable-rpc-demo/python:3.13-trixie # never named as if it were the official one
 readonly STAND_IN_SUITE=trixie                              # the Debian release whose Python is 3.13

@@ -1,6 +1,6 @@
-#!/usr/bin/env -S bash
+#!/usr/bin/env -S bash -p
 # Kills bar in the middle of a request, starts it again, and shows that the request is still answered.
-set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
+set -euo pipefail; SELF=$(readlink -f -- "$0"); cd -P -- "${SELF%/*}/.."; . scripts/lib.sh #
 . scripts/lib-crash.sh
 
 pause="" running="" down=5 keep_down=""

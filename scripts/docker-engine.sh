@@ -1,6 +1,6 @@
-#!/usr/bin/env -S bash
+#!/usr/bin/env -S bash -p
 # Makes a Docker engine with Compose and buildx available on a bare Debian machine, from Debian's own packages.
-set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
+set -euo pipefail; SELF=$(readlink -f -- "$0"); cd -P -- "${SELF%/*}/.."; . scripts/lib.sh #
 
 readonly NEWER_SUITE=trixie # the first Debian release with Engine >= 25 and the `docker compose` plugin
 readonly ENGINE_LOG=/var/log/dockerd.log

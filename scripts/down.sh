@@ -1,6 +1,6 @@
-#!/usr/bin/env -S bash
+#!/usr/bin/env -S bash -p
 # Stops the whole stack, whichever kind it is.
-set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
+set -euo pipefail; SELF=$(readlink -f -- "$0"); cd -P -- "${SELF%/*}/.."; . scripts/lib.sh #
 
 readonly DOWN_SECONDS=60 # what docker compose may take
 
@@ -8,7 +8,7 @@ readonly DOWN_SECONDS=60 # what docker compose may take
 # could not be stopped, or looked for, is reported.
 trouble=""
 
-tell() { say "$(basename "$0"): $*" && trouble=yes; }
+tell() { say "$SCRIPT: $*" && trouble=yes; }
 
 stop_all_processes() {
     command -v ps >/dev/null || { tell "the command 'ps' is missing, so the script cannot look for processes. On Debian: apt-get install procps" && return; }
@@ -18,9 +18,7 @@ stop_all_processes() {
     processes stop || trouble=yes # and says why
 }
 
-containers_of_stack() {
-    docker_says ps --all --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" --format '{{.Names}}'
-}
+containers_of_stack() { docker_says ps --all --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" --format '{{.Names}}'; }
 
 stop_all_containers() {
     local container obstacle left

@@ -8,7 +8,8 @@ direct() { # ARGUMENTS of crash.py...
         "$VENV/bin/python" -P chaos/src/chaos/crash.py "foo=127.0.0.1:$FOO_PORT" "server=http://127.0.0.1:$RESONATE_PORT" "$@"
         return
     fi
-    docker run --rm --interactive --init --network "${COMPOSE_PROJECT_NAME}_default" --env RESONATE_TOKEN --env FOO_PORT \
+    docker run --rm --interactive --init --no-healthcheck --label com.docker.compose.project= \
+        --network "${COMPOSE_PROJECT_NAME}_default" --env RESONATE_TOKEN --env FOO_PORT \
         "$(docker inspect --format '{{.Image}}' "$(containers of resonate-server | head -n 1)")" \
         python3 -c "$(cat chaos/src/chaos/crash.py)" foo=foo:5000 server=http://resonate-server:8001 "$@"
 }
@@ -55,7 +56,7 @@ play() { # SERVICE ARGUMENTS of crash.py...: sets id; ends with 0 if everything 
     [[ "$kind $*" != *processes*fault=partition* ]] ||
         die "--partition needs containers: processes share one network interface, so none can be disconnected alone."
     id=crash-$(date +%H%M%S)-$$
-    set -- script="$(basename "$0")" kind="$kind" id="$id" service="$service" lease="$LEASE_SECONDS" \
+    set -- script="$SCRIPT" kind="$kind" id="$id" service="$service" lease="$LEASE_SECONDS" \
         down=$((${LEASE_SECONDS%%.*} + 3)) "${@:2}"
     [ "$(service_field "$service" kind)" != worker ] || set -- "$@" is_worker=1
     [ ! -t 1 ] || [ -n "${NO_COLOR:-}" ] || set -- "$@" colours=1
@@ -69,7 +70,8 @@ play() { # SERVICE ARGUMENTS of crash.py...: sets id; ends with 0 if everything 
     { direct "$@" <"$work/answered" >"$work/asked" 3>&- || status=$?; echo "$status" >"$work/status"; } &
     set +m
     while kill -0 $! 2>/dev/null; do wait $! || true; done
-    status=$(cat "$work/status")
-    rm -rf "$work"
+    trap : INT TERM HUP # the verdict is known: a signal that ends what runs now, such as rm, does not change it
+    read -r status <"$work/status"
+    rm -rf "$work" || true
     return "$status"
 }

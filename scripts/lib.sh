@@ -4,6 +4,8 @@
 case "$(head -n 1 scripts/lib.sh)" in *$'\r') echo "Lines in scripts/*.sh end with CR LF, which bash cannot read. A fresh git clone has the right line endings." >&2 && exit 1 ;; esac #
 
 readonly VENV=$PWD/.venv
+: "${SELF:=$0}" # the script that sources this, whatever symlink led there
+readonly SCRIPT=${SELF##*/}
 
 # Python settings of a person's shell are meant for other programs: they could break the installation of uv, or make a service
 # load another module. Keep those that say where packages come from, and how to reach them.
@@ -14,7 +16,7 @@ for variable in ${!PIP_@} ${!PYTHON@} ${!UV_@}; do
         *) unset "$variable" ;;
     esac
 done
-unset variable CDPATH # with it, cd may print, and go elsewhere
+unset variable CDPATH TMOUT # with them, cd may print and go elsewhere, and `read` gives up after a while
 
 # ── the services ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -31,9 +33,8 @@ service_field() { # NAME group|kind|image: status 1 where there is no such servi
 # ── messages and arguments ──────────────────────────────────────────────────────────────────────────────────
 
 say() { printf '%s\n' "$*" >&2; }
-
-die() { say "$(basename "$0"): $*"; exit 1; }
-bad_usage() { say "$(basename "$0"): $*; see scripts/$(basename "$0") --help"; exit 2; }
+die() { say "$SCRIPT: $*"; exit 1; }
+bad_usage() { say "$SCRIPT: $*; see scripts/$SCRIPT --help"; exit 2; }
 
 quietly() { # COMMAND...: shows its output only if it fails
     local output status=0
@@ -42,11 +43,9 @@ quietly() { # COMMAND...: shows its output only if it fails
     return "$status"
 }
 
-usage() { cat "scripts/usage/$(basename -- "$(cd -- "$OLDPWD" && readlink -f -- "$0")" .sh).txt"; }
+usage() { awk -v script="scripts/$SCRIPT" '/^usage: / { shown = $2 == script } shown' scripts/usage.txt; }
 
-need_value() { [ "$2" -ge 2 ] || bad_usage "$1 needs a value"; } # OPTION ARGUMENTS_LEFT, the option itself included
-
-# Accepts the options listed in scripts/usage: "--keep-down" sets keep_down to yes, and "--down SECONDS" sets down. Other words
+# Accepts the options listed in scripts/usage.txt: "--keep-down" sets keep_down to yes, and "--down SECONDS" sets down. Other words
 # go into `words`. A value is checked if the usage calls it SECONDS or NUMBER, or names the only one that is allowed.
 read_arguments() { # HOW_MANY_WORDS_AT_MOST ARGUMENTS...
     local most=$1 listed option value
@@ -116,13 +115,17 @@ wait_until() { # SECONDS COMMAND...: repeats the command until it succeeds; fail
     done
 }
 
+alone() { # FILE: waits until no other script of this checkout holds it; status 1 if it had to. Where there is no flock, nobody waits
+    { mkdir -p .local && exec 8>".local/$1"; } 2>/dev/null && command -v flock >/dev/null || return 0
+    flock -n 8 || { say "another script is doing this already; waiting for it ..." && flock 8 && return 1; }
+}
+
 within() { timeout --signal KILL "$@" </dev/null; } # SECONDS COMMAND...: kills it after that time
 
 # PID; an unreaped zombie counts as gone, too. A `ps` killed by a signal tells nothing
 process_gone() { ! kill -0 "$1" 2>/dev/null || [[ "$(ps -o stat= -p "$1" 2>/dev/null)" = *Z* ]]; }
 
-local_curl() { curl --silent --noproxy '*' "$@"; } # a proxy cannot reach this machine's own ports
-http_answers() { local_curl --fail --max-time 2 --output /dev/null "$1"; } # URL
+local_curl() { curl -q --silent --noproxy '*' "$@"; } # no ~/.curlrc; and a proxy cannot reach this machine's own ports
 
 # ── Docker and Debian ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -175,15 +178,16 @@ debian_mirror() { # prints the address this machine takes Debian's main packages
 readonly OWN_LINE="# by scripts/up.sh"
 
 env_is_readable() { [ ! -e .env ] || { [ -f .env ] && [ -r .env ]; }; }
-noted_line() { { tr -d '\r' <.env | grep "^$1=" | tail -n 1; } 2>/dev/null || true; } # NAME: the last one that sets it
+noted_line() { { tr -d '\r' <.env | grep -a "^$1=" | tail -n 1; } 2>/dev/null || true; } # NAME: the last one that sets it
 noted() { noted_line "$1" | sed -n "s/^$1=[\"']\{0,1\}\([^\"' #]*\).*/\1/p"; } # NAME: prints the value as docker compose reads it
 
 rewrite_env() { # NAME [LINE]: removes lines that set it, and appends LINE; mktemp makes the file private, as it may hold a token
-    local new
-    new=$(mktemp .env.XXXXXX) || die "cannot write the file .env in $PWD."
-    grep -v "^$1=" .env >"$new" 2>/dev/null || true
-    [ -z "${2:-}" ] || printf '%s\n' "$2" >>"$new"
-    mv "$new" .env
+    local new=""
+    new=$(mktemp .env.XXXXXX) && {
+        { [ ! -e .env ] || grep -a -v "^$1=" .env || [ $? = 1 ]; } && { [ -z "${2:-}" ] || printf '%s\n' "$2"; }
+    } >"$new" && mv "$new" "$(readlink -f .env)" && return
+    rm -f "$new"
+    die "cannot write the file .env in $PWD."
 }
 
 note() { # NAME VALUE [OF_WHAT]
@@ -343,13 +347,13 @@ resonate_command() { # ARGUMENTS: runs `resonate` beside the server, on this ter
 # KIND of SERVICE prints its living instances, frozen ones included; KIND said SERVICE prints the output of all its instances;
 # KIND second SERVICE starts one more, and prints it.
 
-# SERVICE OPTIONS...: prints their ids, in a tenth of the time that docker compose needs
-containers_of() { docker ps --quiet --no-trunc --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" --filter "label=com.docker.compose.service=$1" "${@:2}"; }
+# SERVICE OPTIONS...: prints their ids, without the workers of examples, in a tenth of the time that docker compose needs
+containers_of() { docker ps --quiet --no-trunc --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" --filter label=com.docker.compose.oneoff=False --filter "label=com.docker.compose.service=$1" "${@:2}"; }
 
 containers() { # VERB ARGUMENTS...
     local id
     case "$1" in
-        of) containers_of "$2" --filter label=com.docker.compose.oneoff=False ;;
+        of) containers_of "$2" ;;
         said) for id in $(containers_of "$2" --all); do containers log "$id"; done ;;
         log) docker logs "$2" 2>&1 ;;
         healthy) [ "$(docker inspect --format '{{.State.Status}} {{.State.Health.Status}}' "$2")" = "running healthy" ] ;;

@@ -1,7 +1,7 @@
-#!/usr/bin/env -S bash
+#!/usr/bin/env -S bash -p
 # Writes the requirements.lock files, which pin every package to one version, with hashes, for every platform.
 # Run it after changing a version in a pyproject.toml. The images, the scripts and CI install from these files.
-set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
+set -euo pipefail; SELF=$(readlink -f -- "$0"); cd -P -- "${SELF%/*}/.."; . scripts/lib.sh #
 
 upgrade=""
 read_arguments 0 "$@"

@@ -1,7 +1,7 @@
-#!/usr/bin/env -S bash
+#!/usr/bin/env -S bash -p
 # Shows what the services print, whichever kind of stack it is.
 # shellcheck disable=SC2086 # options and names: each is one word or none
-set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
+set -euo pipefail; SELF=$(readlink -f -- "$0"); cd -P -- "${SELF%/*}/.."; . scripts/lib.sh #
 
 show() { # FILE, of a process: prefixes each line with the service's name, without delay; goes on if the file is emptied
     { cat "$1.1" 2>/dev/null || true; tail -n +1 $tailing "$1" 2>/dev/null; } | sed -u "s/^/$(printf %-15s "$(basename "$1" .log)") | /"

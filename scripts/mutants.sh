@@ -1,6 +1,6 @@
-#!/usr/bin/env -S bash
+#!/usr/bin/env -S bash -p
 # Changes the code in many small ways, and shows the changes that no test notices.
-set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
+set -euo pipefail; SELF=$(readlink -f -- "$0"); cd -P -- "${SELF%/*}/.."; . scripts/lib.sh #
 
 [[ "${1:-}" != -h && "${1:-}" != --help ]] || { usage && exit; }
 readonly LOCK=tests/mutants/mutmut.requirements.lock TOOL=$PWD/.local/mutmut

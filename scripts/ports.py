@@ -51,12 +51,13 @@ def _lock(file: int, port: int, end: float) -> bool:
 
 
 def is_free(port: int) -> bool:
+    """Return whether nobody has it. A port that this user may not bind counts as free: Docker's engine may bind it."""
     with socket.socket() as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections do not count
         try:
             trial.bind(("127.0.0.1", port))
-        except OSError:
-            return False
+        except OSError as error:
+            return isinstance(error, PermissionError)
         return True
 
 

@@ -34,12 +34,22 @@ def access(folder: Path) -> dict[str, str]:
     """Return port and password, as libpq's variables. They are chosen once, and kept for this user only."""
     file = folder / "access"
     if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        file.touch(0o600)
-        file.write_text(f"PGPORT={port}\nPGPASSWORD={secrets.token_hex(16)}\n")
+        write_privately(file, {"PGPORT": str(port), "PGPASSWORD": secrets.token_hex(16)})
     return dict(line.split("=", 1) for line in file.read_text().splitlines())
+
+
+def write_privately(file: Path, values: dict[str, str]) -> None:
+    """Write the file for this user only, and as a whole: no reader ever sees half of it, even if the disk is full."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    coming = file.with_name(f"{file.name}.{os.getpid()}")
+    try:
+        coming.touch(0o600)
+        coming.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+        coming.replace(file)
+    finally:
+        coming.unlink(missing_ok=True)
 
 
 def program(name: str) -> list[str]:

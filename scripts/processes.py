@@ -14,6 +14,7 @@ will do, without packages.
 """
 
 import contextlib
+import fcntl
 import getpass
 import os
 import re
@@ -21,7 +22,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -74,9 +75,11 @@ class Process(NamedTuple):
 def every_process() -> list[Process]:
     """Return all processes of this machine; those that belong to no stack have no name."""
     columns = "pid=,ppid=,pgid=,user=,command="
-    listed = subprocess.check_output(["ps", "-A", "-ww", "-o", columns], text=True)  # noqa: S603, S607
+    all_letters = {**os.environ, "LC_ALL": "C.UTF-8"}  # otherwise ps may write "?" for those of a checkout's path
+    ps = ["ps", "-A", "-ww", "-o", columns]
+    listed = subprocess.check_output(ps, encoding="utf-8", errors="replace", env=all_letters)  # noqa: S603
     processes = []
-    for line in listed.splitlines():
+    for line in listed.removesuffix("\n").split("\n"):  # splitlines() would also split at other characters
         pid, parent, group, user, command = (*line.split(None, 4), "")[:5]
         interpreter, _, rest = command.partition(MARK)
         stack, _, name = rest.partition(" ")[0].partition("/")
@@ -120,15 +123,9 @@ def settings() -> dict[str, str]:
 
 
 def keep_settings() -> None:
-    write_settings({name: os.environ[name] for name in NAMES} | {METRICS_PORT: metrics_port()})
-
-
-def write_settings(kept: dict[str, str]) -> None:
-    """Write the settings for this user only, as there may be a token among them."""
-    SETTINGS.parent.mkdir(parents=True, exist_ok=True)
-    SETTINGS.touch(0o600)
-    SETTINGS.chmod(0o600)
-    SETTINGS.write_text("".join(f"{name}={value}\n" for name, value in kept.items()))
+    """Keep them for this user only, as there may be a token among them."""
+    kept = {name: os.environ[name] for name in NAMES} | {METRICS_PORT: metrics_port()}
+    postgres().write_privately(SETTINGS, kept)
 
 
 def metrics_port() -> str:
@@ -145,7 +142,7 @@ def free_metrics_port(given: dict[str, str]) -> str:
 def renew_metrics_port(given: dict[str, str]) -> None:
     """Choose another port if one was taken by another stack while the server was down."""
     if not within(MOMENT_SECONDS, lambda: ports().is_free(int(given[METRICS_PORT]))):
-        write_settings(given | {METRICS_PORT: free_metrics_port(given)})
+        postgres().write_privately(SETTINGS, given | {METRICS_PORT: free_metrics_port(given)})
 
 
 # ── starting and ending ──
@@ -248,26 +245,36 @@ def program(service: str) -> list[str]:
 
 def start(name: str) -> None:
     """Start it, unless it runs, in a session of its own, so that it outlives the script and its terminal."""
-    if name in running():
-        return
-    await_end(name, END_SECONDS)
-    if reason := intruder(name):
-        sys.exit(f"{name} cannot be started: {reason}")
-    if name == SERVER:
-        renew_metrics_port(settings())
-    health_file(name).unlink(missing_ok=True)
-    log_file(name).parent.mkdir(parents=True, exist_ok=True)
-    mark = f"{MARK}{STACK}/{name}".split()
-    command = [sys.executable, *mark, *program(service_of(name))]
-    with log_file(name).open("ab") as output:
-        subprocess.Popen(  # noqa: S603
-            command,
-            env=environment(name, {**os.environ, **settings()}),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    with only_here(name):
+        if name in running():
+            return
+        await_end(name, END_SECONDS)
+        if reason := intruder(name):
+            sys.exit(f"{name} cannot be started: {reason}")
+        if name == SERVER:
+            renew_metrics_port(settings())
+        health_file(name).unlink(missing_ok=True)
+        log_file(name).parent.mkdir(parents=True, exist_ok=True)
+        mark = f"{MARK}{STACK}/{name}".split()
+        command = [sys.executable, *mark, *program(service_of(name))]
+        with log_file(name).open("ab") as output:
+            subprocess.Popen(  # noqa: S603
+                command,
+                env=environment(name, {**os.environ, **settings()}),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+
+@contextlib.contextmanager
+def only_here(name: str) -> Iterator[None]:
+    """Keep other scripts from starting it at the same time."""
+    health_file(name).parent.mkdir(parents=True, exist_ok=True)
+    with health_file(name).with_suffix(".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def instances(service: str) -> list[str]:
@@ -461,3 +468,5 @@ if __name__ == "__main__":
         sys.exit(
             f"{' '.join(sys.argv[1:3])}: {error}; the stack is of {', '.join(owners)}, this is {getpass.getuser()}."
         )
+    except OSError as error:  # such as a full disk
+        sys.exit(f"{' '.join(sys.argv[1:3])}: {error}")

@@ -1,6 +1,6 @@
-#!/usr/bin/env -S bash
+#!/usr/bin/env -S bash -p
 # Runs the checks and the tests, in one of three sizes.
-set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
+set -euo pipefail; SELF=$(readlink -f -- "$0"); cd -P -- "${SELF%/*}/.."; . scripts/lib.sh #
 
 readonly UNITS="resonate-server/tests/unit tests/unit_chaos tests/unit_foo tests/unit_worker tests/test_documents.py
     tests/test_prose.py --ignore=tests/unit_worker/test_changed_code.py"
@@ -12,7 +12,7 @@ case "${1:-}" in
 esac
 environment=$VENV
 if [ "$size" = quick ] && [ "${1:-}" = --python ]; then
-    need_value "$1" $#
+    [ $# -ge 2 ] || bad_usage "$1 needs a value"
     environment=$PWD/.local/python-$2
     scripts/venv.sh --python "$2"
     shift 2
@@ -54,27 +54,22 @@ fi
 
 [ -d .pytest_cache ] || python -m pytest --collect-only --quiet &>/dev/null || true # compiles the tests, once for all processes
 
+skipped() { # WHAT WHY [1 if it is required]
+    [ "${3:-}" != 1 ] || die "the tests of $1 are required, but $2."
+    say "*** The tests of $1 are SKIPPED: $2. ***"
+}
+
 obstacle=$(docker_obstacle)
-if [ -n "$obstacle" ] && [ "${REQUIRE_DOCKER:-}" = 1 ]; then
-    die "REQUIRE_DOCKER=1, but $obstacle. On bare Debian, as root, scripts/docker-engine.sh installs and starts one."
-fi
-if ! browser_there && [ "${REQUIRE_BROWSER:-}" = 1 ]; then
-    die "REQUIRE_BROWSER=1, but there is no Chromium. On Debian, as root, scripts/browser.sh installs it."
-fi
-if [ -n "$obstacle" ]; then
-    say "*** The tests of the stack as containers are SKIPPED: $obstacle. ***"
-fi
-if [ "$size" = all ] && ! browser_there; then
-    say "*** The tests of the page in a browser are SKIPPED: there is no Chromium; scripts/browser.sh installs it. ***"
-fi
+[ -z "$obstacle" ] || skipped "the stack as containers" "$obstacle (on bare Debian, as root, scripts/docker-engine.sh installs an engine)" "${REQUIRE_DOCKER:-}"
+browser_there || skipped "the page in a browser" "there is no Chromium; on Debian, as root, scripts/browser.sh installs it" "${REQUIRE_BROWSER:-}"
 for tool in npm go cargo; do
-    command -v "$tool" >/dev/null || say "*** The tests of the SDK that needs $tool are SKIPPED: it is not installed. ***"
+    command -v "$tool" >/dev/null || skipped "the SDK that needs $tool" "it is not installed"
 done
 if node_there; then
     say "node --test ..."
     quietly node --test resonate-server/tests/ui_js/*.test.mjs
 else
-    say "*** The tests of the page's modules are SKIPPED: node 20.19 or newer is not installed. ***"
+    skipped "the page's modules" "node 20.19 or newer is not installed"
 fi
 
 wait "$types" || die "mypy found errors; see above."

@@ -1,11 +1,11 @@
-#!/usr/bin/env -S bash
+#!/usr/bin/env -S bash -p
 # Sends a request to foo and shows its answer.
-set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
+set -euo pipefail; SELF=$(readlink -f -- "$0"); cd -P -- "${SELF%/*}/.."; . scripts/lib.sh #
 
 readonly HINT_SECONDS=10
 
 leave() { # REASON [STATUS]: stops waiting
-    say "$(basename "$0"): $1. The request continues; to get its answer: scripts/trigger.sh --id $id"
+    say "$SCRIPT: $1. The request continues; to get its answer: scripts/trigger.sh --id $id"
     exit "${2:-1}"
 }
 
@@ -41,11 +41,9 @@ use_settings of_stack noted
 id=${id:-trigger-$(random_hex 6)}
 url=http://127.0.0.1:$FOO_PORT
 outcome=$(mktemp) || die "no request was sent: cannot create a file for its answer in ${TMPDIR:-/tmp}."
-trap 'kill "$hint" 2>/dev/null || true; rm -f "$outcome"' EXIT
+trap 'kill -PIPE $(jobs -pr) 2>/dev/null || true; rm -f "$outcome"' EXIT # unlike other signals, PIPE is not reported
 trap 'leave interrupted 130' INT
 { sleep "$HINT_SECONDS" >/dev/null 2>&1 && say "still waiting; to see why: scripts/watch.sh $id"; } </dev/null >/dev/null &
-hint=$!
-disown "$hint" || true # bash would report its end
 printed=$(local_curl --show-error --max-time "${max_time:-0}" --output "$outcome" --write-out '%{http_code} %{time_total}' \
     --header "Idempotency-Key: $id" --header "Content-Type: application/json" ${prefer[@]+"${prefer[@]}"} \
     --data "{${length:+\"$length\": ${!length}}}" "$url/foo" 2>&1) || explain $? "$printed"

@@ -1,6 +1,6 @@
-#!/usr/bin/env -S bash
+#!/usr/bin/env -S bash -p
 # Starts the whole stack, as containers or as processes, and sends one request through it.
-set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
+set -euo pipefail; SELF=$(readlink -f -- "$0"); cd -P -- "${SELF%/*}/.."; . scripts/lib.sh #
 
 readonly HEALTHY_SECONDS=90 # how long a start may take
 readonly FIRST_ANSWER_SECONDS=60
@@ -46,6 +46,7 @@ choose_settings() { # as chosen for this time, else from .env, else as the stack
     check_value LEASE_SECONDS SECONDS "$LEASE_SECONDS"
     need_some LEASE_SECONDS "$LEASE_SECONDS"
     [[ "${MAX_TASKS:-1}" =~ ^([1-9][0-9]{0,2}|1000)$ ]] || bad_usage "MAX_TASKS must be a whole number from 1 to 1000, not '$MAX_TASKS'"
+    [[ ! "$RESONATE_TOKEN" =~ [[:cntrl:]] ]] || bad_usage "RESONATE_TOKEN must be a single line"
     [[ "$DEMO_FAULTS" =~ ^[01]$ ]] || bad_usage "DEMO_FAULTS must be 1 or 0, not '$DEMO_FAULTS'"
     [ -z "$token" ] || [ -n "$RESONATE_TOKEN" ] || new_token=yes RESONATE_TOKEN=$(random_hex 24)
 }
@@ -67,8 +68,7 @@ check_running() { # a running stack keeps its kind and its settings
 
 note_settings() { # those that docker compose by hand must know, too
     keep_name
-    [ -z "$new_token" ] || note RESONATE_TOKEN "$RESONATE_TOKEN"
-    [ -z "$new_token" ] || say "A new token is saved in .env as RESONATE_TOKEN; it applies until you delete that line."
+    [ -z "$new_token" ] || { note RESONATE_TOKEN "$RESONATE_TOKEN" && say "A new token is saved in .env as RESONATE_TOKEN; it applies until you delete that line."; }
     [ -z "$new_ports" ] || { note FOO_PORT "$FOO_PORT" && note RESONATE_PORT "$RESONATE_PORT"; }
     if has_postgres && [ -n "$postgres$(noted COMPOSE_FILE)" ]; then
         note COMPOSE_FILE "$COMPOSE_FILE"
@@ -120,7 +120,7 @@ own_ports_aside() { # FOO SERVER...: prints the ports that the stack does not ha
 can_have() { # PORT...: holds them until the stack has bound them, against others that start meanwhile; else sets taken
     exec 9<&-
     for taken in "$@"; do # by a program, whether it accepts connections or not
-        within 2 bash -c "exec 3<>/dev/tcp/127.0.0.1/$taken" 2>/dev/null
+        within 2 bash -p -c "exec 3<>/dev/tcp/127.0.0.1/$taken" 2>/dev/null
         [ $? = 1 ] || return 1
     done
     exec 9< <(processes hold "$@" 2>/dev/null)
@@ -134,6 +134,7 @@ choose_ports() {
     # shellcheck disable=SC2046 # a list
     until can_have $(own_ports_aside "$foo" $(seq "$server" $((server + more)))); do
         first=${first:-$taken} foo=$((foo + 1)) server=$((server + 1))
+        [ "$foo" -le 65535 ] && [ $((server + more)) -le 65535 ] || die "port $first is taken by another program, and so are those that follow it; choose another FOO_PORT and RESONATE_PORT."
     done
     [ -n "$first" ] || return 0
     [ "$first" != 5000 ] || hint=" (on a Mac often AirPlay)"
@@ -144,8 +145,7 @@ choose_ports() {
 
 # ── starting ────────────────────────────────────────────────────────────────────────────────────────────────
 
-# COMMAND...: shows its progress on a terminal, else only its failure
-shown_on_terminal() { if [ -t 2 ]; then "$@" >&2; else quietly "$@"; fi; }
+shown_on_terminal() { if [ -t 2 ]; then "$@" >&2; else quietly "$@"; fi; } # COMMAND...: its progress; elsewhere only its failure
 
 kept_scale() { # prints the options that keep each worker's number of instances
     local count service
@@ -191,7 +191,7 @@ The stack $COMPOSE_PROJECT_NAME is up, as $kind$(! has_postgres || echo ": three
   metrics           $("$kind" metrics)
 
 NEXT
-    cat scripts/usage/next-steps.txt >&2
+    cat scripts/next-steps.txt >&2
     [ -z "$shown" ] || say "The server and its page require the token, RESONATE_TOKEN; foo, the application's public API, does not."
     [ "$kind" = processes ] || [ "$PYTHON_IMAGE" = "$OFFICIAL_IMAGE" ] || say "docker compose by hand also builds on $PYTHON_IMAGE; see .env"
 }
@@ -202,6 +202,7 @@ read_arguments 0 "$@"
 wanted=$(one_of docker processes)
 if [ -n "$postgres" ] && ! has_postgres; then COMPOSE_FILE=docker-compose.yml:compose.postgres.yml exec scripts/up.sh "$@"; fi
 env_is_readable || die "$PWD/.env cannot be read by $(id -un)."
+[ -n "$CHOSEN_NAME" ] || alone up.lock || exec scripts/up.sh "$@" # to find the name and the ports that the other has chosen
 look_at_stack
 up_as=$kind
 trap 'say "up.sh: interrupted. Services already started keep running: scripts/up.sh starts the rest, scripts/down.sh stops them."; exit 130' INT
@@ -215,7 +216,7 @@ choose_kind
 choose_ports
 note_settings
 "start_$kind"
-exec 9<&- # the ports are taken now
+exec 8>&- 9<&- # the ports are taken now
 { mkdir -p "$STACK_DIR" && this_run >"$STACK_DIR/last-run"; } || die "cannot write to $STACK_DIR, which records where the requests are."
 say "sending one request: scripts/trigger.sh"
 scripts/trigger.sh --max-time "$FIRST_ANSWER_SECONDS" ||

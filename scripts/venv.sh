@@ -1,6 +1,6 @@
-#!/usr/bin/env -S bash
+#!/usr/bin/env -S bash -p
 # Installs into .venv what requirements.lock says, and the packages of this repository from their sources.
-set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
+set -euo pipefail; SELF=$(readlink -f -- "$0"); cd -P -- "${SELF%/*}/.."; . scripts/lib.sh #
 
 readonly OWN_UV=$PWD/.local/uv
 
@@ -47,8 +47,11 @@ find_python() { # prints the preferred one, or the version that uv is to downloa
 [ ! -f /etc/ssl/certs/ca-certificates.crt ] || export UV_SYSTEM_CERTS=${UV_SYSTEM_CERTS:-true}
 # Where there may be a Python that is not on the PATH.
 for folder in "${HOME:-}"/.pyenv/versions/3.*/bin /opt/homebrew/bin /usr/local/bin; do PATH=$PATH:$folder; done
+# uv needs a cache, which cannot be at home for a user without one.
+{ [ -d "${HOME:-/}" ] && [ -w "${HOME:-/}" ]; } || export UV_CACHE_DIR=${UV_CACHE_DIR:-$PWD/.local/uv-cache}
 python="" uv=""
 read_arguments 0 "$@"
+alone venv.lock || true
 if [ -n "$uv" ]; then find_uv && exit; fi
 folder=$VENV
 [ -z "$python" ] || folder=$PWD/.local/python-$python

@@ -1,6 +1,6 @@
-#!/usr/bin/env -S bash
+#!/usr/bin/env -S bash -p
 # Shows the calls of a request as they happen, whichever kind of stack it is.
-set -euo pipefail; cd -P -- "$(dirname -- "$(readlink -f -- "$0")")/.."; . scripts/lib.sh #
+set -euo pipefail; SELF=$(readlink -f -- "$0"); cd -P -- "${SELF%/*}/.."; . scripts/lib.sh #
 
 readonly BACK_SECONDS=120       # how long to wait for a server that is away
 readonly KILLED_WITH_SERVER=137 # what runs in the server's container is killed with it
@@ -10,12 +10,11 @@ require resonate-server
 id=${words[0]:-$(resonate_command chains --limit 1)} ||
     die "the server at port $RESONATE_PORT did not say which request is the newest; name one: scripts/watch.sh ID"
 [ -n "$id" ] || die "there is no request yet; scripts/trigger.sh --pause 10 sends one."
-status=0
 until resonate_command tree --watch -- "$id"; do
     status=$?
     [ "$kind-$status" = "containers-$KILLED_WITH_SERVER" ] || exit "$status"
     [ ! -t 1 ] || printf '\033[?25h' # the cursor was hidden when it was killed
     say "the server is unreachable; waiting"
-    wait_until "$BACK_SECONDS" http_answers "http://127.0.0.1:$RESONATE_PORT/ready" ||
+    wait_until "$BACK_SECONDS" local_curl --fail --max-time 2 "http://127.0.0.1:$RESONATE_PORT/ready" ||
         die "the server did not come back within $BACK_SECONDS s; scripts/up.sh starts it."
 done

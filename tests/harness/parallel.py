@@ -2,8 +2,7 @@
 
 The tests of a file stay together, because they share what its fixtures start. Some files are split: by the kind of
 stack, by the fault that the tests of the page cause, into long randomised runs and the rest, and for the SDK that takes
-long to build. Short files that share a stack are merged. The longest start first, so that no process is left working
-alone at the end.
+long to build. The longest start first, so that no process is left working alone at the end.
 """
 
 import os
@@ -34,7 +33,6 @@ FIRST = (
 )
 """Tests, ordered by how long their files take."""
 
-_SHORT = re.compile(r"tests/stack/test_(watch|faults|examples)\.py")
 _PART = re.compile(r"\[(processes|containers)\b|\[many\]|\brust-|-(kill|pause|freeze)-")
 
 
@@ -43,7 +41,7 @@ class ByFile(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         part = _PART.search(nodeid)
-        return _SHORT.sub("tests/stack", nodeid.split("::")[0]) + (part[0] if part else "")
+        return nodeid.split("::")[0] + (part[0] if part else "")
 
     def _reschedule(self, node: WorkerController) -> None:
         """A process begins its last test once it knows what comes next, so reserve nothing more for it."""

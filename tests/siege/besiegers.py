@@ -26,12 +26,22 @@ FLOOD_SECONDS = 0.25
 """Pause between two requests of a greedy client: the siege must not simply overload the machine."""
 
 
+class Place(Struct, frozen=True):
+    """A port under siege, and the path of requests there."""
+
+    port: int
+    path: str
+
+
 class Target(Struct, frozen=True):
     """The ports of the stack under siege, and one on which nobody listens."""
 
     server: int
     foo: int
     dead: int
+
+    def place(self, name: str) -> Place:
+        return Place(self.server, "/") if name == "server" else Place(self.foo, "/foo")
 
 
 class Line:
@@ -60,29 +70,13 @@ class Line:
         while await self.reader.read(65_536):
             pass
 
+    async def hold_half_closed(self) -> None:
+        self.writer.write_eof()
+        await self.hold()
+
     async def hold_without_reading(self) -> None:
         self.writer.transport.pause_reading()  # type: ignore[attr-defined]
         await asyncio.Event().wait()
-
-
-type Besieger = Callable[[Target, random.Random], Awaitable[None]]
-
-KINDS: dict[str, Besieger] = {}
-"""Every kind by its name."""
-
-
-def besieger(kind: Besieger) -> Besieger:
-    KINDS[kind.__name__] = kind
-    return kind
-
-
-async def besiege(kind: str, seed: int, target: Target) -> None:
-    """Misbehave in that way until cancelled; reconnect whenever the connection ends."""
-    rng = random.Random(seed)
-    while True:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            await KINDS[kind](target, rng)
-        await asyncio.sleep(FLOOD_SECONDS)
 
 
 @contextlib.asynccontextmanager
@@ -97,14 +91,14 @@ async def line(port: int) -> Any:
 # ── requests ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def post(body: bytes, *, port: int, path: str = "/", **fields: str) -> bytes:
-    head = {"Host": f"127.0.0.1:{port}", "Content-Length": str(len(body)), **fields}
+def post(body: bytes, at: Place, **fields: str) -> bytes:
+    head = {"Host": f"127.0.0.1:{at.port}", "Content-Length": str(len(body)), **fields}
     lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in head.items())
-    return f"POST {path} HTTP/1.1\r\n{lines}\r\n".encode() + body
+    return f"POST {at.path} HTTP/1.1\r\n{lines}\r\n".encode() + body
 
 
-def get(path: str, *, port: int) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
+def get(path: str, at: Place) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{at.port}\r\n\r\n".encode()
 
 
 def envelope(kind: str, **data: Any) -> bytes:
@@ -112,10 +106,10 @@ def envelope(kind: str, **data: Any) -> bytes:
     return json.dumps({"kind": kind, "head": head, "data": data}).encode()
 
 
-def create(id: str, data: str = "", **tags: str) -> bytes:
-    named = {f"resonate:{name}": value for name, value in {"external": "true", **tags}.items()}
+def create(id: str, data: str = "", target: str = "") -> bytes:
+    tags = {"resonate:external": "true"} | ({"resonate:target": target} if target else {})
     deadline = time.time_ns() // 1_000_000 + CALL_MS
-    return envelope("promise.create", id=id, timeoutAt=deadline, param={"data": data} if data else {}, tags=named)
+    return envelope("promise.create", id=id, timeoutAt=deadline, param={"data": data} if data else {}, tags=tags)
 
 
 def call(function: str) -> str:
@@ -127,198 +121,136 @@ def fresh_id(rng: random.Random) -> str:
     return f"siege-{rng.getrandbits(64):016x}"
 
 
-# ── half of something ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── something is sent, and then the connection is held ───────────────────────────────────────────────────────────────
 
 
-@besieger
-async def half_a_head(target: Target, rng: random.Random) -> None:
-    async with line(rng.choice([target.server, target.foo])) as connection:
-        await connection.say(b"POST /foo HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-")
-        await connection.hold()
+type Request = Callable[[Place, random.Random], bytes]
+type Then = Callable[[Line], Awaitable[None]]
 
 
-@besieger
-async def a_head_byte_by_byte(target: Target, rng: random.Random) -> None:
-    async with line(rng.choice([target.server, target.foo])) as connection:
+def half_of(request: bytes, rng: random.Random) -> bytes:
+    return request[: rng.randrange(len(request) - 4_000, len(request) - 1)]
+
+
+SERVER, FOO, EITHER = ("server",), ("foo",), ("server", "foo")
+HELD: dict[str, tuple[tuple[str, ...], Request, Then]] = {
+    "half a head": (EITHER, lambda *_: b"POST /foo HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-", Line.hold),
+    "half a body": (EITHER, lambda at, rng: half_of(post(b"{" + b" " * 4_000, at), rng), Line.hold),
+    "a large body without its end": (SERVER, lambda at, _: post(b" " * LARGE, at)[:-10], Line.hold),
+    "half closed after a request": (FOO, lambda at, _: post(b"{}", at), Line.hold_half_closed),
+    "a stream that is never read": (
+        SERVER,
+        lambda at, rng: get(f"/poll/{fresh_id(rng)}/x", at),
+        Line.hold_without_reading,
+    ),
+    "a deaf viewer of the page": (SERVER, lambda at, _: get("/ui/api/events", at), Line.hold_without_reading),
+    "answers that are never read": (
+        SERVER,
+        lambda at, _: post(envelope("promise.search", limit=1_000), at) * 20,
+        Line.hold_without_reading,
+    ),
+    "an answer of foo that is never read": (FOO, lambda at, _: post(b'{"pause": 1}', at), Line.hold_without_reading),
+    "waiting for an hour": (FOO, lambda at, _: post(b'{"pause": 3600}', at), Line.hold),
+    "noise": (EITHER, lambda _, rng: rng.randbytes(rng.randrange(1, 2_000)), Line.hold),
+    "JSON that nests too deep": (EITHER, lambda at, _: post(b"[" * 10_000, at), Line.hold),
+    "names that forge log lines": (SERVER, lambda at, _: get("/poll/forged%0A%1B%5B31mERROR/x%0D", at), Line.hold),
+}
+
+
+async def hold(kind: str, target: Target, rng: random.Random) -> None:
+    where, request, then = HELD[kind]
+    at = target.place(rng.choice(where))
+    async with line(at.port) as connection:
+        await connection.say(request(at, rng))
+        await then(connection)
+
+
+# ── too much of something ────────────────────────────────────────────────────────────────────────────────────────────
+
+FLOODS: dict[str, Callable[[Target, random.Random], bytes]] = {
+    # bar's worker receives each one, knows no such function, and releases the task.
+    "tasks for nobody": lambda _, rng: create(fresh_id(rng), call("no_such_function"), "poll://any@service-bar"),
+    "parameters that nobody can read": lambda _, rng: create(fresh_id(rng), "%%%", "poll://any@service-baz"),
+    "ids with control characters": lambda _, rng: create(f"{fresh_id(rng)}\x01", target="poll://any@service-bar"),
+    "pushes to a dead address": lambda to, rng: create(fresh_id(rng), target=f"http://127.0.0.1:{to.dead}/"),
+    "searches that find nothing": lambda *_: envelope("promise.search", tags={"no": "such tag"}),
+    "heartbeats for a thousand strangers": lambda _, rng: envelope(
+        "task.heartbeat", pid="p", tasks=[{"id": fresh_id(rng), "version": 1} for _ in range(1_000)]
+    ),
+}
+
+
+async def flood(kind: str, target: Target, rng: random.Random) -> None:
+    at = target.place("server")
+    async with line(at.port) as connection:
+        while await connection.ask(post(FLOODS[kind](target, rng), at)):
+            await asyncio.sleep(FLOOD_SECONDS)
+
+
+# ── requests that are refused ────────────────────────────────────────────────────────────────────────────────────────
+
+REFUSED = {
+    "a page of another origin": (403, {"Origin": "https://elsewhere.example", "Content_Type": "text/plain"}),
+    "a name that points elsewhere": (421, {"Host": "evil.test"}),
+}
+
+
+async def be_refused(kind: str, target: Target, rng: random.Random) -> None:
+    status, fields = REFUSED[kind]
+    at = target.place(rng.choice(EITHER))
+    async with line(at.port) as connection:
+        answer = await connection.ask(post(b"{}", at, **fields))
+        assert answer.startswith(f"HTTP/1.1 {status} ".encode()), answer
+
+
+# ── anything else ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def send_a_head_byte_by_byte(_: str, target: Target, rng: random.Random) -> None:
+    async with line(target.place(rng.choice(EITHER)).port) as connection:
         await connection.trickle(b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Padding: " + b"x" * 200)
 
 
-@besieger
-async def half_a_body(target: Target, rng: random.Random) -> None:
-    port, path = rng.choice([(target.server, "/"), (target.foo, "/foo")])
-    request = post(b"{" + b" " * 4_000, port=port, path=path)
-    async with line(port) as connection:
-        await connection.say(request[: rng.randrange(len(request) - 4_000, len(request) - 1)])
-        await connection.hold()
-
-
-@besieger
-async def a_large_body_without_its_end(target: Target, _: random.Random) -> None:
-    async with line(target.server) as connection:
-        await connection.say(post(b" " * LARGE, port=target.server)[:-10])
-        await connection.hold()
-
-
-@besieger
-async def chunks_without_end(target: Target, rng: random.Random) -> None:
-    port, path = rng.choice([(target.server, "/"), (target.foo, "/foo")])
-    async with line(port) as connection:
-        head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nTransfer-Encoding: chunked\r\n\r\n"
+async def send_chunks_without_end(_: str, target: Target, rng: random.Random) -> None:
+    at = target.place(rng.choice(EITHER))
+    async with line(at.port) as connection:
+        head = f"POST {at.path} HTTP/1.1\r\nHost: 127.0.0.1:{at.port}\r\nTransfer-Encoding: chunked\r\n\r\n"
         await connection.say(head.encode())
         while True:
             await connection.say(b"100\r\n" + b" " * 256 + b"\r\n")
             await asyncio.sleep(TRICKLE_SECONDS)
 
 
-@besieger
-async def half_closed_after_a_request(target: Target, _: random.Random) -> None:
-    async with line(target.foo) as connection:
-        await connection.say(post(b"{}", port=target.foo, path="/foo"))
-        connection.writer.write_eof()
-        await connection.hold()
-
-
-# ── readers that do not read ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-@besieger
-async def a_stream_that_is_never_read(target: Target, rng: random.Random) -> None:
-    async with line(target.server) as connection:
-        await connection.say(get(f"/poll/{fresh_id(rng)}/x", port=target.server))
-        await connection.hold_without_reading()
-
-
-@besieger
-async def a_deaf_viewer_of_the_page(target: Target, _: random.Random) -> None:
-    async with line(target.server) as connection:
-        await connection.say(get("/ui/api/events", port=target.server))
-        await connection.hold_without_reading()
-
-
-@besieger
-async def answers_that_are_never_read(target: Target, _: random.Random) -> None:
-    async with line(target.server) as connection:
-        request = post(envelope("promise.search", limit=1_000), port=target.server)
-        for _request in range(20):
-            await connection.say(request)
-        await connection.hold_without_reading()
-
-
-@besieger
-async def an_answer_of_foo_that_is_never_read(target: Target, _: random.Random) -> None:
-    async with line(target.foo) as connection:
-        await connection.say(post(b'{"pause": 1}', port=target.foo, path="/foo"))
-        await connection.hold_without_reading()
-
-
-@besieger
-async def waiting_for_an_hour(target: Target, _: random.Random) -> None:
-    async with line(target.foo) as connection:
-        await connection.say(post(b'{"pause": 3600}', port=target.foo, path="/foo"))
-        await connection.hold()
-
-
-# ── too much of something ────────────────────────────────────────────────────────────────────────────────────────────
-
-
-async def _flood(target: Target, request: Callable[[], bytes]) -> None:
-    async with line(target.server) as connection:
-        while await connection.ask(request()):
-            await asyncio.sleep(FLOOD_SECONDS)
-
-
-@besieger
-async def tasks_for_nobody(target: Target, rng: random.Random) -> None:
-    """bar's worker receives each one, knows no such function, and releases the task."""
-    tags = {"target": "poll://any@service-bar"}
-    await _flood(target, lambda: post(create(fresh_id(rng), call("no_such_function"), **tags), port=target.server))
-
-
-@besieger
-async def parameters_that_nobody_can_read(target: Target, rng: random.Random) -> None:
-    tags = {"target": "poll://any@service-baz"}
-    await _flood(target, lambda: post(create(fresh_id(rng), "%%%", **tags), port=target.server))
-
-
-@besieger
-async def ids_with_control_characters(target: Target, rng: random.Random) -> None:
-    tags = {"target": "poll://any@service-bar"}
-    await _flood(target, lambda: post(create(f"{fresh_id(rng)}\x01", **tags), port=target.server))
-
-
-@besieger
-async def pushes_to_a_dead_address(target: Target, rng: random.Random) -> None:
-    tags = {"target": f"http://127.0.0.1:{target.dead}/"}
-    await _flood(target, lambda: post(create(fresh_id(rng), **tags), port=target.server))
-
-
-@besieger
-async def searches_that_find_nothing(target: Target, _: random.Random) -> None:
-    search = envelope("promise.search", tags={"no": "such tag"})
-    await _flood(target, lambda: post(search, port=target.server))
-
-
-@besieger
-async def heartbeats_for_a_thousand_strangers(target: Target, rng: random.Random) -> None:
-    def beat() -> bytes:
-        tasks = [{"id": fresh_id(rng), "version": 1} for _ in range(1_000)]
-        return post(envelope("task.heartbeat", pid="p", tasks=tasks), port=target.server)
-
-    await _flood(target, beat)
-
-
-@besieger
-async def large_results_for_a_listener_who_is_away(target: Target, rng: random.Random) -> None:
-    id = fresh_id(rng)
-    async with line(target.server) as connection:
+async def send_large_results_to_a_listener_who_is_away(_: str, target: Target, rng: random.Random) -> None:
+    id, at = fresh_id(rng), target.place("server")
+    async with line(at.port) as connection:
         listener = envelope("promise.register_listener", awaited=id, address="poll://uni@siege/away")
         settle = envelope("promise.settle", id=id, state="resolved", value={"data": "x" * 300_000})
         for request in (create(id), listener, settle):
-            await connection.ask(post(request, port=target.server))
+            await connection.ask(post(request, at))
         await connection.hold()
 
 
-# ── things that make no sense ────────────────────────────────────────────────────────────────────────────────────────
-
-
-@besieger
-async def noise(target: Target, rng: random.Random) -> None:
-    async with line(rng.choice([target.server, target.foo])) as connection:
-        await connection.say(rng.randbytes(rng.randrange(1, 2_000)))
-        await connection.hold()
-
-
-@besieger
-async def json_that_nests_too_deep(target: Target, rng: random.Random) -> None:
-    port, path = rng.choice([(target.server, "/"), (target.foo, "/foo")])
-    async with line(port) as connection:
-        await connection.ask(post(b"[" * 10_000, port=port, path=path))
-        await connection.hold()
-
-
-@besieger
-async def a_page_of_another_origin(target: Target, rng: random.Random) -> None:
-    port, path = rng.choice([(target.server, "/"), (target.foo, "/foo")])
-    body = post(b"{}", port=port, path=path, Origin="https://elsewhere.example", Content_Type="text/plain")
-    async with line(port) as connection:
-        assert b" 403 " in (await connection.ask(body)).split(b"\r\n")[0]
-
-
-@besieger
-async def a_name_that_was_bound_anew(target: Target, rng: random.Random) -> None:
-    port, path = rng.choice([(target.server, "/"), (target.foo, "/foo")])
-    async with line(port) as connection:
-        assert b" 421 " in (await connection.ask(post(b"{}", port=port, path=path, Host="evil.test"))).split(b"\r\n")[0]
-
-
-@besieger
-async def names_that_forge_log_lines(target: Target, _: random.Random) -> None:
-    async with line(target.server) as connection:
-        await connection.say(get("/poll/forged%0A%1B%5B31mERROR/x%0D", port=target.server))
-        await connection.hold()
-
-
-@besieger
-async def coming_and_going(target: Target, rng: random.Random) -> None:
-    async with line(rng.choice([target.server, target.foo])):
+async def come_and_go(_: str, target: Target, rng: random.Random) -> None:
+    async with line(target.place(rng.choice(EITHER)).port):
         await asyncio.sleep(rng.random())
+
+
+KINDS: dict[str, Callable[[str, Target, random.Random], Awaitable[None]]] = {
+    **dict.fromkeys(HELD, hold),
+    **dict.fromkeys(FLOODS, flood),
+    **dict.fromkeys(REFUSED, be_refused),
+    "a head byte by byte": send_a_head_byte_by_byte,
+    "chunks without end": send_chunks_without_end,
+    "large results for a listener who is away": send_large_results_to_a_listener_who_is_away,
+    "coming and going": come_and_go,
+}
+
+
+async def besiege(kind: str, seed: int, target: Target) -> None:
+    """Misbehave in that way until cancelled; reconnect whenever the connection ends."""
+    rng = random.Random(seed)
+    while True:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            await KINDS[kind](kind, target, rng)
+        await asyncio.sleep(FLOOD_SECONDS)

@@ -21,7 +21,7 @@ from harness.basics import PATIENCE_SECONDS, free_port
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from msgspec import Struct
-from siege.besiegers import KINDS, Target, besiege, post
+from siege.besiegers import KINDS, Place, Target, besiege, post
 from ui.demo import Demo
 
 from resonate_server.http.app import KEEP_ALIVE_S
@@ -128,7 +128,7 @@ async def _answer_of_foo(demo: Demo, id: str) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", demo.foo_port)
     body = f'{{"pause": {PAUSE_SECONDS}}}'.encode()
     fields = {"Content_Type": "application/json", "Idempotency_Key": id, "Connection": "close"}
-    writer.write(post(body, port=demo.foo_port, path="/foo", **fields))
+    writer.write(post(body, Place(demo.foo_port, "/foo"), **fields))
     try:
         return await reader.read()
     finally:

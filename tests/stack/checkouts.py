@@ -12,6 +12,8 @@ from pathlib import Path
 from stack.driver import REPOSITORY
 
 SECONDS = 300
+FULL_DISK = "trap '' XFSZ; ulimit -f 0"
+"""In bash: from now on no file can grow."""
 
 # Variables of the user who runs the tests, and of the stacks of other tests.
 _OURS = re.compile(r"COMPOSE_|STACK_DIR|FOO_PORT|RESONATE_|LEASE_SECONDS|DEMO_FAULTS|PYTHON_IMAGE|CDPATH")
@@ -91,6 +93,12 @@ class Checkout:
             check=False,
         )
 
+    def succeed(self, *command: str | Path, **env: str) -> str:
+        """Run a command that must succeed, and return what it prints."""
+        done = self.run(*command, **env)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
     def begin_process(self, service: str, name: str) -> subprocess.Popen[bytes]:
         """Start an idle process that looks like one of the stack with that name."""
         python = self.folder / ".venv/bin/python"
@@ -118,7 +126,7 @@ def tools(folder: Path, *, without: str = "", docker: dict[str, str] | None = No
                 (folder / name).symlink_to(command)
     if docker is not None:
         cases = "\n".join(f"{_pattern(words)}) {action} ;;" for words, action in docker.items())
-        (folder / "docker").write_text(f'#!/bin/bash\ncase "$*" in\n{cases}\nesac\n')
+        (folder / "docker").write_text(f'#!/bin/bash -p\ncase "$*" in\n{cases}\nesac\n')
         (folder / "docker").chmod(0o755)
     return str(folder) if without else f"{folder}{os.pathsep}{path}"
 

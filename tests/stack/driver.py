@@ -69,6 +69,7 @@ class Stack:
         self._foo = Foo(self.foo_port)
         self.disturbed = False
         """Whether anything was killed, started or stopped since all services were last up."""
+        (self.folder / ".curlrc").write_text("include\n")
         self._scripts: list[subprocess.Popen[str]] = []
         self._callers = ThreadPoolExecutor(max_workers=64)
 
@@ -85,6 +86,10 @@ class Stack:
             "LEASE_SECONDS": str(LEASE_SECONDS),
             "DEMO_FAULTS": "1",
             "RESONATE_TOKEN": self.token,
+            # Settings of a user's shell, which must not disturb the scripts: bash's `read` gives up after a second, and
+            # curl also prints the headers of an answer.
+            "TMOUT": "1",
+            "CURL_HOME": str(self.folder),
         }
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
@@ -215,6 +220,11 @@ class Stack:
         else:
             self.succeed(*PROCESSES, "up", *self.services)
         self.disturbed = False
+
+    def is_complete(self) -> bool:
+        """Return whether its containers, dead ones included, are one for each service. Processes are not looked at."""
+        listed = self._containers("--all", '--format={{.Label "com.docker.compose.service"}}')
+        return self.kind == "processes" or sorted(listed) == sorted(self.services)
 
     def is_whole(self) -> bool:
         """Return whether every service is there with all its instances healthy."""

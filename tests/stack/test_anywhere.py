@@ -1,9 +1,11 @@
 """The whole stack from a checkout in an awkward place, one made with other settings, or one copied as a whole."""
 
 import re
+import shutil
 import stat
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -46,12 +48,6 @@ def ports() -> dict[str, str]:
     return {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(free_port())}
 
 
-def succeed(checkout: Checkout, *command: str | Path, **env: str) -> str:
-    done = checkout.run(*command, **env)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
 def noted(env: Path) -> list[str]:
     return re.findall(r"^RESONATE_TOKEN=(\w+) # by scripts/up.sh$", env.read_text(), re.MULTILINE)
 
@@ -59,12 +55,20 @@ def noted(env: Path) -> list[str]:
 class TestProcesses:
     def test_a_copied_environment_is_recreated(self, copy: Checkout, tmp_path: Path) -> None:
         (tmp_path / "worker.py").write_text("raise SystemExit('not ours')\n")
-        succeed(copy, "scripts/venv.sh", **PYTHON, PYTHONPATH=str(tmp_path))
+        copy.succeed("scripts/venv.sh", **PYTHON, PYTHONPATH=str(tmp_path))
         script = "import worker, bar, resonate_server as s; print(worker.__file__, bar.__file__, s.__file__, sep='\\n')"
-        loaded = succeed(copy, copy.folder / ".venv/bin/python", "-c", script).splitlines()
+        loaded = copy.succeed(copy.folder / ".venv/bin/python", "-c", script).splitlines()
 
         assert len(loaded) == 3
         assert all(file.startswith(f"{copy.folder}/") for file in loaded)
+
+    def test_two_scripts_may_prepare_the_environment_at_once(self, copy: Checkout) -> None:
+        shutil.rmtree(copy.folder / ".venv")
+        with ThreadPoolExecutor() as threads:
+            both = [threads.submit(copy.run, "scripts/venv.sh") for _ in range(2)]
+
+        assert [each.result().returncode for each in both] == [0, 0], [each.result().stderr for each in both]
+        copy.succeed(copy.folder / ".venv/bin/python", "-c", "import worker, bar, resonate_server")
 
     def test_the_stack_runs_whatever_the_shell_says_about_python(
         self, copy: Checkout, ports: dict[str, str], tmp_path: Path
@@ -72,13 +76,13 @@ class TestProcesses:
         (tmp_path / "worker.py").write_text("raise SystemExit('not ours')\n")
         env = ports | PYTHON | {"PYTHONPATH": str(tmp_path)}
         try:
-            said = succeed(copy, "scripts/up.sh", "--processes", "--token", **env)
+            said = copy.succeed("scripts/up.sh", "--processes", "--token", **env)
             assert '"message":3' in said
             assert f"The stack {copy.name} is up" in said
-            assert '"message":3' in succeed(copy, "scripts/trigger.sh")
-            assert "result: 3" in succeed(copy, "scripts/watch.sh")
+            assert '"message":3' in copy.succeed("scripts/trigger.sh")
+            assert "result: 3" in copy.succeed("scripts/watch.sh")
         finally:
-            said = succeed(copy, "scripts/down.sh", "--volumes")
+            said = copy.succeed("scripts/down.sh", "--volumes")
         assert "stopping the processes" in said
 
     def test_up_makes_a_token_saves_it_and_reuses_it(self, copy: Checkout) -> None:
@@ -111,17 +115,17 @@ class TestContainers:
     @pytest.fixture
     def up(self, checkout: Checkout, ports: dict[str, str]) -> Iterator[Checkout]:
         try:
-            succeed(checkout, "scripts/up.sh", "--docker", **ports)
+            checkout.succeed("scripts/up.sh", "--docker", **ports)
             yield checkout
         finally:
             checkout.run("scripts/down.sh", "--volumes")
 
     def test_it_runs_and_compose_by_hand_sees_the_same_stack(self, up: Checkout) -> None:
-        shown = succeed(up, "docker", "compose", "ps", "--format", "{{.Project}} {{.Service}} {{.Health}}")
+        shown = up.succeed("docker", "compose", "ps", "--format", "{{.Project}} {{.Service}} {{.Health}}")
         assert sorted(shown.split("\n")[:4]) == sorted(f"{up.name} {service} healthy" for service in SERVICES)
-        assert '"message":3' in succeed(up, "scripts/trigger.sh")
-        assert "Draw the calls" in succeed(
-            up, "docker", "compose", "exec", "-T", "resonate-server", "resonate", "--help"
+        assert '"message":3' in up.succeed("scripts/trigger.sh")
+        assert "Draw the calls" in up.succeed(
+            "docker", "compose", "exec", "-T", "resonate-server", "resonate", "--help"
         )
 
     @pytest.mark.parametrize("how", ["broken", "lost, and through a symlink"])
@@ -134,7 +138,7 @@ class TestContainers:
         else:
             env.unlink()
         folder = up.folder if how == "broken" else tmp_path / "link"
-        said = succeed(up, folder / "scripts/down.sh", "--volumes")
+        said = up.succeed(folder / "scripts/down.sh", "--volumes")
         env.write_text(kept)
 
         assert "stopping the containers" in said

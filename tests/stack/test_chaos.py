@@ -106,7 +106,8 @@ def another_baz_that_printed(stack: Stack, lines: list[str]) -> Iterator[None]:
     text = "\n".join(lines)
     if stack.kind == "containers":
         name = f"{stack.project}-another-baz"
-        stack.compose("run", "--no-deps", "--name", name, "--entrypoint", "echo", "baz", text)
+        as_baz = ("--label", "com.docker.compose.oneoff=False", "--entrypoint", "echo", f"{stack.project}-baz")
+        stack.succeed("docker", "run", "--name", name, *as_baz, text)  # other labels are those of the image
         try:
             yield
         finally:

@@ -6,6 +6,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from harness.basics import free_port
 
-from stack.checkouts import Checkout, engine, tools
+from stack.checkouts import FULL_DISK, Checkout, engine, tools
 from stack.driver import REPOSITORY, SERVICES
 
 NAME = re.compile(r"durable-rpc-[0-9a-f]{8}")
@@ -29,6 +30,15 @@ has_compose = pytest.mark.skipif(
     subprocess.run("docker compose version", shell=True, capture_output=True, check=False).returncode != 0,
     reason="there is no docker compose",
 )
+
+
+AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+
+
+def open_to_all(folder: Path) -> None:
+    """Let every user reach the folder."""
+    for each in (folder, *folder.parents[:-2]):
+        each.chmod(0o755)
 
 
 @pytest.fixture
@@ -150,6 +160,49 @@ class TestFolder:
         assert not (other.folder / ".env").exists()
         assert len(checkout.env.splitlines()) == 1
 
+    @pytest.mark.parametrize(
+        "variables",
+        [
+            {"SHELLOPTS": "noclobber:noglob"},
+            {"BASH_FUNC_sed%%": "() { echo no; }"},
+            {"BASH_ENV": "greeting"},
+        ],
+        ids=lambda variables: next(iter(variables)),
+    )
+    def test_settings_of_the_shell_do_not_matter(
+        self, checkout: Checkout, path: str, variables: dict[str, str]
+    ) -> None:
+        (checkout.folder / "greeting").write_text("echo hello; cd /\n")
+        up(checkout, path, "--token", **variables)
+        env = checkout.env
+        up(checkout, path, "--token", **variables)
+
+        assert checkout.env == env
+        assert [line.partition("=")[0] for line in env.splitlines()] == ["COMPOSE_PROJECT_NAME", "RESONATE_TOKEN"]
+
+    def test_cdpath_does_not_lead_ci_into_another_clone(self, checkout: Checkout, tmp_path: Path) -> None:
+        other = Checkout.make(tmp_path / "other")
+        for clone in (checkout, other):
+            (clone.folder / "scripts/lib.sh").write_text("pwd; exit 3\n")
+        done = checkout.run("bash", ".ci/run", CDPATH=str(other.folder))
+
+        assert (done.returncode, done.stdout) == (3, f"{checkout.folder}\n")
+
+    def test_scripts_run_from_a_folder_that_is_gone(self, checkout: Checkout, tmp_path: Path) -> None:
+        command = f"mkdir gone && cd gone && rmdir ../gone && exec '{checkout.folder}/scripts/trigger.sh' --help"
+        done = checkout.run_in(tmp_path, "bash", "-c", command)
+
+        assert (done.returncode, done.stdout.splitlines()[0][:27]) == (0, "usage: scripts/trigger.sh [")
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
+    def test_scripts_run_from_a_folder_that_their_user_may_not_enter(self, checkout: Checkout, tmp_path: Path) -> None:
+        open_to_all(tmp_path)
+        (tmp_path / "private").mkdir(0o700)
+        script = checkout.folder / "scripts/trigger.sh"
+        done = checkout.run_in(tmp_path / "private", *AS_NOBODY, script, "--flow", "none")
+
+        assert (done.returncode, "trigger.sh: --flow must be" in done.stderr) == (2, True), done.stderr
+
     def test_a_symlink_to_a_script_acts_where_the_script_is(
         self, checkout: Checkout, path: str, tmp_path: Path
     ) -> None:
@@ -234,6 +287,46 @@ class TestSettings:
         assert done.returncode == 1
         assert ".env" in done.stderr
         assert checkout.env == line + "\n"
+
+    def test_a_full_disk_leaves_env_as_it_was(self, checkout: Checkout) -> None:
+        checkout.add_to_env("FOO_PORT=5050\nPYTHON_IMAGE=mine\n")
+        env = checkout.env
+        done = checkout.run("bash", "-c", f"{FULL_DISK}; . scripts/lib.sh; rewrite_env PYTHON_IMAGE")
+
+        assert (done.returncode, checkout.env) == (1, env)
+        assert f"cannot write the file .env in {checkout.folder}." in done.stderr
+        assert list(checkout.folder.glob(".env.*")) == []
+
+    def test_a_symlink_to_a_shared_env_stays_one(self, checkout: Checkout, path: str, tmp_path: Path) -> None:
+        shared = tmp_path / "shared"
+        shared.write_text("TZ=UTC\n")
+        (checkout.folder / ".env").symlink_to("../shared")
+        up(checkout, path)
+
+        assert (checkout.folder / ".env").is_symlink()
+        assert shared.read_text().startswith("TZ=UTC\nCOMPOSE_PROJECT_NAME=")
+
+    def test_letters_of_another_encoding_in_env_are_kept(self, checkout: Checkout, path: str) -> None:
+        env, mine = checkout.folder / ".env", "# f\xfcr mich\nTZ=UTC\n".encode("latin-1")
+        env.write_bytes(mine)
+        for _ in range(2):
+            up(checkout, path, LC_ALL="C.UTF-8")
+
+        assert re.fullmatch(re.escape(mine) + rb"COMPOSE_PROJECT_NAME=durable-rpc-\w+ # .*\n", env.read_bytes())
+
+    def test_no_port_beyond_the_last_one_is_suggested(self, checkout: Checkout, path: str) -> None:
+        with socket.create_server(("127.0.0.1", 65_535)):
+            done = checkout.run(
+                "scripts/up.sh", "--docker", PATH=path, FOO_PORT="65535", RESONATE_PORT=str(free_port())
+            )
+
+        assert done.returncode == 1
+        assert "port 65535 is taken by another program, and so are those that follow it" in done.stderr
+
+    def test_a_user_without_a_home_needs_no_cache_there(self, checkout: Checkout) -> None:
+        done = checkout.run("scripts/venv.sh", "--python", "9.99", HOME="/dev/null")
+
+        assert "cache" not in done.stderr
 
     def test_an_image_that_the_user_chose_in_env_is_kept(self, checkout: Checkout, path: str) -> None:
         checkout.add_to_env("PYTHON_IMAGE=mine\n")
@@ -389,6 +482,20 @@ class TestDown:
             named.add_to_env(f"{line}\n")
         self.assert_stopped(self.down(named, path), bar)
 
+    def test_finds_them_in_a_folder_with_any_letters_in_any_language(self, path: str, tmp_path: Path) -> None:
+        """Without `.env` they are found by that folder, among all processes of the machine."""
+        checkout = Checkout.make(tmp_path / "Prüfung")
+        bar = checkout.begin_process("bar", NAMED)
+        neighbour = subprocess.Popen(
+            [sys.executable, "-c", "import time; time.sleep(600)", "a\u2028b\x85\x1ec\nd", b"\xff"]
+        )
+        try:
+            self.assert_stopped(self.down(checkout, path, LC_ALL="C"), bar)
+        finally:
+            for process in (bar, neighbour):
+                process.kill()
+                process.wait()
+
     def test_finds_them_through_a_symlink(
         self, named: Checkout, bar: subprocess.Popen[bytes], path: str, tmp_path: Path
     ) -> None:
@@ -448,11 +555,9 @@ class TestDown:
         self, named: Checkout, path: str, tmp_path: Path
     ) -> None:
         started = [named.begin_process(service, NAMED) for service in SERVICES]
-        for folder in (tmp_path, *tmp_path.parents[:-2]):
-            folder.chmod(0o755)
+        open_to_all(tmp_path)
         (named.folder / ".venv").chmod(0o700)
-        nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
-        done = named.run(*nobody, "scripts/crash-bar.sh", PATH=path)
+        done = named.run(*AS_NOBODY, "scripts/crash-bar.sh", PATH=path)
         for process in started:
             process.kill()
             process.wait()
@@ -483,14 +588,12 @@ class TestDown:
     def test_says_which_processes_belong_to_another_user(
         self, named: Checkout, bar: subprocess.Popen[bytes], path: str, tmp_path: Path
     ) -> None:
-        for folder in (tmp_path, *tmp_path.parents[:-2]):
-            folder.chmod(0o755)
+        open_to_all(tmp_path)
         (named.folder / ".env").chmod(0o600)
         health_file = named.folder / ".local" / NAMED / "run/bar.health"
         health_file.parent.mkdir(parents=True)
         health_file.touch()
-        nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
-        done = named.run(*nobody, "scripts/down.sh", PATH=path)
+        done = named.run(*AS_NOBODY, "scripts/down.sh", PATH=path)
 
         assert done.returncode == 1
         assert f"bar could not be stopped: process {bar.pid} of root" in done.stderr
@@ -498,6 +601,6 @@ class TestDown:
         assert bar.poll() is None
 
         for verb in ("kill", "freeze"):
-            done = named.run(*nobody, "bash", "-c", f". scripts/lib.sh; find_stack; processes {verb} bar", PATH=path)
+            done = named.run(*AS_NOBODY, "bash", "-c", f". scripts/lib.sh; find_stack; processes {verb} bar", PATH=path)
             assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
             assert "the stack is of root, this is nobody" in done.stderr

@@ -91,6 +91,7 @@ def test_a_bar_frozen_beyond_its_lease_is_refused_when_it_comes_late(stack: Stac
 @containers_seldom
 def test_crash_interrupted_leaves_nothing_dead_or_frozen(stack: Stack, service: str, fault: str) -> None:
     crash, id = begin_crash(stack, service, fault)
+    assert stack.is_complete(), "the container of crash.sh is none of the stack"
     for _ in range(10):  # an impatient user
         os.killpg(crash.pid, signal.SIGINT)
         time.sleep(0.05)
@@ -156,6 +157,18 @@ def test_a_second_bar_does_not_outlive_an_interrupted_script(stack: Stack) -> No
     assert len(stack.instances("bar")) == 1
     stack.assert_whole()
     assert stack.post(id := new_id()) == Answer(200, id, 3)
+
+
+def test_a_second_bar_does_not_outlive_a_script_that_nobody_reads(stack: Stack) -> None:
+    """As in `scripts/crash.sh bar --freeze 2>&1 | head`, or when a terminal is closed."""
+    crash, _ = stack.begin_crash("scripts/crash.sh bar --freeze --for 3 --down 600")
+    assert crash.stdout is not None and crash.stderr is not None
+    crash.stdout.close()
+    crash.stderr.close()
+    status = crash.wait(timeout=ANSWER_SECONDS)
+    assert len(stack.instances("bar")) == 1
+    assert status == 143
+    stack.assert_whole()
 
 
 @pytest.mark.long

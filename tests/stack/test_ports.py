@@ -1,6 +1,7 @@
 """Ports: no two stacks share one, and whatever answers at a stack's port is the stack's own process."""
 
 import contextlib
+import functools
 import http.server
 import importlib
 import os
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -137,6 +139,31 @@ class TestHolding:
         assert ports["FOO_PORT"] != noted(checkouts[moved[0]], "FOO_PORT")
         assert ports["RESONATE_PORT"] != noted(checkouts[moved[0]], "RESONATE_PORT")
 
+    def test_of_two_up_in_one_checkout_the_second_waits_and_finds_what_the_first_has_chosen(
+        self, tmp_path: Path
+    ) -> None:
+        checkout = Checkout.make(tmp_path / "checkout")
+        build = f"until [ -e {tmp_path}/go ]; do sleep 0.1; done; echo no builder here >&2; exit 1"
+        path = tools(tmp_path / "tools", docker=engine({"compose build": build}))
+        ports = {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(free_port())}
+        command = ("bash", "-c", 'exec scripts/up.sh --docker --ports auto 2>"$0"')
+        logs = [tmp_path / "first", tmp_path / "second"]
+
+        def has_come_far(log: Path) -> bool:
+            said = log.read_text() if log.exists() else ""
+            return "building the images" in said or "waiting for it" in said
+
+        with ThreadPoolExecutor() as threads:
+            for log in logs:
+                threads.submit(checkout.run, *command, log, PATH=path, **ports)
+                wait_until(functools.partial(has_come_far, log), f"{log.name} builds, or waits")
+            env = checkout.env
+            (tmp_path / "go").touch()
+
+        assert ["no builder here" in log.read_text() for log in logs] == [True, True]
+        assert checkout.env == env
+        assert "FOO_PORT" not in env
+
 
 def noted(checkout: Checkout, name: str) -> str:
     return next(line.split("=")[1].split()[0] for line in checkout.env.splitlines() if line.startswith(f"{name}="))
@@ -229,11 +256,22 @@ class TestMetrics:
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not PYTHON_OF_ALL.exists(), reason="only root can be two users")
-def test_users_hold_ports_against_each_other() -> None:
-    port = free_port()
-    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", PYTHON_OF_ALL)
-    hold = (REPOSITORY / "scripts/ports.py").read_text() + f"hold_for_reader([{port}])"
-    with TestHolding().held(port):
-        told = subprocess.check_output([*nobody, "-c", hold], text=True, cwd="/")
+class TestUsers:
+    def nobody_holds(self, port: int) -> str:
+        """Return what another user is told who wants to hold the port."""
+        nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", PYTHON_OF_ALL)
+        hold = (REPOSITORY / "scripts/ports.py").read_text() + f"hold_for_reader([{port}])"
+        with subprocess.Popen([*nobody, "-c", hold], stdout=subprocess.PIPE, text=True, cwd="/") as holder:
+            assert holder.stdout is not None
+            told = holder.stdout.readline()
+            holder.stdout.close()
+        return told
 
-    assert told == f"{port}\n"
+    def test_users_hold_ports_against_each_other(self) -> None:
+        port = free_port()
+        with TestHolding().held(port):
+            assert self.nobody_holds(port) == f"{port}\n"
+
+    def test_a_port_that_only_root_may_bind_is_not_taken(self) -> None:
+        """Docker's engine may bind it for any user."""
+        assert self.nobody_holds(81) == "held\n"

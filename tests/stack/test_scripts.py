@@ -5,11 +5,13 @@ import os
 import pwd
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from harness.basics import TEST_PREFIX, free_port
 
+from stack.checkouts import FULL_DISK
 from stack.driver import REPOSITORY
 
 SCRIPTS = sorted(path for path in (REPOSITORY / "scripts").glob("*.sh") if not path.name.startswith("lib"))
@@ -139,6 +141,11 @@ def test_a_setting_that_no_worker_would_accept_is_refused_before_anything_starts
     assert f"{name} must be" in done.stderr
 
 
+def test_a_token_of_two_lines_is_refused(nowhere: dict[str, str]) -> None:
+    done = script("up.sh", "--processes", **nowhere, RESONATE_TOKEN="a\nb")
+    assert (done.returncode, "RESONATE_TOKEN must be a single line" in done.stderr) == (2, True), done.stderr
+
+
 @pytest.mark.parametrize(
     "arguments",
     [("trigger.sh",), ("watch.sh",), ("trigger.sh", "--flow", "fan-out"), ("example.sh", "saga")],
@@ -189,6 +196,15 @@ def test_two_equal_ports_are_refused(nowhere: dict[str, str]) -> None:
     done = script("up.sh", **nowhere | {"RESONATE_PORT": nowhere["FOO_PORT"]})
     assert done.returncode == 1
     assert "must differ" in done.stderr
+
+
+def test_a_full_disk_leaves_no_half_of_the_access_to_postgresql(tmp_path: Path) -> None:
+    ask = f"import sys; sys.path.append('scripts'); from postgres import *; print(*access(Path({str(tmp_path)!r})))"
+    run = [sys.executable, "-c", ask]
+    full = ["bash", "-c", f'{FULL_DISK}; exec "$@"', "full", *run]
+
+    assert subprocess.run(full, cwd=REPOSITORY, capture_output=True, check=False).returncode == 1
+    assert subprocess.check_output(run, cwd=REPOSITORY, text=True) == "PGPORT PGPASSWORD\n"
 
 
 def test_postgresql_sees_root_as_an_existing_user(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from harness.basics import free_port
 from harness.services import LISTED, SERVICES
 
 from chaos import plan
-from chaos.records import FaultKind
+from chaos.ledger import FaultKind
 from chaos.stack import faults_of
 from stack.checkouts import Checkout
 from stack.conftest import require_docker
@@ -65,12 +65,6 @@ def test_each_service_listens_in_the_group_of_the_list(name: str, group: str) ->
     assert f'Worker("{group}", {name})' in (REPOSITORY / "services" / name / f"{name}.py").read_text()
 
 
-def succeed(checkout: Checkout, *command: str | Path, **env: str) -> str:
-    done = checkout.run(*command, **env)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
 @pytest.fixture(scope="module", params=["processes", "containers"])
 def with_qux(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """A running stack in its own checkout, to which a service was added."""
@@ -83,8 +77,8 @@ def with_qux(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     ports = {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(free_port())}
     kind = "--docker" if request.param == "containers" else "--processes"
     try:
-        succeed(checkout, "scripts/add-service.sh", "qux")
-        succeed(checkout, "scripts/up.sh", kind, **ports)
+        checkout.succeed("scripts/add-service.sh", "qux")
+        checkout.succeed("scripts/up.sh", kind, **ports)
         yield checkout
     finally:
         if request.param == "containers":
@@ -94,13 +88,13 @@ def with_qux(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @pytest.mark.long
 def test_an_added_service_runs_answers_calls_and_survives_a_crash(with_qux: Checkout) -> None:
-    port = succeed(with_qux, "bash", "-c", ". scripts/lib.sh; look_at_stack; of_stack RESONATE_PORT").strip()
+    port = with_qux.succeed("bash", "-c", ". scripts/lib.sh; look_at_stack; of_stack RESONATE_PORT").strip()
     call = ("invoke", "qux-1", "--func", "qux", "--target", "poll://any@service-qux")
-    succeed(with_qux, TOOLS / "resonate", *call, RESONATE_URL=f"http://127.0.0.1:{port}")
+    with_qux.succeed(TOOLS / "resonate", *call, RESONATE_URL=f"http://127.0.0.1:{port}")
 
-    assert "result: 1" in succeed(with_qux, "scripts/watch.sh", "qux-1")
-    assert "running function qux  promise=qux-1" in succeed(with_qux, "scripts/logs.sh", "qux")
-    assert "qux is killed (SIGKILL)" in succeed(with_qux, "scripts/crash.sh", "qux", "--when", "idle", "--down", "1")
+    assert "result: 1" in with_qux.succeed("scripts/watch.sh", "qux-1")
+    assert "running function qux  promise=qux-1" in with_qux.succeed("scripts/logs.sh", "qux")
+    assert "qux is killed (SIGKILL)" in with_qux.succeed("scripts/crash.sh", "qux", "--when", "idle", "--down", "1")
 
 
 @pytest.mark.long
@@ -115,7 +109,7 @@ def test_chaos_strikes_an_added_service_too(with_qux: Checkout) -> None:
     seed = next(filter(strikes_qux, itertools.count()))
     # On a busy machine the run may end before the first wave has struck.
     ledgers = (
-        succeed(with_qux, "scripts/chaos.sh", "--chains", "5", "--seconds", seconds, "--seed", str(seed))
+        with_qux.succeed("scripts/chaos.sh", "--chains", "5", "--seconds", seconds, "--seed", str(seed))
         for seconds in ("5", "30", "120")
     )
 
@@ -154,7 +148,7 @@ def test_a_module_that_the_stack_may_load_is_not_accepted_as_a_name() -> None:
 
 def test_the_next_steps_are_printed(tmp_path: Path) -> None:
     checkout = Checkout.make(tmp_path / "checkout")
-    said = succeed(checkout, "scripts/add-service.sh", "qux")
+    said = checkout.succeed("scripts/add-service.sh", "qux")
 
     for expected in ("services/qux/qux.py", 'ctx.options(target="service-qux").rpc("qux")', "scripts/crash.sh qux"):
         assert expected in said

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -10,15 +11,17 @@ from concurrent.futures import Future
 from http.client import HTTPConnection
 from pathlib import Path
 
+import psutil
 import pytest
 from harness.basics import free_port, wait_until
 
-from stack.checkouts import engine, tools
+from stack.checkouts import FULL_DISK, engine, tools
 from stack.conftest import both_kinds, containers_seldom, in_containers
-from stack.driver import ANSWER_SECONDS, LOOK_SECONDS, REPOSITORY, Answer, Stack, new_id
+from stack.driver import ANSWER_SECONDS, LOOK_SECONDS, PROCESSES, REPOSITORY, Answer, Stack, new_id
 
 LONG = 600
 """Seconds; the test itself ends a pause this long."""
+NEXT_PID = Path("/proc/sys/kernel/ns_last_pid")
 WAITING = 512
 """The number of requests that foo keeps waiting at the same time."""
 
@@ -101,6 +104,17 @@ def test_crash_bar_says_what_the_crash_cost(stack: Stack) -> None:
     assert float(cost[1]) == pytest.approx(float(times[2]) - float(times[1]), abs=0.002)
 
 
+def test_a_signal_to_all_that_runs_does_not_change_the_verdict_once_it_is_printed(stack: Stack, tmp_path: Path) -> None:
+    """As when a terminal is closed, or `timeout` ends the script: here while it removes its files."""
+    remove = tmp_path / "rm"
+    remove.write_text(f'#!/bin/bash -p\nkill -TERM 0\nsleep 1\nexec {shutil.which("rm")} "$@"\n')
+    remove.chmod(0o755)
+    done = stack.crash(f"env PATH={tmp_path}:{os.environ['PATH']} scripts/crash-bar.sh --pause 3 --down 1")
+
+    assert "baz ran exactly once" in done.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_crash_bar_can_leave_bar_dead(stack: Stack) -> None:
     stack.disturbed = True
     done = stack.crash("scripts/crash-bar.sh --pause 3 --keep-down")
@@ -144,17 +158,6 @@ def test_the_server_is_killed_and_comes_back(stack: Stack) -> None:
     stack.wait_for_server()
     stack.end_sleep(id)
     assert_answered(stack, caller.result(ANSWER_SECONDS), id)
-
-
-@containers_seldom
-def test_foo_is_killed_and_the_request_repeated(stack: Stack) -> None:
-    id, caller = start_chain(stack, pause=LONG)
-    stack.kill("foo")
-    assert caller.result(ANSWER_SECONDS).status == 0
-    stack.start("foo")
-    wait_until(stack.is_healthy, "foo is back")
-    stack.end_sleep(id)
-    assert_answered(stack, stack.post(id, {"pause": LONG}), id)
 
 
 @both_kinds
@@ -225,6 +228,74 @@ def test_trigger_says_that_it_has_sent_nothing_if_it_cannot_store_the_answer(sta
 
     assert done.returncode == 1
     assert "no request was sent: cannot create a file for its answer in /nowhere." in done.stderr
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not os.access(NEXT_PID, os.W_OK), reason="only root can choose the next pid")
+def test_trigger_ends_no_process_that_has_got_the_pid_of_its_hint(stack: Stack) -> None:
+    trigger = stack.begin("scripts/trigger.sh", "--id", id := new_id(), "--pause", str(LONG))
+    script = psutil.Process(trigger.pid)
+    wait_until(lambda: [each for each in script.children(recursive=True) if each.name() == "sleep"], "the hint waits")
+    [sleep] = [each for each in script.children(recursive=True) if each.name() == "sleep"]
+    hint = sleep.ppid()
+    wait_until(lambda: not psutil.pid_exists(hint), "the hint is printed")
+    stranger = start_with_pid(hint)
+    stack.end_sleep(id)
+    answer, _ = trigger.communicate(timeout=ANSWER_SECONDS)
+    is_alive = stranger.poll() is None
+    stranger.kill()
+    stranger.wait()
+
+    assert '"message":3' in answer
+    assert is_alive
+
+
+def start_with_pid(pid: int) -> subprocess.Popen[bytes]:
+    while True:
+        NEXT_PID.write_text(str(pid - 1))
+        process = subprocess.Popen(["sleep", "600"])
+        if process.pid == pid:
+            return process
+        process.kill()
+        process.wait()
+
+
+def test_two_scripts_that_start_the_same_process_start_one(stack: Stack) -> None:
+    stack.kill("bar")
+    scripts = [stack.begin(*PROCESSES, "start", "bar") for _ in range(4)]
+    for script in scripts:
+        script.communicate(timeout=ANSWER_SECONDS)
+
+    assert [script.returncode for script in scripts] == [0] * 4
+    assert stack.instances("bar") == ["bar"]
+
+
+def test_a_full_disk_leaves_the_settings_of_a_running_stack_as_they_were(stack: Stack) -> None:
+    settings = stack.folder / "run/settings"
+    before = settings.read_text()
+    done = stack.run("bash", "-c", f'{FULL_DISK}; exec "$@"', "full", *PROCESSES, "up", "bar")
+
+    assert (done.returncode, settings.read_text()) == (1, before)
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("up bar: ")
+
+
+@pytest.mark.long
+@in_containers
+def test_the_worker_of_an_example_is_no_instance_of_bar(stack: Stack) -> None:
+    """It runs in a container of bar's image."""
+    example = stack.begin("scripts/example.sh", "approval", "--id", id := new_id())
+    wait_until(lambda: stack.runs("bar", id) or "approval" in stack.log("bar"), "the example runs", every=LOOK_SECONDS)
+    stack.up()
+    bars = stack.succeed("bash", "-c", ". scripts/lib.sh; containers of bar").split()
+    crash = stack.crash("scripts/crash.sh bar --freeze --for 4")
+    lives = example.poll() is None
+    example.terminate()
+    example.communicate(timeout=ANSWER_SECONDS)
+
+    assert len(bars) == 1, "up.sh starts no second bar for it"
+    assert crash.returncode == 0, crash.stdout + crash.stderr
+    assert lives, "crash.sh removes the second bar alone"
 
 
 @containers_seldom

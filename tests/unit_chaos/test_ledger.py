@@ -5,8 +5,7 @@ from collections import Counter
 import pytest
 
 from chaos import ledger
-from chaos.__main__ import exit_status
-from chaos.records import Fault, FaultKind, Record, SentChain
+from chaos.ledger import Fault, FaultKind, Record, SentChain, exit_status
 
 
 def record(*faults: Fault, chain: SentChain | None = None, **runs: int) -> Record:

@@ -5,7 +5,7 @@ from itertools import islice
 import pytest
 
 from chaos import plan
-from chaos.records import FaultKind
+from chaos.ledger import FaultKind
 
 LEASE_S = 10.0
 SERVICES = ("resonate-server", "foo", "bar", "baz", "qux")

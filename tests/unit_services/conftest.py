@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 from harness.process import Process
 
-from .calls import Calls
-from .programs import Stack
+from .programs import Calls, Stack
 
 
 @pytest.fixture

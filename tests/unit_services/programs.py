@@ -1,16 +1,19 @@
-"""Programs that tests start and stop individually."""
+"""Programs that tests start and stop individually, and calls of their functions."""
 
 import base64
+import json
 from pathlib import Path
 from typing import Any, override
 
 from harness import stack
 from harness.basics import wait_until
 from harness.process import Process
-from harness.server import Client, ServerProcess
+from harness.server import FAR, Client, ServerProcess
 from harness.services import CONNECTED
 
 HERE = Path(__file__).parent
+GROUP = "service-functions"
+"""The group of the functions beside this file."""
 
 
 class Stack(stack.Stack):
@@ -51,8 +54,7 @@ class Stack(stack.Stack):
 
     def settle(self, id: str, value: bytes = b"", state: str = "resolved") -> None:
         """Settle a promise as anybody may."""
-        data = {"data": base64.b64encode(value).decode()}
-        self.ask_server("promise.settle", id=id, state=state, value=data)
+        self.ask_server("promise.settle", id=id, state=state, value={"data": _base64(value)})
 
     @override
     def program(self, name: str) -> Process:
@@ -66,3 +68,45 @@ class Stack(stack.Stack):
         reply = self.client().call(kind, **data)
         assert reply.status == 200, reply
         return reply.data
+
+
+class Calls(Client):
+    """Plain requests of the protocol, as anybody may send them, without the SDK."""
+
+    def start(self, id: str, function: str, *args: Any, **members: Any) -> str:
+        """Call a function of the group, and return the id. ``members``: further members of the call in the promise."""
+        call = {"func": function, "args": args, "kwargs": {}, "version": 1} | members
+        tags = {"resonate:target": f"poll://any@{GROUP}"}
+        param = {"data": _base64(json.dumps(call).encode())}
+        assert self.call("promise.create", id=id, timeoutAt=FAR, param=param, tags=tags).status == 200
+        return id
+
+    def promise(self, id: str) -> dict[str, Any]:
+        promise: dict[str, Any] = self.call("promise.get", id=id).data["promise"]
+        return promise
+
+    def child(self, id: str) -> str:
+        """Wait until the function of ``id`` awaits a promise, and return that promise's id."""
+        tags = {"resonate:parent": id}
+        wait_until(lambda: self.call("promise.search", tags=tags).data["promises"], f"{id} awaits something")
+        return str(self.call("promise.search", tags=tags).data["promises"][0]["id"])
+
+    def reject(self, id: str, value: bytes) -> None:
+        assert self.call("promise.settle", id=id, state="rejected", value={"data": _base64(value)}).status == 200
+
+    def settled(self, id: str) -> dict[str, Any]:
+        wait_until(lambda: self.state(id) != "pending", f"{id} is settled")
+        return self.promise(id)
+
+    def outcome(self, id: str) -> Any:
+        """Wait until it is settled; return what the function returned, or its error."""
+        return json.loads(written(self.settled(id)))
+
+
+def written(promise: dict[str, Any]) -> bytes:
+    """Return the value of a promise as bytes."""
+    return base64.b64decode(promise["value"]["data"])
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()

@@ -55,14 +55,18 @@ class WallClock:
         }
 
 
+type Clocks = dict[str, WallClock]
+"""By the program that reads it."""
+
+
 @pytest.fixture(scope="module")
-def clocks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, WallClock]:
+def clocks(tmp_path_factory: pytest.TempPathFactory) -> Clocks:
     folder = tmp_path_factory.mktemp("clocks")
     return {name: WallClock(folder / name) for name in ("server", "bar")}
 
 
 @pytest.fixture(scope="module")
-def running_chain(tmp_path_factory: pytest.TempPathFactory, clocks: dict[str, WallClock]) -> Iterator[Stack]:
+def running_chain(tmp_path_factory: pytest.TempPathFactory, clocks: Clocks) -> Iterator[Stack]:
     stack = Stack(tmp_path_factory.mktemp("stack"))
     stack.start_server(**clocks["server"].environment)
     stack.connect_worker("bar", **clocks["bar"].environment)
@@ -73,21 +77,11 @@ def running_chain(tmp_path_factory: pytest.TempPathFactory, clocks: dict[str, Wa
 
 
 @pytest.fixture
-def chain(running_chain: Stack, clocks: dict[str, WallClock]) -> Iterator[Stack]:
+def chain(running_chain: Stack, clocks: Clocks) -> Iterator[Stack]:
     """A chain whose clocks are right until the test changes them."""
     yield running_chain
     for clock in clocks.values():
         clock.jump(0)
-
-
-@pytest.fixture
-def server_clock(clocks: dict[str, WallClock]) -> WallClock:
-    return clocks["server"]
-
-
-@pytest.fixture
-def bar_clock(clocks: dict[str, WallClock]) -> WallClock:
-    return clocks["bar"]
 
 
 class Sleep:
@@ -119,49 +113,47 @@ JUMPS = pytest.mark.parametrize("jump", [HOUR, -HOUR], ids=["ahead", "back"])
 
 
 @JUMPS
-def test_the_servers_clock_jumps_before_the_sleep(chain: Stack, server_clock: WallClock, jump: int) -> None:
-    server_clock.jump(jump)
+def test_the_servers_clock_jumps_before_the_sleep(chain: Stack, clocks: Clocks, jump: int) -> None:
+    clocks["server"].jump(jump)
     assert Sleep(chain).takes_as_long_as_it_should()
 
 
 @JUMPS
-def test_the_servers_clock_jumps_during_the_sleep(chain: Stack, server_clock: WallClock, jump: int) -> None:
+def test_the_servers_clock_jumps_during_the_sleep(chain: Stack, clocks: Clocks, jump: int) -> None:
     sleep = Sleep(chain)
-    server_clock.jump(jump)
+    clocks["server"].jump(jump)
     assert sleep.takes_as_long_as_it_should()
 
 
 @JUMPS
-def test_the_servers_clock_jumps_while_it_is_restarted(chain: Stack, server_clock: WallClock, jump: int) -> None:
+def test_the_servers_clock_jumps_while_it_is_restarted(chain: Stack, clocks: Clocks, jump: int) -> None:
     sleep = Sleep(chain)
     chain.server.kill()
-    server_clock.jump(jump)
-    chain.start_server(**server_clock.environment)
+    clocks["server"].jump(jump)
+    chain.start_server(**clocks["server"].environment)
     assert sleep.takes_as_long_as_it_should()
 
 
 @JUMPS
-def test_the_clock_of_bars_machine_jumps_before_the_sleep(chain: Stack, bar_clock: WallClock, jump: int) -> None:
-    bar_clock.jump(jump)
+def test_the_clock_of_bars_machine_jumps_before_the_sleep(chain: Stack, clocks: Clocks, jump: int) -> None:
+    clocks["bar"].jump(jump)
     assert Sleep(chain).takes_as_long_as_it_should()
 
 
 @JUMPS
-def test_the_clock_of_bars_machine_jumps_and_another_bar_takes_over(
-    chain: Stack, bar_clock: WallClock, jump: int
-) -> None:
+def test_the_clock_of_bars_machine_jumps_and_another_bar_takes_over(chain: Stack, clocks: Clocks, jump: int) -> None:
     sleep = Sleep(chain)
-    bar_clock.jump(jump)
-    chain.connect_worker("bar", **bar_clock.environment)
+    clocks["bar"].jump(jump)
+    chain.connect_worker("bar", **clocks["bar"].environment)
     assert sleep.takes_as_long_as_it_should()
 
 
-def test_the_clock_of_these_tests_is_really_wrong(server_clock: WallClock) -> None:
+def test_the_clock_of_these_tests_is_really_wrong(clocks: Clocks) -> None:
     """Otherwise these tests would prove nothing."""
-    server_clock.jump(HOUR)
+    clocks["server"].jump(HOUR)
     told = subprocess.run(
         [sys.executable, "-c", "import time; print(time.time(), time.monotonic())"],
-        env=os.environ | server_clock.environment,
+        env=os.environ | clocks["server"].environment,
         capture_output=True,
         text=True,
         check=True,

@@ -14,8 +14,7 @@ import pytest
 from harness.basics import wait_until
 from harness.process import Process
 
-from .calls import Calls
-from .programs import Stack
+from .programs import Calls, Stack
 
 TIMED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 \S")
 FORGED = "x\n2026-11-25T19:20:01.123+00:00 running function bar  promise=forged\r\x1b[2J\u2028\u202ey"
@@ -26,9 +25,9 @@ def lines(output: str) -> list[str]:
 
 
 def test_a_message_cannot_forge_a_line_of_a_worker(served: Stack, calls: Calls) -> None:
-    worker = served.connect_worker("asking")
+    worker = served.connect_worker("functions")
 
-    assert calls.result(calls.begin("forging", "service-asking", "fail", FORGED))["message"] == FORGED
+    assert calls.outcome(calls.start("forging", "fail", FORGED))["message"] == FORGED
 
     assert "ValueError: x" in worker.output()
     for line in lines(worker.output()):
@@ -99,11 +98,11 @@ def test_a_search_for_its_id_finds_the_story_of_a_request_in_all_logs(served: St
 
 def test_a_frozen_worker_logs_that_it_lost_its_lease(served: Stack, calls: Calls, tmp_path: Path) -> None:
     end_of_work = tmp_path / "end"
-    frozen = served.connect_worker("working", LEASE_SECONDS="1")
-    calls.begin("cold", "service-working", "work", str(end_of_work))
+    frozen = served.connect_worker("functions", LEASE_SECONDS="1")
+    calls.start("cold", "work", str(end_of_work))
     frozen.wait_for("running function work")
     frozen.send(signal.SIGSTOP)
-    other = served.start_worker("working")
+    other = served.start_worker("functions")
     other.wait_for("running function work  promise=cold  attempt=2")
     end_of_work.touch()
     calls.settled("cold")
@@ -116,9 +115,9 @@ def test_a_frozen_worker_logs_that_it_lost_its_lease(served: Stack, calls: Calls
 def test_a_worker_that_stops_under_load_logs_only_the_end_of_every_run(
     served: Stack, calls: Calls, tmp_path: Path
 ) -> None:
-    worker = served.connect_worker("working", MAX_TASKS="3")
+    worker = served.connect_worker("functions", MAX_TASKS="3")
     for number in range(20):
-        calls.begin(f"much-{number}", "service-working", "work", str(tmp_path / "never"))
+        calls.start(f"much-{number}", "work", str(tmp_path / "never"))
     worker.wait_for("all 3 places are taken")
     worker.end()
     after = lines(worker.output().partition("shutting down\n")[2])

@@ -51,7 +51,7 @@ class Request(threading.Thread):
 
 def test_a_function_that_raises_fails_the_chain(served: Stack) -> None:
     served.start_worker("bar")
-    baz = served.start_worker("raising_baz")
+    baz = served.start_worker("functions", GROUP="service-baz")
     served.start_foo()
     reply = served.post(key="doomed")
     assert is_problem(reply, HTTPStatus.INTERNAL_SERVER_ERROR)

@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 
-from .calls import Calls, written
-from .programs import Stack
+from .programs import Calls, Stack, written
 
-GROUP = "service-asking"
 FAILURE = b'{"__type":"error","message":"no number today","name":"ValueError"}'
 
 
@@ -30,7 +28,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calls]:
     """Calls to a worker that awaits promises which anybody may settle."""
     stack = Stack(tmp_path_factory.mktemp("asking"))
     stack.start_server()
-    stack.connect_worker("asking")
+    stack.connect_worker("functions")
     yield Calls(stack.server_port)
     stack.close()
 
@@ -66,10 +64,10 @@ def test_the_pickle_used_here_does_run_code(code: bytes, mark: Path) -> None:
 def test_the_message_of_an_error_arrives_and_its_pickle_does_not(
     calls: Calls, mark: Path, code: bytes, function: str, template: bytes, request: pytest.FixtureRequest
 ) -> None:
-    id = calls.begin(request.node.name, GROUP, function)
+    id = calls.start(request.node.name, function)
     calls.reject(calls.child(id), template.replace(b"%b", code))
 
-    assert calls.result(id) == ["ApplicationError", "no"]
+    assert calls.outcome(id) == ["ApplicationError", "no"]
     assert not mark.exists()
 
 
@@ -85,31 +83,31 @@ def test_the_message_of_an_error_arrives_and_its_pickle_does_not(
 def test_an_error_without_a_message_is_shown_unchanged(
     calls: Calls, mark: Path, code: bytes, value: bytes, message: str, request: pytest.FixtureRequest
 ) -> None:
-    id = calls.begin(request.node.name, GROUP, "ask_person")
+    id = calls.start(request.node.name, "ask_person")
     calls.reject(calls.child(id), value.replace(b"%b", code))
 
-    assert calls.result(id) == ["ApplicationError", message.replace("%b", code.decode())]
+    assert calls.outcome(id) == ["ApplicationError", message.replace("%b", code.decode())]
     assert not mark.exists()
 
 
 def test_arguments_cannot_carry_code(calls: Calls, mark: Path, code: bytes) -> None:
     value = {"__type": "error", "message": "no", "__py_pickle": code.decode()}
-    id = calls.begin("arguments", GROUP, "give_back", value, __py_pickle=code.decode())
+    id = calls.start("arguments", "give_back", value, __py_pickle=code.decode())
 
-    result = calls.result(id)
+    result = calls.outcome(id)
     assert (result["message"], "__py_pickle" in result) == ("no", False)
     assert not mark.exists()
 
 
 def test_a_function_that_raises_writes_only_its_message_and_the_name_of_its_error(calls: Calls) -> None:
-    promise = calls.settled(calls.begin("raises", GROUP, "fail"))
+    promise = calls.settled(calls.start("raises", "fail"))
 
     assert promise["state"] == "rejected"
     assert written(promise) == FAILURE
 
 
 def test_a_step_that_raises_does_the_same(calls: Calls) -> None:
-    id = calls.begin("raises-in-a-step", GROUP, "fail_in_a_step")
+    id = calls.start("raises-in-a-step", "fail_in_a_step")
 
-    assert calls.result(id) == ["ApplicationError", "no number today"]
+    assert calls.outcome(id) == ["ApplicationError", "no number today"]
     assert written(calls.promise(calls.child(id))) == FAILURE

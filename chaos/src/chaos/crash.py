@@ -5,6 +5,7 @@ input. So it needs neither Docker nor a file beside it, and runs in the server's
 """
 
 import base64
+import contextlib
 import json
 import os
 import queue
@@ -129,6 +130,11 @@ class Ended(Exception):
 
 def give_up(reason: str) -> NoReturn:
     raise Ended(1, reason)
+
+
+def complain(text: str) -> None:
+    with contextlib.suppress(OSError):  # nobody reads it, as after a closed terminal; there may be more to bring back
+        os.write(2, f"{text}\n".encode())  # without a buffer, which Python would complain about at its end
 
 
 def now_ms() -> int:
@@ -490,9 +496,9 @@ bar stays dead. To continue by hand:
             while not (is_mended := self._each("mend", self._struck)) and time.monotonic() < end:
                 time.sleep(LOOK_S)
             outcome = "has been {}." if is_mended else "could not be {}; scripts/up.sh tries again."
-            print(service, outcome.format(self._fault.undone), file=sys.stderr)
+            complain(f"{service} {outcome.format(self._fault.undone)}")
         if not self._each("remove", self._second):
-            print(f"the second {service} could not be removed; scripts/down.sh removes it.", file=sys.stderr)
+            complain(f"the second {service} could not be removed; scripts/down.sh removes it.")
 
 
 def main() -> int:
@@ -502,7 +508,7 @@ def main() -> int:
         crash.play()
     except Ended as ended:
         if str(ended):
-            print(f"{case.script}: {ended}", file=sys.stderr)
+            complain(f"{case.script}: {ended}")
         return ended.status
     finally:
         crash.leave()

@@ -1,18 +1,20 @@
-"""The whole experiment: send chains while faults strike, then bring everything back and complete the record."""
+"""The program behind chaos.sh: send chains while faults strike, then bring everything back, and print the ledger."""
 
 import asyncio
 import contextlib
+import shutil
+import signal
+import sys
 import time
 from collections.abc import Sequence
 
+import aiohttp
+import msgspec
 from msgspec import Struct
 
-from chaos import plan
-from chaos.callers import Callers
-from chaos.display import Display
-from chaos.records import Record, SentChain
-from chaos.stack import Stack
-from chaos.wrecker import Wrecker
+from chaos import ledger, plan
+from chaos.ledger import Record, SentChain
+from chaos.stack import Stack, StackError, Wrecker
 
 UP_AGAIN_S = 90.0
 LAST_ANSWERS_S = 90.0
@@ -21,12 +23,114 @@ HASTY_ANSWERS_S = 3.0
 """The same if somebody ends it early."""
 STATUS_S = 0.2
 
+ATTEMPT_S = 20.0
+"""A client that has heard nothing for this long tries again."""
+RETRY_PAUSE_S = 0.3
+"""The pause before the next attempt after a connection broke."""
+MAX_RETRY_AFTER_S = 5.0
+
+_UNAVAILABLE = 503
+
+STATUS_EVERY_S = 10.0
+"""Without a terminal, whose last line could be rewritten."""
+
+
+class _Body(msgspec.Struct):
+    message: object = None
+
+
+class Callers:
+    """Clients of foo. Each sends one request, and repeats it with the same key until it has an answer.
+
+    ``began``: the monotonic time that counts as 0."""
+
+    def __init__(self, foo_port: int, began: float) -> None:
+        self._url = f"http://127.0.0.1:{foo_port}/foo"
+        self._began = began
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
+            timeout=aiohttp.ClientTimeout(total=ATTEMPT_S),
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def call(self, chain: SentChain) -> None:
+        """Return once the chain has its answer, right or wrong."""
+        chain.sent = time.monotonic() - self._began
+        while True:
+            chain.attempts += 1
+            try:
+                again_after = await self._try(chain)
+            except (aiohttp.ClientError, TimeoutError, OSError):
+                again_after = RETRY_PAUSE_S
+            if chain.answered is not None:
+                return
+            await asyncio.sleep(again_after)
+
+    async def _try(self, chain: SentChain) -> float:
+        """Make one attempt. If it brings no answer, return after how many seconds to try again."""
+        body = {"pause": chain.pause} if chain.pause else {"running": chain.running} if chain.running else {}
+        async with self._session.post(self._url, json=body, headers={"Idempotency-Key": chain.id}) as response:
+            text = await response.read()
+        if response.status == _UNAVAILABLE:
+            return min(float(response.headers.get("Retry-After", RETRY_PAUSE_S)), MAX_RETRY_AFTER_S)
+        chain.status = response.status
+        with contextlib.suppress(msgspec.MsgspecError):
+            chain.message = msgspec.json.decode(text, type=_Body).message
+        chain.answered = time.monotonic() - self._began
+        return 0
+
+
+class Display:
+    """Shows events, a line each, and a status line, on standard error. ``began``: the monotonic time that counts as 0.
+
+    ``is_gone``: nobody reads it any more, because a terminal was closed, or as with `chaos.sh 2>&1 | head`.
+    """
+
+    def __init__(self, began: float) -> None:
+        self._began = began
+        self._live = sys.stderr.isatty()
+        self._status = ""
+        self._next_status = 0.0
+        self.is_gone = False
+
+    def event(self, text: str) -> None:
+        self._write(f"{self._now():>7.1f} s  {text}\n")
+
+    def status(self, text: str) -> None:
+        """Show the status: at once on a terminal, else now and then."""
+        self._status = f"{self._now():>7.1f} s  {text}"
+        if self._live:
+            self._write("")
+        elif self._now() >= self._next_status:
+            self._next_status = self._now() + STATUS_EVERY_S
+            self._write(self._status + "\n")
+
+    def close(self) -> None:
+        """Remove the status line."""
+        self._status = ""
+        self._write("")
+
+    def _write(self, text: str) -> None:
+        if self._live:
+            width = shutil.get_terminal_size().columns - 1
+            text = f"\r\x1b[K{text}{self._status[:width]}"
+        try:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        except OSError:
+            self.is_gone = True
+
+    def _now(self) -> float:
+        return time.monotonic() - self._began
+
 
 class Settings(Struct, frozen=True):
-    """``services``: the parts of the stack; ``lease`` and ``seconds``: in seconds."""
+    """``services``: the parts of the stack, separated by spaces; ``lease`` and ``seconds``: in seconds."""
 
     kind: str
-    services: list[str]
+    services: str
     foo_port: int
     lease: float
     chains: int
@@ -44,7 +148,7 @@ class Experiment:
         self._stop = asyncio.Event()
         self._record = Record(settings.kind, settings.seed)
         self._callers = Callers(settings.foo_port, self._began)
-        self._stack = Stack(settings.kind, settings.services)
+        self._stack = Stack(settings.kind, settings.services.split())
         self._wrecker = Wrecker(self._stack, self._stop, self._began, self._display.event)
         self._calls: list[asyncio.Task[None]] = []
 
@@ -104,6 +208,8 @@ class Experiment:
     async def _show(self) -> None:
         while True:
             self._display.status(self._status())
+            if self._display.is_gone:
+                self.interrupt()
             await asyncio.sleep(STATUS_S)
 
     def _status(self) -> str:
@@ -117,3 +223,27 @@ class Experiment:
 
     def _now(self) -> float:
         return time.monotonic() - self._began
+
+
+def main() -> None:
+    """Exit with 0 if everything is as expected, 130 if that is so but it was ended early, else 1."""
+    try:
+        words = dict(word.split("=", 1) for word in sys.argv[1:])
+        record = asyncio.run(_play(msgspec.convert(words, Settings, strict=False)))
+    except StackError as error:
+        sys.exit(f"chaos.sh: {error}")
+    judgements = ledger.judge(record)
+    sys.stdout.write(ledger.render(record, judgements))
+    sys.stdout.flush()
+    sys.exit(ledger.exit_status(record, judgements))
+
+
+async def _play(settings: Settings) -> Record:
+    experiment = Experiment(settings)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, experiment.interrupt)
+    return await experiment.play()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,11 +1,11 @@
-"""The ledger: what became of every chain, and whether all is as it should be. It only judges a record."""
+"""The ledger: what happened, what became of every chain, and whether all is as expected. Times are in seconds since the
+experiment began."""
 
 from collections import Counter
 from collections.abc import Iterator
+from enum import StrEnum
 
-from msgspec import Struct
-
-from chaos.records import Fault, FaultKind, Record, SentChain
+from msgspec import Struct, field
 
 RIGHT = 3
 SERVERS = ("resonate-server", "postgres")
@@ -18,6 +18,72 @@ RULE = """\
 How often a function may run for a chain: baz and bar's work once. foo and bar run from their top each time they go on:
 once, and once more for each call or sleep they wait for. One more run of each for every fault that the chain met, if it
 hit the service that runs the function, a server, or the database. A chain meets a fault if it is open meanwhile."""
+
+
+class FaultKind(StrEnum):
+    """What can be done to an instance of a service, named by the verb of `scripts/lib.sh`."""
+
+    KILL = "kill"
+    FREEZE = "freeze"
+    CUT_OFF = "cut_off"
+
+    @property
+    def undo(self) -> str:
+        """The verb that undoes it."""
+        return {"kill": "start", "freeze": "thaw", "cut_off": "reconnect"}[self]
+
+    @property
+    def struck(self) -> str:
+        """How to describe an instance that it has struck."""
+        return {"kill": "killed", "freeze": "frozen", "cut_off": "cut off"}[self]
+
+    @property
+    def over(self) -> str:
+        """How to describe an instance after it was undone."""
+        return {"kill": "started again", "freeze": "thawed", "cut_off": "connected again"}[self]
+
+
+class Fault(Struct):
+    """One fault of one instance. ``ended``: when it was undone, ``None`` while it lasts."""
+
+    kind: FaultKind
+    service: str
+    began: float
+    ended: float | None = None
+
+
+class SentChain(Struct):
+    """One request, with all its attempts. ``pause`` and ``running``: how bar is to spend its time, in seconds."""
+
+    id: str
+    pause: float = 0
+    running: float = 0
+    sent: float = 0
+    attempts: int = 0
+    answered: float | None = None
+    status: int = 0
+    message: object = None
+
+    @property
+    def spends(self) -> float:
+        """Seconds that bar spends: there can be no answer before that."""
+        return self.pause + self.running
+
+
+type Runs = dict[str, Counter[str]]
+"""How often each function ran, by the chain's id."""
+
+
+class Record(Struct):
+    """A whole experiment. ``interrupted``: somebody ended it early. ``down``: services that did not come back."""
+
+    kind: str
+    seed: int
+    chains: list[SentChain] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    runs: Runs = field(default_factory=dict)
+    interrupted: bool = False
+    down: list[str] = field(default_factory=list)
 
 
 class Judgement(Struct, frozen=True):
@@ -88,6 +154,13 @@ def _recovery(record: Record, chain: SentChain, met: list[Fault]) -> float | Non
     over = max((fault.ended for fault in met if fault.ended is not None), default=chain.sent)
     again = chain.running if record.runs.get(chain.id, Counter())["work"] > 1 else 0
     return max(chain.answered - max(over, chain.sent + chain.spends) - again, 0)
+
+
+def exit_status(record: Record, judgements: list[Judgement]) -> int:
+    """Return 0 if everything is as expected, 130 if that is so but it was ended early, else 1."""
+    if not is_as_it_should_be(record, judgements):
+        return 1
+    return 130 if record.interrupted else 0
 
 
 # --- as text --------------------------------------------------------------------------------------------------------

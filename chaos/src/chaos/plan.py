@@ -5,7 +5,7 @@ from random import Random
 
 from msgspec import Struct
 
-from chaos.records import FaultKind
+from chaos.ledger import FaultKind
 
 LONGEST_SPEND_S = 3.0
 BRIEF_S = 2.0

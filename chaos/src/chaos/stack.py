@@ -1,18 +1,23 @@
-"""The stack, as the scripts see it: every action is a function of `scripts/lib.sh`, for either kind of stack."""
+"""The stack, as the scripts see it, and what carries out the faults of a plan there: every action is a function of
+`scripts/lib.sh`, for either kind of stack."""
 
 import asyncio
-import logging
+import contextlib
+import os
 import re
+import signal
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
-from chaos.records import FaultKind, Runs
-
-logger = logging.getLogger(__name__)
+from chaos.ledger import Fault, FaultKind, Runs
+from chaos.plan import Strike, Wave
 
 REPOSITORY = Path(__file__).parents[3]
 ACTION_SECONDS = 60.0
+HEALTHY_S = 30.0
+LOOK_S = 0.3
 
 _RUN = re.compile(r"^\S+ running function (\w+)  promise=([\w-]+)", re.MULTILINE)
 
@@ -66,14 +71,110 @@ class Stack:
     async def _call(self, verb: str, argument: str) -> str:
         """Run the verb in a session of its own, so that Ctrl-C does not end it half-way."""
         process = await asyncio.create_subprocess_exec(
-            "bash", "-c", '. scripts/lib.sh; "$@"', "chaos", self._kind, verb, argument,
+            "bash", "-p", "-c", '. scripts/lib.sh; "$@"', "chaos", self._kind, verb, argument,
             cwd=REPOSITORY,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
         )  # fmt: skip
-        output, errors = await asyncio.wait_for(process.communicate(), ACTION_SECONDS)
+        try:
+            output, errors = await asyncio.wait_for(process.communicate(), ACTION_SECONDS)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+            raise StackError(f"{verb} {argument}: not within {ACTION_SECONDS:g} s") from None
         if process.returncode != 0:
             raise StackError(f"{verb} {argument}: {errors.decode(errors='replace').strip()}")
         return output.decode(errors="replace")
+
+
+class Wrecker:
+    """Undoes each fault, however the experiment ends.
+
+    ``stop`` cuts every wait short: lasting faults are undone at once, and no new ones begin.
+    ``say`` reports what happens.
+    """
+
+    def __init__(self, stack: Stack, stop: asyncio.Event, began: float, say: Callable[[str], None]) -> None:
+        self._stack = stack
+        self._stop = stop
+        self._began = began
+        self._say = say
+        self.faults: list[Fault] = []
+        self.instances: dict[str, list[str]] = {}
+        """By service, as they were before the first fault."""
+
+    @property
+    def lasting(self) -> list[Fault]:
+        return [fault for fault in self.faults if fault.ended is None]
+
+    async def look_around(self) -> None:
+        self.instances = await self._stack.instances()
+        if missing := [service for service, instances in self.instances.items() if not instances]:
+            raise StackError(f"{', '.join(missing)}: not running; scripts/up.sh starts what is missing")
+
+    async def wreak(self, waves: Iterator[Wave]) -> None:
+        """Carry out wave after wave until stopped. By then everything is undone."""
+        for wave in waves:
+            await asyncio.gather(*(self._carry_out(strike) for strike in wave.strikes))
+            if wave.patient:
+                await self._until_healthy(HEALTHY_S, cut_short=True)
+            await self._pause(wave.quiet)
+            if self._stop.is_set():
+                return
+
+    async def restore(self, seconds: float) -> list[str]:
+        """Wait up to ``seconds`` until everything is healthy, and return the services that are not.
+
+        If a fault could not be undone, try again.
+        """
+        ill = await self._unhealthy()
+        await asyncio.gather(*(self._act(self._stack.mend(one)) for service in ill for one in self.instances[service]))
+        return await self._until_healthy(seconds, cut_short=False)
+
+    async def _carry_out(self, strike: Strike) -> None:
+        await self._pause(strike.after)
+        if self._stop.is_set():
+            return
+        instances = self.instances[strike.service]
+        instance = instances[min(int(strike.pick * len(instances)), len(instances) - 1)]
+        fault = Fault(strike.kind, strike.service, self._now())
+        self.faults.append(fault)
+        try:
+            await self._act(self._stack.strike(strike.kind, instance))
+            self._say(f"{strike.service} is {strike.kind.struck}, for {strike.lasts:.1f} s")
+            await self._pause(strike.lasts)
+        finally:
+            await self._act(self._stack.undo(strike.kind, instance))
+            fault.ended = self._now()
+            self._say(f"{strike.service} is {strike.kind.over}")
+
+    async def _act(self, action: Awaitable[None]) -> None:
+        try:
+            await action
+        except StackError as error:
+            self._say(f"failed: {error}")
+
+    async def _until_healthy(self, seconds: float, *, cut_short: bool) -> list[str]:
+        deadline = self._now() + seconds
+        while unhealthy := await self._unhealthy():
+            if self._now() > deadline or (cut_short and self._stop.is_set()):
+                break
+            await asyncio.sleep(LOOK_S)
+        return unhealthy
+
+    async def _unhealthy(self) -> list[str]:
+        return [
+            service
+            for service, instances in self.instances.items()
+            if not all(await asyncio.gather(*map(self._stack.is_healthy, instances)))
+        ]
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), seconds)
+
+    def _now(self) -> float:
+        return time.monotonic() - self._began

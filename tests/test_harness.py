@@ -1,0 +1,72 @@
+"""What tests share keeps them apart from each other and from the machine: ports and a network of their own."""
+
+import os
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from harness.basics import free_port
+from harness.network import isolated_network
+
+TAKE_ONE = "import sys; from harness.basics import free_port; print(free_port(), flush=True); sys.stdin.read()"
+TAKE_THIS = "import sys; from harness import basics; basics._PORTS = [int(sys.argv[1])]; print(basics.free_port())"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+
+
+def take(port: str, seconds: float) -> str:
+    command = [sys.executable, "-c", TAKE_THIS, port]
+    return subprocess.run(
+        command, env=ENVIRONMENT, capture_output=True, text=True, timeout=seconds, check=True
+    ).stdout.strip()
+
+
+def test_a_port_belongs_to_one_process_as_long_as_that_lives() -> None:
+    command = [sys.executable, "-c", TAKE_ONE]
+    with subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout
+        port = owner.stdout.readline().strip()
+        with pytest.raises(subprocess.TimeoutExpired):  # it keeps looking
+            take(port, 1)
+        owner.communicate("")
+
+    assert take(port, 60) == port
+
+
+only_root = pytest.mark.skipif(
+    sys.platform != "linux" or bool(os.geteuid()),
+    reason="only Linux has such networks, and grants them to root alone",
+)
+NETWORK = Path("/proc/thread-self/ns/net")
+
+
+def interfaces_of_a_child() -> list[str]:
+    lines = subprocess.check_output(["cat", "/proc/net/dev"], text=True).splitlines()[2:]
+    return [line.split(":")[0].strip() for line in lines]
+
+
+@only_root
+def test_programs_started_in_it_see_only_loopback() -> None:
+    with isolated_network():
+        assert interfaces_of_a_child() == ["lo"]
+
+
+@only_root
+def test_servers_in_it_can_be_reached_only_from_within() -> None:
+    with isolated_network():
+        server = socket.create_server(("127.0.0.1", free_port()))
+        socket.create_connection(server.getsockname(), timeout=60).close()
+    with server, pytest.raises(ConnectionRefusedError):
+        socket.create_connection(server.getsockname(), timeout=60)
+
+
+@only_root
+def test_the_old_network_is_restored_however_it_ends() -> None:
+    before = NETWORK.readlink()
+    with suppress(KeyError), isolated_network():
+        assert NETWORK.readlink() != before
+        raise KeyError
+
+    assert NETWORK.readlink() == before

@@ -1,0 +1,120 @@
+"""A worker with functions of all kinds: they fail, work until a file exists, block its event loop, or await promises
+that anybody may settle and report the errors they get.
+
+GROUP: its group. BLOCK_SECONDS: for how long functions block. KEEP_SECONDS: how long its leases are kept meanwhile,
+instead of the worker's own limit.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable
+from pathlib import Path
+
+from harness.basics import hold_gil
+from resonate.context import Context
+
+from worker import Worker, heartbeats, log_run
+
+SECONDS = float(os.environ.get("BLOCK_SECONDS", "0"))
+
+
+async def baz(ctx: Context) -> int:
+    """Fail in place of the service's own function."""
+    log_run(ctx)
+    raise ValueError("no number today")
+
+
+async def work(ctx: Context, until: str) -> str:
+    """Work until that file exists, without blocking the event loop."""
+    log_run(ctx)
+    while not Path(until).exists():
+        await asyncio.sleep(0.05)
+    return "done"
+
+
+# ── what others write ──
+
+
+async def error_of(awaited: Awaitable[object]) -> list[str]:
+    """Return the name and the message of the error that it ends with."""
+    try:
+        await awaited
+    except Exception as error:
+        return [type(error).__name__, str(error)]
+    return []
+
+
+async def ask_function(ctx: Context) -> list[str]:
+    """Call a group that has no worker."""
+    log_run(ctx)
+    return await error_of(ctx.options(target="service-nobody").rpc("answer"))
+
+
+async def ask_person(ctx: Context) -> list[str]:
+    log_run(ctx)
+    return await error_of(ctx.promise())
+
+
+async def fail(ctx: Context, message: str = "no number today") -> None:
+    log_run(ctx)
+    raise ValueError(message)
+
+
+async def fail_in_a_step(ctx: Context) -> list[str]:
+    log_run(ctx)
+    return await error_of(ctx.run(fail))
+
+
+async def give_back(ctx: Context, value: object) -> object:
+    log_run(ctx)
+    return value
+
+
+# ── blocking the event loop ──
+
+
+async def sleeping(ctx: Context) -> str:
+    log_run(ctx)
+    time.sleep(SECONDS)  # noqa: ASYNC251  this is what is to be noticed
+    return "done"
+
+
+async def computing(ctx: Context) -> str:
+    log_run(ctx)
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        sum(range(1000))
+    return "done"
+
+
+async def holding(ctx: Context) -> str:
+    """Block in C code that holds the GIL, so that no other thread of the process runs."""
+    log_run(ctx)
+    hold_gil(2)
+    return "done"
+
+
+async def with_a_step(ctx: Context) -> str:
+    log_run(ctx)
+    done: str = await ctx.run(step)
+    return done
+
+
+def step(ctx: Context) -> str:
+    log_run(ctx)
+    _library()
+    return "done"
+
+
+def _library() -> None:
+    time.sleep(SECONDS)
+
+
+FAILING = (baz, fail, fail_in_a_step)
+WAITING = (work, ask_function, ask_person, give_back)
+BLOCKING = (sleeping, computing, holding, with_a_step)
+
+if __name__ == "__main__":
+    heartbeats.KEEP_SECONDS = float(os.environ.get("KEEP_SECONDS", heartbeats.KEEP_SECONDS))
+    Worker(os.environ.get("GROUP", "service-functions"), *FAILING, *WAITING, *BLOCKING).run()
