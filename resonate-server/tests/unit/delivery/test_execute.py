@@ -1,5 +1,6 @@
 """Which worker an ``execute`` goes to: section 5.2 and 5.3, and section 9, items 3, 8, 11 and 12."""
 
+import asyncio
 import time
 
 import pytest
@@ -47,6 +48,11 @@ STORIES = {
     "once it is heard of, it takes its turn": "+w1 +w2 w1:silent w1:heard a | w1=a w2=",
     "a new stream is a sign of life": "+w1 +w2 w1:silent +w1 a b | w1=b w2=a",
     "it is not passed over for ever": "+w1 +w2 w1:silent later a | w1=a w2=",
+    # A worker that claims nothing may be frozen, although it holds no lease that lapses.
+    "it is avoided": "+w1 +w2 a>any/w1 w1? later 5s round b>any/w1 c | w1= w2=b,c",
+    "not if it was heard from meanwhile": "+w1 +w2 a>any/w1 w1? later w1:heard 5s round b>any/w1 | w1=b w2=",
+    "nor for ever": "+w1 +w2 a>any/w1 w1? later 5s round later b>any/w1 | w1=b w2=",
+    "nor if there is no other": "+w1 a w1? later 5s round b | w1=b",
     # A worker whose stream this server has closed.
     "it gets no task": "+w1 +w2 w1:closed a b c | w1= w2=a,b,c",
 }
@@ -55,6 +61,28 @@ STORIES = {
 @pytest.mark.parametrize("story", STORIES.values(), ids=STORIES)
 async def test_story(scene: Scene, clock: Clock, story: str) -> None:
     assert await play(story, scene, clock) == story.partition(" | ")[2]
+
+
+async def test_a_message_ends_the_waiting_of_the_stream_at_once(scene: Scene) -> None:
+    connection = scene.worker()
+    waiting = asyncio.create_task(connection.wait(60))
+    await asyncio.sleep(0)
+    connection.offer(execute("t"))
+    assert await waiting == [execute("t")]
+
+
+async def test_once_closed_waiting_ends_at_once(scene: Scene) -> None:
+    connection = scene.worker()
+    connection.close()
+    assert await connection.wait(60) == []
+
+
+async def test_forgetting_returns_the_forgotten_offer(scene: Scene) -> None:
+    connection = scene.worker()
+    connection.offer(execute("t"))
+    offer = connection.forget("t")
+    assert offer is not None and offer.execute == execute("t")
+    assert (connection.forget("t"), connection.forget("other")) == (None, None)
 
 
 class TestGroups:
