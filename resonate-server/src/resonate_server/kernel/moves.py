@@ -75,7 +75,7 @@ def acquire(work: Workspace, task: Task, claim: Claim) -> Task:
         pid=claim.pid,
         ttl=claim.ttl,
         claim=claim.id if claim.is_unique else None,
-        timer_at=lease_end(work, claim.ttl),
+        timer_at=later(work, claim.ttl),
         queued=False,
         lost_at=None,
         unclaimed=0,
@@ -97,7 +97,7 @@ def is_repeated(task: Task, claim: Claim, version: int) -> bool:
 
 def extend(work: Workspace, task: Task) -> None:
     """Restart the lease, for the ``ttl`` of the claim."""
-    work.put_task(replace(task, timer_at=lease_end(work, task.ttl or 0)))
+    work.put_task(replace(task, timer_at=later(work, task.ttl or 0)))
 
 
 def queue(work: Workspace, task: Task, not_before: int = 0) -> None:
@@ -114,7 +114,7 @@ def queue(work: Workspace, task: Task, not_before: int = 0) -> None:
     elif not_before > work.now:
         work.put_task(replace(waiting, timer_at=not_before))
     else:
-        queued = replace(waiting, timer_at=work.now + work.rules.retry_timeout_ms, queued=True)
+        queued = replace(waiting, timer_at=later(work, work.rules.retry_timeout_ms), queued=True)
         work.put_task(queued)
         work.send_execute(queued)
 
@@ -128,7 +128,7 @@ def release(work: Workspace, task: Task, reason: str | None) -> None:
         reason = reason[: MAX_REASON_CHARACTERS - 1] + "…"
     rules = work.rules
     pause = growing_pause(rules.release_pause_ms, rules.release_pause_max_ms, task.releases)
-    queue(work, replace(task, releases=task.releases + 1, reason=reason), not_before=work.now + pause)
+    queue(work, replace(task, releases=task.releases + 1, reason=reason), not_before=later(work, pause))
     _report_failures(work, task.id)
 
 
@@ -136,7 +136,7 @@ def set_aside(work: Workspace, task: Task) -> None:
     """Take an unclaimed task out of the queue, to free its place at the worker, and retry it with growing backoff."""
     rules, aside = work.rules, replace(task, unclaimed=task.unclaimed + 1)
     pause = growing_pause(rules.unclaimed_pause_ms, rules.unclaimed_pause_max_ms, aside.unclaimed)
-    work.put_task(replace(aside, timer_at=work.now + pause, queued=False))
+    work.put_task(replace(aside, timer_at=later(work, pause), queued=False))
     _report_failures(work, task.id)
 
 
@@ -179,8 +179,9 @@ def take_back(work: Workspace, task: Task) -> None:
     queue(work, replace(task, lost_at=work.now))
 
 
-def lease_end(work: Workspace, ttl: int) -> int:
-    return min(work.now + ttl, MAX_INTEGER)
+def later(work: Workspace, ms: int) -> int:
+    """Return the time in ``ms``, or the last one that can be stored."""
+    return min(work.now + ms, MAX_INTEGER)
 
 
 def _unheld(task: Task, state: TaskState) -> Task:
