@@ -12,6 +12,7 @@ import os
 from collections import Counter
 
 import pytest
+from simulation.mutants import MUTANTS
 from simulation.on_sqlite import OnSQLite
 from simulation.world import FAULTS, Report, simulate
 
@@ -80,3 +81,25 @@ def test_without_faults_nothing_waits_for_a_timer(seed: int) -> None:
 
 def test_a_seed_determines_everything() -> None:
     assert simulate(7, trace=True) == simulate(7, trace=True)
+
+
+# --- deliberate mistakes --------------------------------------------------------------------------------------------
+
+SEEDS_PER_MUTANT = 200
+
+ELSEWHERE = {
+    "an_acquired_task_can_be_acquired": "no worker is ever told a version that is already claimed",
+    "a_claim_does_not_forget_the_resumes": "no worker looks at resumes",
+    "deadlines_are_not_noticed": "noticed, but slowly: what stays due keeps the engine busy",
+    "a_pending_task_is_not_sent_again": "likewise",
+    "messages_go_to_streams_that_are_gone": "what was not claimed comes again, elsewhere, within seconds",
+}
+"""Mutants left to other tests (the comparison with the official server, those of delivery), and why."""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", [name for name in MUTANTS if name not in ELSEWHERE])
+def test_the_simulation_catches_the_mutant(name: str) -> None:
+    """With each one it must find a violation, with or without faults."""
+    with MUTANTS[name]():
+        assert any(simulate(seed, faults=faults).broken for seed in range(SEEDS_PER_MUTANT) for faults in (True, False))

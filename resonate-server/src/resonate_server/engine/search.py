@@ -4,7 +4,7 @@ import time
 
 from msgspec.structs import replace
 
-from resonate_server.kernel.pages import Page
+from resonate_server.kernel.weight import Page
 from resonate_server.protocol.requests import Search
 from resonate_server.store import Store, View
 

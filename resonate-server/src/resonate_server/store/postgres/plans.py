@@ -21,8 +21,7 @@ from resonate_server.kernel.model import (
     Spreading,
     Task,
 )
-from resonate_server.kernel.preload import MAX_PRELOAD, fitting, is_read
-from resonate_server.kernel.weight import weight
+from resonate_server.kernel.weight import MAX_PRELOAD, fitting, is_read, weight
 from resonate_server.protocol.records import Promise, Schedule, TaskState
 from resonate_server.store import MAX_TOLD_BYTES, Decided, rows
 from resonate_server.store.portions import FIRST, Dropped, SettledRoot
