@@ -163,7 +163,7 @@ class _GroupActivity(Struct):
 
 
 class WorkerObserver:
-    """Is told of workers that come and go, and of their tasks. A worker is a process (``pid``) in a group.
+    """Learns which workers come and go, and which tasks they get. A worker is a process (``pid``) in a group.
 
     Called on the event loop; must be quick, and must not raise.
 

@@ -40,7 +40,7 @@ LOG_PAUSE_S = 60.0
 
 type Key = tuple[str, int | str]
 """A task and its version, because a worker may claim and suspend a task before it answers the request that offered it;
-or a promise and the address that is told of it."""
+or a promise and the address of its listener."""
 
 
 class Delivery(Struct, eq=False):

@@ -7,7 +7,7 @@ from 1 (Sunday) to 7 (Saturday); the library counts from 0. Day and weekday must
 import re
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resonate_server.protocol.errors import Malformed
 
@@ -84,14 +84,18 @@ def _matches(cron: str) -> "croniter":
 def _may_have_a_day(matches: "croniter") -> bool:
     """Return whether some month may have a day that matches: neither ``30 2`` nor ``15 * 1#1`` (Sunday of the first
     week) has one."""
-    _, _, days, months, *_ = matches.expanded
-    weeks = set().union(*matches.nth_weekday_of_month.values())
+    days: list[Any] = matches.expanded[2]
+    months: list[Any] = matches.expanded[3]
+    weeks: set[Any] = set().union(*matches.nth_weekday_of_month.values())
     for month in range(1, 13) if "*" in months else months:
-        length = _LONGEST_MONTHS[int(month) - 1]
-        near = (min(day, length) + shift for day in matches.nearest_weekday for shift in range(-2, 3))
-        possible = set(range(1, length + 1) if "*" in days else days).union(near)
-        if "l" in possible:
-            possible = possible.union(range(28, length + 1)) - {"l"}
+        length = _LONGEST_MONTHS[month - 1]
+        possible = {day for day in days if isinstance(day, int)}
+        if "*" in days:
+            possible.update(range(1, length + 1))
+        if "l" in days:
+            possible.update(range(28, length + 1))
+        for day in matches.nearest_weekday:
+            possible.update(min(day, length) + shift for shift in range(-2, 3))
         for day in possible:
             is_in_week = not weeks or (day + 6) // 7 in weeks or ("l" in weeks and day > 21)
             if day <= length and is_in_week:
