@@ -14,7 +14,7 @@ from collections import Counter
 import pytest
 from simulation.mutants import MUTANTS
 from simulation.on_sqlite import OnSQLite
-from simulation.world import FAULTS, Report, simulate
+from simulation.world import FAULTS, simulate
 
 SEEDS = int(os.environ.get("SEEDS", "500"))
 ONE_SEED = os.environ.get("SEED")
@@ -39,12 +39,6 @@ HAPPENINGS = (
 )
 
 
-def told(report: Report) -> str:
-    """Describe a run: what broke, how to reproduce it, and the steps that led to it."""
-    command = f"SEED={report.seed} python -m pytest resonate-server/tests/simulation"
-    return "\n".join(["", *report.broken, f"again with: {command}", *report.diary[-200:]])
-
-
 @pytest.mark.skipif(ONE_SEED is not None, reason="one seed was asked for")
 @pytest.mark.parametrize(
     "seeds", [range(FEW), pytest.param(range(FEW, SEEDS), marks=pytest.mark.long)], ids=["few", "many"]
@@ -55,7 +49,7 @@ def test_whatever_goes_wrong_nothing_is_lost_and_everything_gets_done(seeds: ran
     for seed in seeds:
         report = simulate(seed)
         if report.broken:
-            pytest.fail(told(simulate(seed, trace=True)), pytrace=False)
+            pytest.fail(simulate(seed, trace=True).told(), pytrace=False)
         happened.update(report.happened)
         slowest = max(slowest, report.calm_s)
     print(f"{len(seeds)} seeds; all done at most {slowest:.1f} s (virtual) after the last fault; {dict(happened)}")
@@ -68,14 +62,14 @@ def test_one_seed() -> None:
     report = simulate(int(ONE_SEED or 0), trace=True)
     print("\n".join(report.diary))
     if report.broken:
-        pytest.fail(told(report), pytrace=False)
+        pytest.fail(report.told(), pytrace=False)
 
 
 @pytest.mark.parametrize("seed", range(80))
 def test_without_faults_nothing_waits_for_a_timer(seed: int) -> None:
     report = simulate(seed, trace=True, faults=False)
 
-    assert report.broken == [], told(report)
+    assert report.broken == [], report.told()
     assert report.happened.get("LeaseLost", 0) == report.happened.get("task.fence 409", 0) == 0
 
 

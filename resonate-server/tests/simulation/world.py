@@ -48,6 +48,11 @@ class Report(Struct):
     calm_s: float
     diary: list[str]
 
+    def told(self, file: str = "") -> str:
+        """Describe the run: what broke, how to reproduce it with the tests of ``file``, and the steps to it."""
+        command = f"SEED={self.seed} python -m pytest resonate-server/tests/simulation{file}"
+        return "\n".join(["", *self.broken, f"again with: {command}", *self.diary[-300:]])
+
 
 def simulate(
     seed: int,

@@ -50,21 +50,6 @@ def require(move: Move, event: TaskEvent, task: Task, version: int | None = None
         raise AssertionError(f"the rule for {event.name} carries out {move.name}, not what the table says")
 
 
-def create_pending(work: Workspace, id: str, target: str) -> None:
-    """Create the task of a new pending promise."""
-    queue(work, Task(id=id, target=target, state=TaskState.PENDING))
-
-
-def create_claimed(work: Workspace, id: str, target: str, claim: Claim) -> Task:
-    """Create the task of a promise that its creator also runs: already acquired, without an ``execute``."""
-    return acquire(work, Task(id=id, target=target, state=TaskState.PENDING), claim)
-
-
-def create_fulfilled(work: Workspace, id: str, target: str) -> None:
-    """Create the task of a promise that was created past its deadline."""
-    work.put_task(Task(id=id, target=target, state=TaskState.FULFILLED))
-
-
 def acquire(work: Workspace, task: Task, claim: Claim) -> Task:
     """Acquire the task under a lease. Nothing else increments the version."""
     acquired = replace(

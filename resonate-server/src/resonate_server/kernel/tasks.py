@@ -16,7 +16,7 @@ from resonate_server.protocol.answers import (
 )
 from resonate_server.protocol.envelope import ResponseEnvelope, ResponseHead
 from resonate_server.protocol.errors import NotFound, Unprocessable
-from resonate_server.protocol.records import Promise, PromiseState
+from resonate_server.protocol.records import Promise, PromiseState, TaskState
 from resonate_server.protocol.requests import (
     FenceCreate,
     FenceSettle,
@@ -61,12 +61,13 @@ def task_create(work: Workspace, request: TaskCreate) -> Answer:
 
 
 def _create_and_acquire(work: Workspace, create: PromiseCreate, claim: moves.Claim) -> Answer:
+    """Create the promise, and its task already acquired, without an ``execute``: the caller runs it."""
     promise = promises.create(work, create)
-    target = promise.target or ""
-    if promise.state is PromiseState.PENDING:
-        return _acquired(work, moves.create_claimed(work, promise.id, target, claim), promise)
-    moves.create_fulfilled(work, promise.id, target)
-    return _without_preload(work.task_or_404(promise.id), promise)
+    if promise.state is not PromiseState.PENDING:
+        promises.create_task(work, promise)
+        return _without_preload(work.task_or_404(promise.id), promise)
+    task = Task(id=promise.id, target=promise.target or "", state=TaskState.PENDING)
+    return _acquired(work, moves.acquire(work, task, claim), promise)
 
 
 def task_acquire(work: Workspace, request: TaskAcquire) -> Answer:

@@ -77,25 +77,11 @@ async def test_once_closed_waiting_ends_at_once(scene: Scene) -> None:
     assert await connection.wait(60) == []
 
 
-async def test_forgetting_returns_the_forgotten_offer(scene: Scene) -> None:
-    connection = scene.worker()
-    connection.offer(execute("t"))
-    offer = connection.forget("t")
-    assert offer is not None and offer.execute == execute("t")
-    assert (connection.forget("t"), connection.forget("other")) == (None, None)
-
-
-class TestGroups:
-    async def test_a_task_is_handed_over_unchanged(self, scene: Scene) -> None:
-        worker = scene.worker()
-        scene.send(execute("t", version=7))
-        assert await worker.wait(0) == [execute("t", version=7)]
-
-    @pytest.mark.parametrize("group", ["others", "Workers", "worker", ""])
-    async def test_a_worker_of_another_group_gets_no_task(self, scene: Scene, group: str) -> None:
-        worker = scene.worker(group=group)
-        scene.send(execute("t"))
-        assert await received(worker) == []
+@pytest.mark.parametrize("group", ["others", "Workers", "worker", ""])
+async def test_a_worker_of_another_group_gets_no_task(scene: Scene, group: str) -> None:
+    worker = scene.worker(group=group)
+    scene.send(execute("t"))
+    assert await received(worker) == []
 
 
 class TestRefill:

@@ -107,20 +107,11 @@ async def a_moment() -> None:
 
 
 class TestPost:
-    async def test_an_execute_carries_the_address_to_call_back(self, post: Post) -> None:
-        post.send(execute("t", version=3), url=f"{post.receiver.url}/work?x=1")
-        await post.until_counted("success", 1)
-
-        body = {"kind": "execute", "head": {"serverUrl": SERVER_URL}, "data": {"task": {"id": "t", "version": 3}}}
-        assert post.receiver.received == [("/work", body)]
-        assert post.receiver.headers[0]["Content-Type"] == "application/json"
-        assert "Authorization" not in post.receiver.headers[0]
-        assert post.delivered == []
-
     async def test_a_delivered_unblock_is_reported(self, post: Post) -> None:
         post.send(unblock("p"))
         await until(lambda: post.delivered == ["p"])
         assert post.receiver.received[0][1]["data"]["promise"]["id"] == "p"
+        assert "Authorization" not in post.receiver.headers[0]
 
     @with_settings(auth=PushAuth(mode="bearer", token="secret", header="X-Proof"))
     async def test_the_server_proves_its_identity(self, post: Post) -> None:

@@ -122,24 +122,6 @@ def test_a_page_holds(limit: int, matches: list[Promise], shown: list[str], curs
     assert ([row.id for row in data.promises], data.cursor) == (shown, cursor)
 
 
-FILLING = "x" * MAX_PAGE_BYTES
-
-
-@pytest.mark.parametrize(
-    ("search", "rows", "member"),
-    [
-        (TaskSearch(), [task("a" + FILLING), task("b" + FILLING)], "tasks"),
-        (ScheduleSearch(), [schedule("a", tags={"t": FILLING}), schedule("b", tags={"t": FILLING})], "schedules"),
-    ],
-)
-def test_pages_of_tasks_and_schedules_end_likewise(search: Search, rows: list[Any], member: str) -> None:
-    page = Page(search)
-    for row in rows:
-        page.take(row)
-    assert page.is_full
-    assert [row.id[0] for row in getattr(page.answer().data, member)] == ["a"]
-
-
 @pytest.mark.parametrize(
     ("search", "rows", "shown"),
     [
