@@ -1,18 +1,20 @@
 """Run one sequence of operations on our kernel and on the official in-process server, and compare after every step:
 the answer, all promises, tasks, callbacks, listeners and timers, and the messages."""
 
+import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Generator, Iterator
+from types import coroutine
 from typing import Any
 
 import msgspec
 from differential.differences import Differs
 from differential.kernel import Kernel, Reply, body_of
-from differential.official import Official
 from differential.operations import OFFICIAL, START, Request, Tick, Wait
 from msgspec import Struct, field
-from resonate.connections.local import DurablePromise
+from resonate.connections.local import DurablePromise, LocalConnection, OutgoingMessage, ServerState
 from resonate.connections.local import Task as OfficialTask
+from unwaiting import finish
 
 from resonate_server.kernel.model import Rules, Task
 from resonate_server.protocol.messages import Execute, Message
@@ -22,6 +24,48 @@ from resonate_server.store.sqlite import Database
 TIMER_TYPES = {TaskState.PENDING: 0, TaskState.ACQUIRED: 1}
 ACCEPTING = {"task.acquire": "pending", "task.release": "acquired"}
 ACCEPTING |= {"task.fulfill": "acquired", "task.suspend": "acquired"}
+
+
+class Official:
+    """The official SDK's in-process server, driven step by step.
+
+    Requests go through its ``send``, time through its clock. Its coroutines never really wait, so they are run by hand,
+    without an event loop or real time. Messages are captured where it dispatches them, because its receivers do not get
+    the addresses.
+    """
+
+    def __init__(self, now: int) -> None:
+        self.now = now
+        self.sent: list[OutgoingMessage] = []
+        self._connection = LocalConnection(clock=lambda: self.now, sleeper=_until_next_tick)
+        self._connection._dispatch_messages = self.sent.extend  # type: ignore[method-assign, assignment]
+        self._ticks = self._connection._tick_loop()
+
+    @property
+    def state(self) -> ServerState:
+        """Its whole state."""
+        return self._connection.state
+
+    def call(self, kind: str, data: dict[str, Any]) -> Reply:
+        head = {"corrId": "differential", "version": "2026-04-01"}
+        envelope = json.loads(finish(self._connection.send(json.dumps({"kind": kind, "head": head, "data": data}))))
+        return Reply(status=envelope["head"]["status"], data=envelope["data"])
+
+    def tick(self) -> None:
+        """Run one round of its loop."""
+        self._ticks.send(None)
+
+    def close(self) -> None:
+        self._ticks.close()
+
+
+@coroutine
+def _pause() -> Generator[None]:
+    yield
+
+
+def _until_next_tick(_: float) -> Awaitable[None]:
+    return _pause()
 
 
 class Tally(Struct):

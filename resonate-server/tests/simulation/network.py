@@ -4,9 +4,8 @@ import asyncio
 from contextlib import suppress
 
 from msgspec import Struct
-from simulation.cluster import Cluster
 from simulation.run import Run
-from simulation.server import Server
+from simulation.server import Cluster, Server
 
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import Execute, Message

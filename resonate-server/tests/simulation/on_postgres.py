@@ -17,12 +17,11 @@ import msgspec
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from simulation import invariants
-from simulation.cluster import Cluster
 from simulation.line import LONGEST_UNNOTICED_S, Line
 from simulation.loop import VirtualLoop, WithOutside
 from simulation.network import SILENCE_S
 from simulation.run import Run
-from simulation.server import CountingEngine, Server, disabled_push, watched
+from simulation.server import Cluster, CountingEngine, Server, disabled_push, watched
 from simulation.world import Report, simulate
 from unit.postgres import make_schema
 

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from simulation import invariants
-from simulation.cluster import Cluster
 from simulation.run import Run
-from simulation.server import CountingEngine, Server, disabled_push, watched
+from simulation.server import Cluster, CountingEngine, Server, disabled_push, watched
 from unit.engines import HandClock
 
 from resonate_server.delivery import Dispatcher, Hub

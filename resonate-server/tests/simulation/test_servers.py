@@ -12,7 +12,6 @@ import os
 import pytest
 from harness.postgres import PostgresServer
 from simulation.on_postgres import simulate_servers
-from simulation.world import Report
 
 ONE_SEED = os.environ.get("SEED")
 SEEDS = int(os.environ.get("SEEDS", "50"))
@@ -30,15 +29,10 @@ def seeds() -> list[object]:
     return [*range(FEW), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(FEW, SEEDS))]
 
 
-def told(report: Report) -> str:
-    command = f"SEED={report.seed} python -m pytest resonate-server/tests/simulation/test_servers.py"
-    return "\n".join(["", *report.broken, f"the same seed with: {command}", *report.diary[-300:]])
-
-
 @pytest.mark.parametrize("seed", seeds())
 def test_whatever_goes_wrong_nothing_is_lost_and_everything_gets_done(seed: int, url: str) -> None:
     report = simulate_servers(url, seed, trace=True)
 
     print(f"all done {report.calm_s:.1f} s (virtual) after the last fault; {report.happened}")
     if report.broken:
-        pytest.fail(told(report), pytrace=False)
+        pytest.fail(report.told("/test_servers.py"), pytrace=False)

@@ -5,13 +5,12 @@ from collections.abc import Callable
 
 from msgspec import Struct
 from simulation import invariants
-from simulation.cluster import Cluster
 from simulation.loop import VirtualLoop, run, virtual_time
 from simulation.network import LATEST_COPY_S, Network
 from simulation.on_sqlite import OnSQLite
 from simulation.plans import GROUPS, Plan, encode_plan, external_ids, outcome, random_plan, total_sleep_ms
 from simulation.run import Run
-from simulation.server import RETRY_S
+from simulation.server import RETRY_S, Cluster
 from simulation.worker import LEASE_S, LISTEN_AGAIN_S, Outsider, Worker
 
 FAULTS = ("worker dies", "worker freezes", "stream breaks", "task is halted")
@@ -47,6 +46,11 @@ class Report(Struct):
     happened: dict[str, int]
     calm_s: float
     diary: list[str]
+
+    def told(self, file: str = "") -> str:
+        """Describe the run: what broke, how to reproduce it with the tests of ``file``, and the steps to it."""
+        command = f"SEED={self.seed} python -m pytest resonate-server/tests/simulation{file}"
+        return "\n".join(["", *self.broken, f"again with: {command}", *self.diary[-300:]])
 
 
 def simulate(

@@ -132,7 +132,7 @@ def _id(message: Any) -> str:
 
 def way_to(hub: Hub) -> Dispatcher:
     """Return the engine's dispatcher to ``hub``, without any push."""
-    return Dispatcher(hub, cast("Push", SimpleNamespace(withdraw=lambda _: None)), Metrics())
+    return Dispatcher(hub, cast("Push", SimpleNamespace(withdraw=lambda *_: None)), Metrics())
 
 
 def hub_of(engine: Engine, push: Callable[[Message, str], None] = lambda *_: None) -> Hub:

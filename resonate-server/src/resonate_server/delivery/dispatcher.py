@@ -34,5 +34,5 @@ class Dispatcher:
 
     def withdraw(self, task_id: str, version: int) -> bool:
         """Return whether a worker here was to get the task."""
-        self._push.withdraw(task_id)
+        self._push.withdraw(task_id, version)
         return self._hub.withdraw(task_id, version)

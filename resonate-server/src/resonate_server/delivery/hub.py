@@ -14,7 +14,8 @@ its group: it may be the one that can claim the tasks.
 A full worker does not claim either: it has the message in its own queue, and a second one would only earn it a refusal.
 Two things tell it from one that cannot claim. SDKs claim tasks in the order in which they receive them, so a task that
 a later claim has overtaken will not be claimed. And the store knows whether the process holds tasks: if so, the hub
-waits longer, twice as long each time, until the worker has claimed everything. Tasks set aside can still be claimed.
+waits longer, twice as long each time, until the worker has claimed everything. Tasks set aside can still be claimed. A
+worker that was not heard from either is avoided for a while: it may be frozen.
 
 The hub knows only this server's workers. :mod:`resonate_server.peers` joins the hubs of servers on one store.
 """
@@ -28,10 +29,9 @@ from typing import Protocol
 
 from resonate_server.delivery import unblocks
 from resonate_server.delivery.group import ANYBODY, Group
-from resonate_server.delivery.presence import NO_PLEDGE, Pledge, Presence
+from resonate_server.delivery.presence import NO_PLEDGE, Pledge, Presence, WorkerObserver
 from resonate_server.delivery.unblocks import Unblocks
-from resonate_server.delivery.worker_observer import WorkerObserver
-from resonate_server.delivery.worker_stream import WorkerStream
+from resonate_server.delivery.worker_stream import UNCLAIMED_S, WorkerStream
 from resonate_server.protocol.address import PollAddress, PushAddress, parse_address
 from resonate_server.protocol.messages import Execute, Message, OwedUnblock, UnblockKey
 
@@ -274,6 +274,7 @@ class Hub:
         for execute in overdue:
             del self._holders[execute.task_id]
         logger.debug("%d tasks were not claimed by %s; other tasks get their places", len(overdue), stream)
+        self._presence.left_unclaimed(stream.id, int(UNCLAIMED_S * 1_000))
         self._source.unclaimed(stream.id, overdue)
         group = self._groups[stream.group]
         group.sort_in(stream)

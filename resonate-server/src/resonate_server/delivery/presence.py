@@ -24,12 +24,13 @@ from enum import StrEnum
 
 from msgspec import Struct, field
 
-from resonate_server.delivery.worker_observer import WorkerObserver
+from resonate_server.protocol.messages import Execute
 
 logger = logging.getLogger(__name__)
 
 SILENT_MS = 30_000
-"""How long to avoid a process that let a lease lapse, unless heard from: the time until unclaimed tasks come again."""
+"""How long to avoid a process that let a lease lapse, or left a task unclaimed, unless heard from: the time until
+unclaimed tasks come again."""
 
 ABSENT_MS = 15_000
 """A worker whose stream was ended as planned is back within a second; after this time it counts as gone."""
@@ -42,6 +43,9 @@ GONE_KEPT_MS = 10 * 60_000
 
 MAX_AWAY = 1_000
 """How many processes without a stream to remember."""
+
+MAX_GROUPS = 64
+"""How many groups of one process to remember, if it has left some of them."""
 
 CHECK_INTERVAL_MS = 250
 """Pause between two checks for overdue workers."""
@@ -99,7 +103,8 @@ class _Seat(Struct):
 
 
 class _Process(Struct):
-    """``silent_at``: when it let a lease lapse, if not heard from since; ``grace``: timer of ``grace_s`` that runs
+    """``silent_at``: when it let a lease lapse, ``idle_at``: when it left a task unclaimed, if not heard from since;
+    ``grace``: timer of ``grace_s`` that runs
     while it is missed; ``heartbeat_within``: its pledge, in ms."""
 
     heard: int
@@ -108,6 +113,7 @@ class _Process(Struct):
     has_been_silent: bool = False
     """It broke its pledge once, and is not held to it any more."""
     silent_at: int | None = None
+    idle_at: int | None = None
     grace: asyncio.TimerHandle | None = None
     given_up: bool = False
     seats: dict[str, _Seat] = field(default_factory=dict)
@@ -124,8 +130,14 @@ class _Process(Struct):
     def is_overdue(self, now: int) -> bool:
         return self.heartbeat_within is not None and now - self.heard > self.heartbeat_within
 
+    def forget_a_group(self) -> None:
+        """Enforce :data:`MAX_GROUPS` after another group was added."""
+        left = next((group for group, seat in self.seats.items() if seat.left_at is not None), None)
+        if left is not None and len(self.seats) > MAX_GROUPS:
+            del self.seats[left]
+
     def seen(self, now: int) -> None:
-        self.heard, self.silent_at = now, None
+        self.heard, self.silent_at, self.idle_at = now, None, None
         self.miss_no_more()
 
     def miss_no_more(self) -> None:
@@ -148,6 +160,33 @@ class _GroupActivity(Struct):
     def is_heard(self, now: int, for_ms: int) -> bool:
         """Return whether it was heard for the last ``for_ms`` without a long pause."""
         return now - self.heard <= PAUSE_MS and now - self.since >= for_ms
+
+
+class WorkerObserver:
+    """Learns which workers come and go, and which tasks they get. A worker is a process (``pid``) in a group.
+
+    Called on the event loop; must be quick, and must not raise.
+
+    This base class does nothing.
+    """
+
+    def worker_connected(self, group: str, pid: str, again: bool) -> None:
+        """The worker has a new stream; ``again``: after one that this server has ended."""
+
+    def worker_left(self, group: str, pid: str, planned: bool) -> None:
+        """The worker's stream has ended, ``planned`` by this server or not."""
+
+    def worker_silent(self, group: str, pid: str) -> None:
+        """The process let a lease lapse."""
+
+    def worker_gone(self, group: str, pid: str) -> None:
+        """The process stayed away too long."""
+
+    def worker_heard(self, group: str, pid: str) -> None:
+        """The process was silent and has sent a request of its own."""
+
+    def task_sent(self, group: str, pid: str, execute: Execute) -> None:
+        """The task was handed to the worker's stream."""
 
 
 class Presence:
@@ -179,11 +218,13 @@ class Presence:
     # --- queries ----------------------------------------------------------------------------------------------------
 
     def is_silent(self, pid: str) -> bool:
-        """Return whether it was given up or recently let a lease lapse, and was not heard from since."""
+        """Return whether it was given up, recently let a lease lapse or left a task unclaimed, and was not heard from
+        since."""
         process = self._processes.get(pid)
-        if process is None or process.silent_at is None:
+        if process is None:
             return False
-        return process.given_up or self.now() - process.silent_at < SILENT_MS
+        since = max(process.silent_at or 0, process.idle_at or 0)
+        return since > 0 and (process.given_up or self.now() - since < SILENT_MS)
 
     def members(self) -> list[Member]:
         """Return all workers that are here or were recently."""
@@ -212,6 +253,7 @@ class Presence:
         again = seat is not None and seat.is_expected(now)
         if seat is None or not (again or seat.left_at is None):
             process.seats[group] = _Seat(now)
+            process.forget_a_group()
         else:
             seat.left_at, seat.planned = None, False
         self._seen(pid, process)
@@ -253,6 +295,15 @@ class Presence:
         for group, seat in process.seats.items():
             if seat.gone_at(now) is None:
                 self.observer.worker_silent(group, pid)
+
+    def left_unclaimed(self, pid: str, for_ms: int) -> None:
+        """Record that the process was sent a task ``for_ms`` ago and has not claimed it.
+
+        It may be frozen, unless it was heard from meanwhile. That is no reason to give it up: it may also be full.
+        """
+        process = self._processes.get(pid)
+        if process is not None and self.now() - process.heard >= for_ms:
+            process.idle_at = self.now()
 
     def _hold_to(self, pledge: Pledge, process: _Process) -> None:
         grace_s = self._grace_seconds
@@ -324,9 +375,11 @@ class Presence:
         self._gone(pid)
 
     def forget_departed(self) -> None:
-        """Forget workers that left long ago. Call once in a while."""
+        """Forget workers that left long ago, except those still to be judged. Call once in a while."""
         now = self.now()
         for pid, process in list(self._processes.items()):
+            if process.grace is not None:
+                continue
             for group, seat in list(process.seats.items()):
                 if now - (seat.gone_at(now) or now) > GONE_KEPT_MS:
                     del process.seats[group]

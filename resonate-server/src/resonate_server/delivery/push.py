@@ -18,18 +18,15 @@ from msgspec import Struct, field
 
 from resonate_server.certificates import context_for
 from resonate_server.config import HttpPush
+from resonate_server.delivery.unblocks import OVERHEAD_BYTES, weight_of
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.messages import Execute, Message, Unblock, encode_message
-from resonate_server.protocol.records import Value
 
 logger = logging.getLogger(__name__)
 
 MAX_WAITING_BYTES = 16 * 2**20
 """Limit on messages queued or in flight. Beyond it the target with the most loses its newest; the retry timer resends
 an ``execute``."""
-
-MESSAGE_BYTES = 1_024
-"""Assumed size of a message without its payloads."""
 
 MAX_TARGETS = 1_024
 """Targets to remember; idle ones are forgotten first."""
@@ -41,24 +38,29 @@ LOG_PAUSE_S = 60.0
 """Minimum time between two warnings about one target."""
 
 
+type Key = tuple[str, int | str]
+"""A task and its version, because a worker may claim and suspend a task before it answers the request that offered it;
+or a promise and the address of its listener."""
+
+
 class Delivery(Struct, eq=False):
     """A message to deliver to ``url``; ``size`` in bytes."""
 
-    key: str
+    key: Key
     message: Message
     url: str
     size: int
 
 
 class PushTarget(Struct, eq=False):
-    """Scheme, host and port, and the messages to send there.
+    """The messages to send to ``origin``: a scheme, host and port.
 
     ``window``: most concurrent requests; 1 while the target is untried or its last request failed.
     """
 
-    origin: tuple[str, str]
-    queue: OrderedDict[str, Delivery] = field(default_factory=OrderedDict)
-    under_way: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    origin: str
+    queue: OrderedDict[Key, Delivery] = field(default_factory=OrderedDict)
+    under_way: dict[Key, asyncio.Task[None]] = field(default_factory=dict)
     window: int = 1
     size: int = 0
     in_line: bool = False
@@ -86,8 +88,8 @@ class Push:
         self._server_url = server_url
         self._metrics = metrics
         self._delivered = delivered
-        self._targets: OrderedDict[tuple[str, str], PushTarget] = OrderedDict()
-        self._target_of: dict[str, PushTarget] = {}
+        self._targets: OrderedDict[str, PushTarget] = OrderedDict()
+        self._target_of: dict[Key, PushTarget] = {}
         """By the key of each message that is queued or in flight."""
         self._proven: deque[PushTarget] = deque()
         self._untried: deque[PushTarget] = deque()
@@ -103,6 +105,7 @@ class Push:
             timeout=aiohttp.ClientTimeout(total=total, connect=connect),
             headers=self._auth_headers(),
             connector=aiohttp.TCPConnector(limit=self._settings.concurrency),
+            cookie_jar=aiohttp.DummyCookieJar(),  # A jar would fill up, and show one target's cookies to another.
         )
 
     async def stop(self) -> None:
@@ -117,10 +120,10 @@ class Push:
 
     def send(self, message: Message, url: str) -> None:
         """Start delivering. A message queued or in flight is not sent twice."""
-        key = message.task_id if isinstance(message, Execute) else f"{message.promise.id} {url}"
+        key: Key = (message.task_id, message.version) if isinstance(message, Execute) else message.key
         if key in self._target_of:
             return
-        delivery = Delivery(key, message, url, _size(message))
+        delivery = Delivery(key, message, url, OVERHEAD_BYTES if isinstance(message, Execute) else weight_of(message))
         target = self._target(url) if self._settings.enabled else None
         if target is None or not self._make_room(delivery, target):
             self._metrics.delivery("dropped")
@@ -131,11 +134,12 @@ class Push:
         self._line_up(target)
         self._pump()
 
-    def withdraw(self, task_id: str) -> None:
+    def withdraw(self, task_id: str, version: int) -> None:
         """Drop a task that needs no worker any more. A request in flight continues: it may have led to the claim."""
-        target = self._target_of.get(task_id)
-        if target is not None and task_id in target.queue:
-            self._forget(target, target.queue.pop(task_id))
+        key = task_id, version
+        target = self._target_of.get(key)
+        if target is not None and key in target.queue:
+            self._forget(target, target.queue.pop(key))
 
     # --- queues -----------------------------------------------------------------------------------------------------
 
@@ -159,7 +163,8 @@ class Push:
     def _make_room(self, delivery: Delivery, target: PushTarget) -> bool:
         """Drop messages of the targets with the most queued. Return whether there is room now."""
         while self._size and self._size + delivery.size > MAX_WAITING_BYTES:
-            largest = max((each for each in self._targets.values() if each.queue), key=_weight, default=target)
+            queueing = (each for each in self._targets.values() if each.queue)
+            largest = max(queueing, key=lambda each: each.size, default=target)
             if largest is target or largest.size <= target.size + delivery.size:
                 return False
             _, dropped = largest.queue.popitem()
@@ -216,8 +221,8 @@ class Push:
         trouble = await self._post(delivery)
         self._metrics.delivery("error" if trouble else "success")
         if trouble:
-            self._metrics.push_failed("://".join(target.origin))
-            self._failed(target, delivery, trouble)
+            self._metrics.push_failed(target.origin)
+            self._failed(target, delivery.message, trouble)
         else:
             self._succeeded(target)
             if isinstance(delivery.message, Unblock):
@@ -234,55 +239,43 @@ class Push:
             ) as response:
                 return None if response.status // 100 == 2 else f"status {response.status}"
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            return str(error) or type(error).__name__
+            return _trouble(error)
 
     def _succeeded(self, target: PushTarget) -> None:
         target.window = min(target.window + 1, MAX_AT_A_TIME)
         if target.failures:
-            logger.info("deliveries to %r succeed again, after %d failures", "://".join(target.origin), target.failures)
+            logger.info("deliveries to %r succeed again, after %d failures", target.origin, target.failures)
             target.failures = 0
 
-    def _failed(self, target: PushTarget, delivery: Delivery, trouble: str) -> None:
+    def _failed(self, target: PushTarget, message: Message, trouble: str) -> None:
         """Log the first of consecutive failures, with one message as an example."""
         target.window = 1
         target.failures += 1
         now = time.monotonic()
         if target.failures == 1 and now - target.told >= LOG_PAUSE_S:
             target.told = now
-            logger.warning("could not deliver %r to %r: %s", _subject(delivery.message), delivery.url, trouble)
+            subject = message.task_id if isinstance(message, Execute) else message.promise.id
+            logger.warning("could not deliver %r to %r: %s", subject, target.origin, trouble)
 
     def _auth_headers(self) -> dict[str, str]:
         auth = self._settings.auth
         return {auth.header: f"Bearer {auth.token}"} if auth.mode == "bearer" else {}
 
 
-def _subject(message: Message) -> str:
-    return message.task_id if isinstance(message, Execute) else message.promise.id
+def _trouble(error: Exception) -> str:
+    """Say what is wrong, without the URL, which may hold secrets, and without what the target has sent."""
+    match error:
+        case aiohttp.InvalidURL():
+            return "not a valid URL"
+        case aiohttp.ClientResponseError(message=message) if message:
+            return message.partition("\n")[0].rstrip(":")
+    return str(error) or type(error).__name__
 
 
-def _origin(url: str) -> tuple[str, str]:
-    """Return scheme, and host with port. An invalid address is a target of its own, and fails."""
+def _origin(url: str) -> str:
+    """Return scheme, host and port without credentials. All invalid addresses are one target, and fail."""
     try:
         parts = urlsplit(url)
     except ValueError:
-        return "", url
-    return parts.scheme.lower(), parts.netloc.rpartition("@")[2].lower()
-
-
-def _size(message: Message) -> int:
-    if isinstance(message, Execute):
-        return MESSAGE_BYTES
-    promise = message.promise
-    return MESSAGE_BYTES + _value_size(promise.param) + _value_size(promise.value) + _texts_size(promise.tags)
-
-
-def _value_size(value: Value) -> int:
-    return len(value.data or "") + _texts_size(value.headers or {})
-
-
-def _texts_size(texts: dict[str, str]) -> int:
-    return sum(len(name) + len(text) for name, text in texts.items())
-
-
-def _weight(target: PushTarget) -> int:
-    return target.size
+        return "an invalid address"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}".lower()

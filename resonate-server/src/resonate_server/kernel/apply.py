@@ -4,7 +4,7 @@ Each entry point returns a footprint and a :class:`Rule` for the store: :func:`a
 :func:`due`, :func:`renewing`, :func:`releasing`, :func:`setting_aside` and :func:`recalling` for internal work.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from resonate_server.kernel import moves, promises, schedules, settlement, tasks
@@ -219,35 +219,37 @@ def tick(due: Due, rows: Rows, now: int, rules: Rules) -> Decision:
     return work.decide(Answer(status=200, data=work.has_changed))
 
 
-def _release_leases(work: Workspace, pid: str, task_ids: Iterable[str]) -> None:
+def _movable(work: Workspace, task_ids: Iterable[str], event: TaskEvent, move: Move) -> Iterator[Task]:
+    """Yield those of the tasks on which ``event`` has the effect ``move``."""
     for id in task_ids:
         task = work.task(id)
-        if task is not None and task.pid == pid and MOVES[TaskEvent.HOLDER_GONE].get(task.state) is Move.REQUEUE:
+        if task is not None and MOVES[event].get(task.state) is move:
+            yield task
+
+
+def _release_leases(work: Workspace, pid: str, task_ids: Iterable[str]) -> None:
+    for task in _movable(work, task_ids, TaskEvent.HOLDER_GONE, Move.REQUEUE):
+        if task.pid == pid:
             moves.take_back(work, task)
 
 
 def _set_aside(work: Workspace, executes: Iterable[Execute]) -> None:
     for execute in executes:
-        task = work.task(execute.task_id)
-        if task is None or not task.queued or task.version != execute.version:
-            continue
-        if MOVES[TaskEvent.PASSED_OVER].get(task.state) is Move.SET_ASIDE:
-            moves.set_aside(work, task)
+        for task in _movable(work, [execute.task_id], TaskEvent.PASSED_OVER, Move.SET_ASIDE):
+            if task.queued and task.version == execute.version:
+                moves.set_aside(work, task)
 
 
 def _recall(work: Workspace, task_ids: Iterable[str]) -> None:
-    for id in task_ids:
-        task = work.task(id)
-        if task is not None and not task.queued and MOVES[TaskEvent.RETRY_DUE].get(task.state) is Move.RESEND:
+    for task in _movable(work, task_ids, TaskEvent.RETRY_DUE, Move.RESEND):
+        if not task.queued:
             moves.queue(work, task)
 
 
 def _renew_leases(rows: Rows, now: int, rules: Rules) -> Decision:
     work = Workspace(rows, now, rules)
-    for id in rows.leased:
-        task = work.task(id)
-        if task is not None and MOVES[TaskEvent.HEARTBEAT][task.state] is Move.EXTEND:
-            moves.extend(work, task)
+    for task in _movable(work, rows.leased, TaskEvent.HEARTBEAT, Move.EXTEND):
+        moves.extend(work, task)
     return work.decide(Answer(status=200, data=Nothing()))
 
 

@@ -7,7 +7,7 @@ from 1 (Sunday) to 7 (Saturday); the library counts from 0. Day and weekday must
 import re
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resonate_server.protocol.errors import Malformed
 
@@ -20,6 +20,8 @@ YEARS_AHEAD = 100
 """How far ahead to search for a match: the year field goes up to 2099."""
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
+
+_LONGEST_MONTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 _UNPREDICTABLE = re.compile(r"[RH](\(.*\))?(/.*)?", re.IGNORECASE)
 """The library's random and hashed fields: a schedule must fire at the same times wherever it is computed."""
@@ -46,8 +48,8 @@ def latest_match(cron: str, until: int, earlier: int) -> int | None:
     Searches backwards, so the number of missed matches does not matter. ``None`` and :class:`Malformed` as in
     :func:`next_match`.
     """
-    matches = _matches(cron)
     try:
+        matches = _matches(cron)
         matches.set_current(_time(until + 1))
         for _ in range(earlier):
             matches.get_prev(datetime)
@@ -58,11 +60,14 @@ def latest_match(cron: str, until: int, earlier: int) -> int | None:
 
 @lru_cache(1_024)
 def _matches(cron: str) -> "croniter":
-    """Return the library's iterator, cached because it is slow to create. Set its time before each use."""
+    """Return the library's iterator, cached because it is slow to create. Set its time before each use.
+
+    Raises ``ValueError`` if no day can match: the library would search all of the 100 years, for most of a second.
+    """
     from croniter import CroniterError, croniter  # Here: it slows startup, and many servers never see a schedule.
 
     try:
-        return croniter(
+        matches = croniter(
             _translate(cron),
             _EPOCH,
             day_or=False,
@@ -71,6 +76,31 @@ def _matches(cron: str) -> "croniter":
         )
     except (CroniterError, ValueError) as error:
         raise Malformed(f"not a cron expression: {cron[:80]!r} ({error})") from None
+    if not _may_have_a_day(matches):
+        raise ValueError("no such day")
+    return matches
+
+
+def _may_have_a_day(matches: "croniter") -> bool:
+    """Return whether some month may have a day that matches: neither ``30 2`` nor ``15 * 1#1`` (Sunday of the first
+    week) has one."""
+    days: list[Any] = matches.expanded[2]
+    months: list[Any] = matches.expanded[3]
+    weeks: set[Any] = set().union(*matches.nth_weekday_of_month.values())
+    for month in range(1, 13) if "*" in months else months:
+        length = _LONGEST_MONTHS[month - 1]
+        possible = {day for day in days if isinstance(day, int)}
+        if "*" in days:
+            possible.update(range(1, length + 1))
+        if "l" in days:
+            possible.update(range(28, length + 1))
+        for day in matches.nearest_weekday:
+            possible.update(min(day, length) + shift for shift in range(-2, 3))
+        for day in possible:
+            is_in_week = not weeks or (day + 6) // 7 in weeks or ("l" in weeks and day > 21)
+            if day <= length and is_in_week:
+                return True
+    return False
 
 
 def _time(ms: int) -> datetime:

@@ -50,21 +50,6 @@ def require(move: Move, event: TaskEvent, task: Task, version: int | None = None
         raise AssertionError(f"the rule for {event.name} carries out {move.name}, not what the table says")
 
 
-def create_pending(work: Workspace, id: str, target: str) -> None:
-    """Create the task of a new pending promise."""
-    queue(work, Task(id=id, target=target, state=TaskState.PENDING))
-
-
-def create_claimed(work: Workspace, id: str, target: str, claim: Claim) -> Task:
-    """Create the task of a promise that its creator also runs: already acquired, without an ``execute``."""
-    return acquire(work, Task(id=id, target=target, state=TaskState.PENDING), claim)
-
-
-def create_fulfilled(work: Workspace, id: str, target: str) -> None:
-    """Create the task of a promise that was created past its deadline."""
-    work.put_task(Task(id=id, target=target, state=TaskState.FULFILLED))
-
-
 def acquire(work: Workspace, task: Task, claim: Claim) -> Task:
     """Acquire the task under a lease. Nothing else increments the version."""
     acquired = replace(
@@ -114,7 +99,7 @@ def queue(work: Workspace, task: Task, not_before: int = 0) -> None:
     elif not_before > work.now:
         work.put_task(replace(waiting, timer_at=not_before))
     else:
-        queued = replace(waiting, timer_at=work.now + work.rules.retry_timeout_ms, queued=True)
+        queued = replace(waiting, timer_at=later(work, work.rules.retry_timeout_ms), queued=True)
         work.put_task(queued)
         work.send_execute(queued)
 
@@ -128,7 +113,7 @@ def release(work: Workspace, task: Task, reason: str | None) -> None:
         reason = reason[: MAX_REASON_CHARACTERS - 1] + "…"
     rules = work.rules
     pause = growing_pause(rules.release_pause_ms, rules.release_pause_max_ms, task.releases)
-    queue(work, replace(task, releases=task.releases + 1, reason=reason), not_before=work.now + pause)
+    queue(work, replace(task, releases=task.releases + 1, reason=reason), not_before=later(work, pause))
     _report_failures(work, task.id)
 
 
@@ -136,7 +121,7 @@ def set_aside(work: Workspace, task: Task) -> None:
     """Take an unclaimed task out of the queue, to free its place at the worker, and retry it with growing backoff."""
     rules, aside = work.rules, replace(task, unclaimed=task.unclaimed + 1)
     pause = growing_pause(rules.unclaimed_pause_ms, rules.unclaimed_pause_max_ms, aside.unclaimed)
-    work.put_task(replace(aside, timer_at=work.now + pause, queued=False))
+    work.put_task(replace(aside, timer_at=later(work, pause), queued=False))
     _report_failures(work, task.id)
 
 
@@ -180,7 +165,12 @@ def take_back(work: Workspace, task: Task) -> None:
 
 
 def lease_end(work: Workspace, ttl: int) -> int:
-    return min(work.now + ttl, MAX_INTEGER)
+    return later(work, ttl)
+
+
+def later(work: Workspace, ms: int) -> int:
+    """Return the time in ``ms``, or the last one that can be stored."""
+    return min(work.now + ms, MAX_INTEGER)
 
 
 def _unheld(task: Task, state: TaskState) -> Task:

@@ -1,11 +1,11 @@
 """The rules of ``promise.*`` (protocol section 3.1), one function per kind."""
 
 from resonate_server.kernel import moves, settlement
-from resonate_server.kernel.model import PutCallback, PutListener
+from resonate_server.kernel.model import PutCallback, PutListener, Task
 from resonate_server.kernel.workspace import Workspace
 from resonate_server.protocol.answers import Answer, PromiseData
 from resonate_server.protocol.errors import Unprocessable
-from resonate_server.protocol.records import EMPTY, Promise, PromiseState
+from resonate_server.protocol.records import EMPTY, Promise, PromiseState, TaskState
 from resonate_server.protocol.requests import (
     PromiseCreate,
     PromiseGet,
@@ -103,9 +103,9 @@ def create_task(work: Workspace, promise: Promise) -> None:
     if promise.target is None:
         return
     if promise.state is PromiseState.PENDING:
-        moves.create_pending(work, promise.id, promise.target)
+        moves.queue(work, Task(id=promise.id, target=promise.target, state=TaskState.PENDING))
     else:
-        moves.create_fulfilled(work, promise.id, promise.target)
+        work.put_task(Task(id=promise.id, target=promise.target, state=TaskState.FULFILLED))
 
 
 def _answer(promise: Promise) -> Answer:

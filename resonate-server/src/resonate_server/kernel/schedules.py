@@ -52,9 +52,10 @@ def _new_schedule(work: Workspace, request: ScheduleCreate, first: int | None) -
         created_at=work.now,
         next_run_at=first,
     )
-    if len(schedule.next_promise_id) > MAX_ID_CHARACTERS:
+    last = replace(schedule, next_run_at=NEVER)  # has the longest timestamp
+    if len(last.next_promise_id) > MAX_ID_CHARACTERS:
         raise Malformed(f"promiseId produces ids of more than {MAX_ID_CHARACTERS} characters")
-    _promise_of_run(schedule, schedule.next_promise_id)  # Refuse it now: when it is due, there is no caller to tell.
+    _promise_of_run(last, last.next_promise_id)  # Refuse it now: when it is due, there is no caller to tell.
     return schedule
 
 

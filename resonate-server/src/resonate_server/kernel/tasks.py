@@ -2,8 +2,8 @@
 
 from resonate_server.kernel import moves, promises, settlement
 from resonate_server.kernel.model import PutCallback, Task
-from resonate_server.kernel.preload import preload
 from resonate_server.kernel.states import Move, TaskEvent
+from resonate_server.kernel.weight import fitting, is_read
 from resonate_server.kernel.workspace import Workspace
 from resonate_server.protocol.answers import (
     Answer,
@@ -16,7 +16,7 @@ from resonate_server.protocol.answers import (
 )
 from resonate_server.protocol.envelope import ResponseEnvelope, ResponseHead
 from resonate_server.protocol.errors import NotFound, Unprocessable
-from resonate_server.protocol.records import Promise, PromiseState
+from resonate_server.protocol.records import Promise, PromiseState, TaskState
 from resonate_server.protocol.requests import (
     FenceCreate,
     FenceSettle,
@@ -61,12 +61,13 @@ def task_create(work: Workspace, request: TaskCreate) -> Answer:
 
 
 def _create_and_acquire(work: Workspace, create: PromiseCreate, claim: moves.Claim) -> Answer:
+    """Create the promise, and its task already acquired, without an ``execute``: the caller runs it."""
     promise = promises.create(work, create)
-    target = promise.target or ""
-    if promise.state is PromiseState.PENDING:
-        return _acquired(work, moves.create_claimed(work, promise.id, target, claim), promise)
-    moves.create_fulfilled(work, promise.id, target)
-    return _without_preload(work.task_or_404(promise.id), promise)
+    if promise.state is not PromiseState.PENDING:
+        promises.create_task(work, promise)
+        return _without_preload(work.task_or_404(promise.id), promise)
+    task = Task(id=promise.id, target=promise.target or "", state=TaskState.PENDING)
+    return _acquired(work, moves.acquire(work, task, claim), promise)
 
 
 def task_acquire(work: Workspace, request: TaskAcquire) -> Answer:
@@ -107,7 +108,7 @@ def task_suspend(work: Workspace, request: TaskSuspend) -> Answer:
     awaited = [_awaited_or_422(work, own, id) for id in request.awaited]
     if any(promise.state is not PromiseState.PENDING for promise in awaited):
         moves.forget_resumes(work, task)
-        return Answer(status=300, data=PreloadData(preload=preload(work, task.id)))
+        return Answer(status=300, data=PreloadData(preload=_preload(work, task.id)))
     for promise in awaited:
         work.link(PutCallback(awaited=promise.id, awaiter=task.id))
     moves.park(work, task)
@@ -133,7 +134,7 @@ def task_fence(work: Workspace, request: TaskFence) -> Answer:
         promises.require_in_reach(work.promise_or_404(request.id), existing)
     kind, inner = _apply_fenced(work, request.action)
     action = ResponseEnvelope(kind=kind, head=ResponseHead(corr_id=work.corr_id, status=inner.status), data=inner.data)
-    return Answer(status=200, data=FencedData(action=action, preload=preload(work, task.id)))
+    return Answer(status=200, data=FencedData(action=action, preload=_preload(work, task.id)))
 
 
 def _apply_fenced(work: Workspace, action: FenceCreate | FenceSettle) -> tuple[str, Answer]:
@@ -180,8 +181,24 @@ def task_continue(work: Workspace, request: TaskContinue) -> Answer:
     return _DONE
 
 
+def _preload(work: Workspace, task_id: str) -> list[Promise]:
+    """Return promises to send along with a task, which save a replay the round trips (section 3.4).
+
+    These are the local steps of the execution (same branch) and, beyond the official rule, the promises that the task
+    created (its children). SDKs use them only as a cache of the server's answers.
+    """
+    own = work.promise_or_404(task_id)
+    related = [
+        settlement.projected(promise, work.now)
+        for promise in work.preload_candidates()
+        if promise.id != task_id and (promise.parent == task_id or (own.branch and promise.branch == own.branch))
+        if is_read(promise)
+    ]
+    return list(fitting(sorted(related, key=lambda promise: promise.id)))
+
+
 def _acquired(work: Workspace, task: Task, promise: Promise) -> Answer:
-    return Answer(status=200, data=ClaimData(task=task.record(), promise=promise, preload=preload(work, task.id)))
+    return Answer(status=200, data=ClaimData(task=task.record(), promise=promise, preload=_preload(work, task.id)))
 
 
 def _without_preload(task: Task, promise: Promise) -> Answer:

@@ -10,8 +10,7 @@ from contextlib import suppress
 import msgspec
 
 from resonate_server.delivery import Dispatcher, Hub, Presence
-from resonate_server.delivery.presence import Member, State
-from resonate_server.delivery.worker_observer import WorkerObserver
+from resonate_server.delivery.presence import Member, State, WorkerObserver
 from resonate_server.engine import Engine, ReadFailed
 from resonate_server.kernel.model import Footprint
 from resonate_server.peers import hints

@@ -4,7 +4,7 @@ Parsed by hand, because group and id are case-sensitive and the standard library
 """
 
 from functools import lru_cache
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct
 
@@ -41,8 +41,24 @@ MAX_KNOWN_CHARACTERS = 512
 """Longer addresses are not cached. There are few addresses, and each is parsed many times."""
 
 
+def check_address(text: str) -> None:
+    """Raise :class:`Malformed` unless ``text`` is an address that this server can deliver to."""
+    address = parse_address(text)
+    if isinstance(address, PushAddress) and not _is_url(address.url):
+        raise Malformed(f"not a URL with a host and a valid port: {_shown(text)}")
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return bool(parts.hostname) and parts.port != 0 and not any(map(str.isspace, parts.netloc))
+    except ValueError:
+        return False
+
+
 def parse_address(text: str) -> Address:
-    """Parse ``text``. Raises :class:`Malformed` unless it is an address that this server can deliver to."""
+    """Parse ``text``. Raises :class:`Malformed` for anything but an address, but does not check a URL: addresses that
+    are stored already may be older than that check."""
     return _parse_short(text) if len(text) <= MAX_KNOWN_CHARACTERS else _parse(text)
 
 

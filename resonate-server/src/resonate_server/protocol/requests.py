@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta, Struct, field
 
-from resonate_server.protocol.address import parse_address
+from resonate_server.protocol.address import check_address
 from resonate_server.protocol.errors import Malformed
 from resonate_server.protocol.records import EMPTY, PromiseState, Tags, TaskState, Value
 
@@ -31,6 +31,9 @@ MAX_TAGS_CHARACTERS = 65_536
 
 SETTLEMENTS = (PromiseState.RESOLVED, PromiseState.REJECTED, PromiseState.CANCELED)
 """States that a client may settle a promise with; only the deadline times it out."""
+
+MAX_AWAITED = 10_000
+"""Most promises that one suspension may name: they are read in one transaction, while all other requests wait."""
 
 MAX_PATIENCE_MS = 1_000
 """Far shorter than any lease used in practice."""
@@ -124,7 +127,7 @@ def _check_address(text: str) -> None:
         raise Malformed(f"an address has at most {MAX_ID_CHARACTERS} characters")
     if _UNUSABLE_CHARACTER.search(text):
         raise Malformed("an address has no control characters, unless they are percent-encoded")
-    parse_address(text)
+    check_address(text)
 
 
 # --- promise.* ------------------------------------------------------------------------------------------------------
@@ -289,7 +292,7 @@ class TaskSuspend(Request, frozen=True):
 
     id: Id
     version: Version
-    actions: Annotated[list[Action[SuspendAction]], Meta(min_length=1)]
+    actions: Annotated[list[Action[SuspendAction]], Meta(min_length=1, max_length=MAX_AWAITED)]
     patience: Annotated[int, Meta(ge=0, le=MAX_PATIENCE_MS)] = 0
 
     @property
@@ -455,33 +458,6 @@ class DebugSnap(Request, frozen=True):
 
 
 KINDS: dict[str, type[Request]] = {
-    kind.kind: kind
-    for kind in (
-        PromiseGet,
-        PromiseCreate,
-        PromiseSettle,
-        PromiseRegisterCallback,
-        PromiseRegisterListener,
-        PromiseSearch,
-        TaskGet,
-        TaskCreate,
-        TaskAcquire,
-        TaskRelease,
-        TaskFulfill,
-        TaskSuspend,
-        TaskFence,
-        TaskHeartbeat,
-        TaskHalt,
-        TaskContinue,
-        TaskSearch,
-        ScheduleGet,
-        ScheduleCreate,
-        ScheduleDelete,
-        ScheduleSearch,
-        DebugStart,
-        DebugStop,
-        DebugReset,
-        DebugTick,
-        DebugSnap,
-    )
+    kind.kind: kind for base in (Request, RequestForOne) for kind in base.__subclasses__() if kind is not RequestForOne
 }
+"""All of the above, by name."""

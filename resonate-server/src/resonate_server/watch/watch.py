@@ -9,8 +9,7 @@ import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from resonate_server.delivery.presence import Member, State
-from resonate_server.delivery.worker_observer import WorkerObserver
+from resonate_server.delivery.presence import Member, State, WorkerObserver
 from resonate_server.engine.decision_observer import DecisionObserver
 from resonate_server.protocol.messages import Execute
 from resonate_server.store import Decided

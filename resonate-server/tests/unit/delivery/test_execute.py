@@ -1,5 +1,6 @@
 """Which worker an ``execute`` goes to: section 5.2 and 5.3, and section 9, items 3, 8, 11 and 12."""
 
+import asyncio
 import time
 
 import pytest
@@ -47,6 +48,11 @@ STORIES = {
     "once it is heard of, it takes its turn": "+w1 +w2 w1:silent w1:heard a | w1=a w2=",
     "a new stream is a sign of life": "+w1 +w2 w1:silent +w1 a b | w1=b w2=a",
     "it is not passed over for ever": "+w1 +w2 w1:silent later a | w1=a w2=",
+    # A worker that claims nothing may be frozen, although it holds no lease that lapses.
+    "it is avoided": "+w1 +w2 a>any/w1 w1? later 5s round b>any/w1 c | w1= w2=b,c",
+    "not if it was heard from meanwhile": "+w1 +w2 a>any/w1 w1? later w1:heard 5s round b>any/w1 | w1=b w2=",
+    "nor for ever": "+w1 +w2 a>any/w1 w1? later 5s round later b>any/w1 | w1=b w2=",
+    "nor if there is no other": "+w1 a w1? later 5s round b | w1=b",
     # A worker whose stream this server has closed.
     "it gets no task": "+w1 +w2 w1:closed a b c | w1= w2=a,b,c",
 }
@@ -57,17 +63,25 @@ async def test_story(scene: Scene, clock: Clock, story: str) -> None:
     assert await play(story, scene, clock) == story.partition(" | ")[2]
 
 
-class TestGroups:
-    async def test_a_task_is_handed_over_unchanged(self, scene: Scene) -> None:
-        worker = scene.worker()
-        scene.send(execute("t", version=7))
-        assert await worker.wait(0) == [execute("t", version=7)]
+async def test_a_message_ends_the_waiting_of_the_stream_at_once(scene: Scene) -> None:
+    connection = scene.worker()
+    waiting = asyncio.create_task(connection.wait(60))
+    await asyncio.sleep(0)
+    connection.offer(execute("t"))
+    assert await waiting == [execute("t")]
 
-    @pytest.mark.parametrize("group", ["others", "Workers", "worker", ""])
-    async def test_a_worker_of_another_group_gets_no_task(self, scene: Scene, group: str) -> None:
-        worker = scene.worker(group=group)
-        scene.send(execute("t"))
-        assert await received(worker) == []
+
+async def test_once_closed_waiting_ends_at_once(scene: Scene) -> None:
+    connection = scene.worker()
+    connection.close()
+    assert await connection.wait(60) == []
+
+
+@pytest.mark.parametrize("group", ["others", "Workers", "worker", ""])
+async def test_a_worker_of_another_group_gets_no_task(scene: Scene, group: str) -> None:
+    worker = scene.worker(group=group)
+    scene.send(execute("t"))
+    assert await received(worker) == []
 
 
 class TestRefill:

@@ -12,14 +12,15 @@ from resonate_server.delivery.presence import (
     GONE_KEPT_MS,
     LAST_WORDS_MS,
     MAX_AWAY,
+    MAX_GROUPS,
     NO_PLEDGE,
     SILENT_MS,
     Member,
     Pledge,
     Presence,
     State,
+    WorkerObserver,
 )
-from resonate_server.delivery.worker_observer import WorkerObserver
 
 GRACE_S = 0.03
 BACK_SOON = Pledge(reconnect_within=int(GRACE_S * 1_000))
@@ -132,6 +133,15 @@ class TestABrokenStream:
         patient.cut(BACK_SOON)
         await until(lambda: patient.judged)
         assert patient.judged == ["pid"]
+
+    async def test_a_worker_still_to_be_judged_is_not_forgotten(self, strict: Scene) -> None:
+        """The grace period may be longer than the time for which others are remembered."""
+        strict.cut()
+        strict.now += ABSENT_MS + GONE_KEPT_MS + 1
+        strict.presence.forget_departed()
+        strict.presence.connected("bar", "pid")
+        await asyncio.sleep(3 * GRACE_S)
+        assert strict.judged == []
 
     async def test_no_worker_is_judged_when_the_server_stops(self, strict: Scene) -> None:
         strict.cut()
@@ -310,3 +320,15 @@ class TestMemory:
 
         assert len(pids) == MAX_AWAY + 1
         assert ("stays" in pids, "pid-0" in pids, "pid-1" in pids) == (True, False, True)
+
+    async def test_the_number_of_groups_that_one_process_has_left_is_limited(self, patient: Scene) -> None:
+        """Each request of a process is noted in all of its groups."""
+        patient.presence.connected("stays", "pid")
+        for number in range(MAX_GROUPS):
+            patient.presence.connected(f"group-{number}", "pid")
+            patient.presence.left(f"group-{number}", "pid", planned=True)
+
+        groups = [member.group for member in patient.presence.members()]
+
+        assert len(groups) == MAX_GROUPS
+        assert ("stays" in groups, "group-0" in groups, "group-1" in groups) == (True, False, True)

@@ -12,7 +12,8 @@ from unit.hubs import execute, many, unblock, until
 
 from resonate_server.config import HttpPush, PushAuth
 from resonate_server.delivery import push as push_module
-from resonate_server.delivery.push import MESSAGE_BYTES, Push
+from resonate_server.delivery.push import Push
+from resonate_server.delivery.unblocks import OVERHEAD_BYTES
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.messages import Message
 from resonate_server.protocol.records import Value
@@ -29,6 +30,7 @@ class Receiver:
         self.gate.set()
         self.received: list[tuple[str, dict[str, Any]]] = []
         self.headers: list[dict[str, str]] = []
+        self.answered: dict[str, str] = {"Location": "/elsewhere"}
         self.url = ""
         self._runner = web.ServerRunner(web.Server(self._take), shutdown_timeout=0)
 
@@ -48,7 +50,7 @@ class Receiver:
         self.headers.append(dict(request.headers))
         await self.gate.wait()
         status = self.statuses.pop(0) if self.statuses else 200
-        return web.Response(status=status, headers={"Location": "/elsewhere"} if status == 307 else {})
+        return web.Response(status=status, headers=self.answered)
 
     @property
     def tasks(self) -> list[str]:
@@ -105,20 +107,11 @@ async def a_moment() -> None:
 
 
 class TestPost:
-    async def test_an_execute_carries_the_address_to_call_back(self, post: Post) -> None:
-        post.send(execute("t", version=3), url=f"{post.receiver.url}/work?x=1")
-        await post.until_counted("success", 1)
-
-        body = {"kind": "execute", "head": {"serverUrl": SERVER_URL}, "data": {"task": {"id": "t", "version": 3}}}
-        assert post.receiver.received == [("/work", body)]
-        assert post.receiver.headers[0]["Content-Type"] == "application/json"
-        assert "Authorization" not in post.receiver.headers[0]
-        assert post.delivered == []
-
     async def test_a_delivered_unblock_is_reported(self, post: Post) -> None:
         post.send(unblock("p"))
         await until(lambda: post.delivered == ["p"])
         assert post.receiver.received[0][1]["data"]["promise"]["id"] == "p"
+        assert "Authorization" not in post.receiver.headers[0]
 
     @with_settings(auth=PushAuth(mode="bearer", token="secret", header="X-Proof"))
     async def test_the_server_proves_its_identity(self, post: Post) -> None:
@@ -140,13 +133,25 @@ class TestPost:
         [
             ("http://127.0.0.1:1/x", "http://127.0.0.1:1"),
             ("HTTP://user:secret@127.0.0.1:1/x", "http://127.0.0.1:1"),
-            ("http://[", "://http://["),
+            ("http://user:secret@[", "an invalid address"),
         ],
     )
-    async def test_an_unreachable_target_is_named_without_secrets(self, post: Post, url: str, target: str) -> None:
+    async def test_an_unreachable_target_is_named_without_secrets(
+        self, post: Post, caplog: pytest.LogCaptureFixture, url: str, target: str
+    ) -> None:
         post.send(execute("t"), url=url)
         await post.until_counted("error", 1)
         assert post.failures() == {target: 1}
+        assert f"could not deliver 't' to '{target}'" in caplog.text
+        assert "secret" not in caplog.text
+
+    async def test_no_target_sees_the_cookies_of_another(self, post: Post) -> None:
+        """Cookies belong to a host, whatever the port; a jar would also grow with each answer."""
+        for count, receiver in enumerate((post.receiver, post.other), 1):
+            receiver.answered["Set-Cookie"] = "own=secret"
+            post.send(execute(receiver.url), url=receiver.url.replace("127.0.0.1", "localhost"))
+            await post.until_counted("success", count)
+        assert [headers.get("Cookie") for headers in post.receiver.headers + post.other.headers] == [None, None]
 
     @with_settings(enabled=False)
     async def test_if_push_is_disabled_everything_is_dropped(self, post: Post) -> None:
@@ -176,6 +181,27 @@ class TestQueue:
         await post.until_counted("success", 3)
         await a_moment()
         assert len(post.receiver.received) == 3
+
+    async def test_a_task_that_was_claimed_meanwhile_is_offered_again_at_its_new_version(self, post: Post) -> None:
+        """Its worker may have suspended it, and not yet answered the request that offered it."""
+        post.receiver.gate.clear()
+        post.send(execute("t", version=0), execute("t", version=1))
+        await until(lambda: post.receiver.received)
+        post.push.withdraw("t", 0)
+        post.receiver.gate.set()
+        await post.until_counted("success", 2)
+
+        assert [body["data"]["task"]["version"] for _, body in post.receiver.received] == [0, 1]
+
+    async def test_a_queued_task_that_needs_no_worker_any_more_is_not_sent(self, post: Post) -> None:
+        post.receiver.gate.clear()
+        post.send(execute("first"), execute("t", version=3))
+        post.push.withdraw("t", 3)
+        post.receiver.gate.set()
+        await post.until_counted("success", 1)
+        await a_moment()
+
+        assert post.receiver.tasks == ["first"]
 
     async def test_a_target_starts_with_one_request_and_each_success_allows_one_more(self, post: Post) -> None:
         post.receiver.gate.clear()
@@ -234,7 +260,7 @@ class TestMemory:
 
     @pytest.fixture(autouse=True)
     def _small(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(push_module, "MAX_WAITING_BYTES", 4 * MESSAGE_BYTES)
+        monkeypatch.setattr(push_module, "MAX_WAITING_BYTES", 4 * OVERHEAD_BYTES)
 
     async def test_the_newest_message_of_the_largest_queue_is_dropped(self, post: Post) -> None:
         post.receiver.gate.clear()
@@ -248,7 +274,7 @@ class TestMemory:
 
     @pytest.mark.parametrize(
         "payload",
-        [value("x" * 4 * MESSAGE_BYTES), Value(headers={"h": "x" * 4 * MESSAGE_BYTES})],
+        [value("x" * 4 * OVERHEAD_BYTES), Value(headers={"h": "x" * 4 * OVERHEAD_BYTES})],
         ids=["data", "headers"],
     )
     async def test_payloads_count_but_a_single_one_is_always_accepted(self, post: Post, payload: Value) -> None:
@@ -273,6 +299,17 @@ class TestMemory:
 
 
 class TestLog:
+    async def test_a_target_cannot_write_to_the_log(self, post: Post, caplog: pytest.LogCaptureFixture) -> None:
+        async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"nonsense\r\n" * 100)
+            writer.close()
+
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            post.send(execute("t"), url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+            await post.until_counted("error", 1)
+        assert "Bad status line" in caplog.text
+        assert "nonsense" not in caplog.text
+
     async def test_trouble_is_logged_once_with_an_example_and_so_is_its_end(
         self, post: Post, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -77,6 +77,14 @@ class TestCreate:
         server.wait(FIRST - START)
         server.wait(MINUTE)
 
+    def test_ids_that_will_be_too_long_are_refused(self, server: Driver) -> None:
+        """A later time has more digits, and due work must not fail."""
+        server.now = 0
+        for length, status in ((4_075, 200), (4_096 - 19, 200), (4_096 - 18, 400), (4_096 - 5, 400)):
+            answer = server.call(ScheduleCreate(f"s{length}", "* * * * *", "x" * length + "{{.timestamp}}", HOUR))
+            assert answer.status == status
+        server.wait(START)
+
 
 class TestGetAndDelete:
     def test_get_and_delete_of_an_unknown_id_are_404(self, server: Driver) -> None:
@@ -248,6 +256,20 @@ class TestCron:
     def test_bad(self, cron: str) -> None:
         with pytest.raises(Malformed):
             next_match(cron, START)
+
+    def test_a_day_that_never_comes_is_not_searched_for(self) -> None:
+        began = time.process_time()
+        for hour in range(24):
+            for day in ("31 2,4,6,9,11 *", "1-7 * 1#2,2#2,3#3", "8 * 1#1,7#1", "L 4 2#4", "15W * 1#1", "21 * 6L"):
+                assert next_match(f"0 {hour} {day}", START) is None
+                assert latest_match(f"0 {hour} {day}", START, 0) is None
+        assert time.process_time() - began < 5  # Takes 0.1 s; a minute if the library searched 100 years.
+
+    @pytest.mark.parametrize("day", ["29 2 1", "L 2 7#5", "28 2 6#4", "31 * 5L", "15W * 2#3", "31W 2 *", "22 2 5L"])
+    def test_a_rare_day_is_found(self, day: str) -> None:
+        found = next_match(f"0 0 {day}", START)
+        assert found is not None
+        assert latest_match(f"0 0 {day}", found, 0) == found
 
     def test_the_longest_possible_expression(self) -> None:
         assert next_match("* * * * *".rjust(MAX_CRON_CHARACTERS), START) == FIRST

@@ -10,7 +10,7 @@ from unit.stories import happen
 
 from resonate_server.kernel.model import Due, Rules
 from resonate_server.protocol.records import EMPTY, PromiseState
-from resonate_server.protocol.requests import PromiseCreate, PromiseGet, PromiseSettle, Request
+from resonate_server.protocol.requests import MAX_INTEGER, PromiseCreate, PromiseGet, PromiseSettle, Request
 
 # --- 4.1 promise deadlines ------------------------------------------------------------------------------------------
 
@@ -102,6 +102,13 @@ def test_due_work_is_checked_again_before_it_is_done(server: Driver) -> None:
 
 
 # --- 4.2 task timers ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("begin", ["create t", "acquired t; release t 1", "halted t; continue_ t"])
+def test_a_retry_timeout_without_end_is_the_last_time_that_can_be_stored(begin: str) -> None:
+    server = Driver(rules=Rules(retry_timeout_ms=MAX_INTEGER))
+    assert happen(server, begin) == 200
+    assert server.task("t").timer_at == MAX_INTEGER
 
 
 @pytest.mark.parametrize("before", ["pending t", "acquire t"])

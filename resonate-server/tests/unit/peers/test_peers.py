@@ -99,7 +99,7 @@ class Nobody:
     def settled_elsewhere(self, ids: list[str]) -> None:
         self.settled += ids
 
-    def withdraw(self, _: str) -> None:
+    def withdraw(self, *_: object) -> None:
         pass
 
 

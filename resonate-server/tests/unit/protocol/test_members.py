@@ -11,6 +11,7 @@ from unit.reading import read
 from resonate_server.protocol.envelope import VERSION, CheckedRequest, UnreadableRequest
 from resonate_server.protocol.records import EMPTY, Value
 from resonate_server.protocol.requests import (
+    MAX_AWAITED,
     MAX_ID_CHARACTERS,
     MAX_INTEGER,
     MAX_TAGS_CHARACTERS,
@@ -291,6 +292,7 @@ class TestTargetAndDelay:
     BAD: tuple[str, ...] = (
         *("", "workers", "poll://", "poll://any@", "poll://all@workers", "poll://workers", "ftp://h/", "any@workers"),
         *("poll://any@a\nb", "poll://uni@workers/a\x7f", "poll://any@a\ud800", "https://h/\x00"),
+        *("http://[", "http://h:65536", "http://h:0", "http://h:x", "http://user@", "http://a b/", "http://?x"),
     )
 
     @pytest.mark.parametrize("address", BAD)
@@ -393,6 +395,10 @@ class TestLineageOfOlderClients:
         assert "resonate:parent" in refused(kind, creations("r.2", origin="r", branch="r.2", parent="s.1")[kind])
 
 
+def awaiting(count: int) -> list[Any]:
+    return [{"data": {"awaited": f"p{number}", "awaiter": "t"}} for number in range(count)]
+
+
 type Change = tuple[str, tuple[str | int, ...], Any]
 
 REFUSED: dict[str, Change] = {
@@ -406,6 +412,7 @@ REFUSED: dict[str, Change] = {
     "suspend on the own promise": ("task.suspend", ("actions", 0, "data", "awaited"), "t"),
     "suspend on the same promise twice": ("task.suspend", ("actions",), [AWAIT_P, AWAIT_P]),
     "suspend on nothing": ("task.suspend", ("actions",), []),
+    "suspend on too many": ("task.suspend", ("actions",), awaiting(MAX_AWAITED + 1)),
     "suspend on null": ("task.suspend", ("actions",), [None]),
     "a heartbeat of null": ("task.heartbeat", ("tasks",), [None]),
     "fence on the own promise": ("task.fence", ("action", "data", "id"), "t"),
@@ -423,6 +430,7 @@ REFUSED: dict[str, Change] = {
 }
 
 ACCEPTED: dict[str, Change] = {
+    "suspend on very many": ("task.suspend", ("actions",), awaiting(MAX_AWAITED)),
     "a timer with a target (section 7.2, item 4)": ("promise.create", ("tags",), TARGET | {"resonate:timer": "true"}),
     "a search for promises in a state of theirs": ("promise.search", ("state",), "rejected_timedout"),
     "a search for tasks in a state of theirs": ("task.search", ("state",), "halted"),

@@ -37,9 +37,8 @@ from resonate_server.kernel.model import (
     Task,
     Unread,
 )
-from resonate_server.kernel.preload import MAX_PRELOAD, fitting, is_read
 from resonate_server.kernel.settlement import projected
-from resonate_server.kernel.weight import weight
+from resonate_server.kernel.weight import MAX_PRELOAD, fitting, is_read, weight
 from resonate_server.protocol.messages import OwedUnblock, Unblock, UnblockKey
 from resonate_server.protocol.records import Promise, PromiseState, Schedule
 from resonate_server.protocol.requests import MAX_INTEGER, ScheduleSearch, Search, TaskSearch
