@@ -92,8 +92,7 @@ def test_budget_accounts_for_all_of_a_chains_time(tmp_path: Path) -> None:
         rows = table(report, title).rows
         assert {"resonate-server", "foo", "bar", "baz", budget.CLIENT} <= {row[0] for row in rows}
         assert sum(float(str(row[-1]).rstrip("%")) for row in rows) == pytest.approx(100, abs=len(rows))
-    assert {row[0] for row in table(report, "code that runs, 1 in flight").rows} >= {"resonate-server", "foo", "bar"}
-    assert len(table(report, "smallest steps").rows) == 4
+    assert all(figure.value is not None and figure.value >= 0 for figure in report.figures)
 
 
 def test_overload_reports_what_was_started_and_how_it_ended() -> None:

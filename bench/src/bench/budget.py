@@ -4,25 +4,14 @@ With one chain at a time, everything that happens serves that chain. So a sample
 stack, and counts each look for one thing: a process runs; else the disk is waited for; else nobody does anything, as a
 message or a wake-up is under way. With many in flight, chains share the cores, and the kernel's counters show who used
 them. Both add up to the measured time, or say by how much they do not.
-
-py-spy shows which code runs (in a second phase, as it slows down what it observes), and the smallest steps are measured
-by themselves.
 """
 
-import asyncio
 import os
-import re
-import socket
-import sqlite3
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-import uuid
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +30,10 @@ WARM_UP = Workload("request to foo", in_flight=8, seconds=2)
 LOOK_S = 0.0005
 RELISTED_S = 0.1
 """How often threads are listed; new ones are missed until then."""
-PROFILE_RATE = 200
-SHOWN = 5
-"""Places in the code that are shown for each process."""
 COMMITS = 8
 """Commits that a chain waits for, one after the other."""
-STEPS = 300
-"""How often each of the smallest steps is measured."""
+CHAINS = 300
+"""How often that is measured for the disk alone."""
 PAUSE_S = 0.002
 
 TRIED = (
@@ -68,8 +54,8 @@ TRIED = (
     "each), and several requests of a worker in one write. At 64 in flight, a turn of a worker's loop sends 3.7 "
     "requests; four together take 26 us less CPU each, in both processes, which is 3 % of a chain. HTTP answers in "
     "order, so a request that is held back on purpose would delay those behind it.",
-    "The floor: a chain waits for those 8 commits one after the other (each at least as long as the page appended "
-    "below), for the client, and for the SDK in three processes. Two of the commits are claims: they could share the "
+    "The floor: a chain waits for those 8 commits one after the other (each at least as long as a sync of the disk), "
+    "for the client, and for the SDK in three processes. Two of the commits are claims: they could share the "
     "previous commit only if the server chose the worker before it.",
 )
 """What is known about figures that miss their targets."""
@@ -89,10 +75,7 @@ def measure(seed: int = DEFAULT_SEED, seconds: float = 10) -> Report:
             one, many = (msgspec.structs.replace(chain, in_flight=in_flight) for in_flight in LOADS)
             _one_at_a_time(report, one, stack.pids())
             _many(report, many, stack.pids())
-            for workload in (one, many):
-                report.tables.append(_code(workload, stack.pids(), folder))
-        report.tables.append(_steps(folder))
-        report.figures.append(Figure(f"p99 / median of {COMMITS} syncs in a row", "x", _spread_of_the_disk(folder)))
+        report.figures += _figures_of_the_disk(folder)
     return report
 
 
@@ -215,110 +198,27 @@ def _machine(times: Any) -> np.ndarray:
     return np.array([idle_s, sum(times) - guests])
 
 
-# ── which code runs ──
+# ── the disk ──
 
 
-def _code(workload: Workload, pids: Mapping[str, int], folder: Path) -> Table:
-    table = Table(f"code that runs, {workload.in_flight} in flight", ["process", "place", "share of its samples"])
-    spies = {name: _spied(pid, workload.seconds, folder / f"{name}.raw") for name, pid in pids.items()}
-    load.run(workload)
-    for name, spy in spies.items():
-        spy.wait()
-        places = Counter[str]()
-        for line in (folder / f"{name}.raw").read_text().splitlines():
-            stack, _, count = line.rpartition(" ")
-            places[_place(stack.rpartition(";")[2])] += int(count)
-        table.rows += [[name, place, f"{seen / places.total():.0%}"] for place, seen in places.most_common(SHOWN)]
-    return table
-
-
-def _place(frame: str) -> str:
-    """Turn py-spy's ``function (package/module.py:12)`` into ``function, package.module``."""
-    found = re.fullmatch(r"(.+) \((.+)\.py:\d+\)", frame)
-    return f"{found[1]}, {found[2].replace('/', '.')}" if found else frame
-
-
-def _spied(pid: int, seconds: float, file: Path) -> subprocess.Popen[bytes]:
-    """Record functions of the process and its children, without waiting ones as far as py-spy can tell."""
-    command = [
-        *(str(Path(sys.executable).with_name("py-spy")), "record", "--nonblocking", "--subprocesses", "--function"),
-        *("--rate", str(PROFILE_RATE), "--duration", str(round(seconds)), "--format", "raw"),
-        *("--output", str(file), "--pid", str(pid)),
+def _figures_of_the_disk(folder: Path) -> list[Figure]:
+    """Return what the time of a chain, and its spread, would be if only the disk took time."""
+    chains = np.reshape(_synced(folder / "synced", COMMITS * CHAINS), (CHAINS, COMMITS)).sum(axis=1)
+    return [
+        Figure(f"median of {COMMITS} syncs in a row", "ms", 1_000 * float(np.median(chains))),
+        Figure(f"p99 / median of {COMMITS} syncs in a row", "x", float(np.quantile(chains, 0.99) / np.median(chains))),
     ]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-# ── what the smallest steps cost ──
-
-
-def _steps(folder: Path) -> Table:
-    """Return medians, on the machine as it is now."""
-    steps = {
-        "a page appended and on the disk (fdatasync)": _sync(folder / "synced"),
-        "to another process by a socket, and back": _echo(),
-        "to another thread, and back to the loop": asyncio.run(_hand_over(int)),
-        "to another thread, which commits two rows to SQLite, and back": asyncio.run(_hand_over(_commits(folder))),
-    }
-    return Table("smallest steps", ["step", "us"], [[name, 1e6 * median(times)] for name, times in steps.items()])
-
-
-def _spread_of_the_disk(folder: Path) -> float:
-    """Return what the spread of a chain would be if only the disk took time."""
-    chains = np.reshape(_sync(folder / "in-a-row", COMMITS * STEPS), (STEPS, COMMITS)).sum(axis=1)
-    return float(np.quantile(chains, 0.99) / np.median(chains))
-
-
-def _timed(step: Callable[[], object], times_over: int = STEPS) -> list[float]:
-    """Return times in seconds. Pause before each step, as everything sleeps between two requests."""
-    times = []
-    for _ in range(times_over):
-        time.sleep(PAUSE_S)
-        began = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - began)
-    return times
-
-
-def _sync(path: Path, times_over: int = STEPS) -> list[float]:
+def _synced(path: Path, times_over: int) -> list[float]:
+    """Append a page and sync it, again and again; return the seconds of each. Before each there is a pause, as
+    everything sleeps between two requests."""
+    seconds = []
     with path.open("wb", buffering=0) as file:
-
-        def append() -> None:
+        for _ in range(times_over):
+            time.sleep(PAUSE_S)
+            began = time.perf_counter()
             file.write(bytes(4_096))
             os.fdatasync(file.fileno())
-
-        return _timed(append, times_over)
-
-
-def _commits(folder: Path) -> Callable[[], object]:
-    """Return a function that commits as the server does, and does nothing else."""
-    database = sqlite3.connect(folder / "steps.sqlite", isolation_level=None, check_same_thread=False)
-    database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE rows (id TEXT PRIMARY KEY)")
-
-    def commit() -> None:
-        database.execute("BEGIN IMMEDIATE")
-        database.executemany("INSERT INTO rows VALUES (?)", [(uuid.uuid4().hex,) for _ in range(2)])
-        database.execute("COMMIT")
-
-    return commit
-
-
-async def _hand_over(work: Callable[[], object]) -> list[float]:
-    loop, times = asyncio.get_running_loop(), []
-    with ThreadPoolExecutor(1) as thread:
-        for _ in range(STEPS):
-            await asyncio.sleep(PAUSE_S)
-            began = time.perf_counter()
-            await loop.run_in_executor(thread, work)
-            times.append(time.perf_counter() - began)
-    return times
-
-
-def _echo() -> list[float]:
-    code = "import socket, sys; peer = socket.socket(fileno=int(sys.argv[1]))\nwhile peer.send(peer.recv(1)): pass"
-    ours, theirs = socket.socketpair()
-    with ours, subprocess.Popen([sys.executable, "-c", code, str(theirs.fileno())], pass_fds=[theirs.fileno()]) as peer:
-        theirs.close()
-        times = _timed(lambda: (ours.send(b"."), ours.recv(1)))
-        ours.close()
-        peer.kill()
-    return times
+            seconds.append(time.perf_counter() - began)
+    return seconds
