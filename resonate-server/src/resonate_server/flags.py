@@ -73,7 +73,12 @@ def flags() -> Iterator[click.Option]:
     """Yield the options for all settings."""
     file = click.Path(path_type=Path)
     yield click.Option(["--config"], type=file, help="File with settings [default: ./resonate.toml].")
-    yield click.Option(["assigned", "--set"], multiple=True, metavar="NAME=VALUE", help="Any setting, in TOML.")
+    yield click.Option(
+        ["assigned", "--set"],
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Any setting, in TOML. Others can read arguments: secrets belong in variables, or in the file.",
+    )
     for name, spellings in _spellings().items():
         kind, default = SETTINGS.get(name, (str, None))
         yield click.Option(
