@@ -169,7 +169,7 @@ class Report(Struct):
 
 
 def save(reports: list[Report], path: Path) -> None:
-    """Write the file anew; on a full disk, or after Ctrl-C, the earlier one stays."""
+    """Replace the file as a whole: on a full disk, or after Ctrl-C, the earlier one stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
     coming = path.with_name(path.name + ".part")
     coming.write_bytes(msgspec.json.format(msgspec.json.encode(reports), indent=2) + b"\n")

@@ -159,7 +159,7 @@ class ServerConnection:
 
 
 class _PunctualResponse(HTTPResponse):
-    """Has to be complete at ``end``: a socket's own timeout begins anew with each byte."""
+    """Has to be complete at ``end``: a socket's own timeout starts over with each byte."""
 
     def __init__(self, end: float, sock: socket.socket, *args: Any, **named: Any) -> None:
         super().__init__(sock, *args, **named)
