@@ -304,7 +304,7 @@ def flat(given: Mapping[str, Any], above: str = "") -> Given:
 
 
 def _from_file(file: Path | None) -> Given:
-    return flat(tomllib.loads((file or FILE).read_text("utf-8"))) if file or FILE.exists() else {}
+    return flat(tomllib.loads((file or FILE).read_text("utf-8-sig"))) if file or FILE.exists() else {}
 
 
 def _from_environment(environment: Mapping[str, str]) -> Given:
@@ -371,6 +371,8 @@ def _is_section(kind: Any) -> bool:
 
 
 def _value(kind: Any, value: Any, name: str) -> Any:
+    if isinstance(value, str) and "\0" in value:
+        raise WrongSetting(name, "no setting can have a NUL character", value)
     try:
         return msgspec.convert(value, kind, strict=False, dec_hook=lambda wanted, text: wanted(text))
     except msgspec.ValidationError as error:

@@ -125,7 +125,9 @@ def _assigned(texts: tuple[str, ...]) -> Given:
     """Decode values as TOML; any other text stays as it is."""
     given: Given = {}
     for text in texts:
-        name, _, value = text.partition("=")
+        name, is_given, value = text.partition("=")
+        if not is_given:
+            raise click.UsageError(f"--set {name} has no value: write it like --set NAME=VALUE")
         try:
             given |= flat({name.strip(): tomllib.loads(f"value = {value}")["value"]})
         except tomllib.TOMLDecodeError:

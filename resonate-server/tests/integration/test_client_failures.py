@@ -18,7 +18,8 @@ from integration.calls import RESONATE, create, encoded, settle
 from integration.servers import Start
 
 from resonate_server.client import main
-from resonate_server.client.server_connection import CallFailed
+from resonate_server.client.calls import CallTree
+from resonate_server.client.server_connection import CallFailed, ServerConnection
 
 type Answer = Callable[[bytes], Iterator[bytes]]
 """What a server sends, part by part, for the head of a request."""
@@ -117,10 +118,11 @@ def test_garbage_is_reported_in_one_line(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("data", [{}, [], "x", None, {"promise": {}}, {"schedule": {}}, {"schedule": 1}])
-@pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
-def test_an_answer_of_another_shape_is_no_traceback(serve: Serve, data: object, arguments: list[str]) -> None:
-    run(serve(always(envelope(data))), *arguments)
+@pytest.mark.parametrize("data", [{}, [], "x", None, {"promise": {}}, {"schedule": 1}])
+def test_an_answer_of_another_shape_is_no_traceback(serve: Serve, data: object) -> None:
+    url = serve(always(envelope(data)))
+    refused(url, "tree", "x")
+    run(url, "schedules", "get", "x")
 
 
 def test_an_answer_that_comes_byte_by_byte_is_not_waited_for_forever(serve: Serve) -> None:
@@ -155,9 +157,26 @@ def test_a_page_that_points_to_itself_ends_the_search(serve: Serve) -> None:
     def same_page(head: bytes) -> Iterator[bytes]:
         if head.startswith(b"GET"):
             yield answer(b"", status="404 Not Found")
-        yield envelope({"promise": PROMISE, "promises": [PROMISE], "cursor": "x"})
+        else:
+            yield envelope({"promise": PROMISE, "promises": [PROMISE], "cursor": "x"})
 
     assert "pending" in run(serve(same_page), "tree", "x").stdout
+
+
+def test_a_history_that_was_cut_off_is_asked_for_again(serve: Serve) -> None:
+    body = msgspec.json.encode({"promises": [{"id": "x", "phases": [{"kind": "running", "from": 1}]}]})
+    ends = iter([20, len(body)])
+
+    def cut_once(head: bytes) -> Iterator[bytes]:
+        if head.startswith(b"GET"):
+            yield answer(body[: next(ends)], length=len(body))
+        else:
+            yield envelope({"promise": PROMISE, "promises": [PROMISE]})
+
+    tree = CallTree(ServerConnection(serve(cut_once)), "x")
+    with pytest.raises(CallFailed, match="did not send all of it"):
+        tree.read()
+    assert [phase.kind for phase in tree.read()[0].phases] == ["running"]
 
 
 @pytest.mark.parametrize("status", [0, 429, 500, 502, 503, 504])
@@ -222,10 +241,12 @@ def test_data_that_is_no_json_is_shown_as_text(server: ServerProcess, id: str, t
     assert shown["promise"]["param"]["data"] == text
 
 
-def test_deeply_nested_data_is_shown(server: ServerProcess, id: str) -> None:
-    deep = "[" * 700 + "]" * 700
+def test_deeply_nested_data_does_not_flood_the_terminal(server: ServerProcess, id: str) -> None:
+    deep = "[" * 5_000 + "]" * 5_000
     run(server.url, "promises", "create", id, "--timeout", "1h", "--param", f'{{"data": "{deep}"}}')
-    assert "[" * 10 in run(server.url, "promises", "get", id).stdout.replace(" ", "").replace("\n", "")
+    shown = run(server.url, "promises", "get", id).stdout
+    assert deep in shown
+    assert len(shown) < 20_000
 
 
 def in_a_shell(url: str, command: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -261,7 +282,7 @@ def test_a_reader_that_has_gone_ends_the_command_quietly(server: ServerProcess, 
     assert (done.stdout, done.stderr) == ("{", "")
 
 
-@pytest.mark.parametrize("columns", ["1", "7", "30"])
+@pytest.mark.parametrize("columns", ["1", "30"])
 def test_a_narrow_terminal_gets_everything(server: ServerProcess, id: str, columns: str) -> None:
     client = server.client()
     settle(client, create(client, f"{id}.1", "g"), "rejected", {"message": "it has failed"})

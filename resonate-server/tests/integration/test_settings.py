@@ -173,7 +173,15 @@ def test_a_wrong_value_is_named_in_one_sentence(refused: Callable[..., str], nam
 
 
 @pytest.mark.parametrize(
-    "text", ["[server]\nport = 'http'\n", "[server\n", "[server]\nprot = 1\n", "server = 1\n", "[sever]\nport = 1\n"]
+    "text",
+    [
+        "[server]\nport = 'http'\n",
+        "[server\n",
+        "[server]\nprot = 1\n",
+        "server = 1\n",
+        "[sever]\nport = 1\n",
+        'log_file = "a\\u0000b"',
+    ],
 )
 def test_an_invalid_file_is_reported_in_one_sentence(refused: Callable[..., str], text: str) -> None:
     Path("resonate.toml").write_text(text)
@@ -224,9 +232,9 @@ def test_the_settings_may_be_in_another_file(refused: Callable[..., str]) -> Non
     assert "cannot read the settings in missing.toml: " in refused("dev", "--config", "missing.toml")
 
 
-@pytest.mark.parametrize("arguments", [["dev", "--port", "x"], ["dev", "--level", "loud"], ["dev", "--nonsense"]])
+@pytest.mark.parametrize("arguments", [["--port", "x"], ["--level", "loud"], ["--nonsense"], ["--set", "auth.token"]])
 def test_an_invalid_flag_is_reported(refused: Callable[..., str], arguments: list[str]) -> None:
-    assert "Error: " in refused(*arguments)
+    assert "Error: " in refused("dev", *arguments)
 
 
 # ── the log ──
@@ -255,7 +263,7 @@ def test_a_worker_s_group_and_id_cannot_forge_lines(start: Start, style: str) ->
 
 def test_where_the_locale_is_not_utf_8_nothing_is_lost(start: Start) -> None:
     """Neither a setting nor a line of the log."""
-    Path("resonate.toml").write_text('# größe\nlog_format = "json"\n', encoding="utf-8")
+    Path("resonate.toml").write_text('# größe\nlog_format = "text"\n', encoding="utf-8-sig")
     server = start(LC_ALL="C", PYTHONUTF8="0")
     Stream(server.port, quote("größe"), "w").close()
     wait_until(lambda: "worker gone" in server.output(), "the worker's end is told")

@@ -17,11 +17,10 @@ from resonate_server.client.commands import ServerGroup, fail
 from resonate_server.official import REFUSED
 
 SERVER = ("dev", "serve")
-MODULES = {
-    "single_requests": ("chains", "invoke", "promises", "schedules", "tasks"),
-    **{name: (name,) for name in ("backup", "replay", "report", "tree", "wait")},
+LOADED = {
+    **dict.fromkeys(("chains", "invoke", "promises", "schedules", "tasks"), "single_requests"),
+    **{name: name for name in ("backup", "replay", "report", "tree", "wait")},
 }
-LOADED = {name: module for module, names in MODULES.items() for name in names}
 """The module of each command."""
 
 

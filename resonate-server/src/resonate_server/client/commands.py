@@ -20,6 +20,10 @@ ANSWER_S = 5.0
 """A server that a command follows, and that takes longer to answer, counts as away."""
 
 
+DEEPEST_INDENTED = 100
+"""Levels of a JSON value; one that has more is not indented."""
+
+
 class Where(Struct):
     """The server to talk to, and the token to use."""
 
@@ -106,11 +110,17 @@ def given(**members: Any) -> dict[str, Any]:
 
 def as_json(value: Any) -> str:
     """Return indented JSON without control characters, in characters that standard output can encode."""
-    try:
-        text = json.dumps(value, indent=2, ensure_ascii=False)
-        return text if _output_is_utf() and text.replace("\n", "").isprintable() else json.dumps(value, indent=2)
-    except RecursionError:  # Only indenting recurses in Python.
-        return json.dumps(value)
+    indent = 2 if _is_flat(value) else None  # 20 KB of nothing but brackets would be indented to 160 MB
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return text if _output_is_utf() and text.replace("\n", "").isprintable() else json.dumps(value, indent=indent)
+
+
+def _is_flat(value: Any) -> bool:
+    level = [value]
+    for _ in range(DEEPEST_INDENTED):
+        members = (each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list))
+        level = [member for each in members for member in each]
+    return not level
 
 
 def shown(text: str) -> str:
