@@ -62,7 +62,7 @@ def test_a_path_need_not_be_unicode() -> None:
     assert load({}, {"RESONATE_STORAGE__SQLITE__PATH": path}).storage.sqlite.path == Path(path)
 
 
-@pytest.mark.parametrize("token", ["", " ", "sesame\n", "sesame\x00"])
+@pytest.mark.parametrize("token", ["", " ", "sesame\n", "sésame"])
 def test_a_push_token_that_no_header_can_hold_is_refused_and_not_shown(token: str) -> None:
     with pytest.raises(WrongSetting, match="AUTH__TOKEN: the mode bearer needs a token") as caught:
         load({"transports.http_push.auth.mode": "bearer", "transports.http_push.auth.token": token}, {})
