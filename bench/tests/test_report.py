@@ -1,5 +1,6 @@
 """How a report presents its figures: on the terminal, in its file, and on the page with its charts."""
 
+import resource
 from io import StringIO
 from pathlib import Path
 
@@ -129,6 +130,19 @@ def test_the_page_shows_the_same_with_the_machine_and_every_picture(tmp_path: Pa
     for name in ("chain-distribution", "chain-throughput", "chain-cost", "targets"):
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert f"{name}.png" in page
+
+
+def test_results_that_cannot_be_written_leave_the_earlier_ones(tmp_path: Path) -> None:
+    file, saved = tmp_path / "results.json", report()
+    save([saved], file)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            save([saved, report("server")], file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert load(file) == [saved]
 
 
 def test_the_last_report_of_a_benchmark_is_kept_without_samples_and_gives_the_same_page(tmp_path: Path) -> None:

@@ -39,7 +39,8 @@ def measure(
         beside = [Subject(PLAIN, _workload(plain), plain.pids), Subject(IN_PROCESS, Workload("SDK alone"))]
         measured = Rounds([own, *beside, *others], random.Random(seed))
         measured.play(rounds, loads, seconds, left_out={(IN_PROCESS, load) for load in loads if load != COMPARED_LOAD})
-    report = Report("chain", seed, tables=[table(measured, loads) for table in (_speed, _cost, _requests)])
+    speeds = measured.speeds("latency and throughput", "contender", loads)
+    report = Report("chain", seed, tables=[speeds, _cost(measured, loads), _requests(measured, loads)])
     if 1 in loads:
         report.figures += _figures_one_at_a_time(measured)
         report.samples = [measured.samples(name, 1) for name in measured.subjects if name != IN_PROCESS]
@@ -94,15 +95,6 @@ def _figures_under_load(measured: Rounds) -> list[Figure]:
             f"commits per request, {load} in flight", "", OWN, load, LoadPhase.commits_per_request, Target(0.35)
         ),
     ]
-
-
-def _speed(measured: Rounds, loads: tuple[int, ...]) -> Table:
-    table = Table("latency and throughput", ["in flight", "contender", "median ms", "p99 ms", "chains/s"])
-    for load in loads:
-        for name in filter(lambda name: measured.of(name, load), measured.subjects):
-            row = measured.medians(name, load, LoadPhase.median_ms, LoadPhase.p99_ms, LoadPhase.rate)
-            table.rows.append([load, name, *row])
-    return table
 
 
 def _cost(measured: Rounds, loads: tuple[int, ...]) -> Table:

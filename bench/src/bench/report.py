@@ -169,8 +169,11 @@ class Report(Struct):
 
 
 def save(reports: list[Report], path: Path) -> None:
+    """Replace the file as a whole: on a full disk, or after Ctrl-C, the earlier one stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(reports), indent=2) + b"\n")
+    coming = path.with_name(path.name + ".part")
+    coming.write_bytes(msgspec.json.format(msgspec.json.encode(reports), indent=2) + b"\n")
+    coming.replace(path)
 
 
 def load(path: Path) -> list[Report]:

@@ -10,7 +10,7 @@ from msgspec import Struct
 from bench import load, meters
 from bench.load import Played, Workload
 from bench.meters import Usage
-from bench.report import Cell, Figure, Samples, Target, median, quantile
+from bench.report import Cell, Figure, Samples, Table, Target, median, quantile
 from bench.stack import SERVER
 
 SEEDS = 2**32
@@ -116,6 +116,16 @@ class Rounds:
         """Return the median of each value over the rounds; ``None`` for what was not counted."""
         phases = self.of(subject, in_flight)
         return [_median_or_none(phases, value) for value in values]
+
+    def speeds(self, title: str, who: str, loads: Iterable[int]) -> Table:
+        """Return a table of latency and throughput; ``who``: what the subjects are called."""
+        table = Table(title, ["in flight", who, "median ms", "p99 ms", "chains/s"])
+        values = (LoadPhase.median_ms, LoadPhase.p99_ms, LoadPhase.rate)
+        for in_flight in loads:
+            for name in self.subjects:
+                if self.of(name, in_flight):
+                    table.rows.append([in_flight, name, *self.medians(name, in_flight, *values)])
+        return table
 
     def samples(self, subject: str, in_flight: int) -> Samples:
         """Return the time of each request."""

@@ -10,7 +10,7 @@ from harness.postgres import PostgresServer
 
 from bench import meters
 from bench.load import Workload
-from bench.report import DEFAULT_SEED, Figure, Report, Table, Target
+from bench.report import DEFAULT_SEED, Figure, Report, Target
 from bench.rounds import LoadPhase, Rounds, Subject
 from bench.stack import SERVER, OurServices, OwnServer, OwnServers
 
@@ -44,7 +44,8 @@ def measure(seed: int = DEFAULT_SEED, rounds: int = 5, seconds: float = 3, serve
         measured = Rounds(subjects, random.Random(seed))
         measured.play(rounds, LOADS, seconds)
         costs = _costs(database, subjects[1])
-    return Report("stores", seed, figures=_figures(measured) + costs, tables=[_table(measured)])
+    speeds = measured.speeds("chains on each store", "store", LOADS)
+    return Report("stores", seed, figures=_figures(measured) + costs, tables=[speeds])
 
 
 def _on(url: str) -> dict[str, str]:
@@ -82,12 +83,3 @@ def _figures(measured: Rounds) -> list[Figure]:
         measured.ratio(f"chains/s, {POSTGRES} / {SQLITE}", POSTGRES, SQLITE, many, rate, Target(0.6, "at least")),
         measured.ratio(f"chains/s, {SEVERAL} / one", SEVERAL, POSTGRES, many, rate, Target(1, "at least")),
     ]
-
-
-def _table(measured: Rounds) -> Table:
-    table = Table("chains on each store", ["in flight", "store", "median ms", "p99 ms", "chains/s"])
-    for load in LOADS:
-        for name in measured.subjects:
-            row = measured.medians(name, load, LoadPhase.median_ms, LoadPhase.p99_ms, LoadPhase.rate)
-            table.rows.append([load, name, *row])
-    return table

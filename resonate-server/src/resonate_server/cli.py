@@ -1,9 +1,11 @@
 """The ``resonate-server`` command: serves, and restores, recovers or copies the state of a stopped server."""
 
 import asyncio
+import ctypes
 import logging
 import signal
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,7 +21,6 @@ from resonate_server.http import MAX_LINE_BYTES, site
 from resonate_server.http.gate import is_loopback
 from resonate_server.http.shared_port import CannotShare, share
 from resonate_server.logs import configure_logging
-from resonate_server.memory import return_large_blocks
 from resonate_server.moving import location, move, summary
 from resonate_server.official import Given
 from resonate_server.store.errors import StoreFailed, StoreLost
@@ -30,6 +31,9 @@ from resonate_server.store.whole import CannotCopy
 from resonate_server.trace import TraceUnusable
 
 logger = logging.getLogger("resonate_server")
+
+M_MMAP_THRESHOLD = -3
+LARGE_BYTES = 256 * 1_024
 
 READ_BYTES = 32 * 1_024
 """Unread bytes of a body (twice as many at most) at which reading pauses until a handler takes them."""
@@ -63,8 +67,10 @@ def serve(config: Path | None, assigned: tuple[str, ...], **values: Any) -> None
 @main.command(cls=Serving, params=[*flags()])
 def dev(config: Path | None, assigned: tuple[str, ...], **values: Any) -> None:
     """Serve from memory: nothing survives this process, unless --storage-sqlite-path names a file."""
-    values["storage__sqlite__path"] = values["storage__sqlite__path"] or str(IN_MEMORY)
-    settings = _begin(given(values, assigned), config)
+    from_flags = given(values, assigned)
+    if not any(name.endswith("sqlite.path") for name in from_flags):  # by either of its names
+        from_flags["storage.sqlite.path"] = str(IN_MEMORY)
+    settings = _begin(from_flags, config)
     where = settings.storage.place
     _run(settings, "state in memory only" if where == str(IN_MEMORY) else f"state in {where}")
 
@@ -136,12 +142,23 @@ def _load_settings(from_flags: Given, file: Path | None = None) -> Settings:
 def _begin(from_flags: Given, file: Path | None) -> Settings:
     """Configure logging early, because opening a database of an older format may take a while."""
     settings = _load_settings(from_flags, file)
-    return_large_blocks()
+    _return_large_blocks()
     try:
         configure_logging(settings.level, settings.log_format, settings.log_file)
     except OSError as error:
         _fail(f"cannot write the log: {error}")
     return settings
+
+
+def _return_large_blocks() -> None:
+    """Make blocks of memory from :data:`LARGE_BYTES` on go back to the system when they are freed, with glibc.
+
+    glibc maps a large block by itself, and unmaps it when it is freed. But each such free raises the threshold for
+    this, up to 32 MiB: after the first payload of 4 MiB the next ones come from heaps, one per thread, which keep the
+    gaps between blocks.
+    """
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
 
 
 def _path_of(db: Path | None) -> Path:
@@ -211,10 +228,11 @@ async def _listen(runner: web.AppRunner, bind: str, port: int, shared: bool = Fa
     await runner.setup()
     try:
         await site(runner, bind, port, shared).start()
-    except OSError as error:
-        raise CannotListen(f"cannot listen on {bind}:{port}: {error.strerror or error}") from error
+    except (OSError, UnicodeError) as error:  # no host name has an empty part, or one of 64 characters
+        reason = getattr(error, "strerror", None) or error
+        raise CannotListen(f"cannot listen on {bind}:{port}: {reason}") from error
     host, actual_port = runner.addresses[0][:2]
-    return host, actual_port
+    return f"[{host}]" if ":" in host else host, actual_port
 
 
 async def _until_stopped(lost: asyncio.Future[str], sharing: asyncio.Future[None]) -> str:

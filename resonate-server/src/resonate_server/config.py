@@ -18,6 +18,7 @@ from msgspec import Meta, Struct
 
 from resonate_server import official
 from resonate_server.official import Given
+from resonate_server.protocol.payload import NOT_JSON
 
 FILE = Path("resonate.toml")
 """In the working directory."""
@@ -30,12 +31,18 @@ SECRET = {"auth", "token", "password", "postgres"}
 LIKENESS = 0.75
 """Least similarity (0 to 1) for an unknown name to count as a misspelling of a known one."""
 
+LONGEST_MS = 100 * 366 * 24 * 3_600 * 1_000
+"""A century. Far longer times do not fit into 64 bits once they are added to the server's time."""
+
 Port = Annotated[int, Meta(ge=0, le=65_535)]
-Millis = Annotated[int, Meta(ge=1)]
+Millis = Annotated[int, Meta(ge=1, le=LONGEST_MS)]
 Count = Annotated[int, Meta(ge=1)]
 
 BEARER = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 """A valid token in ``Authorization: Bearer`` (RFC 6750 section 2.1)."""
+
+HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+")
+"""A valid name of a header (RFC 9110 section 5.6.2)."""
 
 
 def variable(name: str) -> str:
@@ -96,6 +103,8 @@ class ServerSettings(Section, frozen=True, kw_only=True):
     cors: Cors = Cors()
 
     def __post_init__(self) -> None:
+        if not self.bind:  # sockets take no address for all addresses
+            raise WrongSetting("server.bind", "expected an address; 0.0.0.0 stands for all of this machine's")
         for host in self.other_hosts:
             if "/" in host:
                 raise WrongSetting("server.hosts", "expected a name or an address, not a URL", host)
@@ -172,7 +181,7 @@ class Schedules(Section, frozen=True, kw_only=True):
 class Retention(Section, frozen=True, kw_only=True):
     """``settled_after``: ms after which a tree of settled promises is deleted; 0 keeps everything forever."""
 
-    settled_after: Annotated[int, Meta(ge=0)] = 0
+    settled_after: Annotated[int, Meta(ge=0, le=LONGEST_MS)] = 0
 
 
 class HttpPoll(Section, frozen=True, kw_only=True):
@@ -186,6 +195,13 @@ class PushAuth(Section, frozen=True, kw_only=True):
     mode: Literal["none", "bearer"] = "none"
     token: str = ""
     header: str = "Authorization"
+
+    def __post_init__(self) -> None:
+        if self.mode == "bearer" and not (self.token.strip() and self.token.isascii() and self.token.isprintable()):
+            reason = "the mode bearer needs a token, of printable ASCII characters"
+            raise WrongSetting("transports.http_push.auth.token", reason)
+        if not HEADER.fullmatch(self.header):
+            raise WrongSetting("transports.http_push.auth.header", "expected the name of a header", self.header)
 
 
 class HttpPush(Section, frozen=True, kw_only=True):
@@ -288,7 +304,7 @@ def flat(given: Mapping[str, Any], above: str = "") -> Given:
 
 
 def _from_file(file: Path | None) -> Given:
-    return flat(tomllib.loads((file or FILE).read_text())) if file or FILE.exists() else {}
+    return flat(tomllib.loads((file or FILE).read_text("utf-8-sig"))) if file or FILE.exists() else {}
 
 
 def _from_environment(environment: Mapping[str, str]) -> Given:
@@ -306,7 +322,7 @@ def _parsed(text: str) -> Any:
     """Decode a list written as JSON; other text stays as it is."""
     try:
         return msgspec.json.decode(text, type=list[str])
-    except msgspec.DecodeError:
+    except NOT_JSON:
         return text
 
 
@@ -355,6 +371,8 @@ def _is_section(kind: Any) -> bool:
 
 
 def _value(kind: Any, value: Any, name: str) -> Any:
+    if isinstance(value, str) and "\0" in value:
+        raise WrongSetting(name, "no setting can have a NUL character", value)
     try:
         return msgspec.convert(value, kind, strict=False, dec_hook=lambda wanted, text: wanted(text))
     except msgspec.ValidationError as error:

@@ -73,7 +73,12 @@ def flags() -> Iterator[click.Option]:
     """Yield the options for all settings."""
     file = click.Path(path_type=Path)
     yield click.Option(["--config"], type=file, help="File with settings [default: ./resonate.toml].")
-    yield click.Option(["assigned", "--set"], multiple=True, metavar="NAME=VALUE", help="Any setting, in TOML.")
+    yield click.Option(
+        ["assigned", "--set"],
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Any setting, in TOML. Others can read arguments: secrets belong in variables, or in the file.",
+    )
     for name, spellings in _spellings().items():
         kind, default = SETTINGS.get(name, (str, None))
         yield click.Option(
@@ -120,7 +125,9 @@ def _assigned(texts: tuple[str, ...]) -> Given:
     """Decode values as TOML; any other text stays as it is."""
     given: Given = {}
     for text in texts:
-        name, _, value = text.partition("=")
+        name, is_given, value = text.partition("=")
+        if not is_given:
+            raise click.UsageError(f"--set {name} has no value: write it like --set NAME=VALUE")
         try:
             given |= flat({name.strip(): tomllib.loads(f"value = {value}")["value"]})
         except tomllib.TOMLDecodeError:

@@ -5,6 +5,7 @@ control a terminal, end a line or change the text direction are escaped, in the 
 """
 
 import contextlib
+import io
 import json
 import logging
 import os
@@ -36,6 +37,8 @@ def configure_logging(level: str, style: Literal["text", "json"], file: str = ""
 
     The file may be the one that standard output goes to, and then also has what the interpreter itself prints.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # not every encoding has every character
     handler = _file_handler(file) if file else logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler])
@@ -47,7 +50,7 @@ def configure_logging(level: str, style: Literal["text", "json"], file: str = ""
 
 def _file_handler(file: str) -> logging.Handler:
     """At :data:`MAX_FILE_BYTES` the file is copied to one whose name ends in ``.1``, and truncated."""
-    handler = RotatingFileHandler(file, maxBytes=MAX_FILE_BYTES, backupCount=1)
+    handler = RotatingFileHandler(file, maxBytes=MAX_FILE_BYTES, backupCount=1, encoding="utf-8")
     handler.rotator = _copy_and_empty
     return handler
 
@@ -56,7 +59,7 @@ def _copy_and_empty(file: str, old: str) -> None:
     """Copy instead of renaming: others write to the same file, or follow it. After a kill in between, the next call
     copies again. On a full disk the old lines make room for new ones."""
     with contextlib.suppress(OSError):
-        shutil.copyfile(file, old)
+        shutil.copy(file, old)  # with its permissions
     os.truncate(file, 0)
 
 

@@ -31,6 +31,24 @@ def test_a_taken_port_stops_the_start_with_one_sentence() -> None:
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("host", ["a..b", "x" * 70])
+def test_an_address_that_is_none_stops_the_start_with_one_sentence(host: str) -> None:
+    result = run("dev", "--host", host, "--port", "0", RESONATE_OBSERVABILITY__METRICS_PORT="0")
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"resonate-server: cannot listen on {host}:0: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_the_log_has_a_url_that_can_be_used() -> None:
+    command = [sys.executable, "-m", "resonate_server", "dev", "--host", "::1", "--port", "0"]
+    env = {**os.environ, "RESONATE_OBSERVABILITY__METRICS_PORT": "0"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as server:
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        server.terminate()
+    assert "listening on http://[::1]:" in line
+
+
 def postgres_at(url: str) -> dict[str, str]:
     return {"RESONATE_STORAGE__TYPE": "postgres", "RESONATE_STORAGE__POSTGRES__URL": url}
 

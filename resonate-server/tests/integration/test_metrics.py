@@ -1,7 +1,12 @@
-"""The contents of ``/metrics`` (protocol section 6), parsed as Prometheus would."""
+"""The contents of ``/metrics`` (protocol section 6), parsed as Prometheus would, and the alert rules that use them."""
 
+import re
+import shutil
+import subprocess
 import urllib.request
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from harness.basics import free_port, wait_until
@@ -12,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 Read = Callable[..., float]
 Connect = Callable[[str, str], Stream]
+FOLDER = Path(__file__).parents[3] / "observability"
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +104,34 @@ def test_without_a_port_there_are_no_metrics_and_a_taken_port_does_not_stop_the_
     other = start(RESONATE_OBSERVABILITY__METRICS_PORT=str(port))
     wait_until(lambda: "metrics are off" in other.output(), "it says that its metrics are off")
     assert server.is_ready()
+
+
+# ── alerts ──
+
+
+@pytest.fixture
+def promtool() -> str:
+    path = shutil.which("promtool")
+    if path is None:
+        text = "promtool (Debian package prometheus) is not installed: the alert rules are NOT checked"
+        warnings.warn(text, stacklevel=1)
+        pytest.skip(text)
+    return path
+
+
+@pytest.mark.parametrize(("what", "file"), [("check", "alerts.yml"), ("test", "alerts_test.yml")])
+def test_promtool_finds_nothing_wrong(promtool: str, what: str, file: str) -> None:
+    done = subprocess.run(
+        [promtool, what, "rules", file], cwd=FOLDER, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_rules_name_metrics_that_the_server_has(start: Start) -> None:
+    """A server in memory has fewer."""
+    port = free_port()
+    start("state.db", RESONATE_OBSERVABILITY__METRICS_PORT=str(port))
+    there = set(re.findall(r"^# TYPE (\w+)", metrics_text(port), re.MULTILINE))
+    named = set(re.findall(r"\bresonate_\w+", (FOLDER / "alerts.yml").read_text()))
+
+    assert {name.removesuffix("_bucket") for name in named} <= there

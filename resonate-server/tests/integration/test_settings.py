@@ -1,8 +1,9 @@
-"""Where settings come from, which source wins, and how a wrong one is reported."""
+"""Where settings come from, which source wins, how a wrong one is reported, and the log that they choose."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil
 import pytest
@@ -91,6 +92,22 @@ def test_it_listens_on_loopback_unless_told_otherwise(command: str) -> None:
     assert "WARNING" not in log
 
 
+@pytest.mark.parametrize(
+    "env",
+    [{"RESONATE_SERVER__BIND": ""}, {"RESONATE_GATEWAYS__GATEWAY_HTTP__BIND": ":0"}],
+    ids=["blank", "only a port"],
+)
+def test_no_address_does_not_stand_for_all_addresses(refused: Callable[..., str], env: dict[str, str]) -> None:
+    assert "0.0.0.0 stands for all" in refused("dev", **env)
+
+
+@pytest.mark.parametrize("name", ["storage.sqlite.path", "servers.server_sqlite.path"])
+def test_dev_keeps_its_state_in_the_file_that_any_flag_names(name: str) -> None:
+    port = free_port()
+    run("dev", "--port", str(port), "--set", f"{name}=kept.db", port=port)
+    assert Path("kept.db").exists()
+
+
 @pytest.mark.parametrize(("command", "key"), [("serve", ""), ("dev", "none")])
 def test_a_server_open_to_others_without_tokens_warns_once(command: str, key: str) -> None:
     """Tokens that the server does not verify do not count."""
@@ -145,6 +162,7 @@ def test_sources_are_merged_member_by_member(open_stream: Connect) -> None:
         ("RESONATE_RETENTION__SETTLED_AFTER", "-1"),
         ("RESONATE_TRANSPORTS__HTTP_PUSH__AUTH__MODE", "basic"),
         ("RESONATE_SERVER__PROT", "1"),
+        *[(f"RESONATE_{name}", "9223372036854775807") for name in ("TASKS__RETRY_TIMEOUT", "RETENTION__SETTLED_AFTER")],
     ],
 )
 def test_a_wrong_value_is_named_in_one_sentence(refused: Callable[..., str], name: str, value: str) -> None:
@@ -155,7 +173,15 @@ def test_a_wrong_value_is_named_in_one_sentence(refused: Callable[..., str], nam
 
 
 @pytest.mark.parametrize(
-    "text", ["[server]\nport = 'http'\n", "[server\n", "[server]\nprot = 1\n", "server = 1\n", "[sever]\nport = 1\n"]
+    "text",
+    [
+        "[server]\nport = 'http'\n",
+        "[server\n",
+        "[server]\nprot = 1\n",
+        "server = 1\n",
+        "[sever]\nport = 1\n",
+        'log_file = "a\\u0000b"',
+    ],
 )
 def test_an_invalid_file_is_reported_in_one_sentence(refused: Callable[..., str], text: str) -> None:
     Path("resonate.toml").write_text(text)
@@ -206,33 +232,53 @@ def test_the_settings_may_be_in_another_file(refused: Callable[..., str]) -> Non
     assert "cannot read the settings in missing.toml: " in refused("dev", "--config", "missing.toml")
 
 
-@pytest.mark.parametrize("arguments", [["dev", "--port", "x"], ["dev", "--level", "loud"], ["dev", "--nonsense"]])
+@pytest.mark.parametrize("arguments", [["--port", "x"], ["--level", "loud"], ["--nonsense"], ["--set", "auth.token"]])
 def test_an_invalid_flag_is_reported(refused: Callable[..., str], arguments: list[str]) -> None:
-    assert "Error: " in refused(*arguments)
+    assert "Error: " in refused("dev", *arguments)
 
 
-def test_json_logs_are_one_object_per_line(start: Start, open_stream: Connect) -> None:
-    server = start(RESONATE_LOG_FORMAT="json", RESONATE_LEVEL="debug")
-    stream = open_stream(server, "gr%C3%B6up%0A", "w%7F%22")
-    server.client().create("x", target="poll://any@gr%C3%B6up%0A")
-    stream.message()
-    stream.close()
+# ── the log ──
+
+
+FORGED = "\n12:00:00 INFO forged\x1b[2K\u2028\u202e"
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_a_worker_s_group_and_id_cannot_forge_lines(start: Start, style: str) -> None:
+    server = start(RESONATE_LOG_FORMAT=style, RESONATE_LEVEL="debug")
+    Stream(server.port, quote("workers" + FORGED), quote("w1" + FORGED)).close()
+    wait_until(lambda: "worker gone" in server.output(), "the worker's end is told")
     server.client().post(b"{")
     server.stop()
-    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
 
-    assert lines
-    for line in lines:
-        assert {"time", "level", "logger", "message"} <= line.keys()
-        assert line["level"] in ("debug", "info", "warning", "error")
-    assert any("worker connected" in line["message"] for line in lines)
+    lines = server.log.read_text().split("\n")[:-1]
+    assert all(line.isprintable() for line in lines)
+    assert not [line for line in lines if line.startswith("12:00:00 INFO forged")]
+    if style == "json":
+        objects = [json.loads(line) for line in lines]
+        assert all({"time", "level", "logger", "message"} == each.keys() for each in objects)
+        assert {each["level"] for each in objects} <= {"debug", "info", "warning", "error"}
+        assert f"worker connected: workers{FORGED}/{('w1' + FORGED)[:8]}" in [each["message"] for each in objects]
+
+
+def test_where_the_locale_is_not_utf_8_nothing_is_lost(start: Start) -> None:
+    """Neither a setting nor a line of the log."""
+    Path("resonate.toml").write_text('# größe\nlog_format = "text"\n', encoding="utf-8-sig")
+    server = start(LC_ALL="C", PYTHONUTF8="0")
+    Stream(server.port, quote("größe"), "w").close()
+    wait_until(lambda: "worker gone" in server.output(), "the worker's end is told")
+    server.stop()
+    assert "worker connected: gr\\xf6\\xdfe/w" in server.output()
+    assert "Logging error" not in server.output()
 
 
 def test_the_log_format_is_a_flag_and_a_log_file_is_rotated() -> None:
     file, port = Path("server.log"), free_port()
     file.write_text("x" * 10_000_000 + "\n")
+    file.chmod(0o600)
     run("dev", "--port", str(port), "--log-format", "json", port=port, RESONATE_LOG_FILE="server.log")
-    assert Path("server.log.1").stat().st_size == 10_000_001
+    old = Path("server.log.1").stat()
+    assert (old.st_size, old.st_mode & 0o777) == (10_000_001, 0o600)
     assert json.loads(file.read_text().splitlines()[0])["message"].startswith("listening on")
 
 

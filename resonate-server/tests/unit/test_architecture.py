@@ -50,7 +50,6 @@ SAME_CLASSES = {"Phase"}
 SAME_MODULES = {
     "backup",  # the command, the route that it asks, and the copy of the file
     "errors",  # of the wire, and of stores
-    "promises", "schedules", "tasks",  # the rules for the protocol's objects, and the commands for them
 }  # fmt: skip
 """Module names that occur in several layers, each with its layer's share of one thing."""
 

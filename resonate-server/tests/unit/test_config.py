@@ -1,5 +1,6 @@
 """Settings: which values the sources may have, and what they become."""
 
+import os
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,24 @@ def test_values_of_the_environment_are_converted() -> None:
     settings = load({}, environment)
     assert settings.debug is True
     assert (settings.storage.sqlite.path, settings.tasks.worker_grace) == (Path("/data/x.db"), 5_000)
+
+
+def test_a_path_need_not_be_unicode() -> None:
+    path = os.fsdecode(b"/data/\xff.db")
+    assert load({}, {"RESONATE_STORAGE__SQLITE__PATH": path}).storage.sqlite.path == Path(path)
+
+
+@pytest.mark.parametrize("token", ["", " ", "sesame\n", "sésame"])
+def test_a_push_token_that_no_header_can_hold_is_refused_and_not_shown(token: str) -> None:
+    with pytest.raises(WrongSetting, match="AUTH__TOKEN: the mode bearer needs a token") as caught:
+        load({"transports.http_push.auth.mode": "bearer", "transports.http_push.auth.token": token}, {})
+    assert "same" not in str(caught.value)
+
+
+@pytest.mark.parametrize("header", ["", "X Proof", "X-Proof:", "X\nProof"])
+def test_what_is_no_name_of_a_header_is_refused(header: str) -> None:
+    with pytest.raises(WrongSetting, match="AUTH__HEADER: expected the name of a header"):
+        load({"transports.http_push.auth.header": header}, {})
 
 
 @pytest.mark.parametrize(
@@ -129,7 +148,7 @@ def test_an_unknown_name_is_reported_with_its_value(name: str) -> None:
         ("GATEWAYS__GATEWAY_METRICS__BIND", "0.0.0.0:9191", "observability.metrics_port", 9_191),
         ("GATEWAYS__GATEWAY_METRICS__ENABLED", "false", "observability.metrics_port", 0),
         ("WORKERS__TRANSPORT_HTTP_POLL__MAX_CONNECTIONS", "7", "transports.http_poll.max_connections", 7),
-        ("WORKERS__TRANSPORT_HTTP_PUSH__AUTH__MODE", "bearer", "transports.http_push.auth.mode", "bearer"),
+        ("WORKERS__TRANSPORT_HTTP_PUSH__AUTH__HEADER", "X-Proof", "transports.http_push.auth.header", "X-Proof"),
     ],
 )
 def test_newer_names_of_the_official_server_are_understood(newer: str, text: str, setting: str, value: Any) -> None:

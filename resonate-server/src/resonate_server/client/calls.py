@@ -154,7 +154,7 @@ class CallTree:
         while True:
             page = self._connection.call("promise.search", query)
             yield from msgspec.convert(page["promises"], list[Promise])
-            if "cursor" not in page:
+            if not page["promises"] or page.get("cursor") in (None, query.get("cursor")):
                 return
             query["cursor"] = page["cursor"]
 

@@ -1,8 +1,11 @@
 """What all commands share: choosing the server, printing an answer, and ending the command on a refusal."""
 
 import json
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any, NoReturn
 
 import click
@@ -13,6 +16,13 @@ from resonate_server.client.values import printable
 
 DEFAULT_SERVER = "http://localhost:8001"
 
+ANSWER_S = 5.0
+"""A server that a command follows, and that takes longer to answer, counts as away."""
+
+
+DEEPEST_INDENTED = 100
+"""Levels of a JSON value; one that has more is not indented."""
+
 
 class Where(Struct):
     """The server to talk to, and the token to use."""
@@ -20,10 +30,10 @@ class Where(Struct):
     server: str = DEFAULT_SERVER
     token: str | None = None
 
-    def connection(self, timeout_s: float = TIMEOUT_S) -> ServerConnection:
-        """Return a connection; end the command if the URL is invalid."""
+    def connection(self, timeout_s: float = TIMEOUT_S, end: float = float("inf")) -> ServerConnection:
+        """Return a connection; end the command if the URL or the token is invalid."""
         try:
-            return ServerConnection(self.server, self.token, timeout_s)
+            return ServerConnection(self.server, self.token, timeout_s, end)
         except CallFailed as error:
             fail(str(error))
 
@@ -50,7 +60,7 @@ _TOKEN = click.Option(
     envvar="RESONATE_TOKEN",
     expose_value=False,
     callback=_remember,
-    help="Your token, if the server requires one [env: RESONATE_TOKEN].",
+    help="Your token, if the server requires one; others can read arguments [env: RESONATE_TOKEN].",
 )
 
 
@@ -100,8 +110,17 @@ def given(**members: Any) -> dict[str, Any]:
 
 def as_json(value: Any) -> str:
     """Return indented JSON without control characters, in characters that standard output can encode."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    return text if _output_is_utf() and text.replace("\n", "").isprintable() else json.dumps(value, indent=2)
+    indent = 2 if _is_flat(value) else None  # 20 KB of nothing but brackets would be indented to 160 MB
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return text if _output_is_utf() and text.replace("\n", "").isprintable() else json.dumps(value, indent=indent)
+
+
+def _is_flat(value: Any) -> bool:
+    level = [value]
+    for _ in range(DEEPEST_INDENTED):
+        members = (each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list))
+        level = [member for each in members for member in each]
+    return not level
 
 
 def shown(text: str) -> str:
@@ -111,9 +130,28 @@ def shown(text: str) -> str:
 
 
 def _output_is_utf() -> bool:
-    return (sys.stdout.encoding or "").lower().startswith("utf")
+    return (getattr(sys.stdout, "encoding", None) or "").lower().startswith("utf")
 
 
 def fail(message: str, status: int = 1) -> NoReturn:
     click.echo(f"Error: {printable(message)}", err=True)
     raise SystemExit(status)
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """End the command cleanly at the first SIGINT or SIGTERM; a second one cannot interrupt that."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    for each in before:
+        signal.signal(each, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

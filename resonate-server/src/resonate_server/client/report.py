@@ -8,11 +8,9 @@ import click
 import msgspec
 from rich.console import Console
 
-from resonate_server.client.account import Case, Fault, FaultKind, account, failures, parts_of, verdict
+from resonate_server.client.account import Case, Fault, FaultKind, account, failures, parts_of, read_runs, verdict
 from resonate_server.client.calls import Call, CallTree
 from resonate_server.client.commands import fail, shown, where
-from resonate_server.client.follow import is_transient
-from resonate_server.client.runs import read_runs
 from resonate_server.client.server_connection import CallFailed
 from resonate_server.client.values import DURATION
 from resonate_server.protocol.payload import NOT_JSON
@@ -102,7 +100,7 @@ def _settled_calls(id: str, patience_ms: int) -> list[Call]:
             calls = CallTree(where().connection(), id).read()
             break
         except CallFailed as error:
-            if not is_transient(error) or time.monotonic() >= end:
+            if not error.is_transient or time.monotonic() >= end:
                 fail(str(error))
         time.sleep(LOOK_PAUSE_S)
     if not calls[0].is_settled:

@@ -1,21 +1,34 @@
 """Sends requests to a server, one after the other over one connection."""
 
+import io
+import re
+import socket
+import time
 import uuid
+from functools import partial
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, override
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
 
 from resonate_server.protocol.envelope import VERSION
+from resonate_server.protocol.payload import NOT_JSON
 
 TIMEOUT_S = 30.0
 """A server that takes longer to answer counts as unreachable."""
 
-
 CHUNK_BYTES = 256 * 1024
+
+REFUSAL_SHOWN = 500
+"""Characters of a refusal to a GET that are shown: what answers may be any web server."""
+
+UNKNOWN_KIND = 501
+
+TOKEN = re.compile(r"[!-~]*")
+"""What a header can hold."""
 
 
 class CallFailed(Exception):
@@ -24,6 +37,11 @@ class CallFailed(Exception):
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
         self.status = status
+
+    @property
+    def is_transient(self) -> bool:
+        """Whether it may pass: no answer, one from a proxy, or a server that is not ready."""
+        return self.status in (0, 429) or (self.status >= 500 and self.status != UNKNOWN_KIND)
 
 
 class _Head(Struct):
@@ -35,14 +53,26 @@ class Response(Struct):
     data: Any
 
 
-class ServerConnection:
-    """``server`` is an http(s) URL; ``token`` is sent twice: in the request's head and in its Authorization header."""
+class _ErrorBody(Struct):
+    error: str
 
-    def __init__(self, server: str, token: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
-        self._server = server
-        self._token = token
-        self._http, self._path = _open(server, timeout_s)
-        self._timeout_s = timeout_s
+
+class ServerConnection:
+    """``server`` is an http(s) URL; ``token`` is sent twice: in the request's head and in its Authorization header.
+
+    ``timeout_s``: how long an answer may take; ``end``: until when at all, by the monotonic clock.
+    """
+
+    def __init__(
+        self, server: str, token: str | None = None, timeout_s: float = TIMEOUT_S, end: float = float("inf")
+    ) -> None:
+        self._server = re.sub("//[^/]*@", "//", server)  # messages must not show a password
+        self._http, self._path = _open(server, self._server)
+        if token and not TOKEN.fullmatch(token):
+            raise CallFailed("the token has a blank, a line end or another character that no token has")
+        self._token = token or None
+        self._timeout_s = self._allowed_s = timeout_s
+        self._end = end
 
     def call(self, kind: str, data: dict[str, Any]) -> Any:
         """Return the answer's data. Raises :class:`CallFailed`, also for a status that is no error to an SDK (300)."""
@@ -54,80 +84,122 @@ class ServerConnection:
     def ask(self, kind: str, data: Any, **head: Any) -> Response:
         """Return the answer, whatever its status; ``head`` is added to the request's head. Raises :class:`CallFailed`
         if there is no answer."""
-        status, body = self._post(msgspec.json.encode({"kind": kind, "head": self._head() | head, "data": data}))
         try:
-            return msgspec.json.decode(body, type=Response)
-        except msgspec.DecodeError:
-            raise CallFailed(f"{self._server} does not answer like a Resonate server (HTTP status {status})") from None
+            body = msgspec.json.encode({"kind": kind, "head": self._head() | head, "data": data})
+        except (ValueError, OverflowError, RecursionError) as error:
+            raise CallFailed(f"this cannot be sent: {error}") from None
+        response = self._request("POST", self._path, body)
+        try:
+            return msgspec.json.decode(self._read(response, None), type=Response)
+        except NOT_JSON:
+            wrong = f"{self._server} does not answer like a Resonate server (HTTP status {response.status})"
+            raise CallFailed(wrong) from None
 
     def get(self, path: str) -> bytes:
         """Return the body of ``GET path``. Raises :class:`CallFailed`."""
-        response = self._begin_download(path)
-        parts = []
-        while chunk := self._read(response):
-            parts.append(chunk)
-        return b"".join(parts)
+        return self._read(self._begin_get(path), None)
 
     def download(self, path: str, into: BinaryIO) -> int:
         """Write the body of ``GET path`` to ``into``; return its size in bytes.
 
-        Raises :class:`CallFailed`, also if the body is incomplete, and ``OSError`` if ``into`` cannot be written.
+        It may take as long as it likes, as long as it moves. Raises :class:`CallFailed`, also if the body is
+        incomplete, and ``OSError`` if ``into`` cannot be written.
         """
-        response = self._begin_download(path)
+        response = self._begin_get(path, is_long=True)
+        if response.length is None and not response.chunked:
+            raise CallFailed(f"the server at {self._server} does not say where the answer ends")
         size = 0
-        while chunk := self._read(response):
+        while chunk := self._read(response, CHUNK_BYTES):
             into.write(chunk)
             size += len(chunk)
-        if size != int(response.headers["Content-Length"]):
+        if response.length:
             raise CallFailed(f"the server at {self._server} did not send all of it")
         return size
 
-    def _begin_download(self, path: str) -> HTTPResponse:
-        try:
-            response = self._ask("GET", self._path + path, None, {})
-            if response.status == HTTPStatus.OK:
-                return response
-            refusal = response.read().decode(errors="replace").strip()
-        except (OSError, HTTPException, ValueError) as error:
-            raise CallFailed(f"cannot reach the server at {self._server}: {_reason(error, self._timeout_s)}") from None
-        raise CallFailed(f"{refusal} (status {response.status})", response.status)
+    def _begin_get(self, path: str, is_long: bool = False) -> HTTPResponse:
+        response = self._request("GET", self._path + path, None, is_long)
+        if response.status == HTTPStatus.OK:
+            return response
+        raise CallFailed(_refusal_of_get(response, self._read(response, None)), response.status)
 
-    def _read(self, response: HTTPResponse) -> bytes:
+    def _read(self, response: HTTPResponse, size: int | None) -> bytes:
         try:
-            return response.read(CHUNK_BYTES)
+            return response.read(size)
         except (OSError, HTTPException) as error:
-            reason = _reason(error, self._timeout_s)
+            self._http.close()
+            reason = self._reason(error)
             raise CallFailed(f"the server at {self._server} did not send all of it: {reason}") from None
 
     def _head(self) -> dict[str, str]:
         head = {"corrId": f"cli-{uuid.uuid4()}", "version": VERSION}
         return head if self._token is None else {**head, "auth": self._token}
 
-    def _post(self, body: bytes) -> tuple[int, bytes]:
-        try:
-            response = self._ask("POST", self._path, body, {"Content-Type": "application/json"})
-            return response.status, response.read()
-        except (OSError, HTTPException, ValueError) as error:
-            self._http.close()
-            raise CallFailed(f"cannot reach the server at {self._server}: {_reason(error, self._timeout_s)}") from None
-
-    def _ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> HTTPResponse:
+    def _request(self, method: str, path: str, body: bytes | None, is_long: bool = False) -> HTTPResponse:
+        """``is_long``: the time is not limited as a whole, but for each part."""
+        http, now = self._http, time.monotonic()
+        end = min(now + self._timeout_s, self._end)
+        headers = {"Content-Type": "application/json"} if body else {}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
-        self._http.request(method, path, body, headers)
-        return self._http.getresponse()
+        http.timeout = self._allowed_s = max(end - now, 0.001)  # 0 would mean: without waiting
+        http.response_class = HTTPResponse if is_long else partial(_PunctualResponse, end)  # type: ignore[assignment]
+        try:
+            if http.sock is not None:
+                http.sock.settimeout(http.timeout)
+            http.request(method, path, body, headers)
+            return http.getresponse()
+        except (OSError, HTTPException, ValueError) as error:
+            http.close()
+            raise CallFailed(f"cannot reach the server at {self._server}: {self._reason(error)}") from None
+
+    def _reason(self, error: Exception) -> str:
+        if isinstance(error, TimeoutError):
+            return f"no answer within {self._allowed_s:.3g} s"
+        return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
 
 
-def _open(server: str, timeout_s: float) -> tuple[HTTPConnection, str]:
+class _PunctualResponse(HTTPResponse):
+    """Has to be complete at ``end``: a socket's own timeout starts over with each byte."""
+
+    def __init__(self, end: float, sock: socket.socket, *args: Any, **named: Any) -> None:
+        super().__init__(sock, *args, **named)
+        self.fp = io.BufferedReader(_PunctualReader(self.fp.detach(), sock, end))
+
+
+class _PunctualReader(io.RawIOBase):
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, end: float) -> None:
+        self._raw = raw
+        self._socket = sock
+        self._end = end
+
+    @override
+    def readable(self) -> bool:
+        return True
+
+    @override
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._socket.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    @override
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def _open(server: str, shown: str) -> tuple[HTTPConnection, str]:
     try:
         url = urlsplit(server)
         host, port = url.hostname, url.port
     except ValueError as error:
-        raise CallFailed(f"not a server's URL: {server} ({error})") from None
+        raise CallFailed(f"not a server's URL: {shown} ({error})") from None
     if url.scheme not in ("http", "https") or not host:
-        raise CallFailed(f"not a server's URL: {server} (expected something like http://localhost:8001)")
+        raise CallFailed(f"not a server's URL: {shown} (expected something like http://localhost:8001)")
     http = HTTPSConnection if url.scheme == "https" else HTTPConnection
-    return http(host, port, timeout=timeout_s), url.path.rstrip("/") + "/"
+    return http(host, port), url.path.rstrip("/") + "/"
 
 
 def _refusal(response: Response) -> str:
@@ -135,7 +207,12 @@ def _refusal(response: Response) -> str:
     return f"{message} (status {response.head.status})"
 
 
-def _reason(error: Exception, timeout_s: float) -> str:
-    if isinstance(error, TimeoutError):
-        return f"no answer within {timeout_s:.0f} s"
-    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+def _refusal_of_get(response: HTTPResponse, body: bytes) -> str:
+    """Return the sentence in it; what a web server says to a browser is none."""
+    try:
+        told = msgspec.json.decode(body, type=_ErrorBody).error
+    except NOT_JSON:
+        told = body.decode(errors="replace").strip()
+    if response.headers.get_content_type() == "text/html":
+        told = "this is not a Resonate server that has it"
+    return f"{told[:REFUSAL_SHOWN]} (status {response.status})"

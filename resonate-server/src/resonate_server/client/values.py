@@ -7,10 +7,16 @@ import time
 from typing import Any
 
 import click
+import msgspec
+
+from resonate_server.protocol.payload import NOT_JSON
 
 UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
-_PART = re.compile(r"(\d+)(ms|s|m|h|d)", re.ASCII)
+_PART = re.compile(r"(\d{1,18})(ms|s|m|h|d)", re.ASCII)
+
+LONGEST_MS = 2**62
+"""So that a time this much later still fits into 64 bits."""
 
 
 class Duration(click.ParamType[int]):
@@ -24,7 +30,10 @@ class Duration(click.ParamType[int]):
         parts = _PART.findall(value)
         if value != "0" and (not parts or "".join(number + unit for number, unit in parts) != value):
             self.fail(f"{value!r} is not a duration; write it like 500ms, 30s, 5m, 1h30m or 7d", param, ctx)
-        return sum(int(number) * UNITS_MS[unit] for number, unit in parts)
+        length = sum(int(number) * UNITS_MS[unit] for number, unit in parts)
+        if length > LONGEST_MS:
+            self.fail(f"{value!r} is longer than any server can count", param, ctx)
+        return length
 
 
 class Json(click.ParamType[Any]):
@@ -39,8 +48,8 @@ class Json(click.ParamType[Any]):
         if not isinstance(value, str):
             return value
         try:
-            decoded = json.loads(value)
-        except ValueError as error:
+            decoded = msgspec.json.decode(value)
+        except NOT_JSON as error:
             self.fail(f"not JSON: {error}", param, ctx)
         if not isinstance(decoded, self._kind):
             self.fail(f"expected a JSON {'object' if self._kind is dict else 'array'}", param, ctx)
@@ -53,10 +62,10 @@ ARRAY = Json(list)
 
 
 def json_or_text(text: str) -> Any:
-    """Return a function's argument: the JSON value, or the text itself if it is not JSON."""
+    """Return a function's argument: the JSON value, or the text itself if it is not JSON (``NaN`` is not)."""
     try:
-        return json.loads(text)
-    except ValueError:
+        return msgspec.json.decode(text)
+    except NOT_JSON:
         return text
 
 

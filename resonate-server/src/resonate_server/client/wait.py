@@ -8,13 +8,15 @@ import click
 from msgspec import Struct
 
 from resonate_server.client.calls import Call, CallTree
-from resonate_server.client.commands import fail, shown, where
-from resonate_server.client.follow import ANSWER_S, ended_by_signals, is_transient
+from resonate_server.client.commands import ANSWER_S, ended_by_signals, fail, shown, where
 from resonate_server.client.server_connection import CallFailed
 from resonate_server.client.values import DURATION
 from resonate_server.protocol.records import TaskRecord, TaskState
 
 READ_PAUSE_S = 0.1
+
+LOOK_S = 1.0
+"""How long a look at the chain may take although the time is over: without any time it still looks once."""
 
 NOT_FOUND = 404
 
@@ -116,14 +118,13 @@ def wait(id: str, goals: tuple[Goal, ...], after: int, timeout: int | None) -> N
       4    the timeout has expired
       130  Ctrl-C
     """
-    limit_s = float("inf") if timeout is None else timeout / 1_000
-    waiter = Waiter(
-        CallTree(where().connection(min(ANSWER_S, max(limit_s, 0.1))), id), after, time.monotonic() + limit_s
-    )
+    end = float("inf") if timeout is None else time.monotonic() + timeout / 1_000
+    waiter = Waiter(CallTree(where().connection(ANSWER_S, max(end, time.monotonic() + LOOK_S)), id), after, end)
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
     with ended_by_signals():
         for goal in goals:
             reached = waiter.until(goal)
-            click.echo(reached.sentence() if sys.stdout.isatty() else reached.line())
+            click.echo(reached.sentence() if is_terminal else reached.line())
 
 
 class Waiter:
@@ -155,9 +156,10 @@ class Waiter:
         try:
             calls = self._tree.read()
         except CallFailed as error:
-            if error.status != NOT_FOUND and not (self._server_was_there and is_transient(error)):
+            is_over = time.monotonic() >= self._end and error.is_transient
+            if not (is_over or error.status == NOT_FOUND or (self._server_was_there and error.is_transient)):
                 fail(str(error))
-            if not self._obstacle:
+            if not (is_over or self._obstacle):
                 click.echo(f"waiting: {shown(str(error))}", err=True)
             self._server_was_there = True
             self._obstacle = f": {error}"

@@ -1,0 +1,366 @@
+"""What a command prints and returns when a server is slow, cut off, hostile, or no Resonate server at all."""
+
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+from harness.basics import free_port, wait_until
+from harness.server import ServerProcess
+from integration.calls import RESONATE, create, encoded, settle
+from integration.servers import Start
+
+from resonate_server.client import main
+from resonate_server.client.calls import CallTree
+from resonate_server.client.server_connection import CallFailed, ServerConnection
+
+type Answer = Callable[[bytes], Iterator[bytes]]
+"""What a server sends, part by part, for the head of a request."""
+
+type Serve = Callable[[Answer], str]
+
+
+def answer(body: bytes, kind: str = "application/json", status: str = "200 OK", length: int | None = None) -> bytes:
+    fields = {"Content-Type": kind, "Content-Length": len(body) if length is None else length, "Connection": "close"}
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + body
+
+
+def envelope(data: object, status: int = 200) -> bytes:
+    return answer(
+        msgspec.json.encode({"kind": "", "head": {"corrId": "", "status": status, "version": ""}, "data": data})
+    )
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Start servers that answer one request for each connection, and close it."""
+    with ExitStack() as opened:
+
+        def start(answer_to: Answer) -> str:
+            listener = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
+            opened.callback(listener.shutdown, socket.SHUT_RDWR)
+            threading.Thread(target=_serve, args=(listener, answer_to)).start()
+            return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+        yield start
+
+
+def _serve(listener: socket.socket, answer_to: Answer) -> None:
+    with suppress(OSError):
+        while True:
+            connection, _ = listener.accept()
+            with connection, suppress(OSError):
+                for part in answer_to(connection.recv(100_000)):
+                    connection.sendall(part)
+
+
+def always(*parts: bytes) -> Answer:
+    return lambda _: iter(parts)
+
+
+def run(url: str, *arguments: str, **env: str) -> Result:
+    """Run a command that ends with a sentence, not with a traceback."""
+    result = CliRunner(env=env).invoke(main, [*arguments, "-S", url], input="")
+    assert isinstance(result.exception, SystemExit | None), result.exception
+    return result
+
+
+def refused(url: str, *arguments: str, status: int = 1, **env: str) -> str:
+    """Run a command that fails, and return the line in which it says why."""
+    result = run(url, *arguments, **env)
+    assert result.exit_code == status, result.output
+    assert result.stdout == ""
+    line = result.stderr.splitlines()[-1]
+    assert line.startswith("Error: ") and line.isprintable()
+    return line
+
+
+COMMANDS = {
+    "promises get": ["promises", "get", "x"],
+    "schedules get": ["schedules", "get", "x"],
+    "tree": ["tree", "x"],
+    "wait": ["wait", "x", "--timeout", "1s"],
+    "report": ["report", "x"],
+    "chains": ["chains"],
+    "backup": ["backup", "copy.db"],
+}
+
+PAGE = b"<!DOCTYPE html>\n<title>Not here</title>" + b"<p>no" * 1_000
+
+GARBAGE = {
+    "nothing": b"",
+    "another protocol": b"SSH-2.0-OpenSSH_9.9\r\n",
+    "a page": answer(PAGE, "text/html"),
+    "a page of a proxy": answer(PAGE, "text/html", "502 Bad Gateway"),
+    "an empty body": answer(b""),
+    "text that is not UTF-8": answer(b'{"head":{"status":200},"data":"\xff","chains":[{"id":"\xff"}]}'),
+    "excessive nesting": answer(b'{"head":{"status":200},"chains":[],"data":' + b"[" * 100_000),
+    "half of an answer": answer(b'{"head":{"status":200},"data":{}', length=100),
+}
+
+
+@pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
+def test_garbage_is_reported_in_one_line(
+    serve: Serve, garbage: bytes, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = refused(serve(always(garbage)), *arguments)
+    assert "<" not in line and len(line) < 1_000
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("data", [{}, [], "x", None, {"promise": {}}, {"schedule": 1}])
+def test_an_answer_of_another_shape_is_no_traceback(serve: Serve, data: object) -> None:
+    url = serve(always(envelope(data)))
+    refused(url, "tree", "x")
+    run(url, "schedules", "get", "x")
+
+
+def test_an_answer_that_comes_byte_by_byte_is_not_waited_for_forever(serve: Serve) -> None:
+    def drip(_: bytes) -> Iterator[bytes]:
+        yield answer(b"", length=1_000)
+        for _number in range(100):
+            time.sleep(0.1)
+            yield b" "
+
+    began = time.monotonic()
+    line = refused(serve(drip), "wait", "x", "--timeout", "0", status=4)
+    assert time.monotonic() - began < 8
+    assert "no answer within 1 s" in line
+
+
+def test_the_time_to_wait_counts_for_all_requests_together(serve: Serve) -> None:
+    """A look at a chain takes at least four of them."""
+
+    def slowly(_: bytes) -> Iterator[bytes]:
+        time.sleep(0.9)
+        yield envelope({"promise": PROMISE, "promises": [PROMISE]})
+
+    began = time.monotonic()
+    refused(serve(slowly), "wait", "x", "--timeout", "1s", status=4)
+    assert time.monotonic() - began < 2.5
+
+
+PROMISE = {"id": "x", "state": "pending", "param": {}, "value": {}, "tags": {}, "timeoutAt": 2**62, "createdAt": 1}
+
+
+def test_a_page_that_points_to_itself_ends_the_search(serve: Serve) -> None:
+    def same_page(head: bytes) -> Iterator[bytes]:
+        if head.startswith(b"GET"):
+            yield answer(b"", status="404 Not Found")
+        else:
+            yield envelope({"promise": PROMISE, "promises": [PROMISE], "cursor": "x"})
+
+    assert "pending" in run(serve(same_page), "tree", "x").stdout
+
+
+def test_a_history_that_was_cut_off_is_asked_for_again(serve: Serve) -> None:
+    body = msgspec.json.encode({"promises": [{"id": "x", "phases": [{"kind": "running", "from": 1}]}]})
+    ends = iter([20, len(body)])
+
+    def cut_once(head: bytes) -> Iterator[bytes]:
+        if head.startswith(b"GET"):
+            yield answer(body[: next(ends)], length=len(body))
+        else:
+            yield envelope({"promise": PROMISE, "promises": [PROMISE]})
+
+    tree = CallTree(ServerConnection(serve(cut_once)), "x")
+    with pytest.raises(CallFailed, match="did not send all of it"):
+        tree.read()
+    assert [phase.kind for phase in tree.read()[0].phases] == ["running"]
+
+
+@pytest.mark.parametrize("status", [0, 429, 500, 502, 503, 504])
+def test_an_unreachable_busy_or_unready_server_is_waited_for(status: int) -> None:
+    assert CallFailed("no answer", status).is_transient
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 501])
+def test_a_refusal_is_final_as_is_a_server_that_does_not_know_the_kind(status: int) -> None:
+    assert not CallFailed("refused", status).is_transient
+
+
+# ── secrets ──
+
+
+@pytest.mark.parametrize("token", ["sesame\n", "sesame open", "sesame\x00", "sésame", "\udcffsesame"])
+def test_a_token_that_no_header_can_hold_is_not_shown(token: str) -> None:
+    line = refused("http://127.0.0.1:1", "promises", "get", "x", "-T", token)
+    assert line == "Error: the token has a blank, a line end or another character that no token has"
+
+
+@pytest.mark.parametrize("url", ["http://u:sesame@127.0.0.1:1", "ftp://u:sesame@h", "http://u:sesame@h:port"])
+def test_a_password_in_the_url_is_not_shown(url: str) -> None:
+    assert "sesame" not in refused(url, "promises", "get", "x")
+
+
+def test_a_refused_download_is_a_sentence(start: Start) -> None:
+    server = start(RESONATE_AUTH__TOKEN="sesame")
+    assert refused(server.url, "chains").endswith("(status 401)")
+    assert "keeps its state in memory: there is nothing to copy (status 409)" in refused(
+        server.url, "backup", "x", "-T", "sesame"
+    )
+
+
+# ── what cannot be sent, or shown ──
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["promises", "create", "x", "--timeout", "999999999999d"], 2),
+        (["promises", "create", "x", "--timeout", "9" * 5_000 + "d"], 2),
+        (["wait", "x", "--timeout", "9" * 400 + "d"], 2),
+        (["tasks", "release", "x", "--version", "9" * 30], 1),
+        (["promises", "get", "\udcff"], 1),
+        (["tree", "\udcff"], 1),
+        (["promises", "resolve", "x", "--value", '{"data": NaN}'], 2),
+        (["promises", "resolve", "x", "--value", '{"data": "\\ud800"}'], 2),
+        (["promises", "create", "x", "--timeout", "1h", "--tags", "[" * 100_000], 2),
+    ],
+    ids=lambda each: " ".join(each)[:60] if isinstance(each, list) else "",
+)
+def test_what_no_request_can_hold_is_refused(server: ServerProcess, arguments: list[str], status: int) -> None:
+    refused(server.url, *arguments, status=status)
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "1e999", "[" * 100_000])
+def test_data_that_is_no_json_is_shown_as_text(server: ServerProcess, id: str, text: str) -> None:
+    result = run(server.url, "promises", "create", id, "--timeout", "1h", "--param", f'{{"data": "{text}"}}')
+    assert result.exit_code == 0, result.output
+    shown = msgspec.json.decode(run(server.url, "promises", "get", id).stdout)
+    assert shown["promise"]["param"]["data"] == text
+
+
+def test_deeply_nested_data_does_not_flood_the_terminal(server: ServerProcess, id: str) -> None:
+    deep = "[" * 5_000 + "]" * 5_000
+    run(server.url, "promises", "create", id, "--timeout", "1h", "--param", f'{{"data": "{deep}"}}')
+    shown = run(server.url, "promises", "get", id).stdout
+    assert deep in shown
+    assert len(shown) < 20_000
+
+
+def in_a_shell(url: str, command: str, **env: str) -> subprocess.CompletedProcess[str]:
+    words = " ".join(f"'{word}'" for word in [*RESONATE, "-S", url])
+    environment = {**os.environ, **env}
+    return subprocess.run(
+        ["bash", "-c", f"{words} {command}"], capture_output=True, text=True, env=environment, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize("command", ["promises get {id}", "tree {id}", "wait {id}", "chains"])
+@pytest.mark.parametrize(
+    ("end", "status", "said"),
+    [
+        (">&-", 0, ""),
+        (">/dev/full", 1, "Error: the disk is full: the answer could not be written\n"),
+    ],
+    ids=["closed", "full"],
+)
+def test_an_output_that_takes_nothing(
+    server: ServerProcess, id: str, command: str, end: str, status: int, said: str
+) -> None:
+    client = server.client()
+    settle(client, create(client, id, "f"))
+    done = in_a_shell(server.url, f"{command.format(id=id)} {end}")
+    assert (done.returncode, done.stderr) == (status, said)
+
+
+def test_a_reader_that_has_gone_ends_the_command_quietly(server: ServerProcess, id: str) -> None:
+    client = server.client()
+    client.call("promise.create", id=id, timeoutAt=2**62, param=encoded("x" * 1_000_000))
+    done = in_a_shell(server.url, f"promises get {id} | head --bytes 1")
+    assert (done.stdout, done.stderr) == ("{", "")
+
+
+@pytest.mark.parametrize("columns", ["1", "30"])
+def test_a_narrow_terminal_gets_everything(server: ServerProcess, id: str, columns: str) -> None:
+    client = server.client()
+    settle(client, create(client, f"{id}.1", "g"), "rejected", {"message": "it has failed"})
+    settle(client, create(client, id, "f"))
+    drawn = run(server.url, "tree", id, COLUMNS=columns).stdout.splitlines()
+    assert max(map(len, drawn)) <= max(int(columns), 60)
+
+
+# ── backups ──
+
+
+@pytest.fixture
+def copy(start: Start, tmp_path: Path) -> bytes:
+    """The bytes of a usable backup."""
+    server = start("state.db")
+    server.client().create("p")
+    assert run(server.url, "backup", str(tmp_path / "first.db")).exit_code == 0
+    return (tmp_path / "first.db").read_bytes()
+
+
+@contextmanager
+def held_up(serve: Serve, body: bytes) -> Iterator[tuple[str, threading.Event]]:
+    """Yield the URL of a server that sends half of the body, and the rest after the event."""
+    go_on = threading.Event()
+
+    def in_halves(_: bytes) -> Iterator[bytes]:
+        yield answer(body)[: len(body) // 2]
+        go_on.wait(60)
+        yield answer(body)[len(body) // 2 :]
+
+    yield serve(in_halves), go_on
+    go_on.set()
+
+
+def begin(url: str, target: Path) -> subprocess.Popen[str]:
+    """Begin a backup that is held up."""
+    command = [*RESONATE, "backup", str(target), "-S", url]
+    begun = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_until(target.with_name(target.name + ".part").exists, "it has begun")
+    return begun
+
+
+def test_two_backups_to_one_file_do_not_write_into_each_other(serve: Serve, copy: bytes, tmp_path: Path) -> None:
+    target = tmp_path / "copy.db"
+    with held_up(serve, copy) as (url, go_on):
+        begun = begin(url, target)
+        second = refused(serve(always(answer(copy))), "backup", str(target))
+        assert "another backup is being written" in second
+        go_on.set()
+        _, errors = begun.communicate(timeout=60)
+    assert begun.returncode == 0, errors
+    assert target.read_bytes() == copy
+
+
+def test_a_backup_that_is_terminated_leaves_nothing(serve: Serve, copy: bytes, tmp_path: Path) -> None:
+    target = tmp_path / "copy.db"
+    with held_up(serve, copy) as (url, _):
+        begun = begin(url, target)
+        begun.terminate()
+        assert begun.wait(60) == 143
+    assert not list(tmp_path.glob("copy.db*"))
+
+
+def test_a_backup_through_a_proxy_that_sends_chunks(serve: Serve, copy: bytes, tmp_path: Path) -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    url = serve(always(head, b"%x\r\n%b\r\n0\r\n\r\n" % (len(copy), copy)))
+    assert run(url, "backup", str(tmp_path / "copy.db")).exit_code == 0
+    assert (tmp_path / "copy.db").read_bytes() == copy
+
+
+def test_a_backup_whose_end_is_unknown_is_refused(serve: Serve, copy: bytes) -> None:
+    assert "does not say where the answer ends" in refused(
+        serve(always(b"HTTP/1.1 200 OK\r\n\r\n", copy)), "backup", "copy.db"
+    )
+
+
+@pytest.mark.parametrize("path", ["", ".", "/", "folder"])
+def test_a_backup_needs_the_name_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    refused(f"http://127.0.0.1:{free_port()}", "backup", path, status=2)
