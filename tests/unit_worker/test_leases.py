@@ -9,8 +9,7 @@ from resonate.error import ConnectorError
 from resonate.send import Sender, TaskRef
 from resonate.transport import Transport
 
-from worker.leases import PATIENCE_MS, LeaseKeeper
-from worker.results import OwnResults
+from worker.leases import PATIENCE_MS, LeaseKeeper, OwnResults
 from worker.runs import RunLog
 
 from .fake_server import FakeServer, ask

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from worker import results
-from worker.leases import LeaseKeeper
-from worker.results import OwnResults
+from worker import leases
+from worker.leases import LeaseKeeper, OwnResults
 from worker.runs import RunLog
 
 from .fake_server import FakeServer, ask
@@ -105,7 +104,7 @@ async def test_a_call_settled_before_the_listener_was_registered_is_reported(cal
 
 
 async def test_a_long_call_may_be_settled_by_others(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "LISTEN_SECONDS", 0.01)
+    monkeypatch.setattr(leases, "LISTEN_SECONDS", 0.01)
     await caller.begin()
     caller.server.state = "rejected_canceled"
     await until(lambda: caller.told)

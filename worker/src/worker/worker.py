@@ -22,10 +22,9 @@ from worker.clock import ServerClock
 from worker.faults import Faults
 from worker.health import HealthFile
 from worker.heartbeats import HeartbeatThread
-from worker.leases import LeaseKeeper
+from worker.leases import LeaseKeeper, OwnResults
 from worker.logs import configure_logging, filter_sdk
 from worker.network import HttpNetwork
-from worker.results import OwnResults
 from worker.runs import RunLog
 from worker.seams import adapt_sdk, silence_sdk
 from worker.settings import Settings
