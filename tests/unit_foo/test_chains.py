@@ -416,6 +416,30 @@ async def test_a_server_that_refuses_foo_is_reported(monkeypatch: pytest.MonkeyP
     assert told == (503, f"the Resonate server refuses foo: {reason}")
 
 
+@pytest.mark.asyncio(loop_scope="function")
+@pytest.mark.usefixtures("sdk")
+async def test_a_server_that_is_none_is_reported_shortly() -> None:
+    """As much as it likes to say does not reach clients."""
+
+    async def stream(request: web_server.Request) -> web_server.StreamResponse:
+        response = web_server.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await asyncio.sleep(3600)
+        return response
+
+    async def answer(_: web_server.Request) -> web_server.Response:
+        return web_server.Response(text="<html>" * 1_000_000)
+
+    other = web_server.Application()
+    other.router.add_get("/{path:.*}", stream)
+    other.router.add_post("/", answer)
+    async with TestServer(other) as server, running_chains(str(server.make_url("")).rstrip("/")) as mistaken:
+        await until(mistaken.is_connected)
+        told = await Foo(create_app(mistaken, "", offers_faults=False)).get("/foo/a")
+    assert problem(told)[0] == 503
+    assert len(told.body) < 20_000
+
+
 async def test_while_it_is_connected_it_is_healthy(web: Foo) -> None:
     reply = await web.get("/health")
     assert (reply.status, reply.json) == (200, {"status": "ok"})

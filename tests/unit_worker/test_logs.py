@@ -13,7 +13,7 @@ from harness.process import Process
 from resonate.error import PlatformError, ServerError
 
 from worker import configure_logging, logs
-from worker.logs import MAX_FILE_BYTES, MAX_TRACEBACK_CHARACTERS, _Formatter, filter_sdk, is_shown
+from worker.logs import MAX_FILE_BYTES, MAX_RECORD_CHARACTERS, _Formatter, filter_sdk, is_shown
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 "
 
@@ -73,6 +73,11 @@ def test_an_error_of_the_sdk_is_one_line() -> None:
 )
 def test_errors_that_the_end_of_a_run_reports_are_not_repeated_by_the_sdk(error: BaseException) -> None:
     assert shown(core("core: execution failed, releasing task task_id=%s", error)) is None
+
+
+def test_what_a_server_answers_does_not_fill_the_log() -> None:
+    failed = core("core: execution failed, releasing task task_id=%s", ServerError(500, "<html>" * 1_000_000))
+    assert len(_Formatter().format(failed)) < MAX_RECORD_CHARACTERS + 100
 
 
 def test_each_line_starts_with_its_time() -> None:
@@ -272,8 +277,8 @@ def test_only_warnings_of_the_sdk_are_shown(capsys: pytest.CaptureFixture[str]) 
     assert shown == ["WARNING: first", "connected"]
 
 
-def test_a_traceback_of_the_maximum_length_is_whole_and_a_longer_one_keeps_both_ends() -> None:
-    whole, longer = "a" * MAX_TRACEBACK_CHARACTERS, "a" * MAX_TRACEBACK_CHARACTERS + "b"
+def test_a_text_of_the_maximum_length_is_whole_and_a_longer_one_keeps_both_ends() -> None:
+    whole, longer = "a" * MAX_RECORD_CHARACTERS, "a" * MAX_RECORD_CHARACTERS + "b"
     assert logs._limited(whole) == whole
-    half = MAX_TRACEBACK_CHARACTERS // 2
-    assert logs._limited(longer) == "a" * half + "\n…\n" + "a" * (half - 1) + "b"
+    half = MAX_RECORD_CHARACTERS // 2
+    assert logs._limited(longer) == "a" * half + " … " + "a" * (half - 1) + "b"

@@ -230,7 +230,7 @@ async def test_it_sends_its_token_with_every_request() -> None:
         *_, group, pid = request.path.split("/")
         shown[f"stream of {group}"] = request.headers.get("Authorization")
         claims.append({"id": "a", "version": 0, "pid": pid, "ttl": 2_500})
-        response = web.StreamResponse()
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         task = {"kind": "execute", "head": {}, "data": {"task": {"id": "a", "version": 0}}}
         await response.write(f"data: {json.dumps(task)}\n\n".encode())

@@ -41,6 +41,8 @@ class HttpNetwork:
         """`limit`: the most connections at a time."""
         self._url = urlsplit(url)
         self._head = _head(self._url, token)
+        # Once: reading the system's certificates blocks the event loop.
+        self._context = ssl.create_default_context() if self._url.scheme == "https" else None
         self._room = asyncio.Semaphore(limit)
         self._idle: list[_Connection] = []
         """The most recently used one is last."""
@@ -113,8 +115,7 @@ class HttpNetwork:
     async def _connect(self) -> "_Connection":
         if self._stopped.is_set():
             raise ConnectionError("the worker has closed its connections")
-        loop, name = asyncio.get_running_loop(), self._url.hostname or ""
-        context = ssl.create_default_context() if self._url.scheme == "https" else None
+        loop, name, context = asyncio.get_running_loop(), self._url.hostname or "", self._context
         port = self._url.port or (443 if context else 80)
         async with asyncio.timeout(ANSWER_SECONDS):
             found = await loop.getaddrinfo(name, port, type=1)
