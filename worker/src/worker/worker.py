@@ -93,7 +93,9 @@ class RunningWorker:
         self.stream = Stream(settings.server_url, worker.group, pid, token)
         filter_sdk()
         network, self.tracing = _network(settings, worker.group, pid)
-        self._runs = RunLog(self.tracing.surround) if self.tracing else RunLog()
+        self._runs = RunLog(lambda: not self.stream.is_listening)
+        if self.tracing is not None:
+            self._runs.surround = self.tracing.surround
         self._releasing = Sender(Transport(network), token)
         results = OwnResults(network.send, self.stream.deliver)
         self._leases = LeaseKeeper(network, self._runs, results, settings.max_tasks)
