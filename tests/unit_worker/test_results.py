@@ -29,7 +29,10 @@ class Server(FakeServer):
     def answer(self, kind: str) -> tuple[int, Any]:
         if kind == "task.fulfill" and kind not in self.status:
             self.state = "resolved"
-        data = {"task": {"id": "a", "version": 1, "state": "acquired"}, "promise": {"id": "a", "state": self.state}}
+        data = {
+            "task": {"id": "a", "version": 1, "state": "acquired"},
+            "promise": {"id": "a", "state": self.state, "timeoutAt": 1},
+        }
         status = self.status.get(kind, 200)
         return status, data if status < 400 else "no"
 
@@ -60,7 +63,7 @@ class Caller:
         return await self.ask("promise.register_listener", awaited="a", address="poll://uni@callers/me")
 
 
-RESOLVED = {"kind": "unblock", "data": {"promise": {"id": "a", "state": "resolved"}}}
+RESOLVED = {"kind": "unblock", "data": {"promise": {"id": "a", "state": "resolved", "timeoutAt": 1}}}
 LISTENS = "promise.register_listener"
 
 
@@ -76,7 +79,11 @@ def _promise(message: Any) -> Any:
 async def test_the_answer_is_the_same_as_the_server_s(caller: Caller) -> None:
     answer = await caller.begin()
     head = {"corrId": f"about {LISTENS}", "status": 200}
-    assert answer == {"kind": LISTENS, "head": head, "data": {"promise": {"id": "a", "state": "pending"}}}
+    assert answer == {
+        "kind": LISTENS,
+        "head": head,
+        "data": {"promise": {"id": "a", "state": "pending", "timeoutAt": 1}},
+    }
 
 
 async def test_a_call_that_ends_here_needs_no_listener(caller: Caller) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 from resonate.error import ConnectorError, ResonateError, ServerError
 from resonate.send import Sender, TaskRef
+from resonate.types import PromiseRecord
 from resonate_base.connections import Network
 
 from worker.runs import LEASE_IS_GONE, RunLog
@@ -33,23 +34,24 @@ LISTEN_SECONDS: Final = 1.0
 # ── the parts that are read of the SDK's requests and their answers ──
 
 
-class RequestHead(msgspec.Struct, rename="camel"):
+class Head(msgspec.Struct, rename="camel"):
     corr_id: str = ""
+    status: int = 0
 
 
 class Request(msgspec.Struct):
     kind: str
     data: msgspec.Raw
-    head: RequestHead = msgspec.field(default_factory=RequestHead)
-
-
-class Head(msgspec.Struct):
-    status: int
+    head: Head = msgspec.field(default_factory=Head)
 
 
 class Answer(msgspec.Struct):
+    kind: str
     head: Head
     data: msgspec.Raw
+
+    def belongs_to(self, request: Request) -> bool:
+        return self.kind == request.kind and self.head.corr_id == request.head.corr_id
 
     @property
     def text(self) -> str:
@@ -68,13 +70,8 @@ class Task(msgspec.Struct):
         return TaskRef(id=self.id, version=self.version)
 
 
-class Promise(msgspec.Struct):
-    state: str = ""
-    tags: dict[str, str] = {}
-
-
 class WithPromise(msgspec.Struct):
-    promise: Promise
+    promise: PromiseRecord
 
 
 class Claim(msgspec.Struct):
@@ -188,8 +185,9 @@ class LeaseKeeper:
         try:
             answer = await self._network.send(req, headers)
             with suppress(msgspec.MsgspecError):  # an unreadable answer grants nothing
-                if watched:
-                    self._note(request.kind, task, msgspec.json.decode(answer, type=Answer))
+                # The SDK rejects what belongs to another request; whatever it does not run must not be held.
+                if watched and (read := msgspec.json.decode(answer, type=Answer)).belongs_to(request):
+                    self._note(request.kind, task, read)
         finally:
             self._asked.pop(task.id, None)
             if request.kind == "task.release":
@@ -237,7 +235,7 @@ class LeaseKeeper:
         elif status == HTTPStatus.OK:
             claim = msgspec.json.decode(answer.data, type=Claim)
             # The SDK silently drops the tasks of timers; their leases lapse.
-            tags = msgspec.json.decode(claim.promise, type=Promise).tags
+            tags = msgspec.json.decode(claim.promise, type=PromiseRecord).tags
             if claim.task.state == "acquired" and tags.get("resonate:timer") != "true":
                 self._held[claim.task.id] = claim.task.version
                 if kind == "task.create":
