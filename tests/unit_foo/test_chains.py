@@ -5,7 +5,6 @@ import gc
 import itertools
 import json
 import logging
-import time
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -182,13 +181,6 @@ async def test_a_chain_may_be_started_without_waiting_and_then_followed(web: Foo
     while (reply := await web.get(f"/foo/{key}")).json["state"] == "pending":
         await asyncio.sleep(0.02)
     assert reply.json == {"id": key, "state": "resolved", "message": {"a": None}}
-
-
-async def test_a_wait_may_be_limited(web: Foo, key: str) -> None:
-    began = time.monotonic()
-    reply = await web.post(b'{"pause": 60}', Idempotency_Key=key, Prefer="wait=1")
-    assert time.monotonic() - began >= 1
-    assert (reply.status, reply.headers["Preference-Applied"]) == (202, "wait=1")
 
 
 async def test_a_result_whose_message_is_lost_is_requested_again(
@@ -524,12 +516,6 @@ async def test_an_overloaded_foo_still_reports_its_health(web: Foo, monkeypatch:
 
 
 # ── HTTP ──
-
-
-async def test_a_method_that_is_not_allowed(web: Foo) -> None:
-    reply = await web.get("/foo")
-    assert problem(reply)[0] == 405
-    assert "POST" in reply.headers["Allow"]
 
 
 async def test_a_body_may_come_in_pieces(web: Foo) -> None:

@@ -4,7 +4,6 @@ import logging
 import re
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -158,6 +157,10 @@ def test_messages_of_the_interpreter_have_a_time_as_well(printed: Run, code: str
     assert all(line.startswith("  ") for line in more)
 
 
+def test_an_interrupted_program_ends_without_a_word(printed: Run) -> None:
+    assert printed("raise KeyboardInterrupt") == ""
+
+
 def logging_program(lines: int) -> str:
     return f"import logging\nfor number in range({lines}): logging.info('line %d', number)\nprint('printed')"
 
@@ -229,41 +232,6 @@ def test_records_from_level_info_upwards_go_to_stdout(capsys: pytest.CaptureFixt
     printed = capsys.readouterr()
     assert re.fullmatch(f"{TIME}connected\n{TIME}WARNING: odd\n", printed.out)
     assert printed.err == ""
-
-
-@pytest.mark.usefixtures("program")
-def test_records_can_go_to_a_file_that_is_rotated_while_the_program_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    log = tmp_path / "log"
-    monkeypatch.setenv("LOG_FILE", str(log))
-    monkeypatch.setattr(logs, "MAX_FILE_BYTES", 1000)
-    configure_logging()
-    inode = log.stat().st_ino
-    for number in range(30):
-        logging.getLogger("bar").info("line %d %s", number, "x" * 100)
-    assert {path.name for path in tmp_path.iterdir()} == {"log", "log.1"}
-    kept = (tmp_path / "log.1").read_text() + log.read_text()
-    assert re.findall(r"line (\d+)", kept) == [str(number) for number in range(21, 30)]
-    assert log.stat().st_ino == inode
-    assert capsys.readouterr().out == ""
-
-
-@pytest.mark.usefixtures("program")
-def test_uncaught_exceptions_and_warnings_become_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logging()
-    failing = threading.Thread(target=lambda: int("none"))
-    failing.start()
-    failing.join()
-    sys.excepthook(ValueError, ValueError("why"), None)
-    sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
-    warnings.warn("old", stacklevel=1)
-    told, elsewhere = capsys.readouterr()
-    assert elsewhere == ""
-    begins = "\n".join(line for line in told.splitlines() if not line.startswith("  "))
-    uncaught = f"{TIME}CRITICAL: uncaught exception\n"
-    assert re.fullmatch(rf"{uncaught}{uncaught}{TIME}WARNING: .*test_logs.py:\d+: UserWarning: old.*", begins)
-    assert "  ValueError: invalid literal" in told and "  ValueError: why" in told
 
 
 @pytest.mark.usefixtures("program")
