@@ -8,6 +8,7 @@ import asyncio
 import logging
 import math
 import os
+import re
 import ssl
 from contextlib import suppress
 from typing import Any, override
@@ -29,6 +30,8 @@ RETRY_SECONDS = 0.2
 # Failures that last this long are logged, and then at this interval.
 QUIET_SECONDS = 5.0
 REMIND_SECONDS = 60.0
+
+_LENGTH = re.compile(rb"^(?:content-length|transfer-encoding):", re.IGNORECASE | re.MULTILINE)
 
 
 class HttpNetwork:
@@ -140,6 +143,7 @@ class _Connection(asyncio.Protocol):
         self._answer: asyncio.Future[bytes] | None = None
         self._parts: list[bytes] = []
         self._received = 0
+        self._beginning = b""
         self._watching: asyncio.TimerHandle
 
     def ask(self, message: bytes) -> asyncio.Future[bytes]:
@@ -170,6 +174,8 @@ class _Connection(asyncio.Protocol):
 
     @override
     def data_received(self, data: bytes) -> None:
+        if not self._received:
+            self._beginning = data
         self._received += len(data)
         try:
             self._parser.feed_data(data)
@@ -178,6 +184,9 @@ class _Connection(asyncio.Protocol):
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
+        head, ends, _ = self._beginning.partition(b"\r\n\r\n")
+        if self._answer is not None and self._received and ends and not (exc or _LENGTH.search(head)):
+            self.on_message_complete()  # RFC 9112, 6.3: an answer without a length ends with its connection
         reason = f"the connection was closed{f': {exc}' if exc else ''}"
         self._fail(ConnectionError(reason) if self._received else _ClosedMeanwhile(reason))
 
