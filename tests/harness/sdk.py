@@ -6,12 +6,10 @@ from contextlib import contextmanager, suppress
 from typing import Any, override
 
 import pytest
-import resonate.core
-from resonate.context import Context
-from resonate.durable import DurableFunction
 
 from worker import worker
 from worker.heartbeats import HeartbeatThread
+from worker.seams import ADAPTED
 
 
 class ThreadOfOneLoop(HeartbeatThread):
@@ -35,9 +33,8 @@ def adaptable_sdk() -> Iterator[pytest.MonkeyPatch]:
     loggers = [logging.getLogger(name) for name in ("resonate", "asyncio")]
     levels = [logger.level for logger in loggers]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resonate.core, "ResonateEffects", vars(resonate.core)["ResonateEffects"])
-        patch.setattr(Context, "run", Context.run)
-        patch.setattr(DurableFunction, "invoke", DurableFunction.invoke)
+        for owner, name, _ in ADAPTED:
+            patch.setattr(owner, name, getattr(owner, name))
         patch.setattr(worker, "HeartbeatThread", ThreadOfOneLoop)
         yield patch
     for logger, level in zip(loggers, levels, strict=True):

@@ -5,7 +5,6 @@ import gc
 import itertools
 import json
 import logging
-import time
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -182,13 +181,6 @@ async def test_a_chain_may_be_started_without_waiting_and_then_followed(web: Foo
     while (reply := await web.get(f"/foo/{key}")).json["state"] == "pending":
         await asyncio.sleep(0.02)
     assert reply.json == {"id": key, "state": "resolved", "message": {"a": None}}
-
-
-async def test_a_wait_may_be_limited(web: Foo, key: str) -> None:
-    began = time.monotonic()
-    reply = await web.post(b'{"pause": 60}', Idempotency_Key=key, Prefer="wait=1")
-    assert time.monotonic() - began >= 1
-    assert (reply.status, reply.headers["Preference-Applied"]) == (202, "wait=1")
 
 
 async def test_a_result_whose_message_is_lost_is_requested_again(
@@ -416,6 +408,30 @@ async def test_a_server_that_refuses_foo_is_reported(monkeypatch: pytest.MonkeyP
     assert told == (503, f"the Resonate server refuses foo: {reason}")
 
 
+@pytest.mark.asyncio(loop_scope="function")
+@pytest.mark.usefixtures("sdk")
+async def test_a_server_that_is_none_is_reported_shortly() -> None:
+    """As much as it likes to say does not reach clients."""
+
+    async def stream(request: web_server.Request) -> web_server.StreamResponse:
+        response = web_server.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await asyncio.sleep(3600)
+        return response
+
+    async def answer(_: web_server.Request) -> web_server.Response:
+        return web_server.Response(text="<html>" * 1_000_000)
+
+    other = web_server.Application()
+    other.router.add_get("/{path:.*}", stream)
+    other.router.add_post("/", answer)
+    async with TestServer(other) as server, running_chains(str(server.make_url("")).rstrip("/")) as mistaken:
+        await until(mistaken.is_connected)
+        told = await Foo(create_app(mistaken, "", offers_faults=False)).get("/foo/a")
+    assert problem(told)[0] == 503
+    assert len(told.body) < 20_000
+
+
 async def test_while_it_is_connected_it_is_healthy(web: Foo) -> None:
     reply = await web.get("/health")
     assert (reply.status, reply.json) == (200, {"status": "ok"})
@@ -500,12 +516,6 @@ async def test_an_overloaded_foo_still_reports_its_health(web: Foo, monkeypatch:
 
 
 # ── HTTP ──
-
-
-async def test_a_method_that_is_not_allowed(web: Foo) -> None:
-    reply = await web.get("/foo")
-    assert problem(reply)[0] == 405
-    assert "POST" in reply.headers["Allow"]
 
 
 async def test_a_body_may_come_in_pieces(web: Foo) -> None:

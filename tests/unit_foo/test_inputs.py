@@ -3,7 +3,7 @@
 import pytest
 from werkzeug.exceptions import BadRequest
 
-from foo_web.inputs import Delays, Preference, parse_body, parse_key, parse_preference
+from foo_web.inputs import Delays, parse_body, parse_key, parse_preference
 
 
 @pytest.mark.parametrize(
@@ -111,4 +111,4 @@ def test_the_message_says_why_a_colon_is_not_allowed() -> None:
     ],
 )
 def test_preferences_that_are_understood_are_applied(header: str, wait: float | None, applied: str) -> None:
-    assert parse_preference(header) == Preference(wait, applied)
+    assert parse_preference(header) == (wait, applied)

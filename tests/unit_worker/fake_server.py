@@ -16,6 +16,8 @@ class FakeServer:
         self.answers = answers
         self.requests: list[dict[str, Any]] = []
         self.is_away = False
+        self.head: dict[str, str] = {}
+        """What differs in the heads of its answers."""
         self.answering = asyncio.Event()
         self.answering.set()
 
@@ -31,7 +33,7 @@ class FakeServer:
         if self.is_away:
             raise ConnectorError(OSError("nobody there"))
         status, data = self.answer(kind)
-        head = {"corrId": request["head"]["corrId"], "status": status}
+        head = {"corrId": request["head"]["corrId"], "status": status} | self.head
         return json.dumps({"kind": kind, "head": head, "data": data})
 
     def answer(self, kind: str) -> tuple[int, Any]:

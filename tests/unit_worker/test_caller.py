@@ -86,18 +86,21 @@ with ThreadPoolExecutor(20) as threads:
     assert shop.server.output().count("worker connected: shop-callers/") == before + 1
 
 
-def test_a_program_may_fork_before_its_first_call(shop: Shop) -> None:
-    program = """
+@pytest.mark.parametrize("before", ["", "shop.call('before', 'order', 'tea').result()"], ids=["first", "later"])
+def test_a_program_may_fork_before_or_after_its_first_call(shop: Shop, before: str) -> None:
+    program = f"""
+{before}
 children = []
 for number in range(2):
     if not (child := os.fork()):
-        print(shop.call(f'fork-{number}', 'order', 'tea').result(), flush=True)
+        print(shop.call(f'fork-{{number}}', 'order', 'tea').result(20), flush=True)
         os._exit(0)
     children.append(child)
 for child in children:
     os.waitpid(child, 0)
+shop.call('after', 'order', 'tea').result(20)
 """
-    assert shop.output(program) == "1 tea\n1 tea\n"
+    assert shop.output(program).count("1 tea\n") == 2
 
 
 CAUGHT = """

@@ -28,9 +28,10 @@ def test_the_file_exists_while_connected(path: Path) -> None:
     assert not is_fresh(path)
 
 
-def test_a_file_that_is_no_longer_touched_is_unhealthy(path: Path) -> None:
+@pytest.mark.parametrize("age", [6, -3600], ids=["old", "the clock was set back"])
+def test_a_file_that_is_no_longer_touched_is_unhealthy(path: Path, age: float) -> None:
     HealthFile(path).show(connected=True)
-    os.utime(path, (time.time() - 6, time.time() - 6))
+    os.utime(path, (time.time() - age, time.time() - age))
     assert not is_fresh(path)
 
 
@@ -46,6 +47,22 @@ async def test_the_file_is_kept_fresh_only_while_connected(path: Path, monkeypat
     file.show(connected=False)
     await asyncio.sleep(0.1)
     assert not path.exists()
+    beating.cancel()
+
+
+async def test_a_folder_that_is_gone_is_logged_once_and_stops_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(health, "BEAT_SECONDS", 0.01)
+    file = HealthFile(path / "gone" / "health")
+    beating = asyncio.create_task(file.keep_fresh())
+    file.show(connected=True)
+    await asyncio.sleep(0.1)
+    assert len(caplog.messages) == 1
+    (path / "gone").mkdir(parents=True)
+    async with asyncio.timeout(60):
+        while not is_fresh(path / "gone" / "health"):
+            await asyncio.sleep(0.01)
     beating.cancel()
 
 

@@ -14,6 +14,7 @@ import pytest
 from harness.basics import hold_gil
 from resonate.context import Context
 from resonate.durable import DurableFunction
+from resonate.error import ServerError
 from resonate.send import TaskRef
 from resonate.types import Args
 
@@ -55,18 +56,18 @@ def context() -> Context:
 
 
 class Server:
-    """Records the heartbeats; ``away``: they fail; ``listens``: it wants signs of life."""
+    """Records the heartbeats; ``refusal``: what they raise; ``listens``: it wants signs of life."""
 
     def __init__(self, *, listens: bool = False) -> None:
         self.heard: list[list[tuple[str, int]]] = []
-        self.away = False
+        self.refusal: Exception | None = None
         self.listens = listens
 
     async def task_heartbeat(self, pid: str, tasks: list[TaskRef]) -> None:
         assert pid == "me"
         self.heard.append([(task.id, task.version) for task in tasks])
-        if self.away:
-            raise ConnectionError
+        if self.refusal is not None:
+            raise self.refusal
 
 
 class Companion(HeartbeatThread):
@@ -166,8 +167,16 @@ async def test_a_server_that_wants_signs_of_life_gets_empty_heartbeats() -> None
 @pytest.mark.parametrize("listens", [False, True])
 async def test_a_failed_heartbeat_is_followed_by_another(listens: bool) -> None:
     server = Server(listens=listens)
-    server.away = True
+    server.refusal = ConnectionError()
     await watched(lambda: has_heard(server, 2), server=server, leases={"a": 1})
+
+
+async def test_a_server_that_refuses_all_heartbeats_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """As one does that was restarted with another token: once a second, for as long as nobody notices."""
+    server = Server(listens=True)
+    server.refusal = ServerError(401, "wrong token")
+    await watched(lambda: has_heard(server, 5), server=server)
+    assert caplog.messages.count("heartbeat failed: server error (code=401): wrong token") == 1
 
 
 @pytest.mark.parametrize(("lease_seconds", "listens"), [(LEASE, False), (60, True)], ids=["lease", "sign of life"])

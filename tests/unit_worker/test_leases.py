@@ -5,12 +5,11 @@ import logging
 from typing import Any
 
 import pytest
-from resonate.error import ConnectorError
+from resonate.error import ConnectorError, ResonateError
 from resonate.send import Sender, TaskRef
 from resonate.transport import Transport
 
-from worker.leases import PATIENCE_MS, LeaseKeeper
-from worker.results import OwnResults
+from worker.leases import PATIENCE_MS, LeaseKeeper, OwnResults
 from worker.runs import RunLog
 
 from .fake_server import FakeServer, ask
@@ -88,6 +87,19 @@ async def test_a_lease_that_is_not_granted_is_not_held(network: Network, answer:
     await network.send("task.acquire")
     assert network.keeper.leases() == {}
     assert await network.release_all() == []
+
+
+@pytest.mark.parametrize("spoiled", ["corrId", "timeoutAt"])
+async def test_a_claim_that_the_sdk_does_not_accept_is_not_held(network: Network, spoiled: str) -> None:
+    """Nobody would run the task, and its lease would be kept as long as the worker lived."""
+    network.server.grant("a", 1)
+    if spoiled == "corrId":
+        network.server.head = {"corrId": "of another request"}
+    else:
+        del network.server.answers["task.acquire"][1]["promise"]["timeoutAt"]
+    with pytest.raises(ResonateError):
+        await network.sender.task_acquire("a", 0, "me", 1000)
+    assert network.keeper.leases() == {}
 
 
 async def test_a_requested_lease_counts_as_held_before_the_answer_is_read(network: Network) -> None:

@@ -4,7 +4,6 @@ import logging
 import re
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from harness.process import Process
 from resonate.error import PlatformError, ServerError
 
 from worker import configure_logging, logs
-from worker.logs import MAX_FILE_BYTES, MAX_TRACEBACK_CHARACTERS, _Formatter, filter_sdk, is_shown
+from worker.logs import MAX_FILE_BYTES, MAX_RECORD_CHARACTERS, _Formatter, filter_sdk, is_shown
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 "
 
@@ -73,6 +72,11 @@ def test_an_error_of_the_sdk_is_one_line() -> None:
 )
 def test_errors_that_the_end_of_a_run_reports_are_not_repeated_by_the_sdk(error: BaseException) -> None:
     assert shown(core("core: execution failed, releasing task task_id=%s", error)) is None
+
+
+def test_what_a_server_answers_does_not_fill_the_log() -> None:
+    failed = core("core: execution failed, releasing task task_id=%s", ServerError(500, "<html>" * 1_000_000))
+    assert len(_Formatter().format(failed)) < MAX_RECORD_CHARACTERS + 100
 
 
 def test_each_line_starts_with_its_time() -> None:
@@ -153,6 +157,10 @@ def test_messages_of_the_interpreter_have_a_time_as_well(printed: Run, code: str
     assert all(line.startswith("  ") for line in more)
 
 
+def test_an_interrupted_program_ends_without_a_word(printed: Run) -> None:
+    assert printed("raise KeyboardInterrupt") == ""
+
+
 def logging_program(lines: int) -> str:
     return f"import logging\nfor number in range({lines}): logging.info('line %d', number)\nprint('printed')"
 
@@ -227,41 +235,6 @@ def test_records_from_level_info_upwards_go_to_stdout(capsys: pytest.CaptureFixt
 
 
 @pytest.mark.usefixtures("program")
-def test_records_can_go_to_a_file_that_is_rotated_while_the_program_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    log = tmp_path / "log"
-    monkeypatch.setenv("LOG_FILE", str(log))
-    monkeypatch.setattr(logs, "MAX_FILE_BYTES", 1000)
-    configure_logging()
-    inode = log.stat().st_ino
-    for number in range(30):
-        logging.getLogger("bar").info("line %d %s", number, "x" * 100)
-    assert {path.name for path in tmp_path.iterdir()} == {"log", "log.1"}
-    kept = (tmp_path / "log.1").read_text() + log.read_text()
-    assert re.findall(r"line (\d+)", kept) == [str(number) for number in range(21, 30)]
-    assert log.stat().st_ino == inode
-    assert capsys.readouterr().out == ""
-
-
-@pytest.mark.usefixtures("program")
-def test_uncaught_exceptions_and_warnings_become_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logging()
-    failing = threading.Thread(target=lambda: int("none"))
-    failing.start()
-    failing.join()
-    sys.excepthook(ValueError, ValueError("why"), None)
-    sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
-    warnings.warn("old", stacklevel=1)
-    told, elsewhere = capsys.readouterr()
-    assert elsewhere == ""
-    begins = "\n".join(line for line in told.splitlines() if not line.startswith("  "))
-    uncaught = f"{TIME}CRITICAL: uncaught exception\n"
-    assert re.fullmatch(rf"{uncaught}{uncaught}{TIME}WARNING: .*test_logs.py:\d+: UserWarning: old.*", begins)
-    assert "  ValueError: invalid literal" in told and "  ValueError: why" in told
-
-
-@pytest.mark.usefixtures("program")
 def test_only_warnings_of_the_sdk_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging()
     filter_sdk()
@@ -272,8 +245,8 @@ def test_only_warnings_of_the_sdk_are_shown(capsys: pytest.CaptureFixture[str]) 
     assert shown == ["WARNING: first", "connected"]
 
 
-def test_a_traceback_of_the_maximum_length_is_whole_and_a_longer_one_keeps_both_ends() -> None:
-    whole, longer = "a" * MAX_TRACEBACK_CHARACTERS, "a" * MAX_TRACEBACK_CHARACTERS + "b"
+def test_a_text_of_the_maximum_length_is_whole_and_a_longer_one_keeps_both_ends() -> None:
+    whole, longer = "a" * MAX_RECORD_CHARACTERS, "a" * MAX_RECORD_CHARACTERS + "b"
     assert logs._limited(whole) == whole
-    half = MAX_TRACEBACK_CHARACTERS // 2
-    assert logs._limited(longer) == "a" * half + "\n…\n" + "a" * (half - 1) + "b"
+    half = MAX_RECORD_CHARACTERS // 2
+    assert logs._limited(longer) == "a" * half + " … " + "a" * (half - 1) + "b"

@@ -117,6 +117,14 @@ async def test_an_answer_is_read(sent: bytes) -> None:
 
 
 @pytest.mark.usefixtures("at_once")
+async def test_an_answer_without_a_length_ends_with_its_connection() -> None:
+    """As that of a proxy that speaks HTTP/1.0: the request was repeated forever, although it was answered."""
+    async with Server(b"HTTP/1.0 200 OK\r\n\r\ntold" + ENDS) as server:
+        assert await server.ask(2) == ["told", "last"]
+        assert server.used == [1, 2]
+
+
+@pytest.mark.usefixtures("at_once")
 async def test_a_connection_that_the_server_closes_is_not_reused() -> None:
     async with Server(answer("told", "200 OK", "Connection: close")) as server:
         assert await server.ask(3) == ["told", "last", "last"]

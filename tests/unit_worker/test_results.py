@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from worker import results
-from worker.leases import LeaseKeeper
-from worker.results import OwnResults
+from worker import leases
+from worker.leases import LeaseKeeper, OwnResults
 from worker.runs import RunLog
 
 from .fake_server import FakeServer, ask
@@ -30,7 +29,10 @@ class Server(FakeServer):
     def answer(self, kind: str) -> tuple[int, Any]:
         if kind == "task.fulfill" and kind not in self.status:
             self.state = "resolved"
-        data = {"task": {"id": "a", "version": 1, "state": "acquired"}, "promise": {"id": "a", "state": self.state}}
+        data = {
+            "task": {"id": "a", "version": 1, "state": "acquired"},
+            "promise": {"id": "a", "state": self.state, "timeoutAt": 1},
+        }
         status = self.status.get(kind, 200)
         return status, data if status < 400 else "no"
 
@@ -61,7 +63,7 @@ class Caller:
         return await self.ask("promise.register_listener", awaited="a", address="poll://uni@callers/me")
 
 
-RESOLVED = {"kind": "unblock", "data": {"promise": {"id": "a", "state": "resolved"}}}
+RESOLVED = {"kind": "unblock", "data": {"promise": {"id": "a", "state": "resolved", "timeoutAt": 1}}}
 LISTENS = "promise.register_listener"
 
 
@@ -77,7 +79,11 @@ def _promise(message: Any) -> Any:
 async def test_the_answer_is_the_same_as_the_server_s(caller: Caller) -> None:
     answer = await caller.begin()
     head = {"corrId": f"about {LISTENS}", "status": 200}
-    assert answer == {"kind": LISTENS, "head": head, "data": {"promise": {"id": "a", "state": "pending"}}}
+    assert answer == {
+        "kind": LISTENS,
+        "head": head,
+        "data": {"promise": {"id": "a", "state": "pending", "timeoutAt": 1}},
+    }
 
 
 async def test_a_call_that_ends_here_needs_no_listener(caller: Caller) -> None:
@@ -105,7 +111,7 @@ async def test_a_call_settled_before_the_listener_was_registered_is_reported(cal
 
 
 async def test_a_long_call_may_be_settled_by_others(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "LISTEN_SECONDS", 0.01)
+    monkeypatch.setattr(leases, "LISTEN_SECONDS", 0.01)
     await caller.begin()
     caller.server.state = "rejected_canceled"
     await until(lambda: caller.told)

@@ -3,38 +3,80 @@
 import ast
 import inspect
 import logging
+import operator
+import re
 import warnings
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import resonate.core
-from resonate.context import Context
+from harness.sdk import adaptable_sdk
+from resonate.context import Context, ResonateFuture
 from resonate.core import Core
 from resonate.durable import DurableFunction
 from resonate.effects import ResonateEffects
 from resonate.resonate import Resonate
 
 from worker import seams
-from worker.seams import ComparingEffects, adapt_sdk, silence_sdk
+from worker.seams import ADAPTED, adapt_sdk, silence_sdk
 
 REPOSITORY = Path(__file__).parents[2]
-INSIDES = {"resonate.core", "resonate.durable", "resonate.effects"}
+OFFERED = {
+    "resonate.context",
+    "resonate.error",
+    "resonate.heartbeat",
+    "resonate.observability",
+    "resonate.resonate",
+    "resonate.retry",
+    "resonate.send",
+    "resonate.timing",
+    "resonate.transport",
+    "resonate.types",
+    "resonate_base.connections",
+}
+HIDDEN_BUT_NOT_OF_THE_SDK = {
+    ("heartbeats.py", "_current_frames"),
+    ("logs.py", "_srcfile"),
+    ("worker.py", "_exit"),
+    ("faults.py", "_exit"),
+    ("server.py", "_abort"),
+    ("server.py", "_leave"),
+    ("server.py", "_on_message_complete"),
+    ("server.py", "_serve"),
+}
 
 
 def test_the_internals_are_those_of_the_pinned_version() -> None:
     assert version("resonate-sdk") == "0.8.1"
 
 
-def imported_by(path: Path) -> set[str]:
-    imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)]
-    return {each.module or "" if isinstance(each, ast.ImportFrom) else each.names[0].name for each in imports}
-
-
-def test_no_other_module_uses_these_internals() -> None:
+def syntax_of_others() -> Iterator[tuple[str, ast.AST]]:
+    """Each node of the code that builds on the SDK, but for `seams.py`, with the name of its file."""
     folders = (Path(seams.__file__).parent, REPOSITORY / "services", REPOSITORY / "examples")
-    modules = [path for folder in folders for path in folder.rglob("*.py")]
-    assert [path.name for path in modules if imported_by(path) & INSIDES] == ["seams.py"]
+    for path in (path for folder in folders for path in folder.rglob("*.py") if path.name != "seams.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            yield path.name, node
+
+
+def test_others_import_only_what_the_sdk_offers_to_its_users() -> None:
+    imports = [(file, node) for file, node in syntax_of_others() if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = [
+        (file, (node.module or "") if isinstance(node, ast.ImportFrom) else alias.name)
+        for file, node in imports
+        for alias in node.names
+    ]
+    assert {name for _, name in names if name.partition(".")[0] in {"resonate", "resonate_base"}} == OFFERED
+
+
+def test_others_read_no_hidden_attribute_of_the_sdk() -> None:
+    hidden = {
+        (file, node.attr)
+        for file, node in syntax_of_others()
+        if isinstance(node, ast.Attribute) and re.match("_[a-z]", node.attr) and ast.unparse(node.value) != "self"
+    }
+    assert hidden == HIDDEN_BUT_NOT_OF_THE_SDK
 
 
 def test_the_core_creates_its_effects_by_this_name_once_per_attempt() -> None:
@@ -82,6 +124,10 @@ def test_an_attempt_is_one_call_of_the_core_with_the_worker_s_dependencies() -> 
     assert "deps=self.deps," in inspect.getsource(Core.execute_until_blocked_inner)
 
 
+def test_a_future_is_awaited_by_its_task() -> None:
+    assert "return self._task.__await__()" in inspect.getsource(ResonateFuture.__await__)
+
+
 def test_the_effects_of_a_context_know_its_task() -> None:
     source = inspect.getsource(ResonateEffects.__init__)
     assert "self.task_id = task_id" in source
@@ -115,13 +161,12 @@ def test_a_stopping_worker_is_silent_about_interrupted_work(caplog: pytest.LogCa
     assert [str(warning.message) for warning in warned] == ["something else", "coroutine 'f' was never awaited"]
 
 
-def test_the_seams_are_installed_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resonate.core, "ResonateEffects", ResonateEffects)
-    monkeypatch.setattr(Context, "run", Context.run)
-    monkeypatch.setattr(DurableFunction, "invoke", DurableFunction.invoke)
-    monkeypatch.setattr(Core, "execute_until_blocked_inner", Core.execute_until_blocked_inner)
-    adapt_sdk()
-    run, invoke, execute = Context.run, DurableFunction.invoke, Core.execute_until_blocked_inner
-    adapt_sdk()
-    assert vars(resonate.core)["ResonateEffects"] is ComparingEffects
-    assert (Context.run, DurableFunction.invoke, Core.execute_until_blocked_inner) == (run, invoke, execute)
+def test_the_seams_are_installed_only_once() -> None:
+    with adaptable_sdk():
+        before = [getattr(owner, name) for owner, name, _ in ADAPTED]
+        adapt_sdk()
+        adapted = [getattr(owner, name) for owner, name, _ in ADAPTED]
+        adapt_sdk()
+        assert [getattr(owner, name) for owner, name, _ in ADAPTED] == adapted
+        assert not any(map(operator.is_, before, adapted))
+    assert [getattr(owner, name) for owner, name, _ in ADAPTED] == before

@@ -29,11 +29,6 @@ async def double(ctx: Context, number: int) -> int:
     return 2 * number
 
 
-async def test_a_called_function_runs_and_its_result_is_stored(group: Group) -> None:
-    await group.work(double)
-    assert await group.result(group.begin("double", 21)) == 42
-
-
 @pytest.mark.parametrize(
     ("call", "reason"),
     [
@@ -52,6 +47,7 @@ async def test_a_call_that_it_cannot_run_is_released_with_the_reason(group: Grou
 async def test_the_log_shows_the_start_and_the_result_of_a_run(group: Group, told: Told) -> None:
     await group.work(double)
     id = group.begin("double", 21)
+    assert await group.result(id) == 42
     await until(lambda: told("result: 42"))
     assert told(f"running function double  promise={id}  attempt=1")
     assert told(f"ended function double  promise={id}  attempt=1  seconds=0.")
@@ -230,7 +226,7 @@ async def test_it_sends_its_token_with_every_request() -> None:
         *_, group, pid = request.path.split("/")
         shown[f"stream of {group}"] = request.headers.get("Authorization")
         claims.append({"id": "a", "version": 0, "pid": pid, "ttl": 2_500})
-        response = web.StreamResponse()
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         task = {"kind": "execute", "head": {}, "data": {"task": {"id": "a", "version": 0}}}
         await response.write(f"data: {json.dumps(task)}\n\n".encode())

@@ -28,7 +28,7 @@ from resonate.error import ResonateError
 from werkzeug.exceptions import HTTPException, InternalServerError, NotFound, ServiceUnavailable
 
 from foo_web.actions import offer_actions
-from foo_web.chains import Chains, to_http_error
+from foo_web.chains import MAX_ERROR_CHARACTERS, Chains, to_http_error
 from foo_web.flask_async import AsyncFlask, as_json
 from foo_web.gate import guard
 from foo_web.inputs import KEY, parse_body, parse_key, parse_preference
@@ -108,7 +108,7 @@ def _place(ends: list[float], seconds: float) -> Iterator[None]:
 
 def _problem(error: HTTPException) -> Any:
     """Turn an error into a problem document (RFC 9457). Other headers, such as Retry-After and Allow, are kept."""
-    response, id, detail = error.get_response(), g.get("chain_id"), error.description or ""
+    response, id, detail = error.get_response(), g.get("chain_id"), (error.description or "")[:MAX_ERROR_CHARACTERS]
     if id and request.method == "POST" and "Retry-After" in response.headers:
         # A request repeated with this key joins the chain if it has begun.
         detail += f". Repeat the request with the header Idempotency-Key: {id}"

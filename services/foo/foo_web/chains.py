@@ -168,7 +168,7 @@ class Chains:
             value = self._codec.decode(promise.value)
         except _UNREADABLE as error:
             detail = f"the chain is {state}, but its stored result cannot be read, as base64 of JSON: {error}"
-            raise BadGateway(detail[:MAX_ERROR_CHARACTERS]) from None
+            raise BadGateway(detail) from None
         if state == "resolved":
             return ChainStatus(id, state, message=value)
         message = value.get("message") if isinstance(value, dict) else None

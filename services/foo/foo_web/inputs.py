@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import msgspec
 from werkzeug.exceptions import BadRequest
@@ -27,13 +27,6 @@ class Delays(msgspec.Struct, forbid_unknown_fields=True):
     def may_join(self, arguments: tuple[float, float]) -> bool:
         """Return whether this may repeat a request with these arguments: it has the same delays, or none."""
         return self == Delays() or self.arguments == arguments
-
-
-class Preference(NamedTuple):
-    """How long the client waits for the result (in seconds; None: as long as it takes), see RFC 7240."""
-
-    wait: float | None
-    applied: str
 
 
 def parse_body(body: bytes) -> Delays:
@@ -61,8 +54,11 @@ def parse_key(header: str | None) -> str:
     return key
 
 
-def parse_preference(header: str) -> Preference:
-    """Ignore unknown and malformed preferences, as the RFC requires. If one is repeated, the first counts."""
+def parse_preference(header: str) -> tuple[float | None, str]:
+    """Return for how many seconds the client waits (None: as long as it takes), and the preferences that were applied.
+
+    Unknown and malformed ones are ignored, as RFC 7240 requires. If one is repeated, the first counts.
+    """
     given: dict[str, str] = {}
     for preference in parse_list_header(header.lower()):
         name, _, value = preference.partition(";")[0].partition("=")
@@ -70,4 +66,4 @@ def parse_preference(header: str) -> Preference:
     wait = given.get("wait", "")
     has_wait, is_async = re.fullmatch("[0-9]{1,9}", wait) is not None, "respond-async" in given
     applied = ", ".join(["respond-async"] * is_async + [f"wait={wait}"] * has_wait)
-    return Preference(float(wait) if has_wait else 0 if is_async else None, applied)
+    return float(wait) if has_wait else 0 if is_async else None, applied

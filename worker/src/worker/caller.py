@@ -1,6 +1,7 @@
 """Calls from a program that has an event loop of its own, or none: a web application or a script."""
 
 import asyncio
+import os
 import threading
 from concurrent.futures import Future
 from datetime import timedelta
@@ -15,7 +16,7 @@ DEADLINE = timedelta(days=1)
 class Caller:
     """Calls the functions of one group.
 
-    The SDK's event loop runs in a thread, which the first call starts: a program may fork before that.
+    The SDK's event loop runs in a thread, which the first call of a process starts: threads do not survive a fork.
     """
 
     def __init__(self, target: str, timeout: timedelta = DEADLINE) -> None:
@@ -24,6 +25,10 @@ class Caller:
         self._settings = Settings.from_environment()
         self._starting = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
+        """Of the process in which the loop runs."""
+        self._inherited: list[object] = []
+        """What a fork has copied: closing it here would disturb the parent."""
         self._running: RunningWorker | None = None
 
     def call(self, id: str, function: str, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -36,7 +41,9 @@ class Caller:
 
     def _started(self) -> asyncio.AbstractEventLoop:
         with self._starting:
-            if self._loop is None:
+            if self._loop is None or self._pid != os.getpid():
+                self._inherited += [self._loop, self._running]
+                self._pid, self._running = os.getpid(), None
                 # Not uvloop: if a thread runs it while the interpreter exits, the process dies by SIGSEGV.
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=self._loop.run_forever, name="caller", daemon=True).start()

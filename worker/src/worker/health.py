@@ -1,7 +1,10 @@
 """The health file: fresh while the server can reach this worker."""
 
+import logging
 import time
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 BEAT_SECONDS = 1.0
 STALE_SECONDS = 5.0
@@ -12,27 +15,37 @@ class HealthFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._connected = False
+        self._connected = self._fails = False
 
     def show(self, connected: bool) -> None:
         self._connected = connected
-        if connected:
-            self._path.touch()
-        else:
-            self._path.unlink(missing_ok=True)
+        self._write()
 
     async def keep_fresh(self) -> None:
         import asyncio  # not at the top: scripts call only is_fresh, and this import is slow
 
         while True:
             await asyncio.sleep(BEAT_SECONDS)
+            self._write()
+
+    def _write(self) -> None:
+        """A full disk, or a folder that is gone, does not stop a worker from working."""
+        try:
             if self._connected:
                 self._path.touch()
+            else:
+                self._path.unlink(missing_ok=True)
+        except OSError as error:
+            if not self._fails:
+                logger.warning("HEALTH_FILE cannot be written: %s", error)
+            self._fails = True
+        else:
+            self._fails = False
 
 
 def is_fresh(path: Path) -> bool:
     """Return whether the worker lives and the server can reach it. Images use `find` instead, which starts faster."""
     try:
-        return time.time() - path.stat().st_mtime < STALE_SECONDS
+        return abs(time.time() - path.stat().st_mtime) < STALE_SECONDS  # the clock may have been set back meanwhile
     except OSError:
         return False

@@ -6,6 +6,7 @@ block with it, and is sent as soon as a task begins, when its lease is still new
 
 import asyncio
 import logging
+import math
 import sys
 import threading
 import time
@@ -18,6 +19,7 @@ from typing import Any
 from resonate.error import ServerError
 from resonate.send import TaskHeartbeating, TaskRef
 
+from worker.network import REMIND_SECONDS
 from worker.seams import INVOKE_CODE
 
 logger = logging.getLogger(__name__)
@@ -58,6 +60,7 @@ class HeartbeatThread:
         self._asked_at: float | None = None
         self._running: asyncio.Task[Any] | None = None
         self._is_stopped = False
+        self._warned_at = -math.inf
 
     def start(self) -> None:
         threading.Thread(target=asyncio.run, args=[self.run()], name="heartbeats", daemon=True).start()
@@ -101,7 +104,9 @@ class HeartbeatThread:
             async with asyncio.timeout(seconds):
                 await self._sender.task_heartbeat(self._pid, held)
         except ServerError as error:
-            logger.warning("heartbeat failed: %s", error)
+            if time.monotonic() - self._warned_at > REMIND_SECONDS:
+                self._warned_at = time.monotonic()
+                logger.warning("heartbeat failed: %s", error)
         except Exception as error:  # the stream reports it when the server is away
             logger.debug("heartbeat failed: %s", error)
 

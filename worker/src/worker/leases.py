@@ -1,7 +1,13 @@
-"""Which tasks this worker holds: a network for the SDK that wraps another one and watches its requests."""
+"""What the worker learns from the SDK's requests, as a network that wraps another one: which tasks it holds, and the
+results of calls that it both begins and runs.
+
+The SDK registers a listener for each call that it begins, but a web application completes most of its calls itself. So
+the listener is registered only when the call's task leaves this worker, or after a while.
+"""
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Final
@@ -9,11 +15,10 @@ from typing import Any, Final
 import msgspec
 from resonate.error import ConnectorError, ResonateError, ServerError
 from resonate.send import Sender, TaskRef
+from resonate.types import PromiseRecord
 from resonate_base.connections import Network
 
-from worker.results import OwnResults
 from worker.runs import LEASE_IS_GONE, RunLog
-from worker.wire import Answer, Claim, Promise, Request, Task
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +27,115 @@ RELEASING: Final = {"task.suspend", "task.fulfill", "task.release"}
 
 PATIENCE_MS: Final = 200
 """How long the server is asked to leave a waiting task with this worker: often the awaited result arrives by then."""
+LISTEN_SECONDS: Final = 1.0
+"""Others may settle the call meanwhile: somebody who cancels it, or its next holder if this process was frozen."""
+
+
+# ── the parts that are read of the SDK's requests and their answers ──
+
+
+class Head(msgspec.Struct, rename="camel"):
+    corr_id: str = ""
+    status: int = 0
+
+
+class Request(msgspec.Struct):
+    kind: str
+    data: msgspec.Raw
+    head: Head = msgspec.field(default_factory=Head)
+
+
+class Answer(msgspec.Struct):
+    kind: str
+    head: Head
+    data: msgspec.Raw
+
+    def belongs_to(self, request: Request) -> bool:
+        return self.kind == request.kind and self.head.corr_id == request.head.corr_id
+
+    @property
+    def text(self) -> str:
+        """The message of a refusal."""
+        return msgspec.json.decode(self.data, type=str)
+
+
+class Task(msgspec.Struct):
+    id: str = ""
+    version: int = 0
+    state: str = ""
+    actions: list[dict[str, Any]] = []
+
+    @property
+    def ref(self) -> TaskRef:
+        return TaskRef(id=self.id, version=self.version)
+
+
+class WithPromise(msgspec.Struct):
+    promise: PromiseRecord
+
+
+class Claim(msgspec.Struct):
+    task: Task
+    promise: msgspec.Raw
+
+
+class Listening(msgspec.Struct):
+    awaited: str
+
+
+class OwnResults:
+    """`ask` sends a request to the server and returns its answer; `tell` gives the SDK a message as from the stream."""
+
+    def __init__(self, ask: Callable[[str], Awaitable[str]], tell: Callable[[str], None]) -> None:
+        self._ask, self._tell = ask, tell
+        self._begun: dict[str, msgspec.Raw] = {}
+        """Promises of calls that were begun here and whose tasks have not left."""
+        self._deferred: dict[str, tuple[str, asyncio.TimerHandle]] = {}
+        """By call: the request for a listener, and the timer that sends it at the latest."""
+        self._listening: set[asyncio.Task[None]] = set()
+
+    def begins(self, id: str, promise: msgspec.Raw) -> None:
+        """Note that this worker began a call and got its task."""
+        self._begun[id] = promise
+
+    def defer(self, request: Request, req: str) -> str | None:
+        """Answer a request for a listener here, and send it later, if at all. Return None if it must be sent now."""
+        id = msgspec.json.decode(request.data, type=Listening).awaited
+        if (promise := self._begun.pop(id, None)) is None:
+            return None
+        self._deferred[id] = req, asyncio.get_running_loop().call_later(LISTEN_SECONDS, self._register, id)
+        head = {"corrId": request.head.corr_id, "status": HTTPStatus.OK}
+        return msgspec.json.encode({"kind": request.kind, "head": head, "data": {"promise": promise}}).decode()
+
+    def leaves(self, id: str, settled: msgspec.Raw | None = None) -> None:
+        """Note that the call's task is gone. `settled`: data with its promise, if this worker has settled it."""
+        self._begun.pop(id, None)
+        if settled is None:
+            self._register(id)
+        elif id in self._deferred:
+            self._taken(id)
+            self._tell_of(settled)
+
+    def _register(self, id: str) -> None:
+        if id in self._deferred:
+            listening = asyncio.get_running_loop().create_task(self._listen(self._taken(id)))
+            self._listening.add(listening)
+            listening.add_done_callback(self._listening.discard)
+
+    def _taken(self, id: str) -> str:
+        req, timer = self._deferred.pop(id)
+        timer.cancel()
+        return req
+
+    async def _listen(self, req: str) -> None:
+        """Send the request. If the server refuses it, the SDK's periodic refresh asks again."""
+        with suppress(ConnectorError, msgspec.MsgspecError):
+            answer = msgspec.json.decode(await self._ask(req), type=Answer)
+            if msgspec.json.decode(answer.data, type=WithPromise).promise.state != "pending":
+                self._tell_of(answer.data)
+
+    def _tell_of(self, settled: msgspec.Raw) -> None:
+        self._tell(msgspec.json.encode({"kind": "unblock", "data": settled}).decode())
 
 
 class LeaseKeeper:
@@ -71,8 +185,9 @@ class LeaseKeeper:
         try:
             answer = await self._network.send(req, headers)
             with suppress(msgspec.MsgspecError):  # an unreadable answer grants nothing
-                if watched:
-                    self._note(request.kind, task, msgspec.json.decode(answer, type=Answer))
+                # The SDK rejects what belongs to another request; whatever it does not run must not be held.
+                if watched and (read := msgspec.json.decode(answer, type=Answer)).belongs_to(request):
+                    self._note(request.kind, task, read)
         finally:
             self._asked.pop(task.id, None)
             if request.kind == "task.release":
@@ -120,7 +235,7 @@ class LeaseKeeper:
         elif status == HTTPStatus.OK:
             claim = msgspec.json.decode(answer.data, type=Claim)
             # The SDK silently drops the tasks of timers; their leases lapse.
-            tags = msgspec.json.decode(claim.promise, type=Promise).tags
+            tags = msgspec.json.decode(claim.promise, type=PromiseRecord).tags
             if claim.task.state == "acquired" and tags.get("resonate:timer") != "true":
                 self._held[claim.task.id] = claim.task.version
                 if kind == "task.create":

@@ -20,7 +20,8 @@ from worker.seams import runs_of, should_log, task_of
 logger = logging.getLogger("worker")
 
 MAX_FILE_BYTES: Final = 10_000_000
-MAX_TRACEBACK_CHARACTERS: Final = 20_000
+MAX_RECORD_CHARACTERS: Final = 20_000
+"""Of a message, and of a traceback. Whatever a server answers may become part of one."""
 
 
 def log_run(ctx: Context) -> None:
@@ -84,7 +85,7 @@ class _Formatter(logging.Formatter):
         level = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
         is_by_sdk = _is_by_sdk(record)
         reason = f": {record.exc_info[1]}" if is_by_sdk and record.exc_info else ""
-        lines = [f"{time} {level}{printable(record.getMessage() + reason)}"]
+        lines = [f"{time} {level}{printable(_limited(record.getMessage() + reason))}"]
         if record.exc_info and not is_by_sdk:
             # The text of an exception is untrusted, too: a line of it could be taken for one of ours.
             lines += [f"  {printable(line)}" for line in _limited(self.formatException(record.exc_info)).split("\n")]
@@ -102,6 +103,6 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def _limited(traceback: str) -> str:
-    half = MAX_TRACEBACK_CHARACTERS // 2
-    return traceback if len(traceback) <= 2 * half else f"{traceback[:half]}\n…\n{traceback[-half:]}"
+def _limited(text: str) -> str:
+    half = MAX_RECORD_CHARACTERS // 2
+    return text if len(text) <= 2 * half else f"{text[:half]} … {text[-half:]}"

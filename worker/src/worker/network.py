@@ -8,6 +8,7 @@ import asyncio
 import logging
 import math
 import os
+import re
 import ssl
 from contextlib import suppress
 from typing import Any, override
@@ -30,6 +31,8 @@ RETRY_SECONDS = 0.2
 QUIET_SECONDS = 5.0
 REMIND_SECONDS = 60.0
 
+_LENGTH = re.compile(rb"^(?:content-length|transfer-encoding):", re.IGNORECASE | re.MULTILINE)
+
 
 class HttpNetwork:
     """Repeats a request, on another connection, until it is answered: the server recognises what it has already done.
@@ -41,6 +44,8 @@ class HttpNetwork:
         """`limit`: the most connections at a time."""
         self._url = urlsplit(url)
         self._head = _head(self._url, token)
+        # Once: reading the system's certificates blocks the event loop.
+        self._context = ssl.create_default_context() if self._url.scheme == "https" else None
         self._room = asyncio.Semaphore(limit)
         self._idle: list[_Connection] = []
         """The most recently used one is last."""
@@ -113,8 +118,7 @@ class HttpNetwork:
     async def _connect(self) -> "_Connection":
         if self._stopped.is_set():
             raise ConnectionError("the worker has closed its connections")
-        loop, name = asyncio.get_running_loop(), self._url.hostname or ""
-        context = ssl.create_default_context() if self._url.scheme == "https" else None
+        loop, name, context = asyncio.get_running_loop(), self._url.hostname or "", self._context
         port = self._url.port or (443 if context else 80)
         async with asyncio.timeout(ANSWER_SECONDS):
             found = await loop.getaddrinfo(name, port, type=1)
@@ -139,6 +143,7 @@ class _Connection(asyncio.Protocol):
         self._answer: asyncio.Future[bytes] | None = None
         self._parts: list[bytes] = []
         self._received = 0
+        self._beginning = b""
         self._watching: asyncio.TimerHandle
 
     def ask(self, message: bytes) -> asyncio.Future[bytes]:
@@ -169,6 +174,8 @@ class _Connection(asyncio.Protocol):
 
     @override
     def data_received(self, data: bytes) -> None:
+        if not self._received:
+            self._beginning = data
         self._received += len(data)
         try:
             self._parser.feed_data(data)
@@ -177,6 +184,9 @@ class _Connection(asyncio.Protocol):
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
+        head, ends, _ = self._beginning.partition(b"\r\n\r\n")
+        if self._answer is not None and self._received and ends and not (exc or _LENGTH.search(head)):
+            self.on_message_complete()  # RFC 9112, 6.3: an answer without a length ends with its connection
         reason = f"the connection was closed{f': {exc}' if exc else ''}"
         self._fail(ConnectionError(reason) if self._received else _ClosedMeanwhile(reason))
 

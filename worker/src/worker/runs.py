@@ -55,8 +55,10 @@ class RunLog:
     Two attempts may run at once: one whose lease this worker has lost without noticing, and the next one.
     """
 
-    def __init__(self, surround: Surrounding = lambda *_: nullcontext()) -> None:
-        self.surround = surround
+    def __init__(self, is_ending: Callable[[], bool] = lambda: True) -> None:
+        """`is_ending`: whether the worker is ending, so that what is cancelled has not failed."""
+        self.is_ending = is_ending
+        self.surround: Surrounding = lambda *_: nullcontext()
         self._runs: dict[tuple[str, int], _Run] = {}
         """By the id of the promise and the attempt: runs whose end is not logged yet."""
         self._reasons: dict[tuple[str, int], str] = {}
@@ -67,6 +69,8 @@ class RunLog:
     def begin(self, function: str, id: str, task: TaskRef) -> None:
         """Log that a function runs, and track the run until it ends. `task`: the one in which it runs."""
         if (earlier := self._runs.get((id, task.version))) is not None:
+            if earlier.ended is None:  # it logs its run twice
+                return
             self._log_end(earlier, f"{earlier.outcome}; retrying", logging.WARNING)
         self._runs[id, task.version] = _Run(function, id, task, time.monotonic())
         logger.info("running function %s  promise=%s  attempt=%d", function, id, task.version)
@@ -87,7 +91,7 @@ class RunLog:
             case asyncio.CancelledError():
                 run.outcome = STOPS
             case Exception():
-                run.error, run.outcome = error, f"{type(error).__name__}: {_shortened(str(error))}"
+                run.error, run.outcome = error, f"{type(error).__name__}: {_shortened(message_of(error))}"
                 return
         if run.id != run.task.id:  # a step ends here; a task's run ends with the server's answer
             self._log_end(run, f"broken off: {run.outcome}")
@@ -158,6 +162,13 @@ class RunLog:
         seconds = (run.ended or time.monotonic()) - run.began
         line = "ended function %s  promise=%s  attempt=%d  seconds=%.3f  %s"
         logger.log(level, line, run.function, run.id, attempt, seconds, text, exc_info=error)
+
+
+def message_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "its message cannot be shown"
 
 
 def _shortened(text: str, limit: int = MAX_SHOWN_CHARACTERS) -> str:

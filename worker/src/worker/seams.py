@@ -6,29 +6,40 @@
 * `DurableFunction.invoke`, which runs every function, including steps and retries: nothing reports the outcome.
 * `Core.execute_until_blocked_inner`, one attempt from its parameter to its outcome: if it raises, the task is released,
   and nothing says why.
+* `ResonateFuture`: who stops waiting for a step, by `asyncio.timeout` for instance, cancels it within the SDK, and the
+  attempt never ends. So waiting is shielded: the step continues, and its function ends after it.
 * Each call that a function makes is requested in an asyncio task with the function's context, and so with its span.
 * Its loggers: what they say about failed requests and lost leases is logged better elsewhere.
 
 tests/unit_worker/test_seams.py fails if these differ in another version of the SDK.
 """
 
+import asyncio
 import functools
 import logging
 import warnings
+from collections.abc import Callable, Generator
 from typing import Any, Final
 
 import resonate.core
-from resonate.context import Context
+from resonate.context import Context, ResonateFuture
 from resonate.core import Core
 from resonate.dependencies import DependencyMap
 from resonate.durable import DurableFunction
 from resonate.effects import ResonateEffects
-from resonate.error import FunctionNotFoundError, PlatformError, ResonateError, ServerError
+from resonate.error import (
+    ApplicationError,
+    FunctionNotFoundError,
+    PlatformError,
+    ResonateError,
+    ServerError,
+    Suspended,
+)
 from resonate.send import TaskRef
 from resonate.types import PromiseCreateReq, PromiseRecord
 
-from worker.replay import FUNCTION_TAG, StepChangedError, is_same, step_of
-from worker.runs import LEASE_IS_GONE, RunLog
+from worker.replay import FUNCTION_TAG, StepChangedError, is_same, is_same_but_for_sets, step_of
+from worker.runs import LEASE_IS_GONE, RunLog, message_of
 
 INVOKE_CODE: Final = DurableFunction.invoke.__code__
 
@@ -52,23 +63,12 @@ class ComparingEffects(ResonateEffects):
         now = step_of(
             req.tags, None if req.param.data is None else self.codec.decode(self.codec.encode(req.param.data))
         )
-        if not is_same(then, now):
+        if not is_same(then, now) and not is_same_but_for_sets(then, now, req.param.data):
             self._stopped = True
             caller = self.functions.get(req.tags.get("resonate:parent", ""), "a function")
             error = StepChangedError(caller, req.id, then, now)
             raise PlatformError([error]) from error
         return record
-
-
-def adapt_sdk() -> None:
-    """Make the SDK compare each step with its promise, and report each function's outcome to the `RunLog` among its
-    dependencies. Call it before a worker starts; once is enough."""
-    if vars(resonate.core)["ResonateEffects"] is not ComparingEffects:
-        resonate.core.ResonateEffects = ComparingEffects  # type: ignore[attr-defined]
-        Context.run = _record_function_name(Context.run)  # type: ignore[method-assign]
-        DurableFunction.invoke = _report_outcome(DurableFunction.invoke)  # type: ignore[method-assign]
-        execute = _report_failure(Core.execute_until_blocked_inner)
-        Core.execute_until_blocked_inner = execute  # type: ignore[method-assign]
 
 
 def task_of(ctx: Context) -> TaskRef:
@@ -126,8 +126,11 @@ def _report_outcome(invoke: Any) -> Any:
             with runs.surround(ctx.info.func_name, id, task):
                 result = await invoke(function, ctx, packed, **options)
         except BaseException as error:
-            runs.raised(id, task.version, error)
-            raise
+            failure = _failure(error, runs)
+            runs.raised(id, task.version, failure)
+            if failure is error:
+                raise
+            raise failure from error
         runs.returned(id, task.version, result)
         return result
 
@@ -139,18 +142,60 @@ def _report_failure(execute: Any) -> Any:
     async def explained_execute(core: Core, promise: PromiseRecord, effects: Any) -> Any:
         try:
             return await execute(core, promise, effects)
-        except (ResonateError, PlatformError) as error:
-            task = TaskRef(id=effects.task_id, version=effects.task_version)
-            _run_log(core.deps).failed(task, _reason(error))
-            raise
+        except (Exception, PlatformError, asyncio.CancelledError) as error:
+            task, reason = TaskRef(id=effects.task_id, version=effects.task_version), _reason(error)
+            _run_log(core.deps).failed(task, reason)
+            if isinstance(error, ResonateError | PlatformError):
+                raise
+            # For any other error the SDK does not release the task, and its lease would be kept as long as this worker.
+            raise ApplicationError(reason) from error
 
     return explained_execute
 
 
-def _reason(error: ResonateError | PlatformError) -> str:
+def _failure(error: BaseException, runs: RunLog) -> BaseException:
+    """Return the error with which a function fails. If it is no `Exception`, the SDK settles nothing and releases
+    nothing, and `sys.exit()` would end this worker, and then the next one that gets the task."""
+    is_cut_short = isinstance(error, asyncio.CancelledError) and runs.is_ending()
+    if is_cut_short or isinstance(error, Exception | Suspended | PlatformError | GeneratorExit | KeyboardInterrupt):
+        return error
+    return RuntimeError(f"the function ended with {_described(error)}")
+
+
+def _reason(error: BaseException) -> str:
     """Explain for people why an attempt failed."""
     cause = error.cause if isinstance(error, PlatformError) else error
     if isinstance(cause, FunctionNotFoundError):
         version = "" if cause.version == 1 else f"version {cause.version} of "
         return f"{version}function '{cause.name}' is not known to this worker"
-    return str(cause)
+    return message_of(cause) if isinstance(cause, ResonateError) else _described(cause)
+
+
+def _described(error: BaseException) -> str:
+    message = message_of(error)
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def _await_shielded(_: Any) -> Any:
+    def awaited(future: ResonateFuture[Any]) -> Generator[Any, None, Any]:
+        return asyncio.shield(future._task).__await__()
+
+    return awaited
+
+
+ADAPTED: Final[tuple[tuple[Any, str, Callable[[Any], Any]], ...]] = (
+    (resonate.core, "ResonateEffects", lambda _: ComparingEffects),
+    (Context, "run", _record_function_name),
+    (DurableFunction, "invoke", _report_outcome),
+    (Core, "execute_until_blocked_inner", _report_failure),
+    (ResonateFuture, "__await__", _await_shielded),
+)
+"""What is replaced in the SDK: its owner, its name, and what makes the replacement of it."""
+
+
+def adapt_sdk() -> None:
+    """Make the SDK compare each step with its promise, and report each function's outcome to the `RunLog` among its
+    dependencies. Call it before a worker starts; once is enough."""
+    if vars(resonate.core)["ResonateEffects"] is not ComparingEffects:
+        for owner, name, adapt in ADAPTED:
+            setattr(owner, name, adapt(getattr(owner, name)))

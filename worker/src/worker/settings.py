@@ -34,6 +34,8 @@ class Settings(NamedTuple):
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
         """Read the variables; an invalid value ends the program with a clear message."""
         url = environment.get("RESONATE_URL") or "http://localhost:8001"
+        if "@" in url:  # with a password, so do not show it
+            raise SystemExit("RESONATE_URL must not have a user name or a password; RESONATE_TOKEN is for a token")
         if not _is_url(url):
             raise SystemExit(f"RESONATE_URL must be a URL, such as http://localhost:8001, not {url!r}")
         token = environment.get("RESONATE_TOKEN") or None

@@ -1,7 +1,7 @@
 """The stream of messages from the server to this worker: an implementation of the SDK's `Source`.
 
-The SDK's own one stops listening for good when a stream lasts 300 s, gives no sign of being connected, and
-does not notice a server that vanished without closing the connection.
+The SDK's own one stops listening for good when a stream lasts 300 s, gives no sign of being connected, does not notice
+a server that vanished without closing the connection, and loses messages whose letters beyond ASCII are torn apart.
 """
 
 import asyncio
@@ -16,10 +16,8 @@ from http import HTTPStatus
 from typing import Any
 
 import aiohttp
-from resonate.connections import SSEConnection
-from resonate.connections.sse import SseFramer
 
-from worker.network import reason_of
+from worker.network import REMIND_SECONDS, reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -34,12 +32,12 @@ TIMING_HEADERS = {"Resonate-Reconnect-Within": "300", HEARTBEAT_WITHIN: "4000"}
 # Promised by a server that is one of several, in ms: it writes at least this often. After a longer silence, it hangs.
 WRITE_WITHIN = "Resonate-Write-Within"
 CONNECT_SECONDS = 2.0
-_TIME = re.compile(rb"^: time ([0-9]{1,15})\n", re.MULTILINE)
-_TIME_BYTES = 24
+_TIME = re.compile(rb": time ([0-9]{1,15})")
+EVENTS = "text/event-stream"
+# Many times as long as any message.
+MAX_LINE_BYTES = 64 * 1024 * 1024
 # Do not log shorter outages: all programs start at the same time, and a server's restart takes a moment.
 QUIET_SECONDS = 1.5
-# A wrong token is a configuration error, and is logged again until it is fixed.
-REMIND_SECONDS = 60.0
 
 
 class Stream:
@@ -48,10 +46,10 @@ class Stream:
     def __init__(self, url: str, group: str, pid: str, token: str | None) -> None:
         self._server = url.rstrip("/")
         self._url = f"{self._server}/poll/{group}/{pid}"
-        self._headers = {"Accept": "text/event-stream"} | TIMING_HEADERS
+        self._headers = {"Accept": EVENTS} | TIMING_HEADERS
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
-        self._addresses = SSEConnection(url=url, pid=pid, group=group)
+        self._group, self._pid = group, pid
         self._receivers: list[Callable[[str], None]] = []
         self._state_watchers: list[Callable[[bool], None]] = []
         self._time_watchers: list[Callable[[int], None]] = []
@@ -72,14 +70,19 @@ class Stream:
         """Whether messages from the server reach this process now."""
         return self._established.is_set()
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether it listens, or tries to; false once it is stopped, or its event loop ends."""
+        return self._listening is not None and not self._listening.done() and not self._listening.cancelling()
+
     async def wait_until_connected(self) -> None:
         await self._established.wait()
 
     def unicast(self) -> str:
-        return self._addresses.unicast()
+        return f"poll://uni@{self._group}/{self._pid}"
 
     def resolve_target(self, target: str) -> str:
-        return self._addresses.resolve_target(target)
+        return f"poll://any@{target}"
 
     def recv(self, callback: Callable[[str], None]) -> None:
         self._receivers.append(callback)
@@ -110,9 +113,7 @@ class Stream:
                 began = time.monotonic()
                 try:
                     await self._read_one_stream(session)
-                except aiohttp.ClientResponseError as error:
-                    self._report_refusal(error.status)
-                except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                except Exception as error:  # of any kind: a worker that no longer listens would never be missed
                     self.refusal = ""
                     if not self.connected and time.monotonic() - self._away_since > QUIET_SECONDS:
                         self._report(f"cannot reach server {self._server}, retrying", detail=reason_of(error))
@@ -123,38 +124,48 @@ class Stream:
 
     async def _read_one_stream(self, session: aiohttp.ClientSession) -> None:
         """Raises :class:`TimeoutError` if the server hangs and is one of several, so that another can be reached."""
-        framer = SseFramer()
-        tail = b""
+        unread = bytearray()
         async with (
             asyncio.timeout(self._patience) as silence,
             session.get(self._url, headers=self._headers) as response,
         ):
-            response.raise_for_status()
+            if response.status != HTTPStatus.OK or response.content_type != EVENTS:
+                self._report_refusal(response.status, response.content_type)
+                return
             self.expects_liveness = HEARTBEAT_WITHIN in response.headers
             self._patience = _seconds(response.headers.get(WRITE_WITHIN, ""))
             self._establish()
             self._await_more(silence)
             async for chunk in response.content.iter_any():
                 self._await_more(silence)
-                tail = self._note_time(tail + chunk)
-                for message in framer.feed(chunk):
-                    self.deliver(message)
+                unread += chunk
+                if b"\n" in chunk:
+                    *lines, unread = unread.split(b"\n")
+                    for line in lines:
+                        self._read(bytes(line))
+                elif len(unread) > MAX_LINE_BYTES:
+                    raise aiohttp.ClientPayloadError("a message has no end")
 
     def _await_more(self, silence: asyncio.Timeout) -> None:
         now = asyncio.get_running_loop().time()
         silence.reschedule(None if self._patience is None else now + self._patience)
 
-    def _note_time(self, received: bytes) -> bytes:
-        """Find the server's time in comments, which the SDK skips. Return the tail, where another one may begin."""
-        for match in _TIME.finditer(received):
+    def _read(self, line: bytes) -> None:
+        """Read a line of the stream: a whole message, or in a comment, the server's time."""
+        name, _, message = line.partition(b":")
+        if name == b"data" and (message := message.strip()):
+            self.deliver(message.decode(errors="replace"))
+        elif match := _TIME.fullmatch(line):
             for watcher in self._time_watchers:
                 watcher(int(match[1]))
-        return received[-_TIME_BYTES:]
 
     def deliver(self, message: str) -> None:
         """Pass a message to the receivers."""
         for receive in list(self._receivers):
-            receive(message)
+            try:
+                receive(message)
+            except Exception as error:
+                logger.warning("a message from the server could not be read: %s", reason_of(error))
 
     def _establish(self) -> None:
         self._report(f"connected to server {self._server}")
@@ -173,7 +184,7 @@ class Stream:
         for watcher in self._state_watchers:
             watcher(self.connected)
 
-    def _report_refusal(self, status: int) -> None:
+    def _report_refusal(self, status: int, content: str) -> None:
         reasons: dict[int, str] = {
             HTTPStatus.UNAUTHORIZED: "it does not accept RESONATE_TOKEN"
             if "Authorization" in self._headers
@@ -182,7 +193,8 @@ class Stream:
         }
         self.refusal = reasons.get(status, "")
         if not self.refusal:
-            self._report(f"server {self._server} refuses the stream, retrying", detail=str(status))
+            detail = f"it answers with {content}" if status == HTTPStatus.OK else str(status)
+            self._report(f"server {self._server} refuses the stream, retrying", detail)
         elif time.monotonic() - self._warned_at > REMIND_SECONDS:
             self._warned_at = time.monotonic()
             self._last_report = ""

@@ -15,6 +15,8 @@ from resonate.error import SerializationError
 PICKLE: Final = "__py_pickle"
 NAME: Final = "name"
 """The member for the name of an error's class, as in the SDK for TypeScript."""
+MAX_MESSAGE_CHARACTERS: Final = 50_000
+"""Of an error. The server refuses requests that are too large, so a caller would never hear of it."""
 
 
 class PlainValues:
@@ -37,6 +39,8 @@ class PlainValues:
             return data
         if name := _class_name(value.pop(PICKLE)):
             value.setdefault(NAME, name)
+        if len(message := str(value.get("message", ""))) > MAX_MESSAGE_CHARACTERS:
+            value["message"] = message[: MAX_MESSAGE_CHARACTERS - 1] + "…"
         return msgspec.json.encode(value)
 
 

@@ -22,10 +22,9 @@ from worker.clock import ServerClock
 from worker.faults import Faults
 from worker.health import HealthFile
 from worker.heartbeats import HeartbeatThread
-from worker.leases import LeaseKeeper
+from worker.leases import LeaseKeeper, OwnResults
 from worker.logs import configure_logging, filter_sdk
 from worker.network import HttpNetwork
-from worker.results import OwnResults
 from worker.runs import RunLog
 from worker.seams import adapt_sdk, silence_sdk
 from worker.settings import Settings
@@ -94,7 +93,9 @@ class RunningWorker:
         self.stream = Stream(settings.server_url, worker.group, pid, token)
         filter_sdk()
         network, self.tracing = _network(settings, worker.group, pid)
-        self._runs = RunLog(self.tracing.surround) if self.tracing else RunLog()
+        self._runs = RunLog(lambda: not self.stream.is_listening)
+        if self.tracing is not None:
+            self._runs.surround = self.tracing.surround
         self._releasing = Sender(Transport(network), token)
         results = OwnResults(network.send, self.stream.deliver)
         self._leases = LeaseKeeper(network, self._runs, results, settings.max_tasks)

@@ -1,0 +1,172 @@
+"""Functions that end in ways that the SDK does not expect: their callers hear of it, and the worker continues."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness.server import ServerProcess
+from resonate.context import Context
+from resonate.retry import Constant
+
+from worker import log_run, worker
+
+from .group import Group, Told, encoded, until
+
+type Function = Callable[[Context], Awaitable[Any]]
+
+
+class Odd(BaseException):
+    """An error that `except Exception` does not catch."""
+
+
+class Mute(Exception):
+    """An error that cannot be shown."""
+
+    def __str__(self) -> str:
+        raise self
+
+
+async def exits(ctx: Context) -> None:  # noqa: ARG001
+    sys.exit(3)
+
+
+async def raises_a_base_exception(ctx: Context) -> None:  # noqa: ARG001
+    raise Odd("not an Exception")
+
+
+async def awaits_what_was_cancelled(ctx: Context) -> None:  # noqa: ARG001
+    cancelled = asyncio.ensure_future(asyncio.sleep(0))
+    cancelled.cancel()
+    await cancelled
+
+
+async def tells_a_long_story(ctx: Context) -> None:  # noqa: ARG001
+    raise ValueError("x" * 10_000_000)
+
+
+async def cancels_itself(ctx: Context) -> None:  # noqa: ARG001
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await asyncio.sleep(0)
+
+
+ENDS: dict[Function, str] = {
+    exits: "the function ended with SystemExit: 3",
+    raises_a_base_exception: "the function ended with Odd: not an Exception",
+    awaits_what_was_cancelled: "the function ended with CancelledError",
+    cancels_itself: "the function ended with CancelledError",
+}
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "RETRY_POLICY", Constant(max_retries=0, delay=0))
+
+
+@pytest.mark.parametrize("is_step", [False, True], ids=["the function", "a step"])
+@pytest.mark.parametrize("odd", ENDS, ids=lambda function: function.__name__)
+async def test_the_caller_of_a_function_that_raises_no_exception_gets_an_error(
+    group: Group, odd: Function, is_step: bool
+) -> None:
+    async def order(ctx: Context) -> Any:
+        log_run(ctx)
+        return await ctx.run(odd) if is_step else await odd(ctx)
+
+    await group.work(order)
+    assert (await group.result(group.begin("order")))["message"] == ENDS[odd]
+
+
+async def test_an_error_with_an_endless_message_arrives_shortened(group: Group) -> None:
+    await group.work(tells_a_long_story)
+    message = (await group.result(group.begin("tells_a_long_story")))["message"]
+    assert message.startswith("xxx") and message.endswith("x…") and len(message) < 100_000
+
+
+async def test_who_stops_waiting_for_a_step_goes_on_and_ends_after_it(group: Group) -> None:
+    steps: list[str] = []
+
+    async def slow(ctx: Context, seconds: float) -> None:  # noqa: ARG001
+        await asyncio.sleep(seconds)
+        steps.append("slow")
+
+    async def impatient(ctx: Context) -> str:
+        try:
+            await asyncio.wait_for(ctx.run(slow, 0.5), 0.1)
+        except TimeoutError:
+            await ctx.run(slow, 0)
+        steps.append("late")
+        return "late"
+
+    await group.work(impatient)
+    assert await group.result(group.begin("impatient")) == "late"
+    assert steps == ["slow", "late", "slow"]
+
+
+async def returns_what_contains_itself(ctx: Context) -> Any:  # noqa: ARG001
+    endless: list[Any] = []
+    endless.append(endless)
+    return endless
+
+
+async def raises_what_cannot_be_shown(ctx: Context) -> None:  # noqa: ARG001
+    raise Mute
+
+
+GIVEN_BACK: dict[Function, str] = {
+    returns_what_contains_itself: "RecursionError: maximum recursion depth exceeded",
+    raises_what_cannot_be_shown: "Mute: its message cannot be shown",
+}
+
+
+@pytest.mark.parametrize("odd", GIVEN_BACK, ids=lambda function: function.__name__)
+async def test_a_task_whose_attempt_fails_is_given_back_with_the_reason(group: Group, odd: Function) -> None:
+    """It was held for as long as the worker lived, and nobody ran it."""
+    await group.work(odd)
+    id = group.begin(odd.__name__)
+    await until(lambda: group.task(id).get("reason"))
+    assert group.task(id)["reason"].startswith(GIVEN_BACK[odd])
+
+
+async def test_a_function_that_logs_its_run_twice_is_not_taken_for_a_retry(group: Group, told: Told) -> None:
+    async def twice(ctx: Context) -> int:
+        log_run(ctx)
+        log_run(ctx)
+        return 3
+
+    await group.work(twice)
+    await group.result(group.begin("twice"))
+    await until(lambda: told("result: 3"))
+    assert not told("retrying")
+
+
+ASKING = """
+from worker import Worker, log_run
+
+async def ask(ctx):
+    log_run(ctx)
+    return await ctx.options(target="nobody").rpc("answer", {"red", "green", "blue", "black"})
+
+Worker("asking", ask).run()
+"""
+
+
+def test_a_set_among_the_arguments_is_the_same_step_in_another_process(server: ServerProcess, tmp_path: Path) -> None:
+    """Each process has its own order of the strings in a set."""
+    (tmp_path / "asking.py").write_text(ASKING)
+    client = server.client()
+    client.begin("sets", "asking", "ask")
+    for seed, comes_to in (("1", "suspended, waits for sets:1"), ("2", "result: 7")):
+        environment = {**os.environ, "RESONATE_URL": server.url, "PYTHONHASHSEED": seed}
+        command = [sys.executable, str(tmp_path / "asking.py")]
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as asking:
+            assert asking.stdout is not None
+            told = next(line for line in asking.stdout if "ended function ask" in line)
+            asking.kill()
+        assert comes_to in told
+        client.call("promise.settle", id="sets:1", state="resolved", value=encoded(7))
