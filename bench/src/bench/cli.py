@@ -81,7 +81,7 @@ def chain(**given: Any) -> dict[str, Any]:
 
 @_benchmark(_seconds)
 def budget(**given: Any) -> dict[str, Any]:
-    """Where the milliseconds of a chain go: who runs, and who waits for what.
+    """Where the milliseconds of a chain go: who runs, who waits for what, and which code runs.
 
     Needs Linux.
     """
