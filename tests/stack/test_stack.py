@@ -284,6 +284,7 @@ def test_a_full_disk_leaves_the_settings_of_a_running_stack_as_they_were(stack: 
 @in_containers
 def test_the_worker_of_an_example_is_no_instance_of_bar(stack: Stack) -> None:
     """It runs in a container of bar's image."""
+    stack.disturbed = True  # what was frozen counts as unhealthy until its next health check
     example = stack.begin("scripts/example.sh", "approval", "--id", id := new_id())
     wait_until(lambda: stack.runs("bar", id) or "approval" in stack.log("bar"), "the example runs", every=LOOK_SECONDS)
     stack.up()
