@@ -184,3 +184,9 @@ def test_ci_removes_only_what_tests_of_this_checkout_leave_behind() -> None:
     [line] = re.findall(r"^TEST_PREFIX=.*", (REPOSITORY / ".ci/run").read_text(), re.MULTILINE)
     said = subprocess.check_output(["bash", "-c", f"{line}; echo $TEST_PREFIX"], cwd=REPOSITORY, text=True)
     assert said.strip() == TEST_PREFIX
+
+
+def test_nothing_is_tracked_that_git_is_told_to_ignore() -> None:
+    command = ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"]
+
+    assert subprocess.check_output(command, cwd=REPOSITORY, text=True) == ""
