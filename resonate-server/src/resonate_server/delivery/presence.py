@@ -103,9 +103,8 @@ class _Seat(Struct):
 
 
 class _Process(Struct):
-    """``silent_at``: when it let a lease lapse, ``idle_at``: when it left a task unclaimed, if not heard from since;
-    ``grace``: timer of ``grace_s`` that runs
-    while it is missed; ``heartbeat_within``: its pledge, in ms."""
+    """``silent_at``: when it let a lease lapse, ``idle_at``: when it left a task unclaimed (ms), if not heard from
+    since; ``grace``: timer of ``grace_s`` that runs while it is missed; ``heartbeat_within``: its pledge (ms)."""
 
     heard: int
     grace_s: float
