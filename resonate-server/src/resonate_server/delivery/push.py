@@ -3,14 +3,19 @@
 At most once per dispatch: a failure is counted and logged, and the task's retry timer sends the message again.
 
 Every target has its own queue and starts with one request at a time. Each success allows one more, a failure resets it
-to one. So a target that does not answer holds up only itself.
+to one. So a target that does not answer, or whose name is not found for long, holds up only itself.
 """
 
 import asyncio
+import concurrent.futures
 import logging
+import socket
+import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -55,7 +60,8 @@ class Delivery(Struct, eq=False):
 class PushTarget(Struct, eq=False):
     """The messages to send to ``origin``: a scheme, host and port.
 
-    ``window``: most concurrent requests; 1 while the target is untried or its last request failed.
+    ``window``: most concurrent requests; 1 while the target is untried or its last request failed. ``lookup``: of its
+    name, if under way.
     """
 
     origin: str
@@ -64,6 +70,7 @@ class PushTarget(Struct, eq=False):
     window: int = 1
     size: int = 0
     in_line: bool = False
+    lookup: asyncio.Future[Any] | None = None
     failures: int = 0
     """In a row."""
     told: float = float("-inf")
@@ -104,7 +111,7 @@ class Push:
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=total, connect=connect),
             headers=self._auth_headers(),
-            connector=aiohttp.TCPConnector(limit=self._settings.concurrency),
+            connector=aiohttp.TCPConnector(limit=self._settings.concurrency, resolver=_resolver()),
             cookie_jar=aiohttp.DummyCookieJar(),  # A jar would fill up, and show one target's cookies to another.
         )
 
@@ -218,6 +225,7 @@ class Push:
         self._pump()
 
     async def _deliver(self, target: PushTarget, delivery: Delivery) -> None:
+        _served.set(target)
         trouble = await self._post(delivery)
         self._metrics.delivery("error" if trouble else "success")
         if trouble:
@@ -227,6 +235,8 @@ class Push:
             self._succeeded(target)
             if isinstance(delivery.message, Unblock):
                 self._delivered(delivery.message)
+        if target.lookup is not None:  # It outlives the request, and its thread takes the place of a request.
+            await asyncio.wait([target.lookup])
 
     async def _post(self, delivery: Delivery) -> str | None:
         """Return what went wrong, or ``None``. Do not follow redirects: our credentials are for this address only."""
@@ -238,7 +248,7 @@ class Push:
                 url, data=body, headers=headers, allow_redirects=False, ssl=context_for(url)
             ) as response:
                 return None if response.status // 100 == 2 else f"status {response.status}"
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, RuntimeError) as error:  # the last: no thread
             return _trouble(error)
 
     def _succeeded(self, target: PushTarget) -> None:
@@ -260,6 +270,41 @@ class Push:
     def _auth_headers(self) -> dict[str, str]:
         auth = self._settings.auth
         return {auth.header: f"Bearer {auth.token}"} if auth.mode == "bearer" else {}
+
+
+_served: ContextVar[PushTarget] = ContextVar("_served")
+
+
+class _NameLookups:
+    """Takes the place of the event loop in aiohttp's resolver, and gives each lookup a thread of its own.
+
+    The loop has a few threads for all of them, and a name whose servers do not answer holds one for half a minute.
+    """
+
+    def __init__(self) -> None:
+        self.getnameinfo = asyncio.get_running_loop().getnameinfo
+
+    async def getaddrinfo(self, host: str, port: int, **options: Any) -> Any:
+        found: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        found.set_running_or_notify_cancel()
+
+        def look_up() -> None:
+            try:
+                found.set_result(socket.getaddrinfo(host, port, **options))
+            except Exception as error:
+                found.set_exception(error)
+
+        threading.Thread(target=look_up, daemon=True).start()
+        target = _served.get()
+        target.lookup = asyncio.wrap_future(found)
+        try:
+            return await target.lookup
+        finally:
+            target.lookup = None
+
+
+def _resolver() -> aiohttp.ThreadedResolver:
+    return aiohttp.ThreadedResolver(cast("asyncio.AbstractEventLoop", _NameLookups()))
 
 
 def _trouble(error: Exception) -> str:

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, Self
 
 import pytest
@@ -253,6 +255,50 @@ class TestQueue:
         await a_moment()
         post.receiver.gate.set()
         post.receiver.gate.clear()
+
+
+class Names:
+    """The names that were looked up; those with ``slow`` in them are found once ``over`` is set."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.over = threading.Event()
+        self._find = socket.getaddrinfo
+
+    def find(self, host: Any, *rest: Any, **options: Any) -> Any:
+        self.asked.append(str(host))
+        if "slow" not in str(host):
+            return self._find(host, *rest, **options)
+        self.over.wait()
+        raise socket.gaierror(socket.EAI_NONAME, "not found")
+
+
+class TestNames:
+    """A name whose servers do not answer holds a thread, long after its request has failed."""
+
+    @pytest.fixture
+    def names(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
+        names = Names()
+        monkeypatch.setattr(socket, "getaddrinfo", names.find)
+        yield names
+        names.over.set()
+
+    async def test_names_that_are_not_found_for_long_hold_up_no_others(self, post: Post, names: Names) -> None:
+        for number in range(40):
+            post.send(execute(f"slow-{number}"), url=f"http://slow-{number}.example")
+        await until(lambda: names.asked)
+        post.send(execute("t"), url=post.receiver.url.replace("127.0.0.1", "localhost"))
+        await post.until_counted("success", 1)
+
+    @with_settings(concurrency=2, connect_timeout=50)
+    async def test_their_number_is_limited(self, post: Post, names: Names) -> None:
+        for number in range(2):
+            post.send(execute(f"slow-{number}"), url=f"http://slow-{number}.example")
+        await post.until_counted("error", 1)
+        await a_moment()
+        assert names.asked == ["slow-0.example"]
+        names.over.set()
+        await post.until_counted("error", 2)
 
 
 class TestMemory:
