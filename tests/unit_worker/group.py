@@ -3,12 +3,14 @@
 import asyncio
 import itertools
 import json
+import sys
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from harness.process import Process
 from harness.server import FAR, ServerProcess
 
 from worker import RunningWorker, Settings, Worker
@@ -70,6 +72,13 @@ class Group:
     async def close(self) -> None:
         for running in self._workers:
             await running.stop()
+
+
+def launched(folder: Path, code: str, **env: str) -> Process:
+    """Run Python code as a program of its own."""
+    file = folder / f"program-{next(_numbers)}.py"
+    file.write_text(code)
+    return Process([sys.executable, str(file)], file.with_suffix(".log"), env).launch()
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -1,8 +1,6 @@
 """Functions that end in ways that the SDK does not expect: their callers hear of it, and the worker continues."""
 
 import asyncio
-import os
-import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -15,7 +13,7 @@ from resonate.retry import Constant
 
 from worker import log_run, worker
 
-from .group import Group, Told, encoded, until
+from .group import Group, Told, encoded, launched, until
 
 type Function = Callable[[Context], Awaitable[Any]]
 
@@ -49,6 +47,14 @@ async def tells_a_long_story(ctx: Context) -> None:  # noqa: ARG001
     raise ValueError("x" * 10_000_000)
 
 
+async def raises_what_cannot_be_shown(ctx: Context) -> None:  # noqa: ARG001
+    raise Mute
+
+
+async def names_a_file_that_is_not_unicode(ctx: Context) -> None:  # noqa: ARG001
+    raise ValueError(f"no {b'caf\xe9'.decode(errors='surrogateescape')}")
+
+
 async def cancels_itself(ctx: Context) -> None:  # noqa: ARG001
     task = asyncio.current_task()
     assert task is not None
@@ -61,6 +67,7 @@ ENDS: dict[Function, str] = {
     raises_a_base_exception: "the function ended with Odd: not an Exception",
     awaits_what_was_cancelled: "the function ended with CancelledError",
     cancels_itself: "the function ended with CancelledError",
+    raises_what_cannot_be_shown: "the function ended with Mute: its message cannot be shown",
 }
 
 
@@ -80,6 +87,12 @@ async def test_the_caller_of_a_function_that_raises_no_exception_gets_an_error(
 
     await group.work(order)
     assert (await group.result(group.begin("order")))["message"] == ENDS[odd]
+
+
+async def test_a_message_that_is_not_unicode_arrives_escaped(group: Group) -> None:
+    await group.work(names_a_file_that_is_not_unicode)
+    failed = await group.result(group.begin("names_a_file_that_is_not_unicode"))
+    assert failed["message"] == "the function ended with ValueError: no caf\\udce9"
 
 
 async def test_an_error_with_an_endless_message_arrives_shortened(group: Group) -> None:
@@ -108,19 +121,54 @@ async def test_who_stops_waiting_for_a_step_goes_on_and_ends_after_it(group: Gro
     assert steps == ["slow", "late", "slow"]
 
 
+async def test_a_task_group_may_wait_for_calls(group: Group) -> None:
+    """It raises a group of errors, which the SDK does not take for a suspension: the call failed."""
+
+    async def order(ctx: Context) -> list[Any]:
+        async def ask(what: str) -> Any:
+            return await ctx.options(target="nobody").rpc(what)
+
+        async with asyncio.TaskGroup() as asking:
+            answers = [asking.create_task(ask(what)) for what in ("price", "date")]
+        return [answer.result() for answer in answers]
+
+    await group.work(order)
+    id = group.begin("order")
+    await group.waits(id)
+    for number in (1, 2):
+        group.settle(f"{id}:{number}", number)
+    assert await group.result(id) == [1, 2]
+
+
+ENDLESS: list[Any] = []
+ENDLESS.append(ENDLESS)
+
+
 async def returns_what_contains_itself(ctx: Context) -> Any:  # noqa: ARG001
-    endless: list[Any] = []
-    endless.append(endless)
-    return endless
+    return ENDLESS
 
 
-async def raises_what_cannot_be_shown(ctx: Context) -> None:  # noqa: ARG001
-    raise Mute
+async def does_so_in_a_step(ctx: Context) -> Any:
+    return await ctx.run(returns_what_contains_itself)
+
+
+async def passes_it_on(ctx: Context) -> Any:
+    return await ctx.options(target="nobody").rpc("answer", ENDLESS)
+
+
+async def asks_too_much_in_a_task_group(ctx: Context) -> None:
+    async def ask() -> None:
+        await ctx.options(target="nobody").rpc("answer", object())
+
+    async with asyncio.TaskGroup() as asking:
+        asking.create_task(ask())
 
 
 GIVEN_BACK: dict[Function, str] = {
-    returns_what_contains_itself: "RecursionError: maximum recursion depth exceeded",
-    raises_what_cannot_be_shown: "Mute: its message cannot be shown",
+    returns_what_contains_itself: "serialization error: maximum recursion depth exceeded",
+    does_so_in_a_step: "serialization error: maximum recursion depth exceeded",
+    passes_it_on: "serialization error: maximum recursion depth exceeded",
+    asks_too_much_in_a_task_group: "serialization error: cannot encode object of type object",
 }
 
 
@@ -158,15 +206,10 @@ Worker("asking", ask).run()
 
 def test_a_set_among_the_arguments_is_the_same_step_in_another_process(server: ServerProcess, tmp_path: Path) -> None:
     """Each process has its own order of the strings in a set."""
-    (tmp_path / "asking.py").write_text(ASKING)
     client = server.client()
     client.begin("sets", "asking", "ask")
     for seed, comes_to in (("1", "suspended, waits for sets:1"), ("2", "result: 7")):
-        environment = {**os.environ, "RESONATE_URL": server.url, "PYTHONHASHSEED": seed}
-        command = [sys.executable, str(tmp_path / "asking.py")]
-        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as asking:
-            assert asking.stdout is not None
-            told = next(line for line in asking.stdout if "ended function ask" in line)
-            asking.kill()
-        assert comes_to in told
+        asking = launched(tmp_path, ASKING, RESONATE_URL=server.url, PYTHONHASHSEED=seed)
+        asking.wait_for(comes_to)
+        asking.kill()
         client.call("promise.settle", id="sets:1", state="resolved", value=encoded(7))

@@ -166,9 +166,18 @@ class RunLog:
 
 def message_of(error: BaseException) -> str:
     try:
-        return str(error)
+        return str(error).encode(errors="backslashreplace").decode()
     except Exception:
         return "its message cannot be shown"
+
+
+def is_writable(error: Exception) -> bool:
+    """Return whether the error's message can be written to the server. It may raise, or have lone surrogates."""
+    try:
+        str(error).encode()
+    except Exception:
+        return False
+    return True
 
 
 def _shortened(text: str, limit: int = MAX_SHOWN_CHARACTERS) -> str:

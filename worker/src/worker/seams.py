@@ -8,6 +8,7 @@
   and nothing says why.
 * `ResonateFuture`: who stops waiting for a step, by `asyncio.timeout` for instance, cancels it within the SDK, and the
   attempt never ends. So waiting is shielded: the step continues, and its function ends after it.
+* `Codec.encode` passes on a `RecursionError`, for which no task is released.
 * Each call that a function makes is requested in an asyncio task with the function's context, and so with its span.
 * Its loggers: what they say about failed requests and lost leases is logged better elsewhere.
 
@@ -22,6 +23,7 @@ from collections.abc import Callable, Generator
 from typing import Any, Final
 
 import resonate.core
+from resonate.codec import Codec
 from resonate.context import Context, ResonateFuture
 from resonate.core import Core
 from resonate.dependencies import DependencyMap
@@ -32,14 +34,15 @@ from resonate.error import (
     FunctionNotFoundError,
     PlatformError,
     ResonateError,
+    SerializationError,
     ServerError,
     Suspended,
 )
 from resonate.send import TaskRef
-from resonate.types import PromiseCreateReq, PromiseRecord
+from resonate.types import PromiseCreateReq, PromiseRecord, Value
 
 from worker.replay import FUNCTION_TAG, StepChangedError, is_same, is_same_but_for_sets, step_of
-from worker.runs import LEASE_IS_GONE, RunLog, message_of
+from worker.runs import LEASE_IS_GONE, RunLog, is_writable, message_of
 
 INVOKE_CODE: Final = DurableFunction.invoke.__code__
 
@@ -156,10 +159,25 @@ def _report_failure(execute: Any) -> Any:
 def _failure(error: BaseException, runs: RunLog) -> BaseException:
     """Return the error with which a function fails. If it is no `Exception`, the SDK settles nothing and releases
     nothing, and `sys.exit()` would end this worker, and then the next one that gets the task."""
+    if isinstance(error, BaseExceptionGroup) and (sign := _sign_in(error)):
+        return sign
     is_cut_short = isinstance(error, asyncio.CancelledError) and runs.is_ending()
-    if is_cut_short or isinstance(error, Exception | Suspended | PlatformError | GeneratorExit | KeyboardInterrupt):
+    if is_cut_short or isinstance(error, Suspended | PlatformError | GeneratorExit | KeyboardInterrupt):
+        return error
+    if isinstance(error, Exception) and is_writable(error):
         return error
     return RuntimeError(f"the function ended with {_described(error)}")
+
+
+def _sign_in(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
+    """Return what the SDK raised in a task of an `asyncio.TaskGroup`, if anything: the function must wait or stop."""
+    for kind in (PlatformError, Suspended):
+        found: BaseException | None = group.subgroup(kind)
+        while isinstance(found, BaseExceptionGroup):
+            found = found.exceptions[0]
+        if found is not None:
+            return found
+    return None
 
 
 def _reason(error: BaseException) -> str:
@@ -178,9 +196,26 @@ def _described(error: BaseException) -> str:
 
 def _await_shielded(_: Any) -> Any:
     def awaited(future: ResonateFuture[Any]) -> Generator[Any, None, Any]:
-        return asyncio.shield(future._task).__await__()
+        task = future._task
+        if not task.done():
+            over = task.get_loop().create_future()
+            task.add_done_callback(lambda _: None if over.done() else over.set_result(None))
+            yield from over
+        return task.result()
 
     return awaited
+
+
+def _report_endless_values(encode: Any) -> Any:
+    @functools.wraps(encode)
+    def explained_encode(codec: Codec, value: Any) -> Value:
+        try:
+            encoded: Value = encode(codec, value)
+        except RecursionError as error:
+            raise SerializationError(error) from error
+        return encoded
+
+    return explained_encode
 
 
 ADAPTED: Final[tuple[tuple[Any, str, Callable[[Any], Any]], ...]] = (
@@ -189,6 +224,7 @@ ADAPTED: Final[tuple[tuple[Any, str, Callable[[Any], Any]], ...]] = (
     (DurableFunction, "invoke", _report_outcome),
     (Core, "execute_until_blocked_inner", _report_failure),
     (ResonateFuture, "__await__", _await_shielded),
+    (Codec, "encode", _report_endless_values),
 )
 """What is replaced in the SDK: its owner, its name, and what makes the replacement of it."""
 
