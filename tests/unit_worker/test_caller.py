@@ -1,13 +1,12 @@
 """Calls from programs with and without their own event loop: real programs, a real server."""
 
-import sys
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 
 import pytest
-from harness.process import Process
 from harness.server import ServerProcess
+
+from .group import launched
 
 SHOP = """
 from worker import Worker, log_run
@@ -28,19 +27,13 @@ class Shop:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._numbers = count(1)
         self.server = ServerProcess(folder / "server.log").start()
-        (folder / "shop.py").write_text(SHOP)
-        command = [sys.executable, str(folder / "shop.py")]
-        self.worker = Process(command, folder / "shop.log", {"RESONATE_URL": self.server.url})
-        self.worker.launch()
+        self.worker = launched(folder, SHOP, RESONATE_URL=self.server.url)
 
     def output(self, program: str) -> str:
         """Run a program that has a caller, and return its output."""
-        file = self.folder / f"program_{next(self._numbers)}.py"
-        file.write_text(f"import asyncio, os, time\nfrom worker import Caller\nshop = Caller('shop')\n{program}")
-        env = {"RESONATE_URL": self.server.url}
-        process = Process([sys.executable, str(file)], file.with_suffix(".log"), env).launch()
+        begin = "import asyncio, os, time\nfrom worker import Caller\nshop = Caller('shop')\n"
+        process = launched(self.folder, begin + program, RESONATE_URL=self.server.url)
         assert process.wait() == 0, process.output()
         return process.output()
 
@@ -56,17 +49,14 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     shop.server.stop()
 
 
-def test_a_script_gets_the_result(shop: Shop) -> None:
-    assert shop.output("print(shop.call('script', 'order', 'tea', count=2).result())") == "2 tea\n"
-
-
-def test_a_program_with_an_event_loop_awaits_the_result(shop: Shop) -> None:
+def test_a_program_with_or_without_an_event_loop_gets_the_result(shop: Shop) -> None:
     program = """
+print(shop.call('script', 'order', 'tea', count=2).result())
 async def main():
     return await asyncio.wrap_future(shop.call('loop', 'order', 'tea'))
 print(asyncio.run(main()))
 """
-    assert shop.output(program) == "1 tea\n"
+    assert shop.output(program) == "2 tea\n1 tea\n"
 
 
 def test_the_same_id_is_the_same_call_within_one_program_and_across_programs(shop: Shop) -> None:
@@ -103,30 +93,23 @@ shop.call('after', 'order', 'tea').result(20)
     assert shop.output(program).count("1 tea\n") == 2
 
 
-CAUGHT = """
-try:
-    {call}.result()
-except Exception as error:
-    print(type(error).__name__, error)
+def test_a_call_that_fails_or_is_late_or_is_refused_raises(shop: Shop) -> None:
+    program = """
+from datetime import timedelta
+calls = [
+    shop.call('fails', 'fail'),
+    Caller('nobody', timedelta(seconds=1)).call('late', 'order'),
+    shop.call('large', 'order', 'x' * 5_000_000),
+    shop.call('tea:1', 'order'),
+]
+for call in calls:
+    print(type(call.exception()).__name__, call.exception())
 """
-
-
-def test_a_failed_function_is_reported_with_its_message(shop: Shop) -> None:
-    assert shop.output(CAUGHT.format(call="shop.call('fails', 'fail')")) == "ApplicationError sold out\n"
-
-
-def test_a_call_that_nobody_serves_ends_at_its_deadline(shop: Shop) -> None:
-    program = f"from datetime import timedelta\nnobody = Caller('nobody', timedelta(seconds=1)){CAUGHT}"
-    assert shop.output(program.format(call="nobody.call('late', 'order')")).startswith("ResonateTimeoutError")
-
-
-@pytest.mark.parametrize(
-    ("call", "reason"),
-    [("'large', 'order', 'x' * 5_000_000", "Maximum request body size"), ("'tea:1', 'order'", "InvalidIdError")],
-    ids=["by the server", "by the SDK"],
-)
-def test_a_refused_call_raises(shop: Shop, call: str, reason: str) -> None:
-    assert reason in shop.output(CAUGHT.format(call=f"shop.call({call})"))
+    failed, late, refused_by_the_server, refused_by_the_sdk = shop.output(program).splitlines()
+    assert failed == "ApplicationError sold out"
+    assert late.startswith("ResonateTimeoutError")
+    assert "Maximum request body size" in refused_by_the_server
+    assert "InvalidIdError" in refused_by_the_sdk
 
 
 def test_a_caller_that_stops_waiting_does_not_disturb_others_of_the_same_call(shop: Shop) -> None:

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from worker.clock import ServerClock, uptime_ms
+from worker.stream import ServerClock, uptime_ms
 
 HOUR_MS = 3_600_000
 
@@ -36,7 +36,7 @@ def test_a_wall_clock_that_jumps_changes_nothing() -> None:
 
 def test_a_delayed_time_message_does_not_set_the_clock_back() -> None:
     machine = Machine()
-    machine.clock.connection_changed(True)
+    machine.clock.start_afresh()
     machine.clock.synchronise(2_000_000)
     machine.pass_ms(10_000)
     machine.clock.synchronise(2_007_000)
@@ -45,7 +45,7 @@ def test_a_delayed_time_message_does_not_set_the_clock_back() -> None:
 
 def test_a_delayed_first_time_message_is_corrected_by_the_next() -> None:
     machine = Machine()
-    machine.clock.connection_changed(True)
+    machine.clock.start_afresh()
     machine.clock.synchronise(1_997_000)
     machine.pass_ms(10_000)
     machine.clock.synchronise(2_010_000)
@@ -55,8 +55,7 @@ def test_a_delayed_first_time_message_is_corrected_by_the_next() -> None:
 def test_the_time_from_a_new_connection_is_used_even_if_its_server_is_behind() -> None:
     machine = Machine()
     machine.clock.synchronise(2_000_000)
-    machine.clock.connection_changed(False)
-    machine.clock.connection_changed(True)
+    machine.clock.start_afresh()
     machine.clock.synchronise(1_500_000)
     assert machine.clock() == 1_500_000
 

@@ -11,7 +11,6 @@ from queue import SimpleQueue
 from typing import Any, cast
 
 import pytest
-from harness.basics import hold_gil
 from resonate.context import Context
 from resonate.durable import DurableFunction
 from resonate.error import ServerError
@@ -203,13 +202,6 @@ async def test_heartbeats_stop_if_the_loop_stays_blocked() -> None:
     beating.cancel()
 
 
-async def test_the_end_of_the_heartbeats_is_logged(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(heartbeats, "KEEP_SECONDS", LEASE)
-    await watched(lambda: block_until(lambda: "no longer renewed" in caplog.text))
-
-
 @pytest.mark.parametrize("function", [plain, asynchronous])
 async def test_the_durable_function_is_named_however_deep_it_blocks(
     function: Callable[..., Any], context: Context, told: Callable[[str], list[str]]
@@ -220,24 +212,6 @@ async def test_the_durable_function_is_named_however_deep_it_blocks(
     seconds = re.search(r"blocks the event loop, for ([0-9.]+) s so far; .* asyncio.sleep", while_blocked)
     assert seconds and float(seconds[1]) >= 0.5, "half a lease"
     assert re.search(r" blocked the event loop for [0-9.]+ s$", afterwards)
-
-
-def holding_the_interpreter(ctx: Context) -> None:  # noqa: ARG001
-    hold_gil(0.5)  # other threads run only afterwards, and then notice it
-
-
-async def test_a_function_that_stops_all_threads_is_named(context: Context, told: Callable[[str], list[str]]) -> None:
-    """The watching thread must run before the loop continues, so this needs a machine that is idle at that moment."""
-
-    async def hold_until_it_is_named() -> None:
-        for _ in range(40):
-            await DurableFunction(holding_the_interpreter).invoke(context, Args())
-            await asyncio.sleep(2 * PAUSE)
-            if told("holding_the_interpreter"):
-                break
-
-    await watched(hold_until_it_is_named, lease_seconds=0.3)
-    assert told("holding_the_interpreter")
 
 
 async def test_other_blocking_code_is_logged_with_its_location(told: Callable[[str], list[str]]) -> None:

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness.process import Process
 from resonate.error import PlatformError, ServerError
 
 from worker import configure_logging, logs
 from worker.logs import MAX_FILE_BYTES, MAX_RECORD_CHARACTERS, _Formatter, filter_sdk, is_shown
+
+from .group import launched
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 "
 
@@ -130,12 +131,9 @@ type Run = Callable[..., str]
 @pytest.fixture
 def printed(tmp_path: Path) -> Run:
     """Run a program with that code and environment, and return all its output."""
-    file, output = tmp_path / "program.py", tmp_path / "output"
 
     def run(code: str, **environment: str) -> str:
-        file.write_text(PROGRAM.format(code))
-        output.unlink(missing_ok=True)
-        process = Process([sys.executable, str(file)], output, environment).launch()
+        process = launched(tmp_path, PROGRAM.format(code), **environment)
         process.wait()
         return process.output()
 
@@ -147,7 +145,7 @@ def printed(tmp_path: Path) -> Run:
     [
         ("raise ValueError('why')", "CRITICAL: uncaught exception"),
         ("threading.Thread(target=lambda: 1 / 0).start()", "CRITICAL: uncaught exception"),
-        ("warnings.warn('old')", "WARNING: .*program.py:6: UserWarning: old"),
+        ("warnings.warn('old')", r"WARNING: .*program-\d+.py:6: UserWarning: old"),
     ],
     ids=["exception", "exception in a thread", "warning"],
 )

@@ -10,11 +10,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from worker import network
 from worker.heartbeats import SIGN_SECONDS
 from worker.stream import (
     CONNECT_SECONDS,
     HEARTBEAT_WITHIN,
-    RECONNECT_SECONDS,
     WRITE_WITHIN,
     Stream,
     _session,
@@ -80,10 +80,8 @@ class Listener(Stream):
     def __init__(self, url: str, token: str | None = None) -> None:
         super().__init__(url, "group", "me", token)
         self.received: list[str] = []
-        self.times: list[int] = []
         self.changes: list[bool] = []
         self.recv(self.received.append)
-        self.watch_time(self.times.append)
         self.watch(self.changes.append)
 
     async def connect(self) -> None:
@@ -93,7 +91,7 @@ class Listener(Stream):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr("worker.stream.RECONNECT_SECONDS", 0.01)
+    monkeypatch.setattr("worker.stream.pause_after", lambda _: 0.01)
     caplog.set_level(logging.INFO)
 
 
@@ -217,7 +215,7 @@ async def test_it_requests_events_and_sends_its_token(server: Server, token: str
 async def test_after_a_long_lived_stream_it_reconnects_at_once(
     server: Server, stream: Listener, monkeypatch: pytest.MonkeyPatch, lasting: float, streams: int
 ) -> None:
-    monkeypatch.setattr("worker.stream.RECONNECT_SECONDS", 3_600)
+    monkeypatch.setattr("worker.stream.pause_after", lambda _: 3_600)
     monkeypatch.setattr("worker.stream.LASTING_SECONDS", lasting)
     await stream.connect()
     server.end_streams()
@@ -246,7 +244,7 @@ async def test_between_two_attempts_there_is_a_pause(
     server: Server, stream: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.status = 503
-    monkeypatch.setattr("worker.stream.RECONNECT_SECONDS", 60)
+    monkeypatch.setattr("worker.stream.pause_after", lambda _: 60)
     await stream.start()
     await until(lambda: server.asked == 1)
     await asyncio.sleep(0.1)
@@ -359,8 +357,25 @@ async def test_a_stream_may_last_longer_than_the_http_clients_default_of_300_s()
         assert session.timeout.sock_read is None
 
 
-def test_workers_reconnect_at_once_however_long_the_server_was_away() -> None:
-    assert RECONNECT_SECONDS <= 0.2, "as it was when this module was imported"
+@pytest.mark.parametrize(("away", "pause"), [(0, 0.02), (1, 0.05), (3_600, 0.2)])
+def test_workers_are_back_soon_however_long_the_server_was_away(away: float, pause: float) -> None:
+    assert network.pause_after(away) == pause
+
+
+async def test_a_server_that_ends_each_stream_is_asked_less_and_less_often(
+    server: Server, stream: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+
+    def pause_after(away: float) -> float:
+        pauses.append(away)
+        return 0.05
+
+    monkeypatch.setattr("worker.stream.pause_after", pause_after)
+    server.end.set()
+    await stream.start()
+    await until(lambda: len(pauses) == 4)
+    assert pauses == sorted(pauses) and pauses[-1] >= 0.15
 
 
 async def test_the_servers_time_is_understood_even_in_pieces(server: Server, stream: Listener) -> None:
@@ -368,4 +383,4 @@ async def test_the_servers_time_is_understood_even_in_pieces(server: Server, str
     await server.push(b": time 1700000000")
     await server.push(b'123\n\ndata: ": time 7"\n\n')
     await until(lambda: stream.received)
-    assert set(stream.times) == {1_700_000_000_123}
+    assert 1_700_000_000_123 <= stream.clock() < 1_700_000_060_000

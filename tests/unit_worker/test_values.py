@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 import resonate
-from resonate.codec import Codec, NoopEncryptor, decode_settled
-from resonate.error import ApplicationError, ResonateError
-from resonate.types import PromiseRecord, Value
+from resonate.codec import Codec
+from resonate.error import ResonateError
+from resonate.types import Value
 
 from worker.values import PICKLE, PlainValues
 
@@ -138,23 +138,6 @@ def test_an_unreadable_value_goes_no_further(data: bytes) -> None:
         CODEC.decode(Value(data=base64.b64encode(data).decode()))
     with pytest.raises(ResonateError):
         CODEC.decode_error(Value(data=base64.b64encode(data).decode()))
-
-
-def test_a_decoded_error_is_an_application_error(hostile: Value, mark: Path) -> None:
-    promise = PromiseRecord(id="a", state="rejected", timeout_at=1, param=hostile, value=hostile)
-
-    error = CODEC.decode_error(hostile)
-    with pytest.raises(ApplicationError, match="no"):
-        decode_settled(CODEC.decode_promise(promise))
-
-    assert isinstance(error, ApplicationError)
-    assert str(error) == "no"
-    assert not mark.exists()
-
-
-def test_without_these_values_the_sdk_would_run_the_code(hostile: Value, mark: Path) -> None:
-    Codec(NoopEncryptor()).decode_error(hostile)
-    assert mark.exists()
 
 
 def test_the_sdk_reads_values_only_in_the_known_places() -> None:

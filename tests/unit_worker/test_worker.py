@@ -1,27 +1,25 @@
 """A worker in this process and a real server: calls run, held tasks are released, and the log reports it."""
 
 import asyncio
-import json
 import logging
 import os
 import signal
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
-from harness.server import FAR, ServerProcess
+from harness.server import ServerProcess
 from resonate.context import Context
 from resonate.error import ResonateError
 from resonate.retry import Constant
 
-from worker import RunningWorker, Settings, Worker, ending_signals, log_run, worker
-from worker.clock import ServerClock
+from worker import Worker, ending_signals, log_run, worker
 from worker.replay import FUNCTION_TAG
+from worker.stream import ServerClock
 
-from .group import Group, Told, encoded, until
+from .group import Group, Told, launched, until
 
 
 async def double(ctx: Context, number: int) -> int:
@@ -42,15 +40,6 @@ async def test_a_call_that_it_cannot_run_is_released_with_the_reason(group: Grou
     id = group.begin_as("mistaken", call)
     await until(lambda: group.task(id).get("reason") is not None)
     assert group.task(id)["reason"] == reason
-
-
-async def test_the_log_shows_the_start_and_the_result_of_a_run(group: Group, told: Told) -> None:
-    await group.work(double)
-    id = group.begin("double", 21)
-    assert await group.result(id) == 42
-    await until(lambda: told("result: 42"))
-    assert told(f"running function double  promise={id}  attempt=1")
-    assert told(f"ended function double  promise={id}  attempt=1  seconds=0.")
 
 
 async def test_a_failing_function_is_tried_three_times_and_then_its_caller_gets_the_error(
@@ -101,20 +90,6 @@ async def test_a_step_is_logged_when_its_result_is_stored(group: Group, told: To
     assert told("result: 2")
     until_told.set()
     assert await group.result(id) == 2
-
-
-async def test_a_waiting_call_logs_what_it_awaits_and_continues_in_another_attempt(group: Group, told: Told) -> None:
-    async def order(ctx: Context) -> list[Any]:
-        log_run(ctx)
-        return [await ctx.options(target="prices").rpc("price", {"of": ("tea", 2)})]
-
-    await group.work(order)
-    id = group.begin("order")
-    await group.waits(id)
-    await until(lambda: told(f"suspended, waits for {id}:1"))
-    group.settle(f"{id}:1", 7)
-    assert await group.result(id) == [7]
-    assert told(f"running function order  promise={id}  attempt=2")
 
 
 async def test_a_step_that_has_changed_does_not_run(group: Group, told: Told) -> None:
@@ -170,6 +145,15 @@ async def test_no_more_tasks_run_at_a_time_than_there_are_places(group: Group, t
     assert running == 4
 
 
+async def test_full_places_are_logged_only_if_that_lasts(monkeypatch: pytest.MonkeyPatch, told: Told) -> None:
+    """On a busy worker, places are freed and taken all the time."""
+    monkeypatch.setattr(worker, "LOOK_SECONDS", 0.001)
+    counts = iter([2, 3] * 20)
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        await worker.report_full(lambda: next(counts), 3)
+    assert not told("places")
+
+
 async def test_a_lease_is_kept_as_long_as_its_function_runs(group: Group) -> None:
     go_on, attempts = asyncio.Event(), 0
 
@@ -192,7 +176,7 @@ async def test_deadlines_are_in_the_servers_time_whatever_the_worker_s_clock_sho
     group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = ServerClock(uptime=lambda: 0, wall=lambda: 0)
-    monkeypatch.setattr(worker, "ServerClock", lambda: clock)
+    monkeypatch.setattr("worker.stream.ServerClock", lambda: clock)
 
     async def wait(ctx: Context) -> str:
         await ctx.sleep(timedelta(seconds=1))
@@ -204,61 +188,6 @@ async def test_deadlines_are_in_the_servers_time_whatever_the_worker_s_clock_sho
     id = group.begin("wait")
     assert await group.result(id) == "done"
     assert began + 1_000 <= group.promise(f"{id}:1")["timeoutAt"] < began + 60_000
-
-
-@pytest.mark.usefixtures("sdk")
-async def test_it_sends_its_token_with_every_request() -> None:
-    shown: dict[str, str | None] = {}
-    claims: list[dict[str, Any]] = []
-    tags = {"resonate:target": "poll://any@orders"}
-    param = encoded({"func": "take_long", "args": [], "kwargs": {}, "version": 1})
-    promise = {"id": "a", "state": "pending", "param": param, "value": {}, "tags": tags, "timeoutAt": FAR}
-    grant = {
-        "task": {"id": "a", "state": "acquired", "version": 1, "resumes": 0},
-        "promise": promise | {"createdAt": 1},
-        "preload": [],
-    }
-
-    async def take_long(ctx: Context) -> None:  # noqa: ARG001
-        await asyncio.sleep(3600)
-
-    async def stream(request: web.Request) -> web.StreamResponse:
-        *_, group, pid = request.path.split("/")
-        shown[f"stream of {group}"] = request.headers.get("Authorization")
-        claims.append({"id": "a", "version": 0, "pid": pid, "ttl": 2_500})
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
-        task = {"kind": "execute", "head": {}, "data": {"task": {"id": "a", "version": 0}}}
-        await response.write(f"data: {json.dumps(task)}\n\n".encode())
-        await asyncio.sleep(3600)
-        return response
-
-    async def answer(request: web.Request) -> web.Response:
-        body = await request.json()
-        kind = body["kind"]
-        shown[kind] = request.headers.get("Authorization")
-        assert body["head"]["auth"] == "secret"
-        if kind == "task.acquire":
-            claims.append(body["data"])
-        data = grant if kind == "task.acquire" else {}
-        head = {"corrId": body["head"]["corrId"], "status": 200}
-        return web.json_response({"kind": kind, "head": head, "data": data})
-
-    application = web.Application()
-    application.router.add_get("/poll/{group}/{id}", stream)
-    application.router.add_post("/", answer)
-    async with TestServer(application) as server:
-        url = str(server.make_url("")).rstrip("/")
-        settings = Settings(url, "secret", timedelta(seconds=2.5), 8, None)
-        running = RunningWorker(Worker("orders", take_long), settings)
-        await running.resonate.promises.sender.task_heartbeat("nobody", [])
-        del shown["task.heartbeat"]
-        await until(lambda: "task.heartbeat" in shown)
-        await running.stop()
-    kinds = ["stream of orders", "task.acquire", "task.heartbeat"]
-    assert shown == dict.fromkeys(kinds, "Bearer secret")
-    expected, claim = claims
-    assert claim == expected
 
 
 async def test_a_stopping_worker_releases_its_tasks_and_logs_it(group: Group, told: Told) -> None:
@@ -291,7 +220,17 @@ class Ended(Exception):
     """Raised instead of ending this process."""
 
 
-@pytest.mark.usefixtures("sdk")
+@pytest.fixture
+def signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let a test handle signals in this process, which is not to end when it does not answer."""
+    monkeypatch.setattr(worker, "END_SECONDS", 3600)
+    before = {number: signal.getsignal(number) for number in ending_signals()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("sdk", "signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_program_serves_until_it_is_told_to_end_and_then_ends_at_once(
     server: ServerProcess, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
@@ -325,3 +264,24 @@ def test_a_process_started_by_nohup_outlives_its_terminal() -> None:
     finally:
         signal.signal(signal.SIGHUP, before)
     assert signal.SIGHUP in ending_signals()
+
+
+BLOCKING = """
+import time
+from worker import Worker, log_run
+
+async def block(ctx):
+    log_run(ctx)
+    time.sleep(3600)
+
+Worker("blocking", block).run()
+"""
+
+
+def test_a_worker_whose_function_blocks_its_loop_ends_nevertheless(server: ServerProcess, tmp_path: Path) -> None:
+    """It ignored all signals but SIGKILL, and Ctrl-C."""
+    blocked = launched(tmp_path, BLOCKING, RESONATE_URL=server.url)
+    server.client().begin("stuck", "blocking", "block")
+    blocked.wait_for("running function block")
+    assert blocked.end()[0] == 1
+    assert "a function blocks the event loop: ending without it" in blocked.output()

@@ -26,7 +26,7 @@ ANSWER_SECONDS = 20.0
 NEXT_ADDRESS_SECONDS = 0.25
 # The server may close a connection at any moment once it has been idle for longer.
 IDLE_SECONDS = 15.0
-RETRY_SECONDS = 0.2
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 0.2
 # Failures that last this long are logged, and then at this interval.
 QUIET_SECONDS = 5.0
 REMIND_SECONDS = 60.0
@@ -72,7 +72,8 @@ class HttpNetwork:
                     raise ConnectorError(error) from error
                 self._tell(error, since)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopped.wait(), RETRY_SECONDS)
+                pause = pause_after(asyncio.get_running_loop().time() - since)
+                await asyncio.wait_for(self._stopped.wait(), pause)
 
     def _tell(self, error: Exception, since: float) -> None:
         """Warn, once for all failing requests."""
@@ -228,6 +229,11 @@ def _head(url: SplitResult, token: str | None) -> bytes:
     lines = [f"POST {url.path.rstrip('/')}/ HTTP/1.1", f"Host: {host}", "Content-Type: application/json"]
     lines += [] if token is None else [f"Authorization: Bearer {token}"]
     return "\r\n".join([*lines, "Content-Length: "]).encode()
+
+
+def pause_after(seconds: float) -> float:
+    """Return how many seconds to wait before the next attempt to reach a server that has been away for `seconds`."""
+    return min(max(seconds / 20, SHORTEST_PAUSE), LONGEST_PAUSE)
 
 
 def reason_of(error: Exception) -> str:

@@ -16,13 +16,12 @@ from http import HTTPStatus
 from typing import Any
 
 import aiohttp
+from resonate.timing import now_ms
 
-from worker.network import REMIND_SECONDS, reason_of
+from worker.network import REMIND_SECONDS, pause_after, reason_of
 
 logger = logging.getLogger(__name__)
 
-# A constant pause: however long the server was away, its workers are back this soon after its return.
-RECONNECT_SECONDS = 0.2
 # After a stream that lasted this long, reconnect without a pause.
 LASTING_SECONDS = 0.5
 # Promised to the server, in ms: after a broken stream the next one comes this soon, or the process is dead; and it is
@@ -40,6 +39,38 @@ MAX_LINE_BYTES = 64 * 1024 * 1024
 QUIET_SECONDS = 1.5
 
 
+def uptime_ms() -> int:
+    """Return milliseconds since some fixed moment, including time spent in suspend if the system can tell."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime_ns(clock) // 1_000_000
+
+
+class ServerClock:
+    """The server's time, from which the SDK computes every deadline: the server judges by its own clock, which never
+    jumps. Until a server reports its time (only ours does), it shows the machine's."""
+
+    def __init__(self, uptime: Callable[[], int] = uptime_ms, wall: Callable[[], int] = now_ms) -> None:
+        self._uptime = uptime
+        self._wall = wall
+        self._ahead: int | None = None
+        """How many ms the server's time is ahead of the uptime."""
+        self._is_new_stream = True
+
+    def __call__(self) -> int:
+        return self._wall() if self._ahead is None else self._uptime() + self._ahead
+
+    def start_afresh(self) -> None:
+        """A new stream may lead to another server, or to one that was restarted."""
+        self._is_new_stream = True
+
+    def synchronise(self, server_ms: int) -> None:
+        """Take the server's time. A delayed message carries too early a time, so the greatest value counts."""
+        ahead = server_ms - self._uptime()
+        if self._is_new_stream or self._ahead is None or ahead > self._ahead:
+            self._ahead = ahead
+        self._is_new_stream = False
+
+
 class Stream:
     """Listens as one member of a group; reconnects for as long as it runs."""
 
@@ -50,9 +81,9 @@ class Stream:
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
         self._group, self._pid = group, pid
+        self.clock = ServerClock()
         self._receivers: list[Callable[[str], None]] = []
         self._state_watchers: list[Callable[[bool], None]] = []
-        self._time_watchers: list[Callable[[int], None]] = []
         self._listening: asyncio.Task[None] | None = None
         self._patience: float | None = None
         """Seconds of silence to tolerate, as the server promised last; None: any."""
@@ -63,6 +94,7 @@ class Stream:
         self._last_report = ""
         self._warned_at = -math.inf
         self._away_since = 0.0
+        """Since when there has been no stream that lasted."""
         self._established = asyncio.Event()
 
     @property
@@ -91,10 +123,6 @@ class Stream:
         """Call back with True whenever the stream is established, and with False when it is lost."""
         self._state_watchers.append(callback)
 
-    def watch_time(self, callback: Callable[[int], None]) -> None:
-        """Call back with the server's time (ms since the epoch) whenever the server sends it."""
-        self._time_watchers.append(callback)
-
     async def start(self) -> None:
         self._away_since = time.monotonic()
         self._listening = asyncio.create_task(self._listen())
@@ -117,10 +145,12 @@ class Stream:
                     self.refusal = ""
                     if not self.connected and time.monotonic() - self._away_since > QUIET_SECONDS:
                         self._report(f"cannot reach server {self._server}, retrying", detail=reason_of(error))
-                lasted = self.connected and time.monotonic() - began > LASTING_SECONDS
+                now = time.monotonic()
+                if lasted := self.connected and now - began > LASTING_SECONDS:
+                    self._away_since = now
                 self._lose()
                 if not lasted:
-                    await asyncio.sleep(RECONNECT_SECONDS)
+                    await asyncio.sleep(pause_after(now - self._away_since))
 
     async def _read_one_stream(self, session: aiohttp.ClientSession) -> None:
         """Raises :class:`TimeoutError` if the server hangs and is one of several, so that another can be reached."""
@@ -156,8 +186,7 @@ class Stream:
         if name == b"data" and (message := message.strip()):
             self.deliver(message.decode(errors="replace"))
         elif match := _TIME.fullmatch(line):
-            for watcher in self._time_watchers:
-                watcher(int(match[1]))
+            self.clock.synchronise(int(match[1]))
 
     def deliver(self, message: str) -> None:
         """Pass a message to the receivers."""
@@ -171,13 +200,13 @@ class Stream:
         self._report(f"connected to server {self._server}")
         self._warned_at = -math.inf
         self.refusal = ""
+        self.clock.start_afresh()
         self._established.set()
         self._notify()
 
     def _lose(self) -> None:
         if self.connected:
             self._established.clear()
-            self._away_since = time.monotonic()
             self._notify()
 
     def _notify(self) -> None:

@@ -5,6 +5,8 @@ import logging
 import os
 import signal
 import sys
+import threading
+import time
 import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -18,7 +20,6 @@ from resonate.send import Sender
 from resonate.transport import Transport
 from resonate_base.connections import Network
 
-from worker.clock import ServerClock
 from worker.faults import Faults
 from worker.health import HealthFile
 from worker.heartbeats import HeartbeatThread
@@ -46,6 +47,8 @@ RETRY_POLICY = Constant(max_retries=2, delay=1)
 ANSWER_SECONDS = 0.3
 RELEASE_SECONDS = 0.4
 SPANS_SECONDS = 0.2
+# After this time a worker that was told to stop ends, although a function blocks its event loop.
+END_SECONDS = 3.0
 LOOK_SECONDS = 1.0
 # Results are pushed. Other servers may lose one, so awaited results are polled this often (the SDK: every 60 s).
 REFRESH_SECONDS = 30.0
@@ -73,15 +76,26 @@ class Worker:
         asyncio.run(self._serve(Settings.from_environment()), loop_factory=uvloop.new_event_loop)
 
     async def _serve(self, settings: Settings) -> NoReturn:
-        told_to_stop = asyncio.Event()
+        loop, told_to_stop = asyncio.get_running_loop(), asyncio.Event()
+
+        def stop(*_: object) -> None:
+            loop.call_soon_threadsafe(told_to_stop.set)
+            threading.Thread(target=_end_anyway, daemon=True).start()
+
         for number in ending_signals():
-            asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
+            signal.signal(number, stop)  # a handler of the loop would not be called while a function blocks it
         running = RunningWorker(self, settings)
         await told_to_stop.wait()
         await running.stop()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)  # a normal exit would wait for threads that functions have started
+
+
+def _end_anyway() -> None:
+    time.sleep(END_SECONDS)
+    logger.warning("a function blocks the event loop: ending without it, and leaving its task to others")
+    os._exit(1)
 
 
 class RunningWorker:
@@ -117,9 +131,6 @@ class RunningWorker:
 
     def _sdk(self, worker: Worker, settings: Settings, pid: str) -> Resonate:
         """Create the SDK's object on this worker's connections, without starting it."""
-        clock = ServerClock()
-        self.stream.watch(clock.connection_changed)
-        self.stream.watch_time(clock.synchronise)
         resonate = Resonate(
             network=self._leases,
             sources=[self.stream],
@@ -132,7 +143,7 @@ class RunningWorker:
             max_concurrent_tasks=settings.max_tasks,
             retry_policy=RETRY_POLICY,
             observer=self._observe,
-            clock=clock,
+            clock=self.stream.clock,
             subscription_refresh_secs=REFRESH_SECONDS,
             autostart=False,
         ).with_dependency(self._runs)
