@@ -124,6 +124,14 @@ async def test_an_answer_without_a_length_ends_with_its_connection() -> None:
         assert server.used == [1, 2]
 
 
+async def test_the_first_request_does_not_wait_for_a_connection() -> None:
+    async with Server() as server:
+        await server.network.start()
+        await until(lambda: server.connections == 1)
+        assert await server.ask() == ["last"]
+        assert server.connections == 1
+
+
 @pytest.mark.usefixtures("at_once")
 async def test_a_connection_that_the_server_closes_is_not_reused() -> None:
     async with Server(answer("told", "200 OK", "Connection: close")) as server:

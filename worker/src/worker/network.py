@@ -54,7 +54,9 @@ class HttpNetwork:
         self._warned_at = -math.inf
 
     async def start(self) -> None:
-        """Do nothing: connections are made on demand."""
+        """Make a connection for the first request, if the server is there. Others are made on demand."""
+        with suppress(OSError, UnicodeError):
+            self._idle.append(await self._connect())
 
     async def stop(self) -> None:
         self._stopped.set()
@@ -172,6 +174,7 @@ class _Connection(asyncio.Protocol):
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport, self.is_open = transport, True
+        self.idle_since = asyncio.get_running_loop().time()
 
     @override
     def data_received(self, data: bytes) -> None:
