@@ -44,14 +44,23 @@ def core(message: str, error: BaseException) -> logging.LogRecord:
     return record("resonate.core", logging.ERROR, message, "a:1", error=error)
 
 
-def test_the_workers_own_lines_are_plain() -> None:
-    assert shown(record("worker", logging.INFO, "running function %s", "bar")) == "running function bar"
-    assert shown(record("worker", logging.WARNING, "odd")) == "WARNING: odd"
+FAILED = "core: execution failed, releasing task task_id=%s"
 
 
-@pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO])
-def test_chatter_of_the_sdk_is_not_shown(level: int) -> None:
-    assert shown(record("resonate.core", level, "core: task acquired")) is None
+@pytest.mark.parametrize(
+    ("told", "line"),
+    [
+        (record("worker", logging.INFO, "running function %s", "bar"), "running function bar"),
+        (record("worker", logging.WARNING, "odd"), "WARNING: odd"),
+        (record("resonate.core", logging.INFO, "core: task acquired"), None),
+        (core(FAILED, ServerError(500, "disk full")), f"ERROR: {FAILED % 'a:1'}: server error (code=500): disk full"),
+        # The end of a run reports these.
+        (core(FAILED, PlatformError([ServerError(404, "not found")])), None),
+        (core(FAILED, ServerError(409, "task a:1 is pending")), None),
+    ],
+)
+def test_a_record_is_one_plain_line_or_not_shown(told: logging.LogRecord, line: str | None) -> None:
+    assert shown(told) == line
 
 
 def test_an_error_from_a_programs_own_code_is_shown_with_its_traceback() -> None:
@@ -61,22 +70,8 @@ def test_an_error_from_a_programs_own_code_is_shown_with_its_traceback() -> None
     assert text.endswith("ValueError: no number today")
 
 
-def test_an_error_of_the_sdk_is_one_line() -> None:
-    failed = core("core: execution failed, releasing task task_id=%s", ServerError(500, "disk full"))
-    assert shown(failed) == (
-        "ERROR: core: execution failed, releasing task task_id=a:1: server error (code=500): disk full"
-    )
-
-
-@pytest.mark.parametrize(
-    "error", [PlatformError([ServerError(404, "not found")]), ServerError(409, "task a:1 is pending")]
-)
-def test_errors_that_the_end_of_a_run_reports_are_not_repeated_by_the_sdk(error: BaseException) -> None:
-    assert shown(core("core: execution failed, releasing task task_id=%s", error)) is None
-
-
 def test_what_a_server_answers_does_not_fill_the_log() -> None:
-    failed = core("core: execution failed, releasing task task_id=%s", ServerError(500, "<html>" * 1_000_000))
+    failed = core(FAILED, ServerError(500, "<html>" * 1_000_000))
     assert len(_Formatter().format(failed)) < MAX_RECORD_CHARACTERS + 100
 
 
@@ -99,15 +94,11 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
-def test_an_id_cannot_break_out_of_its_line(text: str) -> None:
+def test_neither_an_id_nor_the_text_of_an_exception_can_forge_a_line(text: str) -> None:
     line = shown(record("worker", logging.INFO, "running function %s  promise=%s", "bar", text))
     assert line is not None
     assert line.isprintable()
     assert line.startswith("running function bar  promise=a\\")
-
-
-@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
-def test_the_text_of_an_exception_cannot_forge_a_line(text: str) -> None:
     first, *more = _Formatter().format(raised("worker.runs", text)).split("\n")
     assert re.match(r"\S+ ERROR: it failed", first)
     assert len(more) >= 3
@@ -222,25 +213,16 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("program")
-def test_records_from_level_info_upwards_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logging()
-    logging.getLogger("bar").debug("small talk")
-    logging.getLogger("bar").info("connected")
-    logging.getLogger("bar").warning("odd")
-    printed = capsys.readouterr()
-    assert re.fullmatch(f"{TIME}connected\n{TIME}WARNING: odd\n", printed.out)
-    assert printed.err == ""
-
-
-@pytest.mark.usefixtures("program")
-def test_only_warnings_of_the_sdk_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_records_of_interest_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging()
     filter_sdk()
     logging.getLogger("resonate.core").info("small talk")
     logging.getLogger("resonate.core").warning("first")
+    logging.getLogger("bar").debug("small talk")
     logging.getLogger("bar").info("connected")
-    shown = [line.partition(" ")[2] for line in capsys.readouterr().out.splitlines()]
-    assert shown == ["WARNING: first", "connected"]
+    printed = capsys.readouterr()
+    assert re.fullmatch(f"{TIME}WARNING: first\n{TIME}connected\n", printed.out)
+    assert printed.err == ""
 
 
 def test_a_text_of_the_maximum_length_is_whole_and_a_longer_one_keeps_both_ends() -> None:

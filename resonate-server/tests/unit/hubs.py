@@ -112,7 +112,7 @@ class Scene:
 
     def claim(self, *task_ids: str) -> None:
         for task_id in task_ids:
-            self.hub.withdraw(task_id)
+            self.hub.withdraw(task_id, version=2**63)
 
 
 async def until(condition: Callable[[], object]) -> None:

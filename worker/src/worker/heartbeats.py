@@ -20,7 +20,7 @@ from resonate.error import ServerError
 from resonate.send import TaskHeartbeating, TaskRef
 
 from worker.network import REMIND_SECONDS
-from worker.seams import INVOKE_CODE
+from worker.seams import sdk_invoke
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +145,7 @@ class HeartbeatThread:
     def _durable_function(self) -> FrameType | None:
         """Return the frame of the durable function, or of the step, that the loop's thread is in."""
         frame = self._innermost()
-        while frame.f_back is not None and frame.f_back.f_code is not INVOKE_CODE:
+        while frame.f_back is not None and frame.f_back.f_code is not sdk_invoke.__code__:
             frame = frame.f_back
         return frame if frame.f_back is not None else None
 

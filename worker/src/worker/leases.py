@@ -79,10 +79,6 @@ class Claim(msgspec.Struct):
     promise: msgspec.Raw
 
 
-class Listening(msgspec.Struct):
-    awaited: str
-
-
 class OwnResults:
     """`ask` sends a request to the server and returns its answer; `tell` gives the SDK a message as from the stream."""
 
@@ -100,7 +96,7 @@ class OwnResults:
 
     def defer(self, request: Request, req: str) -> str | None:
         """Answer a request for a listener here, and send it later, if at all. Return None if it must be sent now."""
-        id = msgspec.json.decode(request.data, type=Listening).awaited
+        id = msgspec.json.decode(request.data)["awaited"]
         if (promise := self._begun.pop(id, None)) is None:
             return None
         self._deferred[id] = req, asyncio.get_running_loop().call_later(LISTEN_SECONDS, self._register, id)

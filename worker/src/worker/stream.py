@@ -83,7 +83,8 @@ class Stream:
         self._group, self._pid = group, pid
         self.clock = ServerClock()
         self._receivers: list[Callable[[str], None]] = []
-        self._state_watchers: list[Callable[[bool], None]] = []
+        self.changed: Callable[[bool], None] = lambda _: None
+        """Called with True whenever the stream is established, and with False when it is lost."""
         self._listening: asyncio.Task[None] | None = None
         self._patience: float | None = None
         """Seconds of silence to tolerate, as the server promised last; None: any."""
@@ -118,10 +119,6 @@ class Stream:
 
     def recv(self, callback: Callable[[str], None]) -> None:
         self._receivers.append(callback)
-
-    def watch(self, callback: Callable[[bool], None]) -> None:
-        """Call back with True whenever the stream is established, and with False when it is lost."""
-        self._state_watchers.append(callback)
 
     async def start(self) -> None:
         self._away_since = time.monotonic()
@@ -202,16 +199,12 @@ class Stream:
         self.refusal = ""
         self.clock.start_afresh()
         self._established.set()
-        self._notify()
+        self.changed(True)
 
     def _lose(self) -> None:
         if self.connected:
             self._established.clear()
-            self._notify()
-
-    def _notify(self) -> None:
-        for watcher in self._state_watchers:
-            watcher(self.connected)
+            self.changed(False)
 
     def _report_refusal(self, status: int, content: str) -> None:
         reasons: dict[int, str] = {

@@ -124,7 +124,7 @@ class RunningWorker:
         self.resonate = self._sdk(worker, settings, pid)
         if settings.health_file:
             health = HealthFile(settings.health_file)
-            self.stream.watch(health.show)
+            self.stream.changed = health.show
             self._beating = asyncio.create_task(health.keep_fresh())
         self._counting = asyncio.create_task(report_full(lambda: len(self._leases.leases()), settings.max_tasks))
         self.resonate.start()

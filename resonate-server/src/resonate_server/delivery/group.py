@@ -1,9 +1,9 @@
-"""The workers of one group, by their number of unclaimed tasks, and the tasks not yet sent to any of them.
+"""The workers of one group, by their number of unclaimed tasks, and the tasks not yet sent to any worker.
 
 The cost of handling a worker or a task does not depend on how many there are.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from itertools import count
 
@@ -21,78 +21,82 @@ class _QueuedTask(Struct):
     execute: Execute
 
 
-class TaskQueue:
-    """Tasks in order of arrival, by recipient: a member's id, or :data:`ANYBODY`."""
+class WaitingTasks:
+    """Tasks in order of arrival, by group and recipient: a member's id, or :data:`ANYBODY`.
+
+    ``counts``: by group. ``characters``: the total length of ids and targets.
+    """
 
     def __init__(self) -> None:
-        self._queues: dict[str, OrderedDict[str, _QueuedTask]] = {}
-        self._recipients: dict[str, str] = {}
+        self._queues: dict[tuple[str, str], OrderedDict[str, _QueuedTask]] = {}
+        self._places: dict[str, tuple[str, str]] = {}
+        """By task: its group and recipient."""
+        self.counts = Counter[str]()
+        self.characters = 0
         self._last = count(1)
         self._first = count(0, -1)
 
-    def __len__(self) -> int:
-        return len(self._recipients)
-
     def __contains__(self, task_id: str) -> bool:
-        return task_id in self._recipients
+        return task_id in self._places
 
-    def add(self, execute: Execute, recipient: str) -> None:
+    def add(self, execute: Execute, group: str, recipient: str) -> None:
         """Append the task; if it waits already, it keeps its place."""
-        queue = self._queues.setdefault(recipient, OrderedDict())
-        earlier = queue.get(execute.task_id)
-        queue[execute.task_id] = _QueuedTask(next(self._last) if earlier is None else earlier.number, execute)
-        self._recipients[execute.task_id] = recipient
+        queue = self._queues.get((group, recipient))
+        earlier = None if queue is None else queue.get(execute.task_id)
+        self._put(execute, (group, recipient), next(self._last) if earlier is None else earlier.number)
 
-    def put_back(self, execute: Execute, recipient: str) -> None:
+    def put_back(self, execute: Execute, group: str, recipient: str) -> None:
         """Put the task first: it has waited before."""
-        queue = self._queues.setdefault(recipient, OrderedDict())
-        queue[execute.task_id] = _QueuedTask(next(self._first), execute)
-        queue.move_to_end(execute.task_id, last=False)
-        self._recipients[execute.task_id] = recipient
+        self._put(execute, (group, recipient), next(self._first))
+        self._queues[group, recipient].move_to_end(execute.task_id, last=False)
+
+    def _put(self, execute: Execute, place: tuple[str, str], number: int) -> None:
+        if execute.task_id not in self._places:
+            self.counts[place[0]] += 1
+            self.characters += _characters(execute)
+        self._places[execute.task_id] = place
+        self._queues.setdefault(place, OrderedDict())[execute.task_id] = _QueuedTask(number, execute)
 
     def get(self, task_id: str) -> Execute | None:
-        recipient = self._recipients.get(task_id)
-        return None if recipient is None else self._queues[recipient][task_id].execute
+        place = self._places.get(task_id)
+        return None if place is None else self._queues[place][task_id].execute
 
     def discard(self, task_id: str) -> Execute | None:
-        recipient = self._recipients.pop(task_id, None)
-        if recipient is None:
+        place = self._places.pop(task_id, None)
+        if place is None:
             return None
-        queue = self._queues[recipient]
+        queue = self._queues[place]
         execute = queue.pop(task_id).execute
         if not queue:
-            del self._queues[recipient]
+            del self._queues[place]
+        self.counts[place[0]] -= 1
+        if not self.counts[place[0]]:
+            del self.counts[place[0]]
+        self.characters -= _characters(execute)
         return execute
 
-    def take(self, member: str) -> Execute | None:
+    def take(self, group: str, member: str) -> Execute | None:
         """Remove and return the longest waiting task that ``member`` may get."""
-        queues = [self._queues[name] for name in {member, ANYBODY} if name in self._queues]
+        queues = [self._queues[place] for place in {(group, member), (group, ANYBODY)} if place in self._queues]
         heads = [next(iter(queue.values())) for queue in queues]
-        if not heads:
-            return None
-        return self.discard(min(heads, key=lambda entry: entry.number).execute.task_id)
+        return self.discard(min(heads, key=lambda head: head.number).execute.task_id) if heads else None
 
-    def drop(self, member: str) -> list[Execute]:
-        """Remove and return all tasks that only ``member`` may get."""
-        queue = self._queues.pop(member, OrderedDict())
-        for task_id in queue:
-            del self._recipients[task_id]
-        return [entry.execute for entry in queue.values()]
+    def drop(self, group: str, recipient: str) -> None:
+        """Remove all tasks for that recipient alone."""
+        for task_id in list(self._queues.get((group, recipient), ())):
+            self.discard(task_id)
 
-    def clear(self) -> list[Execute]:
-        everything = [entry.execute for queue in self._queues.values() for entry in queue.values()]
-        self._queues.clear()
-        self._recipients.clear()
-        return everything
+
+def _characters(execute: Execute) -> int:
+    return len(execute.task_id) + len(execute.target)
 
 
 class Group:
-    """``more_in_store``: the store may have queued tasks that ``waiting`` does not hold."""
+    """``more_in_store``: the store may have queued tasks that do not wait here."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.streams: dict[str, WorkerStream] = {}
-        self.waiting = TaskQueue()
         self.more_in_store = False
         self.refilling = False
         self._levels: list[dict[WorkerStream, None]] = [{} for _ in range(WINDOW)]

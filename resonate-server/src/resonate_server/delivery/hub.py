@@ -28,10 +28,12 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from resonate_server.delivery import unblocks
-from resonate_server.delivery.group import ANYBODY, Group
+from resonate_server.delivery.group import ANYBODY, Group, WaitingTasks
 from resonate_server.delivery.presence import NO_PLEDGE, Pledge, Presence, WorkerObserver
+from resonate_server.delivery.push import Push
 from resonate_server.delivery.unblocks import Unblocks
 from resonate_server.delivery.worker_stream import UNCLAIMED_S, WorkerStream
+from resonate_server.metrics import Metrics
 from resonate_server.protocol.address import PollAddress, PushAddress, parse_address
 from resonate_server.protocol.messages import Execute, Message, OwedUnblock, UnblockKey
 
@@ -51,9 +53,6 @@ Process ids are random: a dead process never comes back for it.
 
 ROUND_S = 1.0
 """Pause between two checks for overdue tasks and ``unblock`` messages that have surely been read."""
-
-NEWEST = 2**63
-"""Higher than the version of any task."""
 
 SLICE_S = 0.005
 """A round yields to the event loop after this time."""
@@ -90,9 +89,8 @@ class Hub:
         """By process: one may have streams in several groups."""
         self._holders: dict[str, WorkerStream] = {}
         """By task: the worker that was sent it and has not claimed it."""
-        self._waiting: dict[str, Group] = {}
-        """By task: the group in which it waits for a worker with room."""
-        self._waiting_characters = 0
+        self._waiting = WaitingTasks()
+        """For a worker with room."""
         self._unblocks = Unblocks(source, self._listener)
         self._round: asyncio.TimerHandle | None = None
         self._to_visit: list[WorkerStream] = []
@@ -216,11 +214,9 @@ class Hub:
             stream.drop_everything()
             self._groups[stream.group].sort_in(stream)
         for group in self._groups.values():
-            group.waiting.clear()
             group.more_in_store = group.refilling = False
         self._holders.clear()
-        self._waiting.clear()
-        self._waiting_characters = 0
+        self._waiting = WaitingTasks()
         self._unblocks.reset()
 
     def _all(self) -> list[WorkerStream]:
@@ -234,8 +230,7 @@ class Hub:
         for offer in reversed(stream.unclaimed.values()):
             del self._holders[offer.execute.task_id]
             self._put_back(group, offer.execute)
-        for execute in group.waiting.drop(stream.id):
-            self._waits_no_more(execute)
+        self._waiting.drop(group.name, stream.id)
         lost = self._unblocks.leave(stream)
         other = _open_member(group)
         if other is not None and any(map(_is_for_anybody, lost)):
@@ -243,8 +238,7 @@ class Hub:
 
     def _drop_if_deserted(self, group: Group) -> None:
         if not group.streams:
-            for execute in group.waiting.clear():
-                self._waits_no_more(execute)
+            self._waiting.drop(group.name, ANYBODY)
             self._groups.pop(group.name, None)
 
     # --- rounds -----------------------------------------------------------------------------------------------------
@@ -299,7 +293,7 @@ class Hub:
         if known is None or known.version < execute.version:
             self.send(execute)
 
-    def withdraw(self, task_id: str, version: int = NEWEST) -> bool:
+    def withdraw(self, task_id: str, version: int) -> bool:
         """Drop the task up to this version, and reuse its place. Return whether it was here."""
         known = self._known(task_id)
         if known is None or known.version > version:
@@ -312,15 +306,13 @@ class Hub:
             self._pump(group, holder)
             self._refill_if_needed(group)
         else:
-            self._take_from_waiting(task_id)
+            self._waiting.discard(task_id)
         return True
 
     def _known(self, task_id: str) -> Execute | None:
         """Return the task as it was sent to a worker, or as it waits for one."""
-        holder, group = self._holders.get(task_id), self._waiting.get(task_id)
-        if holder is not None:
-            return holder.unclaimed[task_id].execute
-        return None if group is None else group.waiting.get(task_id)
+        holder = self._holders.get(task_id)
+        return self._waiting.get(task_id) if holder is None else holder.unclaimed[task_id].execute
 
     def refresh(self) -> None:
         """Request everything undelivered again, because some of it was not sent."""
@@ -382,7 +374,7 @@ class Hub:
         receiver = self._choose(group, address)
         if receiver is None:
             return self._wait(group, execute, address)
-        self._take_from_waiting(execute.task_id)
+        self._waiting.discard(execute.task_id)
         self._hand_over(group, receiver, execute)
         return True
 
@@ -392,16 +384,14 @@ class Hub:
         if execute.task_id not in self._waiting and not self._may_wait(group):
             group.more_in_store = True
             return False
-        self._count_waiting(group, execute)
-        group.waiting.add(execute, _recipient(address))
+        self._waiting.add(execute, group.name, _recipient(address))
         return True
 
     def _put_back(self, group: Group, execute: Execute) -> None:
         """Queue the task first, unless it is for an absent worker: the store keeps that."""
         address = _poll_address(execute)
         if not address.exact or address.id in group.streams:
-            self._count_waiting(group, execute)
-            group.waiting.put_back(execute, _recipient(address))
+            self._waiting.put_back(execute, group.name, _recipient(address))
 
     def _hand_over(self, group: Group, receiver: WorkerStream, execute: Execute, since: float | None = None) -> None:
         self._holders[execute.task_id] = receiver
@@ -411,12 +401,11 @@ class Hub:
 
     def _pump(self, group: Group, member: WorkerStream) -> None:
         """Hand out waiting tasks as long as ``member`` has room."""
-        while member.room and (execute := group.waiting.take(member.id)) is not None:
-            self._waits_no_more(execute)
+        while member.room and (execute := self._waiting.take(group.name, member.id)) is not None:
             self._hand_over(group, self._choose(group, _poll_address(execute)) or member, execute)
 
     def _pump_all(self, group: Group) -> None:
-        if group.waiting:
+        if self._waiting.counts[group.name]:
             for member in list(group.streams.values()):
                 self._pump(group, member)
         self._refill_if_needed(group)
@@ -424,8 +413,9 @@ class Hub:
     def _refill_if_needed(self, group: Group) -> None:
         if not group.more_in_store or group.refilling or not group.streams:
             return
-        few = len(group.waiting) < MAX_WAITING // 2 and self._waiting_characters < MAX_WAITING_CHARACTERS // 2
-        if few or (not group.waiting and group.has_room):
+        waiting = self._waiting.counts[group.name]
+        few = waiting < MAX_WAITING // 2 and self._waiting.characters < MAX_WAITING_CHARACTERS // 2
+        if few or (not waiting and group.has_room):
             group.refilling, group.more_in_store = True, False
             unclaimed = sum(len(stream.unclaimed) for stream in group.streams.values())
             self._source.request_refill(group.name, MAX_WAITING + unclaimed)
@@ -442,32 +432,16 @@ class Hub:
             return named
         return group.least_loaded(lambda stream: stream is avoid or self._is_silent(stream))
 
-    # --- tasks that wait --------------------------------------------------------------------------------------------
-
     def _may_wait(self, group: Group) -> bool:
-        return len(group.waiting) < MAX_WAITING and self._waiting_characters < MAX_WAITING_CHARACTERS
+        waiting = self._waiting
+        return waiting.counts[group.name] < MAX_WAITING and waiting.characters < MAX_WAITING_CHARACTERS
 
-    def _count_waiting(self, group: Group, execute: Execute) -> None:
-        if execute.task_id not in self._waiting:
-            self._waiting[execute.task_id] = group
-            self._waiting_characters += _characters(execute)
-
-    def _take_from_waiting(self, task_id: str) -> None:
-        group = self._waiting.get(task_id)
-        execute = None if group is None else group.waiting.discard(task_id)
-        if execute is not None:
-            self._waits_no_more(execute)
-
-    def _waits_no_more(self, execute: Execute) -> None:
-        del self._waiting[execute.task_id]
-        self._waiting_characters -= _characters(execute)
+    # --- unblock ----------------------------------------------------------------------------------------------------
 
     def heal(self) -> None:
         """See :meth:`Unblocks.heal`; needed where several servers write ``unblock`` messages."""
         for stream in self._all():
             self._unblocks.heal(stream)
-
-    # --- unblock ----------------------------------------------------------------------------------------------------
 
     def give(self, group: str, pid: str, after: int, owed: list[OwedUnblock], complete: bool) -> None:
         """Take in requested ``unblock`` messages for a worker, or for HTTP addresses if ``group`` is empty."""
@@ -493,6 +467,41 @@ class Hub:
         return _open_member(group)
 
 
+class Dispatcher:
+    """Sends messages to connected workers through the hub, and to HTTP addresses through push.
+
+    Implements :class:`resonate_server.engine.Outbound` for this server's workers.
+    """
+
+    def __init__(self, hub: Hub, push: Push, metrics: Metrics) -> None:
+        self._push = push
+        self._hub = hub
+        self._metrics = metrics
+        self.refill = hub.refill
+        self.refresh = hub.refresh
+        self.fell_silent = hub.fell_silent
+        self.heard_from = hub.heard_from
+        self.give = hub.give
+        self.is_at_work = hub.is_at_work
+        self.reset = hub.reset
+
+    def send(self, message: Message) -> None:
+        self.count(message)
+        self._hub.send(message)
+
+    def count(self, message: Message) -> None:
+        """Count a message as sent, even by another server."""
+        self._metrics.message("execute" if isinstance(message, Execute) else "unblock")
+
+    def settled(self, ids: list[str]) -> None:
+        """Do nothing: messages tell connected workers."""
+
+    def withdraw(self, task_id: str, version: int) -> bool:
+        """Return whether a worker here was to get the task."""
+        self._push.withdraw(task_id, version)
+        return self._hub.withdraw(task_id, version)
+
+
 def _open_member(group: Group) -> WorkerStream | None:
     return next((each for each in group.streams.values() if not each.closed), None)
 
@@ -514,7 +523,3 @@ def _recipient(address: PollAddress) -> str:
 
 def _is_for_somebody(group: Group, address: PollAddress) -> bool:
     return address.id in group.streams if address.exact else bool(group.streams)
-
-
-def _characters(execute: Execute) -> int:
-    return len(execute.task_id) + len(execute.target)

@@ -111,7 +111,10 @@ class Push:
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=total, connect=connect),
             headers=self._auth_headers(),
-            connector=aiohttp.TCPConnector(limit=self._settings.concurrency, resolver=_resolver()),
+            connector=aiohttp.TCPConnector(
+                limit=self._settings.concurrency,
+                resolver=aiohttp.ThreadedResolver(cast("asyncio.AbstractEventLoop", _NameLookups())),
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),  # A jar would fill up, and show one target's cookies to another.
         )
 
@@ -301,10 +304,6 @@ class _NameLookups:
             return await target.lookup
         finally:
             target.lookup = None
-
-
-def _resolver() -> aiohttp.ThreadedResolver:
-    return aiohttp.ThreadedResolver(cast("asyncio.AbstractEventLoop", _NameLookups()))
 
 
 def _trouble(error: Exception) -> str:

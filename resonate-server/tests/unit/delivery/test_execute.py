@@ -319,7 +319,7 @@ class TestMemory:
     async def test_the_waiting_tasks_of_a_group_are_limited(self, scene: Scene) -> None:
         worker = scene.worker()
         scene.send(*many(WINDOW + MAX_WAITING + 5))
-        assert len(scene.hub._waiting) == MAX_WAITING
+        assert scene.hub._waiting.counts.total() == MAX_WAITING
         await received(worker)
 
         scene.claim(*(f"t-{number}" for number in range(WINDOW)))
@@ -336,7 +336,7 @@ class TestMemory:
         for group in ("workers", "others"):
             scene.send(*many(count, f"poll://any@{group}", prefix=long + group))
 
-        assert len(scene.hub._waiting) * len(long) <= MAX_WAITING_CHARACTERS + len(long)
+        assert scene.hub._waiting.counts.total() * len(long) <= MAX_WAITING_CHARACTERS + len(long)
 
     @pytest.mark.parametrize("end", ["claimed", "withdrawn", "deserted", "reset"])
     async def test_tasks_that_stop_waiting_make_room_for_others(self, scene: Scene, end: str) -> None:
