@@ -145,15 +145,10 @@ async def test_held_tasks_get_heartbeats_again_and_again() -> None:
     assert all(heard == [("a", 1), ("b", 7)] for heard in server.heard)
 
 
-async def test_a_task_that_ends_soon_gets_no_heartbeat() -> None:
+@pytest.mark.parametrize(("lease_seconds", "leases"), [(60, {"a": 1}), (LEASE, {})], ids=["new", "none"])
+async def test_new_leases_and_none_get_no_heartbeat(lease_seconds: float, leases: dict[str, int]) -> None:
     server = Server()
-    await watched(nothing, lease_seconds=60, server=server, leases={"a": 1})
-    assert server.heard == []
-
-
-async def test_no_heartbeat_is_sent_while_nothing_is_held() -> None:
-    server = Server()
-    await watched(nothing, server=server)
+    await watched(nothing, lease_seconds, server, leases)
     assert server.heard == []
 
 

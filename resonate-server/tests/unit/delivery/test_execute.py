@@ -63,16 +63,12 @@ async def test_story(scene: Scene, clock: Clock, story: str) -> None:
     assert await play(story, scene, clock) == story.partition(" | ")[2]
 
 
-async def test_a_message_ends_the_waiting_of_the_stream_at_once(scene: Scene) -> None:
+async def test_a_message_or_the_end_of_the_stream_ends_its_waiting_at_once(scene: Scene) -> None:
     connection = scene.worker()
     waiting = asyncio.create_task(connection.wait(60))
     await asyncio.sleep(0)
     connection.offer(execute("t"))
     assert await waiting == [execute("t")]
-
-
-async def test_once_closed_waiting_ends_at_once(scene: Scene) -> None:
-    connection = scene.worker()
     connection.close()
     assert await connection.wait(60) == []
 
@@ -87,15 +83,11 @@ async def test_a_worker_of_another_group_gets_no_task(scene: Scene, group: str) 
 class TestRefill:
     """Section 9, item 3: tasks that wait for the group are handed over the moment a worker connects."""
 
-    async def test_every_worker_that_connects_causes_a_refill(self, scene: Scene) -> None:
+    async def test_every_worker_that_connects_causes_a_refill_unless_an_answer_is_pending(self, scene: Scene) -> None:
         scene.worker("w1")
-        scene.hub.connect("workers", "w2")
-        assert [group for group, _ in scene.refills] == ["workers"]
-
-    async def test_there_is_no_second_request_while_an_answer_is_pending(self, scene: Scene) -> None:
-        scene.hub.connect("workers", "w1")
-        scene.hub.connect("workers", "w2")
-        assert len(scene.refills) == 1
+        for id in ("w2", "w3"):
+            scene.hub.connect("workers", id)
+            assert [group for group, _ in scene.refills] == ["workers"]
 
     @pytest.mark.parametrize(
         ("tasks", "complete", "asked"),
@@ -142,27 +134,21 @@ class TestWindow:
         assert await received(worker) == ["t"]
 
 
-class TestDeadWorker:
-    @pytest.mark.parametrize(("planned", "state"), [(False, "silent"), (True, "connected")])
-    async def test_presence_is_told_of_a_lost_worker(self, scene: Scene, planned: bool, state: str) -> None:
-        """Section 9, items 4 and 19."""
-        scene.hub.disconnect(scene.worker("w1"), planned)
-        assert [member.state for member in scene.presence.members()] == [state]
+@pytest.mark.parametrize(("planned", "state"), [(False, "silent"), (True, "connected")])
+async def test_presence_is_told_of_a_lost_worker(scene: Scene, planned: bool, state: str) -> None:
+    """Section 9, items 4 and 19."""
+    scene.hub.disconnect(scene.worker("w1"), planned)
+    assert [member.state for member in scene.presence.members()] == [state]
 
 
 class TestNewestWins:
     """Section 9, item 11: an id is one process; its older connection is stale."""
 
-    async def test_the_older_connection_is_closed_and_messages_go_to_the_newer(self, scene: Scene) -> None:
+    async def test_the_older_connection_is_closed_and_its_end_changes_nothing(self, scene: Scene) -> None:
         older, newer = scene.worker("w1"), scene.worker("w1")
         assert (older.closed, newer.closed) == (True, False)
-        scene.send(execute("t", "poll://uni@workers/w1"))
-        assert await received(newer) == ["t"]
-
-    async def test_the_end_of_the_older_connection_changes_nothing(self, scene: Scene) -> None:
-        older, newer = scene.worker("w1"), scene.worker("w1")
         scene.hub.disconnect(older, planned=False)
-        scene.send(execute("t"))
+        scene.send(execute("t", "poll://uni@workers/w1"))
         assert await received(newer) == ["t"]
         assert [member.state for member in scene.presence.members()] == ["connected"]
 
@@ -390,25 +376,13 @@ class TestScale:
         assert took < 4  # Takes 0.2 s; 15 s if each event scanned all workers.
 
 
-class TestRefresh:
-    async def test_everything_owed_is_requested_again(self, scene: Scene) -> None:
-        scene.worker("w1"), scene.worker("w2", group="others")
-        scene.send(unblock("pushed", "http://callers/"))
-        scene.pushed.clear()
-        scene.hub.refresh()
-        assert {group for group, _ in scene.refills} == {"workers", "others"}
-        assert [url for _, url in scene.pushed] == ["http://callers/"]
-
-    async def test_pushes_are_requested_in_portions(self, scene: Scene) -> None:
-        urls = [f"http://callers/{number}" for number in range(3 * PORTION - 1)]
-        scene.send(*[unblock("p", url) for url in urls])
-        scene.pushed.clear()
-        scene.hub.refresh()
-        assert [url for _, url in scene.pushed] == urls
-
-
-class TestClosing:
-    async def test_all_streams_are_closed(self, scene: Scene) -> None:
-        workers = [scene.worker("w1"), scene.worker("w2", group="others")]
-        scene.hub.close_all()
-        assert all(worker.closed for worker in workers)
+async def test_everything_owed_is_requested_again_in_portions(scene: Scene) -> None:
+    workers = [scene.worker("w1"), scene.worker("w2", group="others")]
+    urls = [f"http://callers/{number}" for number in range(3 * PORTION - 1)]
+    scene.send(*[unblock("p", url) for url in urls])
+    scene.pushed.clear()
+    scene.hub.refresh()
+    assert {group for group, _ in scene.refills} == {"workers", "others"}
+    assert [url for _, url in scene.pushed] == urls
+    scene.hub.close_all()
+    assert all(worker.closed for worker in workers)

@@ -85,10 +85,12 @@ def strict() -> Scene:
     return Scene(GRACE_S)
 
 
-async def test_a_worker_is_connected_since_its_stream_began(patient: Scene) -> None:
+async def test_a_worker_is_connected_since_its_stream_began_and_its_requests_are_no_events(patient: Scene) -> None:
     patient.presence.connected("bar", "pid")
     assert patient.only == Member("pid", "bar", since=1_000, heard=1_000, state=State.CONNECTED, gone_at=None)
-    assert patient.told == [("connected", "bar", "pid")]
+    patient.now += 1
+    patient.presence.heard_from("pid")
+    assert (patient.only.heard, patient.told) == (1_001, [("connected", "bar", "pid")])
 
 
 class TestABrokenStream:
@@ -192,13 +194,6 @@ class TestALapsedLease:
         strict.presence.fell_silent("pid")
         assert strict.only.state is State.GONE
         assert strict.told[-1] == ("gone", "bar", "pid")
-
-
-async def test_a_request_updates_the_last_time_heard_without_an_event(patient: Scene) -> None:
-    patient.presence.connected("bar", "pid")
-    patient.now += 1
-    patient.presence.heard_from("pid")
-    assert (patient.only.heard, patient.told[1:]) == (1_001, [])
 
 
 class TestAPromiseToBeHeardOf:

@@ -62,7 +62,7 @@ class TestDelivery:
 
         assert scene.delivered_unblocks == ["p"]
 
-    @pytest.mark.parametrize("count", [10, UNBLOCK_WINDOW, 10 * UNBLOCK_WINDOW])
+    @pytest.mark.parametrize("count", [10, 2 * UNBLOCK_WINDOW])
     async def test_all_waiting_messages_arrive_however_many(self, scene: Scene, count: int) -> None:
         scene.send(*(unblock(f"p-{number}") for number in range(count)))
         assert len(set(await all_received(scene.worker("c1", group="callers")))) == count
@@ -127,16 +127,14 @@ class TestWhileTheStoreIsAsked:
         assert await received(scene.listener) == ["early"]
 
 
-class TestBrokenStream:
+async def test_what_was_written_just_before_is_sent_again(scene: Scene, clock: Clock) -> None:
     """Section 5.2: nothing in the server recovers a lost ``unblock``, so messages that may be lost are sent again."""
-
-    async def test_what_was_written_just_before_is_sent_again(self, scene: Scene, clock: Clock) -> None:
-        caller = scene.worker("c1", group="callers")
-        scene.send(unblock("p"))
-        await received(caller)
-        clock.seconds += DOUBT_S - 1
-        scene.hub.disconnect(caller, planned=False)
-        assert await received(scene.worker("c1", group="callers")) == ["p"]
+    caller = scene.worker("c1", group="callers")
+    scene.send(unblock("p"))
+    await received(caller)
+    clock.seconds += DOUBT_S - 1
+    scene.hub.disconnect(caller, planned=False)
+    assert await received(scene.worker("c1", group="callers")) == ["p"]
 
 
 class TestBudget:
