@@ -16,6 +16,7 @@ from resonate.error import ResonateError
 from resonate.retry import Constant
 
 from worker import Worker, ending_signals, log_run, worker
+from worker.health import is_fresh
 from worker.replay import FUNCTION_TAG
 from worker.stream import ServerClock
 
@@ -152,6 +153,17 @@ async def test_full_places_are_logged_only_if_that_lasts(monkeypatch: pytest.Mon
     with pytest.raises(RuntimeError, match="StopIteration"):
         await worker.report_full(lambda: next(counts), 3)
     assert not told("places")
+
+
+async def test_its_health_file_is_kept_fresh_while_it_is_connected(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "BEAT_SECONDS", 0.01)
+    running = await group.work(double)
+    os.utime(group.health_file, (0, 0))
+    await until(lambda: is_fresh(group.health_file))
+    await running.stop()
+    assert not group.health_file.exists()
 
 
 async def test_a_lease_is_kept_as_long_as_its_function_runs(group: Group) -> None:

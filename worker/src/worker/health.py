@@ -11,27 +11,16 @@ STALE_SECONDS = 5.0
 
 
 class HealthFile:
-    """Touches the file every second while the worker is connected, and removes it when it is not."""
+    """A file that shows whether a worker is connected, if that is written every `BEAT_SECONDS`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._connected = self._fails = False
+        self._fails = False
 
     def show(self, connected: bool) -> None:
-        self._connected = connected
-        self._write()
-
-    async def keep_fresh(self) -> None:
-        import asyncio  # not at the top: scripts call only is_fresh, and this import is slow
-
-        while True:
-            await asyncio.sleep(BEAT_SECONDS)
-            self._write()
-
-    def _write(self) -> None:
         """A full disk, or a folder that is gone, does not stop a worker from working."""
         try:
-            if self._connected:
+            if connected:
                 self._path.touch()
             else:
                 self._path.unlink(missing_ok=True)

@@ -62,17 +62,15 @@ def step_of(tags: Mapping[str, str], param: Any) -> Step:
     return Step("rpc", str(call.get("func", "")), tags["resonate:target"], arguments)
 
 
-def is_same(then: Step, now: Step) -> bool:
-    """Compare two steps. A step recorded before functions were named matches any function."""
+def is_same(then: Step, now: Step, call: Any = None) -> bool:
+    """Compare two steps. A step recorded before functions were named matches any function.
+
+    `call`: what `now` calls, not encoded yet, because each process has its own order for the strings of a set.
+    """
     if then.kind == now.kind == "run":
         return then.function in ("", now.function)
-    return then == now
-
-
-def is_same_but_for_sets(then: Step, now: Step, call: Any) -> bool:
-    """`call`: what `now` calls, not encoded yet. Each process has its own order for the strings of a set."""
-    if then.kind != "rpc" or msgspec.structs.replace(now, arguments=then.arguments) != then:
-        return False
+    if then == now or call is None or msgspec.structs.replace(now, arguments=then.arguments) != then:
+        return then == now
     try:
         return _is_like(then.arguments, [call.args, call.kwargs, call.version])
     except TypeError:  # it holds an object that only the SDK can encode

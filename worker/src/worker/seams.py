@@ -40,7 +40,7 @@ from resonate.error import (
 from resonate.send import TaskRef
 from resonate.types import PromiseCreateReq, PromiseRecord, Value
 
-from worker.replay import FUNCTION_TAG, StepChangedError, is_same, is_same_but_for_sets, step_of
+from worker.replay import FUNCTION_TAG, StepChangedError, is_same, step_of
 from worker.runs import LEASE_IS_GONE, RunLog, is_writable, message_of
 
 
@@ -63,7 +63,7 @@ class ComparingEffects(ResonateEffects):
         now = step_of(
             req.tags, None if req.param.data is None else self.codec.decode(self.codec.encode(req.param.data))
         )
-        if not is_same(then, now) and not is_same_but_for_sets(then, now, req.param.data):
+        if not is_same(then, now, req.param.data):
             self._stopped = True
             caller = self.functions.get(req.tags.get("resonate:parent", ""), "a function")
             error = StepChangedError(caller, req.id, then, now)

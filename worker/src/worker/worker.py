@@ -21,7 +21,7 @@ from resonate.transport import Transport
 from resonate_base.connections import Network
 
 from worker.faults import Faults
-from worker.health import HealthFile
+from worker.health import BEAT_SECONDS, HealthFile
 from worker.heartbeats import HeartbeatThread
 from worker.leases import LeaseKeeper, OwnResults
 from worker.logs import configure_logging, filter_sdk
@@ -123,9 +123,7 @@ class RunningWorker:
         self._heartbeats.start()
         self.resonate = self._sdk(worker, settings, pid)
         if settings.health_file:
-            health = HealthFile(settings.health_file)
-            self.stream.changed = health.show
-            self._beating = asyncio.create_task(health.keep_fresh())
+            self._beating = asyncio.create_task(self._show_health(HealthFile(settings.health_file)))
         self._counting = asyncio.create_task(report_full(lambda: len(self._leases.leases()), settings.max_tasks))
         self.resonate.start()
 
@@ -152,6 +150,12 @@ class RunningWorker:
         if settings.offers_faults:
             resonate.register(Faults(pid, self._runs).fail)
         return resonate
+
+    async def _show_health(self, file: HealthFile) -> None:
+        self.stream.changed = file.show
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            file.show(self.stream.connected)
 
     async def stop(self) -> None:
         """Take no more work, release the held tasks and close the connections, within a second.

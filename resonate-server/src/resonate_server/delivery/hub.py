@@ -7,9 +7,7 @@ connects. :mod:`resonate_server.delivery.unblocks` explains how ``unblock`` mess
 
 A worker may be unable to claim a task that it was sent, and such tasks must not fill up its window. After
 :data:`~resonate_server.delivery.worker_stream.UNCLAIMED_S` seconds the hub forgets an unclaimed task and reports it.
-The kernel sets it aside, and offers it again after a pause that doubles each time. The task's row counts the failed
-offers, so the count survives the end of streams and servers; the first claim resets it. A new worker ends the pauses of
-its group: it may be the one that can claim the tasks.
+The kernel sets it aside, and offers it again after a growing pause, or when a new worker joins the group.
 
 A full worker does not claim either: it has the message in its own queue, and a second one would only earn it a refusal.
 Two things tell it from one that cannot claim. SDKs claim tasks in the order in which they receive them, so a task that

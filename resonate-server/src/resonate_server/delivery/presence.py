@@ -8,9 +8,8 @@ frozen process keeps it open, but a broken one is a strong hint: a live worker i
 * *gone* once it has stayed away for a grace period without one (protocol section 9, item 4), or has not come back in
   time from a planned end of its stream.
 
-A worker may promise more when it opens its stream, see :class:`Pledge`, and is held to that. One that pledged regular
-requests and sends none, despite an open stream, is frozen or cut off: it is given up, but only if others of its group
-were heard from all that time. So nobody is judged if this server was cut off or frozen, or if nobody could take over.
+A worker that made a :class:`Pledge` of regular requests and sends none is frozen or cut off: it is given up, but only
+if others of its group were heard from all that time, so that this server was not, and somebody can take over.
 
 A worker judged wrongly loses only its leases, because late writes are refused; that is counted. A process that was
 given up as silent and turns out to live is not held to its pledge again: its lease decides, so work that blocks all of
