@@ -3,20 +3,17 @@
 import ast
 import base64
 import importlib.metadata
-import pickle
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
 import resonate
 from resonate.codec import Codec
 from resonate.error import ResonateError
 from resonate.types import Value
 
-from worker.values import PICKLE, PlainValues
+from worker.values import PlainValues
 
 SDK = Path(resonate.__file__).parent
 REPOSITORY = Path(__file__).parents[2]
@@ -52,25 +49,6 @@ IMPORTS_PICKLES = re.compile(
 READERS = {"_deserialize_error", "decode_error", "decode_promise", "decode_settled", "decrypt", "load", "loads"}
 
 
-class Touch:
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self._path,)
-
-
-@pytest.fixture
-def mark(tmp_path: Path) -> Path:
-    return tmp_path / "executed"
-
-
-@pytest.fixture
-def hostile(mark: Path) -> Value:
-    code = base64.b64encode(pickle.dumps(Touch(mark))).decode()
-    return Value(data=base64.b64encode(msgspec.json.encode({"message": "no", PICKLE: code})).decode())
-
-
 @pytest.mark.parametrize(
     "data",
     [
@@ -98,23 +76,6 @@ def test_a_pickle_is_dropped_in_both_directions(data: bytes) -> None:
 )
 def test_values_that_the_sdk_would_not_unpickle_are_unchanged(data: bytes) -> None:
     assert PlainValues().decrypt(data) == data
-
-
-class OutOfStockError(Exception):
-    pass
-
-
-@pytest.mark.parametrize("error", [ValueError("no"), OutOfStockError("no")], ids=["built in", "one's own"])
-def test_an_error_is_written_with_the_name_of_its_class(error: Exception) -> None:
-    written = base64.b64decode(str(CODEC.encode(error).data))
-
-    assert msgspec.json.decode(written) == {"__type": "error", "message": "no", "name": type(error).__name__}
-
-
-def test_looking_for_a_name_runs_no_code(hostile: Value, mark: Path) -> None:
-    PlainValues().encrypt(base64.b64decode(str(hostile.data)))
-
-    assert not mark.exists()
 
 
 @pytest.mark.parametrize(

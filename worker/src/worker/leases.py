@@ -186,8 +186,9 @@ class LeaseKeeper:
                     self._note(request.kind, task, read)
         finally:
             self._asked.pop(task.id, None)
-            if request.kind == "task.release":
-                self._drop(task)  # It no longer runs: if the server has not heard of that, the lease must lapse.
+            # A released task no longer runs: if the server has not heard of that, the lease must lapse.
+            if request.kind == "task.release" and self._held.get(task.id) == task.version:
+                self._leaves(task.id)
             self._in_flight.discard(answered)
             answered.set_result(None)
         self._refuse_if_closing()
@@ -208,10 +209,6 @@ class LeaseKeeper:
         for release in late:
             release.cancel()
         return sum(release.result() for release in done)
-
-    def _drop(self, task: Task) -> None:
-        if self._held.get(task.id) == task.version:
-            self._leaves(task.id)
 
     def _leaves(self, id: str, settled: msgspec.Raw | None = None) -> None:
         self._held.pop(id, None)

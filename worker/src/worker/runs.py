@@ -77,7 +77,7 @@ class RunLog:
 
     def returned(self, id: str, attempt: int, value: Any) -> None:
         if run := self._runs.get((id, attempt)):
-            run.ended, run.outcome = time.monotonic(), f"result: {_shortened(_values.repr(value))}"
+            run.ended, run.outcome = time.monotonic(), f"result: {shortened(_values.repr(value))}"
 
     def raised(self, id: str, attempt: int, error: BaseException) -> None:
         if (run := self._runs.get((id, attempt))) is None:
@@ -87,11 +87,11 @@ class RunLog:
             case Suspended():
                 return  # the request to suspend its task names what it awaits
             case PlatformError():
-                run.outcome = _shortened(str(error.cause), MAX_REASON_CHARACTERS)
+                run.outcome = shortened(str(error.cause), MAX_REASON_CHARACTERS)
             case asyncio.CancelledError():
                 run.outcome = STOPS
             case Exception():
-                run.error, run.outcome = error, f"{type(error).__name__}: {_shortened(message_of(error))}"
+                run.error, run.outcome = error, f"{type(error).__name__}: {shortened(message_of(error))}"
                 return
         if run.id != run.task.id:  # a step ends here; a task's run ends with the server's answer
             self._log_end(run, f"broken off: {run.outcome}")
@@ -120,11 +120,11 @@ class RunLog:
     def refused(self, task: TaskRef, status: int, message: str) -> None:
         """The server rejects the attempt's outcome: the lease is gone, or the task is released next."""
         if status in LEASE_IS_GONE:
-            self._end(task, f"lease lost, leaving the task to others (code={status}): {_shortened(message)}")
+            self._end(task, f"lease lost, leaving the task to others (code={status}): {shortened(message)}")
             return
         self.failed(task, message)
         if run := self._runs.get((task.id, task.version)):
-            run.outcome = _shortened(message)
+            run.outcome = shortened(message)
 
     def failed(self, task: TaskRef, reason: str) -> None:
         """Note why the attempt failed; the task is released next."""
@@ -165,20 +165,12 @@ class RunLog:
 
 
 def message_of(error: BaseException) -> str:
+    """Return its message, with lone surrogates escaped."""
     try:
         return str(error).encode(errors="backslashreplace").decode()
     except Exception:
         return "its message cannot be shown"
 
 
-def is_writable(error: Exception) -> bool:
-    """Return whether the error's message can be written to the server. It may raise, or have lone surrogates."""
-    try:
-        str(error).encode()
-    except Exception:
-        return False
-    return True
-
-
-def _shortened(text: str, limit: int = MAX_SHOWN_CHARACTERS) -> str:
+def shortened(text: str, limit: int = MAX_SHOWN_CHARACTERS) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -8,7 +8,8 @@
   and nothing says why.
 * `ResonateFuture`: who stops waiting for a step, by `asyncio.timeout` for instance, cancels it within the SDK, and the
   attempt never ends. So waiting is shielded: the step continues, and its function ends after it.
-* `Codec.encode` passes on a `RecursionError`, for which no task is released.
+* `Codec.encode` pickles errors, fails for messages that cannot be written, and passes on a `RecursionError`, for which
+  no task is released.
 * Each call that a function makes is requested in an asyncio task with the function's context, and so with its span.
 * Its loggers: what they say about failed requests and lost leases is logged better elsewhere.
 
@@ -41,7 +42,8 @@ from resonate.send import TaskRef
 from resonate.types import PromiseCreateReq, PromiseRecord, Value
 
 from worker.replay import FUNCTION_TAG, StepChangedError, is_same, step_of
-from worker.runs import LEASE_IS_GONE, RunLog, is_writable, message_of
+from worker.runs import LEASE_IS_GONE, RunLog, message_of
+from worker.values import value_of
 
 
 class ComparingEffects(ResonateEffects):
@@ -157,9 +159,9 @@ def shielded_await(future: ResonateFuture[Any]) -> Generator[Any, None, Any]:
     return task.result()
 
 
-def explained_encode(codec: Codec, value: Any) -> Value:
+def plain_encode(codec: Codec, value: Any) -> Value:
     try:
-        return sdk_encode(codec, value)
+        return sdk_encode(codec, value_of(value) if isinstance(value, Exception) else value)
     except RecursionError as error:
         raise SerializationError(error) from error
 
@@ -170,9 +172,7 @@ def _failure(error: BaseException, runs: RunLog) -> BaseException:
     if isinstance(error, BaseExceptionGroup) and (sign := _sign_in(error)):
         return sign
     is_cut_short = isinstance(error, asyncio.CancelledError) and runs.is_ending()
-    if is_cut_short or isinstance(error, Suspended | PlatformError | GeneratorExit | KeyboardInterrupt):
-        return error
-    if isinstance(error, Exception) and is_writable(error):
+    if is_cut_short or isinstance(error, Exception | Suspended | PlatformError | GeneratorExit | KeyboardInterrupt):
         return error
     return RuntimeError(f"the function ended with {_described(error)}")
 
@@ -208,7 +208,7 @@ ADAPTED: Final[tuple[tuple[Any, str, Any], ...]] = (
     (DurableFunction, "invoke", reported_invoke),
     (Core, "execute_until_blocked_inner", explained_execute),
     (ResonateFuture, "__await__", shielded_await),
-    (Codec, "encode", explained_encode),
+    (Codec, "encode", plain_encode),
 )
 """What is replaced in the SDK: its owner, its name, and the replacement."""
 

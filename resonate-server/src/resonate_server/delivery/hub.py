@@ -167,7 +167,9 @@ class Hub:
         logger.log(logging.DEBUG if planned else logging.INFO, "worker gone: %s%s", stream, again)
         self._presence.left(stream.group, stream.id, planned)
         self._pump_all(group)
-        self._drop_if_deserted(group)
+        if not group.streams:
+            self._waiting.drop(group.name, ANYBODY)
+            del self._groups[group.name]
 
     def fell_silent(self, pid: str) -> None:
         """Avoid a process that let a lease lapse or was given up: it may be frozen with its stream open.
@@ -233,11 +235,6 @@ class Hub:
         other = _open_member(group)
         if other is not None and any(map(_is_for_anybody, lost)):
             self._unblocks.ask_again(other)
-
-    def _drop_if_deserted(self, group: Group) -> None:
-        if not group.streams:
-            self._waiting.drop(group.name, ANYBODY)
-            self._groups.pop(group.name, None)
 
     # --- rounds -----------------------------------------------------------------------------------------------------
 
@@ -379,7 +376,8 @@ class Hub:
     def _wait(self, group: Group, execute: Execute, address: PollAddress) -> bool:
         if not _is_for_somebody(group, address):
             return False
-        if execute.task_id not in self._waiting and not self._may_wait(group):
+        is_full = self._waiting.counts[group.name] >= MAX_WAITING or self._waiting.characters >= MAX_WAITING_CHARACTERS
+        if execute.task_id not in self._waiting and is_full:
             group.more_in_store = True
             return False
         self._waiting.add(execute, group.name, _recipient(address))
@@ -429,10 +427,6 @@ class Hub:
         if named is not None and named.room and named is not avoid and not self._is_silent(named):
             return named
         return group.least_loaded(lambda stream: stream is avoid or self._is_silent(stream))
-
-    def _may_wait(self, group: Group) -> bool:
-        waiting = self._waiting
-        return waiting.counts[group.name] < MAX_WAITING and waiting.characters < MAX_WAITING_CHARACTERS
 
     # --- unblock ----------------------------------------------------------------------------------------------------
 

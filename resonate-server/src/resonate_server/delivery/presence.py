@@ -255,7 +255,9 @@ class Presence:
         else:
             seat.left_at, seat.planned = None, False
         self._seen(pid, process)
-        self._hold_to(pledge, process)
+        grace_s, reconnect_within = self._grace_seconds, pledge.reconnect_within
+        process.grace_s = grace_s if reconnect_within is None else min(grace_s, reconnect_within / 1_000)
+        process.heartbeat_within = None if process.has_been_silent else pledge.heartbeat_within
         self.observer.worker_connected(group, pid, again)
         return again
 
@@ -302,11 +304,6 @@ class Presence:
         process = self._processes.get(pid)
         if process is not None and self.now() - process.heard >= for_ms:
             process.idle_at = self.now()
-
-    def _hold_to(self, pledge: Pledge, process: _Process) -> None:
-        grace_s = self._grace_seconds
-        process.grace_s = grace_s if pledge.reconnect_within is None else min(grace_s, pledge.reconnect_within / 1_000)
-        process.heartbeat_within = None if process.has_been_silent else pledge.heartbeat_within
 
     def _seen(self, pid: str, process: _Process) -> None:
         now = self.now()
