@@ -1,21 +1,17 @@
 """What runs beside the event loop: heartbeats for held tasks, and warnings about functions that block the loop."""
 
 import asyncio
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from logging import LogRecord
 from logging.handlers import QueueHandler
 from queue import SimpleQueue
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from resonate.context import Context
-from resonate.durable import DurableFunction
 from resonate.error import ServerError
 from resonate.send import TaskRef
-from resonate.types import Args
 
 from worker import heartbeats
 from worker.heartbeats import HEARTBEATS_PER_LEASE, HeartbeatThread
@@ -46,12 +42,6 @@ def told(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[str], list[str]
     heartbeats.logger.removeHandler(handler)
     while not warnings.empty():
         warnings.get()
-
-
-@pytest.fixture
-def context() -> Context:
-    """A placeholder that nothing here reads."""
-    return cast("Context", None)
 
 
 class Server:
@@ -106,15 +96,6 @@ async def watched(
         await asyncio.sleep(0.01)
     running[0].get_loop().call_soon_threadsafe(running[0].cancel)
     await asyncio.to_thread(thread.join)
-
-
-def plain(ctx: Context) -> None:  # noqa: ARG001
-    somewhere_deep()
-
-
-async def asynchronous(ctx: Context) -> None:  # noqa: ARG001
-    await asyncio.sleep(0)
-    somewhere_deep()
 
 
 def somewhere_deep() -> None:
@@ -195,18 +176,6 @@ async def test_heartbeats_stop_if_the_loop_stays_blocked() -> None:
     companion._asked_at = None
     await has_heard(server, 2)
     beating.cancel()
-
-
-@pytest.mark.parametrize("function", [plain, asynchronous])
-async def test_the_durable_function_is_named_however_deep_it_blocks(
-    function: Callable[..., Any], context: Context, told: Callable[[str], list[str]]
-) -> None:
-    await watched(lambda: DurableFunction(function).invoke(context, Args()), lease_seconds=1)
-
-    *_, while_blocked, afterwards = told(function.__name__)
-    seconds = re.search(r"blocks the event loop, for ([0-9.]+) s so far; .* asyncio.sleep", while_blocked)
-    assert seconds and float(seconds[1]) >= 0.5, "half a lease"
-    assert re.search(r" blocked the event loop for [0-9.]+ s$", afterwards)
 
 
 async def test_other_blocking_code_is_logged_with_its_location(told: Callable[[str], list[str]]) -> None:

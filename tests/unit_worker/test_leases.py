@@ -218,16 +218,6 @@ async def test_the_number_of_leases_that_the_server_took_back_is_returned(networ
     assert await network.keeper.release_all(sender, 10) == 0
 
 
-async def test_closing_waits_no_longer_than_its_limit(network: Network) -> None:
-    network.server.answering.clear()
-    acquiring = asyncio.create_task(network.acquire())
-    await asyncio.sleep(0)
-    async with asyncio.timeout(30):
-        await network.keeper.close(0.05)
-    assert not acquiring.done()
-    acquiring.cancel()
-
-
 @pytest.mark.parametrize(
     ("kind", "status", "told"),
     [

@@ -148,6 +148,10 @@ async def returns_what_contains_itself(ctx: Context) -> Any:  # noqa: ARG001
     return ENDLESS
 
 
+async def returns_an_object(ctx: Context) -> object:  # noqa: ARG001
+    return object()
+
+
 async def does_so_in_a_step(ctx: Context) -> Any:
     return await ctx.run(returns_what_contains_itself)
 
@@ -165,6 +169,7 @@ async def asks_too_much_in_a_task_group(ctx: Context) -> None:
 
 
 GIVEN_BACK: dict[Function, str] = {
+    returns_an_object: "serialization error: cannot encode object of type object",
     returns_what_contains_itself: "serialization error: maximum recursion depth exceeded",
     does_so_in_a_step: "serialization error: maximum recursion depth exceeded",
     passes_it_on: "serialization error: maximum recursion depth exceeded",
@@ -173,10 +178,18 @@ GIVEN_BACK: dict[Function, str] = {
 
 
 @pytest.mark.parametrize("odd", GIVEN_BACK, ids=lambda function: function.__name__)
-async def test_a_task_whose_attempt_fails_is_given_back_with_the_reason(group: Group, odd: Function) -> None:
+async def test_a_task_whose_attempt_fails_is_given_back_with_the_reason(
+    group: Group, odd: Function, told: Told
+) -> None:
     """It was held for as long as the worker lived, and nobody ran it."""
-    await group.work(odd)
-    id = group.begin(odd.__name__)
+
+    async def order(ctx: Context) -> Any:
+        log_run(ctx)
+        return await odd(ctx)
+
+    await group.work(order)
+    id = group.begin("order")
+    await until(lambda: told("given back: "))
     await until(lambda: group.task(id).get("reason"))
     assert group.task(id)["reason"].startswith(GIVEN_BACK[odd])
 

@@ -10,7 +10,8 @@ from worker.settings import Settings
 
 
 def test_defaults() -> None:
-    assert Settings.from_environment({}) == Settings("http://localhost:8001", None, timedelta(seconds=10), 64, None)
+    defaults = Settings("http://localhost:8001", None, timedelta(seconds=10), 64, None)
+    assert Settings.from_environment({}) == Settings.from_environment({"DEMO_FAULTS": "0"}) == defaults
 
 
 def test_all_of_them(tmp_path: Path) -> None:
@@ -30,11 +31,6 @@ def test_all_of_them(tmp_path: Path) -> None:
 def test_an_empty_variable_is_not_set() -> None:
     names = ["RESONATE_URL", "RESONATE_TOKEN", "LEASE_SECONDS", "MAX_TASKS", "HEALTH_FILE", "DEMO_FAULTS"]
     assert Settings.from_environment(dict.fromkeys(names, "")) == Settings.from_environment({})
-
-
-@pytest.mark.parametrize("environment", [{}, {"DEMO_FAULTS": "0"}])
-def test_faults_are_off_by_default(environment: dict[str, str]) -> None:
-    assert not Settings.from_environment(environment).offers_faults
 
 
 @pytest.mark.parametrize("seconds", ["1", "1.", "1.5", "86400"])

@@ -116,17 +116,6 @@ async def test_a_step_that_has_changed_does_not_run(group: Group, told: Told) ->
     assert ran == ["first"]
 
 
-async def test_a_result_that_cannot_be_stored_is_logged_and_the_task_released(group: Group, told: Told) -> None:
-    async def give(ctx: Context) -> Any:
-        log_run(ctx)
-        return object()
-
-    await group.work(give)
-    id = group.begin("give")
-    await until(lambda: told("given back: ") and told("object"))
-    assert group.promise(id)["state"] == "pending"
-
-
 async def test_no_more_tasks_run_at_a_time_than_there_are_places(group: Group, told: Told) -> None:
     running, go_on = 0, asyncio.Event()
 
