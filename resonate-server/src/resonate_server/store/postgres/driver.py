@@ -4,8 +4,8 @@ import asyncio
 import itertools
 import re
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache, cached_property
 from typing import Any
 
@@ -108,15 +108,6 @@ class ServingConnection(AsyncConnection[Row]):
     @cached_property
     def transformer(self) -> abc.Transformer:
         return Transformer(self)
-
-    @contextmanager
-    def patient(self, seconds: float) -> Iterator[None]:
-        """Let the database be silent for ``seconds`` meanwhile."""
-        self.patience_s = seconds
-        try:
-            yield
-        finally:
-            self.patience_s = ANSWER_S
 
     async def wait[T](
         self,

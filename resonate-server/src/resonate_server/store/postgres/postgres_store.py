@@ -540,8 +540,8 @@ class PostgresStore(Store):
         for left in reversed(range(MAX_CONFLICTS)):
             try:
                 async with await connect_async(self._url, self._name, OPTIONS | SERVING_OPTIONS) as connection:
-                    with connection.patient(APART_S):
-                        return await _completed(Transaction(connection, self.sharing.id), work)
+                    connection.patience_s = APART_S
+                    return await _completed(Transaction(connection, self.sharing.id), work)
             except (psycopg.Error, OSError) as error:
                 if not (left and isinstance(error, CONFLICTS)):
                     raise _as_failure(error) from error
