@@ -13,7 +13,6 @@ from harness.server import FAR
 from msgspec.structs import asdict, replace
 from unit.driver import promise_create, promise_settle, task_suspend
 from unit.store.servers import (
-    END_CONNECTIONS,
     PATIENCE_S,
     RULES,
     Site,
@@ -370,28 +369,6 @@ async def test_texts_do_not_depend_on_the_encoding_of_the_environment(
 
     assert (await call(store, create("é → 😀"))).status == 200
     assert [promise.id for promise in (await store.read(lambda view: view.snapshot())).promises] == ["é → 😀"]
-
-
-async def test_a_request_survives_the_end_of_all_connections(bench: Bench, own_postgres_url: str) -> None:
-    await bench.call(create("before"))
-    await execute(own_postgres_url, f"{END_CONNECTIONS} AND pid <> pg_backend_pid()")
-
-    assert (await bench.call(create("after"))).status == 200
-
-
-async def test_while_the_database_is_away_a_request_is_refused_after_a_while(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(postgres_store, "PATIENCE_S", 0.1)
-
-    async def fail(*_: Any) -> Found:
-        raise psycopg.OperationalError("nobody there")
-
-    monkeypatch.setattr(driver, "ask", fail)
-    answer = await bench.call(create("p"))
-
-    assert answer.status == 503
-    assert "nobody there" in answer.data
 
 
 # --- several servers ------------------------------------------------------------------------------------------------

@@ -303,12 +303,12 @@ class Membership(Sharing):
         self._is_published = version == self._version
 
     async def _ring(self, connection: ServingConnection) -> None:
-        """Send the waiting messages. After an error they wait again, and may be sent twice."""
+        """Send the waiting messages. If some may be lost, the others hear that later."""
         rings, self._rings = self._rings, []
         try:
             await ask(connection, *[(sql.RING, (text,)) for text in _packed(rings)])
         except BaseException:
-            self._rings[:0] = rings
+            self._rings.insert(0, MISSED)
             raise
 
     async def _beat(self, connection: ServingConnection, late_s: float) -> None:

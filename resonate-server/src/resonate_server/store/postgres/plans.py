@@ -40,6 +40,7 @@ from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.sql import MAX_AWAITERS_AHEAD, WRITES, write
 from resonate_server.store.rows import Row
 from resonate_server.store.shared_sql import COUNT_TASKS, GET_ACQUIRED
+from resonate_server.store.whole import COLUMNS
 
 type Asked = tuple[str, Sequence[Any] | dict[str, Any]]
 """A statement and its parameters."""
@@ -454,6 +455,6 @@ async def drop_trees(ask: Asking, before: int, roots: list[str]) -> int:
 
 async def reset(ask: Asking) -> Counter[TaskState]:
     """Delete everything; return how many tasks there were in each state."""
-    drops = [(f"DELETE FROM {table}", ()) for table in sql.TABLES]  # noqa: S608  a constant
+    drops = [(f"DELETE FROM {table}", ()) for table in COLUMNS]  # noqa: S608  a constant
     counted, *_ = await ask((COUNT_TASKS, ()), *drops)
     return Counter({TaskState(state): count for state, count in counted})

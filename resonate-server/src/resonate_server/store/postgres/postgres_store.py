@@ -83,9 +83,6 @@ MAX_TREES = 50
 APART_S = 600.0
 """Longest silence of the database while it deletes a portion."""
 
-CONFLICT_S, MAX_CONFLICTS = 1.0, 10
-"""Pause before deleting is tried again, and how often it is tried while others have the rows."""
-
 PUT_OFF_S = 60.0
 """Something due that cannot be done is tried again after this time."""
 
@@ -118,7 +115,7 @@ class TooSlow(ReadFailed):
 
 
 class DatabaseRefuses(ReadFailed):
-    """The database refuses this, and would do so again."""
+    """The database refuses this, and would do so again as long as nothing has changed."""
 
 
 type Outcome = Decided | Exception
@@ -249,14 +246,14 @@ class PostgresStore(Store):
             yield await self._drop_trees(roots, before)
 
     async def _drop_trees(self, roots: list[str], before: int) -> int:
-        """Delete those that can be deleted. Return how many tasks there were."""
+        """Delete those that can be deleted, and that nobody else has locked. Return how many tasks there were."""
         if not roots:
             return 0
         try:
             return await self._apart(partial(plans.drop_trees, before=before, roots=roots))
         except DatabaseRefuses as error:
             if len(roots) == 1:
-                logger.error("the settled tree of %s cannot be deleted: %s", roots[0], error)
+                logger.warning("the settled tree of %s cannot be deleted now: %s", roots[0], error)
                 return 0
             half = len(roots) // 2
             return sum([await self._drop_trees(some, before) for some in (roots[:half], roots[half:])])
@@ -495,12 +492,10 @@ class PostgresStore(Store):
     def _publish(self, batch: list[Inquiry], outcomes: list[Outcome]) -> None:
         self.outgoing.begin()
         for inquiry, outcome in zip(batch, outcomes, strict=True):
-            match outcome:
-                case Decided():
-                    if give(inquiry, outcome.decision.answer):
-                        self.outgoing.leaves(outcome.decision.answer)
-                case _:
-                    self._failed(inquiry, outcome)
+            if not isinstance(outcome, Decided):
+                self._failed(inquiry, outcome)
+            elif give(inquiry, outcome.decision.answer):
+                self.outgoing.leaves(outcome.decision.answer)
         self.outgoing.resume_one()
         for outcome in outcomes:
             if isinstance(outcome, Decided):
@@ -537,16 +532,12 @@ class PostgresStore(Store):
         """Run ``work``, which may take long, on a connection of its own. Raises :class:`ReadFailed`."""
         if self._is_by_turns:
             return await self._in_turn(partial(self._carry_out, work))
-        for left in reversed(range(MAX_CONFLICTS)):
-            try:
-                async with await connect_async(self._url, self._name, OPTIONS | SERVING_OPTIONS) as connection:
-                    connection.patience_s = APART_S
-                    return await _completed(Transaction(connection, self.sharing.id), work)
-            except (psycopg.Error, OSError) as error:
-                if not (left and isinstance(error, CONFLICTS)):
-                    raise _as_failure(error) from error
-            await asyncio.sleep(CONFLICT_S)
-        raise AssertionError
+        try:
+            async with await connect_async(self._url, self._name, OPTIONS | SERVING_OPTIONS) as connection:
+                connection.patience_s = APART_S
+                return await _completed(Transaction(connection, self.sharing.id), work)
+        except (psycopg.Error, OSError) as error:
+            raise _as_failure(error) from error
 
     # --- turns and queries -----------------------------------------------------------------------------------------
 

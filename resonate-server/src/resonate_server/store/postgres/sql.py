@@ -1,11 +1,11 @@
 """Every SQL statement of the PostgreSQL store. The rows are those of the kernel's model."""
 
-from collections.abc import Iterable
 from functools import cache
 
 from msgspec import Struct
 
 from resonate_server.store.shared_sql import PROMISE, PROMISE_OF_PAIR, SCHEDULE, TASK, TASK_OF_PAIR
+from resonate_server.store.whole import COLUMNS
 
 SCHEMA_NAME = "resonate"
 """Holds all tables; it is the search path of every connection."""
@@ -577,28 +577,23 @@ SELECT (SELECT coalesce(sum({_PROMISE_BYTES}), 0) FROM promises)
      + (SELECT coalesce(sum({_PROMISE_BYTES} + octet_length(address)), 0)
         FROM unblocks JOIN promises ON id = promise_id)
 """
-TABLES = ("promises", "tasks", "callbacks", "listeners", "spreading", "unblocks", "schedules")
 
 # --- copying a whole state ---
 
 LOOK_AT_ALL = "BEGIN ISOLATION LEVEL REPEATABLE READ"
 # Others may read, but not write.
-LOCK_ALL = f"LOCK TABLE {', '.join(TABLES)} IN SHARE ROW EXCLUSIVE MODE"
+LOCK_ALL = f"LOCK TABLE {', '.join(COLUMNS)} IN SHARE ROW EXCLUSIVE MODE"
 NO_LIMITS = "SET idle_in_transaction_session_timeout = 0"
 # Without it, queries would be planned for empty tables until the next automatic ANALYZE.
-LEARN_SIZES = f"ANALYZE {', '.join(TABLES)}"
+LEARN_SIZES = f"ANALYZE {', '.join(COLUMNS)}"
 GET_TIME = f"SELECT greatest(time, {TIME}) FROM server"
 PUT_TIME = "UPDATE server SET time = greatest(time, %s)"
 
 
-def copy_out(table: str, columns: Iterable[str]) -> str:
-    return f"COPY ({read_all(table, columns)}) TO STDOUT"
-
-
-def read_all(table: str, columns: Iterable[str]) -> str:
+def read_all(table: str) -> str:
     order = " ORDER BY place" if table == "unblocks" else ""
-    return f"SELECT {', '.join(columns)} FROM {table}{order}"
+    return f"SELECT {', '.join(COLUMNS[table])} FROM {table}{order}"
 
 
-def copy_in(table: str, columns: Iterable[str]) -> str:
-    return f"COPY {table} ({', '.join(columns)}) FROM STDIN"
+def copy_in(table: str) -> str:
+    return f"COPY {table} ({', '.join(COLUMNS[table])}) FROM STDIN"

@@ -102,7 +102,7 @@ class PostgresView(SqlView):
                 )
 
     def groups_with_waiting_tasks(self, limit: int) -> list[str]:
-        return [name for (name,) in self._query(sql.GROUPS_WITH_WAITING, (limit,))]
+        return self._ids(sql.GROUPS_WITH_WAITING, (limit,))
 
     # --- queries ----------------------------------------------------------------------------------------------------
 
