@@ -13,7 +13,7 @@ from resonate_server.protocol.messages import Unblock, UnblockKey
 from resonate_server.store import FIRST, Decided, Dropped, SettledRoot
 from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.driver import connect, connect_async
-from resonate_server.store.postgres.plans import Ask, Found, Round, Unit, Writing, drop_settled_trees, reset
+from resonate_server.store.postgres.plans import Asked, Found, Unit, Writing, drop_trees, reset, settled_roots
 from resonate_server.store.postgres.schema import migrate
 from resonate_server.store.postgres.view import PostgresView
 
@@ -63,13 +63,12 @@ class PostgresDatabase(PostgresView):
     def close(self) -> None:
         self._connection.close()
 
-    async def _asking(self, asked: Round) -> Found:
+    async def _asking(self, *asked: Asked) -> Found:
         with self._connection.pipeline():
-            cursors = {
-                name: self._connection.execute(each.statement.encode(), each.parameters, binary=True)
-                for name, each in asked.items()
-            }
-        return {name: cursor.fetchall() if cursor.description else [] for name, cursor in cursors.items()}
+            cursors = [
+                self._connection.execute(statement.encode(), parameters, binary=True) for statement, parameters in asked
+            ]
+        return [cursor.fetchall() if cursor.description else [] for cursor in cursors]
 
     # --- rows -------------------------------------------------------------------------------------------------------
 
@@ -97,10 +96,7 @@ class PostgresDatabase(PostgresView):
     def _write(self, writing: Writing) -> None:
         statement, rows = writing.statement()
         if rows:
-            self._ask(Ask(statement, {**rows, "server": 0, "number": 0}))
-
-    def _ask(self, asked: Ask) -> None:
-        finish(self._asking({"it": asked}))
+            finish(self._asking((statement, {**rows, "server": 0, "number": 0})))
 
     def weigh(self, ids: Iterable[str]) -> int:
         return sum(map(weight, self.load(Footprint(ids=tuple(ids))).promises.values()))
@@ -109,7 +105,7 @@ class PostgresDatabase(PostgresView):
         return finish(Unit(self._asking).due(now, limit))
 
     def next_due(self) -> int | None:
-        [(time,)] = self._query(sql.NEXT_DUE)
+        [(time,)] = self._query(sql.NEXT_DUE, {"put_off": []})
         return None if time is None else int(time)
 
     # --- what is owed, and what goes --------------------------------------------------------------------------------
@@ -120,14 +116,14 @@ class PostgresDatabase(PostgresView):
         self._write(writing)
 
     def delivered(self, key: UnblockKey) -> None:
-        ids, addresses = [key[0]], [key[1]]
-        self._ask(Ask(sql.DROP_UNBLOCKS, (ids, addresses)))
+        finish(self._asking((sql.DROP_UNBLOCKS, ([key[0]], [key[1]]))))
 
     def drop_unblocks_before(self, time: int) -> None:
-        self._ask(Ask(sql.DROP_UNBLOCKS_BEFORE, (time,)))
+        finish(self._asking((sql.DROP_UNBLOCKS_BEFORE, (time,))))
 
     def drop_settled_trees(self, before: int, limit: int, after: SettledRoot = FIRST) -> Dropped:
-        return finish(drop_settled_trees(self._asking, before, limit, after))
+        roots, last = finish(settled_roots(self._asking, before, limit, after))
+        return Dropped(finish(drop_trees(self._asking, before, roots)), last)
 
     def reset(self) -> None:
         finish(reset(self._asking))

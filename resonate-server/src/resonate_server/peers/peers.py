@@ -30,7 +30,6 @@ from resonate_server.peers.hints import (
 from resonate_server.peers.router import Others, Roster, Router, decode_roster, encode_roster
 from resonate_server.protocol.messages import Execute, Unblock
 from resonate_server.protocol.records import Promise, PromiseState
-from resonate_server.store import View
 from resonate_server.store.in_flight import InFlightTasks
 from resonate_server.store.sharing import PeerListener, Rosters, Sharing
 from resonate_server.watch import Watch, events
@@ -88,7 +87,8 @@ class Peers(PeerListener):
                 self._tell_members()
                 self._hub.heal()
                 with suppress(ReadFailed):  # Reported elsewhere.
-                    self._hub.look_for_tasks(await self._engine.read(_groups_with_tasks))
+                    waiting = await self._engine.read(lambda view: view.groups_with_waiting_tasks(MAX_GROUPS))
+                    self._hub.look_for_tasks(waiting)
 
     async def count(self) -> None:
         """Recount the tasks regularly while others change them, too. With many tasks that takes long."""
@@ -138,11 +138,10 @@ class Peers(PeerListener):
     def _ring(self, hint: AnyHint) -> None:
         if not self._sharing.has_others:
             return
-        match hint:
-            case Withdrawn() | Happened() | Present():  # Nobody waits for these.
-                self._sharing.notify_later(hints.encode(hint))
-            case _:
-                self._sharing.ring(hints.encode(hint))
+        if isinstance(hint, Withdrawn | Happened | Present):  # Nobody waits for these.
+            self._sharing.notify_later(hints.encode(hint))
+        else:
+            self._sharing.ring(hints.encode(hint))
 
     def _tell_members(self) -> None:
         members = self._presence.members()
@@ -269,16 +268,20 @@ class Peers(PeerListener):
         while self._owed:
             portion = self._owed[:MAX_OWED]
             try:
-                promises = await self._engine.read(_promises([each.promise_id for each in portion]))
+                promises = await self._settled(tuple(each.promise_id for each in portion))
             except ReadFailed:
                 self._owed.clear()
                 self.may_have_missed()  # This retries until the store answers.
                 return
             del self._owed[: len(portion)]
             for owed in portion:
-                promise = promises.get(owed.promise_id)
-                if promise is not None and promise.state is not PromiseState.PENDING:
-                    self._hub.send(Unblock(promise, owed.address))
+                if owed.promise_id in promises:
+                    self._hub.send(Unblock(promises[owed.promise_id], owed.address))
+
+    async def _settled(self, ids: tuple[str, ...]) -> dict[str, Promise]:
+        touched = Footprint(ids=ids, shown=ids)
+        found = (await self._engine.read(lambda view: view.load(touched))).promises
+        return {id: promise for id, promise in found.items() if promise.state is not PromiseState.PENDING}
 
 
 class Announcer(WorkerObserver):
@@ -305,12 +308,3 @@ class Announcer(WorkerObserver):
 
     def worker_heard(self, group: str, pid: str) -> None:
         self._then.worker_heard(group, pid)
-
-
-def _groups_with_tasks(view: View) -> list[str]:
-    return view.groups_with_waiting_tasks(MAX_GROUPS)
-
-
-def _promises(ids: list[str]) -> Callable[[View], dict[str, Promise]]:
-    wanted = Footprint(ids=tuple(ids), shown=tuple(ids))
-    return lambda view: view.load(wanted).promises

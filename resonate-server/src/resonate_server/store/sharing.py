@@ -18,7 +18,8 @@ class PeerListener:
         """From now on, these are the other servers."""
 
     def heard(self, messages: str) -> None:
-        """Another server has sent ``messages``: a JSON array of what was given to its :meth:`Sharing.ring`."""
+        """Another server has sent ``messages``: a JSON array of what was given to its :meth:`Sharing.ring`; ``null``
+        stands for messages that were lost."""
 
     def may_have_missed(self) -> None:
         """Messages of other servers may have been lost, or not even sent."""

@@ -170,28 +170,11 @@ async def test_a_lone_server_sends_nothing_to_others(bus: Bus, one: Server) -> N
     assert bus.rung == []
 
 
-async def test_a_task_goes_to_another_server_s_worker_if_there_is_none_here(one: Server, other: Server) -> None:
-    theirs = await other.has("w2")
-    one.decides(execute("t"))
-
-    assert await received(theirs) == ["t"]
-
-
 async def test_a_task_goes_to_the_worker_that_it_names_wherever_it_is_connected(one: Server, other: Server) -> None:
     mine, theirs = one.worker("w1"), await other.has("w2")
     one.decides(execute("t", "poll://any@workers/w2"))
 
     assert (await received(mine), await received(theirs)) == ([], ["t"])
-
-
-async def test_a_claim_through_another_server_frees_the_place(one: Server, other: Server) -> None:
-    mine = one.worker("w1")
-    for task in many(WINDOW + 1):
-        one.router.send(task)
-    assert len(await received(mine)) == WINDOW
-    other.claims(execute("t-0"))
-
-    assert await received(mine) == [f"t-{WINDOW}"]
 
 
 async def test_a_late_withdrawal_leaves_the_next_version_alone(one: Server, other: Server) -> None:
@@ -330,15 +313,6 @@ async def test_signs_of_life_are_announced_from_time_to_time(bus: Bus, one: Serv
     assert kinds(bus) == ["Heard"]
 
 
-async def test_a_process_that_is_connected_elsewhere_is_not_gone(one: Server, other: Server) -> None:
-    await other.has("w")
-    one.peers.worker_gone("w")
-    one.peers.worker_gone("dead")
-
-    await until(lambda: one.nobody.gone)
-    assert one.nobody.gone == ["dead"]
-
-
 async def test_a_worker_that_reconnects_to_another_server_is_no_longer_missed(one: Server, other: Server) -> None:
     one.hub.disconnect(one.worker("w"), planned=False)
     assert one.presence.missed() == [("workers", "w")]
@@ -410,13 +384,6 @@ async def test_members_are_reported_as_the_best_informed_server_knows_them(one: 
     told = {member.pid: member.state.value for member in one.peers.members()}
     assert told == {"here": "connected", "moved": "connected"}
     assert one.peers.workers() == {"workers": 2}
-
-
-def test_an_announced_offer_is_read_back_unchanged() -> None:
-    hint = Offered(2, "t\ue000\u0000é", 3, "poll://any@g")
-
-    assert hints.decode(f"[{hints.encode(hint).decode()}]") == [hint]
-    assert Execute(hint.task_id, hint.version, hint.target) == execute(hint.task_id, hint.target, 3)
 
 
 class Looker:

@@ -18,15 +18,6 @@ from resonate_server.store.postgres.sql import STEP_MS
 type Jump = Callable[[str], Awaitable[None]]
 
 
-async def test_servers_know_each_other_and_what_each_has_published(site: Site) -> None:
-    (first, of_first), (second, of_second) = await site.store(), await site.store()
-    first.sharing.publish(b"[1]")
-    second.sharing.publish(b"[2]")
-
-    await until(lambda: of_first.rosters == {second.sharing.id: b"[2]"})
-    await until(lambda: of_second.rosters == {first.sharing.id: b"[1]"})
-
-
 async def test_a_server_that_left_is_forgotten_and_has_no_heir(site: Site) -> None:
     """Even if another one looks meanwhile."""
     (first, of_first), (second, _) = await site.connected(2)
@@ -62,16 +53,16 @@ async def test_mentions_travel_with_announcements_or_else_alone(site: Site) -> N
     await until(lambda: heard(of_second) == [1, 2, 3])
 
 
+async def test_servers_hear_that_messages_of_another_one_were_lost(site: Site) -> None:
+    (first, _), (_, of_second) = await site.connected(2)
+    await site.execute("SELECT pg_terminate_backend(backend, 1000) FROM servers WHERE id = %s", first.sharing.id)
+    first.sharing.ring(b"1")
+
+    await until(lambda: heard(of_second) == [None])
+
+
 def heard(notes: Notes) -> list[Any]:
     return [message for messages in notes.rung for message in msgspec.json.decode(messages)]
-
-
-async def test_a_server_whose_listening_connection_broke_learns_that_it_may_have_missed_something(site: Site) -> None:
-    _, notes = await site.store()
-    await until(lambda: notes.missed >= 2)  # once when it began to listen, once when all others knew it
-    await site.execute(f"{END_CONNECTIONS} AND query LIKE 'LISTEN%'")
-
-    await until(lambda: notes.missed >= 3)
 
 
 async def test_a_dead_server_has_exactly_one_heir(site: Site) -> None:
@@ -212,48 +203,23 @@ async def test_ten_servers_create_the_schema_concurrently(own_postgres_url: str)
 BEGIN = 1_700_000_000_000
 
 
-class Machine:
-    """A server's machine; its clock was set when it had been up for 1 s."""
+@pytest.mark.parametrize(
+    ("measured", "took", "passes", "told"),
+    [
+        pytest.param(0, 0, 70, 70, id="time passes between two readings"),
+        *[pytest.param(30, took, 0, 30, id=f"never behind a reading that took {took} ms") for took in (0, 5, 5_000)],
+        *[pytest.param(-took, took, 1, 1, id=f"an answer that is {took} ms old") for took in (10, 90, 5_000)],
+        pytest.param(-50, 10, 0, 0, id="it never goes back"),
+        pytest.param(-50, 10, 45, 5, id="it waits for a database that is certainly behind"),
+        pytest.param(-STEP_MS - 1, 0, 1, 1, id="it does not follow one that was set back"),
+    ],
+)
+def test_the_clock_follows_that_of_the_database(measured: int, took: int, passes: int, told: int) -> None:
+    uptime = 1_000
+    clock = DatabaseClock(lambda: uptime)
+    clock.begin(BEGIN)
+    assert clock() == BEGIN
+    clock.measured(BEGIN + measured, took)
+    uptime += passes
 
-    def __init__(self) -> None:
-        self.uptime = 1_000
-        self.clock = DatabaseClock(lambda: self.uptime)
-        self.clock.begin(BEGIN)
-
-
-@pytest.fixture
-def machine() -> Machine:
-    return Machine()
-
-
-def test_time_passes_between_two_readings(machine: Machine) -> None:
-    machine.uptime += 70
-    assert machine.clock() == BEGIN + 70
-
-
-@pytest.mark.parametrize("took", [0, 5, 5_000])
-def test_the_clock_is_never_behind_a_reading_of_the_database(machine: Machine, took: int) -> None:
-    machine.clock.measured(BEGIN + 30, took)
-    assert machine.clock() == BEGIN + 30
-
-
-@pytest.mark.parametrize("took", [10, 90, 5_000])
-def test_a_slow_answer_does_not_set_the_clock_back(machine: Machine, took: int) -> None:
-    """It gives a past time, and so tells nothing new."""
-    machine.clock.measured(BEGIN - took, took)
-    machine.uptime += 1
-    assert machine.clock() == BEGIN + 1
-
-
-def test_the_clock_waits_for_the_database_s_if_that_is_certainly_behind(machine: Machine) -> None:
-    assert machine.clock() == BEGIN
-    machine.clock.measured(BEGIN - 50, took=10)
-    assert machine.clock() == BEGIN
-    machine.uptime += 45
-    assert machine.clock() == BEGIN + 5
-
-
-def test_the_clock_does_not_follow_one_that_was_set_back(machine: Machine) -> None:
-    machine.clock.measured(BEGIN - STEP_MS - 1, took=0)
-    machine.uptime += 1
-    assert machine.clock() == BEGIN + 1
+    assert clock() == BEGIN + told

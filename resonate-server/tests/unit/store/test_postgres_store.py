@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import psycopg
 import pytest
+from harness.server import FAR
 from msgspec.structs import asdict, replace
 from unit.driver import promise_create, promise_settle, task_suspend
 from unit.store.servers import (
-    END_CONNECTIONS,
     PATIENCE_S,
     RULES,
     Site,
@@ -44,10 +44,11 @@ from resonate_server.protocol.requests import (
     TaskRelease,
 )
 from resonate_server.store import Decided, Snapshot
-from resonate_server.store.postgres import PostgresStore, driver, postgres_store
+from resonate_server.store.errors import ReadFailed
+from resonate_server.store.postgres import PostgresStore, driver, postgres_store, sql
 from resonate_server.store.postgres.driver import Transaction, connect_async
 from resonate_server.store.postgres.job_queue import ENOUGH
-from resonate_server.store.postgres.plans import Found, Round
+from resonate_server.store.postgres.plans import Asked, Found
 from resonate_server.store.postgres.postgres_store import LONGEST_PAUSE_S, pause_after
 from resonate_server.store.sqlite import IN_MEMORY, Database
 
@@ -176,16 +177,19 @@ class RoundTrips:
     """What is sent to the database in transactions."""
 
     def __init__(self) -> None:
-        self.asked: list[Round] = []
+        self.asked: list[tuple[Asked, ...]] = []
         self.prepared: list[int] = []
         """How many statements the connection had prepared after each."""
         self._ask = driver.ask
 
-    async def ask(self, connection: driver.ServingConnection, asked: Round) -> Found:
+    async def ask(self, connection: driver.ServingConnection, *asked: Asked) -> Found:
         self.asked.append(asked)
-        found = await self._ask(connection, asked)
+        found = await self._ask(connection, *asked)
         self.prepared.append(len(connection.prepared))
         return found
+
+    def without(self, statement: str) -> list[tuple[Asked, ...]]:
+        return [asked for asked in self.asked if statement not in (each for each, _ in asked)]
 
 
 @pytest.fixture
@@ -210,11 +214,11 @@ async def test_a_write_takes_two_round_trips_and_a_read_takes_one(bench: Bench, 
     for request in requests:
         round_trips.asked.clear()
         answer = await bench.call(request)
-        assert (answer.status, len([each for each in round_trips.asked if "next due" not in each])) == (200, 2), request
+        assert (answer.status, len(round_trips.without(sql.NEXT_DUE))) == (200, 2), request
 
     round_trips.asked.clear()
     assert (await bench.call(PromiseGet(id="parent"))).status == 200
-    assert len([each for each in round_trips.asked if "rollback" not in each]) == 1  # Nothing waits for the rollback.
+    assert len(round_trips.without(sql.ROLLBACK)) == 1  # Nothing waits for the rollback.
 
 
 async def test_a_connection_prepares_few_statements(
@@ -238,7 +242,7 @@ async def test_queued_requests_share_two_round_trips_and_one_commit(bench: Bench
 
     assert {answer.status for answer in answers} == {200}
     assert bench.told.shared == [40]
-    assert len([each for each in round_trips.asked if {"locked", "write"} & each.keys()]) == 2
+    assert len(round_trips.without(sql.NEXT_DUE)) == 2
 
 
 async def test_each_request_sees_the_changes_of_those_before_it(bench: Bench) -> None:
@@ -342,6 +346,7 @@ async def test_a_connection_that_breaks_at_a_commit_does_no_harm(
         broken.append(self)
         if when != "before":
             await commit(self, *asked)
+        await self._connection.close()
         raise psycopg.OperationalError("the connection broke")
 
     monkeypatch.setattr(Transaction, "commit", breaking)
@@ -364,28 +369,6 @@ async def test_texts_do_not_depend_on_the_encoding_of_the_environment(
 
     assert (await call(store, create("é → 😀"))).status == 200
     assert [promise.id for promise in (await store.read(lambda view: view.snapshot())).promises] == ["é → 😀"]
-
-
-async def test_a_request_survives_the_end_of_all_connections(bench: Bench, own_postgres_url: str) -> None:
-    await bench.call(create("before"))
-    await execute(own_postgres_url, f"{END_CONNECTIONS} AND pid <> pg_backend_pid()")
-
-    assert (await bench.call(create("after"))).status == 200
-
-
-async def test_while_the_database_is_away_a_request_is_refused_after_a_while(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(postgres_store, "PATIENCE_S", 0.1)
-
-    async def fail(*_: Any) -> Found:
-        raise psycopg.OperationalError("nobody there")
-
-    monkeypatch.setattr(driver, "ask", fail)
-    answer = await bench.call(create("p"))
-
-    assert answer.status == 503
-    assert "nobody there" in answer.data
 
 
 # --- several servers ------------------------------------------------------------------------------------------------
@@ -466,3 +449,136 @@ async def test_due_rows_locked_by_another_server_are_left_to_it(site: Site) -> N
         states = await site.execute("SELECT id, state FROM promises ORDER BY id")
     assert states == [("a", "pending"), ("b", "rejected_timedout")]
     assert (await store.decide(*due)).data
+
+
+# --- what the database refuses for good -----------------------------------------------------------------------------
+
+
+async def do_all_due(store: PostgresStore, at: int) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while (answer := await store.decide(*kernel.due(RULES, at=at))).data:
+            assert answer.status == 200, answer.data
+
+
+@pytest.mark.parametrize(
+    ("request_", "spoil"),
+    [
+        pytest.param(replace(SCHEDULE, id="bad", promise_id=UNINDEXABLE), "", id="the id of a scheduled promise"),
+        pytest.param(create("bad"), "UPDATE promises SET tags = '{' WHERE id = 'bad'", id="a row that makes no sense"),
+        pytest.param(
+            create("bad"), "ALTER TABLE promises ADD CHECK (id <> 'bad' OR state = 'pending')", id="a constraint"
+        ),
+    ],
+)
+async def test_due_work_that_fails_for_good_holds_up_nothing_else(
+    bench: Bench, own_postgres_url: str, request_: Request, spoil: str
+) -> None:
+    later = bench.store.now() + 3_600_000
+    if isinstance(request_, ScheduleCreate):
+        later = FAR
+    else:
+        request_ = replace(request_, timeout_at=later)
+    others = [replace(create(f"p{number}"), timeout_at=later + number - 1) for number in range(3)]
+    answers = await bench.at_once(request_, *others)
+    assert {answer.status for answer in answers} == {200}
+    if spoil:
+        await execute(own_postgres_url, spoil)
+
+    await do_all_due(bench.store, later + 10)
+    states = await execute(own_postgres_url, "SELECT state FROM promises WHERE id LIKE 'p_' ORDER BY id")
+    assert states == [("rejected_timedout",)] * 3
+
+
+async def test_a_tree_that_cannot_be_deleted_keeps_no_other(bench: Bench, own_postgres_url: str) -> None:
+    await bench.at_once(*[create(f"t{number}") for number in range(4)])
+    await execute(own_postgres_url, "UPDATE promises SET state = 'resolved', settled_at = 1, armed = false")
+    await execute(own_postgres_url, "CREATE TABLE notes AS SELECT 't1' AS about")
+    await execute(own_postgres_url, "ALTER TABLE notes ADD FOREIGN KEY (about) REFERENCES promises")
+
+    assert sum([tasks async for tasks in bench.store.drop_settled_trees(2)]) == 3
+    assert await execute(own_postgres_url, "SELECT id FROM promises") == [("t1",)]
+
+
+async def test_a_refused_commit_is_no_commit_under_way(bench: Bench) -> None:
+    """Else the server would not be ready, and get no request that could end it."""
+    assert (await bench.call(promise_create(UNINDEXABLE))).status == 400
+    assert bench.store.last_commit is not None
+    assert not bench.store.last_commit.is_under_way
+
+
+async def test_what_the_database_has_no_room_for_leaves_the_connection_and_the_others_alone(
+    bench: Bench, own_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_store, "PATIENCE_S", 3.0)
+    await bench.call(create("p"))
+    backend = bench.store._connection and bench.store._connection.backend
+    await execute(
+        own_postgres_url,
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql"
+        " AS $$ BEGIN RAISE 'no room' USING ERRCODE = 'disk_full'; END $$",
+    )
+    await execute(
+        own_postgres_url,
+        "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON promises DEFERRABLE INITIALLY DEFERRED"
+        " FOR EACH ROW WHEN (NEW.id = 'large') EXECUTE FUNCTION refuse()",
+    )
+    large = asyncio.ensure_future(bench.call(create("large")))
+    await asyncio.sleep(0.5)
+    assert (await bench.call(create("small"))).status == 200
+    assert not large.done()
+
+    assert (await large).status == 503
+    assert "no room" in large.result().data
+    assert bench.store._connection is not None
+    assert bench.store._connection.backend == backend
+
+
+async def test_a_primary_that_has_become_read_only_is_left_for_another_one(bench: Bench) -> None:
+    await bench.call(create("p"))
+    assert bench.store._connection is not None
+    await bench.store._connection.execute("SET default_transaction_read_only = on")
+
+    assert (await bench.call(acquire("p", 0))).status == 200
+
+
+async def test_a_schema_that_was_dropped_is_not_made_again(
+    bench: Bench, own_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a restore from a backup: an empty one would say that the promises of all callers do not exist."""
+    monkeypatch.setattr(postgres_store, "PATIENCE_S", 3.0)
+    await bench.call(create("p"))
+    await execute(own_postgres_url, "ALTER SCHEMA resonate RENAME TO elsewhere")
+    await until(lambda: bench.store.sharing.trouble)
+    assert (await bench.call(PromiseGet(id="p"))).status == 503
+
+    await execute(own_postgres_url, "ALTER SCHEMA elsewhere RENAME TO resonate")
+    await until(lambda: not bench.store.sharing.trouble)
+    assert (await bench.call(PromiseGet(id="p"))).status == 200
+
+
+async def test_limits_on_the_time_of_a_statement_are_the_server_s_own(site: Site) -> None:
+    await site.execute(f"ALTER DATABASE {site.url.rpartition('/')[2]} SET statement_timeout = '100ms'")
+    store, _ = await site.store()
+
+    def look(view: Any) -> Any:
+        return view._query("SELECT 'done' FROM pg_sleep(0.3)")
+
+    assert await store.browse(look) == [("done",)]
+
+
+async def test_queries_that_were_given_up_end(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else they would use up the database's connections, however few the server has."""
+    monkeypatch.setattr(postgres_store, "PATIENCE_S", 0.2)
+    store, _ = site.start()
+    await until(lambda: not store.sharing.trouble)
+
+    def look(view: Any) -> Any:
+        return view._query("SELECT pg_sleep(60)")
+
+    for _ in range(5):
+        with pytest.raises(ReadFailed):
+            await store.browse(look)
+    sleeping = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND datname = current_database()"
+    async with asyncio.timeout(10):
+        while await site.execute(sleeping):
+            await asyncio.sleep(0.1)

@@ -4,10 +4,8 @@ one connection continues on another."""
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from unit.driver import CORR_ID
@@ -21,15 +19,12 @@ from resonate_server.protocol.records import TaskState
 from resonate_server.protocol.requests import PromiseSearch, TaskRelease
 from resonate_server.store import View
 from resonate_server.store.errors import ReadFailed
-from resonate_server.store.postgres import PostgresStore, driver, membership, postgres_store
-from resonate_server.store.postgres.driver import Transaction
+from resonate_server.store.postgres import PostgresStore, driver, membership, postgres_store, sql
+from resonate_server.store.postgres.driver import Transaction, connect_async
 from resonate_server.store.postgres.plans import Found
 from resonate_server.store.postgres.view import PostgresView
 
 SHORT_S = 1.0
-
-READY = b"Z\x00\x00\x00\x05I"
-"""The last message from the database before it gets a query."""
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +44,7 @@ async def test_a_read_fails_in_time_and_the_next_one_has_another_connection(
 ) -> None:
     """However often it happens, no connection and no thread is lost."""
     monkeypatch.setattr(postgres_store, "PATIENCE_S", SHORT_S)
+    monkeypatch.setattr(postgres_store, "MOST_PATIENT_S", SHORT_S)
     store, _ = await site.store()
 
     def look(view: Any) -> Any:
@@ -208,65 +204,16 @@ async def test_a_server_whose_sign_of_life_hangs_repeats_it_on_another_connectio
     assert (await call(store, create("p"))).status == 200
 
 
-class Swallower:
-    """A proxy in front of the database. While ``swallows`` is true, whatever is sent on a new connection after the
-    greetings is lost."""
-
-    def __init__(self, url: str) -> None:
-        self._host, self._port = urlsplit(url).hostname, urlsplit(url).port
-        self.swallows = True
-        self.lost = 0
-        self._passing: set[asyncio.Task[None]] = set()
-
-    async def open(self) -> int:
-        """Start the proxy and return its port."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
-
-    def close(self) -> None:
-        self._server.close()
-        for each in self._passing:
-            each.cancel()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there_reader, there_writer = await asyncio.open_connection(self._host, self._port)
-        has_greeted = asyncio.Event()
-        both = [
-            asyncio.ensure_future(self._pass_on(reader, there_writer, has_greeted, self.swallows)),
-            asyncio.ensure_future(self._pass_on(there_reader, writer, has_greeted, self.swallows)),
-        ]
-        self._passing.update(both)
-
-    async def _pass_on(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, has_greeted: asyncio.Event, swallows: bool
-    ) -> None:
-        with suppress(OSError):
-            while data := await reader.read(65_536):
-                if swallows and has_greeted.is_set():
-                    self.lost += len(data)
-                    continue
-                writer.write(data)
-                if data.endswith(READY):
-                    has_greeted.set()
-        writer.close()
-
-
-@pytest.fixture
-async def swallower(own_postgres_url: str) -> AsyncIterator[Swallower]:
-    swallower = Swallower(own_postgres_url)
-    yield swallower
-    swallower.close()
-
-
-async def test_a_server_starts_even_if_its_first_query_is_lost(
-    site: Site, own_postgres_url: str, swallower: Swallower
-) -> None:
-    address = urlsplit(own_postgres_url)
-    store, _ = site.start(address._replace(netloc=f"resonate@127.0.0.1:{await swallower.open()}").geturl())
-    await until(lambda: swallower.lost)
-    await until(lambda: "does not answer" in store.sharing.trouble)
-    swallower.swallows = False
+async def test_a_server_starts_even_if_its_first_query_hangs(site: Site) -> None:
+    """It waits for one that creates the schema and hangs. Its attempts leave no connections that go on waiting."""
+    async with await connect_async(site.url) as other:
+        await other.execute("SELECT pg_advisory_lock(%s)", (sql.SCHEMA_LOCK,))
+        store, _ = site.start()
+        await until(lambda: "does not answer" in store.sharing.trouble)
+        await asyncio.sleep(5 * SHORT_S)
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database()"
+        [(count,)] = await site.execute(waiting)
+        assert count <= 2
 
     async with asyncio.timeout(PATIENCE_S), store.beginning():
         pass

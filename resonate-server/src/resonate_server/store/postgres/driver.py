@@ -4,8 +4,8 @@ import asyncio
 import itertools
 import re
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache, cached_property
 from typing import Any
 
@@ -21,7 +21,7 @@ from psycopg.pq.abc import PGconn, PGresult
 from psycopg.types.string import StrDumper, TextBinaryLoader, TextLoader
 
 from resonate_server.store.postgres import sql
-from resonate_server.store.postgres.plans import Ask, Found, Records, Round, Writing
+from resonate_server.store.postgres.plans import Asked, Found, Records, Writing
 from resonate_server.store.rows import Row
 
 CONNECT_S = 5
@@ -49,6 +49,9 @@ OPTIONS = {
     "default_transaction_isolation": r"read\ committed",  # a statement sees what was committed before its locks
     "synchronous_commit": "on",  # an answer leaves after the commit is on disk
     "idle_in_transaction_session_timeout": "10s",  # for a server that froze: others need its locks
+    "client_connection_check_interval": "1s",  # for one that gave up: a query would work on, and keep its place
+    "statement_timeout": "0",  # a server has its own patience
+    "lock_timeout": "0",
     "tcp_keepalives_idle": "2",  # likewise for one that is cut off
     "tcp_keepalives_interval": "1",
     "tcp_keepalives_count": "3",
@@ -105,15 +108,6 @@ class ServingConnection(AsyncConnection[Row]):
     @cached_property
     def transformer(self) -> abc.Transformer:
         return Transformer(self)
-
-    @contextmanager
-    def patient(self, seconds: float) -> Iterator[None]:
-        """Let the database be silent for ``seconds`` meanwhile."""
-        self.patience_s = seconds
-        try:
-            yield
-        finally:
-            self.patience_s = ANSWER_S
 
     async def wait[T](
         self,
@@ -219,7 +213,7 @@ async def connect_async(
 # --- a round trip ---------------------------------------------------------------------------------------------------
 
 
-async def ask(connection: ServingConnection, asked: Round) -> Found:
+async def ask(connection: ServingConnection, *asked: Asked) -> Found:
     """Send all statements at once and get all answers at once, in one round trip. A pipeline of the driver's cursors
     would send each statement by itself, and wake up both sides for it: 2.4 ms of CPU for a transaction instead of 1.1,
     and a tenth more in the database (medians of 3 pairs).
@@ -232,12 +226,13 @@ async def ask(connection: ServingConnection, asked: Round) -> Found:
         prepared.clear()
     try:
         pgconn.enter_pipeline_mode()
-        statements = {each.statement for each in asked.values()}
+        statements = {statement for statement, _ in asked}
         new = {statement: _prepare(pgconn, statement) for statement in statements - prepared.keys()}
-        for each in asked.values():
-            parameters = transformer.dump_sequence(*_in_order(each))
-            name = prepared.get(each.statement) or new[each.statement]
-            pgconn.send_query_prepared(name, parameters, result_format=Format.BINARY)
+        for statement, parameters in asked:
+            # All parameters are sent as text: the statement determines their types.
+            values = _in_order(statement, parameters)
+            dumped = transformer.dump_sequence(values, [PyFormat.TEXT] * len(values))
+            pgconn.send_query_prepared(prepared.get(statement) or new[statement], dumped, result_format=Format.BINARY)
         pgconn.pipeline_sync()
         await connection.wait(send(pgconn))
         [*results, _] = [
@@ -254,7 +249,7 @@ async def ask(connection: ServingConnection, asked: Round) -> Found:
     for result in results:
         if result.status == ExecStatus.FATAL_ERROR:
             raise error_from_result(result)
-    return {name: _rows(transformer, result) for name, result in zip(asked, results[len(new) :], strict=True)}
+    return [_rows(transformer, result) for result in results[len(new) :]]
 
 
 _numbers = itertools.count()
@@ -277,11 +272,8 @@ def _positional(statement: str) -> tuple[bytes, tuple[str, ...]]:
     return re.sub("%s", lambda _: f"${next(numbers)}", statement).encode(), names
 
 
-def _in_order(asked: Ask) -> tuple[Sequence[Any], list[PyFormat]]:
-    """Return the parameters in order, all in text format: the statement determines their types."""
-    found = asked.parameters
-    ordered = [found[name] for name in _positional(asked.statement)[1]] if isinstance(found, dict) else found
-    return ordered, [PyFormat.TEXT] * len(ordered)
+def _in_order(statement: str, parameters: Sequence[Any] | dict[str, Any]) -> Sequence[Any]:
+    return [parameters[name] for name in _positional(statement)[1]] if isinstance(parameters, dict) else parameters
 
 
 def _rows(transformer: abc.Transformer, result: PGresult) -> list[Row]:
@@ -305,24 +297,24 @@ class Transaction:
         self.number = next(_transactions)
         self.backend = connection.backend
 
-    async def commit(self, writing: Writing, asked: Round | None = None) -> Found:
+    async def commit(self, writing: Writing, *asked: Asked) -> Found:
         """Write, ask what else is asked, and commit, in one round trip. On return, the writes are durable."""
-        if not self._has_begun:
-            await self.ask({})
         statement, rows = writing.statement()
-        write = Ask(statement, {**rows, "server": self._server, "number": self.number})
-        return await self.ask({"write": write, **(asked or {}), "commit": Ask(sql.COMMIT)})
+        write = statement, {**rows, "server": self._server, "number": self.number}
+        _, *found, _ = await self.ask(write, *asked, (sql.COMMIT, ()))
+        return found
 
     async def leave(self) -> None:
         """Roll back, unless it was committed."""
         status = self._connection.info.transaction_status
         if status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
             with suppress(psycopg.Error):
-                await ask(self._connection, {"rollback": Ask(sql.ROLLBACK)})
+                await ask(self._connection, (sql.ROLLBACK, ()))
 
-    async def ask(self, asked: Round) -> Found:
+    async def ask(self, *asked: Asked) -> Found:
         """Do one round trip. Raises :class:`psycopg.Error`."""
-        if not self._has_begun:
-            self._has_begun = True
-            asked = {"begin": Ask(sql.BEGIN), **asked}
-        return await ask(self._connection, asked)
+        if self._has_begun:
+            return await ask(self._connection, *asked)
+        self._has_begun = True
+        _, *found = await ask(self._connection, (sql.BEGIN, ()), *asked)
+        return found

@@ -29,38 +29,26 @@ MAX_QUICK = 20
 
 
 class Waiting(Struct, eq=False, kw_only=True):
-    """``done`` gets the outcome. ``tries``: how often it was retried because others had its rows."""
+    """``done`` gets the outcome. ``tries``: how often it was retried because others had its rows.
+
+    ``is_large``: its answer is known to be large, so it is decided only if there is room. ``is_alone``: it shares no
+    transaction, for example because it has failed in one with others.
+    """
 
     done: asyncio.Future[Any]
+    footprint: Footprint = Footprint()
     tries: int = 0
+    is_large: bool = False
+    is_alone: bool = False
 
     @property
     def named(self) -> int:
         """Number of ids that it names."""
-        return 0
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether it may share a transaction with others."""
-        return False
-
-
-class Inquiry(Waiting, kw_only=True):
-    """Answered by a rule."""
-
-    footprint: Footprint
-    rule: Rule
-    is_large: bool = False
-    """Its answer is known to be large, so it is decided only if there is room."""
-    is_alone: bool = False
-    """It failed in a transaction with others, so it is decided alone."""
-
-    @property
-    def named(self) -> int:
         return len(self.footprint.ids)
 
     @property
     def is_shared(self) -> bool:
+        """Whether it may share a transaction with others."""
         is_special = self.is_of_time or self.footprint.schedule is not None
         return not (is_special or self.is_large or self.is_alone or self.named > MAX_QUICK)
 
@@ -70,10 +58,17 @@ class Inquiry(Waiting, kw_only=True):
         return bool(self.footprint.due or self.footprint.leased)
 
 
+class Inquiry(Waiting, kw_only=True):
+    """Answered by a rule."""
+
+    rule: Rule
+
+
 class Turn(Waiting, kw_only=True):
     """Runs between two transactions."""
 
     work: Callable[[], Awaitable[Any]]
+    is_alone: bool = True
 
 
 class JobQueue:
@@ -100,8 +95,6 @@ class JobQueue:
             self._has_enough.set()
 
     def _queue_of(self, job: Waiting) -> deque[Waiting]:
-        if not isinstance(job, Inquiry):
-            return self._jobs
         if job.footprint.due:
             return self._timely
         return self._patient if job.is_large or job.named > MAX_QUICK else self._jobs
@@ -117,8 +110,7 @@ class JobQueue:
     def put_first(self, batch: list[Waiting]) -> None:
         """Put the jobs before all others, to be done one by one."""
         for job in batch:
-            if isinstance(job, Inquiry):
-                job.is_alone = True
+            job.is_alone = True
         self._jobs.extendleft(reversed(batch))
 
     async def batches(self) -> AsyncIterator[list[Waiting]]:

@@ -16,15 +16,14 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any
 
 import psycopg
 
 from resonate_server.store.errors import STOPS, ReadFailed
 from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.driver import ServingConnection, ask, connect_async, name_of
-from resonate_server.store.postgres.plans import Ask, Found, Round
 from resonate_server.store.postgres.schema import DatabaseUnusable, check_version, migrate
+from resonate_server.store.rows import Row
 from resonate_server.store.sharing import MAX_RING_BYTES, PeerListener, Sharing
 
 logger = logging.getLogger(__name__)
@@ -35,9 +34,6 @@ PAUSE_S = 0.25
 """Pause before the database is tried again."""
 
 BEAT_S = 1.0
-PATIENCE_S = 8.0
-"""A heartbeat that takes longer ends the connection."""
-
 DEAD_S = 7.0
 """A server whose heartbeat has stood still for this long counts as dead; it is looked at once a second. By the clock of
 the server that looks, because the database's may jump. A crash is noticed by the connection, so this is for servers
@@ -56,8 +52,11 @@ LISTENS_S = 2.0
 MAX_RINGS = 10_000
 """Messages that may wait while the database is down."""
 
-ROSTER_CHANGED, MISSED = b"[]", b"null"
-"""Internal notifications: look at the others again; messages were lost."""
+ROSTER_CHANGED = b"[]"
+"""Internal notification: look at the others again."""
+
+MISSED = b"null"
+"""In place of messages that were lost."""
 
 
 class DatabaseClock:
@@ -114,7 +113,6 @@ class Membership(Sharing):
         """Until then (monotonic seconds), none counts as dead: what has cut off this server may have cut off others."""
         self._roster, self._version, self._is_published = b"[]", 0, True
         self._rings: list[bytes] = []
-        self._has_lost = False
         self._waiting: list[asyncio.Future[None]] = []
         """Done with the next look at the others."""
         self._known: asyncio.TimerHandle | None = None
@@ -167,8 +165,8 @@ class Membership(Sharing):
     def notify_later(self, message: bytes) -> None:
         if not self._others:
             return
-        if len(self._rings) == MAX_RINGS:
-            self._rings, self._has_lost = [], True
+        if len(self._rings) >= MAX_RINGS:
+            self._rings = [MISSED]
         if not self._rings:
             asyncio.get_running_loop().call_later(MENTIONED_WITHIN_S, self._wake.set)
         self._rings.append(message)
@@ -197,14 +195,13 @@ class Membership(Sharing):
                 async with await connect_async(self._url, name_of(self.id)) as connection:
                     await self._begin(connection)
                     await self._live(connection)
-                    await ask(connection, {"leave": Ask(sql.LEAVE, (self.id,)), "ring": _notification(ROSTER_CHANGED)})
+                    await ask(connection, (sql.LEAVE, (self.id,)), (sql.RING, (ROSTER_CHANGED,)))
             except DatabaseUnusable as error:
                 self._lost(str(error))
                 return
-            except (psycopg.Error, OSError, TimeoutError) as error:
-                self._tell(told(error))
             except Exception as error:
-                logger.exception("cannot tell whether this server may use the database")
+                if not isinstance(error, psycopg.Error | OSError):
+                    logger.exception("cannot tell whether this server may use the database")
                 self._tell(told(error))
             await asyncio.sleep(PAUSE_S)
 
@@ -228,8 +225,6 @@ class Membership(Sharing):
         try:
             if messages.encode() == ROSTER_CHANGED:
                 self.doubt()
-            elif messages.encode() == MISSED:
-                self.listener.may_have_missed()
             else:
                 self.listener.heard(messages)
         except Exception:
@@ -248,27 +243,28 @@ class Membership(Sharing):
             logger.info("at work on the database")
 
     async def _begin(self, connection: ServingConnection) -> None:
-        await migrate(connection)
         await connection.execute("SET synchronous_commit = off")  # Nobody waits for the disk here.
         self._backend, self._keeps_others_waiting = connection.info.backend_pid, False
-        if self.has_joined:
+        if self.has_joined:  # A schema that is gone was taken away: an empty one instead would look like lost data.
+            [[(version,)]] = await ask(connection, (sql.GET_VERSION, ()))
+            check_version(version)
             self._judges_from = time.monotonic() + KNOWN_S
         else:
+            await migrate(connection)
             await self._wait_for_those_who_begin(connection)
-            await _ask(connection, sql.FORGET_ENDINGS)
-            [(stood_at, now)] = (await _ask(connection, sql.STOOD_AT))["it"]
+            _, [(stood_at, now)] = await ask(connection, (sql.FORGET_ENDINGS, ()), (sql.STOOD_AT, ()))
             self.clock.begin(max(stood_at, now))
         await self._join(connection)
         if not self.has_joined:
             self.has_joined, self.is_first = True, not self._others
             if self.is_first:  # All leases start again, so nobody needs the rosters of the dead.
-                await _ask(connection, sql.FORGET_OTHERS, (self.id,))
+                await ask(connection, (sql.FORGET_OTHERS, (self.id,)))
             else:
                 self._begun.set()
         self._tell("")
 
     async def _wait_for_those_who_begin(self, connection: ServingConnection) -> None:
-        while (await _ask(connection, sql.TRY_TO_BEGIN))["it"] == [(False,)]:
+        while await ask(connection, (sql.TRY_TO_BEGIN, ())) == [[(False,)]]:
             await self._look(connection)  # A frozen one is cut off.
             await asyncio.sleep(PAUSE_S)
         self._keeps_others_waiting = True
@@ -283,43 +279,36 @@ class Membership(Sharing):
         next_beat = time.monotonic()
         while not self._is_stopping:
             self._wake.clear()
-            async with asyncio.timeout(PATIENCE_S):
-                if self._keeps_others_waiting and self._begun.is_set():
-                    self._keeps_others_waiting = False
-                    await _ask(connection, sql.HAS_BEGUN)
-                if not self._is_published:
-                    await self._publish(connection)
-                if self._rings or self._has_lost:
-                    await self._ring(connection)
-                    await asyncio.sleep(RUNG_EVERY_S)
-                late = time.monotonic() - next_beat
-                if late >= 0:
-                    next_beat += late + BEAT_S
-                    await self._beat(connection, late)
-                elif self._is_doubtful:
-                    await self._look(connection)
+            if self._keeps_others_waiting and self._begun.is_set():
+                self._keeps_others_waiting = False
+                await ask(connection, (sql.HAS_BEGUN, ()))
+            if not self._is_published:
+                await self._publish(connection)
+            if self._rings:
+                await self._ring(connection)
+                await asyncio.sleep(RUNG_EVERY_S)
+            late = time.monotonic() - next_beat
+            if late >= 0:
+                next_beat += late + BEAT_S
+                await self._beat(connection, late)
+            elif self._is_doubtful:
+                await self._look(connection)
             with suppress(TimeoutError):
                 async with asyncio.timeout(next_beat - time.monotonic()):
                     await self._wake.wait()
 
     async def _publish(self, connection: ServingConnection) -> None:
-        self._is_published = True
-        try:
-            me = Ask(sql.JOIN, (self.id, self._version, self._roster))
-            await ask(connection, {"me": me, "ring": _notification(ROSTER_CHANGED)})
-        except BaseException:
-            self._is_published = False
-            raise
+        version = self._version
+        await ask(connection, (sql.JOIN, (self.id, version, self._roster)), (sql.RING, (ROSTER_CHANGED,)))
+        self._is_published = version == self._version
 
     async def _ring(self, connection: ServingConnection) -> None:
         """Send the waiting messages. If some may be lost, the others hear that later."""
         rings, self._rings = self._rings, []
-        texts = [*([MISSED] if self._has_lost else []), *_packed(rings)]
         try:
-            await ask(connection, dict(enumerate(map(_notification, texts))))
-            self._has_lost = False
+            await ask(connection, *[(sql.RING, (text,)) for text in _packed(rings)])
         except BaseException:
-            self._has_lost = True
+            self._rings.insert(0, MISSED)
             raise
 
     async def _beat(self, connection: ServingConnection, late_s: float) -> None:
@@ -327,21 +316,18 @@ class Membership(Sharing):
         if late_s >= BEAT_S:
             self._beats.clear()
         began = time.monotonic()
-        found = await ask(
+        alive, [(now,)], [(due,)], [(version,)] = await ask(
             connection,
-            {
-                "alive": Ask(sql.BEAT, (self.id,)),
-                "time": Ask(sql.KEEP_TIME, (self.clock(),)),
-                "due": Ask(sql.NEXT_DUE),
-                "version": Ask(sql.GET_VERSION),
-            },
+            (sql.BEAT, (self.id,)),
+            (sql.KEEP_TIME, (self.clock(),)),
+            (sql.NEXT_DUE, {"put_off": []}),
+            (sql.GET_VERSION, ()),
         )
-        [(now,)], [(due,)], [(version,)] = found["time"], found["due"], found["version"]
         check_version(version)
         self.clock.measured(now, int((time.monotonic() - began) * 1_000) + 1)
         if due is not None:
             self._due(due)
-        if not found["alive"]:
+        if not alive:
             logger.warning("another server declared this one dead")
             await self._join(connection)
         await self._look(connection)
@@ -349,18 +335,8 @@ class Membership(Sharing):
     async def _look(self, connection: ServingConnection) -> None:
         """Look which other servers are there, and which of them are dead."""
         self._is_doubtful = False
-        waiting, self._waiting = self._waiting, []
-        try:
-            await self._look_at_others(connection)
-        except BaseException:
-            self._waiting += waiting
-            raise
-        for each in waiting:
-            if not each.done():
-                each.set_result(None)
-
-    async def _look_at_others(self, connection: ServingConnection) -> None:
-        found = (await _ask(connection, sql.OTHERS, (self.id,)))["it"]
+        waiting = list(self._waiting)
+        [found] = await ask(connection, (sql.OTHERS, (self.id,)))
         now = time.monotonic()
         self._beats = {(id, beat_at): self._beats.get((id, beat_at), now) for id, _, beat_at, _ in found}
         dead = [id for id, _, beat_at, ended in found if ended or now - self._beats[id, beat_at] >= DEAD_S]
@@ -368,14 +344,18 @@ class Membership(Sharing):
             dead = []
         versions = {id: version for id, version, *_ in found if id not in dead}
         news = [id for id, version in versions.items() if id not in self._others or self._others[id][0] != version]
-        asked: Round = {}
+        rosters: list[Row] = []
+        buried: list[Row] = []
         if news:
-            asked["rosters"] = Ask(sql.GET_ROSTERS, (news,))
+            [rosters] = await ask(connection, (sql.GET_ROSTERS, (news,)))
         if dead and (self.has_joined or not versions):
-            asked["buried"] = Ask(sql.REMOVE_DEAD, (dead,))
-            asked["cut off"] = Ask(sql.CUT_OFF, ([name_of(id) for id in dead],))
-        answers = await ask(connection, asked) if asked else {}
-        self._see(versions, dict(answers.get("rosters", ())), dict(answers.get("buried", ())))
+            cut_off = sql.CUT_OFF, ([name_of(id) for id in dead],)
+            buried, _ = await ask(connection, (sql.REMOVE_DEAD, (dead,)), cut_off)
+        self._see(versions, dict(rosters), dict(buried))
+        del self._waiting[: len(waiting)]
+        for each in waiting:
+            if not each.done():
+                each.set_result(None)
 
     def _see(self, versions: dict[int, int], rosters: dict[int, bytes], buried: dict[int, bytes]) -> None:
         before = self._others
@@ -412,13 +392,3 @@ def _packed(messages: list[bytes]) -> Iterator[bytes]:
         size += len(message) + 1
     if portion:
         yield b"[%b]" % b",".join(portion)
-
-
-def _notification(text: bytes) -> Ask:
-    """Ask for a notification of up to 7,999 bytes, PostgreSQL's limit. Sent as bytes, because texts are stored with
-    some characters replaced, which may double their length."""
-    return Ask(sql.RING, (text,))
-
-
-async def _ask(connection: ServingConnection, statement: str, parameters: Any = ()) -> Found:
-    return await ask(connection, {"it": Ask(statement, parameters)})

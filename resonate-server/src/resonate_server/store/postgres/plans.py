@@ -4,6 +4,7 @@ Statements go in *rounds*: those of a round do not need one another's answers an
 round trip.
 """
 
+import random
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any
@@ -33,29 +34,22 @@ from resonate_server.kernel.model import (
 )
 from resonate_server.kernel.weight import MAX_PRELOAD, fitting, is_read, weight
 from resonate_server.protocol.messages import Message, Unblock
-from resonate_server.protocol.records import Promise, Schedule, TaskState
-from resonate_server.store import FIRST, MAX_TOLD_BYTES, Decided, Dropped, SettledRoot, rows
+from resonate_server.protocol.records import Promise, TaskState
+from resonate_server.store import MAX_TOLD_BYTES, Decided, SettledRoot, rows
 from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.sql import MAX_AWAITERS_AHEAD, WRITES, write
 from resonate_server.store.rows import Row
 from resonate_server.store.shared_sql import COUNT_TASKS, GET_ACQUIRED
+from resonate_server.store.whole import COLUMNS
 
+type Asked = tuple[str, Sequence[Any] | dict[str, Any]]
+"""A statement and its parameters."""
 
-class Ask(Struct, frozen=True):
-    """A statement and its parameters."""
+type Found = list[list[Row]]
+"""The rows that each statement of a round has found."""
 
-    statement: str
-    parameters: Sequence[Any] | dict[str, Any] = ()
-
-
-type Round = dict[Any, Ask]
-"""Statements by a name of the plan's choice, in the order in which they are sent."""
-
-type Found = dict[Any, list[Row]]
-"""The rows that each statement of a round has found, by name."""
-
-type Asking = Callable[[Round], Awaitable[Found]]
-"""Does one round trip. Raises :class:`psycopg.Error`."""
+type Asking = Callable[..., Awaitable[Found]]
+"""Sends the given statements (:data:`Asked`) in one round trip. Raises :class:`psycopg.Error`."""
 
 MAX_BYTES = 2**30
 """More than any payload has."""
@@ -87,12 +81,16 @@ type Links = tuple[list[str], list[str]]
 class Unit:
     """The rows that a transaction has locked and read so far, each of them once, with what was decided on them.
 
-    ``most``: bytes of a payload that may be shown; a larger one raises :class:`Large`.
+    ``most``: bytes of a payload that may be shown; a larger one raises :class:`Large`. ``put_off``: ids of what is due
+    and not to be taken.
     """
 
-    def __init__(self, ask: Asking, most: int = MAX_BYTES) -> None:
+    def __init__(self, ask: Asking, most: int = MAX_BYTES, put_off: Sequence[str] = ()) -> None:
         self._ask = ask
         self._most = most
+        self._put_off = put_off
+        self.single: str | None = None
+        """The id of what was due, if only one thing was taken."""
         self._pairs: dict[str, Pair | None] = {}
         self._locked: set[str] = set()
         self._taken: set[str] = set()
@@ -152,8 +150,8 @@ class Unit:
         if footprint.due:
             loaded.due = await self.due(now, footprint.due)
         if footprint.leased:
-            found = await self._ask({"leased": Ask(GET_ACQUIRED)})
-            loaded.leased = tuple(id for (id,) in found["leased"])
+            [leased] = await self._ask((GET_ACQUIRED, ()))
+            loaded.leased = tuple(id for (id,) in leased)
             footprint = replace(footprint, ids=(*footprint.ids, *loaded.leased))
         await self.fetch([footprint])
         self._add(loaded, footprint.ids, footprint.shown)
@@ -190,30 +188,29 @@ class Unit:
 
     async def due(self, now: int, limit: int) -> Due:
         """Return what is due, oldest first: up to ``limit`` each of promises, tasks, schedules, and settlements that
-        are still spreading.
+        are still spreading. With a ``limit`` of 1, return only one of all.
 
         Only those that no other transaction has locked, so that servers share the work.
         """
-        found = await self._ask(
-            {
-                "schedules": Ask(sql.TAKE_DUE_SCHEDULES, (now, limit)),
-                "promises": Ask(sql.TAKE_DUE_PROMISES, (now, limit)),
-                "tasks": Ask(sql.TAKE_DUE_TASKS, (now, limit)),
-                "spreading": Ask(sql.TAKE_SPREADING, (limit,)),
-            }
-        )
+        query = {"now": now, "limit": limit, "put_off": list(self._put_off)}
+        found = await self._ask(*[(each, query) for each in sql.TAKE_DUE])
+        if limit == 1 and any(found):  # at random, so that each has its turn
+            chosen = random.choice([each for each in found if each])
+            found = [each if each is chosen else [] for each in found]
+            self.single = chosen[0][0]
+        schedules, promises, tasks, spreading = found
         return Due(
-            promises=tuple(id for (id,) in found["promises"]),
-            tasks=tuple(id for (id,) in found["tasks"]),
-            schedules=tuple(sorted(map(rows.schedule, found["schedules"]), key=_next_run)),
-            spreading=tuple(Spreading(promise_id=id, after=after) for id, after in found["spreading"]),
+            promises=tuple(id for (id,) in promises),
+            tasks=tuple(id for (id,) in tasks),
+            schedules=tuple(sorted(map(rows.schedule, schedules), key=lambda each: (each.next_run_at, each.id))),
+            spreading=tuple(Spreading(promise_id=id, after=after) for id, after in spreading),
         )
 
     async def _load_schedule(self, loaded: Rows, id: str) -> None:
-        found = await self._ask({"name": Ask(sql.LOCK_SCHEDULE_NAME, (id,)), "schedule": Ask(sql.LOCK_SCHEDULE, (id,))})
-        if found["name"] == [(False,)]:
+        [(is_ours,)], found = await self._ask((sql.LOCK_SCHEDULE_NAME, (id,)), (sql.LOCK_SCHEDULE, (id,)))
+        if not is_ours:
             raise Busy
-        loaded.schedules |= {row[0]: rows.schedule(row) for row in found["schedule"]}
+        loaded.schedules |= {row[0]: rows.schedule(row) for row in found}
 
     # --- pairs ------------------------------------------------------------------------------------------------------
 
@@ -223,24 +220,25 @@ class Unit:
         wanted = {id for each in footprints for id in each.ids if self._is_wanted(id, id in shown)}
         settles = [each.settles for each in footprints if each.settles in wanted]
         tasks = {each.preload_for: each.branch for each in footprints if each.preload_for is not None}
-        asked: Round = {}
+        asked: list[Asked] = []
         if wanted:
             query = {"ids": list(wanted), "settles": list(settles), "shown": list(shown), "most": self._most}
-            asked["locked"] = Ask(sql.LOCK, query)
-            asked["pairs"] = Ask(sql.GET_PAIRS, query)
+            asked += [(sql.LOCK, query), (sql.GET_PAIRS, query)]
         if not self._preloads.keys() >= tasks.keys():
-            asked["preload"] = _preload_of(tasks)
+            asked.append(_preload_of(tasks))
         if not asked:
             return
-        found = await self._ask(asked)
-        self._locked.update(id for (id,) in found.get("locked", ()))
-        self._whole |= shown
-        self._pairs |= dict.fromkeys(wanted)
-        for row in found.get("pairs", ()):
-            self._take(row)
-        self._preloads |= {task: [] for task in tasks}
-        for task, *promise in found.get("preload", ()):
-            self._preloads[task].append(_promise(promise))
+        found = iter(await self._ask(*asked))
+        if wanted:
+            self._locked.update(id for (id,) in next(found))
+            self._whole |= shown
+            self._pairs |= dict.fromkeys(wanted)
+            for row in next(found):
+                self._take(row)
+        for preload in found:
+            self._preloads |= {task: [] for task in tasks}
+            for task, *promise in preload:
+                self._preloads[task].append(_promise(promise))
 
     def _is_wanted(self, id: str, whole: bool) -> bool:
         if id in self._taken:
@@ -284,8 +282,8 @@ class Unit:
             return promises
         chosen = list(fitting(promises))
         missing = [each.id for each in chosen if not is_read(each) and not self.writing.knows(each.id)]
-        answer = await self._ask({"whole": Ask(sql.GET_WHOLE_PROMISES, (missing,))})
-        whole = {row[0]: rows.promise(row) for row in answer["whole"]}
+        [read] = await self._ask((sql.GET_WHOLE_PROMISES, (missing,)))
+        whole = {row[0]: rows.promise(row) for row in read}
         return [whole.get(promise.id, promise) for promise in chosen]
 
     def _as_decided(self, promise: Promise) -> Promise:
@@ -298,10 +296,12 @@ class Unit:
         ids = [each.promise_id for each in footprint.spreading]
         links = {id: self._links[id] for id in ids if id in self._links}
         if len(links) < len(ids) or footprint.limit > MAX_AWAITERS_AHEAD:
-            found = await self._ask(_links(footprint.spreading, footprint.limit + 1))
+            after = [each.after for each in footprint.spreading]
+            query = {"ids": ids, "after": after, "limit": footprint.limit + 1}
+            found = await self._ask((sql.GET_AWAITERS, query), (sql.GET_LISTENERS, query))
             links = {id: ([], []) for id in ids}
-            for number, kind in enumerate(("awaiters", "listeners")):
-                for id, other in found[kind]:
+            for number, kind in enumerate(found):
+                for id, other in kind:
                     links[id][number].append(other)
         is_outdated = not self.writing.linked.isdisjoint(ids)
         if is_outdated or any(self.writing.frees(awaiters) for awaiters, _ in links.values()):
@@ -309,16 +309,10 @@ class Unit:
         return links
 
 
-def _preload_of(tasks: dict[str, str | None]) -> Ask:
+def _preload_of(tasks: dict[str, str | None]) -> Asked:
     """Ask for one more than is sent, because the task's own promise is among them."""
     query = {"tasks": list(tasks), "branches": list(tasks.values()), "limit": MAX_PRELOAD + 1}
-    return Ask(sql.GET_PRELOAD, query | {"most_rows": 4 * MAX_PRELOAD, "shown": [], "most": 0})
-
-
-def _links(spreading: Sequence[Spreading], limit: int) -> Round:
-    ids, after = [each.promise_id for each in spreading], [each.after for each in spreading]
-    query = {"ids": ids, "after": after, "limit": limit}
-    return {"awaiters": Ask(sql.GET_AWAITERS, query), "listeners": Ask(sql.GET_LISTENERS, query)}
+    return sql.GET_PRELOAD, query | {"most_rows": 4 * MAX_PRELOAD, "shown": [], "most": 0}
 
 
 _PAIR_COLUMNS = rows.PROMISE_COLUMNS + 2
@@ -334,10 +328,6 @@ def _promise(row: Sequence[Any]) -> Promise:
     *promise, param, param_size, value, value_size = row
     payloads = (param_size if param is None else param, value_size if value is None else value)
     return rows.promise((*promise, *payloads))
-
-
-def _next_run(schedule: Schedule) -> tuple[int, str]:
-    return schedule.next_run_at, schedule.id
 
 
 # --- writing --------------------------------------------------------------------------------------------------------
@@ -441,28 +431,30 @@ def _records(part: str, found: dict[Any, Row]) -> Records:
 # --- the whole store ------------------------------------------------------------------------------------------------
 
 
-async def drop_settled_trees(ask: Asking, before: int, limit: int, after: SettledRoot = FIRST) -> Dropped:
-    """Visit up to ``limit`` trees whose root settled before ``before`` (ms), oldest first, from after ``after`` on;
-    delete those that settled completely before then and owe no message."""
+async def settled_roots(
+    ask: Asking, before: int, limit: int, after: SettledRoot
+) -> tuple[list[str], SettledRoot | None]:
+    """Visit up to ``limit`` trees whose root settled before ``before`` (ms), oldest first, from after ``after`` on.
+
+    Return the roots of those that settled completely before then and owe no message, which is final; and the last one
+    visited, ``None`` if none follow.
+    """
     settled_at, id = after
-    query = {"before": before, "limit": limit, "settled_at": settled_at, "id": id}
-    found = (await ask({"roots": Ask(sql.SETTLED_ROOTS, query)}))["roots"]
-    query["roots"] = [id for _, id, may_go in found if may_go]
-    gone = await ask({"locked": Ask(sql.LOCK_TREES, query), "promises": Ask(sql.DROP_PROMISES_OF_TREES, query)})
-    ids = {"ids": [id for (id,) in gone["promises"]]}
-    links = {number: Ask(statement, ids) for number, statement in enumerate(sql.DROP_LINKS)}
-    dropped = await ask({**links, "tasks": Ask(sql.DROP_TASKS, ids)})
-    return Dropped(tasks=len(dropped["tasks"]), last=found[-1][:2] if len(found) == limit else None)
+    [found] = await ask((sql.SETTLED_ROOTS, {"before": before, "limit": limit, "settled_at": settled_at, "id": id}))
+    return [id for _, id, may_go in found if may_go], found[-1][:2] if len(found) == limit else None
+
+
+async def drop_trees(ask: Asking, before: int, roots: list[str]) -> int:
+    """Delete what settled before ``before`` (ms) of the trees; return how many tasks there were."""
+    query = {"before": before, "roots": roots}
+    _, gone = await ask((sql.LOCK_TREES, query), (sql.DROP_PROMISES_OF_TREES, query))
+    ids = [id for (id,) in gone]
+    *_, tasks = await ask(*[(each, {"ids": ids}) for each in sql.DROP_REST_OF_TREES])
+    return len(tasks)
 
 
 async def reset(ask: Asking) -> Counter[TaskState]:
     """Delete everything; return how many tasks there were in each state."""
-    drops: Round = {table: Ask(f"DELETE FROM {table}") for table in sql.TABLES}  # noqa: S608  a constant
-    found = await ask({"counted": Ask(COUNT_TASKS), **drops})
-    return Counter({TaskState(state): count for state, count in found["counted"]})
-
-
-async def identity(ask: Asking) -> str:
-    """Return a text unique to the database."""
-    [(identity,)] = (await ask({"it": Ask(sql.GET_IDENTITY)}))["it"]
-    return str(identity)
+    drops = [(f"DELETE FROM {table}", ()) for table in COLUMNS]  # noqa: S608  a constant
+    counted, *_ = await ask((COUNT_TASKS, ()), *drops)
+    return Counter({TaskState(state): count for state, count in counted})

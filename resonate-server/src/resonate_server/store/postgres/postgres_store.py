@@ -49,7 +49,7 @@ from resonate_server.store.postgres.driver import (
 )
 from resonate_server.store.postgres.job_queue import Inquiry, JobQueue, Turn, Waiting, blame, give, refuse
 from resonate_server.store.postgres.membership import Membership, told
-from resonate_server.store.postgres.plans import MAX_BYTES, Ask, Asking, Busy, Found, Large, Round, Unit, Writing
+from resonate_server.store.postgres.plans import MAX_BYTES, Asked, Asking, Busy, Found, Large, Unit, Writing
 from resonate_server.store.postgres.view import Views
 
 logger = logging.getLogger(__name__)
@@ -83,8 +83,8 @@ MAX_TREES = 50
 APART_S = 600.0
 """Longest silence of the database while it deletes a portion."""
 
-CONFLICT_S = 1.0
-"""Pause before deleting is tried again."""
+PUT_OFF_S = 60.0
+"""Something due that cannot be done is tried again after this time."""
 
 FORGET_S = 1.0
 """Interval at which delivered messages are deleted."""
@@ -106,12 +106,16 @@ CONFLICTS = (
 TOO_LONG = errors.ProgramLimitExceeded
 """An id is too long for an index, so nobody could find it again."""
 
-CONNECTION_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError, OSError)
-"""The database, or the way to it, is down."""
+SHORTAGES = (psycopg.OperationalError, psycopg.InterfaceError, OSError, errors.ReadOnlySqlTransaction)
+"""Besides conflicts and :data:`TOO_LONG`: the database, or the way to it, is down, full, or no primary."""
 
 
 class TooSlow(ReadFailed):
     """The database has not finished in time."""
+
+
+class DatabaseRefuses(ReadFailed):
+    """The database refuses this, and would do so again as long as nothing has changed."""
 
 
 type Outcome = Decided | Exception
@@ -143,6 +147,10 @@ class PostgresStore(Store):
         self._membership: asyncio.Task[None]
         self._duties: list[asyncio.Task[None]]
         self._delivered: deque[UnblockKey] = deque()
+        self._unit: Unit
+        """The latest one."""
+        self._put_off: dict[str, float] = {}
+        """Ids of what is due and cannot be done, and until when it is put off (monotonic seconds)."""
         self._alarm = 0
         """Nothing is due before this time (ms)."""
         self._is_earlier = asyncio.Event()
@@ -226,18 +234,29 @@ class PostgresStore(Store):
         self._delivered.append(key)
 
     async def drop_unblocks_before(self, time: int) -> None:
-        drop: Round = {"drop": Ask(sql.DROP_UNBLOCKS_BEFORE, (time,))}
         if not self._refusal():  # It is asked for again.
-            await self._apart(lambda ask: ask(drop))
+            await self._apart(lambda ask: ask((sql.DROP_UNBLOCKS_BEFORE, (time,))))
 
     async def drop_settled_trees(self, before: int) -> AsyncIterator[int]:
         last: SettledRoot | None = FIRST
         if refusal := self._refusal():
             raise ReadFailed(refusal)
         while last is not None:
-            dropped = await self._apart(partial(plans.drop_settled_trees, before=before, limit=MAX_TREES, after=last))
-            yield dropped.tasks
-            last = dropped.last
+            roots, last = await self._apart(partial(plans.settled_roots, before=before, limit=MAX_TREES, after=last))
+            yield await self._drop_trees(roots, before)
+
+    async def _drop_trees(self, roots: list[str], before: int) -> int:
+        """Delete those that can be deleted, and that nobody else has locked. Return how many tasks there were."""
+        if not roots:
+            return 0
+        try:
+            return await self._apart(partial(plans.drop_trees, before=before, roots=roots))
+        except DatabaseRefuses as error:
+            if len(roots) == 1:
+                logger.warning("the settled tree of %s cannot be deleted now: %s", roots[0], error)
+                return 0
+            half = len(roots) // 2
+            return sum([await self._drop_trees(some, before) for some in (roots[:half], roots[half:])])
 
     async def reset(self) -> Counter[TaskState]:
         self._delivered.clear()  # New promises may have the same ids.
@@ -248,7 +267,8 @@ class PostgresStore(Store):
 
     async def identity(self) -> str:
         await self.sharing.joined()
-        return await self._in_turn(partial(self._carry_out, plans.identity))
+        [[(identity,)]] = await self._in_turn(partial(self._carry_out, lambda ask: ask((sql.GET_IDENTITY, ()))))
+        return str(identity)
 
     async def trouble(self) -> str:
         if self.sharing.trouble:
@@ -256,7 +276,7 @@ class PostgresStore(Store):
 
         try:
             async with asyncio.timeout(READY_S):
-                await self._in_turn(partial(self._carry_out, lambda ask: ask({"check": Ask(sql.CHECK)})))
+                await self._in_turn(partial(self._carry_out, lambda ask: ask((sql.CHECK, ()))))
         except ReadFailed as error:
             return str(error)
         except TimeoutError:
@@ -311,23 +331,47 @@ class PostgresStore(Store):
 
     async def _recover(self, batch: list[Waiting], error: Exception) -> None:
         """Retry or fail the batch, which has changed nothing. Only a job that was alone is known to be at fault."""
-        is_beaten = isinstance(error, CONFLICTS)
-        is_away = isinstance(error, CONNECTION_ERRORS) and not is_beaten and not isinstance(error, TOO_LONG)
-        if is_away:
+        if isinstance(error, errors.ReadOnlySqlTransaction) and self._connection is not None:
+            await self._connection.close()  # Another database may be the primary by now.
+        is_short = _is_shortage(error)
+        if is_short:
             self._fail(error)
             await asyncio.sleep(PAUSE_S)
         [job, *others] = batch
-        if others or (is_away and isinstance(job, Inquiry)):
+        if others or (is_short and isinstance(job, Inquiry) and not self._is_connected):
             self._line.put_first(batch)
-        elif is_beaten:
-            logger.debug("retrying: %s", error)
-            self._come_again(job)
-        elif isinstance(error, TOO_LONG):
-            give(job, Answer(status=400, data="an id is longer than PostgreSQL can index"))
         elif isinstance(job, Inquiry):
-            blame(job, error)
+            self._failed(job, error)
+        elif isinstance(error, CONFLICTS):
+            self._come_again(job)
         elif not job.done.done():
-            job.done.set_exception(ReadFailed(told(error)) if isinstance(error, psycopg.Error | OSError) else error)
+            job.done.set_exception(_as_failure(error))
+
+    def _failed(self, inquiry: Inquiry, error: Exception) -> None:
+        """Retry or answer an inquiry that was decided by itself, or failed before anything was written."""
+        if isinstance(error, (Busy, *CONFLICTS)) or _is_shortage(error):
+            self._come_again(inquiry)
+        elif isinstance(error, Large):
+            inquiry.is_large = True
+            self._line.put(inquiry)
+        elif inquiry.footprint.due:
+            self._single_out(inquiry, error)
+        elif isinstance(error, TOO_LONG):
+            give(inquiry, Answer(status=400, data="an id is longer than PostgreSQL can index"))
+        else:
+            blame(inquiry, error)
+
+    def _single_out(self, inquiry: Inquiry, error: Exception) -> None:
+        """Find out what fails of all that is due, and put it off, so that the rest gets done."""
+        if (limit := inquiry.footprint.due) > 1:
+            inquiry.footprint = replace(inquiry.footprint, due=limit // 10 or 1)
+            self._line.put(inquiry)
+        elif (id := self._unit.single) is None:
+            blame(inquiry, error)
+        else:
+            logger.error("what is due of %s cannot be done; trying again in %.0f s", id, PUT_OFF_S, exc_info=error)
+            self._put_off[id] = time.monotonic() + PUT_OFF_S
+            give(inquiry, Answer(status=200, data=True))
 
     def _fail(self, error: Exception) -> None:
         self._health.failed(StoreFailed(told(error)))
@@ -370,7 +414,10 @@ class PostgresStore(Store):
 
     async def _transact(self, transaction: Transaction, batch: list[Inquiry]) -> list[Outcome]:
         self.outgoing.begin()
-        began, unit = time.perf_counter(), Unit(transaction.ask, MAX_BYTES if batch[0].is_large else LARGE_BYTES)
+        began, now = time.perf_counter(), time.monotonic()
+        self._put_off = {id: until for id, until in self._put_off.items() if until > now}
+        most = MAX_BYTES if batch[0].is_large else LARGE_BYTES
+        self._unit = unit = Unit(transaction.ask, most, [*self._put_off])
         await unit.fetch([self._affordable(inquiry) for inquiry in batch])
         outcomes = [await self._ask(unit, inquiry) for inquiry in batch]
         decided = [outcome for outcome in outcomes if isinstance(outcome, Decided)]
@@ -399,26 +446,28 @@ class PostgresStore(Store):
 
     async def _keep(self, transaction: Transaction, writing: Writing, *, asks_for_time: bool) -> None:
         """Commit what was written. A transaction that changes nothing ends without a commit."""
-        asked: Round = {"next due": Ask(sql.NEXT_DUE)} if asks_for_time else {}
+        asked = [(sql.NEXT_DUE, {"put_off": [*self._put_off]})] if asks_for_time else []
         if writing:
-            found = await self._commit(transaction, writing, asked)
+            found = await self._commit(transaction, writing, *asked)
         else:
-            found = await transaction.ask(asked) if asked else {}
-        for (next_due,) in found.get("next due", ()):
+            found = await transaction.ask(*asked) if asked else []
+        for [(next_due,)] in found:
             others_have_it = 0 if writing else self.sharing.clock() + SKIPPED_MS
             self._wake_at(NEVER if next_due is None else max(next_due, others_have_it))
 
-    async def _commit(self, transaction: Transaction, writing: Writing, asked: Round) -> Found:
+    async def _commit(self, transaction: Transaction, writing: Writing, *asked: Asked) -> Found:
+        """An error that the database reports on an open connection means that nothing was committed."""
         self._health.commits()
         try:
-            found = await transaction.commit(writing, asked)
-        except (*CONFLICTS, TOO_LONG):
-            raise
-        except CONNECTION_ERRORS as error:
-            self._fail(error)
-            if not await self._was_committed(transaction):
+            found = await transaction.commit(writing, *asked)
+        except (psycopg.Error, OSError) as error:
+            if _is_shortage(error):
+                self._fail(error)
+            else:
+                self._health.worked()
+            if self._is_connected or not await self._was_committed(transaction):
                 raise
-            found = {"next due": [(0,)]}
+            found = [[(0,)]]
         self._health.worked()
         return found
 
@@ -443,17 +492,10 @@ class PostgresStore(Store):
     def _publish(self, batch: list[Inquiry], outcomes: list[Outcome]) -> None:
         self.outgoing.begin()
         for inquiry, outcome in zip(batch, outcomes, strict=True):
-            match outcome:
-                case Decided():
-                    if give(inquiry, outcome.decision.answer):
-                        self.outgoing.leaves(outcome.decision.answer)
-                case Busy():
-                    self._come_again(inquiry)
-                case Large():
-                    inquiry.is_large = True
-                    self._line.put(inquiry)
-                case _:
-                    blame(inquiry, outcome)
+            if not isinstance(outcome, Decided):
+                self._failed(inquiry, outcome)
+            elif give(inquiry, outcome.decision.answer):
+                self.outgoing.leaves(outcome.decision.answer)
         self.outgoing.resume_one()
         for outcome in outcomes:
             if isinstance(outcome, Decided):
@@ -466,6 +508,10 @@ class PostgresStore(Store):
             logger.exception("could not report a decision")
 
     # --- the connection ---------------------------------------------------------------------------------------------
+
+    @property
+    def _is_connected(self) -> bool:
+        return self._connection is not None and not self._connection.closed
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Transaction]:
@@ -483,21 +529,15 @@ class PostgresStore(Store):
             return await _completed(transaction, work)
 
     async def _apart[T](self, work: Callable[[Asking], Awaitable[T]]) -> T:
-        """Run ``work``, which may take long, on a connection of its own, until no other server has its rows.
-
-        Raises :class:`ReadFailed`.
-        """
+        """Run ``work``, which may take long, on a connection of its own. Raises :class:`ReadFailed`."""
         if self._is_by_turns:
             return await self._in_turn(partial(self._carry_out, work))
-        while True:
-            try:
-                async with await connect_async(self._url, self._name, OPTIONS | SERVING_OPTIONS) as connection:
-                    with connection.patient(APART_S):
-                        return await _completed(Transaction(connection, self.sharing.id), work)
-            except CONFLICTS:
-                await asyncio.sleep(CONFLICT_S)
-            except (psycopg.Error, OSError) as error:
-                raise ReadFailed(told(error)) from error
+        try:
+            async with await connect_async(self._url, self._name, OPTIONS | SERVING_OPTIONS) as connection:
+                connection.patience_s = APART_S
+                return await _completed(Transaction(connection, self.sharing.id), work)
+        except (psycopg.Error, OSError) as error:
+            raise _as_failure(error) from error
 
     # --- turns and queries -----------------------------------------------------------------------------------------
 
@@ -512,9 +552,8 @@ class PostgresStore(Store):
         if not keys:
             return
         self._delivered.clear()
-        drop: Round = {"drop": Ask(sql.DROP_UNBLOCKS, [*map(list, zip(*keys, strict=True))])}
         try:
-            await self._carry_out(lambda ask: ask(drop))
+            await self._carry_out(lambda ask: ask((sql.DROP_UNBLOCKS, [*map(list, zip(*keys, strict=True))])))
         except BaseException:
             self._delivered.extendleft(keys)
             raise
@@ -562,12 +601,23 @@ class PostgresStore(Store):
             if time.monotonic() >= until:
                 raise TooSlow(SLOW) from error
             self._fail(error)
-            raise ReadFailed(told(error)) from error
+            raise _as_failure(error) from error
+
+
+def _is_shortage(error: Exception) -> bool:
+    return isinstance(error, SHORTAGES) and not isinstance(error, (*CONFLICTS, TOO_LONG))
+
+
+def _as_failure(error: Exception) -> Exception:
+    """Return what the caller gets; anything that does not come from the database is a fault of ours."""
+    if isinstance(error, psycopg.Error | OSError):
+        return (ReadFailed if _is_shortage(error) else DatabaseRefuses)(told(error))
+    return error
 
 
 async def _completed[T](transaction: Transaction, work: Callable[[Asking], Awaitable[T]]) -> T:
     result = await work(transaction.ask)
-    await transaction.ask({"commit": Ask(sql.COMMIT)})
+    await transaction.ask((sql.COMMIT, ()))
     return result
 
 

@@ -2,12 +2,9 @@
 
 import logging
 
-from psycopg import AsyncConnection
-
 from resonate_server.store.postgres import sql
-from resonate_server.store.postgres.driver import ServingConnection
+from resonate_server.store.postgres.driver import ANSWER_S, ServingConnection
 from resonate_server.store.postgres.sql import MIGRATIONS
-from resonate_server.store.rows import Row
 
 logger = logging.getLogger(__name__)
 
@@ -24,14 +21,21 @@ class DatabaseUnusable(Exception):
 
 async def migrate(connection: ServingConnection) -> None:
     """Create or migrate the schema in one transaction. Raises :class:`DatabaseUnusable`."""
-    await _check_engine(connection)
+    [(encoding, engine)] = await (await connection.execute(sql.GET_ENGINE.encode())).fetchall()
+    if encoding != "UTF8":
+        raise DatabaseUnusable(f"the database's encoding is {encoding}; UTF8 is needed")
+    if engine < OLDEST:
+        raise DatabaseUnusable(f"PostgreSQL {OLDEST // 10_000} or newer is required; this is {engine // 10_000}")
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", (sql.SCHEMA_LOCK,))
-        version = await _version(connection)
+        await connection.execute(sql.CREATE_SCHEMA.encode(), prepare=False)
+        [(found,)] = await (await connection.execute(sql.GET_VERSION.encode())).fetchall()
+        version = found or 0
         check_version(version)
         for number, migration in enumerate(MIGRATIONS[version:], start=version + 1):
-            with connection.patient(MIGRATION_S):
-                await connection.execute(migration.encode(), prepare=False)
+            connection.patience_s = MIGRATION_S
+            await connection.execute(migration.encode(), prepare=False)
+            connection.patience_s = ANSWER_S
             await connection.execute(sql.PUT_VERSION.encode(), (number,))
             logger.info("the database's schema is now at version %s", number)
 
@@ -42,18 +46,3 @@ def check_version(version: int) -> None:
         raise DatabaseUnusable(
             f"the database has schema version {version}, this server knows {len(MIGRATIONS)}: it is of a newer one"
         )
-
-
-async def _version(connection: AsyncConnection[Row]) -> int:
-    """Return the version of the schema; 0 if there is none."""
-    await connection.execute(sql.CREATE_SCHEMA.encode(), prepare=False)
-    [(version,)] = await (await connection.execute(sql.GET_VERSION.encode())).fetchall()
-    return version or 0
-
-
-async def _check_engine(connection: AsyncConnection[Row]) -> None:
-    [(encoding, version)] = await (await connection.execute(sql.GET_ENGINE.encode())).fetchall()
-    if encoding != "UTF8":
-        raise DatabaseUnusable(f"the database's encoding is {encoding}; UTF8 is needed")
-    if version < OLDEST:
-        raise DatabaseUnusable(f"PostgreSQL {OLDEST // 10_000} or newer is required; this is {version // 10_000}")

@@ -1,11 +1,11 @@
 """Every SQL statement of the PostgreSQL store. The rows are those of the kernel's model."""
 
-from collections.abc import Iterable
 from functools import cache
 
 from msgspec import Struct
 
 from resonate_server.store.shared_sql import PROMISE, PROMISE_OF_PAIR, SCHEDULE, TASK, TASK_OF_PAIR
+from resonate_server.store.whole import COLUMNS
 
 SCHEMA_NAME = "resonate"
 """Holds all tables; it is the search path of every connection."""
@@ -204,6 +204,7 @@ FORGET_OTHERS = "DELETE FROM servers WHERE id <> %s"
 LEAVE = "DELETE FROM servers WHERE id = %s"
 CHANNEL = "resonate_servers"
 LISTEN = f"LISTEN {CHANNEL}"
+# Up to 7,999 bytes, sent as such: in texts the driver replaces some characters, which may double their length.
 RING = f"SELECT pg_notify('{CHANNEL}', convert_from(%s, 'UTF8'))"
 
 BEGIN, COMMIT, ROLLBACK, CHECK = "BEGIN", "COMMIT", "ROLLBACK", "SELECT 1"
@@ -304,28 +305,36 @@ SELECT id FROM tasks WHERE {_SET_ASIDE} AND md5(recipient) = md5(%(group)s) AND 
 ORDER BY timer_at, id LIMIT %(limit)s
 """
 
-# A server that asks at the same time takes what is left.
-TAKE_DUE_PROMISES = """
-SELECT id FROM promises WHERE armed AND timeout_at <= %s ORDER BY timeout_at, id LIMIT %s FOR UPDATE SKIP LOCKED
-"""
-TAKE_DUE_TASKS = """
+# A server that asks at the same time takes what is left. First schedules, then promises, tasks, and settlements.
+TAKE_DUE = (
+    f"""
+SELECT {_WHOLE_SCHEDULE} FROM schedules WHERE next_run_at <= %(now)s AND id <> ALL(%(put_off)s::text[])
+ORDER BY next_run_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+""",
+    """
+SELECT id FROM promises WHERE armed AND timeout_at <= %(now)s AND id <> ALL(%(put_off)s::text[])
+ORDER BY timeout_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+""",
+    """
 SELECT t.id FROM tasks AS t JOIN promises AS p ON p.id = t.id
-WHERE t.timer_at IS NOT NULL AND t.timer_at <= %s ORDER BY t.timer_at, t.id LIMIT %s FOR UPDATE OF p SKIP LOCKED
-"""
-TAKE_DUE_SCHEDULES = f"""
-SELECT {_WHOLE_SCHEDULE} FROM schedules WHERE next_run_at <= %s ORDER BY next_run_at, id LIMIT %s FOR UPDATE SKIP LOCKED
-"""
-TAKE_SPREADING = """
+WHERE t.timer_at IS NOT NULL AND t.timer_at <= %(now)s AND t.id <> ALL(%(put_off)s::text[])
+ORDER BY t.timer_at, t.id LIMIT %(limit)s FOR UPDATE OF p SKIP LOCKED
+""",
+    """
 SELECT s.promise_id, s.after FROM spreading AS s JOIN promises AS p ON p.id = s.promise_id
-ORDER BY s.turn_at, s.promise_id LIMIT %s FOR UPDATE OF p SKIP LOCKED
-"""
+WHERE s.promise_id <> ALL(%(put_off)s::text[])
+ORDER BY s.turn_at, s.promise_id LIMIT %(limit)s FOR UPDATE OF p SKIP LOCKED
+""",
+)
 # A spreading settlement is always due.
 NEXT_DUE = """
 SELECT least(
-    (SELECT min(timeout_at) FROM promises WHERE armed),
-    (SELECT min(timer_at) FROM tasks WHERE timer_at IS NOT NULL),
-    (SELECT min(next_run_at) FROM schedules),
-    (SELECT min(0) FROM (SELECT 1 FROM spreading LIMIT 1) AS any_of_them)
+    (SELECT min(timeout_at) FROM promises WHERE armed AND id <> ALL(%(put_off)s::text[])),
+    (SELECT min(timer_at) FROM tasks WHERE timer_at IS NOT NULL AND id <> ALL(%(put_off)s::text[])),
+    (SELECT min(next_run_at) FROM schedules WHERE id <> ALL(%(put_off)s::text[])),
+    (SELECT min(0) FROM (
+        SELECT 1 FROM spreading WHERE promise_id <> ALL(%(put_off)s::text[]) LIMIT 1
+    ) AS any_of_them)
 )
 """
 
@@ -456,12 +465,12 @@ DROP_PROMISES_OF_TREES = f"""
 DELETE FROM promises WHERE id = ANY(ARRAY({_TREES})) AND NOT armed AND coalesce(settled_at, timeout_at) < %(before)s
 RETURNING id
 """
-DROP_LINKS = (
+DROP_REST_OF_TREES = (
     "DELETE FROM callbacks WHERE awaited = ANY(%(ids)s::text[])",
     "DELETE FROM callbacks WHERE awaiter = ANY(%(ids)s::text[])",
     "DELETE FROM listeners WHERE awaited = ANY(%(ids)s::text[])",
+    "DELETE FROM tasks WHERE id = ANY(%(ids)s::text[]) RETURNING 1",
 )
-DROP_TASKS = "DELETE FROM tasks WHERE id = ANY(%(ids)s::text[]) RETURNING 1"
 
 # --- search ---
 
@@ -568,28 +577,23 @@ SELECT (SELECT coalesce(sum({_PROMISE_BYTES}), 0) FROM promises)
      + (SELECT coalesce(sum({_PROMISE_BYTES} + octet_length(address)), 0)
         FROM unblocks JOIN promises ON id = promise_id)
 """
-TABLES = ("promises", "tasks", "callbacks", "listeners", "spreading", "unblocks", "schedules")
 
 # --- copying a whole state ---
 
 LOOK_AT_ALL = "BEGIN ISOLATION LEVEL REPEATABLE READ"
 # Others may read, but not write.
-LOCK_ALL = f"LOCK TABLE {', '.join(TABLES)} IN SHARE ROW EXCLUSIVE MODE"
+LOCK_ALL = f"LOCK TABLE {', '.join(COLUMNS)} IN SHARE ROW EXCLUSIVE MODE"
 NO_LIMITS = "SET idle_in_transaction_session_timeout = 0"
 # Without it, queries would be planned for empty tables until the next automatic ANALYZE.
-LEARN_SIZES = f"ANALYZE {', '.join(TABLES)}"
+LEARN_SIZES = f"ANALYZE {', '.join(COLUMNS)}"
 GET_TIME = f"SELECT greatest(time, {TIME}) FROM server"
 PUT_TIME = "UPDATE server SET time = greatest(time, %s)"
 
 
-def copy_out(table: str, columns: Iterable[str]) -> str:
-    return f"COPY ({read_all(table, columns)}) TO STDOUT"
-
-
-def read_all(table: str, columns: Iterable[str]) -> str:
+def read_all(table: str) -> str:
     order = " ORDER BY place" if table == "unblocks" else ""
-    return f"SELECT {', '.join(columns)} FROM {table}{order}"
+    return f"SELECT {', '.join(COLUMNS[table])} FROM {table}{order}"
 
 
-def copy_in(table: str, columns: Iterable[str]) -> str:
-    return f"COPY {table} ({', '.join(columns)}) FROM STDIN"
+def copy_in(table: str) -> str:
+    return f"COPY {table} ({', '.join(COLUMNS[table])}) FROM STDIN"

@@ -4,7 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from itertools import count
+from itertools import count, islice
 from typing import Any, override
 
 import psycopg
@@ -67,7 +67,7 @@ class PostgresView(SqlView):
                 return map(rows.task, self._query(sql.SEARCH_TASKS, query))
             case ScheduleSearch(tags=tags):
                 found = map(rows.schedule, self._stream(sql.SCAN_SCHEDULES, query))
-                return _first(search.limit + 1, (each for each in found if _has(each.promise_tags, tags)))
+                return islice((each for each in found if _has(each.promise_tags, tags)), search.limit + 1)
             case PromiseSearch(state=state):
                 query["state"] = state and state.value
                 return self._search_promises(search, query, now)
@@ -78,7 +78,7 @@ class PostgresView(SqlView):
         of_one = "resonate:origin" in search.tags
         scan = self._stream(sql.SCAN_PROMISES_OF_ORIGIN if of_one else sql.SCAN_PROMISES, query)
         matching = ((id, _bytes(*sizes)) for id, tags, *sizes in scan if _has(rows.read_tags(tags), search.tags))
-        for ids in _portions(_first(search.limit + 1, matching)):
+        for ids in _portions(islice(matching, search.limit + 1)):
             for row in self._query(sql.GET_WHOLE_PROMISES, (ids,)):
                 yield projected(rows.promise(row), now)
 
@@ -102,7 +102,7 @@ class PostgresView(SqlView):
                 )
 
     def groups_with_waiting_tasks(self, limit: int) -> list[str]:
-        return [name for (name,) in self._query(sql.GROUPS_WITH_WAITING, (limit,))]
+        return self._ids(sql.GROUPS_WITH_WAITING, (limit,))
 
     # --- queries ----------------------------------------------------------------------------------------------------
 
@@ -126,13 +126,6 @@ def _has(present: Tags, wanted: Tags) -> bool:
 
 def _bytes(param: int | None, value: int | None) -> int:
     return (param or 0) + (value or 0)
-
-
-def _first[T](limit: int, found: Iterable[T]) -> Iterator[T]:
-    for number, each in enumerate(found, start=1):
-        yield each
-        if number == limit:
-            return
 
 
 def _portions(found: Iterable[Measured]) -> Iterator[list[str]]:

@@ -20,7 +20,7 @@ from resonate_server.store.whole import COLUMNS, CannotCopy, Whole
 def whole_database(url: str) -> Iterator[Whole]:
     """Open it in one transaction, after migrating its schema. Raises :class:`CannotCopy`."""
     with _told():
-        asyncio.run(_bring_up_to_date(url))
+        asyncio.run(_migrate(url))
         with connect(url) as connection:
             _take(connection)
             yield _WholeDatabase(connection)
@@ -52,7 +52,7 @@ def _told() -> Iterator[None]:
         raise CannotCopy(f"PostgreSQL: {' '.join(str(error).split())}") from error
 
 
-async def _bring_up_to_date(url: str) -> None:
+async def _migrate(url: str) -> None:
     async with await connect_async(url) as connection:
         await migrate(connection)
 
@@ -73,16 +73,16 @@ class _WholeDatabase(Whole):
         self._connection = connection
 
     def rows(self, table: str) -> Iterator[Row]:
-        columns = COLUMNS[table]
+        everything = sql.read_all(table)
         with self._connection.cursor() as cursor:
-            described = cursor.execute(sql.read_all(table, columns).encode() + b" LIMIT 0").description or ()
-            with cursor.copy(sql.copy_out(table, columns).encode()) as copy:
+            described = cursor.execute(f"{everything} LIMIT 0".encode()).description or ()
+            with cursor.copy(f"COPY ({everything}) TO STDOUT".encode()) as copy:
                 copy.set_types([column.type_code for column in described])
                 yield from copy.rows()
 
     def put(self, table: str, rows: Iterable[Row]) -> int:
         with self._connection.cursor() as cursor:
-            with cursor.copy(sql.copy_in(table, COLUMNS[table]).encode()) as copy:
+            with cursor.copy(sql.copy_in(table).encode()) as copy:
                 for row in rows:
                     copy.write_row(row)
             return cursor.rowcount
