@@ -44,6 +44,10 @@ BEARER = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+")
 """A valid name of a header (RFC 9110 section 5.6.2)."""
 
+HOST = re.compile(r"[\w.:\[\]%*-]+", re.ASCII)
+ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#@\s]+")
+"""What browsers send as ``Origin`` (RFC 6454 section 7), or ``*`` for any."""
+
 
 def variable(name: str) -> str:
     """Return the environment variable for the setting ``name``."""
@@ -74,6 +78,11 @@ class Cors(Section, frozen=True, kw_only=True):
 
     allow_origins: list[str] | str = []
 
+    def __post_init__(self) -> None:
+        for origin in self.origins:
+            if not ORIGIN.fullmatch(origin):
+                raise WrongSetting("server.cors.allow_origins", "expected an origin like https://example.com", origin)
+
     @property
     def origins(self) -> list[str]:
         """The origins as a list."""
@@ -96,7 +105,7 @@ class ServerSettings(Section, frozen=True, kw_only=True):
     published_on: str = ""
     port: Port = 8001
     shared_port: bool = False
-    url: str = ""
+    url: Annotated[str, Meta(pattern=r"\A(https?://[!-~]+)?\Z")] = ""
     max_body_bytes: Annotated[int, Meta(ge=1_024)] = 4 * 1_024 * 1_024
     client_timeout: Millis = 30_000
     shutdown_timeout: Millis = 1_000
@@ -105,14 +114,15 @@ class ServerSettings(Section, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not self.bind:  # sockets take no address for all addresses
             raise WrongSetting("server.bind", "expected an address; 0.0.0.0 stands for all of this machine's")
-        for host in self.other_hosts:
-            if "/" in host:
-                raise WrongSetting("server.hosts", "expected a name or an address, not a URL", host)
+        for name, host in (("host", self.host), *(("hosts", each) for each in self.other_hosts)):
+            if not HOST.fullmatch(host):
+                raise WrongSetting(f"server.{name}", "expected a name or an address, not a URL", host)
 
     @property
     def public_url(self) -> str:
         """The URL that ``execute`` messages tell push workers to call back."""
-        return self.url or f"http://{self.host}:{self.port}"
+        host = f"[{self.host}]" if self.host.count(":") > 1 and "[" not in self.host else self.host
+        return self.url or f"http://{host}:{self.port}"
 
     @property
     def other_hosts(self) -> list[str]:
