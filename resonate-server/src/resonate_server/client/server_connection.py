@@ -224,6 +224,6 @@ def _refusal_of_get(response: HTTPResponse, body: bytes) -> str:
         told = msgspec.json.decode(body, type=_ErrorBody).error
     except NOT_JSON:
         told = body.decode(errors="replace").strip()
-    if response.headers.get_content_type() == "text/html":
+    if not told or response.headers.get_content_type() == "text/html":
         told = "this is not a Resonate server that has it"
     return f"{told[:REFUSAL_SHOWN]} (status {response.status})"
