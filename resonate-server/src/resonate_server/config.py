@@ -9,7 +9,6 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,6 +26,9 @@ BETWEEN_LEVELS = "__"
 
 SECRET = {"auth", "token", "password", "postgres"}
 """Parts of setting names whose values are never shown, even if the name is mistyped."""
+
+SHOWN = 200
+"""Characters of a value, and of what is wrong with it, that are shown."""
 
 LIKENESS = 0.75
 """Least similarity (0 to 1) for an unknown name to count as a misspelling of a known one."""
@@ -58,10 +60,10 @@ class WrongSetting(Exception):
     """A value that is invalid, or a name that does not exist."""
 
     def __init__(self, name: str, reason: str, value: Any = None) -> None:
-        """Show ``value``, unless it may be a secret."""
+        """Show the beginning of ``value``, unless it may be a secret."""
         self.name = name
-        got = "" if value is None or SECRET.intersection(name.split(".")) else f" (got {value!r})"
-        super().__init__(f"setting {variable(name)}: {reason}{got}")
+        got = "" if value is None or SECRET.intersection(name.split(".")) else f" (got {repr(value)[:SHOWN]})"
+        super().__init__(f"setting {variable(name)}: {reason[:SHOWN]}{got}")
 
 
 class Section(Struct, frozen=True, kw_only=True):
@@ -358,6 +360,8 @@ def _unknown(name: str, value: Any) -> WrongSetting:
 
 def _meant(name: str) -> str:
     """Return the setting whose name is nearest; empty if none is near."""
+    from difflib import get_close_matches  # only here: seldom needed
+
     names = (*SETTINGS, *official.NAMES, *official.OF_OTHERS)
     return next(iter(get_close_matches(name, names, n=1, cutoff=LIKENESS)), "")
 
@@ -385,7 +389,7 @@ def _value(kind: Any, value: Any, name: str) -> Any:
         raise WrongSetting(name, "no setting can have a NUL character", value)
     try:
         return msgspec.convert(value, kind, strict=False, dec_hook=lambda wanted, text: wanted(text))
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
         raise WrongSetting(name, str(error), value) from None
 
 

@@ -54,6 +54,14 @@ def test_what_is_no_address_is_refused(setting: str, text: str) -> None:
         load({}, {f"RESONATE_SERVER__{setting}": text})
 
 
+@pytest.mark.parametrize("text", ["\udcff", "x" * 100_000, "9" * 5_000])
+@pytest.mark.parametrize("setting", ["LEVEL", "SERVER__PORT", "DEBUG", "UI__ACTIONS_URL"])
+def test_what_is_no_text_or_far_too_long_is_reported_in_a_sentence(setting: str, text: str) -> None:
+    with pytest.raises(WrongSetting, match=f"^setting RESONATE_{setting}: ") as caught:
+        load({}, {f"RESONATE_{setting}": text})
+    assert len(str(caught.value)) < 500
+
+
 @pytest.mark.parametrize(
     ("host", "url"), [("a", "http://a:8001"), ("::1", "http://[::1]:8001"), ("[::1]", "http://[::1]:8001")]
 )
