@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 
 from chaos import ledger
-from chaos.ledger import Fault, FaultKind, Record, SentChain, exit_status
+from chaos.ledger import Fault, Record, SentChain, exit_status
+from resonate_server.client.account import FaultKind
 
 
 def record(*faults: Fault, chain: SentChain | None = None, **runs: int) -> Record:
