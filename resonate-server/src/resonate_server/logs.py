@@ -42,7 +42,7 @@ def configure_logging(level: str, style: Literal["text", "json"], file: str = ""
         sys.stdout.reconfigure(errors="backslashreplace")  # not every encoding has every character
     handler = _file_handler(file) if file else logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
-    handler.handleError = _complaint_of(handler)  # type: ignore[method-assign]
+    handler.handleError = _complaint_of(handler)  # type: ignore[assignment, method-assign]
     logging.basicConfig(level=level.upper(), handlers=[handler])
     logging.captureWarnings(True)
     sys.excepthook = _log_uncaught
