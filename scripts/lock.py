@@ -29,8 +29,12 @@ def main(uv: str, *upgrade: str) -> None:
     for folder in folders():
         lock, source = f"{folder}/requirements.lock", f"{folder}/pyproject.toml"
         compile_lock(uv, lock, source, "--all-extras", *CONSTRAINED, *upgrade)
-    for name in ("scripts/uv", "tests/clients/sdk-0.7.4", "tests/clients/sdk-0.8.0"):
-        compile_lock(uv, f"{name}.requirements.lock", f"{name}.in", *upgrade)
+    for name, *options in (
+        ("scripts/uv",),
+        ("tests/clients/sdk-0.7.4", "--no-deps"),
+        ("tests/clients/sdk-0.8.0", "--no-deps"),
+    ):
+        compile_lock(uv, f"{name}.requirements.lock", f"{name}.in", *options, *upgrade)
     for name in ("tests/mutants/mutmut", "tests/own/applications"):
         compile_lock(uv, f"{name}.requirements.lock", f"{name}.in", *CONSTRAINED, *upgrade)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import replace
 from rich.console import Console
 
 from bench.cli import QUIET_LOAD, await_quiet, load_note, main
@@ -112,24 +113,34 @@ def test_the_terminal_shows_figures_targets_tables_and_the_command_to_repeat() -
         assert part in terminal.getvalue()
 
 
-def draw(folder: Path, *files: Path) -> None:
+def draw(folder: Path, *files: Path) -> dict[str, bytes]:
+    """Return the files that were written."""
     done = CliRunner().invoke(main, ["plots", *map(str, files), "--folder", str(folder)])
     assert done.exit_code == 0, done.output
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_the_page_shows_the_same_with_the_machine_and_every_picture(tmp_path: Path) -> None:
-    saved, folder = report(), tmp_path / "docs"
-    save([saved], tmp_path / "new" / "results.json")
-    assert load(tmp_path / "new" / "results.json") == [saved]
+def test_the_page_shows_the_last_report_of_each_benchmark_with_the_machine_and_every_picture(tmp_path: Path) -> None:
+    folder, first, second = tmp_path / "docs", tmp_path / "first.json", tmp_path / "new/second.json"
+    saved = report("chain")
+    save([report("chain", 5), replace(report("server"), tables=[])], first)
+    save([saved], second)
+    assert load(second) == [saved]
 
-    draw(folder, tmp_path / "new" / "results.json")
+    files = draw(folder, first, second)
 
-    page = (folder / "README.md").read_text()
+    page = files["README.md"].decode()
     for part in (*PARTS, saved.machine.processor, saved.machine.python):
         assert part in page
     for name in ("chain-distribution", "chain-throughput", "chain-cost", "targets"):
-        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert files[f"{name}.png"].startswith(b"\x89PNG")
         assert f"{name}.png" in page
+    kept = load(folder / "results.json")
+    assert [(each.benchmark, each.figures[0].value, each.samples) for each in kept] == [
+        ("chain", 9, []),
+        ("server", 9, []),
+    ]
+    assert draw(folder, folder / "results.json") == files, "without the samples, which are in their pictures"
 
 
 def test_results_that_cannot_be_written_leave_the_earlier_ones(tmp_path: Path) -> None:
@@ -143,23 +154,6 @@ def test_results_that_cannot_be_written_leave_the_earlier_ones(tmp_path: Path) -
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert load(file) == [saved]
-
-
-def test_the_last_report_of_a_benchmark_is_kept_without_samples_and_gives_the_same_page(tmp_path: Path) -> None:
-    folder = tmp_path / "docs"
-    save([report("chain", 5), report("server", 6)], tmp_path / "first.json")
-    save([report("chain", 7)], tmp_path / "second.json")
-
-    draw(folder, tmp_path / "first.json", tmp_path / "second.json")
-
-    kept = load(folder / "results.json")
-    assert [(each.benchmark, each.figures[0].value, each.samples) for each in kept] == [
-        ("chain", 7, []),
-        ("server", 6, []),
-    ]
-    files = {path.name: path.read_bytes() for path in folder.iterdir()}
-    draw(folder, folder / "results.json")
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
 
 
 # ── a quiet machine ──

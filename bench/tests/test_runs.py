@@ -2,16 +2,19 @@
 
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from harness.server import FAR, Client
 from harness.stack import Stack
+from msgspec.structs import replace
 
 from bench import budget, chain, load, meters, overload, server, stores
-from bench.load import Workload, WrongAnswers
+from bench.load import Played, Workload, WrongAnswers
 from bench.report import Report, Table, save
 from bench.server import copy_chain
 from bench.stack import OtherServer, OwnServer, PlainStack
@@ -84,7 +87,8 @@ def test_server_measures_every_variant(guarded: OwnServer) -> None:
     assert value(report, f"median of a request under load, 3,000 stored promises / {server.EMPTY}")
 
 
-def test_budget_accounts_for_all_of_a_chains_time(tmp_path: Path) -> None:
+def test_budget_accounts_for_all_of_a_chains_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "STEPS", 20)
     report = budget.measure(seconds=2)
     save([report], tmp_path / "results.json")
 
@@ -105,6 +109,12 @@ def test_overload_reports_what_was_started_and_how_it_ended() -> None:
     assert value(report, "the server answers afterwards") == 1
 
 
+def test_an_overload_in_which_every_chain_is_refused_is_reported() -> None:
+    borne = Played(request_s=[0.1], chain_s=[0.1], starts={"a": (0, 0.1)}, begun=1, elapsed_s=1)
+    report = overload._report(borne, replace(borne, chain_s=[], refused=1), alive=True, peak_bytes=1, seed=1)
+    assert (value(report, "accepted chains that ended"), value(report, "refused chains")) == (None, 1)
+
+
 @pytest.mark.parametrize(
     ("starts", "longest"),
     [([(0.0, 1.0), (0.1, 1.0), (0.2, 2.0)], 0.0), ([(0.0, 5.0), (0.1, 2.0), (0.2, 3.0)], 3.0)],
@@ -122,6 +132,29 @@ def test_a_request_is_overtaken_for_as_long_as_a_later_one_was_answered_before_i
 def test_a_wrong_answer_is_no_measurement(tmp_path: Path) -> None:
     with PlainStack(tmp_path) as plain, pytest.raises(WrongAnswers, match='"message":3'):
         load.run(Workload("request to foo", plain.urls["bar"], in_flight=1))
+
+
+def test_a_chain_that_is_refused_is_no_measurement() -> None:
+    """A request that is refused ends soon: its figures would be good ones."""
+
+    class Busy(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(503)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Busy) as busy:
+        threading.Thread(target=busy.serve_forever).start()
+        url = f"http://127.0.0.1:{busy.server_port}/foo"
+        with pytest.raises(WrongAnswers, match="of 1 chains 1 are refused"):
+            load.run(Workload("request to foo", url, in_flight=1))
+        busy.shutdown()
 
 
 def test_a_server_that_requires_a_token_cannot_be_measured_without_it(guarded: OwnServer) -> None:

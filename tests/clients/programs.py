@@ -4,6 +4,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import sysconfig
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -62,12 +63,15 @@ def _python(version: str) -> tuple[str, ...]:
 
 
 def _older_python(version: str) -> Path:
-    """The interpreter of an environment made from a lock file."""
+    """The interpreter of an environment that has this SDK, and all else from the tests' own environment."""
 
     def make(folder: Path) -> None:
         uv = _run(ROOT, "scripts/venv.sh", "--uv").strip()
         _run(folder, uv, "venv", "--quiet", "--clear", "--python", str(own_python()), "venv")
-        _run(folder, uv, "pip", "sync", "--quiet", "--require-hashes", "--python", "venv/bin/python", lock.name)
+        install = (uv, "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--python", "venv/bin/python")
+        _run(folder, *install, "--requirements", lock.name)
+        (packages,) = (folder / "venv/lib").glob("python*/site-packages")
+        (packages / "others.pth").write_text(sysconfig.get_path("purelib"))  # searched after the packages beside it
 
     lock = HERE / f"sdk-{version}.requirements.lock"
     return _made(f"python-{version}", [lock], make) / "venv/bin/python"

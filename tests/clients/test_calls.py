@@ -28,16 +28,19 @@ def test_repeated_id_joins(site: Site, sdk: Sdk, id: str) -> None:
     assert site.runs("add", id) == 1
 
 
-def test_promise_resolved_from_outside(site: Site, sdk: Sdk, id: str) -> None:
+@pytest.mark.parametrize(
+    ("action", "value", "outcome"),
+    [
+        ("resolve", {"yes": True}, Outcome(value={"yes": True})),
+        ("reject", "not today", Outcome(error="ValueError", message="not today")),
+    ],
+)
+def test_promise_settled_from_outside(
+    site: Site, sdk: Sdk, id: str, action: str, value: object, outcome: Outcome
+) -> None:
     call = site.begin_rpc(sdk, id, "ask")
-    assert site.do(sdk, "resolve", site.awaited_promise(id), {"yes": True}) == Outcome()
-    assert call.outcome() == Outcome(value={"yes": True})
-
-
-def test_promise_rejected_from_outside(site: Site, sdk: Sdk, id: str) -> None:
-    call = site.begin_rpc(sdk, id, "ask")
-    assert site.do(sdk, "reject", site.awaited_promise(id), "not today") == Outcome()
-    assert call.outcome() == Outcome(error="ValueError", message="not today")
+    assert site.do(sdk, action, site.awaited_promise(id), value) == Outcome()
+    assert call.outcome() == outcome
 
 
 def test_call_cancelled_from_outside(site: Site, sdk: Sdk, id: str) -> None:
@@ -84,20 +87,10 @@ def resolved_by_schedule(site: Site, id: str) -> list[dict[str, Any]]:
 
 
 def test_retries(site: Site, sdk: Sdk, id: str) -> None:
-    """A function fails twice and then succeeds; no attempt is visible outside."""
+    """No attempt is visible outside."""
     assert site.rpc(sdk, id, "stumble", 2) == Outcome(value="arrived")
     assert site.runs("stumble", id) == 3
-
-
-def test_retries_exhausted(site: Site, sdk: Sdk, id: str) -> None:
-    assert site.rpc(sdk, id, "stumble", 100) == Outcome(error="RuntimeError", message="fall 6")
-
-
-def test_rejected_chain(site: Site, sdk: Sdk, id: str) -> None:
-    """The error of the last function becomes that of the first; none of them runs again because of it."""
-    outcome = site.rpc(sdk, id, "complain", [sdk.group] * 2, "no coffee ☕")
-    assert outcome == Outcome(error="ValueError", message="no coffee ☕")
-    assert [promise["state"] for promise in site.promises(origin=id)] == ["rejected"] * 3
+    assert site.rpc(sdk, f"{id}-exhausted", "stumble", 100) == Outcome(error="RuntimeError", message="fall 6")
 
 
 def test_deadline(site: Site, sdk: Sdk, id: str) -> None:
@@ -118,6 +111,7 @@ def test_chain_through_both_versions(site: Site, sdk: Sdk, other: Sdk, id: str) 
 
 
 def test_rejection_passes_between_versions(site: Site, sdk: Sdk, other: Sdk, id: str) -> None:
+    """As an exception of its own class."""
     outcome = site.rpc(sdk, id, "complain", [other.group, sdk.group], "no coffee")
     assert outcome == Outcome(error="ValueError", message="no coffee")
 

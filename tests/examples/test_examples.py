@@ -62,6 +62,14 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield site
 
 
+@pytest.mark.parametrize("example", ["approval", "detached", "fan_out", "saga", "schedule"])
+def test_an_example_is_short_and_says_how_to_start_it_and_what_to_kill(example: str) -> None:
+    source = (EXAMPLES / f"{example}.py").read_text()
+    assert len(source.splitlines()) <= 50
+    for told in (f"scripts/example.sh {example.replace('_', '-')}", "kill"):
+        assert told in source.lower()
+
+
 def test_fan_out_gets_its_sum_although_one_of_three_bars_dies_at_work(site: Site) -> None:
     *_, struck = [site.worker(name) for name in ("fan_out", "baz", "bar", "bar", "bar")]
     for worker in site.programs.values():

@@ -14,8 +14,8 @@ from harness.basics import free_port
 from harness.services import LISTED, SERVICES
 
 from chaos import plan
-from chaos.ledger import FaultKind
 from chaos.stack import faults_of
+from resonate_server.client.account import FaultKind
 from stack.checkouts import Checkout
 from stack.conftest import require_docker
 from stack.driver import REPOSITORY

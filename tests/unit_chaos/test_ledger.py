@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 
 from chaos import ledger
-from chaos.ledger import Fault, FaultKind, Record, SentChain, exit_status
+from chaos.ledger import Fault, Record, SentChain, exit_status
+from resonate_server.client.account import FaultKind
 
 
 def record(*faults: Fault, chain: SentChain | None = None, **runs: int) -> Record:
@@ -42,64 +43,68 @@ def wrongs(record: Record) -> list[str]:
     return found
 
 
-class TestAnswers:
-    def test_the_right_answer_is_accepted(self) -> None:
-        assert wrongs(record()) == []
-
-    def test_a_missing_answer_is_a_lost_chain(self) -> None:
-        assert wrongs(record(chain=lost())) == ["LOST"]
-
-    def test_a_missing_answer_is_no_loss_if_the_run_was_ended_early(self) -> None:
-        early = record(chain=lost())
-        early.interrupted = True
-
-        assert wrongs(early) == []
-
-    @pytest.mark.parametrize(("status", "message"), [(200, 4), (200, None), (200, "3"), (500, None), (404, 3)])
-    def test_any_other_answer_is_wrong(self, status: int, message: object) -> None:
-        assert wrongs(record(chain=answered(status=status, message=message))) == [f"WRONG: HTTP {status}, {message}"]
+def early(run: Record) -> Record:
+    run.interrupted = True
+    return run
 
 
-class TestRuns:
-    @pytest.mark.parametrize(("function", "usual"), [("foo", 2), ("bar", 2), ("baz", 1)])
-    def test_one_more_than_usual_is_too_often_without_a_fault(self, function: str, usual: int) -> None:
-        too_often = f"TOO OFTEN: {function} ran {usual + 1} times, {usual} are explained"
+def wrong(status: int, message: object) -> tuple[Record, list[str]]:
+    return record(chain=answered(status=status, message=message)), [f"WRONG: HTTP {status}, {message}"]
 
-        assert wrongs(ran(function, usual + 1)) == [too_often]
 
-    def test_a_bar_that_pauses_runs_once_more(self) -> None:
-        assert wrongs(record(chain=answered(pause=0.5), bar=3)) == []
+def too_often(function: str, count: int) -> list[str]:
+    return [f"TOO OFTEN: {function} ran {count} times, {count - 1} are explained"]
 
-    def test_work_runs_once(self) -> None:
-        working = answered(running=0.5)
 
-        assert wrongs(record(chain=working, work=1)) == []
-        assert len(wrongs(record(chain=working, work=2))) == 1
+WORKING = answered(running=0.5)
+JUDGED: dict[str, tuple[Record, list[str]]] = {
+    "the right answer": (record(), []),
+    "no answer": (record(chain=lost()), ["LOST"]),
+    "no answer in a run that was ended early": (early(record(chain=lost())), []),
+    "another answer": wrong(200, 4),
+    "an answer of another kind": wrong(200, "3"),
+    "an answer without a message": wrong(200, None),
+    "a failure": wrong(500, None),
+    "the right answer with a wrong status": wrong(404, 3),
+    **{
+        f"{function} too often, without a fault": (ran(function, usual + 1), too_often(function, usual + 1))
+        for function, usual in (("foo", 2), ("bar", 2), ("baz", 1))
+    },
+    **{
+        f"{function} not in the logs": (ran(function, 0), [f"MISSING: {function} has not run, by the logs"])
+        for function in ("foo", "bar", "baz")
+    },
+    "a bar that pauses runs once more": (record(chain=answered(pause=0.5), bar=3), []),
+    "work once": (record(chain=WORKING, work=1), []),
+    "work twice": (record(chain=WORKING, work=2), too_often("work", 2)),
+    "work twice, as bar was struck": (record(fault("bar"), chain=WORKING, work=2), []),
+    **{
+        f"baz twice, as {service} was struck": (record(fault(service), baz=2), [])
+        for service in ("baz", *ledger.SERVERS)
+    },
+    **{
+        f"baz three times, as {service} was struck": (record(fault(service), baz=3), too_often("baz", 3))
+        for service in ("baz", *ledger.SERVERS)
+    },
+    "baz three times, struck twice": (record(fault("baz"), fault("baz"), baz=3), []),
+    **{
+        f"baz twice, as {service} was struck": (record(fault(service), baz=2), too_often("baz", 2))
+        for service in ("foo", "bar")
+    },
+    **{
+        f"baz twice, struck from {when[0]} to {when[1]}": (record(fault("baz", *when), baz=2), too_often("baz", 2))
+        for when in ((9.0, 9.9), (11.1, 12.0))
+    },
+    **{
+        f"baz twice, struck from {when[0]} to {when[1]}": (record(fault("baz", *when), baz=2), [])
+        for when in ((9.0, 10.1), (10.9, 12.0), (9.0, 12.0), (9.0, None))
+    },
+}
 
-    @pytest.mark.parametrize("service", ["baz", "resonate-server", "postgres"])
-    def test_a_fault_of_its_service_or_of_the_storage_explains_one_more(self, service: str) -> None:
-        assert wrongs(record(fault(service), baz=2)) == []
-        assert len(wrongs(record(fault(service), baz=3))) == 1
-        assert wrongs(record(fault(service), fault(service), baz=3)) == []
 
-    @pytest.mark.parametrize("service", ["foo", "bar"])
-    def test_a_fault_of_another_service_explains_nothing(self, service: str) -> None:
-        assert len(wrongs(record(fault(service), baz=2))) == 1
-
-    def test_a_fault_of_bar_explains_work_that_ran_again(self) -> None:
-        assert wrongs(record(fault("bar"), chain=answered(running=0.5), work=2)) == []
-
-    @pytest.mark.parametrize("when", [(9.0, 9.9), (11.1, 12.0)])
-    def test_a_fault_before_or_after_the_chain_explains_nothing(self, when: tuple[float, float]) -> None:
-        assert len(wrongs(record(fault("baz", *when), baz=2))) == 1
-
-    @pytest.mark.parametrize("when", [(9.0, 10.1), (10.9, 12.0), (9.0, 12.0), (9.0, None)])
-    def test_a_fault_that_overlaps_the_chain_explains_one_more(self, when: tuple[float, float | None]) -> None:
-        assert wrongs(record(fault("baz", *when), baz=2)) == []
-
-    @pytest.mark.parametrize("function", ["foo", "bar", "baz"])
-    def test_an_answer_without_a_run_in_the_logs_is_not_believed(self, function: str) -> None:
-        assert wrongs(ran(function, 0)) == [f"MISSING: {function} has not run, by the logs"]
+@pytest.mark.parametrize(("run", "found"), JUDGED.values(), ids=JUDGED)
+def test_what_is_wrong(run: Record, found: list[str]) -> None:
+    assert wrongs(run) == found
 
 
 def test_a_service_that_did_not_come_back_is_reported() -> None:
@@ -110,25 +115,21 @@ def test_a_service_that_did_not_come_back_is_reported() -> None:
     assert "NOT UP AGAIN: baz" in ledger.render(broken, ledger.judge(broken))
 
 
-class TestRecovery:
-    def recovery(self, record: Record) -> float | None:
-        return ledger.judge(record)[0].recovery
-
-    def test_without_a_fault_there_is_nothing_to_recover_from(self) -> None:
-        assert self.recovery(record()) is None
-
-    def test_from_the_end_of_the_last_fault(self) -> None:
-        both = record(fault("bar", 10.1, 10.75), fault("baz", 10.2, 10.5))
-
-        assert self.recovery(both) == pytest.approx(0.25)
-
-    def test_from_the_end_of_the_pause_if_that_is_later(self) -> None:
-        assert self.recovery(record(fault("bar"), chain=answered(pause=0.9))) == pytest.approx(0.1)
-
-    def test_repeated_work_is_not_counted(self) -> None:
-        again = record(fault("bar", 10.1, 10.4), chain=answered(running=0.5, at=11.4), work=2)
-
-        assert self.recovery(again) == pytest.approx(0.4)
+@pytest.mark.parametrize(
+    ("run", "seconds"),
+    [
+        pytest.param(record(), None, id="no fault"),
+        pytest.param(record(fault("bar", 10.1, 10.75), fault("baz", 10.2, 10.5)), 0.25, id="from the last fault's end"),
+        pytest.param(record(fault("bar"), chain=answered(pause=0.9)), 0.1, id="from the pause's end if that is later"),
+        pytest.param(
+            record(fault("bar", 10.1, 10.4), chain=answered(running=0.5, at=11.4), work=2),
+            0.4,
+            id="without repeated work",
+        ),
+    ],
+)
+def test_the_time_of_a_recovery(run: Record, seconds: float | None) -> None:
+    assert ledger.judge(run)[0].recovery == (None if seconds is None else pytest.approx(seconds))
 
 
 def test_the_text_gives_all_chains_and_faults_the_rule_and_the_seed() -> None:

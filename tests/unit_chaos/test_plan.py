@@ -5,7 +5,7 @@ from itertools import islice
 import pytest
 
 from chaos import plan
-from chaos.ledger import FaultKind
+from resonate_server.client.account import FaultKind
 
 LEASE_S = 10.0
 SERVICES = ("resonate-server", "foo", "bar", "baz", "qux")
@@ -45,8 +45,8 @@ def test_the_faults_of_a_wave_strike_different_services(seed: int) -> None:
 
 def test_only_faults_that_the_stack_supports_are_planned() -> None:
     assert {strike.kind for wave in some_waves(1) for strike in wave.strikes} == set(KINDS)
-    assert FaultKind.CUT_OFF in {
-        strike.kind for wave in some_waves(1, {**KINDS, FaultKind.CUT_OFF: 2}) for strike in wave.strikes
+    assert FaultKind.PARTITION in {
+        strike.kind for wave in some_waves(1, {**KINDS, FaultKind.PARTITION: 2}) for strike in wave.strikes
     }
 
 

@@ -256,7 +256,7 @@ def _spied(pid: int, seconds: float, file: Path) -> subprocess.Popen[bytes]:
 def _steps(folder: Path) -> Table:
     """Return medians, on the machine as it is now."""
     steps = {
-        "a page appended and on the disk (fdatasync)": _sync(folder / "synced"),
+        "a page appended and on the disk (fdatasync)": _sync(folder / "synced", STEPS),
         "to another process by a socket, and back": _echo(),
         "to another thread, and back to the loop": asyncio.run(_hand_over(int)),
         "to another thread, which commits two rows to SQLite, and back": asyncio.run(_hand_over(_commits(folder))),
@@ -270,7 +270,7 @@ def _spread_of_the_disk(folder: Path) -> float:
     return float(np.quantile(chains, 0.99) / np.median(chains))
 
 
-def _timed(step: Callable[[], object], times_over: int = STEPS) -> list[float]:
+def _timed(step: Callable[[], object], times_over: int) -> list[float]:
     """Return times in seconds. Pause before each step, as everything sleeps between two requests."""
     times = []
     for _ in range(times_over):
@@ -281,7 +281,7 @@ def _timed(step: Callable[[], object], times_over: int = STEPS) -> list[float]:
     return times
 
 
-def _sync(path: Path, times_over: int = STEPS) -> list[float]:
+def _sync(path: Path, times_over: int) -> list[float]:
     with path.open("wb", buffering=0) as file:
 
         def append() -> None:
@@ -320,7 +320,7 @@ def _echo() -> list[float]:
     ours, theirs = socket.socketpair()
     with ours, subprocess.Popen([sys.executable, "-c", code, str(theirs.fileno())], pass_fds=[theirs.fileno()]) as peer:
         theirs.close()
-        times = _timed(lambda: (ours.send(b"."), ours.recv(1)))
+        times = _timed(lambda: (ours.send(b"."), ours.recv(1)), STEPS)
         ours.close()
         peer.kill()
     return times

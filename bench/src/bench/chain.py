@@ -57,15 +57,21 @@ def _workload(stack: OurServices | PlainStack) -> Workload:
 
 
 def _figures_one_at_a_time(measured: Rounds) -> list[Figure]:
-    when, targets = "one at a time", {PLAIN: Target(4)}
+    when = "one at a time"
+    figures = [
+        measured.ratio(
+            f"chain median / {name} median, {when}",
+            OWN,
+            name,
+            1,
+            LoadPhase.median_ms,
+            Target(4) if name == PLAIN else None,
+        )
+        for name in measured.subjects
+        if name not in (OWN, IN_PROCESS)
+    ]
     return [
-        *(
-            measured.ratio(
-                f"chain median / {name} median, {when}", OWN, name, 1, LoadPhase.median_ms, targets.get(name)
-            )
-            for name in measured.subjects
-            if name not in (OWN, IN_PROCESS)
-        ),
+        *figures,
         measured.figure(f"chain p99 / chain median, {when}", "x", OWN, 1, LoadPhase.tail, Target(1.4)),
         measured.figure(f"server CPU per chain, {when}", "ms", OWN, 1, LoadPhase.cpu_ms_per_chain, Target(4)),
         measured.figure(f"requests per chain, {when}", "", OWN, 1, LoadPhase.requests_per_chain, Target(18)),
@@ -73,27 +79,17 @@ def _figures_one_at_a_time(measured: Rounds) -> list[Figure]:
 
 
 def _figures_under_load(measured: Rounds) -> list[Figure]:
-    load, targets = (
-        COMPARED_LOAD,
-        {
-            PLAIN: Target(0.5, "at least"),
-            IN_PROCESS: Target(0.9, "at least"),
-        },
-    )
+    load, when = COMPARED_LOAD, f"{COMPARED_LOAD} in flight"
+    targets = {PLAIN: Target(0.5, "at least"), IN_PROCESS: Target(0.9, "at least")}
+    figures = [
+        measured.ratio(f"throughput at {when} / {name}", OWN, name, load, LoadPhase.rate, targets.get(name))
+        for name in measured.subjects
+        if name != OWN
+    ]
     return [
-        *(
-            measured.ratio(
-                f"throughput at {load} in flight / {name}", OWN, name, load, LoadPhase.rate, targets.get(name)
-            )
-            for name in measured.subjects
-            if name != OWN
-        ),
-        measured.figure(
-            f"server CPU per chain, {load} in flight", "ms", OWN, load, LoadPhase.cpu_ms_per_chain, Target(2.5)
-        ),
-        measured.figure(
-            f"commits per request, {load} in flight", "", OWN, load, LoadPhase.commits_per_request, Target(0.35)
-        ),
+        *figures,
+        measured.figure(f"server CPU per chain, {when}", "ms", OWN, load, LoadPhase.cpu_ms_per_chain, Target(2.5)),
+        measured.figure(f"commits per request, {when}", "", OWN, load, LoadPhase.commits_per_request, Target(0.35)),
     ]
 
 

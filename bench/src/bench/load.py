@@ -84,10 +84,12 @@ class Played(Struct):
 
 
 def run(workload: Workload) -> Played:
-    """Raises :class:`WrongAnswers`."""
+    """Raises :class:`WrongAnswers`, also if chains are refused or do not end, unless they come at a fixed pace."""
     command = [sys.executable, "-m", __name__]
     done = subprocess.run(command, input=msgspec.json.encode(workload), stdout=subprocess.PIPE, check=True)
     played = msgspec.json.decode(done.stdout, type=Played)
+    if not workload.per_second and (played.refused or played.unfinished):
+        played.failure = f"of {played.begun} chains {played.refused} are refused, and {played.unfinished} do not end"
     if played.failure:
         raise WrongAnswers(f"{workload.chain} {workload.url}: {played.failure}")
     return played
@@ -201,7 +203,8 @@ class _Requests:
 
     async def play(self, id: str) -> None:
         """One request to foo."""
-        await self._post(id, b"{}", f'"message":{RIGHT_ANSWER}')
+        if await self._post(id, b"{}", f'"message":{RIGHT_ANSWER}') == REFUSED:
+            raise _Refused
 
     async def _post(self, chain_id: str, body: bytes, expected: str) -> int:
         """Return the status, which is 200 or `REFUSED`."""
@@ -217,8 +220,8 @@ class _Requests:
         return status
 
 
-class _Workers(_Requests):
-    """One worker of each group, as a `bench.workers.ServerUnderLoad`."""
+class Workers(_Requests):
+    """One worker of each group: the Resonate server as a chain of `bench.workers` sees it."""
 
     def __init__(self, workload: Workload, played: Played) -> None:
         super().__init__(workload, played)
@@ -243,9 +246,11 @@ class _Workers(_Requests):
         await (chain.play() if self._workload.chain == "workers" else chain.play_until_it_pauses())
 
     def pid(self, group: str) -> str:
+        """Return the id of the group's worker."""
         return f"{group}-{self._workload.seed}"
 
     async def ask(self, chain_id: str, kind: str, data: Any) -> None:
+        """Send a request on behalf of a chain. Raises if the answer is not the usual one."""
         corr_id = f"sr-{next(self._numbers):032x}"
         head = {"corrId": corr_id, "version": "2026-04-01"}
         status = await self._post(chain_id, msgspec.json.encode({"kind": kind, "head": head, "data": data}), corr_id)
@@ -255,6 +260,7 @@ class _Workers(_Requests):
             raise WrongAnswers(f"{kind} of a chain that was begun is refused")
 
     async def wait_for(self, id: str, version: int | None) -> None:
+        """Wait until a worker was offered this version of the task, or (``None``) this promise was reported settled."""
         await self._told[id, version]
 
     async def _listen(self, stream: aiohttp.ClientResponse) -> None:
@@ -302,7 +308,7 @@ class _Sdk:
 async def _play(workload: Workload) -> Played:
     played = Played()
     kinds: dict[str, type[_Requests | _Sdk]] = {"request to foo": _Requests, "SDK alone": _Sdk}
-    chain = kinds.get(workload.chain, _Workers)(workload, played)
+    chain = kinds.get(workload.chain, Workers)(workload, played)
     async with AsyncExitStack() as opened:
         try:
             await chain.open(opened)

@@ -60,10 +60,17 @@ def _report(borne: Played, overload: Played, alive: bool, peak_bytes: int, seed:
         report.tables[0].rows.append([name, *outcome])
     starts = overload.starts.values()
     waited = median([answered - sent for sent, answered in starts])
-    ended = overload.chains / (overload.begun - overload.refused)
+    accepted = overload.begun - overload.refused
+    ended = overload.chains / accepted if accepted else None
     report.figures = [
         Figure("the server answers afterwards", "", float(alive), target=Target(1, "at least")),
-        Figure("accepted chains that ended", "x", ended, target=Target(1, "at least")),
+        Figure(
+            "accepted chains that ended",
+            "x",
+            ended,
+            target=Target(1, "at least"),
+            note="" if accepted else "all refused",
+        ),
         Figure("refused chains", "", float(overload.refused), target=Target(0)),
         Figure("p99 of a request under overload", "s", quantile(overload.request_s, 0.99)),
         Figure("median wait of a chain's first request", "s", waited),

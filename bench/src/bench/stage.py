@@ -8,13 +8,12 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
 from itertools import count
 from pathlib import Path
 from typing import Literal, Self, override
 from urllib.parse import urlsplit
 
-import msgspec
 from harness.basics import wait_until
 from harness.process import Process
 from harness.server import Client
@@ -65,32 +64,6 @@ class FooRequest(Struct, frozen=True):
     id: str
     body: Mapping[str, float]
     answered: Future[float]
-
-
-def _ask(port: int, id: str, body: Mapping[str, float], patience_s: float) -> float:
-    """Return the moment of the right answer; for ``patience_s``, ask again if nobody is there.
-
-    Raises :class:`WrongAnswers`, and ``OSError`` or ``HTTPException`` if nobody was there in the end.
-    """
-    deadline = time.time() + patience_s
-    connection = HTTPConnection("127.0.0.1", port)
-    headers = {"Idempotency-Key": id, "Content-Type": "application/json"}
-    while True:
-        try:
-            connection.request("POST", "/foo", msgspec.json.encode(body), headers)
-            response = connection.getresponse()
-            answer = response.read()
-            break
-        except (OSError, HTTPException):
-            connection.close()
-            if time.time() > deadline:
-                raise
-        time.sleep(POLL_SECONDS)
-    at = time.time()
-    connection.close()
-    if response.status != 200 or msgspec.json.decode(answer).get("message") != RIGHT_ANSWER:
-        raise WrongAnswers(f"{id}: {response.status} {answer[:200].decode(errors='replace')}")
-    return at
 
 
 class Stage(Stack):
@@ -150,7 +123,25 @@ class Stage(Stack):
         return self._send(call.id, call.body, ANSWER_SECONDS)
 
     def _send(self, id: str, body: Mapping[str, float], patience_s: float) -> FooRequest:
-        return FooRequest(id, body, self._callers.submit(_ask, self.foo_port, id, body, patience_s))
+        return FooRequest(id, body, self._callers.submit(self._ask, id, body, patience_s))
+
+    def _ask(self, id: str, body: Mapping[str, float], patience_s: float) -> float:
+        """Return the moment of the right answer; for ``patience_s``, ask again if nobody is there.
+
+        Raises :class:`WrongAnswers`, and ``OSError`` or ``HTTPException`` if nobody was there in the end.
+        """
+        deadline = time.time() + patience_s
+        while True:
+            try:
+                reply, at = self.post(body, key=id), time.time()
+            except (OSError, HTTPException):
+                if time.time() > deadline:
+                    raise
+                time.sleep(POLL_SECONDS)
+            else:
+                if reply.status != 200 or reply.json.get("message") != RIGHT_ANSWER:
+                    raise WrongAnswers(f"{id}: {reply.status} {reply.text[:200]}")
+                return at
 
     def answered(self, call: FooRequest, runs: Mapping[str, int] = ONCE) -> float:
         """Return the moment of its answer.

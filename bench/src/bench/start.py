@@ -12,7 +12,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
 
 from harness.basics import TEST_PREFIX, answers_200, free_port
 from harness.services import SERVICES
@@ -111,7 +110,7 @@ def _seconds_until(start: Callable[[], object], condition: Callable[[], object])
 
 
 class Compose:
-    """The stack as containers, with ports and a Compose project of its own. It leaves nothing behind."""
+    """The stack as containers, with ports and a Compose project of its own."""
 
     def __init__(self) -> None:
         self.project = TEST_PREFIX + secrets.token_hex(4)
@@ -122,12 +121,6 @@ class Compose:
             "FOO_PORT": str(free_port()),
             "RESONATE_PORT": str(free_port()),
         }
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.run("down", "--volumes", "--rmi", "local")
 
     def run(self, *arguments: str) -> float:
         """Run a command, and return the seconds that it took."""
@@ -142,12 +135,15 @@ class Compose:
 def _start_containers(repeats: int) -> tuple[Seconds, dict[str, int]]:
     """Return the times, and the sizes of the images beyond their base, in bytes."""
     seconds: Seconds = defaultdict(list)
-    with Compose() as compose:
+    compose = Compose()
+    try:
         compose.run("build")
         for _ in range(repeats):
             seconds[UP].append(compose.run("up", "--detach", "--no-build", "--wait"))
             seconds[DOWN].append(compose.run("down"))
         return seconds, {service: compose.bytes_beyond_base(service) for service in IMAGES}
+    finally:
+        compose.run("down", "--volumes", "--rmi", "local")
 
 
 def docker_obstacle() -> str:

@@ -4,7 +4,10 @@ The requests are those of workers on any SDK, and of ours when half of their pla
 takes fewer. Heartbeats are left out: a worker sends one for all its tasks, every few seconds.
 """
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench.load import Workers
 
 FOO, BAR, BAZ = GROUPS = ("service-foo", "service-bar", "service-baz")
 LEASE_MS = 10_000
@@ -16,23 +19,10 @@ CALL = "eyJhcmdzIjpbMC4wLDAuMF0sImt3YXJncyI6e30sImZ1bmMiOiJiYXIiLCJ2ZXJzaW9uIjox
 """A function's name and arguments; the server does not look into it."""
 
 
-class ServerUnderLoad(Protocol):
-    """The Resonate server, and the messages to its workers."""
-
-    def pid(self, group: str) -> str:
-        """Return the id of the group's worker."""
-
-    async def ask(self, chain_id: str, kind: str, data: Any) -> None:
-        """Send a request on behalf of a chain. Raises if the answer is not the usual one."""
-
-    async def wait_for(self, id: str, version: int | None) -> None:
-        """Wait until a worker was offered this version of the task, or (``None``) this promise was reported settled."""
-
-
 class ChainPlayer:
     """Plays one chain, once."""
 
-    def __init__(self, id: str, server: ServerUnderLoad) -> None:
+    def __init__(self, id: str, server: "Workers") -> None:
         self._foo, self._bar, self._baz = id, f"{id}:1", f"{id}:1.1"
         self._server = server
 

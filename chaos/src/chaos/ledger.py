@@ -3,9 +3,10 @@ experiment began."""
 
 from collections import Counter
 from collections.abc import Iterator
-from enum import StrEnum
 
 from msgspec import Struct, field
+
+from resonate_server.client.account import FaultKind
 
 RIGHT = 3
 SERVERS = ("resonate-server", "postgres")
@@ -18,29 +19,6 @@ RULE = """\
 How often a function may run for a chain: baz and bar's work once. foo and bar run from their top each time they go on:
 once, and once more for each call or sleep they wait for. One more run of each for every fault that the chain met, if it
 hit the service that runs the function, a server, or the database. A chain meets a fault if it is open meanwhile."""
-
-
-class FaultKind(StrEnum):
-    """What can be done to an instance of a service, named by the verb of `scripts/lib.sh`."""
-
-    KILL = "kill"
-    FREEZE = "freeze"
-    CUT_OFF = "cut_off"
-
-    @property
-    def undo(self) -> str:
-        """The verb that undoes it."""
-        return {"kill": "start", "freeze": "thaw", "cut_off": "reconnect"}[self]
-
-    @property
-    def struck(self) -> str:
-        """How to describe an instance that it has struck."""
-        return {"kill": "killed", "freeze": "frozen", "cut_off": "cut off"}[self]
-
-    @property
-    def over(self) -> str:
-        """How to describe an instance after it was undone."""
-        return {"kill": "started again", "freeze": "thawed", "cut_off": "connected again"}[self]
 
 
 class Fault(Struct):

@@ -5,7 +5,7 @@ from random import Random
 
 from msgspec import Struct
 
-from chaos.ledger import FaultKind
+from resonate_server.client.account import FaultKind
 
 LONGEST_SPEND_S = 3.0
 BRIEF_S = 2.0

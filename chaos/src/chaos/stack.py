@@ -11,8 +11,10 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
-from chaos.ledger import Fault, FaultKind, Runs
+from chaos.crash import FAULTS
+from chaos.ledger import Fault, Runs
 from chaos.plan import Strike, Wave
+from resonate_server.client.account import FaultKind
 
 REPOSITORY = Path(__file__).parents[3]
 ACTION_SECONDS = 60.0
@@ -29,7 +31,7 @@ class StackError(Exception):
 def faults_of(kind: str) -> dict[FaultKind, int]:
     """Return the faults that are possible on that kind of stack, with their weights."""
     faults = {FaultKind.KILL: 5, FaultKind.FREEZE: 3}
-    return faults | {FaultKind.CUT_OFF: 2} if kind == "containers" else faults
+    return faults | {FaultKind.PARTITION: 2} if kind == "containers" else faults
 
 
 class Stack:
@@ -44,10 +46,10 @@ class Stack:
         return {service: (await self._call("of", service)).split() for service in self.services}
 
     async def strike(self, kind: FaultKind, instance: str) -> None:
-        await self._call(kind, instance)
+        await self._call(FAULTS[kind].strike, instance)
 
     async def undo(self, kind: FaultKind, instance: str) -> None:
-        await self._call(kind.undo, instance)
+        await self._call(FAULTS[kind].undo, instance)
 
     async def mend(self, instance: str) -> None:
         """Undo whatever has been done to it, if anything."""

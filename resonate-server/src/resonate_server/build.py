@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from aiohttp import web
@@ -30,6 +31,7 @@ from resonate_server.watch.survey import Survey
 logger = logging.getLogger(__name__)
 
 HOUSEKEEPING_S = 60
+DUTY_PAUSE_S = 5
 EXPORTER = "opentelemetry-exporter-otlp-proto-http"
 COLLECTORS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
@@ -153,10 +155,11 @@ async def _running(server: Server) -> AsyncIterator[None]:
     parts = server.parts
     await server.push.start()
     parts.engine.start(server.outbound)
-    duties = [_keep_house(server), _look_round(server.presence), server.survey.run(), parts.pulse.beat()]
-    duties += [parts.watch.outages.run()] if parts.watch else []
-    duties += [server.peers.run(), server.peers.count()] if server.peers else []
-    tasks = [asyncio.ensure_future(each) for each in duties]
+    duties: list[Callable[[], Awaitable[None]]] = [server.survey.run, parts.pulse.beat]
+    duties += [partial(_keep_house, server), partial(_look_round, server.presence)]
+    duties += [parts.watch.outages.run] if parts.watch else []
+    duties += [server.peers.run, server.peers.count] if server.peers else []
+    tasks = [asyncio.ensure_future(_forever(each)) for each in duties]
     yield
     for task in tasks:
         task.cancel()
@@ -168,6 +171,16 @@ async def _running(server: Server) -> AsyncIterator[None]:
     parts.engine.observer.close()
     if parts.engine.trace is not None:
         parts.engine.trace.close()
+
+
+async def _forever(duty: Callable[[], Awaitable[None]]) -> None:
+    """Begin a duty again if it fails: nobody awaits it, and a server that neglects it still looks healthy."""
+    while True:
+        try:
+            await duty()
+        except Exception:
+            logger.exception("a background duty has failed; it begins again in %d s", DUTY_PAUSE_S)
+            await asyncio.sleep(DUTY_PAUSE_S)
 
 
 async def _look_round(presence: Presence) -> None:

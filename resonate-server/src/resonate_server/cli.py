@@ -53,7 +53,10 @@ def main() -> None:
     """
 
 
-@main.command(cls=Serving, params=[*flags()])
+FLAGS = [*flags()]
+
+
+@main.command(cls=Serving, params=FLAGS)
 def serve(config: Path | None, assigned: tuple[str, ...], **values: Any) -> None:
     """Serve from a SQLite file, or from PostgreSQL: state survives restarts and kill -9."""
     settings = _begin(given(values, assigned), config)
@@ -64,7 +67,7 @@ def serve(config: Path | None, assigned: tuple[str, ...], **values: Any) -> None
     _run(settings, f"state in {settings.storage.place}")
 
 
-@main.command(cls=Serving, params=[*flags()])
+@main.command(cls=Serving, params=FLAGS)
 def dev(config: Path | None, assigned: tuple[str, ...], **values: Any) -> None:
     """Serve from memory: nothing survives this process, unless --storage-sqlite-path names a file."""
     from_flags = given(values, assigned)

@@ -9,7 +9,6 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,6 +27,9 @@ BETWEEN_LEVELS = "__"
 SECRET = {"auth", "token", "password", "postgres"}
 """Parts of setting names whose values are never shown, even if the name is mistyped."""
 
+SHOWN = 200
+"""Characters of a value, and of what is wrong with it, that are shown."""
+
 LIKENESS = 0.75
 """Least similarity (0 to 1) for an unknown name to count as a misspelling of a known one."""
 
@@ -44,6 +46,10 @@ BEARER = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+")
 """A valid name of a header (RFC 9110 section 5.6.2)."""
 
+HOST = re.compile(r"[\w.:\[\]%*-]+", re.ASCII)
+ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#@\s]+")
+"""What browsers send as ``Origin`` (RFC 6454 section 7), or ``*`` for any."""
+
 
 def variable(name: str) -> str:
     """Return the environment variable for the setting ``name``."""
@@ -54,10 +60,10 @@ class WrongSetting(Exception):
     """A value that is invalid, or a name that does not exist."""
 
     def __init__(self, name: str, reason: str, value: Any = None) -> None:
-        """Show ``value``, unless it may be a secret."""
+        """Show the beginning of ``value``, unless it may be a secret."""
         self.name = name
-        got = "" if value is None or SECRET.intersection(name.split(".")) else f" (got {value!r})"
-        super().__init__(f"setting {variable(name)}: {reason}{got}")
+        got = "" if value is None or SECRET.intersection(name.split(".")) else f" (got {repr(value)[:SHOWN]})"
+        super().__init__(f"setting {variable(name)}: {reason[:SHOWN]}{got}")
 
 
 class Section(Struct, frozen=True, kw_only=True):
@@ -73,6 +79,11 @@ class Cors(Section, frozen=True, kw_only=True):
     """Origins whose pages may talk to the server: a list, or comma-separated; ``*`` for any."""
 
     allow_origins: list[str] | str = []
+
+    def __post_init__(self) -> None:
+        for origin in self.origins:
+            if not ORIGIN.fullmatch(origin):
+                raise WrongSetting("server.cors.allow_origins", "expected an origin like https://example.com", origin)
 
     @property
     def origins(self) -> list[str]:
@@ -96,7 +107,7 @@ class ServerSettings(Section, frozen=True, kw_only=True):
     published_on: str = ""
     port: Port = 8001
     shared_port: bool = False
-    url: str = ""
+    url: Annotated[str, Meta(pattern=r"\A(https?://[!-~]+)?\Z")] = ""
     max_body_bytes: Annotated[int, Meta(ge=1_024)] = 4 * 1_024 * 1_024
     client_timeout: Millis = 30_000
     shutdown_timeout: Millis = 1_000
@@ -105,14 +116,15 @@ class ServerSettings(Section, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not self.bind:  # sockets take no address for all addresses
             raise WrongSetting("server.bind", "expected an address; 0.0.0.0 stands for all of this machine's")
-        for host in self.other_hosts:
-            if "/" in host:
-                raise WrongSetting("server.hosts", "expected a name or an address, not a URL", host)
+        for name, host in (("host", self.host), *(("hosts", each) for each in self.other_hosts)):
+            if not HOST.fullmatch(host):
+                raise WrongSetting(f"server.{name}", "expected a name or an address, not a URL", host)
 
     @property
     def public_url(self) -> str:
         """The URL that ``execute`` messages tell push workers to call back."""
-        return self.url or f"http://{self.host}:{self.port}"
+        host = f"[{self.host}]" if self.host.count(":") > 1 and "[" not in self.host else self.host
+        return self.url or f"http://{host}:{self.port}"
 
     @property
     def other_hosts(self) -> list[str]:
@@ -348,6 +360,8 @@ def _unknown(name: str, value: Any) -> WrongSetting:
 
 def _meant(name: str) -> str:
     """Return the setting whose name is nearest; empty if none is near."""
+    from difflib import get_close_matches  # only here: seldom needed
+
     names = (*SETTINGS, *official.NAMES, *official.OF_OTHERS)
     return next(iter(get_close_matches(name, names, n=1, cutoff=LIKENESS)), "")
 
@@ -375,7 +389,7 @@ def _value(kind: Any, value: Any, name: str) -> Any:
         raise WrongSetting(name, "no setting can have a NUL character", value)
     try:
         return msgspec.convert(value, kind, strict=False, dec_hook=lambda wanted, text: wanted(text))
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
         raise WrongSetting(name, str(error), value) from None
 
 

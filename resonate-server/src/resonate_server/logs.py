@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from types import TracebackType
@@ -41,6 +42,7 @@ def configure_logging(level: str, style: Literal["text", "json"], file: str = ""
         sys.stdout.reconfigure(errors="backslashreplace")  # not every encoding has every character
     handler = _file_handler(file) if file else logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
+    handler.handleError = _complaint_of(handler)  # type: ignore[assignment, method-assign]
     logging.basicConfig(level=level.upper(), handlers=[handler])
     logging.captureWarnings(True)
     sys.excepthook = _log_uncaught
@@ -53,6 +55,24 @@ def _file_handler(file: str) -> logging.Handler:
     handler = RotatingFileHandler(file, maxBytes=MAX_FILE_BYTES, backupCount=1, encoding="utf-8")
     handler.rotator = _copy_and_empty
     return handler
+
+
+def _complaint_of(handler: logging.Handler) -> Callable[[logging.LogRecord], None]:
+    """Return what to do with a line that cannot be written, as its reader has gone or the disk is full: say so once,
+    without the traceback that the library prints for each line."""
+    complained = False
+
+    def complain(record: logging.LogRecord) -> None:
+        nonlocal complained
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            logging.Handler.handleError(handler, record)
+        elif not complained:
+            complained = True
+            with contextlib.suppress(OSError):
+                os.write(2, f"resonate-server: cannot write the log: {error.strerror}\n".encode())
+
+    return complain
 
 
 def _copy_and_empty(file: str, old: str) -> None:

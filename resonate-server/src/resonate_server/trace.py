@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any
 
 import msgspec
@@ -122,16 +122,12 @@ class Trace:
 
     def _batches(self) -> Iterator[bytes]:
         """Yield the lines that have queued up, until the end."""
-        while (line := self._lines.get()) is not None:
-            lines = [line]
-            try:
-                while (line := self._lines.get_nowait()) is not None:
-                    lines.append(line)
-            except Empty:
-                yield b"".join(lines)
-            else:
-                yield b"".join(lines)
-                return
+        lines: list[bytes | None] = []
+        while None not in lines:
+            lines = [self._lines.get()]
+            while not self._lines.empty():  # nobody else takes any
+                lines.append(self._lines.get())
+            yield b"".join(line for line in lines if line is not None)
 
     def _append(self, lines: bytes) -> None:
         left = memoryview(lines)

@@ -17,7 +17,7 @@ from harness.server import ServerProcess
 from integration.calls import RESONATE, create, encoded, settle
 from integration.servers import Start
 
-from resonate_server.client import main
+from resonate_server.client import main, server_connection
 from resonate_server.client.calls import CallTree
 from resonate_server.client.server_connection import CallFailed, ServerConnection
 
@@ -101,8 +101,11 @@ GARBAGE = {
     "a page": answer(PAGE, "text/html"),
     "a page of a proxy": answer(PAGE, "text/html", "502 Bad Gateway"),
     "an empty body": answer(b""),
+    "a redirect": b"HTTP/1.1 301 Moved\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
     "text that is not UTF-8": answer(b'{"head":{"status":200},"data":"\xff","chains":[{"id":"\xff"}]}'),
     "excessive nesting": answer(b'{"head":{"status":200},"chains":[],"data":' + b"[" * 100_000),
+    "a length that no memory has": answer(b"{}", length=10**18),
+    "a chunk that no memory has": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffff\r\n{}",
     "half of an answer": answer(b'{"head":{"status":200},"data":{}', length=100),
 }
 
@@ -114,7 +117,7 @@ def test_garbage_is_reported_in_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     line = refused(serve(always(garbage)), *arguments)
-    assert "<" not in line and len(line) < 1_000
+    assert "<" not in line and len(line) < 1_000 and "Error:  " not in line
     assert not list(tmp_path.iterdir())
 
 
@@ -136,6 +139,16 @@ def test_an_answer_that_comes_byte_by_byte_is_not_waited_for_forever(serve: Serv
     line = refused(serve(drip), "wait", "x", "--timeout", "0", status=4)
     assert time.monotonic() - began < 8
     assert "no answer within 1 s" in line
+
+
+def test_an_endless_answer_is_not_kept_in_memory(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_end(_: bytes) -> Iterator[bytes]:
+        yield b"HTTP/1.1 200 OK\r\n\r\n"
+        while True:
+            yield b" " * 65_536
+
+    monkeypatch.setattr(server_connection, "MAX_ANSWER_BYTES", 2**20)
+    assert refused(serve(without_end), "promises", "get", "x").endswith(" answers with more than 1 MiB")
 
 
 def test_the_time_to_wait_counts_for_all_requests_together(serve: Serve) -> None:

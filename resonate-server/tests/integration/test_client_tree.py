@@ -199,8 +199,11 @@ def test_a_terminal_is_not_flooded_by_a_long_result(chain: Chain, tree: Tree) ->
     assert "x" * 5_000 in tree(chain.root).stdout
 
 
-def test_ids_and_messages_cannot_control_the_terminal(chain: Chain, tree: Tree) -> None:
+def test_ids_messages_and_reasons_cannot_control_the_terminal(chain: Chain, tree: Tree, client: Client) -> None:
     chain.rpc("", "foo\x1b[2J")
+    bar = chain.rpc(":1", "bar")
+    acquire(client, bar)
+    assert client.call("task.release", id=bar, version=1, reason="c\x1b[31md\ne\u202e").status == 200
     chain.step(":\u202etitle")
     chain.settle("", "rejected", {"message": "a\x1b[31mb\nc"})
     result = tree(chain.root)
@@ -208,6 +211,7 @@ def test_ids_and_messages_cannot_control_the_terminal(chain: Chain, tree: Tree) 
     assert result.exit_code == 0
     assert "\x1b" not in result.stdout and "\u202e" not in result.stdout
     assert "failed: a\\x1b[31mb\\nc" in result.stdout
+    assert "bar: given back: c\\x1b[31md\\ne\\u202e" in result.stdout
 
 
 def test_a_task_that_keeps_coming_back_is_reported_below_with_its_function(

@@ -15,7 +15,7 @@ from integration.calls import RESONATE, acquire, settle
 from integration.calls import create as create_call
 from integration.servers import Start
 
-COMMAND = [*RESONATE, "tree", "--watch"]
+IMPATIENT = "from resonate_server.client import main, tree; tree.ANSWER_S = 1; main()"
 PID = "0123456789abcdef"
 
 
@@ -31,22 +31,11 @@ def watch(server: ServerProcess) -> Iterator[Watch]:
     """Open terminals; they are closed after the test."""
     with ExitStack() as opened:
 
-        def open_terminal(id: str, url: str = server.url, **env: str) -> Terminal:
-            return opened.enter_context(Terminal([*COMMAND, "-S", url, "--", id], env))
+        def open_terminal(id: str, url: str = server.url, program: str = RESONATE[-1]) -> Terminal:
+            command = [*RESONATE[:-1], program, "tree", "--watch", "-S", url, "--", id]
+            return opened.enter_context(Terminal(command, {}))
 
         yield open_terminal
-
-
-def piped(server_url: str, id: str) -> subprocess.Popen[str]:
-    """Run the command on pipes instead of a terminal."""
-    command, env = [*COMMAND, "-S", server_url, "--", id], os.environ | {"PYTHONIOENCODING": "utf-8"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
-
-
-def next_line(watching: subprocess.Popen[str]) -> str:
-    """Return the next line of its standard error."""
-    assert watching.stderr is not None
-    return watching.stderr.readline()
 
 
 # ── on a terminal ──
@@ -140,7 +129,7 @@ def test_a_server_without_histories_of_calls_can_still_be_watched(start: Start, 
     ("stop", "resume", "said"),
     [
         (ServerProcess.kill, ServerProcess.start, "server away for "),
-        (ServerProcess.freeze, ServerProcess.thaw, "no answer within 5 s"),
+        (ServerProcess.freeze, ServerProcess.thaw, "no answer within 1 s"),
     ],
     ids=["killed", "frozen"],
 )
@@ -149,7 +138,7 @@ def test_it_outlives_a_server_that_is_away(
 ) -> None:
     server = start("db")
     root = create(server.client())
-    shown = watch(root, server.url)
+    shown = watch(root, server.url, IMPATIENT)
     shown.wait_for("pending for")
     stop(server)
     shown.wait_for(said)
@@ -182,8 +171,10 @@ def test_a_tree_taller_than_the_terminal_shows_pending_calls_and_everything_at_t
 
 def test_without_a_terminal_the_tree_is_printed_once_at_the_end(client: Client, server: ServerProcess) -> None:
     root = create(client)
-    watching = piped(server.url, root)
-    assert next_line(watching) == f"waiting until {root} is settled\n"
+    command, env = [*RESONATE, "tree", "--watch", "-S", server.url, root], os.environ | {"PYTHONIOENCODING": "utf-8"}
+    watching = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    assert watching.stderr is not None
+    assert watching.stderr.readline() == f"waiting until {root} is settled\n"
     settle(client, root)
     out, err = watching.communicate(timeout=30)
 

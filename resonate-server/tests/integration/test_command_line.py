@@ -98,6 +98,30 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     assert "not a database" in result.stderr
 
 
+FAILING_ONCE = """
+import resonate_server.build
+from resonate_server.__main__ import main
+from resonate_server.watch.survey import Survey
+
+async def fail(self):
+    Survey.look = look
+    raise ValueError("no figures")
+
+async def succeed(self):
+    print("figures again", flush=True)
+
+resonate_server.build.DUTY_PAUSE_S, look, Survey.look = 0, succeed, fail
+main()
+"""
+
+
+def test_a_background_duty_that_fails_is_reported_and_begins_again(start: Start) -> None:
+    server = start(program=FAILING_ONCE)
+    server.wait_for("figures again")
+    assert "ERROR a background duty has failed; it begins again" in server.output()
+    assert "  ValueError: no figures" in server.output()
+
+
 def test_sigterm_ends_streams_and_process_cleanly_within_a_second(start: Start) -> None:
     server = start("state.db")
     stream = Stream(server.port, "g", "w")

@@ -1,6 +1,7 @@
 """Where settings come from, which source wins, how a wrong one is reported, and the log that they choose."""
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
@@ -10,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from harness.basics import free_port, wait_until
+from harness.basics import answers_200, free_port, wait_until
 from harness.server import ServerProcess
 from harness.stream import Stream
 from integration.servers import Start
@@ -85,11 +86,31 @@ def listening(pid: int) -> list[tuple[str, int]]:
     return [each.laddr for each in psutil.Process(pid).net_connections("tcp") if each.status == psutil.CONN_LISTEN]
 
 
-@pytest.mark.parametrize("command", ["serve", "dev"])
-def test_it_listens_on_loopback_unless_told_otherwise(command: str) -> None:
-    addresses, log = run_on_free_ports(command)
-    assert addresses == {"127.0.0.1"}
-    assert "WARNING" not in log
+OPEN = ("--host", "0.0.0.0")
+KEY = "RESONATE_AUTH__PUBLICKEY"
+PUBLISHED_ON = "RESONATE_SERVER__PUBLISHED_ON"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "address", "warnings"),
+    [
+        pytest.param(["serve"], {}, "127.0.0.1", 0, id="loopback unless told otherwise"),
+        pytest.param(["dev"], {}, "127.0.0.1", 0, id="loopback for development, too"),
+        pytest.param(["serve", *OPEN], {}, "0.0.0.0", 1, id="open to others"),
+        pytest.param(["dev", *OPEN], {KEY: "none"}, "0.0.0.0", 1, id="tokens that are not verified do not count"),
+        pytest.param(["dev", *OPEN], {KEY: "key.pem"}, "0.0.0.0", 0, id="with tokens"),
+        pytest.param(["serve", *OPEN], {PUBLISHED_ON: "127.0.0.1"}, "0.0.0.0", 0, id="a container on loopback"),
+        pytest.param(["serve", *OPEN], {PUBLISHED_ON: "0.0.0.0"}, "0.0.0.0", 1, id="a container open to others"),
+    ],
+)
+def test_a_server_open_to_others_without_tokens_warns_once(
+    arguments: list[str], env: dict[str, str], address: str, warnings: int
+) -> None:
+    key = Ed25519PrivateKey.generate().public_key()
+    Path("key.pem").write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    addresses, log = run_on_free_ports(*arguments, **env)
+    assert addresses == {address}
+    assert log.count("WARNING") == log.count("without tokens: whoever can reach this server") == warnings
 
 
 @pytest.mark.parametrize(
@@ -106,29 +127,6 @@ def test_dev_keeps_its_state_in_the_file_that_any_flag_names(name: str) -> None:
     port = free_port()
     run("dev", "--port", str(port), "--set", f"{name}=kept.db", port=port)
     assert Path("kept.db").exists()
-
-
-@pytest.mark.parametrize(("command", "key"), [("serve", ""), ("dev", "none")])
-def test_a_server_open_to_others_without_tokens_warns_once(command: str, key: str) -> None:
-    """Tokens that the server does not verify do not count."""
-    addresses, log = run_on_free_ports(command, "--host", "0.0.0.0", RESONATE_AUTH__PUBLICKEY=key)
-    assert addresses == {"0.0.0.0"}
-    assert log.count("WARNING") == 1
-    assert "without tokens: whoever can reach this server" in log
-
-
-@pytest.mark.parametrize(("published_on", "warnings"), [("127.0.0.1", 0), ("0.0.0.0", 1)])
-def test_in_a_container_the_published_address_counts(published_on: str, warnings: int) -> None:
-    addresses, log = run_on_free_ports("serve", "--host", "0.0.0.0", RESONATE_SERVER__PUBLISHED_ON=published_on)
-    assert addresses == {"0.0.0.0"}
-    assert log.count("WARNING") == warnings
-
-
-def test_a_server_open_to_others_with_tokens_does_not_warn() -> None:
-    key = Ed25519PrivateKey.generate().public_key()
-    Path("key.pem").write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    _, log = run_on_free_ports("dev", "--host", "0.0.0.0", RESONATE_AUTH__PUBLICKEY="key.pem")
-    assert "WARNING" not in log
 
 
 def test_sources_are_merged_member_by_member(open_stream: Connect) -> None:
@@ -285,3 +283,20 @@ def test_the_log_format_is_a_flag_and_a_log_file_is_rotated() -> None:
 def test_an_unwritable_log_file_is_reported() -> None:
     result = CliRunner(env={"RESONATE_LOG_FILE": "nowhere/server.log"}).invoke(cli.main, ["dev", "--port", "0"])
     assert result.stderr.startswith("resonate-server: cannot write the log: ")
+
+
+@pytest.mark.parametrize(
+    ("file", "reason"), [("", "Broken pipe"), ("/dev/full", "No space left on device")], ids=["no reader", "full disk"]
+)
+def test_lines_that_cannot_be_written_are_reported_once(file: str, reason: str) -> None:
+    server = unstarted("dev", "--port", str(port := free_port()), "--level", "debug", RESONATE_LOG_FILE=file)
+    with subprocess.Popen(server.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=server.env) as running:
+        assert running.stdout is not None
+        wait_until(lambda: answers_200(port, "/ready"), "it is ready")
+        running.stdout.close()
+        for number in range(3):
+            Stream(port, "g", f"w{number}").close()
+        running.terminate()
+        assert running.stderr is not None
+        assert running.stderr.read().decode() == f"resonate-server: cannot write the log: {reason}\n"
+        assert running.wait(60) == 0

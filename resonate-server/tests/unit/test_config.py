@@ -40,10 +40,33 @@ def test_hosts_are_a_list_like_origins(text: str, hosts: list[str]) -> None:
     assert load({}, {"RESONATE_SERVER__HOSTS": text}).server.other_hosts == hosts
 
 
-@pytest.mark.parametrize("text", ["http://a", "a, https://b.example/", '["a/b"]'])
-def test_a_host_is_no_address_of_a_page(text: str) -> None:
-    with pytest.raises(WrongSetting, match="RESONATE_SERVER__HOSTS"):
-        load({}, {"RESONATE_SERVER__HOSTS": text})
+@pytest.mark.parametrize(
+    ("setting", "text"),
+    [
+        *[("HOSTS", text) for text in ("http://a", "a, https://b.example/", '["a/b"]')],
+        *[("HOST", text) for text in ("", " ", "http://a", "a b", "\udcff")],
+        *[("URL", text) for text in (" ", "a:8001", "ftp://a", "http://", "http://a b", "http://\udcff")],
+        *[("CORS__ALLOW_ORIGINS", text) for text in ("a", "https://a/", "https://a, b", '["https://a/page"]')],
+    ],
+)
+def test_what_is_no_address_is_refused(setting: str, text: str) -> None:
+    with pytest.raises(WrongSetting, match=f"RESONATE_SERVER__{setting}: "):
+        load({}, {f"RESONATE_SERVER__{setting}": text})
+
+
+@pytest.mark.parametrize("text", ["\udcff", "x" * 100_000, "9" * 5_000])
+@pytest.mark.parametrize("setting", ["LEVEL", "SERVER__PORT", "DEBUG", "UI__ACTIONS_URL"])
+def test_what_is_no_text_or_far_too_long_is_reported_in_a_sentence(setting: str, text: str) -> None:
+    with pytest.raises(WrongSetting, match=f"^setting RESONATE_{setting}: ") as caught:
+        load({}, {f"RESONATE_{setting}": text})
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("host", "url"), [("a", "http://a:8001"), ("::1", "http://[::1]:8001"), ("[::1]", "http://[::1]:8001")]
+)
+def test_the_url_in_messages_is_one(host: str, url: str) -> None:
+    assert ServerSettings(host=host).public_url == url
 
 
 def test_values_of_the_environment_are_converted() -> None:

@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from resonate_server.client.calls import Call, Phase
-from resonate_server.client.values import printable, shown_duration
+from resonate_server.client.commands import shown
+from resonate_server.client.values import shown_duration
 from resonate_server.protocol.records import PromiseState, TaskRecord, TaskState
 
 PID_SHOWN = 8
@@ -172,7 +173,7 @@ class Drawing:
     def _table(self) -> list[Text | Table]:
         layout, stripe_width = self._layout()
         table = self._with_columns(layout, stripe_width)
-        return [self._line(self._shown(self._root)), Text(), table] if layout.short_ids else [table]
+        return [self._line(shown(self._root)), Text(), table] if layout.short_ids else [table]
 
     def _layout(self) -> tuple[Layout, int]:
         """Return the layout and the width of the stripes."""
@@ -218,7 +219,7 @@ class Drawing:
 
     def _call(self, call: Call, layout: Layout) -> Text:
         symbol, plain, colour, _ = STATES[call.promise.state]
-        shown_id = self._shown(self._short(call.promise.id) if layout.short_ids else call.promise.id)
+        shown_id = shown(self._short(call.promise.id) if layout.short_ids else call.promise.id)
         return Text.assemble(
             (self._guides(call.more), "dim"),
             (plain if self._ascii_only else symbol, colour),
@@ -245,7 +246,7 @@ class Drawing:
     def _name(self, call: Call) -> str:
         if call.is_timer:
             return f"{call.name} {shown_duration(call.promise.timeout_at - call.promise.created_at)}"
-        return self._shown(call.name)
+        return shown(call.name)
 
     def _state(self, call: Call) -> Text:
         promise = call.promise
@@ -255,7 +256,7 @@ class Drawing:
 
     def _group(self, call: Call) -> Text:
         """Empty for a timer: it has a target, but nobody runs it."""
-        return Text("" if call.is_timer else self._shown(call.group))
+        return Text("" if call.is_timer else shown(call.group))
 
     def _task(self, call: Call) -> Text:
         task = call.task
@@ -267,7 +268,7 @@ class Drawing:
     def _attempt(self, task: TaskRecord) -> str:
         """Describe the latest attempt, whose number is the task's version: its worker, or else the task's state."""
         if isinstance(task.pid, str):
-            return f"attempt {task.version} by {self._shown(task.pid[:PID_SHOWN])}"
+            return f"attempt {task.version} by {shown(task.pid[:PID_SHOWN])}"
         return f"{task.state}, attempt {task.version}" if task.version else task.state
 
     # ── below the table ──
@@ -282,13 +283,14 @@ class Drawing:
         for call in self._calls:
             if call.task is not None and call.task.trouble:
                 lines[call.promise.id] = self._line(
-                    (f"{self._name(call)}: {call.task.trouble}", "yellow"), (f"  {self._shown(call.promise.id)}", "dim")
+                    (f"{self._name(call)}: {self._cut(call.task.trouble)}", "yellow"),
+                    (f"  {shown(call.promise.id)}", "dim"),
                 )
             if call.promise.state is PromiseState.REJECTED and call.error is not None:
                 lines[call.error] = self._line(
                     (f"{self._name(call)} failed: ", "red"),
                     self._cut(call.error),
-                    (f"  {self._shown(call.promise.id)}", "dim"),
+                    (f"  {shown(call.promise.id)}", "dim"),
                 )
         root = self._calls[0]
         if root.promise.state is PromiseState.RESOLVED and root.result is not None:
@@ -296,7 +298,7 @@ class Drawing:
         return [Text(), *lines.values()] if lines else []
 
     def _told(self) -> list[Text]:
-        return [Text(), Text(self._shown(" ".join(self._story)))] if self._story else []
+        return [Text(), Text(shown(" ".join(self._story)))] if self._story else []
 
     def _line(self, *parts: str | tuple[str, str]) -> Text:
         return Text.assemble(*parts, no_wrap=not self._folding, overflow=None if self._folding else self._overflow)
@@ -308,13 +310,8 @@ class Drawing:
     def _cut(self, text: str) -> str:
         """Cut long text for a terminal, so as not to flood it; other output stays whole and can be searched."""
         if self._console.width >= UNBOUNDED or len(text) <= OUTCOME_SHOWN:
-            return self._shown(text)
-        return f"{self._shown(text[:OUTCOME_SHOWN])} ... ({len(text)} characters)"
-
-    def _shown(self, text: str) -> str:
-        """Return ``text`` without control characters, in characters that the output can encode."""
-        safe = printable(text)
-        return safe.encode("ascii", "backslashreplace").decode() if self._ascii_only else safe
+            return shown(text)
+        return f"{shown(text[:OUTCOME_SHOWN])} ... ({len(text)} characters)"
 
 
 def _most_telling(calls: list[Call], room: int) -> list[Call]:

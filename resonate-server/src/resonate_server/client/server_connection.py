@@ -5,6 +5,7 @@ import re
 import socket
 import time
 import uuid
+from collections.abc import Iterator
 from functools import partial
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
@@ -20,10 +21,12 @@ from resonate_server.protocol.payload import NOT_JSON
 TIMEOUT_S = 30.0
 """A server that takes longer to answer counts as unreachable."""
 
-CHUNK_BYTES = 256 * 1024
+CHUNK_BYTES = 256 * 1_024
+MAX_ANSWER_BYTES = 256 * 2**20
+"""Of an answer that is kept in memory. A page of this server has 4 MiB; others may not limit theirs."""
 
-REFUSAL_SHOWN = 500
-"""Characters of a refusal to a GET that are shown: what answers may be any web server."""
+REFUSAL_SHOWN = 5_000
+"""Characters of a refusal that are shown: more than any id has, but what answers may be any web server."""
 
 UNKNOWN_KIND = 501
 
@@ -90,14 +93,14 @@ class ServerConnection:
             raise CallFailed(f"this cannot be sent: {error}") from None
         response = self._request("POST", self._path, body)
         try:
-            return msgspec.json.decode(self._read(response, None), type=Response)
+            return msgspec.json.decode(self._whole(response), type=Response)
         except NOT_JSON:
             wrong = f"{self._server} does not answer like a Resonate server (HTTP status {response.status})"
             raise CallFailed(wrong) from None
 
     def get(self, path: str) -> bytes:
         """Return the body of ``GET path``. Raises :class:`CallFailed`."""
-        return self._read(self._begin_get(path), None)
+        return self._whole(self._begin_get(path))
 
     def download(self, path: str, into: BinaryIO) -> int:
         """Write the body of ``GET path`` to ``into``; return its size in bytes.
@@ -108,27 +111,35 @@ class ServerConnection:
         response = self._begin_get(path, is_long=True)
         if response.length is None and not response.chunked:
             raise CallFailed(f"the server at {self._server} does not say where the answer ends")
-        size = 0
-        while chunk := self._read(response, CHUNK_BYTES):
-            into.write(chunk)
-            size += len(chunk)
-        if response.length:
-            raise CallFailed(f"the server at {self._server} did not send all of it")
-        return size
+        return sum(into.write(part) for part in self._parts(response))
 
     def _begin_get(self, path: str, is_long: bool = False) -> HTTPResponse:
         response = self._request("GET", self._path + path, None, is_long)
         if response.status == HTTPStatus.OK:
             return response
-        raise CallFailed(_refusal_of_get(response, self._read(response, None)), response.status)
+        raise CallFailed(_refusal_of_get(response, self._whole(response)), response.status)
 
-    def _read(self, response: HTTPResponse, size: int | None) -> bytes:
+    def _whole(self, response: HTTPResponse) -> bytes:
+        parts, size = list[bytes](), 0
+        for part in self._parts(response):
+            parts.append(part)
+            size += len(part)
+            if size > MAX_ANSWER_BYTES:
+                self._http.close()
+                raise CallFailed(f"the server at {self._server} answers with more than {MAX_ANSWER_BYTES >> 20} MiB")
+        return b"".join(parts)
+
+    def _parts(self, response: HTTPResponse) -> Iterator[bytes]:
+        """Yield the body in small parts, as any length may be announced."""
         try:
-            return response.read(size)
-        except (OSError, HTTPException) as error:
-            self._http.close()
+            while part := response.read(CHUNK_BYTES):
+                yield part
+            reason = f"{response.length} bytes are missing" if response.length else ""
+        except (OSError, HTTPException, ValueError) as error:
             reason = self._reason(error)
-            raise CallFailed(f"the server at {self._server} did not send all of it: {reason}") from None
+        if reason:
+            self._http.close()
+            raise CallFailed(f"the server at {self._server} did not send all of it: {reason}")
 
     def _head(self) -> dict[str, str]:
         head = {"corrId": f"cli-{uuid.uuid4()}", "version": VERSION}
@@ -204,7 +215,7 @@ def _open(server: str, shown: str) -> tuple[HTTPConnection, str]:
 
 def _refusal(response: Response) -> str:
     message = response.data if isinstance(response.data, str) else msgspec.json.encode(response.data).decode()
-    return f"{message} (status {response.head.status})"
+    return f"{message[:REFUSAL_SHOWN]} (status {response.head.status})"
 
 
 def _refusal_of_get(response: HTTPResponse, body: bytes) -> str:
@@ -213,6 +224,6 @@ def _refusal_of_get(response: HTTPResponse, body: bytes) -> str:
         told = msgspec.json.decode(body, type=_ErrorBody).error
     except NOT_JSON:
         told = body.decode(errors="replace").strip()
-    if response.headers.get_content_type() == "text/html":
+    if not told or response.headers.get_content_type() == "text/html":
         told = "this is not a Resonate server that has it"
     return f"{told[:REFUSAL_SHOWN]} (status {response.status})"

@@ -4,6 +4,8 @@ Workers send the requests about tasks by themselves, and people to repair or to 
 """
 
 from collections.abc import Callable
+from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import click
@@ -13,11 +15,14 @@ from msgspec import Struct
 from resonate_server.client.commands import ServerGroup, fail, given, request, where
 from resonate_server.client.server_connection import CallFailed
 from resonate_server.client.values import (
+    ACTION,
+    ACTIONS,
     ARRAY,
+    DEADLINE,
     DURATION,
     OBJECT,
+    PAYLOAD,
     base64_of,
-    encoded,
     json_or_text,
     now_ms,
     printable,
@@ -26,25 +31,56 @@ from resonate_server.client.values import (
 from resonate_server.protocol.payload import NOT_JSON
 from resonate_server.protocol.records import PromiseState, TaskState
 
-type Object = dict[str, Any]
 
-_value = click.option("--value", type=OBJECT, help='The result, for example \'{"data": "ok"}\'.')
-_pid = click.option("--pid", required=True, help="The process that claims it.")
-_ttl = click.option("--ttl", type=DURATION, required=True, help="How long the lease lasts, like 15s.")
-_version = click.option("--version", type=int, required=True, help="The version that the task must have.")
-_cursor = click.option("--cursor", help="The cursor from the previous page.")
+def _argument(name: str) -> click.Argument:
+    return click.Argument([name])
 
 
-def _limit[F: Callable[..., Any]](default: int) -> Callable[[F], F]:
-    return click.option("--limit", type=click.IntRange(1, 1_000), default=default, show_default=True, help="Page size.")
+def _option(*names: str, **attributes: Any) -> click.Option:
+    """``names``: of the option, and of the request's member if that is another one."""
+    return click.Option(names, **attributes)
+
+
+def _limit(default: int) -> click.Option:
+    return _option("--limit", type=click.IntRange(1, 1_000), default=default, show_default=True, help="Page size.")
+
+
+def _state(states: type[StrEnum]) -> click.Option:
+    return _option("--state", type=click.Choice([state.value for state in states]), help="Only those in this state.")
+
+
+ID = _argument("id")
+PID = _option("--pid", required=True, help="The process that claims it.")
+TTL = _option("--ttl", type=DURATION, required=True, help="How long the lease lasts, like 15s.")
+VERSION = _option("--version", type=int, required=True, help="The version that the task must have.")
+CURSOR = _option("--cursor", help="The cursor from the previous page.")
+
+
+promises = ServerGroup("promises", help="Show, create, settle and search promises.")
+tasks = ServerGroup("tasks", help="Show, claim, end, halt and search tasks.")
+schedules = ServerGroup("schedules", help="Show, create, delete and search schedules.")
+GROUPS = {"promise": promises, "task": tasks, "schedule": schedules}
+
+
+def _command(
+    kind: str,
+    help: str,
+    *params: click.Parameter,
+    name: str = "",
+    members: Callable[..., dict[str, Any]] = given,
+    then: Callable[[Any], None] = lambda _: None,
+) -> None:
+    """Add a command that sends a request of that kind, whose ``members`` are by default the command's parameters."""
+
+    def run(**arguments: Any) -> None:
+        then(request(kind, members(**arguments)))
+
+    group, _, verb = kind.partition(".")
+    named = name or verb.replace("_", "-")
+    GROUPS[group].add_command(click.Command(named, params=[*params], callback=run, help=help))
 
 
 # ── promises ──
-
-
-@click.group(cls=ServerGroup)
-def promises() -> None:
-    """Show, create, settle and search promises."""
 
 
 @promises.command("get")
@@ -63,231 +99,105 @@ def as_read(answer: Any) -> Any:
     return answer
 
 
-@promises.command("create")
-@click.argument("id")
-@click.option("--timeout", type=DURATION, required=True, help="How long it may stay pending, like 1h.")
-@click.option("--param", type=OBJECT, help='Its parameter, for example \'{"data": "hello"}\'.')
-@click.option("--tags", type=OBJECT, help="Its tags: an object of strings.")
-@click.option(
-    "--internal", is_flag=True, help="Leave out the tag resonate:external=true, so that nothing can await it."
+def _promise(internal: bool, tags: dict[str, Any] | None, **others: Any) -> dict[str, Any]:
+    return given(tags=({} if internal else {"resonate:external": "true"}) | (tags or {}), **others)
+
+
+_command(
+    "promise.create",
+    "Create a pending promise that others may await; an existing one is left as it is.\n\n"
+    "The data of --param is stored in base64, as SDKs read it.",
+    ID,
+    _option("--timeout", "timeoutAt", type=DEADLINE, required=True, help="How long it may stay pending, like 1h."),
+    _option("--param", type=PAYLOAD, help='Its parameter, for example \'{"data": "hello"}\'.'),
+    _option("--tags", type=OBJECT, help="Its tags: an object of strings."),
+    _option("--internal", is_flag=True, help="Leave out the tag resonate:external=true, so that nothing can await it."),
+    members=_promise,
 )
-def create_promise(id: str, timeout: int, param: Object | None, tags: Object | None, internal: bool) -> None:
-    """Create a pending promise that others may await; an existing one is left as it is.
-
-    The data of --param is stored in base64, as SDKs read it.
-    """
-    awaitable = {} if internal else {"resonate:external": "true"}
-    promise = {"id": id, "timeoutAt": now_ms() + timeout, "tags": awaitable | (tags or {})}
-    request("promise.create", promise | given(param=encoded(param)))
-
-
-@promises.command()
-@click.argument("id")
-@_value
-def resolve(id: str, value: Object | None) -> None:
-    """Settle a promise with success."""
-    _settle(id, PromiseState.RESOLVED, value)
-
-
-@promises.command()
-@click.argument("id")
-@_value
-def reject(id: str, value: Object | None) -> None:
-    """Settle a promise with failure."""
-    _settle(id, PromiseState.REJECTED, value)
-
-
-@promises.command()
-@click.argument("id")
-@_value
-def cancel(id: str, value: Object | None) -> None:
-    """Settle a promise as cancelled: nobody wants its result any more."""
-    _settle(id, PromiseState.CANCELED, value)
-
-
-def _settle(id: str, state: PromiseState, value: Object | None) -> None:
-    """The first settlement wins: later ones get, and print, the result that stands."""
-    request("promise.settle", {"id": id, "state": state.value, **given(value=encoded(value))})
-
-
-@promises.command("search")
-@click.option("--state", type=click.Choice([state.value for state in PromiseState]), help="Only those in this state.")
-@click.option("--tags", type=OBJECT, help="Only those with all of these tags.")
-@_limit(100)
-@_cursor
-def search_promises(state: str | None, tags: Object | None, limit: int, cursor: str | None) -> None:
-    """List promises, sorted by id."""
-    request("promise.search", given(state=state, tags=tags, limit=limit, cursor=cursor))
-
-
-@promises.command()
-@click.argument("awaited")
-@click.argument("awaiter")
-def register_callback(awaited: str, awaiter: str) -> None:
-    """Resume the task of AWAITER when AWAITED is settled."""
-    request("promise.register_callback", {"awaited": awaited, "awaiter": awaiter})
-
-
-@promises.command()
-@click.argument("awaited")
-@click.argument("address")
-def register_listener(awaited: str, address: str) -> None:
-    """Notify ADDRESS when AWAITED is settled: http(s)://… or poll://uni@group/id."""
-    request("promise.register_listener", {"awaited": awaited, "address": address})
+for _name, _settled, _help in (
+    ("resolve", PromiseState.RESOLVED, "Settle a promise with success."),
+    ("reject", PromiseState.REJECTED, "Settle a promise with failure."),
+    ("cancel", PromiseState.CANCELED, "Settle a promise as cancelled: nobody wants its result any more."),
+):  # The first settlement wins: later ones get, and print, the result that stands.
+    _value = _option("--value", type=PAYLOAD, help='The result, for example \'{"data": "ok"}\'.')
+    _command("promise.settle", _help, ID, _value, name=_name, members=partial(given, state=_settled.value))
+_command(
+    "promise.search",
+    "List promises, sorted by id.",
+    _state(PromiseState),
+    _option("--tags", type=OBJECT, help="Only those with all of these tags."),
+    _limit(100),
+    CURSOR,
+)
+_command(
+    "promise.register_callback",
+    "Resume the task of AWAITER when AWAITED is settled.",
+    _argument("awaited"),
+    _argument("awaiter"),
+)
+_command(
+    "promise.register_listener",
+    "Notify ADDRESS when AWAITED is settled: http(s)://… or poll://uni@group/id.",
+    _argument("awaited"),
+    _argument("address"),
+)
 
 
 # ── tasks ──
 
 
-@click.group(cls=ServerGroup)
-def tasks() -> None:
-    """Show, claim, end, halt and search tasks."""
+def _new_task(pid: str, ttl: int, **promise: Any) -> dict[str, Any]:
+    return {"pid": pid, "ttl": ttl, "action": {"kind": "promise.create", "head": {}, "data": given(**promise)}}
 
 
-@tasks.command("get")
-@click.argument("id")
-def get_task(id: str) -> None:
-    """Show a task."""
-    request("task.get", {"id": id})
-
-
-@tasks.command("create")
-@click.argument("id")
-@_pid
-@_ttl
-@click.option("--timeout", type=DURATION, required=True, help="How long its promise may stay pending, like 1h.")
-@click.option("--param", type=OBJECT, help="The promise's parameter, sent as it is.")
-@click.option("--tags", type=OBJECT, help="The promise's tags; resonate:target is required.")
-def create_task(id: str, pid: str, ttl: int, timeout: int, param: Object | None, tags: Object | None) -> None:
-    """Create a promise and claim its task at once."""
-    data = {"id": id, "timeoutAt": now_ms() + timeout, **given(param=param, tags=tags)}
-    request("task.create", {"pid": pid, "ttl": ttl, "action": _action("promise.create", data)})
-
-
-@tasks.command()
-@click.argument("id")
-@_pid
-@_version
-@_ttl
-def claim(id: str, pid: str, version: int, ttl: int) -> None:
-    """Claim a pending task."""
-    request("task.acquire", {"id": id, "version": version, "pid": pid, "ttl": ttl})
-
-
-@tasks.command()
-@click.argument("id")
-@_version
-@click.option("--action", type=OBJECT, required=True, help="A promise.create or promise.settle request.")
-def fence(id: str, version: int, action: Object) -> None:
-    """Create or settle another promise, but only if the task is still held at that version."""
-    request("task.fence", {"id": id, "version": version, "action": _with_head(action)})
-
-
-@tasks.command()
-@click.option("--pid", required=True, help="The process that holds them.")
-@click.option("--tasks", "held", type=ARRAY, required=True, help='For example \'[{"id": "x", "version": 1}]\'.')
-def heartbeat(pid: str, held: list[Any]) -> None:
-    """Extend the leases of tasks."""
-    request("task.heartbeat", {"pid": pid, "tasks": held})
-
-
-@tasks.command()
-@click.argument("id")
-@_version
-@click.option("--actions", type=ARRAY, required=True, help="Requests to await: promise.register_callback.")
-def suspend(id: str, version: int, actions: list[Any]) -> None:
-    """Suspend a task until a promise that it awaits is settled."""
-    request("task.suspend", {"id": id, "version": version, "actions": [_with_head(action) for action in actions]})
-
-
-@tasks.command()
-@click.argument("id")
-@_version
-@click.option("--action", type=OBJECT, required=True, help="A promise.settle request for the task's own promise.")
-def complete(id: str, version: int, action: Object) -> None:
-    """End a task by settling its promise."""
-    request("task.fulfill", {"id": id, "version": version, "action": _with_head(action)})
-
-
-@tasks.command()
-@click.argument("id")
-@_version
-def release(id: str, version: int) -> None:
-    """Release a claimed task."""
-    request("task.release", {"id": id, "version": version})
-
-
-@tasks.command()
-@click.argument("id")
-def halt(id: str) -> None:
-    """Halt a task: no worker is offered it until it is continued."""
-    request("task.halt", {"id": id})
-
-
-@tasks.command(name="continue")
-@click.argument("id")
-def continue_(id: str) -> None:
-    """Continue a halted task: offer it to workers again."""
-    request("task.continue", {"id": id})
-
-
-@tasks.command("search")
-@click.option("--state", type=click.Choice([state.value for state in TaskState]), help="Only those in this state.")
-@_limit(100)
-@_cursor
-def search_tasks(state: str | None, limit: int, cursor: str | None) -> None:
-    """List tasks, sorted by id."""
-    request("task.search", given(state=state, limit=limit, cursor=cursor))
-
-
-def _action(kind: str, data: Object) -> Object:
-    return {"kind": kind, "head": {}, "data": data}
-
-
-def _with_head(action: Any) -> Any:
-    """Add the head that an action's envelope needs: nobody reads it, and nobody wants to type it."""
-    return {"head": {}, **action} if isinstance(action, dict) else action
+_command("task.get", "Show a task.", ID)
+_command(
+    "task.create",
+    "Create a promise and claim its task at once.",
+    ID,
+    PID,
+    TTL,
+    _option("--timeout", "timeoutAt", type=DEADLINE, required=True, help="How long its promise may stay pending."),
+    _option("--param", type=OBJECT, help="The promise's parameter, sent as it is."),
+    _option("--tags", type=OBJECT, help="The promise's tags; resonate:target is required."),
+    members=_new_task,
+)
+_command("task.acquire", "Claim a pending task.", ID, PID, VERSION, TTL, name="claim")
+_command(
+    "task.fence",
+    "Create or settle another promise, but only if the task is still held at that version.",
+    ID,
+    VERSION,
+    _option("--action", type=ACTION, required=True, help="A promise.create or promise.settle request."),
+)
+_command(
+    "task.heartbeat",
+    "Extend the leases of tasks.",
+    _option("--pid", required=True, help="The process that holds them."),
+    _option("--tasks", type=ARRAY, required=True, help='For example \'[{"id": "x", "version": 1}]\'.'),
+)
+_command(
+    "task.suspend",
+    "Suspend a task until a promise that it awaits is settled.",
+    ID,
+    VERSION,
+    _option("--actions", type=ACTIONS, required=True, help="Requests to await: promise.register_callback."),
+)
+_command(
+    "task.fulfill",
+    "End a task by settling its promise.",
+    ID,
+    VERSION,
+    _option("--action", type=ACTION, required=True, help="A promise.settle request for the task's own promise."),
+    name="complete",
+)
+_command("task.release", "Release a claimed task.", ID, VERSION)
+_command("task.halt", "Halt a task: no worker is offered it until it is continued.", ID)
+_command("task.continue", "Continue a halted task: offer it to workers again.", ID)
+_command("task.search", "List tasks, sorted by id.", _state(TaskState), _limit(100), CURSOR)
 
 
 # ── schedules ──
-
-
-@click.group(cls=ServerGroup)
-def schedules() -> None:
-    """Show, create, delete and search schedules."""
-
-
-@schedules.command("get")
-@click.argument("id")
-def get_schedule(id: str) -> None:
-    """Show a schedule."""
-    _warn_if_nobody_runs(request("schedule.get", {"id": id}))
-
-
-@schedules.command("create")
-@click.argument("id")
-@click.option("--cron", required=True, help="When, in UTC: minute hour day month weekday; seconds may come first.")
-@click.option(
-    "--promise-id", required=True, help="Template of the promises' ids: {{.id}} is the schedule's, {{.timestamp}} ms."
-)
-@click.option("--promise-timeout", type=DURATION, required=True, help="How long a promise may stay pending, like 1h.")
-@click.option("--promise-param", type=OBJECT, help='The promises\' parameter, for example \'{"data": "hello"}\'.')
-@click.option("--promise-tags", type=OBJECT, help="The promises' tags; resonate:target names who runs them.")
-def create_schedule(
-    id: str,
-    cron: str,
-    promise_id: str,
-    promise_timeout: int,
-    promise_param: Object | None,
-    promise_tags: Object | None,
-) -> None:
-    """Create a schedule; an existing one is left as it is.
-
-    Weekdays are 1 (Sunday) to 7 (Saturday), or names. The data of --promise-param is stored in base64.
-    """
-    template = {"id": id, "cron": cron, "promiseId": promise_id, "promiseTimeout": promise_timeout}
-    members = template | given(promiseParam=encoded(promise_param), promiseTags=promise_tags)
-    _warn_if_nobody_runs(request("schedule.create", members))
 
 
 def _warn_if_nobody_runs(answer: Any) -> None:
@@ -296,20 +206,45 @@ def _warn_if_nobody_runs(answer: Any) -> None:
             click.echo("Warning: without the tag resonate:target nobody runs its promises", err=True)
 
 
-@schedules.command()
-@click.argument("id")
-def delete(id: str) -> None:
-    """Delete a schedule, but not the promises that it has created."""
-    request("schedule.delete", {"id": id})
-
-
-@schedules.command("search")
-@click.option("--tags", type=OBJECT, help="Only those whose promises have all of these tags.")
-@_limit(10)
-@_cursor
-def search_schedules(tags: Object | None, limit: int, cursor: str | None) -> None:
-    """List schedules, sorted by id."""
-    request("schedule.search", given(tags=tags, limit=limit, cursor=cursor))
+_command("schedule.get", "Show a schedule.", ID, then=_warn_if_nobody_runs)
+_command(
+    "schedule.create",
+    "Create a schedule; an existing one is left as it is.\n\n"
+    "Weekdays are 1 (Sunday) to 7 (Saturday), or names. The data of --promise-param is stored in base64.",
+    ID,
+    _option("--cron", required=True, help="When, in UTC: minute hour day month weekday; seconds may come first."),
+    _option(
+        "--promise-id",
+        "promiseId",
+        required=True,
+        help="Template of the promises' ids: {{.id}} is the schedule's, {{.timestamp}} ms.",
+    ),
+    _option(
+        "--promise-timeout",
+        "promiseTimeout",
+        type=DURATION,
+        required=True,
+        help="How long a promise may stay pending, like 1h.",
+    ),
+    _option(
+        "--promise-param",
+        "promiseParam",
+        type=PAYLOAD,
+        help='The promises\' parameter, for example \'{"data": "hi"}\'.',
+    ),
+    _option(
+        "--promise-tags", "promiseTags", type=OBJECT, help="The promises' tags; resonate:target names who runs them."
+    ),
+    then=_warn_if_nobody_runs,
+)
+_command("schedule.delete", "Delete a schedule, but not the promises that it has created.", ID)
+_command(
+    "schedule.search",
+    "List schedules, sorted by id.",
+    _option("--tags", type=OBJECT, help="Only those whose promises have all of these tags."),
+    _limit(10),
+    CURSOR,
+)
 
 
 # ── calls ──
@@ -346,8 +281,7 @@ def invoke(
     if delay is not None:
         tags["resonate:delay"] = str(begin)
     param = {"data": base64_of({"func": func, "args": arguments, "version": version})}
-    promise = {"id": id, "timeoutAt": begin + timeout, "param": param, "tags": tags}
-    request("promise.create", promise, as_read)
+    request("promise.create", {"id": id, "timeoutAt": begin + timeout, "param": param, "tags": tags}, as_read)
 
 
 class _ListedChain(Struct):

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import time
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -36,13 +37,22 @@ class Duration(click.ParamType[int]):
         return length
 
 
+class Deadline(Duration):
+    """A duration from now, as ms since the epoch."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        return value if isinstance(value, int) else now_ms() + super().convert(value, param, ctx)
+
+
 class Json(click.ParamType[Any]):
-    """JSON text whose outermost value is a ``kind``: an object (``dict``) or an array (``list``)."""
+    """JSON text whose outermost value is a ``kind``: an object (``dict``) or an array (``list``). ``sent`` makes of it
+    what is sent."""
 
     name = "json"
 
-    def __init__(self, kind: type[dict[str, Any]] | type[list[Any]]) -> None:
+    def __init__(self, kind: type[Any], sent: Callable[[Any], Any] = lambda value: value) -> None:
         self._kind = kind
+        self._sent = sent
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not isinstance(value, str):
@@ -53,12 +63,26 @@ class Json(click.ParamType[Any]):
             self.fail(f"not JSON: {error}", param, ctx)
         if not isinstance(decoded, self._kind):
             self.fail(f"expected a JSON {'object' if self._kind is dict else 'array'}", param, ctx)
-        return decoded
+        return self._sent(decoded)
+
+
+def _with_head(action: Any) -> Any:
+    """Add the head that an action's envelope needs: nobody reads it, and nobody wants to type it."""
+    return {"head": {}, **action} if isinstance(action, dict) else action
+
+
+def _encoded(value: dict[str, Any]) -> dict[str, Any]:
+    """Return a promise's param or value with its ``data`` in base64, as the SDKs expect it there."""
+    return {**value, "data": base64_of(value["data"])} if "data" in value else value
 
 
 DURATION = Duration()
+DEADLINE = Deadline()
 OBJECT = Json(dict)
 ARRAY = Json(list)
+PAYLOAD = Json(dict, _encoded)
+ACTION = Json(dict, _with_head)
+ACTIONS = Json(list, lambda actions: [_with_head(action) for action in actions])
 
 
 def json_or_text(text: str) -> Any:
@@ -67,13 +91,6 @@ def json_or_text(text: str) -> Any:
         return msgspec.json.decode(text)
     except NOT_JSON:
         return text
-
-
-def encoded(value: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return a promise's param or value with its ``data`` in base64, as the SDKs expect it there."""
-    if value is None or "data" not in value:
-        return value
-    return {**value, "data": base64_of(value["data"])}
 
 
 def base64_of(data: Any) -> str:
