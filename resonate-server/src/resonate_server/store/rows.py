@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 from msgspec import UNSET
+from msgspec.structs import astuple
 
 from resonate_server.kernel.model import Task, Unread
 from resonate_server.protocol import records
@@ -116,44 +117,16 @@ def schedule(row: Row) -> Schedule:
 
 
 def task_row(task: Task) -> Row:
-    address = parse_address(task.target)
-    return (
-        task.id,
-        task.target,
-        task.state.value,
-        task.version,
-        task.resumes,
-        task.ttl,
-        task.pid,
-        task.claim,
-        task.timer_at,
-        task.queued,
-        task.releases,
-        task.lost_at,
-        task.unclaimed,
-        task.reason,
-        address.group if isinstance(address, PollAddress) else None,
-    )
+    """The columns are the members of a task, in their order, and the group that it is for."""
+    id, target, state, *others = astuple(task)
+    address = parse_address(target)
+    return id, target, state.value, *others, address.group if isinstance(address, PollAddress) else None
 
 
 def task(row: Row) -> Task:
-    id, target, state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at, unclaimed, reason = row
-    return Task(
-        id=id,
-        target=target,
-        state=TaskState(state),
-        version=version,
-        resumes=resumes,
-        ttl=ttl,
-        pid=pid,
-        claim=claim,
-        timer_at=timer_at,
-        queued=bool(queued),
-        releases=releases,
-        lost_at=lost_at,
-        unclaimed=unclaimed,
-        reason=reason,
-    )
+    id, target, state, *times, queued, releases, lost_at, unclaimed, reason = row
+    members = (id, target, TaskState(state), *times, bool(queued), releases, lost_at, unclaimed, reason)
+    return Task(*members)
 
 
 def unblock_row(unblock: Unblock, now: int) -> Row:

@@ -3,7 +3,7 @@
 import pytest
 from unit.driver import START, Driver, promise_create, value
 
-from resonate_server.kernel.weight import MAX_PRELOAD, MAX_PRELOAD_BYTES
+from resonate_server.kernel.sizes import MAX_PRELOAD, MAX_PRELOAD_BYTES
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.records import EMPTY, PromiseState, Value
 

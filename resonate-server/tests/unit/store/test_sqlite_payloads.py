@@ -5,7 +5,7 @@ from unit.driver import FAR, START, Driver, value
 from unit.rows import changes, promise, transaction, write
 
 from resonate_server.kernel.model import Footprint, Unread
-from resonate_server.kernel.weight import is_read
+from resonate_server.kernel.sizes import is_read
 from resonate_server.protocol.records import Promise, PromiseState, Value
 from resonate_server.protocol.requests import ScheduleCreate, ScheduleGet
 from resonate_server.store import MAX_TOLD_BYTES

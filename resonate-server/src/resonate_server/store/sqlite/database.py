@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, override
 
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from resonate_server.kernel.model import (
     Changes,
@@ -38,7 +38,7 @@ from resonate_server.kernel.model import (
     Unread,
 )
 from resonate_server.kernel.settlement import projected
-from resonate_server.kernel.weight import MAX_PRELOAD, fitting, is_read, weight
+from resonate_server.kernel.sizes import MAX_PRELOAD, fitting, is_read, weight
 from resonate_server.protocol.messages import OwedUnblock, Unblock, UnblockKey
 from resonate_server.protocol.records import Promise, PromiseState, Schedule
 from resonate_server.protocol.requests import MAX_INTEGER, ScheduleSearch, Search, TaskSearch
@@ -245,6 +245,11 @@ class Database(SqlView):
         """Return the last mark that was stored."""
         row = self._query(statements.GET_CLOCK_MARK).fetchone()
         return None if row is None else ClockMark(*row)
+
+    def latest_row(self) -> int:
+        """Return the latest time (ms) at which the server's clock may have stood when a row was written."""
+        (time,) = self._query(statements.LATEST_ROW).fetchone()
+        return int(time)
 
     def put_clock_mark(self, mark: ClockMark) -> None:
         """Store ``mark`` with the other writes."""
@@ -462,7 +467,7 @@ class Database(SqlView):
         All rows are built first, so that one that cannot be built fails before anything has changed.
         """
         promise_rows = {id: rows.promise_row(promise) for id, promise in changes.promises.items()}
-        params, results = self._payloads(changes.promises)
+        payloads = self._payloads(changes.promises)
         task_rows = {id: rows.task_row(task) for id, task in changes.tasks.items()}
         operations = [*map(_link_operation, changes.links), *_schedule_operations(changes)]
         for promise in changes.promises.values():
@@ -474,21 +479,20 @@ class Database(SqlView):
         for schedule in changes.schedules.values():
             self._wake_at(schedule.next_run_at if schedule is not None else None)
         self._write_buffer.promises.update(promise_rows)
-        self._write_buffer.params.update(params)
-        self._write_buffer.results.update(results)
+        self._write_buffer.payloads.update(payloads)
         self._write_buffer.tasks.update(task_rows)
         self._write_buffer.operations += operations
-        self._payload_bytes += sum(map(len, params.values())) + sum(map(len, results.values()))
+        self._payload_bytes += sum(map(len, payloads.values()))
 
-    def _payloads(self, promises: dict[str, Promise]) -> tuple[dict[str, bytes], dict[str, bytes]]:
-        """Return the params and values to store."""
-        params, results = {}, {}
+    def _payloads(self, promises: dict[str, Promise]) -> dict[tuple[str, str], bytes]:
+        """Return the params and values to store, by statement and id."""
+        payloads = {}
         for id, promise in promises.items():
             if self._cache.get(id) is None and (param := rows.payload_data(promise.param)) is not None:
-                params[id] = param
+                payloads[statements.PUT_PARAM, id] = param
             if (value := rows.payload_data(promise.value)) is not None:
-                results[id] = value
-        return params, results
+                payloads[statements.PUT_RESULT, id] = value
+        return payloads
 
     def _keep_promise(self, promise: Promise) -> None:
         entry = self._cache.get(promise.id)
@@ -713,22 +717,21 @@ def _newness(promise: Promise) -> tuple[int, str]:
     return promise.created_at, promise.id
 
 
+_LINKS: dict[type[LinkChange], str] = {
+    PutCallback: statements.PUT_CALLBACK,
+    DropCallback: statements.DROP_CALLBACK,
+    DropCallbacks: statements.DROP_CALLBACKS,
+    PutListener: statements.PUT_LISTENER,
+    DropListener: statements.DROP_LISTENER,
+    DropSpreading: statements.DROP_SPREADING,
+}
+"""The statement for each change; its parameters are the members of the change."""
+
+
 def _link_operation(link: LinkChange) -> Operation:
-    match link:
-        case PutCallback(awaited=awaited, awaiter=awaiter):
-            return statements.PUT_CALLBACK, (awaited, awaiter)
-        case DropCallback(awaited=awaited, awaiter=awaiter):
-            return statements.DROP_CALLBACK, (awaited, awaiter)
-        case DropCallbacks(awaiter=awaiter):
-            return statements.DROP_CALLBACKS, (awaiter,)
-        case PutListener(awaited=awaited, address=address):
-            return statements.PUT_LISTENER, (awaited, address)
-        case DropListener(awaited=awaited, address=address):
-            return statements.DROP_LISTENER, (awaited, address)
-        case PutSpreading(spreading=spreading, turn_at=turn_at):
-            return statements.PUT_SPREADING, (spreading.promise_id, spreading.after, turn_at)
-        case DropSpreading(promise_id=promise_id):
-            return statements.DROP_SPREADING, (promise_id,)
+    if isinstance(link, PutSpreading):
+        return statements.PUT_SPREADING, (*astuple(link.spreading), link.turn_at)
+    return _LINKS[type(link)], astuple(link)
 
 
 def _schedule_operations(changes: Changes) -> Iterator[Operation]:

@@ -18,12 +18,12 @@ _parameters = itemgetter(1)
 
 
 class WriteBuffer:
-    """Rows of promises and tasks, and payloads, by id; the rest as statements, in the order in which they must run."""
+    """Rows of promises and tasks by id, payloads by statement and id; the rest as statements, in the order in which
+    they must run."""
 
     def __init__(self) -> None:
         self.promises: dict[str, Row] = {}
-        self.params: dict[str, bytes] = {}
-        self.results: dict[str, bytes] = {}
+        self.payloads: dict[tuple[str, str], bytes] = {}
         self.tasks: dict[str, Row] = {}
         self.operations: list[Operation] = []
 
@@ -38,10 +38,8 @@ class WriteBuffer:
         """Hand everything to the database, inside a transaction. If this fails, roll the transaction back."""
         if self.promises:
             db.executemany(statements.PUT_PROMISE, self.promises.values())
-        if self.params:
-            db.executemany(statements.PUT_PARAM, map(_with_id, self.params.items()))
-        if self.results:
-            db.executemany(statements.PUT_RESULT, map(_with_id, self.results.items()))
+        for (statement, id), data in self.payloads.items():
+            db.execute(statement, (data, id))
         if self.tasks:
             db.executemany(statements.PUT_TASK, self.tasks.values())
         for statement, operations in groupby(self.operations, _statement):
@@ -50,12 +48,6 @@ class WriteBuffer:
 
     def clear(self) -> None:
         self.promises.clear()
-        self.params.clear()
-        self.results.clear()
+        self.payloads.clear()
         self.tasks.clear()
         self.operations.clear()
-
-
-def _with_id(payload: tuple[str, bytes]) -> Row:
-    id, data = payload
-    return data, id
