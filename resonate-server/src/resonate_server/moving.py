@@ -41,7 +41,7 @@ def move(source: Location, target: Location) -> dict[str, int]:
     """Return the number of rows copied, by table. Raises :class:`CannotCopy`, and leaves the target as it was."""
     if source.type == "sqlite" and not Path(source.where).is_file():
         raise CannotCopy(f"{source.where} does not exist")
-    opening, into = _opening(source), _opening(target)
+    opening, into = _opening(source, is_source=True), _opening(target)
     if _is_same(source, target):
         raise CannotCopy(f"source and target are the same {'file' if source.type == 'sqlite' else 'database'}")
     return copy_store(opening, into)
@@ -69,9 +69,9 @@ def _is_same(one: Location, other: Location) -> bool:
     return is_same_database(one.where, other.where)
 
 
-def _opening(place: Location) -> Opening:
+def _opening(place: Location, is_source: bool = False) -> Opening:
     if place.type == "sqlite":
-        return whole_file(Path(place.where))
+        return whole_file(Path(place.where), is_source)
     try:
         from resonate_server.store.postgres import check_url
         from resonate_server.store.postgres.whole_database import whole_database

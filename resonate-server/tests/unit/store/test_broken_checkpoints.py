@@ -100,7 +100,7 @@ def test_after_a_crash_everything_is_there_at(crashed: Path, begin: Callable[[Pa
 
 def test_a_copy_to_another_store_has_everything(crashed: Path) -> None:
     for left in broken_off(crashed):
-        with whole_file(left) as whole:
+        with whole_file(left, is_source=True) as whole:
             assert {row[0] for row in whole.rows("promises")} == IDS
 
 

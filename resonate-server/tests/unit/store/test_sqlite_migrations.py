@@ -14,6 +14,7 @@ from unit.driver import HOUR, START, Driver, value
 from unit.store.stores import execute, promises_in
 
 from resonate_server.kernel.model import PutCallback
+from resonate_server.moving import Location, move
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import EMPTY, PromiseState, TaskState, Value
 from resonate_server.protocol.requests import ScheduleGet
@@ -35,7 +36,7 @@ class Doomed(sqlite3.Connection):
         if "ALTER TABLE" in script:
             self.execute("PRAGMA cache_size = 1")  # Pages of the transaction are written out before its end.
             self.set_progress_handler(self.step, 1)
-            super().executescript(script.replace("COMMIT", "ROLLBACK"))
+            super().executescript(f"{script} ROLLBACK;")
             self.steps, self.last = 0, 1 + int(self.steps * float(sys.argv[2]))
         return super().executescript(script)
 
@@ -153,6 +154,14 @@ def test_schedules_and_timers_continue(server: Driver) -> None:
 
 def test_halted_tasks_stay_halted(server: Driver) -> None:
     assert server.task("halted").state is TaskState.HALTED
+
+
+def test_a_file_that_is_copied_from_stays_as_it_was(path: Path, tmp_path: Path) -> None:
+    before = format_of(path), content(path)
+    copy = tmp_path / "copy.db"
+    move(Location("sqlite", str(path)), Location("sqlite", str(copy)))
+    assert (format_of(path), content(path)) == before
+    assert promises_in(copy) == promises_in(path)
 
 
 @pytest.mark.parametrize("share", [0, 0.02, 0.15, 0.3, 0.6, 0.95])

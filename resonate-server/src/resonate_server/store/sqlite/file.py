@@ -30,7 +30,9 @@ class StoreUnusable(Exception):
     """The file cannot be used: locked by another server, made by another version, not a database, not writable."""
 
 
-def open_file(path: Path) -> sqlite3.Connection:
+def open_file(path: Path, is_source: bool = False) -> sqlite3.Connection:
+    """``is_source``: for a copy of what is there. A former format is then migrated in a transaction that is left open,
+    to be undone."""
     session = None if path == IN_MEMORY else _last_session(path)
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2, cached_statements=64)
     try:
@@ -42,13 +44,18 @@ def open_file(path: Path) -> sqlite3.Connection:
         version = _version(db, path)
         check_session(db, path, session)
         if version == 0:
+            if is_source:
+                raise StoreUnusable("there is no database in it")
             db.executescript(statements.OF_A_NEW_FILE)
         db.executescript(statements.PRAGMAS)
         if version == 0:
             db.executescript(f"BEGIN EXCLUSIVE; {statements.SCHEMA} COMMIT;")
         elif version < statements.SCHEMA_VERSION:
             _bring_up_to_date(db, path, version)
-        fold(db)
+        if not is_source:
+            if db.in_transaction:
+                db.execute("COMMIT")
+            fold(db)
         db.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, False)
     except LogLost as error:
         db.close()
@@ -99,11 +106,11 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
 
 
 def _bring_up_to_date(db: sqlite3.Connection, path: Path, version: int) -> None:
-    """Migrate in one transaction, so that a process killed halfway leaves the file as it was."""
+    """Migrate in one transaction, which is left open: a process killed halfway leaves the file as it was."""
     mebibytes = path.stat().st_size >> 20
     logger.info("bringing %s (%d MiB, format %d) to format %d", path, mebibytes, version, statements.SCHEMA_VERSION)
     began = time.monotonic()
-    db.executescript(f"BEGIN EXCLUSIVE; {migrations.script(version, statements.SCHEMA_VERSION)} COMMIT;")
+    db.executescript(f"BEGIN EXCLUSIVE; {migrations.script(version, statements.SCHEMA_VERSION)}")
     logger.info("%s is up to date after %.1f s", path, time.monotonic() - began)
 
 

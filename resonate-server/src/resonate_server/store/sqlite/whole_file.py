@@ -16,23 +16,29 @@ from resonate_server.store.whole import COLUMNS, CannotCopy, Whole
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Whole]:
-    """Lock and open the file at ``path``. Creates it if missing (but not its folder), and migrates a former format.
+def whole_file(path: Path, is_source: bool = False) -> Iterator[Whole]:
+    """Lock and open the file at ``path``. Creates it if missing (but not its folder), and migrates a former format; a
+    source stays as it is.
 
     Raises :class:`CannotCopy`.
     """
     try:
         _check_place(path)
         with PathLock(path.resolve()):
-            db = open_file(path.resolve())
+            db = open_file(path.resolve(), is_source)
             try:
-                db.execute("BEGIN")
+                if not db.in_transaction:
+                    db.execute("BEGIN")
                 yield _WholeFile(db)
-                db.execute("COMMIT")
+                if not is_source:
+                    db.execute("COMMIT")
             finally:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
-                close_file(db)
+                if is_source:
+                    db.close()
+                else:
+                    close_file(db)
     except PathTaken as error:
         raise CannotCopy(str(error)) from error
     except (StoreUnusable, sqlite3.Error, OSError) as error:
