@@ -10,7 +10,7 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, override
 
@@ -167,8 +167,10 @@ class Database(SqlView):
         """
         self.append()
         if self._log is not None and self._is_synchronous:
-            with self.syncing():
+            try:
                 self._log.sync()
+            except OSError as error:
+                raise self.not_kept(error) from error
         self.synced()
         if self.is_log_full():
             self.fold_log()
@@ -188,22 +190,19 @@ class Database(SqlView):
 
         A log that was cut short would have its old size again, with a gap.
         """
-        self._check_identity()
+        if self._identity is not None:
+            self._identity.check_log()
         if self._has_begun:
-            with _as_store_failures():
+            try:
                 self._db.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise StoreFailed(str(error)) from error
             self._has_begun = False
 
-    @contextmanager
-    def syncing(self) -> Iterator[None]:
-        """Wrap a sync of the log. Raises :class:`StoreLost` instead of ``OSError``: after a failed sync, the system may
-        drop the data and report success the next time.
-        """
-        try:
-            yield
-        except OSError as error:
-            self._not_kept = f"the disk does not keep what is written: {error.strerror or error}"
-            raise StoreLost(self._not_kept) from error
+    def not_kept(self, error: OSError) -> StoreLost:
+        """Return what a failed sync of the log means: the system may drop the data and report success the next time."""
+        self._not_kept = f"the disk does not keep what is written: {error.strerror or error}"
+        return StoreLost(self._not_kept)
 
     def synced(self) -> None:
         """The second part; call it once the log is on disk."""
@@ -308,9 +307,11 @@ class Database(SqlView):
         if not self._write_buffer:
             return
         self._has_failed = True
-        with _as_store_failures():
+        try:
             self._begin()
             self._write_buffer.execute(self._db)
+        except sqlite3.Error as error:
+            raise StoreFailed(str(error)) from error
         self._has_failed = False
 
     def _begin(self) -> None:
@@ -694,15 +695,6 @@ class Database(SqlView):
         log = log_of(self._path)
         free = shutil.disk_usage(self._path.parent).free
         return DiskUse(self._path.stat().st_size, log.stat().st_size if log.exists() else 0, free)
-
-
-@contextmanager
-def _as_store_failures() -> Iterator[None]:
-    """Raise SQLite's errors as :class:`StoreFailed`."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise StoreFailed(str(error)) from error
 
 
 def _lock(path: Path) -> PathLock:

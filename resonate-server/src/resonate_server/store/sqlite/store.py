@@ -388,8 +388,10 @@ class SQLiteStore(Store):
             await self._on_thread(self.database.commit)
             return
         self.database.append()
-        with self.database.syncing():
+        try:
             await self._kernel.sync()
+        except OSError as error:
+            raise self.database.not_kept(error) from error
         self.database.synced()
 
     def _decide(self, batch: list[Job], now: int) -> tuple[list[Outcome], bool]:
