@@ -135,12 +135,12 @@ def unblock_row(unblock: Unblock, now: int) -> Row:
 
 
 def recipient_of(address: str) -> str:
-    """SQL function: the group of ``address``; empty for an HTTP address."""
+    """Return the group of ``address``; empty for an HTTP address."""
     parsed = parse_address(address)
     return parsed.group if isinstance(parsed, PollAddress) else ""
 
 
 def member_of(address: str) -> str | None:
-    """SQL function: the only member of the group that may get a message; empty if any may, null if none may."""
+    """Return the only member of the group that may get a message; empty if any may, ``None`` if none may."""
     parsed = parse_address(address)
     return parsed.member if isinstance(parsed, PollAddress) else ""

@@ -13,7 +13,6 @@ import pytest
 from unit.driver import HOUR, START, Driver, value
 from unit.store.stores import execute, promises_in
 
-from resonate_server.kernel.model import PutCallback
 from resonate_server.moving import Location, move
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import EMPTY, PromiseState, TaskState, Value
@@ -111,21 +110,6 @@ def test_a_chain_that_was_pending_completes(server: Driver) -> None:
     assert told == [(CALLER, "foo-1", value("Mw=="))]
 
 
-def of_format(version: int) -> pytest.MarkDecorator:
-    name = f"format_{version}"
-    return pytest.mark.parametrize("path", [FILES / f"{name}.sql"], ids=[name], indirect=True)
-
-
-@of_format(2)
-def test_a_callback_that_had_fired_is_gone_and_counted(server: Driver) -> None:
-    assert server.get_task("both").data.task.resumes == 1
-    assert PutCallback("part-2", "both") in server.store.snapshot().callbacks
-    assert PutCallback("part-1", "both") not in server.store.snapshot().callbacks
-    server.settle("part-2")
-    assert server.get_task("both").data.task.resumes == 2
-
-
-@of_format(3)
 def test_an_awaiter_of_an_internal_promise_is_still_woken_by_its_deadline(server: Driver) -> None:
     server.now = START + HOUR
     server.tick()

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
-from resonate_server.store.rows import has_tags, is_external, member_of, recipient_of
+from resonate_server.store.rows import has_tags, is_external
 from resonate_server.store.sqlite import migrations, statements
 from resonate_server.store.sqlite.sessions import (
     LogLost,
@@ -39,7 +39,7 @@ def open_file(path: Path, is_source: bool = False) -> sqlite3.Connection:
         db.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)  # Leave a file that is refused as it is.
         # Held until close: a second server on the same file fails to start instead of changing rows under the first.
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        for function, arguments in ((has_tags, 2), (is_external, 1), (recipient_of, 1), (member_of, 1)):
+        for function, arguments in ((has_tags, 2), (is_external, 1)):
             db.create_function(function.__name__, arguments, function, deterministic=True)
         version = _version(db, path)
         check_session(db, path, session)
