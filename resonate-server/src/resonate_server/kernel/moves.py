@@ -101,7 +101,7 @@ def queue(work: Workspace, task: Task, not_before: int = 0) -> None:
     else:
         queued = replace(waiting, timer_at=later(work, work.rules.retry_timeout_ms), queued=True)
         work.put_task(queued)
-        work.send_execute(queued)
+        work.send(queued.execute())
 
 
 def release(work: Workspace, task: Task, reason: str | None) -> None:

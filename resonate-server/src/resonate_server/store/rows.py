@@ -130,17 +130,6 @@ def task(row: Row) -> Task:
 
 
 def unblock_row(unblock: Unblock, now: int) -> Row:
-    address = unblock.address
-    return unblock.promise.id, address, recipient_of(address), member_of(address), now
-
-
-def recipient_of(address: str) -> str:
-    """Return the group of ``address``; empty for an HTTP address."""
-    parsed = parse_address(address)
-    return parsed.group if isinstance(parsed, PollAddress) else ""
-
-
-def member_of(address: str) -> str | None:
-    """Return the only member of the group that may get a message; empty if any may, ``None`` if none may."""
-    parsed = parse_address(address)
-    return parsed.member if isinstance(parsed, PollAddress) else ""
+    address = parse_address(unblock.address)
+    group, member = (address.group, address.member) if isinstance(address, PollAddress) else ("", "")
+    return unblock.promise.id, unblock.address, group, member, now

@@ -4,7 +4,6 @@ to 3, 6 and 13."""
 import asyncio
 
 import pytest
-from msgspec import UNSET
 from unit.driver import PID, SECOND, START, TARGET, promise_create, promise_settle, task_suspend, value
 from unit.engines import PATIENCE_S, RETRY_MS, Bench, WatchedDatabase
 from unit.hubs import hub_of, way_to
@@ -200,15 +199,6 @@ class TestByItself:
 
 class TestSearch:
     """Section 3.1, and section 9, item 13: promises past their deadline are shown as settled."""
-
-    async def test_it_finds_and_pages(self, bench: Bench) -> None:
-        await bench.call(*map(promise_create, "abcde"))
-
-        pages = []
-        for cursor in (None, "b", "d"):
-            page = (await bench.call(PromiseSearch(limit=2, cursor=cursor))).data
-            pages.append(([promise.id for promise in page.promises], page.cursor))
-        assert pages == [(["a", "b"], "b"), (["c", "d"], "d"), (["e"], UNSET)]
 
     @pytest.mark.parametrize("debug_time", [None, START + 50])
     async def test_past_its_deadline_an_internal_promise_is_not_shown_as_pending(

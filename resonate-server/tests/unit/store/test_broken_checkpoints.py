@@ -20,7 +20,7 @@ from resonate_server.store.sqlite import Database, StoreUnusable, file, sessions
 from resonate_server.store.sqlite.whole_file import whole_file
 
 PAGE_BYTES = 2_048
-IDS = {f"p{number}" for number in range(12)}
+IDS = {f"p{number}" for number in range(6)}
 FORMER = sorted((Path(__file__).parent / "files").glob("format_*.sql"))
 
 

@@ -47,14 +47,6 @@ def test_a_promise_that_was_not_read_keeps_its_param_when_it_is_settled(server: 
     assert (kept.state, kept.param) == (PromiseState.TIMEDOUT, HUGE)
 
 
-@pytest.mark.parametrize("payload", [Value(), Value(data=""), Value(headers={}), Value(headers={"h": ""}, data="x")])
-def test_a_payload_comes_back_as_it_was(server: Driver, payload: Value) -> None:
-    server.create("p", param=payload)
-    server.settle("p", result=payload)
-    read = loaded(reopened(server), "p", "p")
-    assert (read.param, read.value) == (payload, payload)
-
-
 def test_a_listener_receives_a_payload_that_was_not_in_memory(server: Driver) -> None:
     server.create("p", param=HUGE, timeout_at=START + 1)
     server.register_listener("p", CALLER)

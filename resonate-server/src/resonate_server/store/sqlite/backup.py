@@ -11,9 +11,9 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
-from resonate_server.store.errors import StoreFailed
+from resonate_server.store.errors import StoreFailed, StoreUnusable
 from resonate_server.store.sqlite import statements
-from resonate_server.store.sqlite.file import StoreUnusable, close_file, open_file
+from resonate_server.store.sqlite.file import close_file, open_file
 from resonate_server.store.sqlite.lock import PathLock
 from resonate_server.store.sqlite.sessions import FILE_IS_WHOLE, session_in_file
 

@@ -43,7 +43,7 @@ from resonate_server.protocol.messages import OwedUnblock, Unblock, UnblockKey
 from resonate_server.protocol.records import Promise, PromiseState, Schedule
 from resonate_server.protocol.requests import MAX_INTEGER, ScheduleSearch, Search, TaskSearch
 from resonate_server.store import FIRST, MAX_TOLD_BYTES, Branch, Decided, DiskUse, Dropped, Place, SettledRoot, rows
-from resonate_server.store.errors import StoreFailed, StoreLost
+from resonate_server.store.errors import StoreFailed, StoreLost, StoreUnusable
 from resonate_server.store.sql_view import SqlView
 from resonate_server.store.sqlite import statements
 from resonate_server.store.sqlite.backup import make_copy, remove_leftovers
@@ -51,7 +51,6 @@ from resonate_server.store.sqlite.cache import CACHE_BYTES, Cache, Entry, Family
 from resonate_server.store.sqlite.clock import ClockMark
 from resonate_server.store.sqlite.file import (
     IN_MEMORY,
-    StoreUnusable,
     Synchronous,
     close_file,
     close_unfolded,

@@ -7,16 +7,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
+from resonate_server.store.errors import StoreUnusable
 from resonate_server.store.rows import has_tags, is_external
 from resonate_server.store.sqlite import migrations, statements
-from resonate_server.store.sqlite.sessions import (
-    LogLost,
-    Session,
-    check_log,
-    check_session,
-    fold,
-    session_in_file,
-)
+from resonate_server.store.sqlite.sessions import check_log, check_session, fold, session_in_file
 
 logger = logging.getLogger(__name__)
 
@@ -26,14 +20,11 @@ IN_MEMORY = Path(":memory:")
 """Instead of a file: nothing survives the process."""
 
 
-class StoreUnusable(Exception):
-    """The file cannot be used: locked by another server, made by another version, not a database, not writable."""
-
-
 def open_file(path: Path, is_source: bool = False) -> sqlite3.Connection:
     """``is_source``: for a copy of what is there. A former format is then migrated in a transaction that is left open,
     to be undone."""
-    session = None if path == IN_MEMORY else _last_session(path)
+    session = session_in_file(path)
+    check_log(path, session)
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2, cached_statements=64)
     try:
         db.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)  # Leave a file that is refused as it is.
@@ -57,9 +48,6 @@ def open_file(path: Path, is_source: bool = False) -> sqlite3.Connection:
                 db.execute("COMMIT")
             fold(db)
         db.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, False)
-    except LogLost as error:
-        db.close()
-        raise StoreUnusable(str(error)) from error
     except BaseException:
         db.close()
         raise
@@ -78,15 +66,6 @@ def close_file(db: sqlite3.Connection) -> None:
 def close_unfolded(db: sqlite3.Connection) -> None:
     db.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)
     db.close()
-
-
-def _last_session(path: Path) -> Session | None:
-    try:
-        session = session_in_file(path)
-        check_log(path, session)
-    except LogLost as error:
-        raise StoreUnusable(str(error)) from error
-    return session
 
 
 def _version(db: sqlite3.Connection, path: Path) -> int:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from resonate_server.store.errors import StoreFailed, StoreLost
+from resonate_server.store.errors import StoreFailed, StoreLost, StoreUnusable
 from resonate_server.store.sqlite import statements
 from resonate_server.store.sqlite.lock import PathLock
 
@@ -38,7 +38,7 @@ LOG_BEGINS_WITH = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
 """SQLite takes a log that begins otherwise for an empty one."""
 
 
-class LogLost(Exception):
+class LogLost(StoreUnusable):
     """The file is incomplete without its log, which is missing or not its own; the text is for people."""
 
 
@@ -109,20 +109,17 @@ def recover(path: Path) -> None:
     Raises :class:`StoreFailed` for a file that is not ours, :class:`LogLost` if there is none, ``PathTaken`` or
     ``OSError``.
     """
-    try:
-        _recover(path.resolve())
-    except sqlite3.Error as error:
-        raise StoreFailed(f"{error}{advice(path, error)}") from error
-
-
-def _recover(path: Path) -> None:
+    path = path.resolve()
     with PathLock(path):
         check_log(path, None)
         log = log_of(path)
-        if not _belongs(_session_with_log(path), session_in_file(path)):
-            log.rename(log.with_name(log.name + ".old"))
-        with closing(sqlite3.connect(path, isolation_level=None)) as db:
-            fold(db)
+        try:
+            if not _belongs(_session_with_log(path), session_in_file(path)):
+                log.rename(log.with_name(log.name + ".old"))
+            with closing(sqlite3.connect(path, isolation_level=None)) as db:
+                fold(db)
+        except sqlite3.Error as error:
+            raise StoreFailed(f"{error}{advice(path, error)}") from error
 
 
 def _belongs(with_log: Session | None, in_file: Session | None) -> bool:
