@@ -15,13 +15,22 @@ from unit.store.stores import seen
 from resonate_server import kernel
 from resonate_server.kernel.model import Footprint, Rules
 from resonate_server.protocol.envelope import CheckedRequest
+from resonate_server.protocol.messages import UnblockKey
 from resonate_server.store.sqlite import IN_MEMORY, Database
 
 STEPS = 2_000
 RULES = Rules(notify_batch_size=1)
 
 
-class BatchingStore(Database):
+class KeepingStore(Database):
+    """Keeps delivered messages: when they are forgotten depends on the commits."""
+
+    @override
+    def delivered(self, key: UnblockKey) -> None:
+        pass
+
+
+class BatchingStore(KeepingStore):
     """Many requests share a transaction, as in the engine, and hardly a row stays in memory after it."""
 
     REQUESTS_PER_COMMIT = 5
@@ -40,7 +49,7 @@ class BatchingStore(Database):
         return self._requests % self.REQUESTS_PER_COMMIT == 0
 
 
-class ForgetfulStore(Database):
+class ForgetfulStore(KeepingStore):
     """Each request is a transaction, and nothing stays in memory after it."""
 
     @override
