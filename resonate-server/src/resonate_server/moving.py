@@ -7,7 +7,7 @@ from msgspec import Struct
 from resonate_server.config import Storage
 from resonate_server.store.sqlite import IN_MEMORY
 from resonate_server.store.sqlite.whole_file import whole_file
-from resonate_server.store.whole import CannotCopy, Opening, copy_store
+from resonate_server.store.whole import COLUMNS, CannotCopy, Opening
 
 
 class Location(Struct, frozen=True):
@@ -44,7 +44,12 @@ def move(source: Location, target: Location) -> dict[str, int]:
     opening, into = _opening(source, is_source=True), _opening(target)
     if _is_same(source, target):
         raise CannotCopy(f"source and target are the same {'file' if source.type == 'sqlite' else 'database'}")
-    return copy_store(opening, into)
+    with opening as old, into as new:
+        if not new.is_empty():
+            raise CannotCopy("the target is not empty")
+        counts = {table: new.put(table, old.rows(table)) for table in COLUMNS}
+        new.set_time(old.time())
+    return counts
 
 
 def summary(counts: dict[str, int]) -> str:

@@ -302,7 +302,6 @@ SELECT max(
 )
 """
 COUNT_PAGES = "SELECT page_count, freelist_count FROM pragma_page_count, pragma_freelist_count"
-PAGE_SIZE = "PRAGMA page_size"
 CHECKPOINT = "PRAGMA wal_checkpoint(PASSIVE)"
 GIVE_BACK = "PRAGMA incremental_vacuum(2000)"
 
