@@ -23,6 +23,7 @@ from resonate_server.protocol.requests import (
     TaskHeartbeat,
     TaskSearch,
 )
+from resonate_server.store.errors import ReadFailed
 
 LEASE_MS = 50
 LISTENER = "poll://uni@callers/c1"
@@ -153,6 +154,24 @@ class TestCommit:
         await creating
         assert bench.seam.last_commit is not None
         assert not bench.seam.last_commit.is_under_way
+
+    async def test_the_server_s_own_work_outlasts_a_disk_that_hangs(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """To count the tasks of a large store may take longer than a request waits: it must not begin again."""
+        monkeypatch.setattr("resonate_server.store.sqlite.store.PATIENCE_S", 1)
+        await bench.settle_down()
+        bench.store.gate.clear()
+        creating = asyncio.create_task(bench.call(promise_create("a")))
+        await asyncio.sleep(0)
+        own, theirs = bench.seam.read(lambda view: view.count_tasks()), bench.seam.browse(lambda _: None)
+
+        assert (await creating).status == 503
+        with pytest.raises(ReadFailed):
+            await theirs
+        assert not own.done()
+        bench.store.gate.set()
+        assert (await own).total() == 1
 
     async def test_stopping_finishes_submitted_requests_and_closes_the_store(self) -> None:
         async with Bench().at_work() as bench:

@@ -81,12 +81,14 @@ class Question(Job):
 
 
 class ThreadJob(Job):
-    """Run on the thread, in a transaction of its own."""
+    """Run on the thread, in a transaction of its own. ``is_own``: the server waits for it, however long it takes."""
 
     work: Callable[[], Any]
+    is_own: bool = False
 
 
-UNKNOWN = "whether this was done will show when it is back"
+NOTHING, UNKNOWN = "nothing was changed", "whether this was done will show when it is back"
+"""What became of a request that is refused."""
 
 HELD_BACK = object()
 """The outcome of a question that was put off because too many large answers are in flight."""
@@ -153,7 +155,6 @@ class SQLiteStore(Store):
         ending = self._loop.create_task(self._end())
         await asyncio.wait([ending], timeout=CLOSE_S)
         if not ending.done():
-            self._refuse_all()
             logger.error("the disk has not answered for %d s: ending as after a crash, which loses nothing", CLOSE_S)
             os._exit(2)
         ending.result()
@@ -177,7 +178,7 @@ class SQLiteStore(Store):
         return self._put(queue, Question(self._promise(), footprint, rule, is_quick))
 
     def read[T](self, query: Callable[[View], T]) -> asyncio.Future[T]:
-        return self._put(self._jobs, ThreadJob(self._promise(), lambda: query(self.database)))
+        return self._put(self._jobs, ThreadJob(self._promise(), lambda: query(self.database), is_own=True))
 
     def browse[T](self, query: Callable[[View], T]) -> asyncio.Future[T]:
         return self._patiently(lambda: query(self.database))
@@ -252,8 +253,8 @@ class SQLiteStore(Store):
 
     def _put(self, queue: deque[Job], job: Job) -> asyncio.Future[Any]:
         """A stopping server refuses patient and timely jobs."""
-        if self._hangs:
-            _tell(job, self._refusal("nothing was changed"))
+        if self._hangs and not _is_own(job):
+            _tell(job, self._refusal(NOTHING))
         elif self._stopping and queue is not self._jobs:
             _tell(job, ReadFailed(STOPS))
         else:
@@ -284,12 +285,18 @@ class SQLiteStore(Store):
                 self._refuse_all()
 
     def _refuse_all(self) -> None:
+        """The server's own work goes on waiting: nobody else would ask for it again."""
         self._hangs = True
         for job in self._batch:
-            _tell(job, self._refusal(UNKNOWN))
+            if not _is_own(job):
+                _tell(job, self._refusal(UNKNOWN))
         for queue in (self._jobs, self._timely, self._patient):
-            while queue:
-                _tell(queue.popleft(), self._refusal("nothing was changed"))
+            for _ in range(len(queue)):
+                job = queue.popleft()
+                if _is_own(job):
+                    queue.append(job)
+                else:
+                    _tell(job, self._refusal(NOTHING))
 
     async def _wait_for_jobs_or_alarm(self) -> None:
         if self._jobs or self._patient or self._timely or self._stopping:
@@ -356,7 +363,7 @@ class SQLiteStore(Store):
         self._health.failed(StoreFailed(str(error)) if isinstance(error, sqlite3.Error) else error)
         self._alarm = self._clock() + PAUSE_AFTER_FAILURE_MS
         self._marked = 0  # The last mark may be among what is undone.
-        became_of_it = "nothing was changed"
+        became_of_it = NOTHING
         if isinstance(error, StoreLost):
             became_of_it = UNKNOWN  # It may be in the log already.
             if not self.lost.done():
@@ -504,6 +511,11 @@ class SQLiteStore(Store):
 
 def _is_quick(job: Job) -> bool:
     return isinstance(job, Question) and job.is_quick
+
+
+def _is_own(job: Job) -> bool:
+    """Whether the server itself asked."""
+    return job.is_own if isinstance(job, ThreadJob) else isinstance(job, Question) and job.rule.request is None
 
 
 def _tell(job: Job, outcome: Outcome) -> bool:
