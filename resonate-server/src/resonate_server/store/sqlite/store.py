@@ -285,7 +285,7 @@ class SQLiteStore(Store):
                 self._refuse_all()
 
     def _refuse_all(self) -> None:
-        """The server's own work goes on waiting: nobody else would ask for it again."""
+        """The server's own work keeps waiting: nobody else would ask for it again."""
         self._hangs = True
         for job in self._batch:
             if not _is_own(job):
