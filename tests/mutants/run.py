@@ -44,11 +44,7 @@ class Package(Struct, frozen=True):
 PACKAGES = {
     "kernel": Package("resonate_server/kernel/*", [f"{UNIT}/kernel"]),
     "engine": Package("resonate_server/engine/*", [f"{UNIT}/engine"]),
-    "store": Package(
-        "resonate_server/store/*",
-        [f"{UNIT}/store", f"{UNIT}/engine"],
-        ["-p", "hypothesispytest", "--hypothesis-profile=mutants"],
-    ),
+    "store": Package("resonate_server/store/*", [f"{UNIT}/store", f"{UNIT}/engine"]),
     "delivery": Package("resonate_server/delivery/*", [f"{UNIT}/delivery"]),
     "worker": Package("worker/*", ["tests/unit_worker"], ["--ignore=tests/unit_worker/test_changed_code.py"]),
     "foo": Package("foo_web/*", ["tests/unit_foo"], spared=["foo_web/server.py"]),

@@ -7,7 +7,7 @@ from msgspec import Struct
 from resonate_server.config import Storage
 from resonate_server.store.sqlite import IN_MEMORY
 from resonate_server.store.sqlite.whole_file import whole_file
-from resonate_server.store.whole import CannotCopy, Opening, copy_store
+from resonate_server.store.whole import COLUMNS, CannotCopy, Opening
 
 
 class Location(Struct, frozen=True):
@@ -41,10 +41,15 @@ def move(source: Location, target: Location) -> dict[str, int]:
     """Return the number of rows copied, by table. Raises :class:`CannotCopy`, and leaves the target as it was."""
     if source.type == "sqlite" and not Path(source.where).is_file():
         raise CannotCopy(f"{source.where} does not exist")
-    opening, into = _opening(source), _opening(target)
+    opening, into = _opening(source, is_source=True), _opening(target)
     if _is_same(source, target):
         raise CannotCopy(f"source and target are the same {'file' if source.type == 'sqlite' else 'database'}")
-    return copy_store(opening, into)
+    with opening as old, into as new:
+        if not new.is_empty():
+            raise CannotCopy("the target is not empty")
+        counts = {table: new.put(table, old.rows(table)) for table in COLUMNS}
+        new.set_time(old.time())
+    return counts
 
 
 def summary(counts: dict[str, int]) -> str:
@@ -69,9 +74,9 @@ def _is_same(one: Location, other: Location) -> bool:
     return is_same_database(one.where, other.where)
 
 
-def _opening(place: Location) -> Opening:
+def _opening(place: Location, is_source: bool = False) -> Opening:
     if place.type == "sqlite":
-        return whole_file(Path(place.where))
+        return whole_file(Path(place.where), is_source)
     try:
         from resonate_server.store.postgres import check_url
         from resonate_server.store.postgres.whole_database import whole_database

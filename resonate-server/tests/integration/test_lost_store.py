@@ -1,10 +1,13 @@
-"""With a full disk or a lost file, the server says so, acknowledges nothing, and recovers or exits."""
+"""With a full or hanging disk or a lost file, the server says so, acknowledges nothing, and recovers or exits."""
 
 import contextlib
 import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -77,6 +80,81 @@ class TestFullDisk:
         wait_until(lambda: not server.is_running or answers(server), "it has ended, or serves what it has")
         server.kill()
         filler.unlink()
+        server.start()
+        assert server.client().call("promise.get", id="before").status == 200
+
+
+WITH_A_DISK_THAT_HANGS = """
+import os, runpy, sys, threading, time
+from pathlib import Path
+from resonate_server.store.sqlite import log, store
+
+def wait():
+    while Path(os.environ["HANGS"]).exists():
+        time.sleep(0.05)
+
+sync, submit = log._sync, log.KernelSync._submit
+
+def later(kernel):
+    wait()
+    submit(kernel)
+
+log._sync = lambda file: wait() or sync(file)
+log.KernelSync._submit = lambda kernel: threading.Thread(target=later, args=[kernel], daemon=True).start()
+if os.environ["WAITS"] == "thread":
+    store.kernel_sync = lambda _: None
+store.PATIENCE_S, store.CLOSE_S = 3, 2
+runpy.run_module("resonate_server", run_name="__main__")
+"""
+"""A server for which no sync of the log ends while a file exists."""
+
+
+@pytest.mark.parametrize("server", ["kernel", "thread"], indirect=True)
+class TestHangingDisk:
+    @pytest.fixture
+    def hangs(self, tmp_path: Path) -> Path:
+        """While it exists, the disk hangs."""
+        return tmp_path / "hangs"
+
+    @pytest.fixture
+    def server(self, request: pytest.FixtureRequest, start: Start, hangs: Path) -> Iterator[ServerProcess]:
+        server = start("state.db", program=WITH_A_DISK_THAT_HANGS, HANGS=str(hangs), WAITS=request.param)
+        server.client().create("before")
+        hangs.touch()
+        yield server
+        hangs.unlink(missing_ok=True)
+
+    def test_requests_are_refused_and_what_was_under_way_is_done_once_it_answers(
+        self, server: ServerProcess, hangs: Path
+    ) -> None:
+        with ThreadPoolExecutor() as clients:
+            first = clients.submit(server.client().create, "first")
+            time.sleep(0.5)
+            second = clients.submit(server.client().create, "second")
+        third = server.client().create("third")
+        assert [each.status for each in (first.result(), second.result(), third)] == [503] * 3
+        assert "whether this was done will show when it is back: the disk has not answered" in first.result().data
+        assert "nothing was changed: the disk has not answered" in second.result().data
+        assert third.data == second.result().data
+        assert ready(server) == (
+            503,
+            {"store": "the disk has not answered for 3 s", "disk": "ok", "commit": "ok", "loop": "ok"},
+        )
+
+        hangs.unlink()
+        wait_until(server.is_ready, "it is ready again")
+        found = [server.client().call("promise.get", id=id).status for id in ("first", "second", "third")]
+        assert found == [200, 404, 404]
+
+    def test_it_stops_without_waiting_for_ever_and_loses_nothing(self, server: ServerProcess, hangs: Path) -> None:
+        with ThreadPoolExecutor() as clients:
+            under_way = clients.submit(server.client().create, "under way")
+            time.sleep(0.5)
+            status, seconds = server.end()
+            assert under_way.exception() or under_way.result().status == 503
+        assert (status, seconds < 10) == (2, True)
+        assert "ending as after a crash" in server.output()
+        hangs.unlink()
         server.start()
         assert server.client().call("promise.get", id="before").status == 200
 

@@ -87,15 +87,23 @@ class TestMachine:
         assert server.read("resonate_database_log_bytes") == (tmp_path / "state.db-wal").stat().st_size
         assert free is not None and abs(free - status.f_bavail * status.f_frsize) < 2**30
 
-    def test_a_change_of_the_machine_s_clock_is_visible(self, server: Operated, client: Client, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("stored_meanwhile", [True, False])
+    def test_a_server_that_met_a_clock_ahead_says_so_and_is_put_right_by_a_restart_if_nothing_was_stored_meanwhile(
+        self, server: Operated, client: Client, tmp_path: Path, stored_meanwhile: bool
+    ) -> None:
         client.create("p")
         assert abs(server.read("resonate_clock_offset_seconds") or 0) < 1
         server.stop()
         with closing(sqlite3.connect(tmp_path / "state.db")) as db, db:
             db.execute("UPDATE server SET time = time + 3600000")
+            if stored_meanwhile:
+                db.execute("UPDATE promises SET created_at = created_at + 3600000")
         server.start()
 
-        assert abs((server.read("resonate_clock_offset_seconds") or 0) - 3_600) < 30
+        ahead = 3_600 if stored_meanwhile else 0
+        assert abs((server.read("resonate_clock_offset_seconds") or 0) - ahead) < 30
+        assert abs(server.ready()[1]["clockOffsetSeconds"] - ahead) < 30
+        assert ("1.0 h ahead of this machine's clock" in server.output()) is stored_meanwhile
 
     def test_failures_of_a_push_are_counted_by_target(self, server: Operated, client: Client) -> None:
         dead = f"http://127.0.0.1:{free_port()}"

@@ -22,7 +22,7 @@ from machine.model import Answer, Json, Request
 from machine.sequence import CORR_ID, Seen, Sequence
 
 STEPS = int(os.environ.get("MACHINE_STEPS", "20_000"))
-FEW = 10_000
+FEW = 5_000
 """Enough steps to find most bugs."""
 HISTORIES = 50
 

@@ -86,7 +86,12 @@ def anybody_may_extend_a_lease() -> Patch:
 
 @mutant
 def leases_do_not_end() -> Patch:
-    return mock.patch.object(moves, "lease_end", return_value=MAX_INTEGER)
+    original = Workspace.put_task
+
+    def endless(self: Workspace, task: Task) -> None:
+        original(self, replace(task, timer_at=MAX_INTEGER) if task.state is TaskState.ACQUIRED else task)
+
+    return mock.patch.object(Workspace, "put_task", endless)
 
 
 @mutant

@@ -18,7 +18,7 @@ from simulation.world import FAULTS, simulate
 
 SEEDS = int(os.environ.get("SEEDS", "500"))
 ONE_SEED = os.environ.get("SEED")
-FEW = 100
+FEW = 50
 """Enough runs to find most bugs."""
 ENOUGH = 500
 """From this many runs on, each of the happenings must occur at least once."""
@@ -65,7 +65,7 @@ def test_one_seed() -> None:
         pytest.fail(report.told(), pytrace=False)
 
 
-@pytest.mark.parametrize("seed", range(80))
+@pytest.mark.parametrize("seed", range(40))
 def test_without_faults_nothing_waits_for_a_timer(seed: int) -> None:
     report = simulate(seed, trace=True, faults=False)
 

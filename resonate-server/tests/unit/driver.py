@@ -106,10 +106,6 @@ class Driver:
         """Load, decide, write; messages are not stored."""
         return self._decide(*kernel.answering(CheckedRequest(corr_id=corr_id, request=request), self.rules))
 
-    def write_only(self, request: Request) -> None:
-        """Decide and write within the caller's transaction; messages are not kept."""
-        self.store.decide(*kernel.answering(CheckedRequest(corr_id=CORR_ID, request=request), self.rules), self.now)
-
     def tick(self, due: Due | None = None) -> None:
         """Do what is due now, or what ``due`` says is due."""
         footprint, rule = kernel.due(self.rules)

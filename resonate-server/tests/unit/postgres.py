@@ -8,7 +8,7 @@ from psycopg.pq import TransactionStatus
 from unwaiting import finish
 
 from resonate_server.kernel.model import Changes, Due, Footprint, LinkFootprint, Rows, Rule
-from resonate_server.kernel.weight import weight
+from resonate_server.kernel.sizes import weight
 from resonate_server.protocol.messages import Unblock, UnblockKey
 from resonate_server.store import FIRST, Decided, Dropped, SettledRoot
 from resonate_server.store.postgres import sql

@@ -14,7 +14,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from resonate_server.delivery.worker_stream import UNBLOCK_WINDOW, WorkerStream
-from resonate_server.kernel.weight import weight
+from resonate_server.kernel.sizes import weight
 from resonate_server.protocol.address import PollAddress
 from resonate_server.protocol.messages import OwedUnblock, Unblock, UnblockKey
 

@@ -6,10 +6,11 @@ It knows neither transactions nor batches: ``await store.decide(footprint, rule)
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import batched
+from typing import Any, Concatenate
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -89,6 +90,17 @@ class EngineSettings(Struct, frozen=True):
     rules: Rules
     server_url: str
     keep_settled_ms: int = 0
+
+
+def _in_background[**P](
+    work: "Callable[Concatenate[Engine, P], Coroutine[Any, Any, None]]",
+) -> "Callable[Concatenate[Engine, P], None]":
+    """Make a method of the engine begin its work and return."""
+
+    def begin(engine: "Engine", /, *args: P.args, **named: P.kwargs) -> None:
+        engine._in_flight.begin(work(engine, *args, **named))
+
+    return begin
 
 
 class Engine:
@@ -289,32 +301,22 @@ class Engine:
     async def _read_with_retry[T](self, query: Callable[[View], T]) -> T:
         return await self._retry(lambda: self._store.read(query))
 
-    async def _take_back(self, pid: str) -> None:
-        for ids in batched(await self._read_with_retry(lambda view: view.held_tasks(pid)), MAX_LEASES):
-            await self._act_with_retry(*kernel.releasing(pid, ids, self._rules))
-
     # --- called by delivery (delivery.hub.MessageSource) ------------------------------------------------------------
 
-    def request_refill(self, group: str, limit: int) -> None:
-        self._in_flight.begin(self._refill(group, limit))
-
-    async def _refill(self, group: str, limit: int) -> None:
+    @_in_background
+    async def request_refill(self, group: str, limit: int) -> None:
         tasks = await self._read_with_retry(lambda view: view.queued_tasks(group, limit))
         if self._unpaused.is_set():
             self._outbound.refill(group, [task.execute() for task in tasks], len(tasks) < limit)
 
-    def request_recall(self, group: str) -> None:
-        self._in_flight.begin(self._recall(group))
-
-    async def _recall(self, group: str) -> None:
+    @_in_background
+    async def request_recall(self, group: str) -> None:
         if self._unpaused.is_set():
             ids = await self._read_with_retry(lambda view: view.set_aside_tasks(group, MAX_RECALLED))
             await self._act_with_retry(*kernel.recalling(tuple(ids), self._rules))
 
-    def request_unblocks(self, group: str, pid: str, after: int) -> None:
-        self._in_flight.begin(self._give(group, pid, after))
-
-    async def _give(self, group: str, pid: str, after: int) -> None:
+    @_in_background
+    async def request_unblocks(self, group: str, pid: str, after: int) -> None:
         owed, complete = await self._read_with_retry(lambda view: _portion_of_unblocks(view, group, pid, after))
         if self._unpaused.is_set():
             self._outbound.give(group, pid, after, owed, complete)
@@ -325,33 +327,30 @@ class Engine:
     def delivered(self, key: UnblockKey) -> None:
         self._store.delivered(key)
 
-    def unclaimed(self, pid: str, executes: list[Execute]) -> None:
-        self._in_flight.begin(self._set_aside(pid, executes))
-
-    async def _set_aside(self, pid: str, executes: list[Execute]) -> None:
+    @_in_background
+    async def unclaimed(self, pid: str, executes: list[Execute]) -> None:
         if self._unpaused.is_set():
             await self._act_with_retry(*kernel.setting_aside(executes, self._rules))
             if await self._read_with_retry(lambda view: view.held_tasks(pid)):
                 self._outbound.is_at_work(pid)
 
-    def forget_stale_unblocks(self, kept_seconds: int) -> None:
+    @_in_background
+    async def forget_stale_unblocks(self, kept_seconds: int) -> None:
         """Delete ``unblock`` messages not fetched for ``kept_seconds``."""
-        before = self.now() - kept_seconds * 1_000
         if self._unpaused.is_set():
-            self._in_flight.begin(self._forget_unblocks(before))
-
-    async def _forget_unblocks(self, before: int) -> None:
-        with suppress(ReadFailed):  # This is requested again soon.
-            await self._store.drop_unblocks_before(before)
+            with suppress(ReadFailed):  # This is requested again soon.
+                await self._store.drop_unblocks_before(self.now() - kept_seconds * 1_000)
 
     def settled_elsewhere(self, ids: list[str]) -> None:
         """Wake suspensions that wait for promises settled by another server."""
         self._patience.settled(ids)
 
-    def worker_gone(self, pid: str) -> None:
+    @_in_background
+    async def worker_gone(self, pid: str) -> None:
         """Give others the tasks that the process was offered or holds."""
         self._outbound.fell_silent(pid)
-        self._in_flight.begin(self._take_back(pid))
+        for ids in batched(await self._read_with_retry(lambda view: view.held_tasks(pid)), MAX_LEASES):
+            await self._act_with_retry(*kernel.releasing(pid, ids, self._rules))
 
     # --- called by the store (store.Listener) -----------------------------------------------------------------------
 
@@ -381,10 +380,11 @@ class Engine:
         if isinstance(notice, LeaseLost):
             self._outbound.fell_silent(notice.pid)
         if isinstance(notice, DeliveryFailing):
-            self._in_flight.begin(self._report_failures(notice.task))
+            self._report_failures(notice.task)
         else:
             _tell(notice, self._metrics)
 
+    @_in_background
     async def _report_failures(self, task: Task) -> None:
         """Look up the task's function for the log: this is rare enough."""
         touched = Footprint(ids=(task.id,), shown=(task.id,))

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from resonate_server.kernel.weight import Page
+from resonate_server.kernel.sizes import Page
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import Execute, Message, encode_message
 from resonate_server.protocol.records import PromiseState, TaskState

@@ -59,6 +59,8 @@ class Readiness(msgspec.Struct, frozen=True, rename="camel"):
     last_commit_seconds: float | None
     """Seconds since the last attempt to commit began, successful or not."""
     loop_lag_seconds: float
+    clock_offset_seconds: float
+    """How far the server's time is ahead of the machine's clock."""
 
 
 async def report(store: Store, pulse: Pulse) -> web.Response:
@@ -72,6 +74,7 @@ async def report(store: Store, pulse: Pulse) -> web.Response:
         free_disk_bytes=free,
         last_commit_seconds=None if commit is None else round(commit.seconds, 3),
         loop_lag_seconds=round(pulse.lag_s, 3),
+        clock_offset_seconds=round(store.now() / 1_000 - time.time(), 3),
     )
     return web.Response(
         status=200 if body.ready else 503, body=msgspec.json.encode(body) + b"\n", content_type="application/json"

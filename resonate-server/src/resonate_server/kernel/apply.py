@@ -157,12 +157,10 @@ def footprint(request: Request) -> Footprint:
             return Footprint(ids=ids, shown=(create.id,), preload_for=id)
         case TaskFence(id=id, action=FenceSettle(data=settle)):
             return Footprint(ids=ids, shown=(settle.id,), settles=settle.id, preload_for=id)
-        case PromiseGet() | PromiseCreate():
+        case PromiseGet() | PromiseCreate() | PromiseRegisterListener():
             return Footprint(ids=ids, shown=ids)
         case PromiseSettle(id=id) | TaskFulfill(id=id):
             return Footprint(ids=ids, shown=ids, settles=id)
-        case PromiseRegisterListener():
-            return Footprint(ids=ids, shown=ids)
         case PromiseRegisterCallback(awaited=awaited):
             return Footprint(ids=ids, shown=(awaited,))
     return Footprint(ids=ids)

@@ -60,7 +60,7 @@ def acquire(work: Workspace, task: Task, claim: Claim) -> Task:
         pid=claim.pid,
         ttl=claim.ttl,
         claim=claim.id if claim.is_unique else None,
-        timer_at=lease_end(work, claim.ttl),
+        timer_at=later(work, claim.ttl),
         queued=False,
         lost_at=None,
         unclaimed=0,
@@ -82,7 +82,7 @@ def is_repeated(task: Task, claim: Claim, version: int) -> bool:
 
 def extend(work: Workspace, task: Task) -> None:
     """Restart the lease, for the ``ttl`` of the claim."""
-    work.put_task(replace(task, timer_at=lease_end(work, task.ttl or 0)))
+    work.put_task(replace(task, timer_at=later(work, task.ttl or 0)))
 
 
 def queue(work: Workspace, task: Task, not_before: int = 0) -> None:
@@ -101,7 +101,7 @@ def queue(work: Workspace, task: Task, not_before: int = 0) -> None:
     else:
         queued = replace(waiting, timer_at=later(work, work.rules.retry_timeout_ms), queued=True)
         work.put_task(queued)
-        work.send_execute(queued)
+        work.send(queued.execute())
 
 
 def release(work: Workspace, task: Task, reason: str | None) -> None:
@@ -162,10 +162,6 @@ def take_back(work: Workspace, task: Task) -> None:
     """End the lease of a lost worker; its writes are refused from then on."""
     work.notice(LeaseLost(task_id=task.id, pid=task.pid or ""))
     queue(work, replace(task, lost_at=work.now))
-
-
-def lease_end(work: Workspace, ttl: int) -> int:
-    return later(work, ttl)
 
 
 def later(work: Workspace, ms: int) -> int:

@@ -2,8 +2,8 @@
 
 from resonate_server.kernel import moves, promises, settlement
 from resonate_server.kernel.model import PutCallback, Task
+from resonate_server.kernel.sizes import fitting, is_read
 from resonate_server.kernel.states import Move, TaskEvent
-from resonate_server.kernel.weight import fitting, is_read
 from resonate_server.kernel.workspace import Workspace
 from resonate_server.protocol.answers import (
     Answer,

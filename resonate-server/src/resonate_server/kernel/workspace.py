@@ -91,9 +91,6 @@ class Workspace:
     def send(self, message: Message) -> None:
         self._messages.append(message)
 
-    def send_execute(self, task: Task) -> None:
-        self._messages.append(task.execute())
-
     def notice(self, notice: Notice) -> None:
         self._notices.append(notice)
 

@@ -11,6 +11,10 @@ class StoreFailed(Exception):
     """The database cannot work at the moment, for example because the disk is full."""
 
 
+class StoreUnusable(Exception):
+    """The store cannot be opened: locked by another server, made by another version, not a database, not writable."""
+
+
 class StoreLost(StoreFailed):
     """The database was taken away while in use.
 

@@ -10,7 +10,7 @@ from collections import deque
 
 from msgspec.structs import replace
 
-from resonate_server.kernel.weight import answer_weight
+from resonate_server.kernel.sizes import answer_weight
 from resonate_server.protocol.answers import Answer
 from resonate_server.store.errors import STOPS, ReadFailed
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 from msgspec import UNSET
+from msgspec.structs import astuple
 
 from resonate_server.kernel.model import Task, Unread
 from resonate_server.protocol import records
@@ -116,58 +117,19 @@ def schedule(row: Row) -> Schedule:
 
 
 def task_row(task: Task) -> Row:
-    address = parse_address(task.target)
-    return (
-        task.id,
-        task.target,
-        task.state.value,
-        task.version,
-        task.resumes,
-        task.ttl,
-        task.pid,
-        task.claim,
-        task.timer_at,
-        task.queued,
-        task.releases,
-        task.lost_at,
-        task.unclaimed,
-        task.reason,
-        address.group if isinstance(address, PollAddress) else None,
-    )
+    """The columns are the members of a task, in their order, and the group that it is for."""
+    id, target, state, *others = astuple(task)
+    address = parse_address(target)
+    return id, target, state.value, *others, address.group if isinstance(address, PollAddress) else None
 
 
 def task(row: Row) -> Task:
-    id, target, state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at, unclaimed, reason = row
-    return Task(
-        id=id,
-        target=target,
-        state=TaskState(state),
-        version=version,
-        resumes=resumes,
-        ttl=ttl,
-        pid=pid,
-        claim=claim,
-        timer_at=timer_at,
-        queued=bool(queued),
-        releases=releases,
-        lost_at=lost_at,
-        unclaimed=unclaimed,
-        reason=reason,
-    )
+    id, target, state, *times, queued, releases, lost_at, unclaimed, reason = row
+    members = (id, target, TaskState(state), *times, bool(queued), releases, lost_at, unclaimed, reason)
+    return Task(*members)
 
 
 def unblock_row(unblock: Unblock, now: int) -> Row:
-    address = unblock.address
-    return unblock.promise.id, address, recipient_of(address), member_of(address), now
-
-
-def recipient_of(address: str) -> str:
-    """SQL function: the group of ``address``; empty for an HTTP address."""
-    parsed = parse_address(address)
-    return parsed.group if isinstance(parsed, PollAddress) else ""
-
-
-def member_of(address: str) -> str | None:
-    """SQL function: the only member of the group that may get a message; empty if any may, null if none may."""
-    parsed = parse_address(address)
-    return parsed.member if isinstance(parsed, PollAddress) else ""
+    address = parse_address(unblock.address)
+    group, member = (address.group, address.member) if isinstance(address, PollAddress) else ("", "")
+    return unblock.promise.id, unblock.address, group, member, now

@@ -50,13 +50,3 @@ class Whole(Protocol):
 
 type Opening = AbstractContextManager[Whole]
 """Commits all that was put if it exits without an error, else nothing."""
-
-
-def copy_store(source: Opening, target: Opening) -> dict[str, int]:
-    """Copy everything; return the number of rows of each table. Raises :class:`CannotCopy`."""
-    with source as old, target as new:
-        if not new.is_empty():
-            raise CannotCopy("the target is not empty")
-        counts = {table: new.put(table, old.rows(table)) for table in COLUMNS}
-        new.set_time(old.time())
-    return counts

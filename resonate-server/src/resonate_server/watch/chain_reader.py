@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from resonate_server.kernel.model import Footprint
-from resonate_server.kernel.weight import weight
+from resonate_server.kernel.sizes import weight
 from resonate_server.protocol.address import group_of
 from resonate_server.protocol.payload import excerpt, function_name, readable, step_function
 from resonate_server.protocol.records import Promise, PromiseState, TaskState

@@ -21,8 +21,8 @@ class Clocks:
         self.wall += ms
         self.uptime += ms
 
-    def start(self, mark: ClockMark | None = None) -> ServerClock:
-        return ServerClock(mark, self.machine)
+    def start(self, mark: ClockMark | None = None, latest: int | None = None) -> ServerClock:
+        return ServerClock(mark, self.machine, None if latest is None else lambda: latest)
 
 
 def test_the_first_start_uses_the_machine_s_clock() -> None:
@@ -65,6 +65,27 @@ def test_from_where_time_continues_after(wall: int, uptime: int, boot: str, expe
     clocks.wall += wall
     clocks.uptime, clocks.boot = uptime, boot
     assert clocks.start(mark)() == expected
+
+
+@pytest.mark.parametrize("boot", ["first", "second"])
+@pytest.mark.parametrize(
+    ("latest", "expected", "warned"),
+    [
+        pytest.param(NOON, NOON + 30_000, False, id="nothing was stored meanwhile: right again"),
+        pytest.param(NOON + HOUR_MS, NOON + HOUR_MS + 1, True, id="something was: right after that"),
+    ],
+)
+def test_a_clock_that_was_ahead_at_the_boot_and_has_been_put_right(
+    boot: str, latest: int, expected: int, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    clocks = Clocks()
+    clocks.wall += 24 * HOUR_MS
+    mark = clocks.start().mark()
+    clocks.pass_ms(30_000)
+    clocks.wall -= 24 * HOUR_MS
+    clocks.boot = boot
+    assert clocks.start(mark, latest)() == expected
+    assert ("the server's time is 1.0 h ahead" in caplog.text) is warned
 
 
 def test_a_system_that_does_not_name_its_boots_counts_as_booted() -> None:

@@ -1,7 +1,6 @@
 """What the engine does for the rest of the server besides requests, and what it counts."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -9,25 +8,12 @@ from unit.driver import FAR, PID, SECOND, START, TARGET, promise_create, promise
 from unit.engines import PATIENCE_S, Bench, WatchedDatabase
 
 from resonate_server.protocol.requests import PromiseGet, ScheduleCreate, TaskAcquire, TaskHalt, TaskRelease
-from resonate_server.store.errors import ReadFailed, StoreLost
+from resonate_server.store.errors import ReadFailed
 from resonate_server.store.sqlite.clock import MARK_MS
 
 
 def acquire(id: str, version: int = 0, ttl: int = 60 * SECOND) -> TaskAcquire:
     return TaskAcquire(id=id, version=version, pid=PID, ttl=ttl)
-
-
-class LosableDatabase(WatchedDatabase):
-    """``is_gone``: the file was removed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.is_gone = False
-
-    def check(self) -> None:
-        if self.is_gone:
-            raise StoreLost("it was removed")
-        super().check()
 
 
 async def test_a_failed_read_is_reported(bench: Bench) -> None:
@@ -44,29 +30,6 @@ async def test_a_store_in_memory_has_no_file(bench: Bench) -> None:
 async def test_a_copy_is_the_store_s(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench.store, "backup", lambda _: Path("copy"))
     assert await bench.seam.backup() == Path("copy")
-
-
-@pytest.fixture
-async def removed() -> AsyncIterator[Bench]:
-    """A running engine whose store was removed."""
-    store = LosableDatabase()
-    async with Bench(store).at_work() as bench:
-        await bench.settle_down()
-        store.is_gone = True
-        yield bench
-        store.is_gone = False
-
-
-async def test_a_removed_store_is_noticed_even_when_idle(removed: Bench) -> None:
-    """It is noticed within about a second."""
-    await removed.until(removed.seam.lost.done)
-    assert removed.seam.lost.result() == "it was removed"
-
-
-async def test_a_request_to_a_removed_store_is_refused_with_the_reason(removed: Bench) -> None:
-    answer = await removed.call(promise_create("p"))
-    assert (answer.status, removed.seam.lost.done()) == (503, True)
-    assert answer.data.endswith("; whether this was done will show when it is back: it was removed")
 
 
 async def test_a_failing_store_is_not_asked_ever_more_often_to_forget_messages(bench: Bench) -> None:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from msgspec import UNSET
-from unit.driver import PID, SECOND, START, promise_create, promise_settle
+from unit.driver import PID, SECOND, promise_create, promise_settle
 from unit.engines import Bench
 
 from resonate_server.engine import engine as engine_module
@@ -115,12 +115,6 @@ class TestSearch:
             cursor = page.cursor
 
         assert found == ids
-
-    async def test_due_work_comes_before_a_search_however_much(self, bench: Bench) -> None:
-        ids = [f"p-{number:04}" for number in range(MANY)]
-        await asyncio.gather(*(bench.call(promise_create(id, timeout_at=START + 50)) for id in ids))
-        bench.now += 50
-        assert (await bench.call(PromiseSearch(state=PromiseState.PENDING))).data.promises == []
 
     async def test_a_search_without_a_waiting_client_is_abandoned(self, bench: Bench) -> None:
         await fill(bench)

@@ -1,9 +1,9 @@
 """Which promises are preloaded with a task: section 3.4, and section 9, item 9."""
 
 import pytest
-from unit.driver import START, Driver, promise_create, value
+from unit.driver import START, Driver, value
 
-from resonate_server.kernel.weight import MAX_PRELOAD, MAX_PRELOAD_BYTES
+from resonate_server.kernel.sizes import MAX_PRELOAD, MAX_PRELOAD_BYTES
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.records import EMPTY, PromiseState, Value
 
@@ -55,14 +55,3 @@ def test_a_promise_that_is_too_large_keeps_no_other_out(server: Driver) -> None:
     server.settle("t:step-1", result=value("x" * MAX_PRELOAD_BYTES))
     server.create("t:step-2", target=None, branch="t")
     assert ids(server.acquire("t")) == ["t:step-2"]
-
-
-def test_create_acquire_fence_and_300_give_the_same(server: Driver) -> None:
-    server.create("t:step", target=None, branch="t")
-    server.settle("t:step")
-
-    assert ids(server.create_task(promise_create("t", branch="t"))) == ["t:step"]
-    assert ids(server.fence("t", 1, promise_create("t:step"))) == ["t:step"]
-    assert ids(server.suspend("t", 1, "t:step")) == ["t:step"]
-    server.release("t", 1)
-    assert ids(server.acquire("t", 1)) == ["t:step"]

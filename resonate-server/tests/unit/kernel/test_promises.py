@@ -72,12 +72,6 @@ class TestSettle:
         later = server.settle("p", PromiseState.REJECTED, value("later"))
         assert (later.status, later.data.promise) == (200, first)
 
-    def test_a_settlement_after_the_deadline_is_too_late(self, server: Driver) -> None:
-        server.create("p", target=None, timeout_at=START + 10)
-        server.now += 10
-        promise = server.settle("p", PromiseState.RESOLVED, value("late")).data.promise
-        assert (promise.state, promise.value, promise.settled_at) == (PromiseState.TIMEDOUT, EMPTY, START + 10)
-
 
 class TestRegisterCallback:
     def test_a_repeated_callback_counts_once(self, server: Driver) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from unit.driver import OTHER_PID, START, Driver, promise_create, promise_settle
+from unit.driver import OTHER_PID, Driver, promise_create, promise_settle
 from unit.rows import snapshot, transaction
 
 from resonate_server.protocol.answers import Answer
@@ -67,15 +67,6 @@ def test_a_call_within_another_tree_is_out_of_reach_settled_or_not(server: Drive
 def test_a_promise_without_a_tree_may_await_any(server: Driver) -> None:
     server.create("caller")
     assert server.register_callback("y:asked", "caller").status == 200
-
-
-def test_one_heartbeat_may_name_several_trees(server: Driver) -> None:
-    server.acquire("y", 0)
-    server.now += 5
-    server.heartbeat(("x", 1), ("y", 1))
-    ends = {task.timer_at for task in (server.task("x"), server.task("y")) if task is not None}
-    assert len(ends) == 1
-    assert ends != {START + 5}
 
 
 # --- nothing of it stays --------------------------------------------------------------------------------------------

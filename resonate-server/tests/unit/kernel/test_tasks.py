@@ -104,15 +104,6 @@ class TestAcquire:
         assert server.decided[0].decision.notices == [expected]
 
 
-class TestFulfill:
-    @pytest.mark.parametrize("state", [PromiseState.RESOLVED, PromiseState.REJECTED, PromiseState.CANCELED])
-    def test_settles_its_own_promise_now(self, server: Driver, state: PromiseState) -> None:
-        server.acquired("t")
-        server.now += 3
-        promise = server.fulfill("t", 1, state, value("result")).data.promise
-        assert (promise.state, promise.value, promise.settled_at) == (state, value("result"), START + 3)
-
-
 class TestFence:
     def test_create_runs_with_its_normal_rules(self, server: Driver) -> None:
         server.acquired("t")

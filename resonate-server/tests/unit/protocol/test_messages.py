@@ -11,15 +11,6 @@ URL = "http://localhost:8001"
 ODD = 'é\u2028\u0085\n\r\x00"\\😀\uff5e\x7f'
 
 
-def test_execute() -> None:
-    message = Execute(task_id="t", version=3, target="poll://any@workers")
-    assert json.loads(encode_message(message, URL)) == {
-        "kind": "execute",
-        "head": {"serverUrl": URL},
-        "data": {"task": {"id": "t", "version": 3}},
-    }
-
-
 def test_unblock() -> None:
     promise = Promise("p", PromiseState.RESOLVED, Value(), Value(data="x"), {"a": "b"}, 5, 4, 5)
 

@@ -6,12 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
 
 from resonate_server.store.sqlite import Database
-
-settings.register_profile("mutants", max_examples=10, derandomize=True)
-
 
 LONG_ON_POSTGRES = ("TestUndo", "TestRoots", "TestSearchTasks", "TestOwed", "TestSizes")
 """Test classes that PostgreSQL runs only with the long tests: they exercise little that is specific to it."""

@@ -117,7 +117,3 @@ async def test_closing_waits_for_the_job_that_has_begun() -> None:
     thread.stop()
     assert done == [1]
     assert "ending" not in [each.name for each in threading.enumerate()]
-
-
-async def test_the_thread_does_not_keep_a_process_from_exiting(thread: WorkThread) -> None:
-    assert await thread.run(lambda: threading.current_thread().daemon)

@@ -24,7 +24,7 @@ from resonate_server.kernel.model import (
     Spreading,
     Task,
 )
-from resonate_server.kernel.weight import weight
+from resonate_server.kernel.sizes import weight
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState, Value
 from resonate_server.protocol.requests import MAX_INTEGER, PromiseSearch, ScheduleSearch, Search, TaskSearch

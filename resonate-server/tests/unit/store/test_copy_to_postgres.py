@@ -182,6 +182,12 @@ def test_a_file_that_does_not_exist_is_not_made(path: Path, file: Location, data
     assert not path.exists()
 
 
+def test_an_empty_file_is_no_state_and_stays_empty(path: Path, file: Location, database: Location) -> None:
+    path.touch()
+    assert is_refused(file, database, "there is no database in it")
+    assert path.stat().st_size == 0
+
+
 def test_data_that_the_target_cannot_hold_leaves_it_empty(file: Location, database: Location) -> None:
     """For example in the last table, after all others were copied."""
     with opened(file) as store, transaction(store):

@@ -14,23 +14,6 @@ def health(caplog: pytest.LogCaptureFixture) -> StoreHealth:
     return StoreHealth()
 
 
-def test_before_the_first_commit_none_has_an_age(health: StoreHealth) -> None:
-    assert (health.commit, health.trouble) == (None, "")
-
-
-def test_the_age_of_a_commit_counts_from_its_beginning_whether_it_ended_or_not(health: StoreHealth) -> None:
-    health.commits()
-    assert health.commit is not None
-    assert health.commit.is_under_way and 0 <= health.commit.seconds < 60
-
-    health.worked()
-    assert health.commit is not None and not health.commit.is_under_way
-
-    health.commits()
-    health.failed(StoreFailed("disk full"))
-    assert health.commit is not None and not health.commit.is_under_way
-
-
 def test_trouble_is_logged_once_and_so_is_its_end(health: StoreHealth, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(3):
         health.failed(StoreFailed("disk full"))

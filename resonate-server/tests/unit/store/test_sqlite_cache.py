@@ -6,7 +6,7 @@ from typing import override
 from unit.rows import changes, promise, transaction
 
 from resonate_server.kernel.model import Footprint, PutCallback, PutListener
-from resonate_server.kernel.weight import is_read
+from resonate_server.kernel.sizes import is_read
 from resonate_server.protocol.records import Value
 from resonate_server.store.sqlite import Database
 from resonate_server.store.sqlite.cache import MAX_LINKS, Cache, Entry, new_entry

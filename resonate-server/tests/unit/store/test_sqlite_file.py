@@ -149,7 +149,7 @@ class TestLostInUse:
             ("state.db", replace, "was replaced while"),
             ("state.db-wal", replace, "was replaced while"),
             ("state.db", overwrite, "was overwritten while"),
-            ("state.db", hide, "cannot be found any more: Not a directory"),
+            ("state.db-wal", hide, "cannot be found any more: Not a directory"),
         ],
     )
     def test_nothing_more_is_acknowledged(

@@ -13,7 +13,7 @@ import pytest
 from unit.driver import HOUR, START, Driver, value
 from unit.store.stores import execute, promises_in
 
-from resonate_server.kernel.model import PutCallback
+from resonate_server.moving import Location, move
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import EMPTY, PromiseState, TaskState, Value
 from resonate_server.protocol.requests import ScheduleGet
@@ -35,7 +35,7 @@ class Doomed(sqlite3.Connection):
         if "ALTER TABLE" in script:
             self.execute("PRAGMA cache_size = 1")  # Pages of the transaction are written out before its end.
             self.set_progress_handler(self.step, 1)
-            super().executescript(script.replace("COMMIT", "ROLLBACK"))
+            super().executescript(f"{script} ROLLBACK;")
             self.steps, self.last = 0, 1 + int(self.steps * float(sys.argv[2]))
         return super().executescript(script)
 
@@ -110,21 +110,6 @@ def test_a_chain_that_was_pending_completes(server: Driver) -> None:
     assert told == [(CALLER, "foo-1", value("Mw=="))]
 
 
-def of_format(version: int) -> pytest.MarkDecorator:
-    name = f"format_{version}"
-    return pytest.mark.parametrize("path", [FILES / f"{name}.sql"], ids=[name], indirect=True)
-
-
-@of_format(2)
-def test_a_callback_that_had_fired_is_gone_and_counted(server: Driver) -> None:
-    assert server.get_task("both").data.task.resumes == 1
-    assert PutCallback("part-2", "both") in server.store.snapshot().callbacks
-    assert PutCallback("part-1", "both") not in server.store.snapshot().callbacks
-    server.settle("part-2")
-    assert server.get_task("both").data.task.resumes == 2
-
-
-@of_format(3)
 def test_an_awaiter_of_an_internal_promise_is_still_woken_by_its_deadline(server: Driver) -> None:
     server.now = START + HOUR
     server.tick()
@@ -153,6 +138,14 @@ def test_schedules_and_timers_continue(server: Driver) -> None:
 
 def test_halted_tasks_stay_halted(server: Driver) -> None:
     assert server.task("halted").state is TaskState.HALTED
+
+
+def test_a_file_that_is_copied_from_stays_as_it_was(path: Path, tmp_path: Path) -> None:
+    before = format_of(path), content(path)
+    copy = tmp_path / "copy.db"
+    move(Location("sqlite", str(path)), Location("sqlite", str(copy)))
+    assert (format_of(path), content(path)) == before
+    assert promises_in(copy) == promises_in(path)
 
 
 @pytest.mark.parametrize("share", [0, 0.02, 0.15, 0.3, 0.6, 0.95])

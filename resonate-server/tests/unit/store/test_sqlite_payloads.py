@@ -5,7 +5,7 @@ from unit.driver import FAR, START, Driver, value
 from unit.rows import changes, promise, transaction, write
 
 from resonate_server.kernel.model import Footprint, Unread
-from resonate_server.kernel.weight import is_read
+from resonate_server.kernel.sizes import is_read
 from resonate_server.protocol.records import Promise, PromiseState, Value
 from resonate_server.protocol.requests import ScheduleCreate, ScheduleGet
 from resonate_server.store import MAX_TOLD_BYTES
@@ -45,14 +45,6 @@ def test_a_promise_that_was_not_read_keeps_its_param_when_it_is_settled(server: 
     reopened(server).wait(1)
     kept = server.promise("p")
     assert (kept.state, kept.param) == (PromiseState.TIMEDOUT, HUGE)
-
-
-@pytest.mark.parametrize("payload", [Value(), Value(data=""), Value(headers={}), Value(headers={"h": ""}, data="x")])
-def test_a_payload_comes_back_as_it_was(server: Driver, payload: Value) -> None:
-    server.create("p", param=payload)
-    server.settle("p", result=payload)
-    read = loaded(reopened(server), "p", "p")
-    assert (read.param, read.value) == (payload, payload)
 
 
 def test_a_listener_receives_a_payload_that_was_not_in_memory(server: Driver) -> None:

@@ -32,7 +32,7 @@ from resonate_server.kernel.model import (
     Task,
     Withdraw,
 )
-from resonate_server.kernel.weight import MAX_PRELOAD, fitting, is_read, weight
+from resonate_server.kernel.sizes import MAX_PRELOAD, fitting, is_read, weight
 from resonate_server.protocol.messages import Message, Unblock
 from resonate_server.protocol.records import Promise, TaskState
 from resonate_server.store import MAX_TOLD_BYTES, Decided, SettledRoot, rows

@@ -5,8 +5,9 @@ unit of work: it collects writes and hands them to the file. ``cache`` keeps row
 the file. ``statements`` has all the SQL, ``rows`` converts structs to rows and back, ``file`` opens the file.
 """
 
+from resonate_server.store.errors import StoreUnusable
 from resonate_server.store.sqlite.database import Database
-from resonate_server.store.sqlite.file import IN_MEMORY, StoreUnusable, Synchronous
+from resonate_server.store.sqlite.file import IN_MEMORY, Synchronous
 from resonate_server.store.sqlite.store import SQLiteStore
 
 __all__ = ["IN_MEMORY", "Database", "SQLiteStore", "StoreUnusable", "Synchronous"]

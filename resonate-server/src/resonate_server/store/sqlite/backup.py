@@ -11,9 +11,9 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
-from resonate_server.store.errors import StoreFailed
+from resonate_server.store.errors import StoreFailed, StoreUnusable
 from resonate_server.store.sqlite import statements
-from resonate_server.store.sqlite.file import StoreUnusable, close_file, open_file
+from resonate_server.store.sqlite.file import open_file
 from resonate_server.store.sqlite.lock import PathLock
 from resonate_server.store.sqlite.sessions import FILE_IS_WHOLE, session_in_file
 
@@ -135,7 +135,7 @@ def _put_in_place(coming: Path, path: Path) -> None:
     """Wherever the process ends, the old database or the new one is there."""
     if path.exists():
         with suppress(StoreUnusable, sqlite3.Error, OSError):  # A damaged one has nothing to lose.
-            close_file(open_file(path))  # From now on it needs no log.
+            open_file(path, is_source=True).close()  # From now on it needs no log.
     for suffix in _SIDE_FILES:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     coming.replace(path)

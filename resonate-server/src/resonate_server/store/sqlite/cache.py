@@ -18,7 +18,7 @@ from resonate_server.kernel.model import (
     Task,
     Unread,
 )
-from resonate_server.kernel.weight import value_weight
+from resonate_server.kernel.sizes import value_weight
 from resonate_server.protocol.records import Promise, Value
 
 CACHE_BYTES = 12 * 1_024 * 1_024
@@ -86,17 +86,17 @@ class Family(Struct, eq=False):
         self.ids.clear()
 
 
-class Generations[V]:
+class Generations[K, V]:
     """A map of bounded weight that evicts what was not used during a whole generation."""
 
     def __init__(self, limit: int, weigh: Callable[[V], int]) -> None:
         self._limit = limit
         self._weigh = weigh
         self._weight = 0
-        self._young: dict[str, V] = {}
-        self._old: dict[str, V] = {}
+        self._young: dict[K, V] = {}
+        self._old: dict[K, V] = {}
 
-    def get(self, key: str) -> V | None:
+    def get(self, key: K) -> V | None:
         value = self._young.get(key)
         if value is None:
             value = self._old.get(key)
@@ -104,7 +104,7 @@ class Generations[V]:
                 self.put(key, value)
         return value
 
-    def put(self, key: str, value: V) -> None:
+    def put(self, key: K, value: V) -> None:
         self._young[key] = value
         self._weight += self._weigh(value)
 
@@ -126,9 +126,8 @@ class Cache:
 
     def __init__(self, limit: int) -> None:
         """``limit`` in bytes, approximately."""
-        self._entries: Generations[Entry] = Generations(limit, _entry_bytes)
-        self._branches: Generations[Family] = Generations(limit // 4, _family_bytes)
-        self._children: Generations[Family] = Generations(limit // 4, _family_bytes)
+        self._entries: Generations[str, Entry] = Generations(limit, _entry_bytes)
+        self._families: Generations[tuple[str, str], Family] = Generations(limit // 2, _family_bytes)
 
     def get(self, id: str) -> Entry | None:
         return self._entries.get(id)
@@ -144,31 +143,34 @@ class Cache:
     def age(self) -> None:
         """Begin new generations where needed. Between transactions only."""
         self._entries.age()
-        self._branches.age()
-        self._children.age()
+        self._families.age()
 
     def clear(self) -> None:
         self._entries.clear()
-        self._branches.clear()
-        self._children.clear()
+        self._families.clear()
 
     # --- families ---------------------------------------------------------------------------------------------------
 
     def branch(self, id: str) -> Family:
         """Return the known promises that name ``id`` as their branch."""
-        return _family(self._branches, id)
+        return self._family("branch", id)
 
     def children(self, id: str) -> Family:
         """Return the known promises that name ``id`` as their parent."""
-        return _family(self._children, id)
+        return self._family("parent", id)
+
+    def _family(self, tag: str, id: str) -> Family:
+        family = self._families.get((tag, id))
+        if family is None:
+            family = Family()
+            self._families.put((tag, id), family)
+        return family
 
     def add_to_families(self, promise: Promise) -> None:
-        if promise.branch:
-            self.branch(promise.branch).add(promise.id)
-            self._branches.grown(MEMBER_BYTES)
-        if promise.parent:
-            self.children(promise.parent).add(promise.id)
-            self._children.grown(MEMBER_BYTES)
+        for tag, id in (("branch", promise.branch), ("parent", promise.parent)):
+            if id:
+                self._family(tag, id).add(promise.id)
+                self._families.grown(MEMBER_BYTES)
 
     # --- links ------------------------------------------------------------------------------------------------------
 
@@ -214,14 +216,6 @@ class Cache:
         links[end] = None
         self._entries.grown(LINK_BYTES + len(end))
         return links
-
-
-def _family(families: Generations[Family], id: str) -> Family:
-    family = families.get(id)
-    if family is None:
-        family = Family()
-        families.put(id, family)
-    return family
 
 
 def _entry_bytes(entry: Entry) -> int:

@@ -3,14 +3,23 @@
 From then on it follows the machine's uptime, so setting the machine's clock, by hand or by NTP, moves no lease, sleep
 or deadline. A restart continues from the mark kept in the store: exactly, unless the machine was rebooted meanwhile;
 then from the machine's clock, but no earlier than anything stored.
+
+A machine may boot with a clock that is hours or years ahead, and be put right later. If nothing was stored meanwhile, a
+restart puts the server's time right, too. Else it stays ahead, and the log says so: rows may not come from the future.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from msgspec import Struct
+
+logger = logging.getLogger(__name__)
+
+AHEAD_MS = 60_000
+"""A server that is further ahead of its machine's clock says so; so does the alert ResonateClockSet."""
 
 MARK_MS = 1_000
 """A mark in the store is at most this much older than any row stored with it."""
@@ -49,11 +58,24 @@ class MachineClock(Struct, frozen=True):
 
 
 class ServerClock:
-    """Continues from ``mark``, or starts at the wall clock if there is none."""
+    """Continues from ``mark``, or starts at the wall clock if there is none. ``latest``: returns the time of the
+    youngest row (ms).
+    """
 
-    def __init__(self, mark: ClockMark | None, machine: MachineClock | None = None) -> None:
+    def __init__(
+        self, mark: ClockMark | None, machine: MachineClock | None = None, latest: Callable[[], int] | None = None
+    ) -> None:
         self._machine = machine or MachineClock()
-        self._ahead = self._start(mark) - self._machine.uptime()
+        start = self._start(mark)
+        if start > self._machine.wall() + AHEAD_MS and latest is not None:
+            start = min(start, max(self._machine.wall(), latest() + 1))
+        self._ahead = start - self._machine.uptime()
+        if (ahead := start - self._machine.wall()) > AHEAD_MS:
+            logger.warning(
+                "the server's time is %.1f h ahead of this machine's clock, because rows from then are stored. "
+                "Deadlines that clients take from their own clocks pass early. Wait, or start with an empty database",
+                ahead / 3_600_000,
+            )
 
     def __call__(self) -> int:
         return self._machine.uptime() + self._ahead

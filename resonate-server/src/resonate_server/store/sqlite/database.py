@@ -10,12 +10,14 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, override
 
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from resonate_server.kernel.model import (
     Changes,
@@ -38,12 +40,13 @@ from resonate_server.kernel.model import (
     Unread,
 )
 from resonate_server.kernel.settlement import projected
-from resonate_server.kernel.weight import MAX_PRELOAD, fitting, is_read, weight
+from resonate_server.kernel.sizes import MAX_PRELOAD, fitting, is_read, weight
 from resonate_server.protocol.messages import OwedUnblock, Unblock, UnblockKey
 from resonate_server.protocol.records import Promise, PromiseState, Schedule
 from resonate_server.protocol.requests import MAX_INTEGER, ScheduleSearch, Search, TaskSearch
 from resonate_server.store import FIRST, MAX_TOLD_BYTES, Branch, Decided, DiskUse, Dropped, Place, SettledRoot, rows
-from resonate_server.store.errors import StoreFailed, StoreLost
+from resonate_server.store.errors import StoreFailed, StoreLost, StoreUnusable
+from resonate_server.store.rows import Row
 from resonate_server.store.sql_view import SqlView
 from resonate_server.store.sqlite import statements
 from resonate_server.store.sqlite.backup import make_copy, remove_leftovers
@@ -51,7 +54,6 @@ from resonate_server.store.sqlite.cache import CACHE_BYTES, Cache, Entry, Family
 from resonate_server.store.sqlite.clock import ClockMark
 from resonate_server.store.sqlite.file import (
     IN_MEMORY,
-    StoreUnusable,
     Synchronous,
     close_file,
     close_unfolded,
@@ -60,7 +62,6 @@ from resonate_server.store.sqlite.file import (
 from resonate_server.store.sqlite.lock import PathLock, PathTaken
 from resonate_server.store.sqlite.log import Log
 from resonate_server.store.sqlite.sessions import FileIdentity, advice, fold, log_of
-from resonate_server.store.sqlite.write_buffer import Operation, WriteBuffer
 
 MAX_FORGOTTEN = 500
 """Delivered messages that one commit deletes at most."""
@@ -74,8 +75,52 @@ MIN_FREE_PAGES = 512
 _ARMED, _UNARMED = (PromiseState.PENDING, 1), (PromiseState.PENDING, 0)
 """Parts of the index of roots: pending ones with a timer at their deadline, and pending internal ones."""
 
+type Operation = tuple[str, Row]
+"""A statement and its parameters."""
+
+_statement, _parameters = itemgetter(0), itemgetter(1)
+
 _UNKNOWN = 0
 _NEVER = 2**63
+
+
+class WriteBuffer:
+    """What a transaction has written but not yet handed to SQLite: rows of promises and tasks by id, payloads by
+    statement and id; the rest as statements, in the order in which they must run.
+
+    Only the last state of a row that is written several times goes to SQLite, and many rows go in one call.
+    """
+
+    def __init__(self) -> None:
+        self.promises: dict[str, Row] = {}
+        self.payloads: dict[tuple[str, str], bytes] = {}
+        self.tasks: dict[str, Row] = {}
+        self.operations: list[Operation] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.promises or self.tasks or self.operations)
+
+    def knows(self, id: str) -> bool:
+        """Return whether the database's rows for ``id`` are outdated."""
+        return id in self.promises or id in self.tasks
+
+    def execute(self, db: sqlite3.Connection) -> None:
+        """Hand everything to the database, inside a transaction. If this fails, roll the transaction back."""
+        if self.promises:
+            db.executemany(statements.PUT_PROMISE, self.promises.values())
+        for (statement, id), data in self.payloads.items():
+            db.execute(statement, (data, id))
+        if self.tasks:
+            db.executemany(statements.PUT_TASK, self.tasks.values())
+        for statement, operations in groupby(self.operations, _statement):
+            db.executemany(statement, map(_parameters, operations))
+        self.clear()
+
+    def clear(self) -> None:
+        self.promises.clear()
+        self.payloads.clear()
+        self.tasks.clear()
+        self.operations.clear()
 
 
 class Database(SqlView):
@@ -103,7 +148,7 @@ class Database(SqlView):
             self._unlock()
             raise
         self._identity = None if path == IN_MEMORY else FileIdentity(path, self._db)
-        self._log = None if path == IN_MEMORY else self._open_log()
+        self._log = None if path == IN_MEMORY else Log(log_of(path), self._db)
         self._is_synchronous = synchronous == "FULL"
         self._copying = threading.Lock()
         self._closing = threading.Event()
@@ -167,8 +212,10 @@ class Database(SqlView):
         """
         self.append()
         if self._log is not None and self._is_synchronous:
-            with self.syncing():
+            try:
                 self._log.sync()
+            except OSError as error:
+                raise self.not_kept(error) from error
         self.synced()
         if self.is_log_full():
             self.fold_log()
@@ -188,22 +235,19 @@ class Database(SqlView):
 
         A log that was cut short would have its old size again, with a gap.
         """
-        self._check_identity()
+        if self._identity is not None:
+            self._identity.check_log()
         if self._has_begun:
-            with _as_store_failures():
+            try:
                 self._db.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise StoreFailed(str(error)) from error
             self._has_begun = False
 
-    @contextmanager
-    def syncing(self) -> Iterator[None]:
-        """Wrap a sync of the log. Raises :class:`StoreLost` instead of ``OSError``: after a failed sync, the system may
-        drop the data and report success the next time.
-        """
-        try:
-            yield
-        except OSError as error:
-            self._not_kept = f"the disk does not keep what is written: {error.strerror or error}"
-            raise StoreLost(self._not_kept) from error
+    def not_kept(self, error: OSError) -> StoreLost:
+        """Return what a failed sync of the log means: the system may drop the data and report success the next time."""
+        self._not_kept = f"the disk does not keep what is written: {error.strerror or error}"
+        return StoreLost(self._not_kept)
 
     def synced(self) -> None:
         """The second part; call it once the log is on disk."""
@@ -245,6 +289,11 @@ class Database(SqlView):
         """Return the last mark that was stored."""
         row = self._query(statements.GET_CLOCK_MARK).fetchone()
         return None if row is None else ClockMark(*row)
+
+    def latest_row(self) -> int:
+        """Return the latest time (ms) at which the server's clock may have stood when a row was written."""
+        (time,) = self._query(statements.LATEST_ROW).fetchone()
+        return int(time)
 
     def put_clock_mark(self, mark: ClockMark) -> None:
         """Store ``mark`` with the other writes."""
@@ -289,10 +338,6 @@ class Database(SqlView):
             if self._identity is not None:
                 self._identity.accept()
 
-    def _open_log(self) -> Log:
-        (page_size,) = self._db.execute(statements.PAGE_SIZE).fetchone()
-        return Log(log_of(self._path), page_size)
-
     def _unlock(self) -> None:
         if self._lock is not None:
             self._lock.release()
@@ -303,9 +348,11 @@ class Database(SqlView):
         if not self._write_buffer:
             return
         self._has_failed = True
-        with _as_store_failures():
+        try:
             self._begin()
             self._write_buffer.execute(self._db)
+        except sqlite3.Error as error:
+            raise StoreFailed(str(error)) from error
         self._has_failed = False
 
     def _begin(self) -> None:
@@ -462,7 +509,7 @@ class Database(SqlView):
         All rows are built first, so that one that cannot be built fails before anything has changed.
         """
         promise_rows = {id: rows.promise_row(promise) for id, promise in changes.promises.items()}
-        params, results = self._payloads(changes.promises)
+        payloads = self._payloads(changes.promises)
         task_rows = {id: rows.task_row(task) for id, task in changes.tasks.items()}
         operations = [*map(_link_operation, changes.links), *_schedule_operations(changes)]
         for promise in changes.promises.values():
@@ -474,21 +521,20 @@ class Database(SqlView):
         for schedule in changes.schedules.values():
             self._wake_at(schedule.next_run_at if schedule is not None else None)
         self._write_buffer.promises.update(promise_rows)
-        self._write_buffer.params.update(params)
-        self._write_buffer.results.update(results)
+        self._write_buffer.payloads.update(payloads)
         self._write_buffer.tasks.update(task_rows)
         self._write_buffer.operations += operations
-        self._payload_bytes += sum(map(len, params.values())) + sum(map(len, results.values()))
+        self._payload_bytes += sum(map(len, payloads.values()))
 
-    def _payloads(self, promises: dict[str, Promise]) -> tuple[dict[str, bytes], dict[str, bytes]]:
-        """Return the params and values to store."""
-        params, results = {}, {}
+    def _payloads(self, promises: dict[str, Promise]) -> dict[tuple[str, str], bytes]:
+        """Return the params and values to store, by statement and id."""
+        payloads = {}
         for id, promise in promises.items():
             if self._cache.get(id) is None and (param := rows.payload_data(promise.param)) is not None:
-                params[id] = param
+                payloads[statements.PUT_PARAM, id] = param
             if (value := rows.payload_data(promise.value)) is not None:
-                results[id] = value
-        return params, results
+                payloads[statements.PUT_RESULT, id] = value
+        return payloads
 
     def _keep_promise(self, promise: Promise) -> None:
         entry = self._cache.get(promise.id)
@@ -692,15 +738,6 @@ class Database(SqlView):
         return DiskUse(self._path.stat().st_size, log.stat().st_size if log.exists() else 0, free)
 
 
-@contextmanager
-def _as_store_failures() -> Iterator[None]:
-    """Raise SQLite's errors as :class:`StoreFailed`."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise StoreFailed(str(error)) from error
-
-
 def _lock(path: Path) -> PathLock:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -713,22 +750,21 @@ def _newness(promise: Promise) -> tuple[int, str]:
     return promise.created_at, promise.id
 
 
+_LINKS: dict[type[LinkChange], str] = {
+    PutCallback: statements.PUT_CALLBACK,
+    DropCallback: statements.DROP_CALLBACK,
+    DropCallbacks: statements.DROP_CALLBACKS,
+    PutListener: statements.PUT_LISTENER,
+    DropListener: statements.DROP_LISTENER,
+    DropSpreading: statements.DROP_SPREADING,
+}
+"""The statement for each change; its parameters are the members of the change."""
+
+
 def _link_operation(link: LinkChange) -> Operation:
-    match link:
-        case PutCallback(awaited=awaited, awaiter=awaiter):
-            return statements.PUT_CALLBACK, (awaited, awaiter)
-        case DropCallback(awaited=awaited, awaiter=awaiter):
-            return statements.DROP_CALLBACK, (awaited, awaiter)
-        case DropCallbacks(awaiter=awaiter):
-            return statements.DROP_CALLBACKS, (awaiter,)
-        case PutListener(awaited=awaited, address=address):
-            return statements.PUT_LISTENER, (awaited, address)
-        case DropListener(awaited=awaited, address=address):
-            return statements.DROP_LISTENER, (awaited, address)
-        case PutSpreading(spreading=spreading, turn_at=turn_at):
-            return statements.PUT_SPREADING, (spreading.promise_id, spreading.after, turn_at)
-        case DropSpreading(promise_id=promise_id):
-            return statements.DROP_SPREADING, (promise_id,)
+    if isinstance(link, PutSpreading):
+        return statements.PUT_SPREADING, (*astuple(link.spreading), link.turn_at)
+    return _LINKS[type(link)], astuple(link)
 
 
 def _schedule_operations(changes: Changes) -> Iterator[Operation]:

@@ -7,16 +7,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
-from resonate_server.store.rows import has_tags, is_external, member_of, recipient_of
+from resonate_server.store.errors import StoreUnusable
+from resonate_server.store.rows import has_tags, is_external
 from resonate_server.store.sqlite import migrations, statements
-from resonate_server.store.sqlite.sessions import (
-    LogLost,
-    Session,
-    check_log,
-    check_session,
-    fold,
-    session_in_file,
-)
+from resonate_server.store.sqlite.sessions import check_log, check_session, fold, session_in_file
 
 logger = logging.getLogger(__name__)
 
@@ -26,33 +20,34 @@ IN_MEMORY = Path(":memory:")
 """Instead of a file: nothing survives the process."""
 
 
-class StoreUnusable(Exception):
-    """The file cannot be used: locked by another server, made by another version, not a database, not writable."""
-
-
-def open_file(path: Path) -> sqlite3.Connection:
-    session = None if path == IN_MEMORY else _last_session(path)
+def open_file(path: Path, is_source: bool = False) -> sqlite3.Connection:
+    """``is_source``: for a copy of what is there. A former format is then migrated in a transaction that is left open,
+    to be undone."""
+    session = session_in_file(path)
+    check_log(path, session)
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2, cached_statements=64)
     try:
         db.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)  # Leave a file that is refused as it is.
         # Held until close: a second server on the same file fails to start instead of changing rows under the first.
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        for function, arguments in ((has_tags, 2), (is_external, 1), (recipient_of, 1), (member_of, 1)):
+        for function, arguments in ((has_tags, 2), (is_external, 1)):
             db.create_function(function.__name__, arguments, function, deterministic=True)
         version = _version(db, path)
         check_session(db, path, session)
         if version == 0:
+            if is_source:
+                raise StoreUnusable("there is no database in it")
             db.executescript(statements.OF_A_NEW_FILE)
         db.executescript(statements.PRAGMAS)
         if version == 0:
             db.executescript(f"BEGIN EXCLUSIVE; {statements.SCHEMA} COMMIT;")
         elif version < statements.SCHEMA_VERSION:
             _bring_up_to_date(db, path, version)
-        fold(db)
+        if not is_source:
+            if db.in_transaction:
+                db.execute("COMMIT")
+            fold(db)
         db.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, False)
-    except LogLost as error:
-        db.close()
-        raise StoreUnusable(str(error)) from error
     except BaseException:
         db.close()
         raise
@@ -73,15 +68,6 @@ def close_unfolded(db: sqlite3.Connection) -> None:
     db.close()
 
 
-def _last_session(path: Path) -> Session | None:
-    try:
-        session = session_in_file(path)
-        check_log(path, session)
-    except LogLost as error:
-        raise StoreUnusable(str(error)) from error
-    return session
-
-
 def _version(db: sqlite3.Connection, path: Path) -> int:
     """Return the file's format, 0 for a new one. Raises, before any change, if this server cannot read the file."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
@@ -99,11 +85,11 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
 
 
 def _bring_up_to_date(db: sqlite3.Connection, path: Path, version: int) -> None:
-    """Migrate in one transaction, so that a process killed halfway leaves the file as it was."""
+    """Migrate in one transaction, which is left open: a process killed halfway leaves the file as it was."""
     mebibytes = path.stat().st_size >> 20
     logger.info("bringing %s (%d MiB, format %d) to format %d", path, mebibytes, version, statements.SCHEMA_VERSION)
     began = time.monotonic()
-    db.executescript(f"BEGIN EXCLUSIVE; {migrations.script(version, statements.SCHEMA_VERSION)} COMMIT;")
+    db.executescript(f"BEGIN EXCLUSIVE; {migrations.script(version, statements.SCHEMA_VERSION)}")
     logger.info("%s is up to date after %.1f s", path, time.monotonic() - began)
 
 

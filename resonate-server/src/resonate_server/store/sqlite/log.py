@@ -17,6 +17,7 @@ import asyncio
 import ctypes
 import os
 import platform
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -33,9 +34,10 @@ _sync = getattr(os, "fdatasync", os.fsync)
 
 
 class Log:
-    """A log in use; ``page_size`` in bytes."""
+    """The log of an open database."""
 
-    def __init__(self, path: Path, page_size: int) -> None:
+    def __init__(self, path: Path, db: sqlite3.Connection) -> None:
+        (page_size,) = db.execute("PRAGMA page_size").fetchone()
         self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         pages = FULL_BYTES // page_size
         self._last = _HEAD_BYTES + (pages - 1) * (_PAGE_HEAD_BYTES + page_size) + _SALTS_IN_PAGE_HEAD

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from resonate_server.store.errors import StoreFailed, StoreLost
+from resonate_server.store.errors import StoreFailed, StoreLost, StoreUnusable
 from resonate_server.store.sqlite import statements
 from resonate_server.store.sqlite.lock import PathLock
 
@@ -38,7 +38,7 @@ LOG_BEGINS_WITH = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
 """SQLite takes a log that begins otherwise for an empty one."""
 
 
-class LogLost(Exception):
+class LogLost(StoreUnusable):
     """The file is incomplete without its log, which is missing or not its own; the text is for people."""
 
 
@@ -109,20 +109,17 @@ def recover(path: Path) -> None:
     Raises :class:`StoreFailed` for a file that is not ours, :class:`LogLost` if there is none, ``PathTaken`` or
     ``OSError``.
     """
-    try:
-        _recover(path.resolve())
-    except sqlite3.Error as error:
-        raise StoreFailed(f"{error}{advice(path, error)}") from error
-
-
-def _recover(path: Path) -> None:
+    path = path.resolve()
     with PathLock(path):
         check_log(path, None)
         log = log_of(path)
-        if not _belongs(_session_with_log(path), session_in_file(path)):
-            log.rename(log.with_name(log.name + ".old"))
-        with closing(sqlite3.connect(path, isolation_level=None)) as db:
-            fold(db)
+        try:
+            if not _belongs(_session_with_log(path), session_in_file(path)):
+                log.rename(log.with_name(log.name + ".old"))
+            with closing(sqlite3.connect(path, isolation_level=None)) as db:
+                fold(db)
+        except sqlite3.Error as error:
+            raise StoreFailed(f"{error}{advice(path, error)}") from error
 
 
 def _belongs(with_log: Session | None, in_file: Session | None) -> bool:
@@ -177,35 +174,43 @@ def advice(path: Path, error: Exception) -> str:
 
 class FileIdentity:
     """Whether an open file and its log are still the ones at their paths. Writes to files that were moved, replaced,
-    truncated or overwritten are lost, although they succeed. The check takes two ``stat`` calls, so it follows every
-    commit.
+    truncated or overwritten are lost, although they succeed. A check takes one ``stat`` call for each, so there is one
+    for every commit.
     """
 
     def __init__(self, path: Path, db: sqlite3.Connection) -> None:
         self._path = path
         self._db = db
+        self._file, self._log = str(path), str(log_of(path))
         self.accept()
 
     def accept(self) -> None:
         """Take the files for what they are now: this server has just written to both."""
-        self._seen = {name: os.stat(name) for name in (str(self._path), str(log_of(self._path)))}  # noqa: PTH116
+        self._seen = {name: os.stat(name) for name in (self._file, self._log)}  # noqa: PTH116
 
     def check(self) -> None:
         """Raise :class:`StoreLost` if one of the two is not what it was. Neither ever shrinks by itself."""
-        for name, before in self._seen.items():
-            try:
-                now = os.stat(name)  # noqa: PTH116  a path takes twice as long, and this is done for each commit
-            except FileNotFoundError:
-                raise StoreLost(f"{name} was removed while it was in use") from None
-            except OSError as error:
-                raise StoreLost(f"{name} cannot be found any more: {error.strerror}") from error
-            if (now.st_dev, now.st_ino) != (before.st_dev, before.st_ino):
-                raise StoreLost(f"{name} was replaced while it was in use")
-            if now.st_size < before.st_size:
-                raise StoreLost(f"{name} was cut short while it was in use")
-            if now.st_mtime_ns != before.st_mtime_ns and name == str(self._path) and not self._is_our_session():
-                raise StoreLost(f"{name} was overwritten while it was in use")
-            self._seen[name] = now
+        self._check(self._file)
+        self._check(self._log)
+
+    def check_log(self) -> None:
+        self._check(self._log)
+
+    def _check(self, name: str) -> None:
+        before = self._seen[name]
+        try:
+            now = os.stat(name)  # noqa: PTH116  a path takes twice as long
+        except FileNotFoundError:
+            raise StoreLost(f"{name} was removed while it was in use") from None
+        except OSError as error:
+            raise StoreLost(f"{name} cannot be found any more: {error.strerror}") from error
+        if now.st_ino != before.st_ino or now.st_dev != before.st_dev:
+            raise StoreLost(f"{name} was replaced while it was in use")
+        if now.st_size < before.st_size:
+            raise StoreLost(f"{name} was cut short while it was in use")
+        if now.st_mtime_ns != before.st_mtime_ns and name == self._file and not self._is_our_session():
+            raise StoreLost(f"{name} was overwritten while it was in use")
+        self._seen[name] = now
 
     def _is_our_session(self) -> bool:
         """Only a fold writes to the file. A program that merely sets its time leaves the session as it was."""

@@ -289,8 +289,19 @@ NEXT_RUN = "SELECT min(next_run_at) FROM schedules"
 
 GET_CLOCK_MARK = "SELECT time, uptime, boot FROM server WHERE time IS NOT NULL"
 PUT_CLOCK_MARK = "UPDATE server SET time = ?, uptime = ?, boot = ?, room = NULL"
+# Leases are left out, because they start afresh; so are delays, which clients choose.
+LATEST_ROW = """
+SELECT max(
+    (SELECT coalesce(max(max(created_at, coalesce(settled_at, 0))), 0) FROM promises),
+    (SELECT coalesce(max(timer_at), 0) FROM tasks
+     WHERE state = 'pending' AND (queued = 1 OR unclaimed > 0 OR releases > 0)),
+    (SELECT coalesce(max(lost_at), 0) FROM tasks),
+    (SELECT coalesce(max(kept_since), 0) FROM unblocks),
+    (SELECT coalesce(max(turn_at), 0) FROM spreading),
+    (SELECT coalesce(max(max(created_at, coalesce(last_run_at, 0))), 0) FROM schedules)
+)
+"""
 COUNT_PAGES = "SELECT page_count, freelist_count FROM pragma_page_count, pragma_freelist_count"
-PAGE_SIZE = "PRAGMA page_size"
 CHECKPOINT = "PRAGMA wal_checkpoint(PASSIVE)"
 GIVE_BACK = "PRAGMA incremental_vacuum(2000)"
 

@@ -57,6 +57,12 @@ SWEEP_MS = 1_000
 PAUSE_AFTER_FAILURE_MS = 1_000
 """Pause before a failed database is asked for due work again."""
 
+PATIENCE_S = 10
+"""A disk that takes longer hangs. Only seconds count in which this process ran."""
+
+CLOSE_S = 5
+"""Time for the disk to end the work under way, and to close the file."""
+
 NEVER = 2**63
 
 
@@ -75,10 +81,14 @@ class Question(Job):
 
 
 class ThreadJob(Job):
-    """Run on the thread, in a transaction of its own."""
+    """Run on the thread, in a transaction of its own. ``is_own``: the server waits for it, however long it takes."""
 
     work: Callable[[], Any]
+    is_own: bool = False
 
+
+NOTHING, UNKNOWN = "nothing was changed", "whether this was done will show when it is back"
+"""What became of a request that is refused."""
 
 HELD_BACK = object()
 """The outcome of a question that was put off because too many large answers are in flight."""
@@ -96,7 +106,7 @@ class SQLiteStore(Store):
     def __init__(self, database: Database, clock: Clock | None = None) -> None:
         self.database = database
         self.outgoing = Outgoing()
-        self._clock = clock or ServerClock(database.clock_mark())
+        self._clock = clock or ServerClock(database.clock_mark(), latest=database.latest_row)
         self._thread = WorkThread("store")
         self._jobs: deque[Job] = deque()
         self._timely: deque[Job] = deque()
@@ -118,7 +128,12 @@ class SQLiteStore(Store):
         """``None``: there is nothing to sync, or the thread does it."""
         self._listener: DecisionListener
         self._loop: asyncio.AbstractEventLoop
+        self._batch: list[Job] = []
+        """What is under way."""
+        self._hangs = False
+        """The disk does not answer; until it does, everything is refused."""
         self._running: asyncio.Task[None]
+        self._watching: asyncio.Task[None]
 
     def start(self, listener: DecisionListener) -> None:
         self._loop = asyncio.get_running_loop()
@@ -127,23 +142,34 @@ class SQLiteStore(Store):
         self._thread.start()
         self._kernel = kernel_sync(self.database.log_to_sync)
         self._running = self._loop.create_task(self._run())
+        self._watching = self._loop.create_task(self._watch())
 
     @asynccontextmanager
     async def beginning(self) -> AsyncIterator[bool]:
         yield True
 
     async def close(self) -> None:
+        """Where the disk hangs, nothing else would end the process: its threads, and SQLite, would wait for ever."""
         self._stopping = True
         self._awake.set()
+        ending = self._loop.create_task(self._end())
+        await asyncio.wait([ending], timeout=CLOSE_S)
+        if not ending.done():
+            logger.error("the disk has not answered for %d s: ending as after a crash, which loses nothing", CLOSE_S)
+            os._exit(2)
+        ending.result()
+
+    async def _end(self) -> None:
         await self._running
+        self._watching.cancel()
         if self._timer is not None:
             self._timer.cancel()
         self.outgoing.stop()
         await asyncio.sleep(0)  # Let those who waited for room hear of it.
-        self._thread.stop()
         if self._kernel is not None:
             self._kernel.close()
-        self.database.close()
+        await self._on_thread(self.database.close)
+        self._thread.stop()
 
     def decide(self, footprint: Footprint, rule: Rule) -> asyncio.Future[Answer]:
         many = len(footprint.ids) > MAX_QUICK
@@ -152,7 +178,7 @@ class SQLiteStore(Store):
         return self._put(queue, Question(self._promise(), footprint, rule, is_quick))
 
     def read[T](self, query: Callable[[View], T]) -> asyncio.Future[T]:
-        return self._put(self._jobs, ThreadJob(self._promise(), lambda: query(self.database)))
+        return self._put(self._jobs, ThreadJob(self._promise(), lambda: query(self.database), is_own=True))
 
     def browse[T](self, query: Callable[[View], T]) -> asyncio.Future[T]:
         return self._patiently(lambda: query(self.database))
@@ -227,7 +253,9 @@ class SQLiteStore(Store):
 
     def _put(self, queue: deque[Job], job: Job) -> asyncio.Future[Any]:
         """A stopping server refuses patient and timely jobs."""
-        if self._stopping and queue is not self._jobs:
+        if self._hangs and not _is_own(job):
+            _tell(job, self._refusal(NOTHING))
+        elif self._stopping and queue is not self._jobs:
             _tell(job, ReadFailed(STOPS))
         else:
             queue.append(job)
@@ -243,6 +271,32 @@ class SQLiteStore(Store):
             for queue in (self._patient, self._timely):
                 if queue:
                     await self._work_off([queue.popleft()])
+
+    async def _watch(self) -> None:
+        """Refuse what waits for a disk that hangs."""
+        while True:
+            batch = self._batch
+            for _ in range(PATIENCE_S):
+                await asyncio.sleep(1)
+                if self._batch is not batch or not batch:
+                    break
+            else:
+                self._health.failed(StoreFailed(f"the disk has not answered for {PATIENCE_S} s"))
+                self._refuse_all()
+
+    def _refuse_all(self) -> None:
+        """The server's own work keeps waiting: nobody else would ask for it again."""
+        self._hangs = True
+        for job in self._batch:
+            if not _is_own(job):
+                _tell(job, self._refusal(UNKNOWN))
+        for queue in (self._jobs, self._timely, self._patient):
+            for _ in range(len(queue)):
+                job = queue.popleft()
+                if _is_own(job):
+                    queue.append(job)
+                else:
+                    _tell(job, self._refusal(NOTHING))
 
     async def _wait_for_jobs_or_alarm(self) -> None:
         if self._jobs or self._patient or self._timely or self._stopping:
@@ -290,6 +344,7 @@ class SQLiteStore(Store):
     async def _work_off(self, batch: list[Job]) -> None:
         if isinstance(batch[0], ThreadJob) and batch[0].done is not None and batch[0].done.done():
             return  # Nobody waits for it any more.
+        self._batch = batch
         try:
             outcomes = await self._transact(batch)
         except Exception as error:
@@ -302,19 +357,22 @@ class SQLiteStore(Store):
             logger.exception("could not report a decision")
         if self.database.is_log_full():
             await self._on_thread(self.database.fold_log)
+        self._batch, self._hangs = [], False
 
     def _fail(self, batch: list[Job], error: Exception) -> list[Outcome]:
         self._health.failed(StoreFailed(str(error)) if isinstance(error, sqlite3.Error) else error)
         self._alarm = self._clock() + PAUSE_AFTER_FAILURE_MS
         self._marked = 0  # The last mark may be among what is undone.
-        became_of_it = "nothing was changed"
+        became_of_it = NOTHING
         if isinstance(error, StoreLost):
-            became_of_it = "whether this was done will show when it is back"  # It may be in the log already.
+            became_of_it = UNKNOWN  # It may be in the log already.
             if not self.lost.done():
                 self.lost.set_result(str(error))
         self._roll_back()
-        refusal = f"the server cannot store anything at present; {became_of_it}: {self._health.trouble}"
-        return [ReadFailed(refusal) for _ in batch]
+        return [self._refusal(became_of_it) for _ in batch]
+
+    def _refusal(self, became_of_it: str) -> ReadFailed:
+        return ReadFailed(f"the server cannot store anything at present; {became_of_it}: {self._health.trouble}")
 
     async def _transact(self, batch: list[Job]) -> list[Outcome]:
         began = time.perf_counter()
@@ -337,8 +395,10 @@ class SQLiteStore(Store):
             await self._on_thread(self.database.commit)
             return
         self.database.append()
-        with self.database.syncing():
+        try:
             await self._kernel.sync()
+        except OSError as error:
+            raise self.database.not_kept(error) from error
         self.database.synced()
 
     def _decide(self, batch: list[Job], now: int) -> tuple[list[Outcome], bool]:
@@ -451,6 +511,11 @@ class SQLiteStore(Store):
 
 def _is_quick(job: Job) -> bool:
     return isinstance(job, Question) and job.is_quick
+
+
+def _is_own(job: Job) -> bool:
+    """Whether the server itself asked."""
+    return job.is_own if isinstance(job, ThreadJob) else isinstance(job, Question) and job.rule.request is None
 
 
 def _tell(job: Job, outcome: Outcome) -> bool:

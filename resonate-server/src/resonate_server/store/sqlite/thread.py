@@ -6,6 +6,7 @@ An executor would do the same, but its futures and locks cost more than most tra
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -39,18 +40,12 @@ class WorkThread:
         while (task := self._tasks.get()) is not None:
             work, done = task
             try:
-                result = work()
+                end = partial(done.set_result, work())
             except Exception as error:
-                self._loop.call_soon_threadsafe(_fail, done, error)
-            else:
-                self._loop.call_soon_threadsafe(_finish, done, result)
+                end = partial(done.set_exception, error)
+            self._loop.call_soon_threadsafe(_end, done, end)
 
 
-def _finish(done: asyncio.Future[Any], result: object) -> None:
+def _end(done: asyncio.Future[Any], end: Callable[[], None]) -> None:
     if not done.done():
-        done.set_result(result)
-
-
-def _fail(done: asyncio.Future[Any], error: Exception) -> None:
-    if not done.done():
-        done.set_exception(error)
+        end()

@@ -5,50 +5,45 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from resonate_server.store.errors import StoreUnusable
 from resonate_server.store.rows import Row
 from resonate_server.store.shared_sql import any_of
 from resonate_server.store.sqlite import statements
 from resonate_server.store.sqlite.clock import MARK_MS
-from resonate_server.store.sqlite.file import StoreUnusable, close_file, open_file
+from resonate_server.store.sqlite.file import close_file, open_file
 from resonate_server.store.sqlite.lock import PathLock, PathTaken
-from resonate_server.store.sqlite.sessions import file_alone, log_of
 from resonate_server.store.whole import COLUMNS, CannotCopy, Whole
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Whole]:
-    """Lock and open the file at ``path``. Creates it if missing (but not its folder), and migrates a former format.
+def whole_file(path: Path, is_source: bool = False) -> Iterator[Whole]:
+    """Lock and open the file at ``path``. Creates it if missing (but not its folder), and migrates a former format; a
+    source stays as it is.
 
     Raises :class:`CannotCopy`.
     """
+    if not path.parent.is_dir():
+        raise CannotCopy(f"the folder {path.parent} does not exist")
     try:
-        _check_place(path)
         with PathLock(path.resolve()):
-            db = open_file(path.resolve())
+            db = open_file(path.resolve(), is_source)
             try:
-                db.execute("BEGIN")
+                if not db.in_transaction:
+                    db.execute("BEGIN")
                 yield _WholeFile(db)
-                db.execute("COMMIT")
+                if not is_source:
+                    db.execute("COMMIT")
             finally:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
-                close_file(db)
+                if is_source:
+                    db.close()
+                else:
+                    close_file(db)
     except PathTaken as error:
         raise CannotCopy(str(error)) from error
     except (StoreUnusable, sqlite3.Error, OSError) as error:
         raise CannotCopy(f"{path}: {error}") from error
-
-
-def _check_place(path: Path) -> None:
-    """Check before anything is created. Raises :class:`CannotCopy` or ``sqlite3.Error``."""
-    if not path.parent.is_dir():
-        raise CannotCopy(f"the folder {path.parent} does not exist")
-    if not path.is_file() or not path.stat().st_size or log_of(path).exists():  # The file alone says nothing then.
-        return
-    with file_alone(path) as db:
-        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    if tables and "promises" not in tables:
-        raise CannotCopy(f"{path} is not a resonate-server database")
 
 
 class _WholeFile(Whole):

@@ -9,7 +9,7 @@ from unit.driver import value
 from unit.rows import promise, schedule, task
 
 from resonate_server.kernel.model import Unread
-from resonate_server.kernel.weight import MAX_PAGE_BYTES, RECORD_BYTES, Page, answer_weight, row_weight, value_weight
+from resonate_server.kernel.sizes import MAX_PAGE_BYTES, RECORD_BYTES, Page, answer_weight, row_weight, value_weight
 from resonate_server.protocol.answers import (
     Answer,
     ClaimData,
