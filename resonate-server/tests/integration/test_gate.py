@@ -218,6 +218,10 @@ def test_an_answer_to_a_listed_origin_names_it_alone(
     assert response.headers.get_all("Access-Control-Allow-Origin") == [ALLOWED]
 
 
+def test_a_cache_may_distinguish_encodings_and_origins(listed: ServerProcess) -> None:
+    assert answer(listed, "GET", "/ui/", ALLOWED).headers.get_all("Vary") == ["Accept-Encoding", "Origin"]
+
+
 def test_a_star_admits_every_origin(permissive: ServerProcess) -> None:
     for method in ("OPTIONS", "POST"):
         response = answer(permissive, method, "/", OTHER)

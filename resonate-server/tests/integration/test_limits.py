@@ -30,6 +30,7 @@ STALLED_S = 5.0
 """How long large or slow requests are kept up: a small request stuck behind them would take as long."""
 
 MAX_BODY_BYTES = Settings().server.max_body_bytes
+MAX_STREAMS = Settings().transports.http_poll.max_connections
 MAX_RSS_MIB = 200
 START = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
 ODD = START + b"X-Odd: 1\r\n"
@@ -256,6 +257,19 @@ class TestSlowClients:
         assert memory_mib(alone) < MAX_RSS_MIB
         assert bystander.usual < BYSTANDER_S
 
+    def test_nor_do_many_viewers_of_long_events(self, alone: ServerProcess, connect: Open) -> None:
+        client = Client(alone.port, timeout=WAIT_S)
+        for number in range(300):
+            client.create(f"{number:04}" + "\U0001f600" * 4_000)
+        for number in range(32):
+            past = b"GET /ui/api/events?past=%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % (300 - number)
+            connect(alone.port, past)
+        with Bystander(alone) as bystander:
+            time.sleep(STALLED_S)
+
+        assert memory_mib(alone) < MAX_RSS_MIB
+        assert bystander.usual < BYSTANDER_S
+
     def test_many_requests_at_once_on_one_connection_let_others_have_their_turn(
         self, alone: ServerProcess, connect: Open
     ) -> None:
@@ -407,6 +421,19 @@ class TestConnections:
         assert server.client().call("promise.get", id="nobody").status == 404
         assert len(connections(server)) <= MAX_NON_STREAM_CONNECTIONS + 1
         assert read_all(oldest) == b""
+
+    @pytest.mark.long
+    def test_a_thousand_streams_are_served_and_their_places_are_free_once_they_break(
+        self, start: Start, connect: Open
+    ) -> None:
+        server, crowd = start(), b"GET /poll/crowd/%d HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        streams = [connect(server.port, crowd % number) for number in range(MAX_STREAMS)]
+        assert all(b" 200 " in stream.recv(100) for stream in streams)
+        assert server.client().call("promise.get", id="nobody").status == 404
+        assert b" 503 " in connect(server.port, crowd % MAX_STREAMS).recv(100)
+        for stream in streams:
+            stream.close()
+        wait_until(lambda: b" 200 " in connect(server.port, crowd % MAX_STREAMS).recv(100), "a stream is served")
 
     def test_a_shutdown_takes_at_most_two_seconds_whatever_is_open(self, start: Start, connect: Open) -> None:
         metrics_port = free_port()

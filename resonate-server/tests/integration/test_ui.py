@@ -299,11 +299,25 @@ class TestTokens:
         assert limited.get("/ui/api/chain", id=f"{id}-unknown").status == 403
         assert limited.get("/ui/api/chain", id=f"{id}.mine-unknown").status == 404
 
-    def test_a_prefix_does_not_see_how_much_others_do(self, limited: Page, make: Callable[..., None], id: str) -> None:
-        make(f"{id}-yours", target=f"poll://any@{id}")
-        with limited.watch() as watching:
-            waiting = {group["name"]: group["waiting"] for group in watching.hello["groups"]}
-        assert set(waiting.values()) == {None}
+    def test_a_prefix_does_not_see_groups_of_others_or_how_much_they_do(
+        self, guarded: ServerProcess, limited: Page, admin: Page, make: Callable[..., None], id: str
+    ) -> None:
+        groups = [f"{id}-yours", f"{id}.mine"]
+        with limited.watch() as watching, admin.watch() as other:
+            for group in groups:
+                Stream(guarded.port, group, "pid", Authorization=f"Bearer {token(role='admin')}").close()
+                other.until("worker.left", group=group)
+            make(f"{id}-waits", target=f"poll://any@{groups[0]}")
+            make(f"{id}.mine-too", target=f"poll://any@{groups[1]}")
+            watching.until("promise.created")
+            told, shown = watching.until("beat"), other.until("beat")
+
+        numbers, seen = zip(
+            *[(event["seq"], event.get("group")) for event in watching.seen if "seq" in event], strict=True
+        )
+        assert ({*seen}, numbers) == ({groups[1]}, (*range(1, 1 + len(numbers)),))
+        assert [(group["name"], group["waiting"]) for group in told["groups"]] == [(groups[1], None)]
+        assert {*groups} <= {group["name"] for group in shown["groups"]}
 
     def test_only_an_admin_is_offered_actions_and_may_act(self, limited: Page, admin: Page) -> None:
         assert limited.act().status == 403

@@ -2,13 +2,16 @@
 
 A viewer is just a position in the ring, so it needs no queue. One that the ring has overtaken has missed events; it is
 disconnected and starts over. Events are encoded once for all viewers at the same position.
+
+A viewer with a prefix learns nothing of what others do, not even how much: it gets events of its own ids and groups,
+numbered for it alone, and cannot resume.
 """
 
 import asyncio
 
 from msgspec.structs import replace
 
-from resonate_server.watch.events import ChainEvent, Event, PromiseCreated, TaskSuspended, encoder
+from resonate_server.watch.events import ChainEvent, Event, PromiseCreated, TaskSuspended, WorkerEvent, encoder
 from resonate_server.watch.ring import Ring
 
 MAX_VIEWERS = 32
@@ -16,6 +19,9 @@ MAX_VIEWERS = 32
 
 MAX_LINES = 500
 """Events per write; more would block the event loop for too long."""
+
+MAX_WEIGHT = 128 * 1_024
+"""Characters per write, as they are counted in the ring: a viewer that does not read keeps one write in memory."""
 
 PAUSE_S = 0.1
 """Pause between two writes to a viewer, so that many events share one."""
@@ -26,11 +32,13 @@ class Overtaken(Exception):
 
 
 class Viewer:
-    """A viewer of ids that begin with ``prefix``, which has seen everything up to ``seq``."""
+    """A viewer of ids and groups that begin with ``prefix``, which has seen everything up to ``seq``."""
 
     def __init__(self, prefix: str, seq: int) -> None:
         self.prefix = prefix
         self.seq = seq
+        self.taken = 0
+        """How many events it was given."""
         self.is_open = True
 
 
@@ -42,7 +50,7 @@ class Feed:
         self._viewers: dict[Viewer, None] = {}
         """Oldest first."""
         self._news = asyncio.Event()
-        self._latest: tuple[tuple[str, int, int], bytes] = (("", 0, 0), b"")
+        self._latest: tuple[tuple[int, int], bytes] = ((0, 0), b"")
         self.closed = False
 
     def open(self, prefix: str, after: str, past: int = 0) -> tuple[Viewer, bool]:
@@ -52,11 +60,17 @@ class Feed:
         """
         if len(self._viewers) >= MAX_VIEWERS:
             self._send_away(min(self._viewers, key=lambda viewer: self._ring.last - viewer.seq < MAX_LINES))
-        seq = self._place(after)
+        seq = None if prefix else self._place(after)
         viewer = Viewer(prefix, max(self._ring.last - past, self._ring.first - 1) if seq is None else seq)
         self._viewers[viewer] = None
         viewer.is_open = not self.closed
         return viewer, seq is not None
+
+    def next(self, viewer: Viewer, resumed: bool) -> int:
+        """Return the number after which events are news to ``viewer``, which has just been opened."""
+        if viewer.prefix:
+            return len(visible(self._ring.after(viewer.seq, self._ring.last), viewer.prefix))
+        return viewer.seq if resumed else self._ring.last
 
     def leave(self, viewer: Viewer) -> None:
         self._viewers.pop(viewer, None)
@@ -92,13 +106,18 @@ class Feed:
         """Return the next lines for ``viewer`` and advance it; empty if there are none. Raises :class:`Overtaken`."""
         if not self._ring.reaches(viewer.seq):
             raise Overtaken
-        events = self._ring.after(viewer.seq, MAX_LINES)
+        events = _light(self._ring.after(viewer.seq, MAX_LINES))
         if not events:
             return b""
-        key = (viewer.prefix, viewer.seq, events[-1].seq)
+        key = viewer.seq, events[-1].seq
         viewer.seq = events[-1].seq
+        if viewer.prefix:
+            own = visible(events, viewer.prefix)
+            lines = [replace(event, seq=number) for number, event in enumerate(own, viewer.taken + 1)]
+            viewer.taken += len(lines)
+            return encoder.encode_lines(lines)
         if self._latest[0] != key:
-            self._latest = key, encoder.encode_lines(visible(events, viewer.prefix))
+            self._latest = key, encoder.encode_lines(events)
         return self._latest[1]
 
     def _place(self, after: str) -> int | None:
@@ -108,15 +127,28 @@ class Feed:
         return int(seq) if self._ring.reaches(int(seq)) else None
 
 
+def _light(events: list[Event]) -> list[Event]:
+    """Return as many of ``events`` as one write may take, at least one."""
+    weight = 0
+    for count, event in enumerate(events):
+        weight += event.weight()
+        if weight > MAX_WEIGHT:
+            return events[: count or 1]
+    return events
+
+
 def visible(events: list[Event], prefix: str) -> list[Event]:
-    """Return the events that a viewer of ids beginning with ``prefix`` may see, with other ids removed."""
-    if not prefix:
-        return events
-    return [
-        _redacted(event, prefix) if isinstance(event, ChainEvent) else event
-        for event in events
-        if not isinstance(event, ChainEvent) or event.id.startswith(prefix)
-    ]
+    """Return the server's events and those of ids and groups that begin with ``prefix``, with other ids removed."""
+    shown: list[Event] = []
+    for event in events:
+        match event:
+            case ChainEvent(id=name) | WorkerEvent(group=name) if not name.startswith(prefix):
+                continue
+            case ChainEvent():
+                shown.append(_redacted(event, prefix))
+            case _:
+                shown.append(event)
+    return shown
 
 
 def _redacted(event: ChainEvent, prefix: str) -> ChainEvent:

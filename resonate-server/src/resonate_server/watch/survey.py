@@ -24,6 +24,9 @@ PAUSE_S = 3.0
 MAX_GROUPS = 200
 """Groups that are reported. Their names come from clients, and each is a metrics series of its own."""
 
+MAX_NAME = 256
+"""Characters of the name of a group that is reported: it is in several lines of the metrics."""
+
 REMEMBERED_S = 3_600.0
 """How long a group is still reported after it has neither workers nor open tasks."""
 
@@ -100,7 +103,7 @@ class Survey:
 
     def _use(self, names: Iterable[str]) -> None:
         now = self._uptime()
-        for name in names:
+        for name in filter(lambda name: len(name) <= MAX_NAME, names):
             self._last_used.pop(name, None)
             self._last_used[name] = now
         for name, since in list(self._last_used.items()):

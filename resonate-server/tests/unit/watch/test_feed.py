@@ -4,6 +4,7 @@ import asyncio
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from unit.watch.scene import created, gone, settled, suspended
 
 from resonate_server.watch.events import Event
@@ -100,6 +101,19 @@ class TestPrefix:
         first, second = scene.taken(viewer)
         assert (first["chain"], first["parent"]) == (None, None)
         assert (second["chain"], second["on"]) == (None, ["mine:2"])
+
+    def test_workers_of_others_are_not_revealed(self, scene: Scene) -> None:
+        viewer, _ = scene.feed.open("mine", "")
+        scene.happen(gone(), replace(gone(), group="mine.workers"))
+        assert [event["group"] for event in scene.taken(viewer)] == ["mine.workers"]
+
+    def test_numbers_do_not_reveal_how_much_others_do(self, scene: Scene) -> None:
+        scene.happen(*[settled(id) for id in ("yours", "mine", "yours", "yours")])
+        viewer, resumed = scene.feed.open("mine", f"{scene.ring.epoch}:1", past=1_000)
+        scene.happen(settled("yours"), settled("mine"))
+        assert (resumed, scene.feed.next(viewer, resumed)) == (False, 2)
+        scene.happen(settled("mine"))
+        assert [event["seq"] for event in scene.taken(viewer)] == [1, 2, 3]
 
 
 class TestWaiting:

@@ -82,8 +82,8 @@ async def test_a_group_without_workers_and_tasks_is_forgotten_after_an_hour(scen
 
 
 async def test_the_number_of_names_made_up_by_clients_is_limited(scene: Scene) -> None:
-    scene.workers = {f"group-{number}": 1 for number in range(MAX_GROUPS + 1)}
-    assert len(await scene.names()) == MAX_GROUPS
+    scene.workers = {"long" * 1_000: 1, **{f"group-{number}": 1 for number in range(MAX_GROUPS + 1)}}
+    assert await scene.names() == [f"group-{number}" for number in range(1, MAX_GROUPS + 1)]
 
 
 async def test_each_time_a_group_loses_its_workers_is_reported_once(
