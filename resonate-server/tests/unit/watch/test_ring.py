@@ -8,7 +8,7 @@ from unit.driver import LEASE, PID, START, Driver
 from unit.watch.scene import created, gone, settled, suspended
 
 from resonate_server.watch import derive
-from resonate_server.watch.events import ChainEvent
+from resonate_server.watch.events import ChainEvent, TaskQueued, TaskUnclaimed
 from resonate_server.watch.ring import Ring, place
 from resonate_server.watch.watch import actor
 
@@ -60,7 +60,9 @@ def test_payloads_are_bounded_whatever_their_size() -> None:
 def test_ids_are_bounded_as_well(long: str) -> None:
     """They come from clients, and may have thousands of characters."""
     ring = Ring(max_events=1_000, max_weight=30_000)
-    for event in (settled(long, chain="c"), suspended("a", "c", [long] * 3), gone(long), created("a", parent=long)):
+    queued, unclaimed = TaskQueued(0, 1, "c", "a", long, 0, ""), TaskUnclaimed(0, 1, "c", "a", None, 0, long)
+    of_calls = settled(long, chain="c"), suspended("a", "c", [long] * 3), created("a", parent=long), queued, unclaimed
+    for event in (*of_calls, gone(long)):
         for _ in range(20):
             ring.append(replace(event))
             ring.of(f"{long}{ring.last}")
