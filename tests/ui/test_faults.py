@@ -146,7 +146,7 @@ def test_a_screen_reader_announces_which_worker_a_button_is_for(tab: Tab) -> Non
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [1280, 820, 390])
 def test_every_button_is_fully_visible(demo: Demo, open_tab: OpenTab, scheme: str, width: int) -> None:
     tab = open_tab(demo.page, viewport={"width": width, "height": 800}, color_scheme=scheme)
     tab.open()
@@ -158,6 +158,9 @@ def test_every_button_is_fully_visible(demo: Demo, open_tab: OpenTab, scheme: st
     wide = "[...document.querySelectorAll('#groups, #groups li')].filter((node) => node.scrollWidth > node.clientWidth)"
     assert tab.script(f"{wide}.length") == 0
     assert tab.script("document.documentElement.scrollWidth") <= width
+    actions = tab.find("#actions > button, #actions form")
+    ends = actions.evaluate_all("(nodes) => nodes.map((node) => node.getBoundingClientRect().right)")
+    assert max(ends) <= tab.script("document.querySelector('#actions').getBoundingClientRect().right")
 
 
 @pytest.mark.usefixtures("demo")
