@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from ui.browser import Tab
 from ui.conftest import OpenTab
-from ui.demo import Demo, create
+from ui.demo import Demo
 
 pytestmark = [pytest.mark.long, pytest.mark.browser]
 
@@ -153,9 +153,3 @@ def test_the_theme_is_chosen_by_hand_and_kept(tab: Tab) -> None:
     tab.page.reload()
 
     assert before > 0.5 > tab.page.evaluate(CONTRAST, ["body"])["ground"]
-
-
-def test_the_page_waits_for_a_chain_that_does_not_exist_yet(demo: Demo, tab: Tab) -> None:
-    tab.await_chain("there is no such chain")
-    create(demo.client(), "there is no such chain")
-    expect(tab.find("#chain-id")).to_have_text("there is no such chain")

@@ -88,20 +88,17 @@ def test_a_token_that_no_request_can_carry_is_not_accepted(tab: Tab) -> None:
     assert tab.script("sessionStorage.length") == 0
 
 
-def test_the_address_may_contain_it_and_does_not_keep_it(guarded: Guarded, open_tab: OpenTab) -> None:
+@pytest.mark.parametrize("asks", [False, True], ids=["", "while the page asks for it"])
+def test_the_address_may_contain_it_and_does_not_keep_it(guarded: Guarded, open_tab: OpenTab, asks: bool) -> None:
     tab = open_tab(guarded.page)
+    if asks:
+        tab.may_lack_answers = True
+        tab.visit()
+        expect(tab.find("#auth")).to_be_visible()
     tab.page.goto(f"{guarded.page}#token={guarded.token()}")
 
     expect(tab.find("#status")).to_have_attribute("data-state", "live")
     expect(tab.find("#chains [data-chain]")).not_to_have_count(0)
-    assert tab.page.url == guarded.page
-
-
-def test_the_address_may_supply_it_while_the_page_asks_for_it(guarded: Guarded, tab: Tab) -> None:
-    expect(tab.find("#auth")).to_be_visible()
-    tab.page.goto(f"{guarded.page}#token={guarded.token()}")
-
-    expect(tab.find("#status")).to_have_attribute("data-state", "live")
     expect(tab.find("#auth")).to_be_hidden()
     assert tab.page.url == guarded.page
 

@@ -361,7 +361,8 @@ def long_tab(many: str, tab: Tab) -> Tab:
     return tab
 
 
-def test_a_dense_view_shows_more_rows(long_tab: Tab) -> None:
+def test_only_visible_rows_are_drawn_and_a_dense_view_shows_more(long_tab: Tab) -> None:
+    assert long_tab.find("#timeline .row").count() < 60
     height = "document.querySelector('#timeline .row').offsetHeight"
     before = long_tab.script(height)
     long_tab.find("#dense").click()

@@ -24,15 +24,6 @@ def test_a_message_is_one_data_line_of_ascii_with_lf_line_ends(client: Client, c
     assert b"\r" not in stream.raw
 
 
-def test_an_execute_names_task_and_version_and_has_a_head(client: Client, connect: Connect, id: str) -> None:
-    stream = connect(id, "w")
-    client.create(f"{id}-a", target=f"poll://any@{id}")
-    message = stream.message()
-    assert message["kind"] == "execute"
-    assert message["data"] == {"task": {"id": f"{id}-a", "version": 0}}
-    assert isinstance(message["head"], dict)
-
-
 def test_a_listener_receives_the_settled_promise(client: Client, connect: Connect, id: str) -> None:
     stream = connect(id, "w")
     client.create(f"{id}-a")
