@@ -31,9 +31,8 @@ from resonate_server.watch.events import (
     WorkerLeft,
     WorkerSilent,
 )
-from resonate_server.watch.feed import Feed
 from resonate_server.watch.outages import Outage, Outages
-from resonate_server.watch.ring import Ring
+from resonate_server.watch.ring import Feed, Ring
 from resonate_server.watch.views import GroupView, groups
 
 logger = logging.getLogger(__name__)

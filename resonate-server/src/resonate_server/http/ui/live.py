@@ -9,7 +9,7 @@ from resonate_server.http.auth import Access
 from resonate_server.http.connections import end_with_peer, write
 from resonate_server.watch import Watch
 from resonate_server.watch.events import encoder
-from resonate_server.watch.feed import PAUSE_S, Overtaken, Viewer
+from resonate_server.watch.ring import PAUSE_S, Overtaken, Viewer
 from resonate_server.watch.views import GroupView
 
 BEAT_S = 2.0
