@@ -55,6 +55,7 @@ def test_a_chain_appears_and_ends_without_a_reload(demo: Demo, moving: Tab, id: 
     expect(tab.find(f"#chains [data-chain={id}]")).to_have_attribute("data-state", "resolved")
     expect(tab.find("#now")).to_be_hidden()
     assert [tab.row(name).locator(".row-result").inner_text() for name in ("foo", "bar", "baz")] == ["3", "2", "1"]
+    expect(tab.find("#story")).to_be_hidden()
     assert tab.script("window.loaded") == "once"
 
 
