@@ -22,10 +22,9 @@ from resonate_server.protocol.payload import excerpt, function_name, readable, s
 from resonate_server.protocol.records import Promise, PromiseState, TaskState
 from resonate_server.protocol.requests import Id, Millis
 from resonate_server.store import Branch, Place, View
+from resonate_server.watch.absences import FOREVER, ConnectionHistory, Outages
 from resonate_server.watch.attempts import Lives, fill_in
-from resonate_server.watch.connection_history import FOREVER, ConnectionHistory
 from resonate_server.watch.derive import chain_of
-from resonate_server.watch.outages import Outages
 from resonate_server.watch.ring import Ring
 from resonate_server.watch.story import story
 from resonate_server.watch.views import ChainView, PromiseView, Role, TaskView

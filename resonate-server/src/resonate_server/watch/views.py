@@ -10,7 +10,7 @@ from resonate_server.delivery.presence import Member, State
 from resonate_server.protocol.payload import Payload
 from resonate_server.protocol.records import PromiseState, TaskState
 from resonate_server.store import Occupation
-from resonate_server.watch.outages import Outage
+from resonate_server.watch.absences import Outage
 
 
 class Role(StrEnum):

@@ -14,8 +14,8 @@ from resonate_server.engine.decision_observer import DecisionObserver
 from resonate_server.protocol.messages import Execute
 from resonate_server.store import Decided
 from resonate_server.watch import derive
+from resonate_server.watch.absences import ConnectionHistory, Outage, Outages
 from resonate_server.watch.chain_reader import ChainReader, RowReader
-from resonate_server.watch.connection_history import ConnectionHistory
 from resonate_server.watch.events import (
     Event,
     PromiseSettled,
@@ -31,7 +31,6 @@ from resonate_server.watch.events import (
     WorkerLeft,
     WorkerSilent,
 )
-from resonate_server.watch.outages import Outage, Outages
 from resonate_server.watch.ring import Feed, Ring
 from resonate_server.watch.views import GroupView, groups
 

@@ -14,6 +14,7 @@ from resonate_server.protocol.records import Promise, PromiseState, Value
 from resonate_server.store import Place, View
 from resonate_server.store.sqlite import IN_MEMORY, Database
 from resonate_server.watch import chain_reader, derive
+from resonate_server.watch.absences import ConnectionHistory, Outages
 from resonate_server.watch.chain_reader import (
     MAX_PORTIONS,
     MAX_PROMISES,
@@ -24,8 +25,6 @@ from resonate_server.watch.chain_reader import (
     decode_place,
     encode_place,
 )
-from resonate_server.watch.connection_history import ConnectionHistory
-from resonate_server.watch.outages import Outages
 from resonate_server.watch.ring import Ring
 from resonate_server.watch.views import ChainView, PromiseView, Role
 
