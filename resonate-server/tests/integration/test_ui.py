@@ -108,6 +108,8 @@ class TestStream:
             settled = watching.until("promise.settled", id=id)
 
         assert (created["func"], created["group"], created["chain"]) == ("f", "nobody", id)
+        assert (created["parent"], created["timer"], created["timeout_at"]) == (None, False, FAR)
+        assert created["created_at"] == settled["created_at"] <= settled["settled_at"]
         assert queued["reason"] == "created"
         assert settled["value"] == {"text": "3", "cut": False, "bytes": 1}
         assert created["seq"] < queued["seq"] < settled["seq"]

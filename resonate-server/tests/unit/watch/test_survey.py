@@ -7,7 +7,6 @@ import pytest
 from msgspec.structs import replace
 from unit.rows import NOW, promise, task, write
 
-from resonate_server.metrics import GroupFigures
 from resonate_server.protocol.records import TaskState
 from resonate_server.store import View
 from resonate_server.store.sqlite import IN_MEMORY, Database
@@ -42,13 +41,6 @@ def scene() -> Iterator[Scene]:
     store = Database(Path(IN_MEMORY))
     yield Scene(store)
     store.close()
-
-
-async def test_a_group_is_reported_with_its_waiting_tasks_and_connected_workers(scene: Scene) -> None:
-    write(scene.store, task("t", queued=True), task("u", queued=True))
-    await scene.survey.look()
-    scene.workers = {"workers": 3}
-    assert scene.survey.groups() == [GroupFigures("workers", 3, 2, 0, None, None)]
 
 
 async def test_a_task_ages_while_it_is_unclaimed_or_the_same_claim_lasts(scene: Scene) -> None:
