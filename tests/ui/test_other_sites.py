@@ -6,7 +6,8 @@ import json
 import re
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -164,23 +165,11 @@ def target(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     target.stop()
 
 
-class Strange(BaseHTTPRequestHandler):
-    """Answers every request with an empty page."""
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html")
-        self.end_headers()
-        self.wfile.write(b"<!doctype html><title>A page of somebody else</title><body></body>")
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
-def stranger() -> Iterator[int]:
-    """The port of another server on this machine."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Strange)
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of another server on this machine. Its page lists an empty folder."""
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path_factory.mktemp("stranger"))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server.server_port
     server.shutdown()
