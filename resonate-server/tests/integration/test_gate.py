@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from harness.basics import free_port
 from harness.metrics import refusals
+from harness.page import Got
 from harness.server import FAR, ServerProcess
 from integration.calls import request
 from integration.servers import Start
-from msgspec import Struct
 
 API = [
     ("POST", "/"), ("GET", "/"), ("OPTIONS", "/"), ("PUT", "/"), ("GET", "/poll/service-bar/x"),
@@ -25,12 +25,6 @@ API = [
     ("GET", "/schedules/x"), ("GET", "/nowhere"),
 ]  # fmt: skip
 METRICS = [("GET", "/metrics"), ("GET", "/"), ("GET", "/nowhere")]
-
-
-class Got(Struct, frozen=True):
-    status: int
-    headers: dict[str, str]
-    body: bytes
 
 
 class Guarded:
