@@ -170,11 +170,15 @@ def urlsafe(data: bytes) -> str:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"aud": ["x", "resonate"]}, {"extra": {"a": 1}}, {"exp": int(time.time()) - 20}],
-    ids=["as it should be", "for others too", "that says more", "that expired within the leeway"],
+    [{}, {"aud": ["x", "resonate"]}, {"extra": {"a": 1}}],
+    ids=["as it should be", "for others too", "that says more"],
 )
 def test_a_valid_token_is_accepted(guarded: Guarded, sign: Sign, changes: dict[str, Any]) -> None:
     assert guarded.status(sign(**changes)) == guarded.status(header=f"bEARER {sign(**changes)}") == 404
+
+
+def test_a_token_that_expired_within_the_leeway_is_accepted(guarded: Guarded, sign: Sign) -> None:
+    assert guarded.status(sign(exp=int(time.time()) - 20)) == 404
 
 
 @pytest.mark.parametrize(
