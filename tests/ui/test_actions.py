@@ -66,18 +66,31 @@ def test_a_server_alone_has_a_page_without_a_panel(open_tab: OpenTab, tmp_path: 
         server.stop()
 
 
-def test_the_values_filled_in_are_sent_and_the_chain_is_shown(
+def test_a_form_has_the_known_fields_within_their_limits_and_sends_what_is_filled_in(
     adapter: Adapter, tab: Tab, server: ServerProcess
 ) -> None:
     server.client().create("begun")
-    adapter.replies["GET"] = offer(action("order", NUMBER, TEXT))
+    strange = [{"name": "a", "label": "a", "type": kind} for kind in ("image", "__proto__", "")]
+    adapter.replies["GET"] = offer(action("order", *strange, NUMBER, TEXT))
+    tab.may_lack_answers = True
     tab.open()
+    size = tab.find("#field-order-size")
     expect(tab.find("#actions label")).to_have_text(["Sizecm", "Who"])
-    tab.find("#field-order-size").fill("7.5")
+    size.fill("10")
     tab.find("#action-order").click()
+    assert size.evaluate("(input) => input.matches(':invalid')")
+    assert [asked.method for asked in adapter.asked] == ["GET"]
 
+    size.fill("7.5")
+    tab.find("#action-order").click()
     wait_until(lambda: adapter.posted == [{"size": 7.5, "who": "Zoë"}], "the adapter is told")
     expect(tab.find("#chain-id")).to_have_text("begun")
+
+    adapter.replies["POST"] = Reply(b'{"detail": "size is missing"}', 400)
+    size.fill("")
+    tab.find("#action-order").click()
+    expect(tab.find("#notice-text")).to_have_text("size is missing")
+    assert adapter.posted[-1] == {"who": "Zoë"}
 
 
 def test_the_panel_is_busy_until_its_actions_are_loaded(adapter: Adapter, tab: Tab) -> None:
@@ -92,36 +105,6 @@ def test_the_panel_is_busy_until_its_actions_are_loaded(adapter: Adapter, tab: T
 
     expect(tab.find("#action-order")).to_be_visible()
     expect(tab.find("#actions")).not_to_have_attribute("aria-busy", "true")
-
-
-def test_an_empty_field_is_not_sent(adapter: Adapter, tab: Tab) -> None:
-    adapter.replies["GET"] = offer(action("order", NUMBER, TEXT))
-    adapter.replies["POST"] = Reply(b'{"detail": "size is missing"}', 400)
-    tab.may_lack_answers = True
-    tab.open()
-    tab.find("#field-order-size").fill("")
-    tab.find("#action-order").click()
-
-    expect(tab.find("#notice-text")).to_have_text("size is missing")
-    assert adapter.posted[-1] == {"who": "Zoë"}
-
-
-def test_fields_have_the_limits_that_the_list_gives(adapter: Adapter, tab: Tab) -> None:
-    adapter.replies["GET"] = offer(action("order", NUMBER))
-    tab.open()
-    tab.find("#field-order-size").fill("10")
-    tab.find("#action-order").click()
-
-    assert tab.script("document.querySelector('#field-order-size').matches(':invalid')")
-    assert [asked.method for asked in adapter.asked] == ["GET"]
-
-
-def test_fields_of_unknown_types_are_left_out(adapter: Adapter, tab: Tab) -> None:
-    strange = [{"name": "a", "label": "a", "type": kind} for kind in ("image", "__proto__", "")]
-    adapter.replies["GET"] = offer(action("order", *strange, NUMBER))
-    tab.open()
-
-    expect(tab.find("#actions input")).to_have_count(1)
 
 
 def test_all_strings_are_shown_as_text(adapter: Adapter, tab: Tab) -> None:

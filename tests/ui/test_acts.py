@@ -49,22 +49,20 @@ def do(tab: Tab, act: str, *, given: str | None = None) -> None:
 
 @pytest.mark.usefixtures("approver")
 class TestSettling:
-    def test_a_person_approves_and_the_call_continues(self, demo: Demo, tab: Tab, id: str) -> None:
-        ask_for_approval(demo, tab, id)
-        do(tab, "approve")
-        expect(tab.find("#headline-text")).to_contain_text('Resolved: "paid"')
-
-    def test_a_person_may_give_another_value(self, demo: Demo, tab: Tab, id: str) -> None:
-        ask_for_approval(demo, tab, id)
-        do(tab, "approve", given="false")
-        expect(tab.find("#headline-text")).to_contain_text('Resolved: "refused"')
-
-    def test_a_person_rejects_with_a_reason_and_the_call_gets_it_as_an_error(
-        self, demo: Demo, tab: Tab, id: str
+    @pytest.mark.parametrize(
+        ("act", "given", "outcome"),
+        [
+            pytest.param("approve", None, 'Resolved: "paid"', id="approves"),
+            pytest.param("approve", "false", 'Resolved: "refused"', id="gives another value"),
+            pytest.param("reject", "zu teuer: 100 €", "Rejected: zu teuer: 100 €", id="rejects with a reason"),
+        ],
+    )
+    def test_the_call_continues_with_what_a_person(
+        self, demo: Demo, tab: Tab, id: str, act: str, given: str | None, outcome: str
     ) -> None:
         ask_for_approval(demo, tab, id)
-        do(tab, "reject", given="zu teuer: 100 €")
-        expect(tab.find("#headline-text")).to_contain_text("Rejected: zu teuer: 100 €")
+        do(tab, act, given=given)
+        expect(tab.find("#headline-text")).to_contain_text(outcome)
 
     def test_there_is_one_confirmation_and_leaving_it_changes_nothing(self, demo: Demo, tab: Tab, id: str) -> None:
         ask_for_approval(demo, tab, id)
@@ -159,23 +157,21 @@ def test_a_nested_call_is_repeated_as_a_tree_of_its_own(demo: Demo, tab: Tab, id
     expect(tab.find("#timeline .row-name")).to_have_text(["bar", "baz"])
 
 
-def test_an_id_that_exists_is_refused(demo: Demo, tab: Tab, id: str) -> None:
-    demo.send(id)
-    tab.open(id)
-    expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
-    do(tab, "again", given=id)
-
-    expect(tab.find("#notice-text")).to_have_text(f"The promise {id} already exists; choose another id")
-
-
-def test_the_reason_why_the_server_refuses_an_id_is_shown(demo: Demo, tab: Tab, id: str) -> None:
+@pytest.mark.parametrize(
+    ("new", "said"),
+    [("{}", "The promise {} already exists; choose another id"), ("{}:1:2", "has no ':' in its id")],
+    ids=["exists", "the server refuses"],
+)
+def test_the_reason_is_shown_why_a_call_is_not_repeated_with_an_id_that(
+    demo: Demo, tab: Tab, id: str, new: str, said: str
+) -> None:
     demo.send(id)
     tab.may_lack_answers = True
     tab.open(id)
     expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
-    do(tab, "again", given=f"{id}:1:2")
+    do(tab, "again", given=new.format(id))
 
-    expect(tab.find("#notice-text")).to_contain_text("has no ':' in its id")
+    expect(tab.find("#notice-text")).to_contain_text(said.format(id))
 
 
 def test_settled_promises_and_local_steps_have_no_buttons_to_change_them(demo: Demo, tab: Tab, id: str) -> None:

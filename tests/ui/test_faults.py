@@ -1,4 +1,7 @@
-"""Faults from the page: buttons beside the workers kill and freeze them, and the chain on display continues."""
+"""The demonstration for a colleague: a chain grows, buttons beside the workers kill and freeze them, and the chain
+continues."""
+
+import re
 
 import pytest
 from playwright.sync_api import Locator, expect
@@ -13,6 +16,8 @@ LONG = 60
 """Seconds; the test itself ends a pause this long."""
 SUSPENDED = ".stripe[data-kind=suspended][data-open]"
 GAP = ".stripe[data-kind=gap][data-open]"
+BREAK = ".stripe[data-kind=broken]"
+RUNNING = ".stripe[data-kind=running]"
 
 
 def buttons(tab: Tab, group: str) -> Locator:
@@ -29,6 +34,31 @@ def start_again(demo: Demo, name: str) -> None:
     demo.launch(name)
 
 
+@pytest.fixture
+def moving(demo: Demo, open_tab: OpenTab) -> Tab:
+    """A tab with full motion, as most users have it."""
+    return open_tab(demo.page, reduced_motion="no-preference")
+
+
+def test_a_chain_appears_and_ends_without_a_reload(demo: Demo, moving: Tab, id: str) -> None:
+    tab = moving
+    tab.open()
+    tab.script("window.loaded = 'once'")
+
+    demo.send(id, pause=LONG)
+
+    expect(tab.find(f"#chains [data-chain={id}]")).to_have_attribute("data-state", "pending")
+    expect(tab.find("#timeline .row-name")).to_have_text(["foo", "bar", "baz", re.compile("^sleep ")])
+    expect(tab.find("#now")).to_be_visible()
+    demo.client().end_sleep(id)
+    expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
+    expect(tab.find(f"#chains [data-chain={id}]")).to_have_attribute("data-state", "resolved")
+    expect(tab.find("#now")).to_be_hidden()
+    assert [tab.row(name).locator(".row-result").inner_text() for name in ("foo", "bar", "baz")] == ["3", "2", "1"]
+    expect(tab.find("#story")).to_be_hidden()
+    assert tab.script("window.loaded") == "once"
+
+
 def test_a_worker_is_killed_and_the_displayed_chain_continues_with_the_next(demo: Demo, tab: Tab, id: str) -> None:
     tab.await_chain(id)
     demo.send(id, pause=LONG)
@@ -37,17 +67,20 @@ def test_a_worker_is_killed_and_the_displayed_chain_continues_with_the_next(demo
     button(tab, "kill").click()
 
     expect(tab.find("#notice-text")).to_contain_text("scripts/up.sh")
-    expect(tab.row("bar").locator(GAP)).to_be_visible()
+    expect(tab.row("bar").locator(GAP)).to_contain_text("nothing is lost")
+    expect(tab.find("#headline-text")).to_contain_text("No bar is connected")
     expect(tab.find("#chain-id")).to_have_text(id)
     expect(buttons(tab, "service-bar")).to_have_count(0)
     start_again(demo, "bar")
     demo.client().end_sleep(id)
     expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
+    expect(tab.row("baz").locator(RUNNING)).to_have_count(1)
     tab.find("#chains [role=option]", "fail-").first.click()
     expect(tab.find("#headline-text")).to_contain_text('Resolved: "survived"')
 
 
-def test_a_worker_is_killed_as_soon_as_it_works(demo: Demo, tab: Tab) -> None:
+def test_a_worker_is_killed_as_soon_as_it_works_and_another_repeats_its_work(demo: Demo, moving: Tab) -> None:
+    tab, bar = moving, moving.row("bar")
     tab.open()
     button(tab, "kill-at-work").click()
     expect(tab.find("#log li", "fail runs on")).not_to_have_count(0)
@@ -56,10 +89,18 @@ def test_a_worker_is_killed_as_soon_as_it_works(demo: Demo, tab: Tab) -> None:
     tab.find("#field-work-running").fill("10")
     tab.find("#action-work").click()
 
-    expect(tab.row("bar").locator(".stripe[data-kind=broken]")).to_be_visible()
+    expect(bar.locator(BREAK)).to_be_visible()
+    expect(bar.locator(GAP)).to_contain_text("waiting for service-bar")
+    expect(tab.find("#headline")).to_have_attribute("data-tone", "gap")
+    expect(tab.find("#log li[data-kind='worker.left']").first).to_contain_text("gone: connection closed")
+    expect(tab.find("[data-group=service-bar]")).to_have_attribute("data-empty", "")
     start_again(demo, "bar")
     expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
-    expect(tab.row("work").locator(".stripe[data-kind=running]")).to_have_count(2)
+    expect(tab.row("foo").locator(".row-result")).to_have_text("3")
+    expect(tab.row("work").locator(RUNNING)).to_have_count(2)
+    expect(bar.locator(BREAK)).to_have_count(1)
+    shades = [bar.locator(f"{RUNNING}[data-attempt='{attempt}']").first for attempt in (1, 2)]
+    assert shades[0].get_attribute("data-shade") != shades[1].get_attribute("data-shade")
 
 
 def test_a_frozen_worker_loses_its_tasks_and_comes_back_by_itself(demo: Demo, tab: Tab, id: str) -> None:
@@ -69,7 +110,7 @@ def test_a_frozen_worker_loses_its_tasks_and_comes_back_by_itself(demo: Demo, ta
 
     button(tab, "freeze").click()
 
-    expect(tab.row("bar").locator(".stripe[data-kind=broken]")).to_be_visible()
+    expect(tab.row("bar").locator(BREAK)).to_be_visible()
     expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
     expect(buttons(tab, "service-bar")).to_have_count(3)
 
@@ -105,10 +146,9 @@ def test_a_screen_reader_announces_which_worker_a_button_is_for(tab: Tab) -> Non
         expect(tab.page.get_by_role("button", name=f"{label}: bar {pid}", exact=True)).to_be_visible()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
-def test_every_button_is_fully_visible(demo: Demo, open_tab: OpenTab, scheme: str, width: int) -> None:
-    tab = open_tab(demo.page, viewport={"width": width, "height": 800}, color_scheme=scheme)
+@pytest.mark.parametrize("width", [1280, 820, 390])
+def test_every_button_is_fully_visible(demo: Demo, open_tab: OpenTab, width: int) -> None:
+    tab = open_tab(demo.page, viewport={"width": width, "height": 800})
     tab.open()
     if width == 390:
         tab.find("#tabs [data-pane=workers]").click()
@@ -118,9 +158,14 @@ def test_every_button_is_fully_visible(demo: Demo, open_tab: OpenTab, scheme: st
     wide = "[...document.querySelectorAll('#groups, #groups li')].filter((node) => node.scrollWidth > node.clientWidth)"
     assert tab.script(f"{wide}.length") == 0
     assert tab.script("document.documentElement.scrollWidth") <= width
+    actions = tab.find("#actions > button, #actions form")
+    ends = actions.evaluate_all("(nodes) => nodes.map((node) => node.getBoundingClientRect().right)")
+    assert max(ends) <= tab.script("document.querySelector('#actions').getBoundingClientRect().right")
 
 
-def test_the_page_says_how_to_switch_faults_off(tab: Tab, demo: Demo) -> None:  # noqa: ARG001
+@pytest.mark.usefixtures("demo")
+def test_the_page_has_commands_to_break_something_and_says_how_to_switch_faults_off(tab: Tab) -> None:
     tab.open()
     tab.find("#action-break").click()
+    expect(tab.find("#commands-break code").first).to_contain_text("bar")
     expect(tab.find("#commands-break")).to_contain_text("DEMO_FAULTS=0 scripts/up.sh")

@@ -1,13 +1,11 @@
 """The page is accessible: by keyboard alone, on a phone, in dark mode, with reduced motion."""
 
-import re
-
 import pytest
 from playwright.sync_api import expect
 
 from ui.browser import Tab
 from ui.conftest import OpenTab
-from ui.demo import Demo, create
+from ui.demo import Demo
 
 pytestmark = [pytest.mark.long, pytest.mark.browser]
 
@@ -107,14 +105,6 @@ def test_help_opens_and_closes_by_keyboard(tab: Tab) -> None:
     expect(tab.find("#help-dialog")).to_be_hidden()
 
 
-def test_a_row_describes_its_bars_in_a_sentence(demo: Demo, tab: Tab, id: str) -> None:
-    demo.send(id)
-    tab.open(id)
-
-    said = re.compile(r"^foo resolved: 3, after [0-9.]+ m?s$")
-    expect(tab.find("#timeline [role=treeitem]").first).to_have_attribute("aria-label", said)
-
-
 def test_380_pixels_are_wide_enough(demo: Demo, open_tab: OpenTab, id: str) -> None:
     long = f"{id}-{'very-long-' * 11}"
     demo.send(long)
@@ -153,9 +143,3 @@ def test_the_theme_is_chosen_by_hand_and_kept(tab: Tab) -> None:
     tab.page.reload()
 
     assert before > 0.5 > tab.page.evaluate(CONTRAST, ["body"])["ground"]
-
-
-def test_the_page_waits_for_a_chain_that_does_not_exist_yet(demo: Demo, tab: Tab) -> None:
-    tab.await_chain("there is no such chain")
-    create(demo.client(), "there is no such chain")
-    expect(tab.find("#chain-id")).to_have_text("there is no such chain")

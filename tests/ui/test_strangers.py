@@ -3,7 +3,6 @@
 from urllib.parse import quote
 
 import pytest
-from harness.server import Client
 from harness.stream import Stream
 from playwright.sync_api import expect
 
@@ -93,24 +92,3 @@ def test_workers_and_groups_may_have_any_name(demo: Demo, tab: Tab, id: str) -> 
     expect(tab.find("#log")).to_contain_text("<img")
     stream.close()
     assert_nothing_ran(tab)
-
-
-def test_calls_in_a_cycle_are_drawn_once(demo: Demo, tab: Tab, id: str) -> None:
-    client = demo.client()
-    create(client, id)
-    for one, other in (("a", "b"), ("b", "a")):
-        create(client, f"{id}.{one}", origin=id, parent=f"{id}.{other}", prefix=id)
-    tab.open(id)
-
-    expect(tab.find("#timeline .row")).to_have_count(3)
-
-
-def test_of_a_thousand_calls_only_the_visible_ones_are_drawn(demo: Demo, tab: Tab, id: str) -> None:
-    client: Client = demo.client()
-    create(client, id)
-    for number in range(1_000):
-        create(client, f"{id}.{number}", origin=id, parent=id)
-    tab.open(id)
-
-    expect(tab.find("#timeline .row").first).to_have_attribute("aria-setsize", "1001")
-    assert tab.find("#timeline .row").count() < 60

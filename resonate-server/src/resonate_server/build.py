@@ -17,9 +17,9 @@ from resonate_server.delivery.presence import Member
 from resonate_server.engine import Engine, EngineSettings, Outbound
 from resonate_server.http import Parts, build_app, build_metrics_app
 from resonate_server.http.auth import Guard
-from resonate_server.http.ready import Pulse, machine_figures
+from resonate_server.http.ready import MachineCollector, Pulse
 from resonate_server.kernel.model import Rules
-from resonate_server.metrics import Metrics, OperationCollector
+from resonate_server.metrics import Metrics
 from resonate_server.peers import Peers
 from resonate_server.store import Store
 from resonate_server.store.errors import ReadFailed
@@ -77,7 +77,8 @@ def build(settings: Settings) -> Server:
         peers.begin(watch)
     _trace_lost_attempts(engine)
     survey = Survey(engine, peers.workers if peers else hub.workers, engine.now)
-    metrics.registry.register(OperationCollector(survey.groups, lambda: machine_figures(store, pulse)))
+    metrics.registry.register(survey)
+    metrics.registry.register(MachineCollector(store, pulse))
     parts = Parts(settings, guard, metrics, store, engine, hub, watch, pulse)
     outbound = peers.router if peers else dispatcher
     server = Server(

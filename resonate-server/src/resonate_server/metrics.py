@@ -4,12 +4,9 @@ Each instance has its own registry, so that several servers in one process (test
 seconds, as usual for Prometheus.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
-from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 from resonate_server.protocol.records import TaskState
 
@@ -126,73 +123,3 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, buckets: Iterable[float], *labels: str) -> Histogram:
         return Histogram(name, text, labels, buckets=tuple(buckets), registry=self.registry)
-
-
-class GroupFigures(Struct, frozen=True):
-    """Of a group: connected workers, unclaimed tasks, and results that may not have been read.
-
-    Ages (ms): the longest that a task has waited for its claim, or was held without a result; ``None`` if none.
-    """
-
-    name: str
-    workers: int
-    tasks: int
-    answers: int
-    oldest_waiting_ms: int | None
-    oldest_held_ms: int | None
-
-
-class MachineFigures(Struct, frozen=True):
-    """Server's time minus machine's (ms), event loop lag (s), and sizes in bytes, which a server in memory lacks."""
-
-    clock_offset_ms: int
-    loop_lag_s: float
-    file_bytes: int | None = None
-    log_bytes: int | None = None
-    free_bytes: int | None = None
-
-
-class OperationCollector(Collector):
-    """Metrics that are read on each scrape."""
-
-    def __init__(self, groups: Callable[[], list[GroupFigures]], machine: Callable[[], MachineFigures]) -> None:
-        self._groups = groups
-        self._machine = machine
-
-    def collect(self) -> Iterable[GaugeMetricFamily]:
-        yield from self._of_groups(self._groups())
-        yield from _of_the_machine(self._machine())
-
-    def _of_groups(self, groups: list[GroupFigures]) -> Iterable[GaugeMetricFamily]:
-        workers = GaugeMetricFamily("resonate_connected_workers", "Open streams.", labels=["group"])
-        waiting = GaugeMetricFamily(
-            "resonate_messages_waiting",
-            "execute: tasks that nobody has claimed; unblock: answers that may not have been read.",
-            labels=["group", "kind"],
-        )
-        oldest = GaugeMetricFamily(
-            "resonate_oldest_task_seconds",
-            "pending: longest wait for a claim; acquired: longest time held by one worker.",
-            labels=["group", "state"],
-        )
-        for each in groups:
-            if each.name:
-                workers.add_metric([each.name], each.workers)
-                waiting.add_metric([each.name, "execute"], each.tasks)
-                waiting.add_metric([each.name, "unblock"], each.answers)
-            oldest.add_metric([each.name, TaskState.PENDING.value], (each.oldest_waiting_ms or 0) / 1_000)
-            oldest.add_metric([each.name, TaskState.ACQUIRED.value], (each.oldest_held_ms or 0) / 1_000)
-        return workers, waiting, oldest
-
-
-def _of_the_machine(figures: MachineFigures) -> Iterable[GaugeMetricFamily]:
-    values = {
-        "resonate_clock_offset_seconds": ("Server's time minus the machine's.", figures.clock_offset_ms / 1_000),
-        "resonate_event_loop_lag_seconds": ("Latest turn of the last seconds.", figures.loop_lag_s),
-        "resonate_database_bytes": ("Size of the database file.", figures.file_bytes),
-        "resonate_database_log_bytes": ("Size of its write-ahead log.", figures.log_bytes),
-        "resonate_disk_free_bytes": ("Free space on the disk of the database.", figures.free_bytes),
-    }
-    for name, (text, value) in values.items():
-        if value is not None:
-            yield GaugeMetricFamily(name, text, value=value)

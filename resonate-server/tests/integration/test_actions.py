@@ -143,9 +143,8 @@ class TestTheList:
         assert "302" in trouble(page)
         assert [asked.path for asked in adapter.asked] == ["/actions"]
 
-    @pytest.mark.parametrize("pieces", [1, 100])
-    def test_a_slow_address_is_not_waited_for(self, page: Page, adapter: Adapter, pieces: int) -> None:
-        adapter.replies["GET"] = Reply(offer(ACTION).body, pause=TIMEOUT_S + 30 if pieces == 1 else 0.3, pieces=pieces)
+    def test_a_slow_address_is_not_waited_for(self, page: Page, adapter: Adapter) -> None:
+        adapter.replies["GET"] = Reply(offer(ACTION).body, pause=0.3, pieces=100)
         begun = time.monotonic()
         assert "did not answer within" in trouble(page)
         assert time.monotonic() - begun < TIMEOUT_S + MARGIN_S

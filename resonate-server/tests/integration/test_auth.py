@@ -174,7 +174,11 @@ def urlsafe(data: bytes) -> str:
     ids=["as it should be", "for others too", "that says more"],
 )
 def test_a_valid_token_is_accepted(guarded: Guarded, sign: Sign, changes: dict[str, Any]) -> None:
-    assert guarded.status(sign(**changes)) == 404
+    assert guarded.status(sign(**changes)) == guarded.status(header=f"bEARER {sign(**changes)}") == 404
+
+
+def test_a_token_that_expired_within_the_leeway_is_accepted(guarded: Guarded, sign: Sign) -> None:
+    assert guarded.status(sign(exp=int(time.time()) - 20)) == 404
 
 
 @pytest.mark.parametrize(
@@ -188,10 +192,6 @@ def test_a_valid_token_is_accepted(guarded: Guarded, sign: Sign, changes: dict[s
 )
 def test_a_token_for_another_time_or_place_is_refused(guarded: Guarded, sign: Sign, changes: dict[str, Any]) -> None:
     assert guarded.status(sign(**changes)) == guarded.poll(f"Bearer {sign(**changes)}") == 401
-
-
-def test_a_token_that_expired_within_the_leeway_is_accepted(guarded: Guarded, sign: Sign) -> None:
-    assert guarded.status(sign(exp=int(time.time()) - 20)) == 404
 
 
 @pytest.mark.parametrize("exp", [float("inf"), float("-inf"), float("nan"), 1e300, True, {}, []])
@@ -215,10 +215,6 @@ def test_a_header_without_a_bearer_token_is_refused(guarded: Guarded, sign: Sign
     assert guarded.status(header=filled) == guarded.poll(filled) == 401
 
 
-def test_the_scheme_s_case_does_not_matter(guarded: Guarded, sign: Sign) -> None:
-    assert guarded.status(header=f"bEARER {sign()}") == 404
-
-
 def test_the_token_in_the_head_takes_precedence(guarded: Guarded, sign: Sign) -> None:
     assert guarded.status(sign(exp=1), f"Bearer {sign()}") == 401
     assert guarded.status(sign(), "Bearer nonsense") == 404
@@ -237,17 +233,12 @@ def test_health_and_readiness_are_open(guarded: Guarded) -> None:
     assert guarded.poll(path="/health") == guarded.poll(path="/ready") == 200
 
 
-def test_claims_are_trusted_unverified_if_so_configured(tmp_path: Path) -> None:
-    server = ServerProcess(tmp_path / "log", RESONATE_AUTH__PUBLICKEY="none").start()
-    open_house = Guarded(server, Issuer("ed25519", tmp_path / "key.pem"))
-    unsigned = f"{encode({'alg': 'none'})}.{encode({'exp': FAR, 'role': 'admin'})}."
-    statuses = [open_house.status(unsigned), open_house.status(open_house.issuer.token(exp=1, role="admin"))]
-    statuses += [open_house.status(f"{encode({'alg': 'none'})}.{encode({'role': 'admin', 'exp': 10**400})}.")]
-    statuses += [open_house.status(f"{encode({'alg': 'none'})}.{encode({'role': 'admin', 'exp': float('inf')})}.")]
-    server.stop()
-
-    assert statuses[:2] == [404, 401]
-    assert all(status in (401, 404) for status in statuses)
+def test_claims_are_trusted_unverified_if_so_configured(start: Start, tmp_path: Path) -> None:
+    open_house = Guarded(start(RESONATE_AUTH__PUBLICKEY="none"), Issuer("ed25519", tmp_path / "key.pem"))
+    tokens = {exp: f"{encode({'alg': 'none'})}.{encode({'exp': exp, 'role': 'admin'})}." for exp in (FAR, 10**400)}
+    assert open_house.status(tokens[FAR]) == 404
+    assert open_house.status(open_house.issuer.token(exp=1, role="admin")) == 401
+    assert open_house.status(tokens[10**400]) in (401, 404)
 
 
 UNUSABLE = {
@@ -276,24 +267,21 @@ def test_an_unusable_key_stops_the_start_with_one_sentence(
 # --- what it permits ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("role", ["admin", "ADMIN", "Admin"])
-def test_an_admin_may_do_everything(guarded: Guarded, sign: Sign, role: str) -> None:
-    assert guarded.call("promise.search", sign(role=role)).status == 200
-    assert guarded.status(sign(role=role, prefix="a.")) == 404
-
-
 @pytest.mark.parametrize(
-    "claims", [{}, {"prefix": None}, {"prefix": 1}, {"prefix": ["a."]}, {"role": "user"}, {"role": ["admin"]}]
+    ("claims", "status"),
+    [
+        *[({"role": role, "prefix": "a."}, 200) for role in ("admin", "ADMIN", "Admin")],
+        *[({"prefix": prefix}, status) for prefix, status in (("", 200), (None, 403), (1, 403), (["a."], 403))],
+        *[(claims, 403) for claims in ({}, {"role": "user"}, {"role": ["admin"]})],
+    ],
+    ids=str,
 )
-def test_a_token_that_grants_nothing_is_forbidden(guarded: Guarded, claims: dict[str, Any]) -> None:
-    token = guarded.issuer.token(iss="us", aud=["resonate"], **claims)
-    assert guarded.status(token) == 403
-
-
-def test_an_empty_prefix_permits_everything(guarded: Guarded, sign: Sign) -> None:
-    token = sign(role=None, prefix="")
-    assert guarded.status(token) == 404
-    assert guarded.call("promise.search", token).status == 200
+def test_an_admin_and_an_empty_prefix_may_do_everything_and_a_powerless_token_nothing(
+    guarded: Guarded, sign: Sign, claims: dict[str, Any], status: int
+) -> None:
+    token = sign(**{"role": None} | claims)
+    assert guarded.call("promise.search", token).status == guarded.poll(f"Bearer {token}") == status
+    assert guarded.status(token) == (404 if status == 200 else 403)
 
 
 OWN, OTHER = "a.own", "b.other"
@@ -366,6 +354,7 @@ def test_a_fenced_settlement_of_another_owner_s_promise_is_forbidden(guarded: Gu
     settle = action("promise.settle", id=OTHER, **SETTLE)
     reply = guarded.call("task.fence", sign(role=None, prefix="a."), id=OWN, version=0, action=settle)
     assert reply.status == 403
+    assert guarded.call("promise.get", sign(), id=OTHER).status == 404, "nothing was created by all this"
 
 
 @pytest.mark.parametrize("template", ["{{.timestamp}}", "{{.id}}", "b{{.id}}", "", "a"])
@@ -405,12 +394,6 @@ def test_promises_of_others_are_not_preloaded(guarded: Guarded, sign: Sign) -> N
         assert [promise["id"] for promise in reply.data["preload"]] == [f"{mine}.1"]
 
 
-def test_a_forbidden_request_changes_nothing(guarded: Guarded, sign: Sign) -> None:
-    id = f"b.{uuid.uuid4()}"
-    guarded.call("promise.create", sign(role=None, prefix="a."), id=id, **CREATE)
-    assert guarded.call("promise.get", sign(), id=id).status == 404
-
-
 # --- lineage: tags that name another owner's tree ---------------------------------------------------------------------
 
 
@@ -434,15 +417,13 @@ CREATING = ["promise.create", "task.create", "task.fence", "schedule.create"]
 
 @pytest.mark.parametrize("tag", LINEAGE)
 @pytest.mark.parametrize("kind", CREATING)
-def test_a_prefix_forbids_joining_a_tree_of_others(guarded: Guarded, sign: Sign, kind: str, tag: str) -> None:
+def test_a_prefix_forbids_joining_a_tree_of_others_which_an_admin_may(
+    guarded: Guarded, sign: Sign, kind: str, tag: str
+) -> None:
     token = sign(role=None, prefix="a.")
     assert guarded.call(kind, token, **tagged(kind, tag, NOBODYS)).status == 403
+    assert guarded.call(kind, sign(), **tagged(kind, tag, NOBODYS)).status not in (400, 401, 403, 500)
     assert guarded.call(kind, token, **tagged(kind, tag, OWN)).status not in (400, 401, 403, 500)
-
-
-@pytest.mark.parametrize("kind", CREATING)
-def test_an_admin_may_join_any_tree(guarded: Guarded, sign: Sign, kind: str) -> None:
-    assert guarded.call(kind, sign(), **tagged(kind, "resonate:origin", NOBODYS)).status not in (400, 401, 403, 500)
 
 
 def test_other_tags_are_unrestricted(guarded: Guarded, sign: Sign) -> None:
@@ -452,19 +433,6 @@ def test_other_tags_are_unrestricted(guarded: Guarded, sign: Sign) -> None:
 
 
 # --- streams ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("claims", "status"),
-    [
-        *[(claims, 200) for claims in ({"role": "admin"}, {"prefix": ""})],
-        *[(claims, 403) for claims in ({}, {"role": "user"}, {"prefix": None}, {"prefix": 1})],
-    ],
-)
-def test_an_unrestricted_token_may_listen_to_every_group_and_a_powerless_one_to_none(
-    guarded: Guarded, sign: Sign, claims: dict[str, Any], status: int
-) -> None:
-    assert guarded.poll(f"Bearer {sign(**{'role': None} | claims)}") == status
 
 
 @pytest.mark.parametrize(
@@ -490,6 +458,7 @@ def secretive(request: pytest.FixtureRequest, start_for_all: Start, folder: Path
 
 
 def test_the_shared_secret_permits_everything(secretive: Guarded) -> None:
+    assert [Page(secretive.server.port, given).get("/ui/api/chains").status for given in (SECRET, "")] == [200, 401]
     assert secretive.status(SECRET) == 404
     assert secretive.status(header=f"Bearer {SECRET}") == 404
     assert secretive.call("promise.search", SECRET).status == 200
@@ -524,11 +493,6 @@ def test_the_secret_is_never_revealed(secretive: Guarded) -> None:
     )
     for path in ("/ui/", "/ui/api/actions", "/ui/js/main.js", "/ui/api/chains", "/", "/poll/g/w"):
         assert SECRET.encode() not in page.get(path).body
-
-
-def test_the_page_accepts_the_secret(secretive: Guarded) -> None:
-    assert Page(secretive.server.port).get("/ui/api/chains").status == 401
-    assert Page(secretive.server.port, SECRET).get("/ui/api/chains").status == 200
 
 
 def test_an_empty_secret_counts_as_none(start: Start, tmp_path: Path) -> None:

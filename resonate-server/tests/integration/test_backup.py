@@ -1,15 +1,18 @@
 """``resonate backup`` and ``resonate-server restore``: back up a running server's database and restore it."""
 
 import re
+import socket
 import sqlite3
 import subprocess
 import sys
 import threading
-from contextlib import closing
+import time
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 from harness.basics import wait_until
+from harness.page import Page
 from harness.server import ServerProcess
 from integration.calls import RESONATE, create, settle
 from integration.servers import Start
@@ -151,6 +154,26 @@ def test_a_restore_for_which_there_is_no_room_leaves_the_disk_as_it_was(disk: Pa
     assert (refused.returncode, "No space left" in refused.stderr) == (2, True)
     (disk / "state.db.lock").unlink()
     assert sizes(disk) == before
+
+
+SLOW = (
+    "from resonate_server.http import backup; backup.GRACE_S, backup.LEAST_BYTES_PER_S = 0.5, 2**24; "
+    "from resonate_server.cli import main; main()"
+)
+
+
+def test_a_reader_that_takes_little_at_a_time_does_not_keep_others_from_a_backup(start: Start) -> None:
+    """Each time it takes enough not to be taken for dead."""
+    server = start("state.db", program=SLOW)
+    fill(server, 12)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        slow.sendall(b"GET /backup HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        with suppress(ConnectionError):
+            for _ in range(20):
+                slow.recv(65_536)
+                time.sleep(0.1)
+        assert Page(server.port).get("/backup").status == 200
 
 
 def test_a_server_killed_in_the_middle_leaves_the_earlier_backup(

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from harness.basics import free_port
 from harness.metrics import refusals
+from harness.page import Got
 from harness.server import FAR, ServerProcess
 from integration.calls import request
 from integration.servers import Start
-from msgspec import Struct
 
 API = [
     ("POST", "/"), ("GET", "/"), ("OPTIONS", "/"), ("PUT", "/"), ("GET", "/poll/service-bar/x"),
@@ -25,12 +25,6 @@ API = [
     ("GET", "/schedules/x"), ("GET", "/nowhere"),
 ]  # fmt: skip
 METRICS = [("GET", "/metrics"), ("GET", "/"), ("GET", "/nowhere")]
-
-
-class Got(Struct, frozen=True):
-    status: int
-    headers: dict[str, str]
-    body: bytes
 
 
 class Guarded:
@@ -216,6 +210,10 @@ def test_an_answer_to_a_listed_origin_names_it_alone(
     response = answer(listed, method, path, ALLOWED)
     assert response.status == status
     assert response.headers.get_all("Access-Control-Allow-Origin") == [ALLOWED]
+
+
+def test_a_cache_may_distinguish_encodings_and_origins(listed: ServerProcess) -> None:
+    assert answer(listed, "GET", "/ui/", ALLOWED).headers.get_all("Vary") == ["Accept-Encoding", "Origin"]
 
 
 def test_a_star_admits_every_origin(permissive: ServerProcess) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from harness.server import FAR, Client, Reply, ServerProcess
+from integration.calls import action, named
 
 MIB = 1_024 * 1_024
 HUGE = "x" * (4 * MIB - 1_024)
@@ -51,9 +52,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 def create(client: Client, id: str, param: str, **tags: str) -> None:
-    named = {f"resonate:{name}": value for name, value in tags.items()}
-    answer = client.call("promise.create", id=id, timeoutAt=FAR, param={"data": param}, tags=named)
-    assert answer.status == 200
+    assert client.call("promise.create", id=id, timeoutAt=FAR, param={"data": param}, tags=named(tags)).status == 200
 
 
 def peak_mib(server: ServerProcess) -> int:
@@ -107,20 +106,10 @@ def test_a_task_with_large_children_is_claimed_without_them(large: ServerProcess
 
     task = large.client().call("task.get", id="parent").data["task"]
     assert (task["state"], task["version"]) == ("acquired", 1)
-    answer = large.client().call(
-        "task.fence",
-        id="parent",
-        version=1,
-        action={
-            "kind": "promise.create",
-            "head": {},
-            "data": {
-                "id": "parent:small",
-                "timeoutAt": FAR,
-                "tags": {"resonate:branch": "parent", "resonate:parent": "parent"},
-            },
-        },
+    small = action(
+        "promise.create", id="parent:small", timeoutAt=FAR, tags=named({"branch": "parent", "parent": "parent"})
     )
+    answer = large.client().call("task.fence", id="parent", version=1, action=small)
     assert [promise["id"] for promise in answer.data["preload"]] == ["parent:small"]
 
 

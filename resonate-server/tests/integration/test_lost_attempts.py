@@ -49,13 +49,15 @@ def spans(receiver: Receiver, id: str) -> list[Seen]:
     return [span for span in receiver.seen if span.attributes["resonate.promise.id"] == id]
 
 
-def lose(server: ServerProcess, receiver: Receiver, id: str) -> Seen:
-    claim(server.client(), id, ttl=1_000, **SIGNED)
+def halt(client: Client, receiver: Receiver, id: str, **param: Any) -> Seen:
+    claim(client, id, **param)
+    client.call("task.halt", id=id)
     return told(receiver, id)
 
 
 def test_a_lost_lease_is_the_end_of_an_attempt(server: ServerProcess, receiver: Receiver, id: str) -> None:
-    span = lose(server, receiver, id)
+    claim(server.client(), id, ttl=1_000, **SIGNED)
+    span = told(receiver, id)
     assert (span.service, span.name, span.kind) == ("resonate-server", "bar", "CONSUMER")
     assert (span.trace, span.parent) == (TRACE, CALLER)
     assert span.attributes == {
@@ -69,9 +71,11 @@ def test_a_lost_lease_is_the_end_of_an_attempt(server: ServerProcess, receiver: 
 
 
 def test_an_attempt_is_linked_to_the_one_before(server: ServerProcess, receiver: Receiver, id: str) -> None:
-    first = lose(server, receiver, id)
-    acquire(server.client(), id, 1, "pid")
-    server.client().call("task.halt", id=id)
+    client = server.client()
+    first = halt(client, receiver, id, **SIGNED)
+    client.call("task.continue", id=id)
+    acquire(client, id, 1, "pid")
+    client.call("task.halt", id=id)
     second = receiver.wait("bar", promise_id=id, attempt=2)
     assert second.links == ((TRACE, first.id),)
 
@@ -89,9 +93,7 @@ def test_settling_a_call_or_halting_its_task_ends_the_attempt(
 
 
 def test_calls_of_a_chain_that_nobody_traces_share_a_trace(server: ServerProcess, receiver: Receiver, id: str) -> None:
-    claim(server.client(), id)
-    server.client().call("task.halt", id=id)
-    span = told(receiver, id)
+    span = halt(server.client(), receiver, id)
     assert (span.name, span.parent) == ("attempt", "")
     assert span.trace != TRACE
 
@@ -109,7 +111,7 @@ def test_an_attempt_that_its_worker_ends_is_left_to_the_worker_to_report(
         "suspend": {"actions": [awaiting(f"{id}-awaited", id)]},
     }
     assert client.call(f"task.{end}", id=id, version=1, **data[end]).status == 200
-    lose(server, receiver, f"{id}-next")
+    halt(client, receiver, f"{id}-next")
     assert spans(receiver, id) == []
 
 

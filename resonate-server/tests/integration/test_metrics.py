@@ -1,19 +1,28 @@
-"""The contents of ``/metrics`` (protocol section 6), parsed as Prometheus would, and the alert rules that use them."""
+"""The contents of ``/metrics`` (protocol section 6), parsed as Prometheus would, and the alert rules that use them. An
+operator learns of trouble in time: each kind is provoked, and the metrics or readiness show it."""
 
+import os
 import re
 import shutil
+import sqlite3
 import subprocess
+import time
 import urllib.request
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness.basics import free_port, wait_until
+from harness.page import Page
 from harness.server import Client, ServerProcess
 from harness.stream import Stream
 from integration.servers import Start, metrics_text, sample
 from prometheus_client.parser import text_string_to_metric_families
+
+from resonate_server.metrics import MAX_TARGETS
 
 Read = Callable[..., float]
 Connect = Callable[[str, str], Stream]
@@ -27,7 +36,7 @@ def port() -> int:
 
 @pytest.fixture(scope="module")
 def server(start_for_all: Start, port: int) -> ServerProcess:
-    return start_for_all(RESONATE_OBSERVABILITY__METRICS_PORT=str(port), RESONATE_DEBUG="true")
+    return start_for_all("state.db", RESONATE_OBSERVABILITY__METRICS_PORT=str(port), RESONATE_DEBUG="true")
 
 
 @pytest.fixture
@@ -106,6 +115,108 @@ def test_without_a_port_there_are_no_metrics_and_a_taken_port_does_not_stop_the_
     assert server.is_ready()
 
 
+def test_answers_for_a_process_that_is_dead_do_not_count_as_tasks(
+    client: Client, connect: Connect, read: Read, id: str
+) -> None:
+    connect(id, "alive")
+    for number in range(4):
+        client.create(f"{id}-{number}")
+        client.call("promise.register_listener", awaited=f"{id}-{number}", address=f"poll://uni@{id}/dead")
+        client.call("promise.settle", id=f"{id}-{number}", state="resolved")
+
+    wait_until(lambda: read("resonate_messages_waiting", group=id, kind="unblock") == 4, "all answers are counted")
+    assert read("resonate_messages_waiting", group=id, kind="execute") == 0
+
+
+def test_failures_of_a_push_are_counted_by_target_without_a_flood_of_series(client: Client, read: Read) -> None:
+    dead = f"http://127.0.0.1:{free_port()}"
+    client.create("pushed", target=f"{dead}/work")
+    wait_until(lambda: read("resonate_push_failures_total", target=dead) == 1, "the failure is counted")
+    for number in range(MAX_TARGETS + 4):
+        client.create(f"pushed-{number}", target=f"http://127.0.0.1:{number + 1}/")
+    wait_until(lambda: read("resonate_push_failures_total", target="other") == 5, "the others are counted as one")
+
+
+def test_sizes_are_those_of_the_files_and_the_disk(server: ServerProcess, client: Client, read: Read) -> None:
+    client.create("p")
+    folder = server.log.parent
+    status, free = os.statvfs(folder), read("resonate_disk_free_bytes")
+    assert read("resonate_database_bytes") == (folder / "state.db").stat().st_size
+    assert read("resonate_database_log_bytes") == (folder / "state.db-wal").stat().st_size
+    assert abs(free - status.f_bavail * status.f_frsize) < 2**30
+
+
+# ── a server that is stopped, or stands still ──
+
+
+@pytest.fixture
+def operated(start: Start) -> ServerProcess:
+    return start("state.db", RESONATE_OBSERVABILITY__METRICS_PORT=str(free_port()))
+
+
+@pytest.fixture
+def read_it(operated: ServerProcess) -> Read:
+    return lambda name, **labels: sample(int(operated.env["RESONATE_OBSERVABILITY__METRICS_PORT"]), name, **labels) or 0
+
+
+def ready(server: ServerProcess) -> tuple[int, Any]:
+    got = Page(server.port).get("/ready")
+    return got.status, got.json
+
+
+def test_after_a_restart_the_group_and_the_age_of_its_task_are_still_reported(
+    operated: ServerProcess, read_it: Read
+) -> None:
+    operated.client().create("t", target="poll://any@bar")
+    time.sleep(2)
+    operated.kill()
+    operated.start()
+
+    wait_until(lambda: read_it("resonate_messages_waiting", group="bar", kind="execute") == 1, "the task is counted")
+    assert read_it("resonate_connected_workers", group="bar") == 0
+    assert read_it("resonate_oldest_task_seconds", group="bar", state="pending") >= 2
+
+
+@pytest.mark.parametrize("stored_meanwhile", [True, False])
+def test_a_server_that_met_a_clock_ahead_says_so_and_is_put_right_by_a_restart_if_nothing_was_stored_meanwhile(
+    operated: ServerProcess, read_it: Read, tmp_path: Path, stored_meanwhile: bool
+) -> None:
+    operated.client().create("p")
+    assert abs(read_it("resonate_clock_offset_seconds")) < 1
+    operated.stop()
+    with closing(sqlite3.connect(tmp_path / "state.db")) as db, db:
+        db.execute("UPDATE server SET time = time + 3600000")
+        if stored_meanwhile:
+            db.execute("UPDATE promises SET created_at = created_at + 3600000")
+    operated.start()
+
+    ahead = 3_600 if stored_meanwhile else 0
+    assert abs(read_it("resonate_clock_offset_seconds") - ahead) < 30
+    assert abs(ready(operated)[1]["clockOffsetSeconds"] - ahead) < 30
+    assert ("1.0 h ahead of this machine's clock" in operated.output()) is stored_meanwhile
+
+
+def test_a_healthy_server_says_so_and_a_blocked_event_loop_is_reported_for_some_seconds(
+    operated: ServerProcess,
+) -> None:
+    operated.client().create("p")
+    status, body = ready(operated)
+    assert status == 200 and body["ready"]
+    assert body["checks"] == {"store": "ok", "disk": "ok", "commit": "ok", "loop": "ok"}
+    assert body["freeDiskBytes"] > 0
+    assert 0 <= body["lastCommitSeconds"] < 60
+
+    operated.freeze()
+    time.sleep(3.5)
+    operated.thaw()
+    wait_until(lambda: ready(operated)[0] == 503, "it is not ready")
+    _, body = ready(operated)
+    assert "it stalled for" in body["checks"]["loop"]
+    assert [each for each in body["checks"].values() if each != "ok"] == [body["checks"]["loop"]]
+    assert body["loopLagSeconds"] > 2
+    wait_until(operated.is_ready, "it is ready again")
+
+
 # ── alerts ──
 
 
@@ -127,10 +238,8 @@ def test_promtool_finds_nothing_wrong(promtool: str, what: str, file: str) -> No
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_rules_name_metrics_that_the_server_has(start: Start) -> None:
-    """A server in memory has fewer."""
-    port = free_port()
-    start("state.db", RESONATE_OBSERVABILITY__METRICS_PORT=str(port))
+@pytest.mark.usefixtures("server")
+def test_rules_name_metrics_that_the_server_has(port: int) -> None:
     there = set(re.findall(r"^# TYPE (\w+)", metrics_text(port), re.MULTILINE))
     named = set(re.findall(r"\bresonate_\w+", (FOLDER / "alerts.yml").read_text()))
 

@@ -16,21 +16,15 @@ def test_the_stream_opens_at_once_without_an_event(connect: Connect, id: str) ->
     assert stream.nothing()
 
 
-def test_a_message_is_one_data_line_of_ascii_with_lf_line_ends(client: Client, connect: Connect, id: str) -> None:
+def test_an_execute_names_task_and_version_and_has_a_head(client: Client, connect: Connect, id: str) -> None:
+    """It is one data line of ASCII, with LF at its end."""
     stream = connect(id, "w")
     client.create("ünï\u2028cödé", target=f"poll://any@{id}")
-    assert stream.message()["data"]["task"]["id"] == "ünï\u2028cödé"
+    message = stream.message()
+    assert (message["kind"], message["data"]) == ("execute", {"task": {"id": "ünï\u2028cödé", "version": 0}})
+    assert isinstance(message["head"], dict)
     assert stream.raw.isascii()
     assert b"\r" not in stream.raw
-
-
-def test_an_execute_names_task_and_version_and_has_a_head(client: Client, connect: Connect, id: str) -> None:
-    stream = connect(id, "w")
-    client.create(f"{id}-a", target=f"poll://any@{id}")
-    message = stream.message()
-    assert message["kind"] == "execute"
-    assert message["data"] == {"task": {"id": f"{id}-a", "version": 0}}
-    assert isinstance(message["head"], dict)
 
 
 def test_a_listener_receives_the_settled_promise(client: Client, connect: Connect, id: str) -> None:

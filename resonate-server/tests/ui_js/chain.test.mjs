@@ -4,8 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { STATIC, detail } from "./build.mjs";
 
-const { Chain, originOf, rowsOf } = await import(new URL("model/chain.js", STATIC));
-const { fold } = await import(new URL("model/fold.js", STATIC));
+const { Chain, fold, originOf, rowsOf } = await import(new URL("model/chain.js", STATIC));
 
 const ids = (promises) => rowsOf(new Chain(detail(promises))).map((row) => row.promise.id);
 

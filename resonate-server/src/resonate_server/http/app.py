@@ -12,7 +12,7 @@ from resonate_server.engine import Engine
 from resonate_server.http.api import Api
 from resonate_server.http.auth import Guard
 from resonate_server.http.backup import Backups
-from resonate_server.http.bodies import BodyReader, Unfinished, budget
+from resonate_server.http.bodies import BodyReader, Budget, Unfinished
 from resonate_server.http.connections import (
     MAX_NON_STREAM_CONNECTIONS,
     AiohttpConnection,
@@ -69,9 +69,11 @@ def build_app(parts: Parts) -> web.Application:
     """Build the application of the API port. It neither starts nor stops its parts."""
     settings, guard, engine, hub = parts.settings, parts.guard, parts.engine, parts.hub
     gate = Gate(settings.server, LINKABLE)
-    app = web.Application(middlewares=[*_middlewares(gate, parts.metrics), *_own_middlewares(settings)])
+    origins = settings.server.cors.origins
+    own = [*([cors(origins)] if origins else []), _contain_failures]
+    app = web.Application(middlewares=[*_middlewares(gate, parts.metrics), *own])
     limit = allow_connections(settings.transports.http_poll.max_connections + MAX_NON_STREAM_CONNECTIONS)
-    bytes_held = budget(settings.server.max_body_bytes)
+    bytes_held = Budget(settings.server.max_body_bytes)
     connections = _bound(app, settings, limit, bytes_held.unfinished)
     bodies = BodyReader(settings.server.max_body_bytes, connections.patience_s, bytes_held, guard)
     api = Api(engine, guard, parts.metrics, bodies, connections, settings.debug)
@@ -125,11 +127,6 @@ def _bound(app: web.Application, settings: Settings, limit: int, unfinished: Unf
 def _middlewares(gate: Gate, metrics: Metrics) -> list[Middleware]:
     """Return the middlewares of both ports, outermost first."""
     return [track_request, gated(gate, metrics), refuse_body_of_get]
-
-
-def _own_middlewares(settings: Settings) -> list[Middleware]:
-    origins = settings.server.cors.origins
-    return [*([cors(origins)] if origins else []), _contain_failures]
 
 
 @web.middleware

@@ -15,8 +15,8 @@ from resonate_server.store import Store
 logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 256 * 1024
-WRITE_TIMEOUT_S = 60.0
-"""A client that reads nothing for this long is taken to be gone."""
+GRACE_S, LEAST_BYTES_PER_S = 60.0, 100_000
+"""A client that is slower than this keeps others from a backup: it does not get all of it."""
 
 
 class Backups:
@@ -54,10 +54,14 @@ async def _send(request: web.Request, path: Path) -> web.StreamResponse:
         size = os.fstat(file.fileno()).st_size
         response = web.StreamResponse(headers={"Content-Type": "application/vnd.sqlite3", "Content-Length": str(size)})
         await response.prepare(request)
-        while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
-            async with asyncio.timeout(WRITE_TIMEOUT_S):
-                await response.write(chunk)
-        await response.write_eof()
+        try:
+            async with asyncio.timeout(GRACE_S + size / LEAST_BYTES_PER_S):
+                while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+                    await response.write(chunk)
+                await response.write_eof()
+        except TimeoutError:
+            logger.warning("a backup of %d bytes was given up: its client is too slow", size)
+            raise ConnectionResetError from None
     logger.info("a backup of %d bytes was taken", size)
     return response
 

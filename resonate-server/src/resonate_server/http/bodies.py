@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Protocol
 
 from aiohttp import web
-from msgspec import Struct
 
 from resonate_server.http.auth import Guard
 from resonate_server.protocol.errors import ProtocolError
@@ -108,26 +107,17 @@ class Unfinished:
         self._total -= self._sizes.pop(sender, 0)
 
 
-class Budget(Struct, frozen=True):
-    """The quota for each kind of body.
+class Budget:
+    """The quota for each kind of body. ``max_body``: maximum size of a body in bytes.
 
     ``unauthenticated``: large bodies without a valid token in the header, where tokens are required.
     """
 
-    unfinished: Unfinished
-    small: Quota
-    large: Quota
-    unauthenticated: Quota
-
-
-def budget(max_body: int) -> Budget:
-    """Build a budget. ``max_body``: maximum size of a body in bytes."""
-    return Budget(
-        unfinished=Unfinished(),
-        small=Quota(MAX_SMALL_BYTES, may_wait=MAX_SMALL_BYTES),
-        large=Quota(max(MAX_LARGE_BYTES, max_body), may_wait=MAX_LARGE_WAITING * max_body),
-        unauthenticated=Quota(max_body, may_wait=MAX_LARGE_WAITING * max_body),
-    )
+    def __init__(self, max_body: int) -> None:
+        self.unfinished = Unfinished()
+        self.small = Quota(MAX_SMALL_BYTES, may_wait=MAX_SMALL_BYTES)
+        self.large = Quota(max(MAX_LARGE_BYTES, max_body), may_wait=MAX_LARGE_WAITING * max_body)
+        self.unauthenticated = Quota(max_body, may_wait=MAX_LARGE_WAITING * max_body)
 
 
 # ── reading bodies ──

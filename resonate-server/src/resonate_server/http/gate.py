@@ -276,7 +276,7 @@ async def add_origin(request: web.Request, response: web.StreamResponse) -> None
     origin = request.get("cors_origin")
     if origin is not None:
         response.headers["Access-Control-Allow-Origin"] = origin
-        response.headers["Vary"] = "Origin"
+        response.headers.add("Vary", "Origin")
 
 
 def _preflight_headers(origin: str) -> dict[str, str]:

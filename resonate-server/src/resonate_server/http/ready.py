@@ -3,11 +3,13 @@
 import asyncio
 import time
 from collections import deque
+from collections.abc import Iterable
 
 import msgspec
 from aiohttp import web
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
-from resonate_server.metrics import MachineFigures
 from resonate_server.store import Store
 
 TIMEOUT_S = 2.0
@@ -81,16 +83,27 @@ async def report(store: Store, pulse: Pulse) -> web.Response:
     )
 
 
-def machine_figures(store: Store, pulse: Pulse) -> MachineFigures:
-    """Return the same figures for ``GET /metrics``."""
-    figures = MachineFigures(store.now() - time.time_ns() // 1_000_000, pulse.lag_s)
-    try:
-        use = store.disk_use()
-    except OSError:
-        return figures
-    if use is None:
-        return figures
-    return msgspec.structs.replace(figures, file_bytes=use.file, log_bytes=use.log, free_bytes=use.free)
+class MachineCollector(Collector):
+    """Metrics of the machine, read on each scrape. A server in memory has no sizes."""
+
+    def __init__(self, store: Store, pulse: Pulse) -> None:
+        self._store = store
+        self._pulse = pulse
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        ahead_s = self._store.now() / 1_000 - time.time()
+        yield GaugeMetricFamily("resonate_clock_offset_seconds", "Server's time minus the machine's.", ahead_s)
+        yield GaugeMetricFamily(
+            "resonate_event_loop_lag_seconds", "Latest turn of the last seconds.", self._pulse.lag_s
+        )
+        try:
+            use = self._store.disk_use()
+        except OSError:
+            return
+        if use is not None:
+            yield GaugeMetricFamily("resonate_database_bytes", "Size of the database file.", use.file)
+            yield GaugeMetricFamily("resonate_database_log_bytes", "Size of its write-ahead log.", use.log)
+            yield GaugeMetricFamily("resonate_disk_free_bytes", "Free space on the disk of the database.", use.free)
 
 
 async def _state(store: Store) -> str:

@@ -106,7 +106,7 @@ class Peers(PeerListener):
         self._presence.observer = Announcer(self.workers_changed, self._presence.observer)
         self._watch = watch
         if watch is not None:
-            watch.tell_others(self._happened)
+            watch.tell_others = self._happened
 
     def members(self) -> list[Member]:
         """Return the workers of all servers."""

@@ -13,7 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from resonate_server.protocol.records import TaskState
-from resonate_server.watch.connection_history import FOREVER, ConnectionHistory
+from resonate_server.watch.absences import FOREVER, ConnectionHistory
 from resonate_server.watch.derive import RELEASED
 from resonate_server.watch.events import (
     ChainEvent,

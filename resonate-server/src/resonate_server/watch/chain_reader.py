@@ -8,6 +8,7 @@ import asyncio
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Protocol
 
@@ -21,10 +22,9 @@ from resonate_server.protocol.payload import excerpt, function_name, readable, s
 from resonate_server.protocol.records import Promise, PromiseState, TaskState
 from resonate_server.protocol.requests import Id, Millis
 from resonate_server.store import Branch, Place, View
+from resonate_server.watch.absences import FOREVER, ConnectionHistory, Outages
 from resonate_server.watch.attempts import Lives, fill_in
-from resonate_server.watch.connection_history import FOREVER, ConnectionHistory
 from resonate_server.watch.derive import chain_of
-from resonate_server.watch.outages import Outages
 from resonate_server.watch.ring import Ring
 from resonate_server.watch.story import story
 from resonate_server.watch.views import ChainView, PromiseView, Role, TaskView
@@ -102,13 +102,6 @@ class ChainPage(Struct, frozen=True):
     next: str | None
 
 
-class _Portion(Struct, frozen=True):
-    """``last``: the place of the last row read; ``None`` if there are no more."""
-
-    found: list[ChainSummary]
-    last: Place | None
-
-
 class ChainReader:
     """``now`` returns the time in ms since the epoch."""
 
@@ -128,15 +121,12 @@ class ChainReader:
         found: list[ChainSummary] = []
         last = wanted.before
         for _ in range(MAX_PORTIONS):
-            portion = await self._read_portion(wanted, last, wanted.limit - len(found))
-            found += portion.found
-            last = portion.last
+            look = partial(_look_through, wanted, last, self._now(), wanted.limit - len(found))
+            more, last = await self._reader.read(look)
+            found += more
             if last is None or len(found) == wanted.limit:
                 break
-        return ChainPage(found, None if last is None else encode_place(last))
-
-    async def _read_portion(self, wanted: ChainQuery, before: Place | None, limit: int) -> _Portion:
-        return await self._reader.read(lambda store: _look_through(store, wanted, before, self._now(), limit))
+        return ChainPage(found, None if last is None else encode_place(_own_place(last, wanted.prefix)))
 
     # --- one chain --------------------------------------------------------------------------------------------------
 
@@ -184,8 +174,11 @@ async def _in_turns(steps: Iterable[None]) -> None:
 # --- inside the engine's queue --------------------------------------------------------------------------------------
 
 
-def _look_through(store: View, wanted: ChainQuery, before: Place | None, now: int, limit: int) -> _Portion:
-    """Return the next matching roots, within the limits of one portion."""
+def _look_through(
+    wanted: ChainQuery, before: Place | None, now: int, limit: int, store: View
+) -> tuple[list[ChainSummary], Place | None]:
+    """Return the next matching roots, within the limits of one portion, and the place of the last row read; ``None`` if
+    there are no more."""
     found: list[ChainSummary] = []
     last: Place | None = None
     roots = store.recent_roots(wanted.state, before, now)
@@ -197,7 +190,7 @@ def _look_through(store: View, wanted: ChainQuery, before: Place | None, now: in
         if len(found) == limit:
             break
     there_are_more = next(roots, None) is not None
-    return _Portion(found, last if there_are_more else None)
+    return found, last if there_are_more else None
 
 
 def _tree(store: View, root: str, after: str, now: int, room: int) -> list[PromiseView]:
@@ -322,6 +315,13 @@ def _redacted(view: PromiseView, prefix: str) -> PromiseView:
 
 def encode_place(place: Place) -> str:
     return urlsafe_b64encode(msgspec.json.encode((place.created_at, place.id))).decode()
+
+
+def _own_place(place: Place, prefix: str) -> Place:
+    """Return a place that names nobody else's id, and has the same ids that begin with ``prefix`` after it."""
+    if place.id.startswith(prefix):
+        return place
+    return Place(place.created_at, "\x01" if place.id < prefix else f"{prefix}\U0010ffff")
 
 
 def decode_place(cursor: str) -> Place:

@@ -4,11 +4,12 @@ Payloads are kept as excerpts and decoded only when an event is encoded. The rin
 of the root; times are in ms since the epoch.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from resonate_server.protocol.payload import Excerpt, Function, Payload, function_name, readable
 from resonate_server.protocol.records import PromiseState
@@ -21,8 +22,21 @@ class Event(Struct, tag_field="kind", gc=False):
     at: int
 
     def weight(self) -> int:
-        """Return how many characters are kept with it. All come from clients, and each may be thousands."""
-        return 0
+        """Return how many characters are kept with it. All come from clients, and each text may have thousands."""
+        weight = 0
+        for kept in astuple(self):
+            if (characters := _CHARACTERS.get(type(kept))) is not None:
+                weight += characters(kept)
+        return weight
+
+
+_CHARACTERS: dict[type, Callable[[Any], int]] = {
+    str: len,
+    list: lambda ids: sum(map(len, ids)),
+    Excerpt: lambda excerpt: excerpt.weight,
+    Function: lambda function: function.weight,
+    Payload: lambda payload: len(payload.text),
+}
 
 
 class ChainEvent(Event, gc=False):
@@ -30,10 +44,6 @@ class ChainEvent(Event, gc=False):
 
     chain: str | None
     id: str
-
-    def weight(self) -> int:
-        pid: str | None = getattr(self, "pid", None)
-        return len(self.id) + len(self.chain or "") + len(pid or "")
 
 
 class PromiseCreated(ChainEvent, tag="promise.created", gc=False):
@@ -43,10 +53,6 @@ class PromiseCreated(ChainEvent, tag="promise.created", gc=False):
     timer: bool
     timeout_at: int
     created_at: int
-
-    def weight(self) -> int:
-        func = 0 if self.func is None else self.func.weight if isinstance(self.func, Function) else len(self.func)
-        return ChainEvent.weight(self) + len(self.parent or "") + len(self.group or "") + func
 
 
 class PromiseSettled(ChainEvent, tag="promise.settled", gc=False):
@@ -59,15 +65,6 @@ class PromiseSettled(ChainEvent, tag="promise.settled", gc=False):
     pid: str | None = None
     version: int = 0
     by_worker: bool = False
-
-    def weight(self) -> int:
-        kept = ChainEvent.weight(self)
-        match self.value:
-            case Excerpt():
-                return kept + self.value.weight
-            case Payload(text=text):
-                return kept + len(text)
-        return kept
 
 
 class TaskQueued(ChainEvent, tag="task.queued", gc=False):
@@ -97,9 +94,6 @@ class TaskSuspended(ChainEvent, tag="task.suspended", gc=False):
     version: int
     on: list[str]
 
-    def weight(self) -> int:
-        return ChainEvent.weight(self) + sum(map(len, self.on))
-
 
 class TaskLost(ChainEvent, tag="task.lost", gc=False):
     """The attempt was broken off."""
@@ -116,9 +110,6 @@ class TaskReleased(ChainEvent, tag="task.released", gc=False):
     version: int
     trouble: str
     why: str = ""
-
-    def weight(self) -> int:
-        return ChainEvent.weight(self) + len(self.trouble) + len(self.why)
 
 
 class TaskUnclaimed(ChainEvent, tag="task.unclaimed", gc=False):
@@ -152,9 +143,6 @@ class WorkerEvent(Event, gc=False):
 
     group: str
     pid: str
-
-    def weight(self) -> int:
-        return len(self.group) + len(self.pid)
 
 
 class WorkerConnected(WorkerEvent, tag="worker.connected", gc=False):

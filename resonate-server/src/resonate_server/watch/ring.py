@@ -2,10 +2,19 @@
 
 The events of a chain are ordered without relying on clocks: each server stamps events by its own clock, and no two
 agree. But the database serializes the changes of one promise and counts its attempts.
+
+A viewer is just a position in the ring, so it needs no queue. One that the ring has overtaken has missed events; it is
+disconnected and starts over. Events are encoded once for all viewers at the same position.
+
+A viewer with a prefix learns nothing of what others do, not even how much: it gets events of its own ids and groups,
+numbered for it alone, and cannot resume.
 """
 
+import asyncio
 import secrets
 from collections.abc import Callable
+
+from msgspec.structs import replace
 
 from resonate_server.watch.events import (
     ChainEvent,
@@ -20,6 +29,8 @@ from resonate_server.watch.events import (
     TaskSent,
     TaskSuspended,
     TaskUnclaimed,
+    WorkerEvent,
+    encoder,
 )
 
 MAX_EVENTS = 20_000
@@ -144,3 +155,152 @@ def place(event: ChainEvent) -> tuple[int, int, int]:
         ):
             return attempt, 2, event.at
     return AFTER_ALL, 0, event.at
+
+
+# ── viewers ──
+
+MAX_VIEWERS = 32
+"""A further viewer evicts one that has fallen far behind, or else the oldest. A page reconnects."""
+
+MAX_LINES = 500
+"""Events per write; more would block the event loop for too long."""
+
+MAX_WEIGHT = 128 * 1_024
+"""Characters per write, as they are counted in the ring: a viewer that does not read keeps one write in memory."""
+
+PAUSE_S = 0.1
+"""Pause between two writes to a viewer, so that many events share one."""
+
+
+class Overtaken(Exception):
+    """The viewer is so slow that the ring has dropped its next event."""
+
+
+class Viewer:
+    """A viewer of ids and groups that begin with ``prefix``, which has seen everything up to ``seq``."""
+
+    def __init__(self, prefix: str, seq: int) -> None:
+        self.prefix = prefix
+        self.seq = seq
+        self.taken = 0
+        """How many events it was given."""
+        self.is_open = True
+
+
+class Feed:
+    """Used on the event loop only."""
+
+    def __init__(self, ring: Ring) -> None:
+        self._ring = ring
+        self._viewers: dict[Viewer, None] = {}
+        """Oldest first."""
+        self._news = asyncio.Event()
+        self._latest: tuple[tuple[int, int], bytes] = ((0, 0), b"")
+        self.closed = False
+
+    def open(self, prefix: str, after: str, past: int = 0) -> tuple[Viewer, bool]:
+        """Return a new viewer, and whether it resumes at ``after`` (``EPOCH:SEQ``, or empty).
+
+        One that does not resume first gets up to ``past`` earlier events.
+        """
+        if len(self._viewers) >= MAX_VIEWERS:
+            self._send_away(min(self._viewers, key=lambda viewer: self._ring.last - viewer.seq < MAX_LINES))
+        seq = None if prefix else self._place(after)
+        viewer = Viewer(prefix, max(self._ring.last - past, self._ring.first - 1) if seq is None else seq)
+        self._viewers[viewer] = None
+        viewer.is_open = not self.closed
+        return viewer, seq is not None
+
+    def next(self, viewer: Viewer, resumed: bool) -> int:
+        """Return the number after which events are news to ``viewer``, which has just been opened."""
+        if viewer.prefix:
+            return len(visible(self._ring.after(viewer.seq, self._ring.last), viewer.prefix))
+        return viewer.seq if resumed else self._ring.last
+
+    def leave(self, viewer: Viewer) -> None:
+        self._viewers.pop(viewer, None)
+
+    def close(self) -> None:
+        """Disconnect all viewers: the server is stopping."""
+        self.closed = True
+        for viewer in list(self._viewers):
+            self._send_away(viewer)
+
+    def _send_away(self, viewer: Viewer) -> None:
+        self.leave(viewer)
+        viewer.is_open = False
+        self._news.set()
+
+    def reported(self) -> None:
+        """Wake the viewers: the ring may have new events."""
+        if self._viewers:
+            self._news.set()
+
+    async def wait(self, viewer: Viewer, seconds: float) -> None:
+        """Wait until there is something for ``viewer``, it has to leave, or ``seconds`` have passed."""
+        if viewer.seq < self._ring.last or not viewer.is_open:
+            return
+        self._news.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+
+    def take(self, viewer: Viewer) -> bytes:
+        """Return the next lines for ``viewer`` and advance it; empty if there are none. Raises :class:`Overtaken`."""
+        if not self._ring.reaches(viewer.seq):
+            raise Overtaken
+        events = _light(self._ring.after(viewer.seq, MAX_LINES))
+        if not events:
+            return b""
+        key = viewer.seq, events[-1].seq
+        viewer.seq = events[-1].seq
+        if viewer.prefix:
+            own = visible(events, viewer.prefix)
+            lines = [replace(event, seq=number) for number, event in enumerate(own, viewer.taken + 1)]
+            viewer.taken += len(lines)
+            return encoder.encode_lines(lines)
+        if self._latest[0] != key:
+            self._latest = key, encoder.encode_lines(events)
+        return self._latest[1]
+
+    def _place(self, after: str) -> int | None:
+        epoch, _, seq = after.partition(":")
+        if epoch != self._ring.epoch or not (seq.isascii() and seq.isdigit() and len(seq) < 19):
+            return None
+        return int(seq) if self._ring.reaches(int(seq)) else None
+
+
+def _light(events: list[Event]) -> list[Event]:
+    """Return as many of ``events`` as one write may take, at least one."""
+    weight = 0
+    for count, event in enumerate(events):
+        weight += event.weight()
+        if weight > MAX_WEIGHT:
+            return events[: count or 1]
+    return events
+
+
+def visible(events: list[Event], prefix: str) -> list[Event]:
+    """Return the server's events and those of ids and groups that begin with ``prefix``, with other ids removed."""
+    shown: list[Event] = []
+    for event in events:
+        match event:
+            case ChainEvent(id=name) | WorkerEvent(group=name) if not name.startswith(prefix):
+                continue
+            case ChainEvent():
+                shown.append(_redacted(event, prefix))
+            case _:
+                shown.append(event)
+    return shown
+
+
+def _redacted(event: ChainEvent, prefix: str) -> ChainEvent:
+    chain = event.chain if event.chain is not None and event.chain.startswith(prefix) else None
+    match event:
+        case PromiseCreated(parent=str() as parent) if not parent.startswith(prefix):
+            return replace(event, chain=chain, parent=None)
+        case TaskSuspended(on=on):
+            return replace(event, chain=chain, on=[id for id in on if id.startswith(prefix)])
+    return event if chain == event.chain else replace(event, chain=chain)

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from msgspec import Struct
 
 from resonate_server.protocol.records import PromiseState
+from resonate_server.watch.absences import Outage
 from resonate_server.watch.attempts import DONE_AGAIN, hosts_of
-from resonate_server.watch.outages import Outage
 from resonate_server.watch.views import Kind, Phase, PromiseView, Role
 
 MAX_FAULTS = 4

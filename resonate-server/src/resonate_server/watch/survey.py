@@ -11,8 +11,11 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
 from resonate_server.engine import ReadFailed
-from resonate_server.metrics import GroupFigures
+from resonate_server.protocol.records import TaskState
 from resonate_server.store import Backlog, Holding, OpenTask, View
 from resonate_server.watch.chain_reader import RowReader
 
@@ -23,6 +26,9 @@ PAUSE_S = 3.0
 
 MAX_GROUPS = 200
 """Groups that are reported. Their names come from clients, and each is a metrics series of its own."""
+
+MAX_NAME = 256
+"""Characters of the name of a group that is reported: it is in several lines of the metrics."""
 
 REMEMBERED_S = 3_600.0
 """How long a group is still reported after it has neither workers nor open tasks."""
@@ -36,7 +42,7 @@ MAX_CLAIMS = 10_000
 _FIRST: Holding = ("", "")
 
 
-class Survey:
+class Survey(Collector):
     """Used on the event loop. ``workers()`` returns how many workers of each group are connected; ``now()`` is in
     ms."""
 
@@ -79,28 +85,35 @@ class Survey:
         self._held.seen(held, self._now())
         self._warn()
 
-    def groups(self) -> list[GroupFigures]:
-        """Return the figures of the last survey, with the current number of workers."""
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """Return the metrics: the figures of the last survey, with the current number of workers."""
+        connected = GaugeMetricFamily("resonate_connected_workers", "Open streams.", labels=["group"])
+        waiting = GaugeMetricFamily(
+            "resonate_messages_waiting",
+            "execute: tasks that nobody has claimed; unblock: answers that may not have been read.",
+            labels=["group", "kind"],
+        )
+        oldest = GaugeMetricFamily(
+            "resonate_oldest_task_seconds",
+            "pending: longest wait for a claim; acquired: longest time held by one worker.",
+            labels=["group", "state"],
+        )
         workers, now = self._workers(), self._now()
         self._use(workers)
-        waiting, held = self._waiting.oldest(now), self._held.oldest(now)
-        names = [*self._last_used, *([""] if "" in held else [])]
-        nothing = Backlog(0, 0)
-        return [
-            GroupFigures(
-                name=name,
-                workers=workers.get(name, 0),
-                tasks=self._backlogs.get(name, nothing).tasks,
-                answers=self._backlogs.get(name, nothing).answers,
-                oldest_waiting_ms=waiting.get(name),
-                oldest_held_ms=held.get(name),
-            )
-            for name in names
-        ]
+        for name in self._last_used:
+            backlog = self._backlogs.get(name, Backlog(0, 0))
+            connected.add_metric([name], workers.get(name, 0))
+            waiting.add_metric([name, "execute"], backlog.tasks)
+            waiting.add_metric([name, "unblock"], backlog.answers)
+        pending, acquired = self._waiting.oldest(now), self._held.oldest(now)
+        for name in [*self._last_used, *([""] if "" in acquired else [])]:
+            oldest.add_metric([name, TaskState.PENDING.value], pending.get(name, 0) / 1_000)
+            oldest.add_metric([name, TaskState.ACQUIRED.value], acquired.get(name, 0) / 1_000)
+        return connected, waiting, oldest
 
     def _use(self, names: Iterable[str]) -> None:
         now = self._uptime()
-        for name in names:
+        for name in filter(lambda name: len(name) <= MAX_NAME, names):
             self._last_used.pop(name, None)
             self._last_used[name] = now
         for name, since in list(self._last_used.items()):

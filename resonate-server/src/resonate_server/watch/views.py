@@ -1,7 +1,8 @@
 """What is sent to the page and the terminal: a chain with the life of each of its calls, and the groups of workers."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
+from itertools import accumulate, takewhile
 
 from msgspec import Struct, field
 
@@ -9,7 +10,7 @@ from resonate_server.delivery.presence import Member, State
 from resonate_server.protocol.payload import Payload
 from resonate_server.protocol.records import PromiseState, TaskState
 from resonate_server.store import Occupation
-from resonate_server.watch.outages import Outage
+from resonate_server.watch.absences import Outage
 
 
 class Role(StrEnum):
@@ -111,6 +112,9 @@ MAX_GROUPS = 200
 MAX_WORKERS = 1_000
 """Workers that are shown. Those that are gone are left out first, then the newest."""
 
+MAX_CHARACTERS = 256 * 1_024
+"""Total length of the names of groups, and of those of workers with their groups."""
+
 
 class WorkerView(Struct, gc=False):
     """One process in one group. ``held`` is ``None`` if the viewer may not know it."""
@@ -125,22 +129,32 @@ class WorkerView(Struct, gc=False):
 
 
 class GroupView(Struct, frozen=True):
-    """``waiting``: tasks that wait for a worker of the group."""
+    """``waiting``: tasks that wait for a worker of the group; ``None`` if the viewer may not know it."""
 
     name: str
     waiting: int | None
     workers: list[WorkerView]
 
 
-def groups(members: Iterable[Member], occupation: Occupation) -> list[GroupView]:
-    """Return the groups with their workers and the number of waiting tasks, sorted by name."""
-    workers: dict[str, list[WorkerView]] = {name: [] for name in occupation.queued}
-    for each in sorted(members, key=_by_arrival)[:MAX_WORKERS]:
-        held = occupation.held.get(each.pid, 0)
+def groups(members: Iterable[Member], occupation: Occupation, prefix: str = "") -> list[GroupView]:
+    """Return the groups with their workers and the number of waiting tasks, sorted by name. With ``prefix``: only those
+    that begin with it, and without numbers, because the tasks may be anybody's."""
+    workers: dict[str, list[WorkerView]] = {name: [] for name in occupation.queued if name.startswith(prefix)}
+    mine = sorted((each for each in members if each.group.startswith(prefix)), key=_by_arrival)
+    for each in _first(mine, MAX_WORKERS, lambda each: len(each.pid) + len(each.group)):
+        held = None if prefix else occupation.held.get(each.pid, 0)
         worker = WorkerView(each.pid, each.group, each.since, each.heard, each.state, held, each.gone_at)
         workers.setdefault(each.group, []).append(worker)
-    shown = sorted(workers, key=lambda name: (not workers[name], name))[:MAX_GROUPS]
-    return [GroupView(name, occupation.queued.get(name, 0), workers[name]) for name in sorted(shown)]
+    shown = _first(sorted(workers, key=lambda name: (not workers[name], name)), MAX_GROUPS, len)
+    return [
+        GroupView(name, None if prefix else occupation.queued.get(name, 0), workers[name]) for name in sorted(shown)
+    ]
+
+
+def _first[T](items: list[T], most: int, length: Callable[[T], int]) -> list[T]:
+    """Return the first ``most`` of ``items``, fewer if their names are long."""
+    fit = takewhile(lambda total: total <= MAX_CHARACTERS, accumulate(map(length, items)))
+    return [item for item, _ in zip(items[:most], fit, strict=False)]
 
 
 def _by_arrival(member: Member) -> tuple[bool, int, str]:

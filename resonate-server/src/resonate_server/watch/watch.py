@@ -1,12 +1,12 @@
 """The watch: records what the engine and delivery report, and answers viewers.
 
 Every request causes a report, so a report must cost next to nothing, and converting many at once is faster than one by
-one. A buffer takes them. It stays small: it is flushed after a moment even if nobody reads.
+one. So reports wait until somebody reads the ring, at most for a moment.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from resonate_server.delivery.presence import Member, State, WorkerObserver
@@ -14,8 +14,8 @@ from resonate_server.engine.decision_observer import DecisionObserver
 from resonate_server.protocol.messages import Execute
 from resonate_server.store import Decided
 from resonate_server.watch import derive
+from resonate_server.watch.absences import ConnectionHistory, Outage, Outages
 from resonate_server.watch.chain_reader import ChainReader, RowReader
-from resonate_server.watch.connection_history import ConnectionHistory
 from resonate_server.watch.events import (
     Event,
     PromiseSettled,
@@ -31,19 +31,32 @@ from resonate_server.watch.events import (
     WorkerLeft,
     WorkerSilent,
 )
-from resonate_server.watch.feed import Feed
-from resonate_server.watch.outages import Outage, Outages
-from resonate_server.watch.ring import Ring
+from resonate_server.watch.ring import Feed, Ring
 from resonate_server.watch.views import GroupView, groups
 
 logger = logging.getLogger(__name__)
 
 
+CLEARED_AFTER_S = 0.2
+
+MAX_REPORTS = 500
+"""Reports converted in one go: that takes a millisecond or two."""
+
+MAX_OFFERED = 20_000
+"""Tasks whose chain is remembered while they wait for a worker: their sender does not know it."""
+
+MAX_OFFERED_CHARACTERS = 4 * 1_024 * 1_024
+"""Total length of their ids, and of those of their chains."""
+
+
 class Watch(DecisionObserver, WorkerObserver):
     """Used on the event loop only. ``members`` returns the workers, ``now`` the time in ms since the epoch.
 
-    ``alive``: the file that tells a restart how long the server was down.
+    ``alive``: the file that tells a restart how long the server was down. ``tell_others`` gets each event of this
+    server, for the others.
     """
+
+    tell_others: Callable[[Event], None]
 
     def __init__(
         self,
@@ -53,6 +66,7 @@ class Watch(DecisionObserver, WorkerObserver):
         alive: Path | None = None,
     ) -> None:
         self.ring = Ring()
+        self.ring.catch_up = self._clear
         self.feed = Feed(self.ring)
         self._history = ConnectionHistory(now())
         self.outages = Outages(alive, now, self._ended)
@@ -60,11 +74,11 @@ class Watch(DecisionObserver, WorkerObserver):
         self.now = now
         self._reader = reader
         self._members = members
-        self._buffer = ReportBuffer(self.ring, self._history.acted)
-
-    def tell_others(self, tell: Callable[[Event], None]) -> None:
-        """Set the function that tells other servers what has happened at this one."""
-        self._buffer.tell_others = tell
+        self.tell_others = lambda _: None
+        self._reports: list[Decided | Event] = []
+        self._is_scheduled = False
+        self._offered: dict[str, str] = {}
+        self._offered_characters = 0
 
     def take_remote_event(self, event: Event) -> None:
         """Take an event that happened at another server."""
@@ -73,7 +87,7 @@ class Watch(DecisionObserver, WorkerObserver):
                 self._history.connected(group, pid, event.at)
             case WorkerLeft(group=group, pid=pid, planned=False) | WorkerGone(group=group, pid=pid):
                 self._history.left(group, pid, event.at)
-        self._buffer.keep(event)
+        self._keep(event)
         self.feed.reported()
 
     def sync_connected(self, members: Iterable[Member]) -> None:
@@ -92,124 +106,86 @@ class Watch(DecisionObserver, WorkerObserver):
         """Set since when (ms) the workers of all servers are known; ``None`` if they are not at present."""
         self._history.all_known_since = since
 
-    async def groups(self) -> list[GroupView]:
+    async def groups(self, prefix: str) -> list[GroupView]:
         occupation = await self._reader.read(lambda store: store.occupation())
-        return groups(self._members(), occupation)
+        return groups(self._members(), occupation, prefix)
 
     # --- what the engine reports ------------------------------------------------------------------------------------
 
     def decided(self, decided: Decided) -> None:
         if derive.may_have_events(decided):
-            self._buffer.put(decided)
-            self.feed.reported()
+            self._put(decided)
 
     # --- what delivery reports --------------------------------------------------------------------------------------
 
     def worker_connected(self, group: str, pid: str, again: bool) -> None:
         now = self.now()
         self._history.connected(group, pid, now)
-        self._happened(WorkerConnected(0, now, group, pid, again))
+        self._put(WorkerConnected(0, now, group, pid, again))
 
     def worker_left(self, group: str, pid: str, planned: bool) -> None:
         now = self.now()
         if not planned:  # An end that the server planned says nothing about the worker.
             self._history.left(group, pid, now)
-        self._happened(WorkerLeft(0, now, group, pid, planned))
+        self._put(WorkerLeft(0, now, group, pid, planned))
 
     def worker_silent(self, group: str, pid: str) -> None:
-        self._happened(WorkerSilent(0, self.now(), group, pid))
+        self._put(WorkerSilent(0, self.now(), group, pid))
 
     def worker_gone(self, group: str, pid: str) -> None:
         now = self.now()
         self._history.left(group, pid, now)
-        self._happened(WorkerGone(0, now, group, pid))
+        self._put(WorkerGone(0, now, group, pid))
 
     def worker_heard(self, group: str, pid: str) -> None:
-        self._happened(WorkerHeard(0, self.now(), group, pid))
+        self._put(WorkerHeard(0, self.now(), group, pid))
 
     def task_sent(self, group: str, pid: str, execute: Execute) -> None:
-        self._happened(TaskSent(0, self.now(), None, execute.task_id, group, pid, execute.version))
+        self._put(TaskSent(0, self.now(), None, execute.task_id, group, pid, execute.version))
 
     def _ended(self, outage: Outage) -> None:
         self.ring.append(ServerBack(0, outage.end, outage.begin))
         self.feed.reported()
 
-    def _happened(self, event: Event) -> None:
-        self._buffer.put(event)
-        self.feed.reported()
+    # --- from reports to events -------------------------------------------------------------------------------------
 
-
-# ── the buffer ──
-
-CLEARED_AFTER_S = 0.2
-
-MAX_REPORTS = 500
-"""Reports converted in one go: that takes a millisecond or two."""
-
-MAX_OFFERED = 20_000
-"""Tasks whose chain is remembered while they wait for a worker: their sender does not know it."""
-
-MAX_OFFERED_CHARACTERS = 4 * 1_024 * 1_024
-"""Total length of their ids, and of those of their chains."""
-
-
-class ReportBuffer:
-    """Fills ``ring``, which flushes the buffer before each read. ``tell_others`` gets each event of this server;
-    ``acted`` gets each worker that sent a request to any server, and when (ms)."""
-
-    def __init__(self, ring: Ring, acted: Callable[[str, int], None] = lambda *_: None) -> None:
-        self._ring = ring
-        self._acted = acted
-        self.tell_others: Callable[[Event], None] = lambda _: None
-        self._reports: list[Decided | Event] = []
-        self._offered: dict[str, str] = {}
-        self._offered_characters = 0
-        self._is_scheduled = False
-        ring.catch_up = self.clear
-
-    def put(self, report: Decided | Event) -> None:
+    def _put(self, report: Decided | Event) -> None:
         """Add a report. Events and decisions stay in order."""
         self._reports.append(report)
         if not self._is_scheduled:
-            self._schedule()
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_later(CLEARED_AFTER_S, self._clear_as_scheduled)
         elif len(self._reports) >= MAX_REPORTS:
-            self.clear()
+            self._clear()
+        self.feed.reported()
 
-    def clear(self) -> None:
+    def _clear(self) -> None:
         reports, self._reports = self._reports, []
         for report in reports:
             self._take(report)
 
-    def _schedule(self) -> None:
-        self._is_scheduled = True
-        asyncio.get_running_loop().call_later(CLEARED_AFTER_S, self._clear_as_scheduled)
-
     def _clear_as_scheduled(self) -> None:
         self._is_scheduled = False
-        self.clear()
+        self._clear()
 
     def _take(self, report: Decided | Event) -> None:
         """A bug in here must not disturb anything else."""
-        if isinstance(report, Event):
-            self.keep(report)
-            self.tell_others(report)
-            return
         try:
-            events = derive.events(report)
+            events: Sequence[Event] = [report] if isinstance(report, Event) else derive.events(report)
         except Exception:
             logger.exception("could not report a decision to the watchers")
             return
         for event in events:
-            self.keep(event)
+            self._keep(event)
             self.tell_others(event)
 
-    def keep(self, event: Event) -> None:
+    def _keep(self, event: Event) -> None:
         """Put an event into the ring now."""
         if isinstance(event, TaskSent):
             event.chain = event.chain or self._offered.get(event.id)
-        self._ring.append(event)
+        self.ring.append(event)
         if (pid := actor(event)) is not None:
-            self._acted(pid, event.at)
+            self._history.acted(pid, event.at)
         if isinstance(event, TaskQueued):
             self._remember_offer(event)
         elif isinstance(event, TaskClaimed):

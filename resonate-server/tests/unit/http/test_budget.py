@@ -1,99 +1,61 @@
 """How bytes are granted, and which sender must go when there are too many."""
 
+import asyncio
+
 import pytest
 
 from resonate_server.http.bodies import Full, Quota, Unfinished
+
+STORIES = {
+    "bytes that fit are granted at once": "+4 +6",
+    "bytes that do not fit wait until enough is returned": "+4 +6 ?5 -4 ~0 -6 =0",
+    "no sender is overtaken by a smaller one": "+8 ?9 ?1 -8 =0 =1",
+    "a sender that no longer waits is skipped": "+10 ?10 ?10 x0 -10 =1",
+    "more than the whole budget is granted alone": "+11",
+    "the number of bytes that wait is limited": "+10 ?20 !1",
+    "an abandoned place no longer counts": "+10 ?20 x0 -10 +10",
+}
+"""Of 10 bytes to grant, while 20 may wait. ``+4``: granted at once; ``?4``: has to wait; ``!4``: refused; ``-4``: given
+back. Of those that wait, by number: ``~0`` waits still, ``=0`` is served, ``x0`` has left."""
+
+
+@pytest.mark.parametrize("story", STORIES.values(), ids=STORIES)
+async def test_story(story: str) -> None:
+    room, places = Quota(10, may_wait=20), list[asyncio.Future[None]]()
+    for what, number in ((step[0], int(step[1:])) for step in story.split()):
+        match what:
+            case "+":
+                assert room.ask(number) is None
+            case "?":
+                place = room.ask(number)
+                assert place is not None
+                places.append(place)
+            case "!":
+                with pytest.raises(Full):
+                    room.ask(number)
+            case "-":
+                room.give_back(number)
+            case "x":
+                places[number].cancel()
+            case _:
+                assert places[number].done() == (what == "=")
 
 
 class Sender:
     """A sender that remembers whether it was dropped."""
 
-    def __init__(self) -> None:
-        self.is_gone = False
+    is_gone = False
 
     def evict(self) -> None:
         self.is_gone = True
 
 
-async def test_bytes_that_fit_are_granted_at_once() -> None:
-    room = Quota(10, may_wait=10)
-    assert room.ask(4) is None
-    assert room.ask(6) is None
-
-
-async def test_bytes_that_do_not_fit_wait_until_enough_is_returned() -> None:
-    room = Quota(10, may_wait=10)
-    room.ask(4)
-    room.ask(6)
-    place = room.ask(5)
-    assert place is not None
-
-    room.give_back(4)
-    assert not place.done()
-    room.give_back(6)
-    assert place.done()
-
-
-async def test_no_sender_is_overtaken_by_a_smaller_one() -> None:
-    room = Quota(10, may_wait=20)
-    room.ask(8)
-    large, small = room.ask(9), room.ask(1)
-    assert large is not None
-    assert small is not None
-
-    room.give_back(8)
-    assert (large.done(), small.done()) == (True, True)
-
-
-async def test_a_sender_that_no_longer_waits_is_skipped() -> None:
-    room = Quota(10, may_wait=20)
-    room.ask(10)
-    first, second = room.ask(10), room.ask(10)
-    assert first is not None
-    assert second is not None
-    first.cancel()
-
-    room.give_back(10)
-    assert second.done()
-
-
-async def test_more_than_the_whole_budget_is_granted_alone() -> None:
-    assert Quota(10, may_wait=0).ask(11) is None
-
-
-async def test_the_number_of_waiting_senders_is_limited() -> None:
-    room = Quota(10, may_wait=10)
-    room.ask(10)
-    room.ask(10)
-    with pytest.raises(Full):
-        room.ask(1)
-
-
-async def test_an_abandoned_place_no_longer_counts() -> None:
-    room = Quota(10, may_wait=10)
-    room.ask(10)
-    place = room.ask(10)
-    assert place is not None
-    place.cancel()
-    room.give_back(10)
-
-    assert not room.is_contended
-    assert room.ask(10) is None
-
-
-def test_the_earliest_sender_is_dropped_when_too_much_is_unfinished() -> None:
-    unfinished, senders = Unfinished(limit=10), [Sender() for _ in range(4)]
-    for sender in senders[:3]:
-        unfinished.hold(sender, 3)
-    unfinished.hold(senders[0], 4)
-    unfinished.hold(senders[3], 2)
-    assert [sender.is_gone for sender in senders] == [True, False, False, False]
-
-
-def test_a_complete_body_no_longer_counts_as_unfinished() -> None:
-    unfinished, senders = Unfinished(limit=10), [Sender() for _ in range(3)]
+def test_the_earliest_unfinished_sender_is_dropped_when_there_is_too_much() -> None:
+    unfinished, senders = Unfinished(limit=10), [Sender() for _ in range(5)]
     unfinished.hold(senders[0], 9)
-    unfinished.drop(senders[0])
-    unfinished.hold(senders[1], 5)
-    unfinished.hold(senders[2], 5)
-    assert not any(sender.is_gone for sender in senders)
+    unfinished.drop(senders[0])  # it is complete
+    for sender in senders[1:4]:
+        unfinished.hold(sender, 3)
+    unfinished.hold(senders[1], 4)
+    unfinished.hold(senders[4], 2)
+    assert [sender.is_gone for sender in senders] == [False, True, False, False, False]

@@ -4,7 +4,7 @@ import re
 
 from resonate_server.protocol.payload import Excerpt
 from resonate_server.protocol.records import PromiseState
-from resonate_server.watch.connection_history import ConnectionHistory
+from resonate_server.watch.absences import ConnectionHistory
 from resonate_server.watch.events import PromiseCreated, PromiseSettled, TaskSuspended, WorkerGone
 
 

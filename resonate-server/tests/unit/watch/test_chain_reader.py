@@ -14,6 +14,7 @@ from resonate_server.protocol.records import Promise, PromiseState, Value
 from resonate_server.store import Place, View
 from resonate_server.store.sqlite import IN_MEMORY, Database
 from resonate_server.watch import chain_reader, derive
+from resonate_server.watch.absences import ConnectionHistory, Outages
 from resonate_server.watch.chain_reader import (
     MAX_PORTIONS,
     MAX_PROMISES,
@@ -24,8 +25,6 @@ from resonate_server.watch.chain_reader import (
     decode_place,
     encode_place,
 )
-from resonate_server.watch.connection_history import ConnectionHistory
-from resonate_server.watch.outages import Outages
 from resonate_server.watch.ring import Ring
 from resonate_server.watch.views import ChainView, PromiseView, Role
 
@@ -127,6 +126,30 @@ class TestList:
     @pytest.mark.parametrize("limit", [1, 2, 3, 4, 50])
     async def test_pages_add_up_to_all_roots_newest_first(self, three: Scene, limit: int) -> None:
         assert await three.ids(limit=limit) == ["other", "foo-b", "foo-a"]
+
+    @pytest.mark.parametrize("state", [None, RESOLVED])
+    async def test_cursors_name_no_ids_of_others_and_skip_nothing(
+        self, scene: Scene, monkeypatch: pytest.MonkeyPatch, state: PromiseState | None
+    ) -> None:
+        """A search may end at anybody's chain, before or after those with the prefix that began in the same ms."""
+        monkeypatch.setattr(chain_reader, "PORTION_MS", 0)
+        monkeypatch.setattr(chain_reader, "MAX_PORTIONS", 1)
+        ids = [f"{owner}-{number}" for owner in ("a", "mine", "z") for number in range(3)]
+        for _ in range(2):
+            for id in ids:
+                scene.driver.create(f"{id}-{scene.driver.now}")
+                scene.driver.settle(f"{id}-{scene.driver.now}")
+            scene.driver.now += SECOND
+        found: list[str] = []
+        before: str | None = ""
+        while before is not None:
+            place = decode_place(before) if before else None
+            page = await scene.chains.page(ChainQuery(limit=50, before=place, state=state, prefix="mine-"))
+            found += [chain.id for chain in page.chains]
+            before = page.next
+            assert before is None or decode_place(before).id in [*found, "\x01", "mine-\U0010ffff"]
+        assert found == sorted(found, key=lambda id: (id[7:], id), reverse=True)
+        assert len(found) == 6
 
     async def test_the_last_page_says_so(self, three: Scene) -> None:
         assert (await three.chains.page(ChainQuery(limit=3))).next is None

@@ -4,10 +4,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from unit.driver import FAR, SECOND, START, Driver, value
+from unit.driver import Driver
 from unit.stories import happen
 
-from resonate_server.protocol.records import PromiseState
 from resonate_server.watch import derive
 from resonate_server.watch.events import encoder
 
@@ -22,31 +21,6 @@ def told(driver: Driver) -> list[dict[str, Any]]:
     events = [event for decided in driver.decided for event in derive.events(decided)]
     found: list[dict[str, Any]] = msgspec.json.decode(encoder.encode(events))
     return found
-
-
-def only(driver: Driver, kind: str) -> dict[str, Any]:
-    """Return the only event of this kind."""
-    (event,) = [event for event in told(driver) if event["kind"] == kind]
-    return event
-
-
-class TestPromises:
-    def test_the_event_of_a_new_promise_names_what_it_calls(self, driver: Driver) -> None:
-        call = "eyJmdW5jIjoiYmFyIiwiYXJncyI6W119"  # {"func":"bar","args":[]}
-        driver.create("foo:1", param=value(call), parent="foo", origin="foo")
-        created = only(driver, "promise.created")
-        assert (created["id"], created["chain"], created["parent"]) == ("foo:1", "foo", "foo")
-        assert (created["func"], created["group"], created["timer"]) == ("bar", "workers", False)
-        assert (created["created_at"], created["timeout_at"], created["at"]) == (START, FAR, START)
-
-    @pytest.mark.parametrize("state", [PromiseState.RESOLVED, PromiseState.REJECTED, PromiseState.CANCELED])
-    def test_the_event_of_a_settlement_has_a_readable_value(self, driver: Driver, state: PromiseState) -> None:
-        driver.pending("p")
-        driver.now += SECOND
-        driver.settle("p", state, value("Mw=="))
-        settled = only(driver, "promise.settled")
-        assert (settled["state"], settled["value"]) == (state, {"text": "3", "cut": False, "bytes": 1})
-        assert (settled["created_at"], settled["settled_at"]) == (START, START + SECOND)
 
 
 STORIES = {

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from resonate_server.protocol.payload import Payload
 from resonate_server.protocol.records import PromiseState
-from resonate_server.watch.outages import Outage
+from resonate_server.watch.absences import Outage
 from resonate_server.watch.story import MAX_FAULTS, span, story
 from resonate_server.watch.views import Kind, Phase, PromiseView, Role
 

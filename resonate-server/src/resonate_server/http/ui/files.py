@@ -15,9 +15,6 @@ TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
-    ".png": "image/png",
-    ".woff2": "font/woff2",
-    ".txt": "text/plain; charset=utf-8",
 }
 """Media types by suffix. Files with other suffixes are not served."""
 
@@ -32,13 +29,7 @@ class _Body(Struct, frozen=True):
 
     data: bytes
     etag: str
-    encoding: str = ""
-
-
-class _File(Struct, frozen=True):
-    media_type: str
-    plain: _Body
-    small: _Body
+    headers: dict[str, str]
 
 
 class Files:
@@ -46,32 +37,28 @@ class Files:
 
     def __init__(self, folder: Path = STATIC) -> None:
         self._files = {
-            path.relative_to(folder).as_posix(): _read(path)
-            for path in folder.rglob("*")
-            if path.is_file() and path.suffix in TYPES
+            path.relative_to(folder).as_posix(): _read(path) for path in folder.rglob("*") if path.suffix in TYPES
         }
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Serve a file. Browsers must revalidate it each time, and mostly get a 304."""
-        file = self._files.get(request.match_info.get("name") or "index.html")
-        if file is None:
+        bodies = self._files.get(request.match_info.get("name") or "index.html")
+        if bodies is None:
             raise web.HTTPNotFound(text="there is no such file\n")
-        body = file.small if _TAKES_GZIP.search(request.headers.get("Accept-Encoding", "")) else file.plain
+        body = bodies[bool(_TAKES_GZIP.search(request.headers.get("Accept-Encoding", "")))]
         is_known = any(etag.value in (body.etag, "*") for etag in request.if_none_match or ())
-        response = web.Response(status=304) if is_known else web.Response(body=body.data)
-        if not is_known:
-            response.headers["Content-Type"] = file.media_type
-            if body.encoding:
-                response.headers["Content-Encoding"] = body.encoding
+        response = web.Response(status=304) if is_known else web.Response(body=body.data, headers=body.headers)
         response.headers["Cache-Control"] = "no-cache"
         response.headers["Vary"] = "Accept-Encoding"
         response.etag = body.etag
         return response
 
 
-def _read(path: Path) -> _File:
-    data = path.read_bytes()
-    etag = sha256(data).hexdigest()[:32]
-    plain, compressed = _Body(data, etag), gzip.compress(data, 9, mtime=0)
+def _read(path: Path) -> tuple[_Body, _Body]:
+    """Return the file for clients that do not take gzip, and for those that do."""
+    data, headers = path.read_bytes(), {"Content-Type": TYPES[path.suffix]}
+    etag, compressed = sha256(data).hexdigest()[:32], gzip.compress(data, 9, mtime=0)
+    plain = _Body(data, etag, headers)
     is_smaller = len(compressed) < len(data)
-    return _File(TYPES[path.suffix], plain, _Body(compressed, f"{etag}-gzip", "gzip") if is_smaller else plain)
+    small = _Body(compressed, f"{etag}-gzip", headers | {"Content-Encoding": "gzip"}) if is_smaller else plain
+    return plain, small

@@ -4,13 +4,12 @@ import asyncio
 
 from aiohttp import ClientConnectionError, web
 from msgspec import Struct
-from msgspec.structs import replace
 
 from resonate_server.http.auth import Access
 from resonate_server.http.connections import end_with_peer, write
 from resonate_server.watch import Watch
 from resonate_server.watch.events import encoder
-from resonate_server.watch.feed import PAUSE_S, Overtaken, Viewer
+from resonate_server.watch.ring import PAUSE_S, Overtaken, Viewer
 from resonate_server.watch.views import GroupView
 
 BEAT_S = 2.0
@@ -83,7 +82,7 @@ class Live:
                 next_beat = min(next_beat, loop.time() + NEWS_BEAT_S)
             if loop.time() >= next_beat:
                 next_beat = loop.time() + BEAT_S
-                lines += _line(Beat(self._watch.now(), await self._groups(viewer)))
+                lines += _line(Beat(self._watch.now(), await self._watch.groups(viewer.prefix)))
             if lines:
                 await write(response, lines)
             await asyncio.sleep(PAUSE_S)
@@ -91,21 +90,11 @@ class Live:
     async def _hello(self, viewer: Viewer, resumed: bool) -> Hello:
         return Hello(
             epoch=self._watch.ring.epoch,
-            seq=viewer.seq if resumed else self._watch.ring.last,
+            seq=self._watch.feed.next(viewer, resumed),
             at=self._watch.now(),
             resumed=resumed,
-            groups=await self._groups(viewer),
+            groups=await self._watch.groups(viewer.prefix),
         )
-
-    async def _groups(self, viewer: Viewer) -> list[GroupView]:
-        """Return the groups, without numbers of tasks if the viewer may not see all tasks."""
-        groups = await self._watch.groups()
-        if not viewer.prefix:
-            return groups
-        return [
-            replace(group, waiting=None, workers=[replace(worker, held=None) for worker in group.workers])
-            for group in groups
-        ]
 
 
 def _past(request: web.Request) -> int:

@@ -1,8 +1,7 @@
 // The selected chain as a timeline: one row per promise, its phases as stripes, and a cursor "now" while it is pending.
 
 import { Scale, expectedEnd, finalSpan, marks, runningSpan } from "../model/axis.js";
-import { rowsOf } from "../model/chain.js";
-import { fold } from "../model/fold.js";
+import { fold, rowsOf } from "../model/chain.js";
 import { duration, fullTime, mark } from "../text/durations.js";
 import { brief } from "../text/payloads.js";
 import { flagOf, markOf, phaseText } from "../text/phases.js";
