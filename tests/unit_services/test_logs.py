@@ -17,6 +17,12 @@ from harness.process import Process
 from .programs import Calls, Stack
 
 TIMED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 \S")
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
 FORGED = "x\n2026-11-25T19:20:01.123+00:00 running function bar  promise=forged\r\x1b[2J\u2028\u202ey"
 
 
@@ -69,12 +75,17 @@ def test_foo_logs_each_request_with_its_id_status_and_seconds(served: Stack) -> 
     served.post(key="told")
     served.post(key="not:a-key")
     served.get("/foo/told")
+    served.get("/health")
+    served.request("POST", "/health")
+    served.request("GET", "/foo", headers=UPGRADE)
     served.get("/elsewhere/" + "x" * 1000)
     told = [re.sub(r"^\S+ |\d+\.\d{3}$", "", line) for line in lines(foo.output()) if "status=" in line]
     assert told == [
         "POST /foo  id=told  status=200  seconds=",
         "POST /foo  id=-  status=400  seconds=",
         "GET /foo/told  id=told  status=200  seconds=",
+        "POST /health  id=-  status=405  seconds=",
+        "WebSocket /foo  id=-  status=403  seconds=",
         f"GET /elsewhere/{'x' * 117}  id=-  status=404  seconds=",
     ]
 
