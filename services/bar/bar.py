@@ -9,7 +9,10 @@ from worker import Worker, log_run
 
 
 async def bar(ctx: Context, pause: float = 0, running: float = 0) -> int:
-    """Spend `pause` seconds suspended, or `running` seconds at work, between calling baz and awaiting it."""
+    """Spend `pause` seconds suspended, or `running` seconds at work, between calling baz and awaiting it.
+
+    A new argument needs a default, and goes live here before foo passes it: an older bar would fail.
+    """
     log_run(ctx)
     promise = ctx.options(target="service-baz").rpc("baz")
     if pause:

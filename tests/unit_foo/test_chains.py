@@ -15,7 +15,6 @@ import pytest
 import pytest_asyncio
 from aiohttp import web as web_server
 from aiohttp.test_utils import TestServer
-from flask import request
 from harness.basics import free_port
 from harness.page import Got
 from harness.sdk import adaptable_sdk
@@ -29,7 +28,6 @@ from foo_web import chains as chains_module
 from foo_web import flask_async
 from foo_web.app import create_app
 from foo_web.chains import Chains
-from foo_web.flask_async import AsyncFlask
 from worker import RunningWorker, Settings, Worker, worker
 
 from . import asking
@@ -155,6 +153,11 @@ async def test_a_request_is_answered_with_the_result(web: Foo) -> None:
     assert "Preference-Applied" not in reply.headers
 
 
+@pytest.mark.parametrize(("body", "key"), [(b"pause=1", "a"), (b"", "a:b")])
+async def test_a_request_that_makes_no_sense_is_refused(web: Foo, body: bytes, key: str) -> None:
+    assert problem(await web.post(body, Idempotency_Key=key))[0] == 400
+
+
 async def test_a_repeated_request_joins_the_chain(web: Foo, client: Client, key: str) -> None:
     first = asyncio.create_task(web.post(b'{"pause": 60}', Idempotency_Key=key))
     await until(exists(client, f"{key}:1"))
@@ -164,10 +167,25 @@ async def test_a_repeated_request_joins_the_chain(web: Foo, client: Client, key:
     assert (await web.post(b'{"pause": 60}', Idempotency_Key=key)).json == {"id": key, "message": 7}
 
 
+ANOTHER_BODY = "an earlier request with this Idempotency-Key had another body; an empty body joins its chain"
+
+
 async def test_a_different_request_with_the_same_key_is_refused(web: Foo, key: str) -> None:
     await web.post(Idempotency_Key=key)
-    told = "an earlier request with this Idempotency-Key had another body; an empty body joins its chain"
-    assert problem(await web.post(b'{"pause": 1}', Idempotency_Key=key)) == (422, told)
+    assert problem(await web.post(b'{"pause": 1}', Idempotency_Key=key)) == (422, ANOTHER_BODY)
+
+
+@pytest.mark.parametrize("prefer", ["respond-async", "wait=600"])
+async def test_of_two_different_requests_with_the_same_key_at_the_same_time_one_is_refused_at_once(
+    web: Foo, client: Client, key: str, prefer: str
+) -> None:
+    bodies = (b'{"pause": 60}', b'{"pause": 61}')
+    both = [asyncio.create_task(web.post(body, Idempotency_Key=key, Prefer=prefer)) for body in bodies]
+    await until(lambda: any(each.done() and each.result().status == 422 for each in both))
+    await until(exists(client, f"{key}:1"))
+    settle(client, f"{key}:1", 7)
+    statuses = sorted([(await each).status for each in both])
+    assert statuses == [202 if prefer == "respond-async" else 200, 422]
 
 
 async def test_a_chain_may_be_started_without_waiting_and_then_followed(web: Foo, client: Client, key: str) -> None:
@@ -181,6 +199,14 @@ async def test_a_chain_may_be_started_without_waiting_and_then_followed(web: Foo
     while (reply := await web.get(f"/foo/{key}")).json["state"] == "pending":
         await asyncio.sleep(0.02)
     assert reply.json == {"id": key, "state": "resolved", "message": {"a": None}}
+    again = await web.post(Idempotency_Key=key, Prefer="respond-async")
+    assert (again.status, again.json) == (200, {"id": key, "message": {"a": None}})
+
+
+async def test_a_limited_wait_ends_after_its_time(web: Foo, key: str) -> None:
+    reply = await web.post(b'{"pause": 60}', Idempotency_Key=key, Prefer="wait=1")
+    assert (reply.status, reply.json) == (202, {"id": key, "state": "pending"})
+    assert reply.headers["Preference-Applied"] == "wait=1"
 
 
 async def test_a_result_whose_message_is_lost_is_requested_again(
@@ -245,12 +271,15 @@ async def test_an_exceeded_deadline_is_reported(web: Foo, client: Client, key: s
     assert reply.json["error"] == "the chain did not end before its deadline"
 
 
-async def test_an_unreadable_result_is_reported(web: Foo, client: Client, key: str) -> None:
+@pytest.mark.parametrize("state", ["resolved", "rejected"])
+@pytest.mark.parametrize("data", ["!", "ew==", "/w==", b64encode(b"[" * 9999).decode()])
+async def test_an_unreadable_result_is_reported(web: Foo, client: Client, key: str, state: str, data: str) -> None:
     await web.post(b'{"pause": 60}', Idempotency_Key=key, Prefer="respond-async")
-    assert client.call("promise.settle", id=key, state="resolved", value={"data": "!"}).status == 200
-    status, detail = problem(await web.get(f"/foo/{key}"))
-    assert status == 502
-    assert detail.startswith("the chain is resolved, but its stored result cannot be read, as base64 of JSON: ")
+    assert client.call("promise.settle", id=key, state=state, value={"data": data}).status == 200
+    told = f"the chain is {state}, but its stored result cannot be read, as base64 of JSON: "
+    for reply in (await web.get(f"/foo/{key}"), await web.post(Idempotency_Key=key)):
+        status, detail = problem(reply)
+        assert (status, detail[: len(told)]) == (502, told)
 
 
 async def test_a_result_that_is_too_large_to_show_is_reported(web: Foo, key: str) -> None:
@@ -259,15 +288,18 @@ async def test_a_result_that_is_too_large_to_show_is_reported(web: Foo, key: str
 
 
 @pytest.mark.parametrize(
-    ("is_own_group", "func", "members"), [(True, "bar", {}), (False, "foo", {}), (True, "foo", {"args": "none"})]
+    ("group", "func", "members"),
+    [("{own}", "bar", {}), ("others", "foo", {}), ("{own}-others", "foo", {}), ("{own}", "foo", {"args": "none"})],
 )
 async def test_other_promises_are_not_shown_and_not_joined(
-    web: Foo, client: Client, key: str, chains: Chains, is_own_group: bool, func: str, members: dict[str, Any]
+    web: Foo, client: Client, key: str, chains: Chains, group: str, func: str, members: dict[str, Any]
 ) -> None:
-    create(client, key, chains._group if is_own_group else "others", func, **members)
+    create(client, key, group.format(own=chains._group), func, delay=FAR - 1, **members)
     assert problem(await web.get(f"/foo/{key}")) == (404, "no chain has this id")
     told = "this id belongs to something other than a call of foo; choose another one"
     assert problem(await web.post(Idempotency_Key=key)) == (409, told)
+    task = client.call("task.get", id=key).data["task"]
+    assert (task["state"], task["version"]) == ("pending", 0), "foo took a task that is not its own"
 
 
 @pytest.mark.parametrize(
@@ -432,11 +464,6 @@ async def test_a_server_that_is_none_is_reported_shortly() -> None:
     assert len(told.body) < 20_000
 
 
-async def test_while_it_is_connected_it_is_healthy(web: Foo) -> None:
-    reply = await web.get("/health")
-    assert (reply.status, reply.json) == (200, {"status": "ok"})
-
-
 async def test_a_foo_that_ends_sends_its_clients_away(web: Foo, client: Client, key: str) -> None:
     waiting = asyncio.create_task(web.post(b'{"pause": 60}', Idempotency_Key=key))
     await until(exists(client, f"{key}:1"))
@@ -452,56 +479,34 @@ async def test_a_foo_that_ends_sends_its_clients_away(web: Foo, client: Client, 
 # ── clients that wait, leave, or are many ──
 
 
-async def test_a_client_that_leaves_frees_its_place_and_the_chain_continues(
-    web: Foo, client: Client, key: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    monkeypatch.setattr(app_module, "MAX_WAITING", 1)
-    leaving = asking.Client(b'{"pause": 60}')
-    headers = [("Idempotency-Key", key), ("Content-Length", "13")]
-    request = web.begin(leaving, "POST", "/foo", headers)
-    await until(exists(client, f"{key}:1"))
-    assert (await web.post()).status == 503
-    request.cancel()
-    await until(lambda: f"the client of {key} has left; the chain continues" in caplog.messages)
-    assert leaving.sent == []
-    assert (await web.post()).status == 200
-    settle(client, f"{key}:1", 7)
-    assert (await web.post(Idempotency_Key=key)).json["message"] == 7
-
-
 async def test_if_too_many_clients_wait_the_next_is_told_when_to_retry(
     web: Foo, client: Client, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app_module, "MAX_WAITING", 2)
+    bodies = {"a": b'{"pause": 60}', "b": b'{"pause": 80}'}
     waiting = [
-        asyncio.create_task(web.post(b'{"pause": %d}' % pause, Idempotency_Key=f"{key}-{pause}")) for pause in (50, 80)
+        asyncio.create_task(web.post(body, Idempotency_Key=f"{key}-{name}", Prefer="wait=70"))
+        for name, body in bodies.items()
     ]
-    await until(exists(client, f"{key}-50:1"))
-    await until(exists(client, f"{key}-80:1"))
+    for name in bodies:
+        await until(exists(client, f"{key}-{name}:1"))
     reply = await web.post(Idempotency_Key=key)
     assert problem(reply) == (
         503,
         "2 requests are already waiting. With the header Prefer: respond-async a request does not wait. "
         f"Repeat the request with the header Idempotency-Key: {key}",
     )
-    assert 30 < int(reply.headers["Retry-After"]) <= 50
-    assert (await web.post(Idempotency_Key=f"{key}-b", Prefer="respond-async")).status == 202
-    for pause in (50, 80):
-        settle(client, f"{key}-{pause}:1", 7)
+    assert 30 < int(reply.headers["Retry-After"]) <= 60
+    assert (await web.post(b'{"pause": 60}', Prefer="respond-async")).status == 202
+    settle(client, f"{key}-a:1", 7)
+    assert (await waiting[0]).status == 200
+    waiting[0] = asyncio.create_task(web.post(b'{"pause": 90}', Idempotency_Key=f"{key}-c"))
+    await until(exists(client, f"{key}-c:1"))
+    assert 60 < int((await web.post(Idempotency_Key=key)).headers["Retry-After"]) <= 70
+    for name in "bc":
+        settle(client, f"{key}-{name}:1", 7)
     assert [(await each).status for each in waiting] == [200, 200]
     assert (await web.post(Idempotency_Key=key)).status == 200
-
-
-async def test_a_limited_wait_counts_only_for_its_time(
-    web: Foo, client: Client, key: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(app_module, "MAX_WAITING", 1)
-    waiting = asyncio.create_task(web.post(b'{"pause": 60}', Idempotency_Key=key, Prefer="wait=3"))
-    await until(exists(client, f"{key}:1"))
-    assert int((await web.post()).headers["Retry-After"]) <= 3
-    settle(client, f"{key}:1", 7)
-    assert (await waiting).status == 200
 
 
 async def test_an_overloaded_foo_still_reports_its_health(web: Foo, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -518,113 +523,26 @@ async def test_an_overloaded_foo_still_reports_its_health(web: Foo, monkeypatch:
 # ── HTTP ──
 
 
-async def test_a_body_may_come_in_pieces(web: Foo) -> None:
-    client = asking.Client(b'{"pa', b'use": ', b"0}")
-    await web.begin(client, "POST", "/foo", [("Transfer-Encoding", "chunked")])
-    assert client.reply().json["message"] == 3
-
-
-@pytest.mark.parametrize(("size", "status"), [(16 * 1024, 200), (16 * 1024 + 1, 413)])
-async def test_a_body_has_a_limit(web: Foo, size: int, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flask_async, "LEAVE_SECONDS", 0.1)
-    assert (await web.post(b" " * size)).status == status
-
-
 @pytest.mark.parametrize(
     ("headers", "read"), [([("Transfer-Encoding", "chunked")], 2), ([("Content-Length", "100000")], 0)]
 )
-async def test_a_body_that_is_too_large_is_read_only_up_to_the_limit(
+async def test_a_body_that_is_too_large_is_read_up_to_the_limit_and_its_sender_gets_an_answer(
     web: Foo, headers: list[tuple[str, str]], read: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(flask_async, "LEAVE_SECONDS", 0.1)
-    client = asking.Client(*[b" " * 10_000] * 10)
-    client.sends = read
-    await web.begin(client, "POST", "/foo", headers)
-    assert client.reply().status == 413
-
-
-async def test_foo_waits_for_the_sender_of_a_large_body_so_that_the_answer_arrives(
-    web: Foo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(flask_async, "LEAVE_SECONDS", 60)
     client = asking.Client(*[b" " * 10_000] * 10)
-    client.sends = 2
-    request = web.begin(client, "POST", "/foo", [("Transfer-Encoding", "chunked")])
+    client.sends = read
+    request = web.begin(client, "POST", "/foo", headers)
     await until(lambda: len(client.sent) == 2)
     assert client.reply().status == 413 and not request.done()
     client.leave()
     await request
 
 
-async def test_a_client_that_leaves_before_its_request_is_complete_starts_nothing(web: Foo) -> None:
-    client = asking.Client()
-    client.leave()
-    request = web.begin(client, "POST", "/foo", [("Content-Length", "13")])
-    with suppress(asyncio.CancelledError):
-        await request
-    assert request.cancelled() and client.sent == []
-
-
-async def test_a_target_may_name_the_host(web: Foo) -> None:
-    reply = await web.request("GET", "http://localhost:5000/health", Host="evil.example")
-    assert (reply.status, reply.json) == (200, {"status": "ok"})
-    assert (await web.request("GET", "HTTP://evil.example/health", Host="localhost")).status == 421
-
-
-async def test_an_answer_produced_in_pieces_is_sent_whole() -> None:
-    app = AsyncFlask("pieces")
-    app.add_url_rule("/", view_func=lambda: iter(["one ", "and ", "two"]))
-    assert (await Foo(app).get("/")).body == b"one and two"
-
-
 async def test_a_head_request_gets_no_body(web: Foo) -> None:
     reply = await web.request("HEAD", "/health")
     assert (reply.status, reply.body) == (200, b"")
     assert int(reply.headers["Content-Length"]) > 0
-
-
-async def test_a_path_may_have_any_letters_and_excludes_the_query() -> None:
-    app = AsyncFlask("letters")
-    app.add_url_rule("/<name>", view_func=lambda name: f"{name} {request.args.get('a')} {request.url}")
-    text = (await Foo(app).get("/ü€?a=1")).body.decode()
-    assert text == "ü€ 1 http://localhost:5000/ü€?a=1"
-
-
-@pytest.mark.parametrize(("declared", "status"), [("application/json", 200), ("text/plain", 415), (None, 415)])
-async def test_a_page_of_its_own_must_declare_the_type_of_its_body(web: Foo, declared: str | None, status: int) -> None:
-    headers = {"Origin": "http://localhost:5000"} | ({"Content-Type": declared} if declared else {})
-    assert (await web.post(b"{}", **headers)).status == status
-
-
-async def test_a_request_with_another_host_name_is_refused(web: Foo) -> None:
-    assert problem(await web.post(Host="evil.example"))[0] == 421
-
-
-async def test_no_web_socket_is_opened(web: Foo, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    client = asking.Client()
-    call: Any = web.app.__call__
-    await call({"type": "websocket", "path": "/foo"}, client.receive, client.send)
-    assert client.sent == [{"type": "websocket.close"}]
-    assert "WebSocket /foo  id=-  status=403  seconds=0.000" in caplog.messages
-
-
-async def test_each_request_is_logged_except_successful_health_checks(
-    web: Foo, key: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "foo_web.flask_async")
-    await web.post(Idempotency_Key=key)
-    await web.get("/health")
-    await web.get("/" + "x" * 200)
-    await web.request("POST", "/health")
-    lines = [message for message in caplog.messages if "  status=" in message]
-    begins = [line.partition("seconds=")[0] for line in lines]
-    assert begins == [
-        f"POST /foo  id={key}  status=200  ",
-        f"GET /{'x' * 127}  id=-  status=404  ",
-        "POST /health  id=-  status=405  ",
-    ]
-    assert all(0 <= float(line.partition("seconds=")[2]) < 60 for line in lines)
 
 
 async def test_a_bug_in_foo_gives_500_and_is_logged_with_its_traceback(

@@ -75,6 +75,7 @@ def test_an_unknown_host_is_reported_with_the_variable_that_allows_it() -> None:
         ("localhost:5000", "null", False),
         ("localhost:5000", "", False),
         ("", "http://", False),
+        ("localhost:5000", "http://localhost:5000,http://evil.example", False),
     ],
 )
 def test_only_pages_of_its_own_origin_may_send_requests(host: str, origin: str, is_own: bool) -> None:
@@ -90,6 +91,7 @@ def test_only_pages_of_its_own_origin_may_send_requests(host: str, origin: str, 
         ({"Sec-Fetch-Site": "none"}, True),
         ({"Sec-Fetch-Site": "same-site"}, False),
         ({"Sec-Fetch-Site": "cross-site"}, False),
+        ({"Sec-Fetch-Site": "none, cross-site"}, False),
         (LINK, True),
         (LINK | {"Sec-Fetch-Site": "same-site"}, True),
         (LINK | {"Sec-Fetch-Dest": "iframe"}, False),

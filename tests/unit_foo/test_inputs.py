@@ -44,22 +44,6 @@ def test_errors_in_a_body_are_described(body: bytes, complaint: str) -> None:
     assert complaint in str(refused.value.description)
 
 
-@pytest.mark.parametrize(
-    ("delays", "arguments", "may"),
-    [
-        (Delays(pause=1), (1, 0), True),
-        (Delays(pause=1), (2, 0), False),
-        (Delays(pause=1), (0, 1), False),
-        (Delays(running=1), (0, 1), True),
-        (Delays(), (5, 0), True),
-        (Delays(pause=0), (0, 0), True),
-        (Delays(pause=0), (5, 0), False),
-    ],
-)
-def test_a_repeated_request_says_the_same_or_nothing(delays: Delays, arguments: tuple[float, float], may: bool) -> None:
-    assert delays.may_join(arguments) is may
-
-
 def test_without_a_key_each_chain_has_an_id_of_its_own() -> None:
     ids = {parse_key(None) for _ in range(100)}
     assert len(ids) == 100

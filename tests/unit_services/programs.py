@@ -2,11 +2,16 @@
 
 import base64
 import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, override
 
 from harness import stack
 from harness.basics import wait_until
+from harness.foo import Reply
 from harness.process import Process
 from harness.server import FAR, Client, ServerProcess
 from harness.services import CONNECTED
@@ -51,6 +56,15 @@ class Stack(stack.Stack):
         for worker in (bar, baz):
             worker.wait_for(CONNECTED)
         return foo, bar, baz
+
+    def send_waiting_request(self, key: str | None, pause: int = 3) -> socket.socket:
+        """Send foo a request on a connection of its own, and do not read the answer."""
+        connection = self.connect()
+        body = f'{{"pause": {pause}}}'
+        line = f"Idempotency-Key: {key}\r\n" if key else ""
+        head = f"POST /foo HTTP/1.1\r\nHost: 127.0.0.1\r\n{line}Content-Length: {len(body)}\r\n\r\n"
+        connection.sendall((head + body).encode())
+        return connection
 
     def settle(self, id: str, value: bytes = b"", state: str = "resolved") -> None:
         """Settle a promise as anybody may."""
@@ -110,3 +124,29 @@ def written(promise: dict[str, Any]) -> bytes:
 
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
+
+
+def is_problem(reply: Reply, status: HTTPStatus) -> bool:
+    return (
+        reply.status == status
+        and reply.content_type == "application/problem+json"
+        and reply.json["status"] == status
+        and reply.json["title"] == status.phrase
+    )
+
+
+@contextmanager
+def closing(connections: list[socket.socket]) -> Iterator[list[socket.socket]]:
+    """Close them all in the end, including those added meanwhile."""
+    try:
+        yield connections
+    finally:
+        for connection in connections:
+            connection.close()
+
+
+def read_all(connection: socket.socket) -> bytes:
+    received = b""
+    while chunk := connection.recv(4096):
+        received += chunk
+    return received

@@ -11,8 +11,7 @@ import pytest
 from harness.basics import wait_until
 from harness.process import Process
 
-from .programs import Stack
-from .test_interface import read_all, send_waiting_request
+from .programs import Stack, read_all
 
 CLAIMS_SECONDS = 1.2
 ALARMS = ("Traceback", "CRITICAL", "ERROR", "exited with code", "never retrieved", "has left")
@@ -32,7 +31,7 @@ def _wait_for_leases(stack: Stack) -> None:
 
 
 def _crowd(stack: Stack, size: int) -> list[socket.socket]:
-    waiting = [send_waiting_request(stack, f"crowd-{number}", pause=600) for number in range(size)]
+    waiting = [stack.send_waiting_request(f"crowd-{number}", pause=600) for number in range(size)]
     wait_until(lambda: all(stack.get(f"/foo/crowd-{at}").status == 200 for at in (0, size - 1)), "all have begun", 60)
     return waiting
 
@@ -42,7 +41,7 @@ def test_foo_is_told_to_stop_while_it_claims_tasks_for_300_clients(
     served: Stack, foo: Process, becomes: signal.Signals
 ) -> None:
     served.server.send(signal.SIGSTOP)
-    waiting = [send_waiting_request(served, f"crowd-{number}" if number % 2 else None) for number in range(300)]
+    waiting = [served.send_waiting_request(f"crowd-{number}" if number % 2 else None) for number in range(300)]
     time.sleep(CLAIMS_SECONDS)  # its claims are in flight for that long
     served.server.send(becomes)
 

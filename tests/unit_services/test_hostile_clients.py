@@ -1,4 +1,4 @@
-"""foo, when clients send incomplete requests, read nothing, or do not leave."""
+"""foo, when clients send nonsense or incomplete requests, read nothing, or do not leave."""
 
 import contextlib
 import json
@@ -15,8 +15,7 @@ import pytest
 from harness.basics import wait_until
 from harness.process import Process
 
-from .programs import Stack
-from .test_interface import closing, is_problem, read_all, send_waiting_request
+from .programs import Stack, closing, is_problem, read_all
 
 HEAD = b"POST /foo HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -60,6 +59,65 @@ def _is(answer: bytes, status: int) -> bool:
 )
 def test_a_status_line_says_what_became_of_a_request(running: Stack, request_head: bytes, status_line: bytes) -> None:
     assert _answer(running, request_head.strip() + b"\r\n\r\n").partition(b"\r\n")[0] == status_line
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        (b"GET /", 404),
+        (b"GET /foo/", 404),
+        (b"GET /foo/%00", 404),
+        (b"GET /foo/%ff", 404),
+        (b"GET /foo/%ed%a0%80", 404),
+        (b"GET /foo/\xc3\xbc\xff", 400),
+        (b"GET /foo/../health", 404),
+        (b"GET /foo/a%2fb", 404),
+        (b"GET /foo/a?b=%zz&c=%ff", 404),
+        (b"GET //evil.example/foo", 404),
+        (b"GET /%2f%2fevil.example", 404),
+        (b"GET https://evil.example/health", 404),
+        (b"GET http://[::1/health", 421),
+        (b"GET http:///health", 421),
+        (b"GET *", 400),
+        (b"OPTIONS *", 404),
+        (b"CONNECT evil.example:443", 404),
+        (b"TRACE /foo", 405),
+        (b"GET /foo", 405),
+        (b"DELETE /foo/a", 405),
+        (b"PURGE /foo/a", 405),
+        (b"get /foo/a", 400),
+        (b"G\xfcT /foo/a", 400),
+    ],
+)
+def test_odd_requests_get_an_answer(running: Stack, line: bytes, status: int) -> None:
+    answer = _answer(running, line + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert _is(answer, status), answer
+    assert status == 400 or b"application/problem+json" in answer
+    assert "Traceback" not in running.program("foo").output()
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, HTTPStatus.MISDIRECTED_REQUEST),
+        ({"Origin": "https://evil.example"}, HTTPStatus.FORBIDDEN),
+        ({"Sec-Fetch-Site": "cross-site"}, HTTPStatus.FORBIDDEN),
+    ],
+)
+def test_other_sites_and_other_hosts_are_refused_on_every_route(
+    running: Stack, headers: dict[str, str], status: HTTPStatus
+) -> None:
+    routes = [("POST", "/foo"), ("GET", "/foo/a"), ("GET", "/health"), ("GET", "/nowhere"), ("DELETE", "/foo")]
+    for method, path in routes:
+        sent = headers | {"Content-Type": "application/json", "Idempotency-Key": "forged"}
+        assert is_problem(running.request(method, path, b"{}", sent), status), (method, path)
+    assert running.get("/foo/forged").status == HTTPStatus.NOT_FOUND
+
+
+def test_more_hosts_may_be_allowed(served: Stack) -> None:
+    served.start_foo("foo, demo.example")
+    for name, status in {"foo:5000": 200, "Demo.Example": 200, "localhost": 200, "bar": 421}.items():
+        assert served.request("GET", "/health", headers={"Host": name}).status == status
 
 
 @pytest.mark.parametrize("size", [LIMIT, 1000, 10])
@@ -108,6 +166,12 @@ def test_malformed_chunks_are_refused(running: Stack, chunks: bytes) -> None:
         (b"Content-Length: %b\r\n\r\n{}" % (b"9" * 30), 413),
         (b"Content-Length: %d\r\n\r\n{}" % (LIMIT + 1), 413),
         (b"Content-Length: %b2\r\n\r\n{}" % (b"0" * 30), 200),
+        (b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}", 400),
+        (b"Content-Length: 2, 2\r\n\r\n{}", 400),
+        (b"Content-Length: \xb2\r\n\r\n{}", 400),
+        (b"Content-Length:\r\n\r\n{}", 400),
+        (b"Content_Length: 9\r\nContent-Length: 2\r\n\r\n{}", 200),
+        (b"Content_Length: x\r\nTransfer_Encoding: x\r\nContent-Length: 2\r\n\r\n{}", 200),
         (b"Transfer-Encoding: gzip\r\n\r\n{}", 400),
         (b"X: %b" % (b"x" * 40_000), 431),
         (b"no header\n\n", 400),
@@ -169,7 +233,35 @@ def test_half_requests_do_not_delay_the_end(served: Stack, foo: Process) -> None
         assert seconds < SOON_SECONDS
 
 
-def test_clients_that_never_read_their_answer_delay_nobody(running: Stack) -> None:
+FIELD = b"X: %b\r\n" % (b"x" * 8_000)
+
+
+@pytest.mark.parametrize(
+    ("begin", "piece"),
+    [(HEAD, FIELD * 3), (HEAD + b'Content-Length: 14\r\n\r\n{"pause": 600}', b"GET /health HTTP/1.1\r\n" * 1_000)],
+    ids=["heads without end", "more requests on the same connection"],
+)
+def test_what_clients_send_without_need_takes_no_memory(
+    served: Stack, foo: Process, begin: bytes, piece: bytes
+) -> None:
+    [serving] = psutil.Process(foo.pid).children()
+    with closing([served.connect() for _ in range(300)]) as clients:
+        for client in clients:
+            client.sendall(begin)
+            client.setblocking(False)
+        _seconds_of_health(served)
+        before = serving.memory_info().rss
+        for _ in range(12):
+            for client in clients:
+                with contextlib.suppress(OSError):
+                    client.send(piece)
+            _seconds_of_health(served)
+        assert serving.memory_info().rss - before < 30 * 2**20
+
+
+def test_clients_that_never_read_their_answer_delay_nobody_and_are_closed(running: Stack) -> None:
+    [serving] = psutil.Process(running.program("foo").pid).children()
+    before = serving.num_fds()
     id = running.post({"pause": 60}, prefer="respond-async").json["id"]
     running.settle(id, json.dumps("x" * 60_000).encode())
     with closing([socket.socket() for _ in range(600)]) as silent:
@@ -181,6 +273,7 @@ def test_clients_that_never_read_their_answer_delay_nobody(running: Stack) -> No
         for _ in range(5):
             assert _seconds_of_health(running) < SOON_SECONDS
         assert running.post().json["message"] == 3
+        wait_until(lambda: serving.num_fds() < before + 100, "they are closed", 30)
 
 
 @pytest.mark.long
@@ -210,7 +303,7 @@ def test_a_client_that_closes_its_side_has_left_and_its_chain_continues(
     running: Stack, leave: Callable[[socket.socket], None]
 ) -> None:
     key = f"left-{uuid4().hex}"
-    with send_waiting_request(running, key, pause=3600) as connection:
+    with running.send_waiting_request(key, pause=3600) as connection:
         wait_until(lambda: running.get(f"/foo/{key}").status == HTTPStatus.OK, "it has begun")
         leave(connection)
         running.program("foo").wait_for(f"the client of {key} has left; the chain continues")
@@ -249,7 +342,7 @@ def test_a_request_may_wait_for_longer_than_it_may_take_to_arrive(running: Stack
 
 def test_512_waiting_requests_leave_room_for_one_that_does_not_wait(served: Stack) -> None:
     served.start_services()
-    with closing([send_waiting_request(served, f"full-{number}", pause=600) for number in range(512)]):
+    with closing([served.send_waiting_request(f"full-{number}", pause=600) for number in range(512)]):
         wait_until(lambda: all(_has_begun(served, number) for number in (0, 255, 511)), "they wait")
         wait_until(
             lambda: served.post(prefer="wait=60").status == HTTPStatus.SERVICE_UNAVAILABLE, "all places are taken"

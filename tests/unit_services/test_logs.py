@@ -17,6 +17,12 @@ from harness.process import Process
 from .programs import Calls, Stack
 
 TIMED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 \S")
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
 FORGED = "x\n2026-11-25T19:20:01.123+00:00 running function bar  promise=forged\r\x1b[2J\u2028\u202ey"
 
 
@@ -69,12 +75,17 @@ def test_foo_logs_each_request_with_its_id_status_and_seconds(served: Stack) -> 
     served.post(key="told")
     served.post(key="not:a-key")
     served.get("/foo/told")
+    served.get("/health")
+    served.request("POST", "/health")
+    served.request("GET", "/foo", headers=UPGRADE)
     served.get("/elsewhere/" + "x" * 1000)
     told = [re.sub(r"^\S+ |\d+\.\d{3}$", "", line) for line in lines(foo.output()) if "status=" in line]
     assert told == [
         "POST /foo  id=told  status=200  seconds=",
         "POST /foo  id=-  status=400  seconds=",
         "GET /foo/told  id=told  status=200  seconds=",
+        "POST /health  id=-  status=405  seconds=",
+        "WebSocket /foo  id=-  status=403  seconds=",
         f"GET /elsewhere/{'x' * 117}  id=-  status=404  seconds=",
     ]
 
@@ -110,6 +121,20 @@ def test_a_frozen_worker_logs_that_it_lost_its_lease(served: Stack, calls: Calls
     frozen.wait_for("ended function work  promise=cold  attempt=1")
     assert "lease lost, leaving the task to others (code=409): " in frozen.output()
     other.wait_for("result: 'done'")
+
+
+def test_a_full_worker_says_so_and_further_calls_wait_for_a_place(served: Stack, calls: Calls, tmp_path: Path) -> None:
+    worker = served.connect_worker("functions", MAX_TASKS="3")
+    end = tmp_path / "end"
+
+    ids = [calls.start(f"call-{number}", "work", str(end)) for number in range(4)]
+    worker.wait_for("all 3 places are taken")
+    assert worker.count("running function work") == 3
+
+    end.touch()
+    assert [calls.outcome(id) for id in ids] == ["done"] * 4
+    worker.wait_for("not all 3 places are taken any more")
+    assert worker.count("all 3 places are taken;") == 1
 
 
 def test_a_worker_that_stops_under_load_logs_only_the_end_of_every_run(

@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from .programs import Stack
 
 REPOSITORY = Path(__file__).parents[2]
@@ -42,13 +40,3 @@ def test_the_program_in_the_readme_calls_foo(running: Stack, tmp_path: Path) -> 
     done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=60, check=False)
 
     assert (done.stdout, done.returncode) == ("3\n", 0), done.stderr
-
-
-@pytest.mark.parametrize(("pause", "status"), [(0, 422), (None, 200)])
-def test_a_used_id_with_another_pause_is_refused_and_without_one_joins(
-    running: Stack, pause: float | None, status: int
-) -> None:
-    key = f"used-{status}"
-    running.post({"pause": 0.2}, key=key)
-
-    assert running.post(None if pause is None else {"pause": pause}, key=key).status == status

@@ -87,6 +87,31 @@ def test_a_request_belongs_to_the_trace_of_its_sender(running: Stack, receiver: 
     assert attempt(receiver, "baz", 1, id).trace == trace
 
 
+@pytest.mark.parametrize("header", ["", "00-0-0-01", f"00-{'0' * 32}-{'b' * 16}-01", "none of ours"])
+def test_an_invalid_trace_context_is_ignored(running: Stack, receiver: Receiver, id: str, header: str) -> None:
+    running.request("POST", "/foo", headers={"Idempotency-Key": id, "traceparent": header})
+    assert receiver.wait("POST /foo", promise_id=id).parent == ""
+
+
+def test_a_request_is_recorded_however_it_ends(running: Stack, receiver: Receiver, id: str) -> None:
+    with running.send_waiting_request(id, 3600):
+        wait_until(lambda: running.get(f"/foo/{id}").status == 200, "it has begun")
+    assert receiver.wait("POST /foo", promise_id=id).attributes.get("http.response.status_code") is None
+    assert running.post({"pause": 1}, key=id).status == 422
+    running.settle(id, b'{"message": "no"}', "rejected")
+    assert running.post(key=id).status == 500
+    assert running.request("POST", f"/no/{id}").status == 404
+
+    def seen() -> dict[int | None, tuple[str, bool]]:
+        own = [span for span in receiver.seen if id in str(span.attributes) and span.kind == "SERVER"]
+        return {span.attributes.get("http.response.status_code"): (span.name, span.failed) for span in own}
+
+    wait_until(lambda: 404 in seen(), "the last is recorded")
+    posts = {None: ("POST /foo", False), 422: ("POST /foo", False), 500: ("POST /foo", True), 404: ("POST", False)}
+    assert seen() == posts
+    assert not any(span.name.startswith("GET") for span in receiver.seen)
+
+
 def test_nothing_is_recorded_for_a_caller_that_is_not_sampled(running: Stack, receiver: Receiver, id: str) -> None:
     headers = {"Idempotency-Key": id, "traceparent": f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"}
     assert running.request("POST", "/foo", headers=headers).status == 200

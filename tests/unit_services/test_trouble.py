@@ -12,8 +12,7 @@ from harness.basics import free_port, wait_until
 from harness.foo import Reply
 from harness.process import Process
 
-from .programs import Stack
-from .test_interface import is_problem
+from .programs import Calls, Stack, is_problem
 
 LONG = 600
 """Seconds; the test itself ends a pause this long."""
@@ -59,6 +58,22 @@ def test_a_function_that_raises_fails_the_chain(served: Stack) -> None:
     assert served.get("/foo/doomed").json == {"id": "doomed", "state": "rejected", "error": "no number today"}
     assert "ValueError: no number today" in baz.output()
     assert baz.count("running function baz") == 3
+
+
+def test_an_older_worker_gives_back_an_unknown_function_but_fails_for_an_unknown_argument(served: Stack) -> None:
+    old = served.connect_worker("functions", GROUP="service-bar")
+    served.start_worker("baz")
+    served.start_foo()
+    request = Request(served, {}, "renamed")
+    old.wait_for("function not found: bar")
+    served.start_worker("bar")
+    assert request.reply().json == {"id": "renamed", "message": 3}
+
+    calls = Calls(served.server_port)
+    served.connect_worker("functions")
+    assert (
+        calls.outcome(calls.start("more", "give_back", 1, 2))["message"] == "give_back: too many positional arguments"
+    )
 
 
 def test_a_worker_that_is_told_to_stop_hands_its_work_to_another(served: Stack) -> None:

@@ -1,7 +1,7 @@
 """Actions that the server's live page offers for this demo: the server gets the list here, and forwards clicks here.
 
 GET  /actions                            the list, from actions.json; with DEMO_FAULTS=1 it includes faults
-POST /actions/request, work              {"pause": seconds} or {"running": seconds} starts a chain: 202 {"id"}
+POST /actions/request, work              {"pause": seconds} or {"running": seconds}: like POST /foo, answered at once
 POST /actions/kill, kill-at-work, freeze {"worker": address} makes that worker fail: 202 {"id"}
 """
 
@@ -25,23 +25,14 @@ class _Click(msgspec.Struct):
     """The worker's address. Once that worker is gone, another one of its group gets the call."""
 
 
-def offer_actions(
-    app: Flask, start: Callable[[], Awaitable[str]], fail: Callable[[str, str], Awaitable[str]] | None
-) -> None:
-    """Add the routes. `start` begins the chain that the request's body describes, `fail` makes a worker fail.
-
-    Both return the id of the call. Without `fail`, no faults are offered.
-    """
+def offer_actions(app: Flask, fail: Callable[[str, str], Awaitable[str]] | None) -> None:
+    """Offer the list and, with `fail`, faults: it makes a worker fail, and returns the id of the call that does so."""
     *requests, commands = _LISTED["actions"]
     offered = [*requests, commands | {"note": _ON if fail else _OFF}, *(_LISTED["faults"] if fail else [])]
 
     @app.get("/actions")
     def show() -> Response:
         return as_json({"actions": offered})
-
-    @app.post("/actions/<any(request, work):_>")
-    async def begin(_: str) -> Response:
-        return as_json({"id": await start()}, 202)
 
     if fail:
 

@@ -46,20 +46,15 @@ def create_app(chains: Chains, hosts: str, *, offers_faults: bool) -> AsyncFlask
 
         trace_requests(app, chains.tracing.tracer)
     guard(app, hosts)
+    offer_actions(app, chains.fail if offers_faults else None)
     ends: list[float] = []
 
-    async def begin() -> str:
-        chain = await chains.start(parse_key(None), parse_body(request.get_data()), 0, may_exist=False)
-        g.chain_id = chain.id
-        return chain.id
-
-    offer_actions(app, begin, chains.fail if offers_faults else None)
-
     @app.post("/foo")
-    async def start() -> Response:
+    @app.post("/actions/<any(request, work):action>")
+    async def start(action: str = "") -> Response:
         delays = parse_body(request.get_data())
         id = g.chain_id = parse_key(request.headers.get("Idempotency-Key"))
-        wait, applied = parse_preference(request.headers.get("Prefer", ""))
+        wait, applied = parse_preference("respond-async" if action else request.headers.get("Prefer", ""))
         seconds = min(sum(delays.arguments), math.inf if wait is None else wait)
         with nullcontext() if wait == 0 else _place(ends, seconds):
             chain = await chains.start(id, delays, wait, may_exist="Idempotency-Key" in request.headers)

@@ -64,25 +64,22 @@ class Chains:
         # Look it up first: starting a chain with the id of another service's call would take it from its workers.
         promise = await self._find(id) if may_exist else None
         if promise is None:
-            handle = self._resonate.run(id, self._function, *delays.arguments)
-            await self._await_answer(handle.id())
-        else:
-            if self.tracing is not None:
-                self.tracing.join(promise.param.headers)
-            if (chain := self._joined(promise, delays)).state != "pending":
-                return chain
-            handle = await self._await_answer(self._resonate.get(id))
+            await self._await_answer(self._resonate.run(id, self._function, *delays.arguments).id())
+            if may_exist:  # another request with this id may have been a moment faster
+                promise = await self._get(id)
+        elif self.tracing is not None:
+            self.tracing.join(promise.param.headers)
+        if promise is not None and (chain := self._joined(promise, delays)).state != "pending":
+            return chain
         try:
             async with asyncio.timeout(seconds):
                 while True:
+                    handle = await self._await_answer(self._resonate.get(id))
                     with suppress(ResonateError):  # the promise has the reason
-                        message = await handle.result()
-                        if not may_exist:
-                            return ChainStatus(id, "resolved", message)
-                    if (chain := self._joined(await self._get(id), delays)).state != "pending":
+                        return ChainStatus(id, "resolved", await handle.result())
+                    if (chain := self._shown(await self._get(id))).state != "pending":
                         return chain
                     # The SDK asked for the promise before the server had it, and took it for lost.
-                    handle = await self._await_answer(self._resonate.get(id))
         except TimeoutError:
             return ChainStatus(id, "pending")
 

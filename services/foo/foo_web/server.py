@@ -37,6 +37,7 @@ BLOCKED_SECONDS = 300
 # How long a client may take to send its request, and how many may be sending one; beyond that the oldest is closed.
 ARRIVAL_SECONDS = 10
 MAX_ARRIVING = 1024
+MAX_HEAD_BYTES = 32 * 1024
 
 _ENDING = ending_signals()
 
@@ -140,10 +141,22 @@ class BoundedProtocol(ASGIProtocol):
         self._abort = transport.abort
         self._deadline = asyncio.get_running_loop().call_later(ARRIVAL_SECONDS, self._abort)
         self.arriving[self] = None
+        self._received = 0
         if len(self.arriving) > MAX_ARRIVING:
             first = next(iter(self.arriving))
             first._leave()
             first._abort()
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        """Read one request. See test_what_clients_send_without_need_takes_no_memory."""
+        if self not in self.arriving:
+            return
+        super().data_received(data)
+        self._received += len(data)
+        if self._current_request is None and self._received > MAX_HEAD_BYTES:  # type: ignore[attr-defined]
+            self._send_error_response(431, "the head of the request is too large")  # type: ignore[attr-defined]
+            self._close_transport()  # type: ignore[attr-defined]
 
     @override
     def _on_message_complete(self) -> None:  # type: ignore[misc]

@@ -29,8 +29,6 @@ def trace_requests(app: Flask, tracer: Tracer) -> None:
     def answered(response: Response) -> Response:
         if "span" in g:
             g.span.set_attribute("http.response.status_code", response.status_code)
-            if id := g.get("chain_id"):
-                g.span.set_attribute("resonate.promise.id", id)
             if response.status_code >= 500:
                 g.span.set_status(StatusCode.ERROR)
         return response
@@ -38,5 +36,7 @@ def trace_requests(app: Flask, tracer: Tracer) -> None:
     @app.teardown_request
     def end(_: BaseException | None) -> None:
         if "span" in g:
+            if id := g.get("chain_id"):
+                g.span.set_attribute("resonate.promise.id", id)
             g.span.end()
             detach(g.around)
