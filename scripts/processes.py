@@ -24,6 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -108,7 +109,7 @@ def content(file: str) -> bytes:
 
 
 def from_ps() -> Iterator[tuple[list[int], str]]:
-    """Yield the same where there is no `/proc`."""
+    """Yield the same where there is no `/proc`. Without the locale, `ps` may write "?" for letters of a path."""
     ps = ["ps", "-A", "-ww", "-o", "pid=,ppid=,pgid=,uid=,command="]
     listed = subprocess.check_output(ps, encoding="utf-8", errors="replace", env={**os.environ, "LC_ALL": "C.UTF-8"})  # noqa: S603
     for line in listed.removesuffix("\n").split("\n"):  # splitlines() would also split at other characters
@@ -239,12 +240,7 @@ def module(name: str, folder: str = "scripts") -> ModuleType:
     return import_module(name)
 
 
-def postgres() -> ModuleType:
-    return module("postgres")
-
-
-def ports() -> ModuleType:
-    return module("ports")
+postgres, ports = partial(module, "postgres"), partial(module, "ports")
 
 
 def state_in_postgres() -> dict[str, str]:

@@ -179,6 +179,7 @@ class TestOwnProcess:
 
     def test_an_impostor_on_a_dead_server_s_port_is_recognised(self, stack: Stack) -> None:
         stack.kill("resonate-server")
+        listener_once_free(stack.server_port).close()
         with impostor(stack.server_port):
             assert stack.run(*PROCESSES, "healthy", "resonate-server").returncode == 1
             started = stack.run(*PROCESSES, "start", "resonate-server")
