@@ -11,7 +11,6 @@ trouble=""
 tell() { say "$SCRIPT: $*" && trouble=yes; }
 
 stop_all_processes() {
-    command -v ps >/dev/null || { tell "the command 'ps' is missing, so the script cannot look for processes. On Debian: apt-get install procps" && return; }
     [ -n "$(processes list 2>/dev/null)" ] || return 0
     found=yes
     say "stopping the processes ..."
@@ -43,6 +42,7 @@ read_arguments 0 "$@"
 volumes=${volumes:+--volumes}
 env_is_readable || tell "$PWD/.env cannot be read by $(id -un)."
 find_stack
+! is_foreign || say "Note: this checkout was copied or moved. To stop its former stack: COMPOSE_PROJECT_NAME=$(noted COMPOSE_PROJECT_NAME) scripts/down.sh"
 stop_all_processes
 [ -z "$volumes" ] || [ -n "$trouble" ] || rm -rf "$STACK_DIR"/resonate.sqlite* "$STACK_DIR/postgres"
 stop_all_containers

@@ -11,9 +11,10 @@ settled() { # waits for the result, for a moment; in a subshell, as otherwise th
     fi
 }
 
+worker_gone() { ! kill -0 "$worker" 2>/dev/null; }
 end_worker() {
     $stop >/dev/null 2>&1 || true
-    wait_until 10 process_gone "$worker" || true
+    wait_until 10 worker_gone || true
 }
 
 leave() { # REASON STATUS
@@ -50,7 +51,7 @@ trap end_worker EXIT
 trap 'leave interrupted 130' INT TERM
 say "${id:+calling $id; }to kill the worker: $kill"
 until settled; do
-    ! process_gone "$worker" || leave "the worker has ended" 1
+    ! worker_gone || leave "the worker has ended" 1
 done
 promise=$(resonate_command promises get "$id" </dev/null)
 printf '%s\n' "$promise"

@@ -85,7 +85,6 @@ check_value() { # OPTION KIND VALUE
 }
 
 need_service() { [[ " $SERVICES " = *" $1 "* ]] || bad_usage "unknown service '$1'; the services are $(sed 's/ /, /g; s/\(.*\),/\1 and/' <<<"$SERVICES")"; } # NAME
-
 need_some() { [[ ! "$2" =~ ^[0.]+$ ]] || bad_usage "$1 must be more than 0"; } # OPTION NUMBER
 
 one_of() { # OPTION..., without dashes: prints the one that was given
@@ -115,15 +114,18 @@ wait_until() { # SECONDS COMMAND...: repeats the command until it succeeds; fail
     done
 }
 
-alone() { # FILE: waits until no other script of this checkout holds it; status 1 if it had to. Where there is no flock, nobody waits
-    { mkdir -p .local && exec 8>".local/$1"; } 2>/dev/null && command -v flock >/dev/null || return 0
-    flock -n 8 || { say "another script is doing this already; waiting for it ..." && flock 8 && return 1; }
+alone() { # FILE: waits until no other script of this checkout holds it; status 1 if it had to
+    { mkdir -p .local && exec 8>".local/$1"; } 2>/dev/null || return 0
+    lock -n || { say "another script is doing this already; waiting for it ..." && lock && return 1; }
+}
+lock() { # [-n]: file descriptor 8. A Mac has no `flock`, but Perl; without either, nobody waits
+    if command -v flock >/dev/null; then flock "$@" 8; return; fi
+    ! command -v perl >/dev/null || perl -MFcntl=:flock -e 'open my $file, ">&=8"; exit !flock($file, LOCK_EX | (@ARGV && LOCK_NB))' -- "$@"
 }
 
+# shellcheck disable=SC2046 # a list
+end_jobs() { exec 2>/dev/null; kill -TERM $(jobs -pr | sed 's/^/-/') || true; } # with `set -m`, each is a process group. Bash would report their end
 within() { timeout --signal KILL "$@" </dev/null; } # SECONDS COMMAND...: kills it after that time
-
-# PID; an unreaped zombie counts as gone, too. A `ps` killed by a signal tells nothing
-process_gone() { ! kill -0 "$1" 2>/dev/null || [[ "$(ps -o stat= -p "$1" 2>/dev/null)" = *Z* ]]; }
 
 local_curl() { curl -q --silent --noproxy '*' "$@"; } # no ~/.curlrc; and a proxy cannot reach this machine's own ports
 
@@ -265,7 +267,7 @@ processes() { # VERB ARGUMENTS...
 # ── either kind of stack ────────────────────────────────────────────────────────────────────────────────────
 
 look_at_stack() { # sets kind (processes, containers or none), the running services, and what of_stack reads, even from stopped containers
-    need_commands ps=procps curl=curl timeout=coreutils
+    need_commands curl=curl timeout=coreutils
     find_stack
     kind=none stack_settings="" looked=0
     running=$(processes running 2>/dev/null | sed 's/-[0-9]*$//') || true
@@ -322,16 +324,16 @@ require() { # [SERVICES], else all: sets kind, and the variables with which a re
     use_settings of_stack noted
 }
 
-resonate_command() { # ARGUMENTS: runs `resonate` beside the server, on this terminal if there is one
+resonate_command() { # ARGUMENTS: runs `resonate` beside the server, on this terminal if there is one; with become=exec, in place of this shell
     local name options=()
     if [ "$kind" = processes ]; then
-        "$VENV/bin/resonate" --server "http://127.0.0.1:$RESONATE_PORT" "$@"
+        ${become:-} "$VENV/bin/resonate" --server "http://127.0.0.1:$RESONATE_PORT" "$@"
         return
     fi
     { [ -t 0 ] && [ -t 1 ]; } || options+=(-T)
     [ ! -t 1 ] || options+=(--env FORCE_COLOR=1) # for colours in the report, too, although its stdin is a pipe
     for name in NO_COLOR COLUMNS; do [ -z "${!name:-}" ] || options+=(--env "$name=${!name}"); done
-    docker compose exec ${options[@]+"${options[@]}"} resonate-server resonate "$@"
+    ${become:-} docker compose exec ${options[@]+"${options[@]}"} resonate-server resonate "$@"
 }
 
 # ── one instance of a service: a container by its id, or a process by its name ──────────────────────────────

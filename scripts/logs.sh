@@ -4,28 +4,28 @@
 set -euo pipefail; SELF=$(readlink -f -- "$0"); cd -P -- "${SELF%/*}/.."; . scripts/lib.sh #
 
 show() { # FILE, of a process: prefixes each line with the service's name, without delay; goes on if the file is emptied
-    { cat "$1.1" 2>/dev/null || true; tail -n +1 $tailing "$1" 2>/dev/null; } | sed -u "s/^/$(printf %-15s "$(basename "$1" .log)") | /"
+    { cat "$1.1" 2>/dev/null || true; tail -n +1 $follow "$1" 2>/dev/null; } | sed -u "s/^/$(printf %-15s "$(basename "$1" .log)") | /"
 }
 
 follow=""
 read_arguments 1 "$@"
 follow=${follow:+-f} wanted=${words[0]:-}
-tailing=$follow # ends with this script, if tail can do that
-[ -z "$follow" ] || ! tail --pid $$ /dev/null 2>/dev/null || tailing="-f --pid $$"
 [ -z "$wanted" ] || need_service "$wanted"
-need_commands ps=procps
+set -m && trap end_jobs EXIT
 find_stack
 if [ -z "$(processes running 2>/dev/null)" ] && [ -n "$(docker_says compose ps --all --quiet)" ]; then
     [ ! -t 1 ] || exec docker compose logs $follow $wanted
     # Some versions of Compose put terminal control characters into pipes as well.
-    docker compose logs $follow $wanted | sed -u $'s/^\033\\[2K//'
+    docker compose logs $follow $wanted | sed -u $'s/^\033\\[2K//' &
+    wait $!
     exit
 fi
 [ -d "$STACK_DIR/log" ] || die "there is nothing to show: the stack has not run yet (scripts/up.sh)."
 for service in ${wanted:-$SERVICES}; do
     for file in "$STACK_DIR/log/$service"{,-[0-9]*}.log; do
         if [ ! -f "$file" ]; then continue; fi
-        if [ -n "$follow" ]; then show "$file" & else show "$file"; fi
+        show "$file" &
+        [ -n "$follow" ] || wait
     done
 done
 wait

@@ -4,7 +4,6 @@ set -euo pipefail; SELF=$(readlink -f -- "$0"); cd -P -- "${SELF%/*}/.."; . scri
 
 read_arguments 1 "$@"
 folder=${words[0]:-docs/pictures}
-
 scripts/venv.sh
 say "taking pictures ..."
 PYTHONPATH=tests "$VENV/bin/python" -m ui.pictures "$folder"

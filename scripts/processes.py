@@ -7,7 +7,7 @@
     processes.py metrics        where the metrics are
     processes.py hold PORT...   see ports.py
     processes.py stacks         the names of the stacks that run with this checkout's environment
-    processes.py VERB NAME      lib.sh describes the other verbs
+    processes.py VERB NAME...   lib.sh describes the other verbs
 
 A process has the name of its service; a second one of the same service has a number: bar-2. Any Python from 3.10 on
 will do, without packages.
@@ -17,12 +17,14 @@ import contextlib
 import fcntl
 import getpass
 import os
+import pwd
 import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -49,6 +51,8 @@ HAS_POSTGRES = "compose.postgres.yml" in os.environ.get("COMPOSE_FILE", "")
 INSTANCES = {SERVER: 3, "bar": 2} if HAS_POSTGRES else {}
 """Services with more than one instance, as in that file."""
 
+PROC = "/proc"
+"""Where Linux lists processes."""
 # Every process has this on its command line, with the name of its stack and its own. So all of them are found without
 # notes, and another program is not taken for one of them because it has the same pid.
 MARK = " -X durable-rpc-stack="
@@ -61,7 +65,7 @@ class Process(NamedTuple):
     pid: int
     parent: int
     group: int
-    user: str
+    uid: int
     stack: str
     name: str
     interpreter: str
@@ -71,20 +75,46 @@ class Process(NamedTuple):
         """A child that outlives its parent for a moment is not a leader."""
         return self.pid == self.group
 
+    @property
+    def user(self) -> str:
+        try:
+            return pwd.getpwuid(self.uid).pw_name
+        except KeyError:
+            return str(self.uid)
+
 
 def every_process() -> list[Process]:
     """Return all processes of this machine; those that belong to no stack have no name."""
-    columns = "pid=,ppid=,pgid=,user=,command="
-    all_letters = {**os.environ, "LC_ALL": "C.UTF-8"}  # otherwise ps may write "?" for those of a checkout's path
-    ps = ["ps", "-A", "-ww", "-o", columns]
-    listed = subprocess.check_output(ps, encoding="utf-8", errors="replace", env=all_letters)  # noqa: S603
     processes = []
-    for line in listed.removesuffix("\n").split("\n"):  # splitlines() would also split at other characters
-        pid, parent, group, user, command = (*line.split(None, 4), "")[:5]
+    for (pid, parent, group, uid), command in from_proc() if Path(f"{PROC}/self/stat").exists() else from_ps():
         interpreter, _, rest = command.partition(MARK)
         stack, _, name = rest.partition(" ")[0].partition("/")
-        processes.append(Process(int(pid), int(parent), int(group), user, stack, name, interpreter))
+        processes.append(Process(pid, parent, group, uid, stack, name, interpreter))
     return processes
+
+
+def from_proc() -> Iterator[tuple[list[int], str]]:
+    """Yield pid, parent, group and user of each process, and its command, in a fifth of the time that `ps` takes."""
+    for folder in os.scandir(PROC):
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):  # it has ended meanwhile, or is hidden
+                command = content(f"{folder.path}/cmdline").replace(b"\0", b" ").decode(errors="replace")
+                _, parent, group, _ = content(f"{folder.path}/stat").rpartition(b") ")[2].split(b" ", 3)
+                yield [int(folder.name), int(parent), int(group), folder.stat().st_uid], command
+
+
+def content(file: str) -> bytes:
+    with open(file, "rb", buffering=0) as opened:  # noqa: PTH123  five times as fast as a Path, for hundreds of files
+        return opened.read()
+
+
+def from_ps() -> Iterator[tuple[list[int], str]]:
+    """Yield the same where there is no `/proc`. Without the locale, `ps` may write "?" for letters of a path."""
+    ps = ["ps", "-A", "-ww", "-o", "pid=,ppid=,pgid=,uid=,command="]
+    listed = subprocess.check_output(ps, encoding="utf-8", errors="replace", env={**os.environ, "LC_ALL": "C.UTF-8"})  # noqa: S603
+    for line in listed.removesuffix("\n").split("\n"):  # splitlines() would also split at other characters
+        *numbers, command = (*line.split(None, 4), "")[:5]
+        yield list(map(int, numbers)), command
 
 
 def ours(name: str | None = None) -> list[Process]:
@@ -124,25 +154,18 @@ def settings() -> dict[str, str]:
 
 def keep_settings() -> None:
     """Keep them for this user only, as there may be a token among them."""
-    kept = {name: os.environ[name] for name in NAMES} | {METRICS_PORT: metrics_port()}
-    postgres().write_privately(SETTINGS, kept)
+    kept = settings() if SETTINGS.exists() else {}
+    postgres().write_privately(SETTINGS, kept | {name: os.environ[name] for name in NAMES})
 
 
-def metrics_port() -> str:
-    """Return the chosen one, or that of the running server, or the next free one: each stack has its own."""
-    kept = settings().get(METRICS_PORT) if SETTINGS.exists() and SERVER in running() else None
-    return os.environ.get(METRICS_PORT) or kept or free_metrics_port(dict(os.environ))
-
-
-def free_metrics_port(given: dict[str, str]) -> str:
-    others = {int(given["FOO_PORT"]), *(int(given["RESONATE_PORT"]) + more for more in range(3))}
-    return str(ports().next_free(USUAL_METRICS_PORT, but=others))
-
-
-def renew_metrics_port(given: dict[str, str]) -> None:
-    """Choose another port if one was taken by another stack while the server was down."""
-    if not within(MOMENT_SECONDS, lambda: ports().is_free(int(given[METRICS_PORT]))):
-        postgres().write_privately(SETTINGS, given | {METRICS_PORT: free_metrics_port(given)})
+def choose_metrics_port() -> None:
+    """Choose it for the server that is about to start: the given one, or its last one if still free, or the next."""
+    kept = settings()
+    port = os.environ.get(METRICS_PORT) or kept.get(METRICS_PORT, "")
+    if not port or not within(MOMENT_SECONDS, lambda: ports().is_free(int(port))):
+        others = {int(kept["FOO_PORT"]), *(int(kept["RESONATE_PORT"]) + more for more in range(3))}
+        port = str(ports().next_free(USUAL_METRICS_PORT, but=others))
+    postgres().write_privately(SETTINGS, kept | {METRICS_PORT: port})
 
 
 # ── starting and ending ──
@@ -217,12 +240,7 @@ def module(name: str, folder: str = "scripts") -> ModuleType:
     return import_module(name)
 
 
-def postgres() -> ModuleType:
-    return module("postgres")
-
-
-def ports() -> ModuleType:
-    return module("ports")
+postgres, ports = partial(module, "postgres"), partial(module, "ports")
 
 
 def state_in_postgres() -> dict[str, str]:
@@ -252,7 +270,7 @@ def start(name: str) -> None:
         if reason := intruder(name):
             sys.exit(f"{name} cannot be started: {reason}")
         if name == SERVER:
-            renew_metrics_port(settings())
+            choose_metrics_port()
         health_file(name).unlink(missing_ok=True)
         log_file(name).parent.mkdir(parents=True, exist_ok=True)
         mark = f"{MARK}{STACK}/{name}".split()
@@ -424,7 +442,7 @@ VERBS: dict[str, Callable[[str], object]] = {
     "of": lambda service: print(*(name for name in running() if service_of(name) == service), sep="\n"),
     "said": show_all,
     "log": show,
-    "healthy": lambda name: sys.exit(not healthy(name)),
+    "healthy": lambda name: healthy(name) or sys.exit(1),
     "family": lambda name: print(*(each.pid for each in family(name)), sep="\n"),
     "kill": kill,
     "start": start,
@@ -439,7 +457,8 @@ VERBS: dict[str, Callable[[str], object]] = {
 
 def main(verb: str, *names: str) -> None:
     if verb in VERBS:
-        VERBS[verb](names[0])
+        for name in names:
+            VERBS[verb](name)
     elif verb == "hold":
         ports().hold_for_reader([int(port) for port in names])
     elif verb == "up":

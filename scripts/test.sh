@@ -18,8 +18,6 @@ if [ "$size" = quick ] && [ "${1:-}" = --python ]; then
     shift 2
 fi
 
-browser_there() { [ -n "$(type -P "${CHROMIUM:-chromium-headless-shell}" chromium chromium-browser)" ]; }
-
 # From that version on, node recognises modules without a package.json that declares them.
 node_there() {
     node -e 'const [major, minor] = process.versions.node.split("."); process.exit(major > 20 || (major == 20 && minor >= 19) ? 0 : 1)' 2>/dev/null
@@ -61,7 +59,7 @@ skipped() { # WHAT WHY [1 if it is required]
 
 obstacle=$(docker_obstacle)
 [ -z "$obstacle" ] || skipped "the stack as containers" "$obstacle (on bare Debian, as root, scripts/docker-engine.sh installs an engine)" "${REQUIRE_DOCKER:-}"
-browser_there || skipped "the page in a browser" "there is no Chromium; on Debian, as root, scripts/browser.sh installs it" "${REQUIRE_BROWSER:-}"
+[ -n "$(type -P "${CHROMIUM:-chromium-headless-shell}" chromium chromium-browser)" ] || skipped "the page in a browser" "there is no Chromium; on Debian, as root, scripts/browser.sh installs it" "${REQUIRE_BROWSER:-}"
 for tool in npm go cargo; do
     command -v "$tool" >/dev/null || skipped "the SDK that needs $tool" "it is not installed"
 done

@@ -24,14 +24,11 @@ read_arguments 0 "$@"
 length=$(one_of pause running)
 [[ ! "$id" =~ [[:cntrl:]] ]] || bad_usage "--id needs an id on a single line" # it becomes a header
 need_some --max-time "$max_time"
-case "$flow" in
-    chain) ;;
-    fan-out | detached)
-        [ -z "$length$async$max_time" ] || bad_usage "--pause, --running, --async and --max-time work only with the chain"
-        exec scripts/example.sh "$flow" ${id:+--id "$id"}
-        ;;
-    *) bad_usage "--flow must be chain, fan-out or detached, not '$flow'" ;;
-esac
+[[ "$flow" =~ ^(chain|fan-out|detached)$ ]] || bad_usage "--flow must be chain, fan-out or detached, not '$flow'"
+if [ "$flow" != chain ]; then
+    [ -z "$length$async$max_time" ] || bad_usage "--pause, --running, --async and --max-time work only with the chain"
+    exec scripts/example.sh "$flow" ${id:+--id "$id"}
+fi
 [ -z "$async" ] || prefer=(--header "Prefer: respond-async")
 
 look_at_stack
@@ -40,16 +37,17 @@ look_at_stack
 use_settings of_stack noted
 id=${id:-trigger-$(random_hex 6)}
 url=http://127.0.0.1:$FOO_PORT
-outcome=$(mktemp) || die "no request was sent: cannot create a file for its answer in ${TMPDIR:-/tmp}."
-trap 'kill -PIPE $(jobs -pr) 2>/dev/null || true; rm -f "$outcome"' EXIT # unlike other signals, PIPE is not reported
-trap 'leave interrupted 130' INT
+{ outcome=$(mktemp -d) && : >"$outcome/body"; } || die "no request was sent: cannot create a file for its answer in ${TMPDIR:-/tmp}."
+set -m && trap 'end_jobs; rm -rf "$outcome"' EXIT
+trap 'leave interrupted 130' INT TERM HUP
 { sleep "$HINT_SECONDS" >/dev/null 2>&1 && say "still waiting; to see why: scripts/watch.sh $id"; } </dev/null >/dev/null &
-printed=$(local_curl --show-error --max-time "${max_time:-0}" --output "$outcome" --write-out '%{http_code} %{time_total}' \
+local_curl --show-error --max-time "${max_time:-0}" --output "$outcome/body" --write-out '%{http_code} %{time_total}\n' \
     --header "Idempotency-Key: $id" --header "Content-Type: application/json" ${prefer[@]+"${prefer[@]}"} \
-    --data "{${length:+\"$length\": ${!length}}}" "$url/foo" 2>&1) || explain $? "$printed"
-read -r status elapsed <<<"$printed"
-cat "$outcome"
-[ -z "$(tail -c 1 "$outcome")" ] || echo
+    --data "{${length:+\"$length\": ${!length}}}" "$url/foo" >"$outcome/said" 2>&1 & # a signal does not wait for it
+wait $! || explain $? "$(cat "$outcome/said")"
+read -r status elapsed <"$outcome/said"
+cat "$outcome/body"
+[ -z "$(tail -c 1 "$outcome/body")" ] || echo
 say "HTTP $status after $elapsed s"
 [ "$status" != 202 ] || say "To get its answer: curl $url/foo/$id"
 [[ "$status" = 2* ]]

@@ -54,9 +54,7 @@ image_is_ours() { case "$(noted_line PYTHON_IMAGE)" in *"$OWN_LINE") ;; *) retur
 
 check_running() { # a running stack keeps its kind and its settings
     local name is has="" differs=""
-    case "$wanted-$up_as" in
-        docker-processes | processes-containers) die "the stack is already running as $up_as; stop it with scripts/down.sh, or use --recreate" ;;
-    esac
+    [[ ! "$wanted-$up_as" =~ ^(docker-processes|processes-containers)$ ]] || die "the stack is already running as $up_as; stop it with scripts/down.sh, or use --recreate"
     ! has_postgres || [ -n "$("$up_as" of postgres)" ] || die "the stack is running without PostgreSQL; use --recreate to change that. Its state stays in SQLite, and the new database starts empty unless you copy it first: docs/scaling.md, 'Moving up from SQLite'."
     for name in FOO_PORT RESONATE_PORT LEASE_SECONDS DEMO_FAULTS RESONATE_TOKEN; do
         is=$(of_stack "$name")

@@ -10,9 +10,13 @@ require resonate-server
 id=${words[0]:-$(resonate_command chains --limit 1)} ||
     die "the server at port $RESONATE_PORT did not say which request is the newest; name one: scripts/watch.sh ID"
 [ -n "$id" ] || die "there is no request yet; scripts/trigger.sh --pause 10 sends one."
-until resonate_command tree --watch -- "$id"; do
-    status=$?
-    [ "$kind-$status" = "containers-$KILLED_WITH_SERVER" ] || exit "$status"
+become="exec"
+[ "$kind" = containers ] || resonate_command tree --watch -- "$id"
+trap 'kill $(jobs -pr) 2>/dev/null || true' EXIT
+while true; do
+    resonate_command tree --watch -- "$id" <&0 & # a signal does not wait for it
+    status=0 && wait $! || status=$?
+    [ "$status" = "$KILLED_WITH_SERVER" ] || exit "$status"
     [ ! -t 1 ] || printf '\033[?25h' # the cursor was hidden when it was killed
     say "the server is unreachable; waiting"
     wait_until "$BACK_SECONDS" local_curl --fail --max-time 2 "http://127.0.0.1:$RESONATE_PORT/ready" ||

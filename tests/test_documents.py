@@ -100,12 +100,6 @@ def test_quoted_functions_are_those_of_the_services() -> None:
             assert line.split("  #")[0].strip() in source, line
 
 
-def test_every_script_prints_its_usage() -> None:
-    for script in sorted((REPOSITORY / "scripts").glob("*.sh")):
-        if not script.name.startswith("lib"):  # sourced by the others
-            assert "usage:" in usage(f"scripts/{script.name}").lower(), script.name
-
-
 def test_no_file_says_where_packages_were_downloaded_from() -> None:
     """Lock files contain names, versions and hashes; which server packages come from is up to each user."""
     tracked = subprocess.run(

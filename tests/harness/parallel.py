@@ -5,6 +5,7 @@ stack, by the fault that the tests of the page cause, into long randomised runs 
 long to build. The longest start first, so that no process is left working alone at the end.
 """
 
+import gc
 import os
 import re
 import signal
@@ -57,6 +58,7 @@ class ByFile(LoadScopeScheduling):
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let the programs that tests start inherit only what a user's terminal would pass on."""
+    gc.disable()  # until everything is collected, which takes a fifth less time without
     if hasattr(config, "workerinput"):  # the parent's `readline` sets these; they would count as a terminal's size
         for name in ("COLUMNS", "LINES"):
             os.environ.pop(name, None)
@@ -66,6 +68,11 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, lambda *_: None)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what is there stays: looking through it again and again would slow the tests down
+    gc.enable()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile | None:

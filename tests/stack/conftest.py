@@ -9,7 +9,7 @@ import pytest
 from harness.basics import TEST_PREFIX
 
 from stack.checkouts import Checkout
-from stack.driver import REPOSITORY, Stack, docker_obstacle
+from stack.driver import REPOSITORY, TOKEN, Stack, docker_obstacle
 
 PASSED = pytest.StashKey[bool]()
 
@@ -29,7 +29,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 # Package scope ends it after the last test here; otherwise Docker would go on checking its health.
 @pytest.fixture(scope="package")
 def running_stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    yield from run_stack(Stack(request.param))
+    yield from run_stack(Stack(request.param, TOKEN if request.param == "processes" else ""))
 
 
 def run_stack(stack: Stack) -> Iterator[Stack]:

@@ -13,13 +13,13 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from http.client import HTTPException
-from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 from harness import services
 from harness.basics import TEST_PREFIX, answers_200, free_port, wait_until
 from harness.foo import Foo, Reply
+from harness.page import Page
 from harness.server import Client
 
 REPOSITORY = Path(__file__).parents[2]
@@ -32,6 +32,7 @@ END_SECONDS = 120.0
 LOOK_SECONDS = 0.3
 # Shorter than the usual 10 s, so that tests wait less for the leases of killed workers.
 LEASE_SECONDS = 4
+TOKEN = f"test-{secrets.token_hex(16)}"
 PROCESSES = (sys.executable, "-IS", "scripts/processes.py")
 _SERVICE_AND_STATUS = '{{.Label "com.docker.compose.service"}} {{.Status}}'
 
@@ -232,11 +233,9 @@ class Stack:
             listed = [line.split(maxsplit=1) for line in self._containers(f"--format={_SERVICE_AND_STATUS}")]
             are_healthy = all("(healthy)" in status for _, status in listed)
             return are_healthy and {service for service, _ in listed} == set(self.services)
-        instances = [self.instances(service) for service in self.services]
-        return all(instances) and all(map(self._is_healthy, chain(*instances)))
-
-    def _is_healthy(self, process: str) -> bool:
-        return self.run(*PROCESSES, "healthy", process).returncode == 0
+        running = self.succeed(*PROCESSES, "running").split()
+        are_there = set(self.services) == {name.rpartition("-")[0] if name[-1].isdigit() else name for name in running}
+        return are_there and self.run(*PROCESSES, "healthy", *running).returncode == 0
 
     def assert_whole(self) -> None:
         """Wait until everything works again, so that nothing needs to be restored before the next test."""
@@ -272,6 +271,10 @@ class Stack:
     def post_in_background(self, id: str, body: dict[str, float] | None = None) -> Future[Answer]:
         return self._callers.submit(self.post, id, body)
 
+    def newest(self) -> str:
+        """Return the id of the newest request."""
+        return str(Page(self.server_port, self.token).get("/ui/api/chains").json["chains"][0]["id"])
+
     def look_up(self, id: str) -> Answer:
         return _answer(lambda: self._foo.get(f"/foo/{id}"))
 
@@ -280,7 +283,7 @@ class Stack:
 
     def end_sleep(self, id: str) -> None:
         """End bar's sleep in the chain with that id."""
-        Client(self.server_port).end_sleep(id)
+        Client(self.server_port, token=self.token).end_sleep(id)
 
 
 def _answer(ask: Callable[[], Reply]) -> Answer:
@@ -315,6 +318,19 @@ def _end(script: subprocess.Popen[str]) -> bool:
             script.communicate(timeout=END_SECONDS)
             break
     return True
+
+
+def workers(stack: Stack, group: str) -> list[str]:
+    """Return the addresses of the connected workers, as the page writes them."""
+    with Page(stack.server_port, stack.token).watch() as watching:
+        groups = watching.hello["groups"]
+    return [
+        f"poll://any@{group}/{worker['pid']}"
+        for one in groups
+        if one["name"] == group
+        for worker in one["workers"]
+        if worker["state"] == "connected"
+    ]
 
 
 def new_id() -> str:

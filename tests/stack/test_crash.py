@@ -107,7 +107,9 @@ def test_crash_interrupted_leaves_nothing_cut_off(stack: Stack, service: str) ->
     assert_mended(stack, crash, 130, service, id)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.long)], ids=lambda number: number.name
+)
 def test_crash_told_to_end_repairs_at_once_and_does_not_wait(stack: Stack, number: signal.Signals) -> None:
     """The signal goes to the script alone, as `kill` sends it, not to its child processes."""
     crash, id = begin_crash(stack, "bar", "--kill")

@@ -102,15 +102,14 @@ class TestHolding:
 
         assert told == f"{port}\n"
 
-    @pytest.mark.parametrize("name", ["FOO_PORT", "RESONATE_PORT"])
-    def test_up_cannot_take_a_held_port(self, tmp_path: Path, name: str) -> None:
+    def test_up_cannot_take_a_held_port(self, tmp_path: Path) -> None:
         checkout = Checkout.make(tmp_path / "checkout")
         ports = {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(free_port())}
-        with self.held(int(ports[name])):
+        with self.held(int(ports["RESONATE_PORT"])):
             done = checkout.run("scripts/up.sh", "--docker", PATH=tools(tmp_path / "tools", docker=engine()), **ports)
 
         assert done.returncode == 1
-        assert f"port {ports[name]} is taken" in done.stderr
+        assert f"port {ports['RESONATE_PORT']} is taken" in done.stderr
 
     def test_two_stacks_that_start_at_once_choose_different_ports_and_say_which(self, tmp_path: Path) -> None:
         """The engine's build waits until both have chosen."""
@@ -119,18 +118,10 @@ class TestHolding:
         build = f"until {both}; do sleep 0.1; done; echo no builder here >&2; exit 1"
         path = tools(tmp_path / "tools", docker=engine({"compose build": build}))
         ports = {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(free_port())}
-        said = ["", ""]
-
-        def up(number: int) -> None:
-            said[number] = (
-                checkouts[number].run("scripts/up.sh", "--docker", "--ports", "auto", PATH=path, **ports).stderr
-            )
-
-        threads = [threading.Thread(target=up, args=[number]) for number in (0, 1)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor() as threads:
+            command = ("scripts/up.sh", "--docker", "--ports", "auto")
+            both_runs = [threads.submit(checkout.run, *command, PATH=path, **ports) for checkout in checkouts]
+            said = [run.result().stderr for run in both_runs]
 
         assert ["no builder here" in text for text in said] == [True, True], said
         moved = [number for number in (0, 1) if "FOO_PORT" in checkouts[number].env]
@@ -139,12 +130,14 @@ class TestHolding:
         assert ports["FOO_PORT"] != noted(checkouts[moved[0]], "FOO_PORT")
         assert ports["RESONATE_PORT"] != noted(checkouts[moved[0]], "RESONATE_PORT")
 
+    @pytest.mark.parametrize("without", ["", "flock"])
     def test_of_two_up_in_one_checkout_the_second_waits_and_finds_what_the_first_has_chosen(
-        self, tmp_path: Path
+        self, tmp_path: Path, without: str
     ) -> None:
+        """A Mac has no flock."""
         checkout = Checkout.make(tmp_path / "checkout")
         build = f"until [ -e {tmp_path}/go ]; do sleep 0.1; done; echo no builder here >&2; exit 1"
-        path = tools(tmp_path / "tools", docker=engine({"compose build": build}))
+        path = tools(tmp_path / "tools", without=without, docker=engine({"compose build": build}))
         ports = {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(free_port())}
         command = ("bash", "-c", 'exec scripts/up.sh --docker --ports auto 2>"$0"')
         logs = [tmp_path / "first", tmp_path / "second"]
@@ -186,6 +179,7 @@ class TestOwnProcess:
 
     def test_an_impostor_on_a_dead_server_s_port_is_recognised(self, stack: Stack) -> None:
         stack.kill("resonate-server")
+        listener_once_free(stack.server_port).close()
         with impostor(stack.server_port):
             assert stack.run(*PROCESSES, "healthy", "resonate-server").returncode == 1
             started = stack.run(*PROCESSES, "start", "resonate-server")
@@ -215,7 +209,7 @@ class TestMoment:
         assert processes.intruder("foo") == ""
 
     def test_kill_waits_until_the_process_is_gone(self, processes: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-        dying = processes.Process(1, 0, 1, "me", processes.STACK, "foo", "python")
+        dying = processes.Process(1, 0, 1, 0, processes.STACK, "foo", "python")
         listed = iter([[dying], [dying], [dying], []])
         monkeypatch.setattr(processes, "every_process", lambda: next(listed))
         monkeypatch.setattr(os, "kill", lambda *_: None)
@@ -225,18 +219,13 @@ class TestMoment:
 
 
 class TestMetrics:
-    def test_up_says_where_they_are(self, stack: Stack) -> None:
-        assert stack.post(id := new_id()) == Answer(200, id, 3)
-        [address] = [line.split()[1] for line in stack.run("scripts/up.sh").stderr.splitlines() if "  metrics " in line]
-        shown = subprocess.check_output(["curl", "--silent", "--noproxy", "*", address], text=True)
-
-        assert "resonate_" in shown
-
     def test_a_server_that_comes_back_takes_another_port_if_its_own_is_taken(self, stack: Stack) -> None:
+        assert stack.post(id := new_id()) == Answer(200, id, 3)
         first = stack.run(*PROCESSES, "metrics").stdout.strip()
-        port = int(first.split(":")[2].split("/")[0])
+        assert "resonate_" in subprocess.check_output(["curl", "--silent", "--noproxy", "*", first], text=True)
+
         stack.run(*PROCESSES, "kill", "resonate-server")
-        with listener_once_free(port):
+        with listener_once_free(int(first.split(":")[2].split("/")[0])):
             stack.run(*PROCESSES, "start", "resonate-server")
             stack.assert_whole()
             second = stack.run(*PROCESSES, "metrics").stdout.strip()

@@ -3,7 +3,6 @@
 import importlib
 import os
 import pwd
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -65,14 +64,11 @@ def test_an_unknown_option_is_named_and_refused(path: Path) -> None:
     [
         ("trigger.sh", "--pause"),
         ("trigger.sh", "--pause", "soon"),
-        ("trigger.sh", "--pause", "-1"),
         ("trigger.sh", "--pause", "1", "--running", "1"),
-        ("trigger.sh", "--id"),
         ("trigger.sh", "--id", ""),
         ("trigger.sh", "--id", "a\r\nPrefer: respond-async"),
         ("trigger.sh", "--id", "a\n"),
         ("trigger.sh", "--max-time", "0"),
-        ("trigger.sh", "--flow"),
         ("trigger.sh", "--flow", "saga"),
         ("trigger.sh", "--flow", "fan-out", "--pause", "1"),
         ("trigger.sh", "--async", "--flow", "detached"),
@@ -81,26 +77,20 @@ def test_an_unknown_option_is_named_and_refused(path: Path) -> None:
         ("example.sh", "../services/bar/bar"),
         ("example.sh", "saga", "fan-out"),
         ("example.sh", "saga", ""),
-        ("example.sh", "saga", "--id"),
         ("example.sh", "saga", "--id", "a:b"),
         ("example.sh", "schedule", "--id", "a"),
         ("crash-bar.sh", "--down", "x"),
-        ("crash-bar.sh", "--running", "2", "--pause", "2"),
         ("crash-bar.sh", "--pause", "0"),
-        ("crash-bar.sh", "--running", "0.0"),
         ("crash.sh",),
         ("crash.sh", "quux"),
         ("crash.sh", "foo", "bar"),
-        ("crash.sh", "bar", "--when"),
         ("crash.sh", "bar", "--when", "later"),
         ("crash.sh", "bar", "--kill", "--freeze"),
         ("crash.sh", "bar", "--for", "0"),
         ("crash.sh", "bar", "--down", "x"),
         ("chaos.sh", "--chains", "0"),
         ("chaos.sh", "--chains", "1.5"),
-        ("chaos.sh", "--seconds", "0"),
         ("chaos.sh", "--seed", "x"),
-        ("chaos.sh", "--seed"),
         ("watch.sh", "a", "b"),
         ("watch.sh", ""),
         ("watch.sh", "--", "a", "b"),
@@ -120,45 +110,50 @@ def test_bad_arguments_are_refused(arguments: tuple[str, ...]) -> None:
     assert "--help" in done.stderr
 
 
-def test_an_unknown_service_is_answered_with_the_known_ones() -> None:
-    done = script("crash.sh", "quux", COMPOSE_FILE="docker-compose.yml")
+@pytest.mark.parametrize(
+    ("files", "known"),
+    [
+        ("docker-compose.yml", "resonate-server, foo, bar and baz"),
+        ("docker-compose.yml:compose.postgres.yml", "postgres, resonate-server, foo, bar and baz"),
+    ],
+)
+def test_an_unknown_service_is_answered_with_the_known_ones(files: str, known: str) -> None:
+    done = script("logs.sh", "quux", COMPOSE_FILE=files)
     assert done.returncode == 2
-    assert "unknown service 'quux'; the services are resonate-server, foo, bar and baz" in done.stderr
+    assert f"unknown service 'quux'; the services are {known}" in done.stderr
 
 
-def test_postgres_is_among_them_where_there_is_one() -> None:
-    done = script("logs.sh", "quux", COMPOSE_FILE="docker-compose.yml:compose.postgres.yml")
-    assert done.returncode == 2
-    assert "unknown service 'quux'; the services are postgres, resonate-server, foo, bar and baz" in done.stderr
-
-
-@pytest.mark.parametrize("name", ["LEASE_SECONDS", "MAX_TASKS"])
-def test_a_setting_that_no_worker_would_accept_is_refused_before_anything_starts(
-    nowhere: dict[str, str], name: str
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("LEASE_SECONDS", "0", "LEASE_SECONDS must be"),
+        ("MAX_TASKS", "0", "MAX_TASKS must be"),
+        ("RESONATE_TOKEN", "a\nb", "RESONATE_TOKEN must be a single line"),
+    ],
+)
+def test_a_setting_that_nobody_would_accept_is_refused_before_anything_starts(
+    nowhere: dict[str, str], name: str, value: str, said: str
 ) -> None:
-    done = script("up.sh", "--processes", **nowhere, **{name: "0"})
-    assert done.returncode == 2
-    assert f"{name} must be" in done.stderr
-
-
-def test_a_token_of_two_lines_is_refused(nowhere: dict[str, str]) -> None:
-    done = script("up.sh", "--processes", **nowhere, RESONATE_TOKEN="a\nb")
-    assert (done.returncode, "RESONATE_TOKEN must be a single line" in done.stderr) == (2, True), done.stderr
+    done = script("up.sh", "--processes", **nowhere, **{name: value})
+    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [("trigger.sh",), ("watch.sh",), ("trigger.sh", "--flow", "fan-out"), ("example.sh", "saga")],
+    [
+        ("trigger.sh",),
+        ("trigger.sh", "--flow", "fan-out"),
+        ("watch.sh",),
+        ("example.sh", "saga"),
+        ("crash-bar.sh",),
+        ("crash.sh", "foo"),
+        ("chaos.sh",),
+    ],
     ids=" ".join,
 )
-def test_without_a_stack_there_is_nobody_to_ask(nowhere: dict[str, str], arguments: tuple[str, ...]) -> None:
-    done = script(*arguments, **nowhere)
-    assert done.returncode == 1
-    assert "scripts/up.sh" in done.stderr
-
-
-@pytest.mark.parametrize("arguments", [("crash-bar.sh",), ("crash.sh", "foo"), ("chaos.sh",)], ids=" ".join)
-def test_without_a_stack_there_is_nothing_to_strike(nowhere: dict[str, str], arguments: tuple[str, ...]) -> None:
+def test_without_a_stack_there_is_nobody_to_ask_and_nothing_to_strike(
+    nowhere: dict[str, str], arguments: tuple[str, ...]
+) -> None:
     done = script(*arguments, **nowhere)
     assert done.returncode == 1
     assert "scripts/up.sh" in done.stderr
@@ -174,18 +169,10 @@ def test_down_without_a_stack(nowhere: dict[str, str]) -> None:
     assert done.returncode == 0 or "cannot tell whether containers of the stack are running" in done.stderr
 
 
-@pytest.mark.parametrize("variable", ["FOO_PORT", "RESONATE_PORT"])
-def test_a_taken_port_is_answered_with_the_variable_to_set(nowhere: dict[str, str], variable: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        done = script("up.sh", "--processes", **nowhere | {variable: port})
-    assert done.returncode == 1
-    assert f"port {port} is taken" in done.stderr
-    assert f"{variable}=" in done.stderr
-
-
-@pytest.mark.parametrize("port", ["abc", "0", "70000", "1.5"])
-@pytest.mark.parametrize("variable", ["FOO_PORT", "RESONATE_PORT"])
+@pytest.mark.parametrize(
+    ("variable", "port"),
+    [("FOO_PORT", "abc"), ("FOO_PORT", "0"), ("RESONATE_PORT", "70000"), ("RESONATE_PORT", "1.5")],
+)
 def test_an_invalid_port_number_is_refused(nowhere: dict[str, str], variable: str, port: str) -> None:
     done = script("up.sh", **nowhere | {variable: port})
     assert done.returncode == 1

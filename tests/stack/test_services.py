@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from harness.basics import free_port
+from harness.basics import TEST_PREFIX, free_port
 from harness.services import LISTED, SERVICES
 
 from chaos import plan
@@ -74,6 +75,9 @@ def with_qux(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     if (REPOSITORY / ".local/uv").exists():
         (checkout.folder / ".local").mkdir()
         (checkout.folder / ".local/uv").symlink_to(REPOSITORY / ".local/uv")
+    checkout.add_to_env(
+        f"COMPOSE_PROJECT_NAME={TEST_PREFIX}{secrets.token_hex(4)}\n"
+    )  # so that .ci/run finds its images
     ports = {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(free_port())}
     kind = "--docker" if request.param == "containers" else "--processes"
     try:

@@ -1,6 +1,7 @@
 """What the demo promises, on the whole stack: whatever dies, each request is answered by exactly one chain."""
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -14,10 +15,11 @@ from pathlib import Path
 import psutil
 import pytest
 from harness.basics import free_port, wait_until
+from harness.page import Page
 
 from stack.checkouts import FULL_DISK, engine, tools
 from stack.conftest import both_kinds, containers_seldom, in_containers
-from stack.driver import ANSWER_SECONDS, LOOK_SECONDS, PROCESSES, REPOSITORY, Answer, Stack, new_id
+from stack.driver import ANSWER_SECONDS, LOOK_SECONDS, PROCESSES, REPOSITORY, Answer, Stack, new_id, workers
 
 LONG = 600
 """Seconds; the test itself ends a pause this long."""
@@ -183,29 +185,22 @@ def test_bar_is_down_from_the_start(stack: Stack) -> None:
 
 
 @both_kinds
-def test_a_pending_chain_survives_down_and_up(stack: Stack) -> None:
+def test_a_pending_chain_survives_down_and_up(stack: Stack, tmp_path: Path) -> None:
     id = new_id()
     assert stack.post(id, {"pause": LONG}, wait=False) == Answer(202, id, None, "pending")
     wait_until_run(stack, "baz", id)
     stack.down()
     assert not stack.is_healthy()
     logs_survive = stack.kind == "processes"  # containers take their logs with them
-    stack.up()
+    path = os.environ["PATH"] if stack.kind == "containers" else tools(tmp_path / "tools", docker=engine())
+    done = stack.run("env", f"PATH={path}", "scripts/up.sh")
+    assert done.returncode == 0, done.stderr
+    reason = "a Docker engine answers" if stack.kind == "containers" else "that is how it ran last time"
+    assert f"as {stack.kind}: {reason}" in done.stderr, "the kind that has the requests, even if an engine answers"
+    assert ("/metrics" if logs_survive else "not published") in done.stderr
     stack.end_sleep(id)
     assert stack.post(id) == Answer(200, id, 3)
     assert stack.runs("baz", id) == (1 if logs_survive else 0)
-
-
-def test_up_keeps_the_kind_that_has_the_requests_even_if_an_engine_answers(stack: Stack, tmp_path: Path) -> None:
-    stack.post(id := new_id(), {"pause": LONG}, wait=False)
-    wait_until_run(stack, "baz", id)
-    stack.down()
-    done = stack.run("env", f"PATH={tools(tmp_path / 'tools', docker=engine())}", "scripts/up.sh")
-
-    assert done.returncode == 0, done.stderr
-    assert "as processes: that is how it ran last time" in done.stderr
-    stack.end_sleep(id)
-    assert stack.post(id) == Answer(200, id, 3)
 
 
 def test_up_interrupted_says_what_becomes_of_what_it_has_started(stack: Stack) -> None:
@@ -228,6 +223,36 @@ def test_trigger_says_that_it_has_sent_nothing_if_it_cannot_store_the_answer(sta
 
     assert done.returncode == 1
     assert "no request was sent: cannot create a file for its answer in /nowhere." in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [
+        ("scripts/trigger.sh --pause 600", signal.SIGTERM),
+        ("scripts/logs.sh -f bar", signal.SIGHUP),
+        ("scripts/watch.sh", signal.SIGTERM),
+    ],
+)
+@containers_seldom
+def test_a_script_told_to_end_leaves_nothing_running(stack: Stack, command: str, number: signal.Signals) -> None:
+    """The signal goes to the script alone, as `kill` sends it, not to its child processes."""
+    stack.post(new_id(), {"pause": LONG}, wait=False)
+    script = stack.begin(*command.split())
+
+    def programs() -> list[psutil.Process]:
+        """Return those that wait for what is to come: the script may have become one itself."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            every = [psutil.Process(script.pid), *psutil.Process(script.pid).children(recursive=True)]
+            return [each for each in every if each.name() in ("curl", "tail", "resonate", "docker-compose")]
+        return []
+
+    wait_until(programs, "it waits")
+    waiting = programs()
+    script.send_signal(number)
+    script.wait(timeout=ANSWER_SECONDS)
+
+    _, left = psutil.wait_procs(waiting, timeout=10)
+    assert left == []
 
 
 @pytest.mark.long
@@ -365,29 +390,37 @@ def test_up_leaves_running_services_alone(stack: Stack) -> None:
     assert stack.runs("foo", id) + stack.runs("bar", id) <= 5, "nothing was started anew"
 
 
-@pytest.mark.parametrize("name", ["FOO_PORT", "RESONATE_PORT", "LEASE_SECONDS", "DEMO_FAULTS", "RESONATE_TOKEN"])
 @containers_seldom
-def test_up_with_other_settings_reports_at_once_those_of_the_running_stack(stack: Stack, name: str) -> None:
-    done = stack.run("env", f"{name}={0 if name == 'DEMO_FAULTS' else free_port()}", "scripts/up.sh")
+def test_up_with_other_settings_reports_at_once_those_of_the_running_stack(stack: Stack) -> None:
+    names = ("FOO_PORT", "RESONATE_PORT", "LEASE_SECONDS", "DEMO_FAULTS", "RESONATE_TOKEN")
+    other = [f"{name}={0 if name == 'DEMO_FAULTS' else free_port()}" for name in names]
+    done = stack.run("env", *other, "scripts/up.sh")
 
     assert done.returncode == 1
     assert f"running with FOO_PORT={stack.foo_port} RESONATE_PORT={stack.server_port} LEASE_SECONDS=" in done.stderr
-    assert f"another value of {name}." in done.stderr
+    assert f"another value of {' '.join(names)}." in done.stderr
     assert "--recreate" in done.stderr
     assert "Starting the stack" not in done.stderr, "it waits for nothing"
+    assert not stack.token or stack.token not in done.stderr
     stack.assert_whole()
 
 
 @containers_seldom
 def test_up_recreates_with_other_settings_if_told_so(stack: Stack) -> None:
+    """One of them takes the faults off the page: they are neither offered nor done."""
     stack.disturbed = True
     kind = "--docker" if stack.kind == "containers" else "--processes"
     id = new_id()
     assert stack.post(id, {"pause": LONG}, wait=False).status == 202
     try:
-        stack.succeed("env", "LEASE_SECONDS=5", "scripts/up.sh", kind, "--recreate")
+        stack.succeed("env", "LEASE_SECONDS=5", "DEMO_FAULTS=0", "scripts/up.sh", kind, "--recreate")
         lease = ". scripts/lib.sh; look_at_stack; of_stack LEASE_SECONDS"
         assert stack.succeed("bash", "-c", lease) == "5\n"
+        page = Page(stack.server_port, stack.token)
+        assert [action for action in page.get("/ui/api/actions").json["actions"] if action["workers"] is not None] == []
+        [bar] = workers(stack, "service-bar")
+        assert page.act(json.dumps({"worker": bar}).encode(), "kill").status == 400
+        assert workers(stack, "service-bar") == [bar]
         stack.end_sleep(id)
         assert stack.post(id) == Answer(200, id, 3), "what was pending went on"
     finally:

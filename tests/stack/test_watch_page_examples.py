@@ -11,7 +11,7 @@ from harness.page import Page
 from harness.terminal import CTRL_C, HIDE_CURSOR, SHOW_CURSOR, Terminal
 
 from stack.conftest import containers_seldom
-from stack.driver import ANSWER_SECONDS, REPOSITORY, Answer, Stack, new_id
+from stack.driver import ANSWER_SECONDS, REPOSITORY, Answer, Stack, new_id, workers
 
 LONG = 600
 """Seconds; the test itself ends a pause this long."""
@@ -92,30 +92,17 @@ def test_it_says_that_there_is_no_request_yet(stack: Stack) -> None:
 # ── faults from the live page: a click kills a worker, and the chain continues once it is back ──
 
 
-def workers(stack: Stack, group: str) -> list[str]:
-    """Return the addresses of the connected workers, as the page writes them."""
-    with Page(stack.server_port).watch() as watching:
-        groups = watching.hello["groups"]
-    return [
-        f"poll://any@{group}/{worker['pid']}"
-        for one in groups
-        if one["name"] == group
-        for worker in one["workers"]
-        if worker["state"] == "connected"
-    ]
-
-
 def click(stack: Stack, fault: str, worker: str) -> str:
     """Click beside that worker, and return the id of the call that this starts."""
     stack.disturbed = True
-    got = Page(stack.server_port).act(json.dumps({"worker": worker}).encode(), fault)
+    got = Page(stack.server_port, stack.token).act(json.dumps({"worker": worker}).encode(), fault)
     assert got.status == 202, got.body
     return str(got.json["id"])
 
 
 def result(stack: Stack, id: str) -> Any:
     """Return the result as the page shows it, None while there is none."""
-    [call] = Page(stack.server_port).get("/ui/api/chain", id=id).json["promises"]
+    [call] = Page(stack.server_port, stack.token).get("/ui/api/chain", id=id).json["promises"]
     return (call["value"] or {}).get("text")
 
 
@@ -150,21 +137,6 @@ def test_bar_dies_while_it_works_and_its_work_is_repeated(stack: Stack) -> None:
 
     assert caller.result(ANSWER_SECONDS) == Answer(200, id, 3)
     assert stack.log("bar").count(f"running function work  promise={id}") == 2
-
-
-@containers_seldom
-def test_when_switched_off_nothing_is_offered_and_nothing_is_killed(stack: Stack) -> None:
-    kind = "--docker" if stack.kind == "containers" else "--processes"
-    stack.disturbed = True
-    try:
-        stack.succeed("env", "DEMO_FAULTS=0", "scripts/up.sh", kind, "--recreate")
-        page = Page(stack.server_port)
-        assert [action for action in page.get("/ui/api/actions").json["actions"] if action["workers"] is not None] == []
-        [bar] = workers(stack, "service-bar")
-        assert page.act(json.dumps({"worker": bar}).encode(), "kill").status == 400
-        assert workers(stack, "service-bar") == [bar]
-    finally:
-        stack.succeed("env", "DEMO_FAULTS=1", "scripts/up.sh", kind, "--recreate")
 
 
 # ── examples, each started with its one command ──
