@@ -61,7 +61,7 @@ PATIENCE_S = 10
 """A disk that takes longer hangs. Only seconds count in which this process ran."""
 
 CLOSE_S = 5
-"""Time for the disk to end the work under way, and to close the file."""
+"""Time for the disk to end the work under way, and to close the file. Counted like `PATIENCE_S`."""
 
 NEVER = 2**63
 
@@ -153,7 +153,8 @@ class SQLiteStore(Store):
         self._stopping = True
         self._awake.set()
         ending = self._loop.create_task(self._end())
-        await asyncio.wait([ending], timeout=CLOSE_S)
+        for _ in range(CLOSE_S):
+            await asyncio.wait([ending], timeout=1)  # at once if it has ended
         if not ending.done():
             logger.error("the disk has not answered for %d s: ending as after a crash, which loses nothing", CLOSE_S)
             os._exit(2)
