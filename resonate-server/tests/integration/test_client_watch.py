@@ -56,6 +56,16 @@ def test_the_tree_grows_until_its_root_is_settled(client: Client, watch: Watch) 
     assert "result: 3" in shown.frame
 
 
+def test_an_id_is_shown_in_its_own_letters(client: Client, watch: Watch) -> None:
+    root = create(client, f"Käse-{uuid.uuid4().hex[:8]}")
+    shown = watch(root)
+    shown.wait_for(f"● foo  {root}")
+    settle(client, root)
+
+    assert shown.wait() == 0
+    assert f"✔ foo  {root}" in shown.frame
+
+
 def test_an_attempt_that_is_lost_leaves_a_gap_in_the_bar(client: Client, watch: Watch) -> None:
     root = create(client)
     acquire(client, root)

@@ -130,7 +130,8 @@ def shown(text: str) -> str:
 
 
 def _output_is_utf() -> bool:
-    return (getattr(sys.stdout, "encoding", None) or "").lower().startswith("utf")
+    output = getattr(sys.stdout, "rich_proxied_file", sys.stdout)  # rich draws through one without encoding
+    return (getattr(output, "encoding", None) or "").lower().startswith("utf")
 
 
 def fail(message: str, status: int = 1) -> NoReturn:
