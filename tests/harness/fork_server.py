@@ -55,15 +55,18 @@ class Forked:
     def __init__(self, server: "ForkServer", pid: int) -> None:
         self._server = server
         self.pid = pid
+        self.status: int | None = None
+        """Once it has ended; negative: the signal that ended it. In a long run, another program gets its pid."""
 
     def poll(self) -> int | None:
-        return self._server.status(self.pid, seconds=0)
+        self._server.wait_for(self, seconds=0)
+        return self.status
 
     def wait(self, timeout: float) -> int:
-        status = self._server.status(self.pid, timeout)
-        if status is None:
+        self._server.wait_for(self, timeout)
+        if self.status is None:
             raise subprocess.TimeoutExpired(str(self.pid), timeout)
-        return status
+        return self.status
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
@@ -78,7 +81,7 @@ class ForkServer:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         subprocess.Popen([sys.executable, "-P", __file__, kind], stdin=theirs.fileno(), env=INITIAL_ENVIRONMENT)
         theirs.close()
-        self._statuses: dict[int, int] = {}
+        self._living: dict[int, Forked] = {}
         self._lock = threading.Lock()
 
     def start(self, words: Sequence[str], env: Mapping[str, str], log: Path) -> Forked:
@@ -90,27 +93,28 @@ class ForkServer:
             self._socket.sendall(json.dumps(asked).encode())
             while (pid := self._hear()) is None:
                 pass
-        return Forked(self, pid)
+            self._living[pid] = forked = Forked(self, pid)
+        return forked
 
-    def status(self, pid: int, seconds: float) -> int | None:
-        """Return ``None`` if it has not ended within that time; a negative status is the signal that ended it."""
+    def wait_for(self, forked: Forked, seconds: float) -> None:
+        """Wait until it has ended, for no longer than that."""
         end = time.monotonic() + seconds
         while True:
             with self._lock:  # released between two looks, for other threads
                 left = max(end - time.monotonic(), 0)
                 self._socket.settimeout(min(left, 0.05))
                 with suppress(BlockingIOError, TimeoutError):
-                    while pid not in self._statuses:
+                    while forked.status is None:
                         self._hear()
-                if pid in self._statuses or not left:
-                    return self._statuses.get(pid)
+                if forked.status is not None or not left:
+                    return
 
     def _hear(self) -> int | None:
         """Return the pid of a program that has started, or ``None`` for a message that one has ended."""
         pid, status = json.loads(self._socket.recv(MAX_BYTES))
         if status is None:
             return int(pid)
-        self._statuses[pid] = status
+        self._living.pop(pid).status = status
         return None
 
 
