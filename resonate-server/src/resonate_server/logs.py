@@ -71,6 +71,8 @@ def _complaint_of(handler: logging.Handler) -> Callable[[logging.LogRecord], Non
             complained = True
             with contextlib.suppress(OSError):
                 os.write(2, f"resonate-server: cannot write the log: {error.strerror}\n".encode())
+            if isinstance(error, BrokenPipeError):  # what is buffered would fail again at the end of the process
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     return complain
 
