@@ -124,7 +124,7 @@ lock() { # [-n]: file descriptor 8. A Mac has no `flock`, but Perl; without eith
 }
 
 # shellcheck disable=SC2046 # a list
-end_jobs() { exec 2>/dev/null; kill -TERM $(jobs -pr | sed 's/^/-/') || true; } # with `set -m`, each is a process group. Bash would report their end
+end_jobs() { exec 2>/dev/null; kill -KILL $(jobs -pr | sed 's/^/-/') || true; } # with `set -m`, each is a process group. Told by TERM, `docker compose logs` may hang. Bash would report their end
 within() { timeout --signal KILL "$@" </dev/null; } # SECONDS COMMAND...: kills it after that time
 
 local_curl() { curl -q --silent --noproxy '*' "$@"; } # no ~/.curlrc; and a proxy cannot reach this machine's own ports

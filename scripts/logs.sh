@@ -11,7 +11,7 @@ follow=""
 read_arguments 1 "$@"
 follow=${follow:+-f} wanted=${words[0]:-}
 [ -z "$wanted" ] || need_service "$wanted"
-set -m && trap end_jobs EXIT
+set -m && trap end_jobs EXIT && trap exit INT TERM HUP # in its own time: at once, not every job would be known
 find_stack
 if [ -z "$(processes running 2>/dev/null)" ] && [ -n "$(docker_says compose ps --all --quiet)" ]; then
     [ ! -t 1 ] || exec docker compose logs $follow $wanted
