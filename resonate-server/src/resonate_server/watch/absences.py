@@ -120,6 +120,9 @@ MAX_OUTAGES = 20
 """Only the latest are kept."""
 
 
+LAST_WRITE_S = 1.0
+"""A disk that takes longer keeps the server from ending."""
+
 RECORD_BYTES = 1_024
 """Size of the file: more than the outages take, padded with blanks."""
 
@@ -170,10 +173,9 @@ class Outages:
                 await asyncio.sleep(BEAT_S)
                 self.look()
         finally:
-            if writing is not None:
-                await writing
-            self._record.alive = self._now()
-            self._write()
+            if writing is None or (await asyncio.wait([writing], timeout=LAST_WRITE_S))[0]:
+                self._record.alive = self._now()
+                self._write()
 
     def _write(self) -> None:
         """Overwrite the file in place: a truncated one gets new space on the disk each time, while commits wait."""
