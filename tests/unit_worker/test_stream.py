@@ -173,6 +173,19 @@ async def test_a_hanging_server_that_is_one_of_several_is_left(server: Server, s
     await until(lambda: len(server.streams) > 2)  # each has been silent for too long
 
 
+async def test_a_server_that_accepts_a_connection_and_does_not_answer_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be frozen, and one of several that share the address."""
+    monkeypatch.setattr("worker.stream.GREETING_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
+        stream = Listener(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        await stream.start()
+        accepted = [(await asyncio.wait_for(asyncio.get_running_loop().sock_accept(silent), 20))[0] for _ in range(2)]
+        await stream.stop()
+        for connection in accepted:
+            connection.close()
+
+
 @pytest.mark.parametrize("answer", [{}, {WRITE_WITHIN: "60000"}], ids=["the only one", "it keeps writing"])
 async def test_other_servers_are_not_left(server: Server, stream: Listener, answer: dict[str, str]) -> None:
     server.answer = answer

@@ -31,6 +31,8 @@ TIMING_HEADERS = {"Resonate-Reconnect-Within": "300", HEARTBEAT_WITHIN: "4000"}
 # Promised by a server that is one of several, in ms: it writes at least this often. After a longer silence, it hangs.
 WRITE_WITHIN = "Resonate-Write-Within"
 CONNECT_SECONDS = 2.0
+# A server that has accepted the connection answers this soon, or it hangs, and another may be at its address.
+GREETING_SECONDS = 10.0
 _TIME = re.compile(rb": time ([0-9]{1,15})")
 EVENTS = "text/event-stream"
 # Many times as long as any message.
@@ -150,10 +152,10 @@ class Stream:
                     await asyncio.sleep(pause_after(now - self._away_since))
 
     async def _read_one_stream(self, session: aiohttp.ClientSession) -> None:
-        """Raises :class:`TimeoutError` if the server hangs and is one of several, so that another can be reached."""
+        """Raises :class:`TimeoutError` if the server does not answer, or later hangs and is one of several."""
         unread = bytearray()
         async with (
-            asyncio.timeout(self._patience) as silence,
+            asyncio.timeout(self._patience or GREETING_SECONDS) as silence,
             session.get(self._url, headers=self._headers) as response,
         ):
             if response.status != HTTPStatus.OK or response.content_type != EVENTS:
