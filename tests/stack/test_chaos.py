@@ -14,7 +14,7 @@ from harness.basics import wait_until
 from chaos import plan
 from chaos.stack import faults_of
 from stack.conftest import both_kinds, in_containers
-from stack.driver import LEASE_SECONDS, LOOK_SECONDS, SERVICES, Answer, Stack, new_id
+from stack.driver import LEASE_SECONDS, LOOK_SECONDS, SERVICES, Stack
 
 pytestmark = [pytest.mark.long, both_kinds]
 
@@ -33,7 +33,7 @@ def test_no_chain_is_lost_or_wrong_and_none_runs_too_often(stack: Stack) -> None
     assert f"seed {seed}, as {stack.kind}: everything is as expected" in done.stdout
     assert len([line for line in done.stdout.splitlines() if line.startswith(f"chaos-{seed}-")]) == CHAINS
     assert "faults: 0" not in done.stdout
-    assert stack.post(id := new_id()) == Answer(200, id, 3), "all is up again"
+    stack.assert_serves()
 
 
 @pytest.mark.parametrize(("struck", "number"), [("killed", signal.SIGINT), ("frozen", signal.SIGTERM)])
@@ -68,7 +68,7 @@ def assert_ends_well(stack: Stack, struck: str, number: signal.Signals) -> None:
     assert "open when it was ended early" in ledger
     assert stack.is_whole()
     stack.disturbed = False
-    assert stack.post(id := new_id()) == Answer(200, id, 3)
+    stack.assert_serves()
 
 
 def seed_that_begins_with(struck: str, kind: str) -> int:

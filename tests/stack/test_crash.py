@@ -9,7 +9,7 @@ import time
 import pytest
 
 from stack.conftest import containers_seldom, in_containers
-from stack.driver import ANSWER_SECONDS, END_SECONDS, Answer, Stack, new_id
+from stack.driver import ANSWER_SECONDS, END_SECONDS, Answer, Stack
 
 CRASHES = [
     "foo --when suspended --for 3 --down 1",
@@ -40,7 +40,7 @@ def assert_ends_well(stack: Stack, arguments: str) -> str:
     assert done.returncode == 0, done.stdout + done.stderr
     assert '"message":3' in done.stdout
     assert "baz 1." in done.stdout
-    assert stack.post(id := new_id()) == Answer(200, id, 3), "all is up again"
+    stack.assert_serves()
     return done.stdout
 
 
@@ -158,7 +158,7 @@ def test_a_second_bar_does_not_outlive_an_interrupted_script(stack: Stack) -> No
     assert crash.returncode == 130
     assert len(stack.instances("bar")) == 1
     stack.assert_whole()
-    assert stack.post(id := new_id()) == Answer(200, id, 3)
+    stack.assert_serves()
 
 
 def test_a_second_bar_does_not_outlive_a_script_that_nobody_reads(stack: Stack) -> None:

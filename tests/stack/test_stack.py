@@ -440,14 +440,14 @@ def test_up_waits_for_the_port_that_a_killed_foo_still_holds(stack: Stack) -> No
             connection.request("POST", "/foo", '{"pause": 600}', {"Content-Type": "application/json"})
         os.kill(foo, signal.SIGKILL)
         stack.up()
-    assert stack.post(id := new_id()) == Answer(200, id, 3)
+    stack.assert_serves()
 
 
 @containers_seldom
 def test_up_brings_back_a_frozen_service(stack: Stack) -> None:
     stack.act("freeze", "bar")
     stack.up()
-    assert stack.post(id := new_id()) == Answer(200, id, 3)
+    stack.assert_serves()
 
 
 @pytest.mark.long
@@ -455,7 +455,7 @@ def test_up_brings_back_a_frozen_service(stack: Stack) -> None:
 def test_up_brings_back_a_service_that_is_cut_off(stack: Stack) -> None:
     stack.act("cut_off", "bar")
     stack.up()
-    assert stack.post(id := new_id()) == Answer(200, id, 3)
+    stack.assert_serves()
 
 
 @pytest.mark.long
@@ -469,7 +469,7 @@ def test_the_next_test_has_a_whole_stack_whatever_is_dead_frozen_or_cut_off(stac
     stack.end_scripts()
     stack.restore()
     assert stack.is_whole()
-    assert stack.post(id := new_id()) == Answer(200, id, 3)
+    stack.assert_serves()
 
 
 @both_kinds
