@@ -11,7 +11,7 @@ id=${words[0]:-$(resonate_command chains --limit 1)} ||
     die "the server at port $RESONATE_PORT did not say which request is the newest; name one: scripts/watch.sh ID"
 [ -n "$id" ] || die "there is no request yet; scripts/trigger.sh --pause 10 sends one."
 become="exec"
-[ "$kind" = containers ] || resonate_command tree --watch -- "$id"
+[ "$kind" = containers ] || resonate_command tree --watch -- "$id" # in place of this script
 trap 'kill $(jobs -pr) 2>/dev/null || true' EXIT && trap exit INT TERM HUP
 while true; do
     resonate_command tree --watch -- "$id" <&0 & # a signal does not wait for it

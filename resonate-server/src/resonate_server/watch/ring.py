@@ -211,7 +211,7 @@ class Feed:
         viewer.is_open = not self.closed
         return viewer, seq is not None
 
-    def next(self, viewer: Viewer, resumed: bool) -> int:
+    def news_after(self, viewer: Viewer, resumed: bool) -> int:
         """Return the number after which events are news to ``viewer``, which has just been opened."""
         if viewer.prefix:
             return len(visible(self._ring.after(viewer.seq, self._ring.last), viewer.prefix))

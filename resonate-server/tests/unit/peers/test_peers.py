@@ -391,9 +391,6 @@ class Looker:
 
     known_since: int | None = 0
 
-    def tell_others(self, _: object) -> None:
-        pass
-
     def sync_connected(self, _: object) -> None:
         pass
 

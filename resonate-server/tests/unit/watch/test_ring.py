@@ -237,7 +237,7 @@ class TestPrefix:
         scene.happen(*[settled(id) for id in ("yours", "mine", "yours", "yours")])
         viewer, resumed = scene.feed.open("mine", f"{scene.ring.epoch}:1", past=1_000)
         scene.happen(settled("yours"), settled("mine"))
-        assert (resumed, scene.feed.next(viewer, resumed)) == (False, 2)
+        assert (resumed, scene.feed.news_after(viewer, resumed)) == (False, 2)
         scene.happen(settled("mine"))
         assert [event["seq"] for event in scene.taken(viewer)] == [1, 2, 3]
 

@@ -90,7 +90,7 @@ class Live:
     async def _hello(self, viewer: Viewer, resumed: bool) -> Hello:
         return Hello(
             epoch=self._watch.ring.epoch,
-            seq=self._watch.feed.next(viewer, resumed),
+            seq=self._watch.feed.news_after(viewer, resumed),
             at=self._watch.now(),
             resumed=resumed,
             groups=await self._watch.groups(viewer.prefix),

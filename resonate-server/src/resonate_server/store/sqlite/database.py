@@ -11,8 +11,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, override
 
@@ -46,7 +44,6 @@ from resonate_server.protocol.records import Promise, PromiseState, Schedule
 from resonate_server.protocol.requests import MAX_INTEGER, ScheduleSearch, Search, TaskSearch
 from resonate_server.store import FIRST, MAX_TOLD_BYTES, Branch, Decided, DiskUse, Dropped, Place, SettledRoot, rows
 from resonate_server.store.errors import StoreFailed, StoreLost, StoreUnusable
-from resonate_server.store.rows import Row
 from resonate_server.store.sql_view import SqlView
 from resonate_server.store.sqlite import statements
 from resonate_server.store.sqlite.backup import make_copy, remove_leftovers
@@ -62,6 +59,7 @@ from resonate_server.store.sqlite.file import (
 from resonate_server.store.sqlite.lock import PathLock, PathTaken
 from resonate_server.store.sqlite.log import Log
 from resonate_server.store.sqlite.sessions import FileIdentity, advice, fold, log_of
+from resonate_server.store.sqlite.write_buffer import Operation, WriteBuffer
 
 MAX_FORGOTTEN = 500
 """Delivered messages that one commit deletes at most."""
@@ -75,52 +73,8 @@ MIN_FREE_PAGES = 512
 _ARMED, _UNARMED = (PromiseState.PENDING, 1), (PromiseState.PENDING, 0)
 """Parts of the index of roots: pending ones with a timer at their deadline, and pending internal ones."""
 
-type Operation = tuple[str, Row]
-"""A statement and its parameters."""
-
-_statement, _parameters = itemgetter(0), itemgetter(1)
-
 _UNKNOWN = 0
 _NEVER = 2**63
-
-
-class WriteBuffer:
-    """What a transaction has written but not yet handed to SQLite: rows of promises and tasks by id, payloads by
-    statement and id; the rest as statements, in the order in which they must run.
-
-    Only the last state of a row that is written several times goes to SQLite, and many rows go in one call.
-    """
-
-    def __init__(self) -> None:
-        self.promises: dict[str, Row] = {}
-        self.payloads: dict[tuple[str, str], bytes] = {}
-        self.tasks: dict[str, Row] = {}
-        self.operations: list[Operation] = []
-
-    def __bool__(self) -> bool:
-        return bool(self.promises or self.tasks or self.operations)
-
-    def knows(self, id: str) -> bool:
-        """Return whether the database's rows for ``id`` are outdated."""
-        return id in self.promises or id in self.tasks
-
-    def execute(self, db: sqlite3.Connection) -> None:
-        """Hand everything to the database, inside a transaction. If this fails, roll the transaction back."""
-        if self.promises:
-            db.executemany(statements.PUT_PROMISE, self.promises.values())
-        for (statement, id), data in self.payloads.items():
-            db.execute(statement, (data, id))
-        if self.tasks:
-            db.executemany(statements.PUT_TASK, self.tasks.values())
-        for statement, operations in groupby(self.operations, _statement):
-            db.executemany(statement, map(_parameters, operations))
-        self.clear()
-
-    def clear(self) -> None:
-        self.promises.clear()
-        self.payloads.clear()
-        self.tasks.clear()
-        self.operations.clear()
 
 
 class Database(SqlView):
