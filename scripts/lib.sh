@@ -270,13 +270,13 @@ look_at_stack() { # sets kind (processes, containers or none), the running servi
     need_commands curl=curl timeout=coreutils
     find_stack
     kind=none stack_settings="" looked=0
-    running=$(processes running 2>/dev/null | sed 's/-[0-9]*$//') || true
-    if [ -n "$running" ]; then
+    running_services=$(processes running 2>/dev/null | sed 's/-[0-9]*$//') || true
+    if [ -n "$running_services" ]; then
         kind=processes stack_settings=$(cat "$STACK_DIR/run/settings" 2>/dev/null || true)
         return
     fi
-    running=$(docker_says ps --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" --filter label=com.docker.compose.oneoff=False --format '{{.Label "com.docker.compose.service"}}') || looked=$?
-    [ -z "$running" ] || kind=containers
+    running_services=$(docker_says ps --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" --filter label=com.docker.compose.oneoff=False --format '{{.Label "com.docker.compose.service"}}') || looked=$?
+    [ -z "$running_services" ] || kind=containers
     stack_settings=$(container_settings || true)
 }
 
@@ -317,7 +317,7 @@ require() { # [SERVICES], else all: sets kind, and the variables with which a re
     look_at_stack
     need_stack
     for service in ${1:-$SERVICES}; do
-        grep -q -x -- "$service" <<<"$running" || die "$service is not running; scripts/up.sh starts it."
+        grep -q -x -- "$service" <<<"$running_services" || die "$service is not running; scripts/up.sh starts it."
     done
     token=$(of_stack RESONATE_TOKEN)
     RESONATE_TOKEN=${token:-${RESONATE_TOKEN:-}} # the stack's own, whatever the shell has

@@ -52,8 +52,9 @@ def test_a_request_goes_through_the_chain_and_back(stack: Stack) -> None:
     assert_answered(stack, stack.post(id), id)
 
 
-def test_trigger_prints_the_answer(stack: Stack) -> None:
-    done = stack.run("scripts/trigger.sh", "--id", id := new_id(), "--pause", "0.5")
+@pytest.mark.parametrize("length", [[], ["--pause", "0.5"], ["--running", "0.5"]], ids=" ".join)
+def test_trigger_prints_the_answer(stack: Stack, length: list[str]) -> None:
+    done = stack.run("scripts/trigger.sh", "--id", id := new_id(), *length)
     assert (done.returncode, done.stdout) == (0, f'{{"id":"{id}","message":3}}\n')
     assert "HTTP 200 after" in done.stderr
 
