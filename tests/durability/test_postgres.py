@@ -185,6 +185,21 @@ def test_leases_start_again_only_if_no_other_server_is_running(site: Site) -> No
     wait_until(lambda: end_of_lease(site) > lease_end, "it has begun anew")
 
 
+def test_a_database_that_is_away_ends_no_leases(site: Site) -> None:
+    """Meanwhile no server can record a heartbeat."""
+    [server, _] = site.servers(2)
+    client = server.client()
+    client.create("task", target="poll://any@group")
+    assert client.call("task.acquire", id="task", version=0, pid="worker", ttl=5_000).status == 200
+    site.database.kill()
+    time.sleep(5.5)
+    site.database.start()
+    wait_until(server.is_ready, "it is ready again")
+
+    assert client.call("task.get", id="task").data["task"]["state"] == "acquired"
+    wait_until(lambda: client.call("task.get", id="task").data["task"]["state"] == "pending", "its lease ends then")
+
+
 def end_of_lease(site: Site) -> int:
     with psycopg.connect(site.database.url) as connection:
         [(time,)] = connection.execute("SELECT timer_at FROM resonate.tasks").fetchall()

@@ -1,5 +1,6 @@
 """Leases of workers that are gone end early (protocol section 9, item 4)."""
 
+import signal
 import time
 from collections.abc import Callable
 
@@ -35,11 +36,11 @@ def name(id: str) -> str:
     return id
 
 
-def claim(client: Client, stream: Stream, name: str, pid: str) -> None:
+def claim(client: Client, stream: Stream, name: str, pid: str, ttl: int = 60_000) -> None:
     """Give the group a task and let the process claim it."""
     client.create(name, target=f"poll://any@{name}")
     version = stream.message()["data"]["task"]["version"]
-    assert client.call("task.acquire", id=name, version=version, pid=pid, ttl=60_000).status == 200
+    assert client.call("task.acquire", id=name, version=version, pid=pid, ttl=ttl).status == 200
 
 
 def is_held(client: Client, name: str, pid: str) -> bool:
@@ -124,6 +125,20 @@ def test_stopping_or_killing_the_server_ends_no_leases(start: Start, name: str, 
     server.start()
     time.sleep(GRACE_S + 0.25)
     assert is_held(server.client(), name, name)
+
+
+def test_a_server_that_stood_still_ends_no_leases(start: Start, name: str) -> None:
+    """Frozen, or its machine asleep: heartbeats could not arrive."""
+    server = start()
+    client, stream = server.client(), Stream(server.port, name, name)
+    claim(client, stream, name, name, ttl=5_000)
+    server.send(signal.SIGSTOP)
+    time.sleep(5.5)
+    server.send(signal.SIGCONT)
+
+    assert is_held(client, name, name)
+    server.wait_for("all leases start again")
+    wait_until(lambda: not is_held(client, name, name), "its lease ends after the usual time without heartbeats")
 
 
 def test_a_stream_that_the_server_ends_costs_no_leases(start: Start, name: str) -> None:

@@ -80,6 +80,10 @@ MAX_LEASES = 200
 PATIENCE_S = 10.0
 """How long a request waits for one batch of due work."""
 
+BEAT_S = 0.5
+AWAY_MS = 2_000
+"""After a longer time without a sign of the store, heartbeats may have gone unrecorded, and all leases restart."""
+
 PAUSE_AFTER_FAILURE_S = 1.0
 """Pause before retrying the engine's own work, which nobody else retries."""
 
@@ -116,6 +120,8 @@ class Engine:
         self._unpaused = asyncio.Event()
         """Cleared by ``debug.start``: then nothing happens by itself, and nothing is delivered."""
         self._unpaused.set()
+        self._present = 0
+        """When a heartbeat could last have been recorded (ms)."""
         self._outbound: Outbound
         self.observer = DecisionObserver()
         self.trace: Trace | None = None
@@ -124,7 +130,8 @@ class Engine:
     def start(self, outbound: Outbound) -> None:
         """Start working, and have ``outbound`` request everything undelivered.
 
-        Renew all leases if no other server was running: nobody could receive heartbeats.
+        Renew all leases if no other server was running: nobody could receive heartbeats. The same holds whenever this
+        server was frozen, its machine asleep, or its store did not work.
         """
         self._outbound = outbound
         self._store.start(self)
@@ -233,7 +240,7 @@ class Engine:
         try:
             while True:
                 async with asyncio.timeout(PATIENCE_S):
-                    if not (await self._act(*kernel.due(self._rules, request, at))).data:
+                    if not await self._do_due_work(request, at):
                         return
         except TimeoutError:
             raise ReadFailed("the store does not answer; try again") from None
@@ -266,11 +273,41 @@ class Engine:
 
     async def _run_loop(self) -> None:
         self._metrics.tasks_changed(await self._retry(self._begin))
+        self._present = self.now()
+        self._in_flight.begin(self._note_presence())
         self._outbound.refresh()
         while True:
             await self._store.until_due()
             await self._unpaused.wait()
-            await self._act_with_retry(*kernel.due(self._rules))
+            await self._retry(self._do_due_work)
+
+    async def _do_due_work(self, request: Request | None = None, at: int | None = None) -> bool:
+        """Do one batch; return whether anything changed. Raises :class:`ReadFailed`."""
+        not_after = self._present + AWAY_MS if at is None else None
+        done = (await self._act(*kernel.due(self._rules, request, at, not_after))).data
+        if done is None:
+            await self._renew_leases()
+            done = (await self._act(*kernel.due(self._rules, request, at))).data
+        return bool(done)
+
+    async def _note_presence(self) -> None:
+        """Notice by the clock that this process stood still, and by asking that the store did not work."""
+        while True:
+            await asyncio.sleep(BEAT_S)
+            if await self._store.trouble():
+                continue
+            if self._unpaused.is_set() and self.now() - self._present > AWAY_MS:
+                with suppress(ReadFailed):  # This is tried again at the next beat.
+                    await self._renew_leases()
+            else:
+                self._present = self.now()
+
+    async def _renew_leases(self) -> None:
+        """Raises :class:`ReadFailed`."""
+        away_s = (self.now() - self._present) / 1_000
+        await self._act(*kernel.renewing(self._rules))
+        logger.warning("heartbeats could not be recorded for %.1f s: all leases start again", away_s)
+        self._present = self.now()
 
     async def _begin(self) -> Counter[TaskState]:
         """Renew leases if need be, and count tasks, before any request."""

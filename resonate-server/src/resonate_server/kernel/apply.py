@@ -82,10 +82,18 @@ def answering(checked: CheckedRequest, rules: Rules) -> tuple[Footprint, Rule]:
     return touched, Rule(decide, checked.request, checked.debug_time)
 
 
-def due(rules: Rules, request: Request | None = None, at: int | None = None) -> tuple[Footprint, Rule]:
-    """Do one batch of the work that is due. The data of the answer tells whether anything changed."""
+def due(
+    rules: Rules, request: Request | None = None, at: int | None = None, not_after: int | None = None
+) -> tuple[Footprint, Rule]:
+    """Do one batch of the work that is due. The data of the answer tells whether anything changed.
+
+    After ``not_after`` (ms) nothing is done, and the data is ``None``: leases that seem over may be those of workers
+    whose heartbeats could not be recorded.
+    """
 
     def decide(rows: Rows, now: int) -> Decision | Footprint | LinkFootprint:
+        if not_after is not None and now > not_after:
+            return Workspace(rows, now, rules).decide(Answer(status=200, data=None))
         touched = due_footprint(rows.due, now, rules)
         if touched not in rows.asked:
             return touched
@@ -95,7 +103,7 @@ def due(rules: Rules, request: Request | None = None, at: int | None = None) -> 
 
 
 def renewing(rules: Rules) -> tuple[Footprint, Rule]:
-    """Restart all leases, because no heartbeat could arrive while the server was down."""
+    """Restart all leases, because no heartbeat could be recorded for a while."""
     return Footprint(leased=True), Rule(lambda rows, now: _renew_leases(rows, now, rules))
 
 

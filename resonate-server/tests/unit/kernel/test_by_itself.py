@@ -71,6 +71,14 @@ def test_due_work_concerns_the_due_rows_and_answers_whether_there_were_any(
     assert decision.answer == Answer(status=200, data=bool(expected))
 
 
+def test_due_work_that_is_decided_too_late_changes_nothing_and_says_so(server: Driver) -> None:
+    server.now += LEASE
+    assert decided(server, *kernel.due(RULES, not_after=server.now)).answer.data is True
+    decision = decided(server, *kernel.due(RULES, not_after=server.now - 1))
+    assert decision.changes.tasks == {}
+    assert decision.answer == Answer(status=200, data=None)
+
+
 def test_only_tasks_that_were_set_aside_are_recalled(server: Driver) -> None:
     server.set_aside("pending", 0)
     decision = decided(server, *kernel.recalling(tuple(TASKS), RULES))
