@@ -165,7 +165,7 @@ def test_a_file_of_a_newer_server_is_refused_with_advice(path: Path) -> None:
     execute(path, f"PRAGMA user_version = {newer}")
     before = path.read_bytes()
 
-    with pytest.raises(StoreUnusable, match=rf"newer server \(format {newer}.*run that version again"):
+    with pytest.raises(StoreUnusable, match=rf"newer server \(format {newer}.*run the version that made it"):
         Database(path)
 
     assert path.read_bytes() == before
