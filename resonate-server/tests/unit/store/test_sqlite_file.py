@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -163,6 +164,26 @@ class TestLostInUse:
             put(store, "after")
         with pytest.raises(StoreLost):
             store.check()
+
+    @pytest.mark.parametrize(("harm", "reason"), [(replace, "replaced"), (overwrite, "overwritten")])
+    def test_so_it_is_if_that_happens_while_the_log_is_folded(
+        self,
+        path: Path,
+        store: Database,
+        monkeypatch: pytest.MonkeyPatch,
+        harm: Callable[[Path], None],
+        reason: str,
+    ) -> None:
+        def fold(db: sqlite3.Connection) -> None:
+            sessions.fold(db)
+            harm(path)
+
+        put(store, "before")
+        store.backup()
+        monkeypatch.setattr("resonate_server.store.sqlite.database.fold", fold)
+        store.fold_log()
+        with pytest.raises(StoreLost, match=f"was {reason} while"):
+            put(store, "after")
 
     def test_a_file_whose_time_was_set_is_still_the_same(self, path: Path, store: Database) -> None:
         put(store, "before")

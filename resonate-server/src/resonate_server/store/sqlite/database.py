@@ -290,7 +290,7 @@ class Database(SqlView):
             fold(self._db)
         finally:
             if self._identity is not None:
-                self._identity.accept()
+                self._identity.accept_fold()
 
     def _unlock(self) -> None:
         if self._lock is not None:
