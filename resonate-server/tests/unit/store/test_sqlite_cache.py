@@ -49,6 +49,21 @@ def test_unused_rows_are_evicted(path: Path) -> None:
     assert store.statements > before
 
 
+def test_so_are_rows_that_are_only_read(path: Path) -> None:
+    """And a promise that does not exist is not remembered for ever."""
+    ids = [f"p-{number}" for number in range(2_000)]
+    store = CountingStore(path)
+    store.create(*ids)
+    for _ in range(2):
+        for id in ids:
+            with transaction(store):
+                store.load(Footprint(ids=(id, f"missing-{id}")))
+    before = store.statements
+    store.load(Footprint(ids=(ids[0],)))
+    assert store.statements > before
+    assert len(store._absent) <= 1
+
+
 def test_few_promises_with_large_payloads_are_kept() -> None:
     cache = Cache(1_000_000)
     for number in range(100):
