@@ -16,7 +16,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,8 +51,8 @@ MAX_QUICK = 20
 MAX_TREES = 50
 """Trees that one transaction checks for deletion."""
 
-SWEEP_MS = 1_000
-"""Check at least this often that the database is still there."""
+SWEEP_S = 1
+"""Interval at which an idle database is checked, and the clock is read again."""
 
 PAUSE_AFTER_FAILURE_MS = 1_000
 """Pause before a failed database is asked for due work again."""
@@ -117,13 +117,12 @@ class SQLiteStore(Store):
         self._health = StoreHealth()
         self._marked = 0
         """When the last clock mark was written (ms)."""
-        self._timer: asyncio.TimerHandle | None = None
         self._alarm = 0
         """Nothing is due before this time (ms)."""
+        self._is_earlier = asyncio.Event()
+        """The alarm has moved closer."""
         self._due_at = 0
         """The alarm as it was before the current batch, or else the last one."""
-        self._bell: asyncio.Future[None] | None = None
-        """Resolved at the alarm, for :meth:`until_due`."""
         self._kernel: KernelSync | None = None
         """``None``: there is nothing to sync, or the thread does it."""
         self._listener: DecisionListener
@@ -163,8 +162,6 @@ class SQLiteStore(Store):
     async def _end(self) -> None:
         await self._running
         self._watching.cancel()
-        if self._timer is not None:
-            self._timer.cancel()
         self.outgoing.stop()
         await asyncio.sleep(0)  # Let those who waited for room hear of it.
         if self._kernel is not None:
@@ -185,9 +182,11 @@ class SQLiteStore(Store):
         return self._patiently(lambda: query(self.database))
 
     async def until_due(self) -> None:
-        if self._clock() < self._alarm:
-            self._bell = self._loop.create_future()
-            await self._bell
+        while (left := self._alarm - self._clock()) > 0:
+            self._is_earlier.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(left / 1_000, SWEEP_S)):
+                    await self._is_earlier.wait()
 
     @property
     def due_at(self) -> int:
@@ -266,24 +265,26 @@ class SQLiteStore(Store):
 
     async def _run(self) -> None:
         while self._jobs or self._patient or self._timely or not self._stopping:
-            await self._wait_for_jobs_or_alarm()
-            self._ring()
-            await self._work_off(self._next_batch() or [ThreadJob(None, self._probe)])
+            await self._wait_for_jobs()
+            if batch := self._next_batch():
+                await self._work_off(batch)
             for queue in (self._patient, self._timely):
                 if queue:
                     await self._work_off([queue.popleft()])
 
     async def _watch(self) -> None:
-        """Refuse what waits for a disk that hangs."""
+        """Check an idle database, and refuse what waits for a disk that hangs."""
+        batch, seconds = self._batch, 0
         while True:
+            await asyncio.sleep(SWEEP_S)
+            seconds = seconds + SWEEP_S if batch and self._batch is batch else 0
             batch = self._batch
-            for _ in range(PATIENCE_S):
-                await asyncio.sleep(1)
-                if self._batch is not batch or not batch:
-                    break
-            else:
+            if seconds == PATIENCE_S:
                 self._health.failed(StoreFailed(f"the disk has not answered for {PATIENCE_S} s"))
                 self._refuse_all()
+            if not batch:
+                self._jobs.append(ThreadJob(None, self._probe))
+                self._awake.set()
 
     def _refuse_all(self) -> None:
         """The server's own work keeps waiting: nobody else would ask for it again."""
@@ -299,37 +300,12 @@ class SQLiteStore(Store):
                 else:
                     _tell(job, self._refusal(NOTHING))
 
-    async def _wait_for_jobs_or_alarm(self) -> None:
+    async def _wait_for_jobs(self) -> None:
         if self._jobs or self._patient or self._timely or self._stopping:
             await asyncio.sleep(0)  # A batch that only read has not yielded to the loop.
             return
         self._awake.clear()
-        self._set_timer(self._loop.time() + self._seconds_to_alarm())
         await self._awake.wait()
-
-    def _set_timer(self, at: float) -> None:
-        """Keep a timer that rings earlier: an alarm is a second away at most, and seldom moves closer."""
-        if self._timer is not None and self._timer.when() <= at:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(at, self._rings)
-
-    def _rings(self) -> None:
-        self._timer = None
-        self._awake.set()
-
-    def _seconds_to_alarm(self) -> float:
-        left = self._alarm - self._clock()
-        if left <= 0 and self._bell is None:
-            return SWEEP_MS / 1_000
-        return min(max(left, 0), SWEEP_MS) / 1_000
-
-    def _ring(self) -> None:
-        if self._bell is not None and self._clock() >= self._alarm:
-            bell, self._bell = self._bell, None
-            if not bell.done():
-                bell.set_result(None)
 
     def _next_batch(self) -> list[Job]:
         """Take quick jobs from the head of the queue, in order; if there are none, the next job."""
@@ -362,7 +338,7 @@ class SQLiteStore(Store):
 
     def _fail(self, batch: list[Job], error: Exception) -> list[Outcome]:
         self._health.failed(StoreFailed(str(error)) if isinstance(error, sqlite3.Error) else error)
-        self._alarm = self._clock() + PAUSE_AFTER_FAILURE_MS
+        self._ring_at(self._clock() + PAUSE_AFTER_FAILURE_MS)
         self._marked = 0  # The last mark may be among what is undone.
         became_of_it = NOTHING
         if isinstance(error, StoreLost):
@@ -477,7 +453,12 @@ class SQLiteStore(Store):
         except Exception:
             logger.exception("the store cannot say what is due next")
             due = self._clock() + PAUSE_AFTER_FAILURE_MS
-        self._alarm = NEVER if due is None else due
+        self._ring_at(NEVER if due is None else due)
+
+    def _ring_at(self, time: int) -> None:
+        if time < self._alarm:
+            self._is_earlier.set()
+        self._alarm = time
 
     def _probe(self) -> None:
         """Only a write shows that a failed store works again."""
