@@ -10,37 +10,6 @@ from resonate_server.protocol.records import PromiseState, TaskRecord, TaskState
 from resonate_server.protocol.requests import MAX_INTEGER
 
 
-class TestEveryKind:
-    @pytest.mark.parametrize(
-        ("before", "ask"),
-        [
-            ("pending t", "acquire t"),
-            ("acquire t", "release t 1"),
-            ("acquire t", "fulfill t 1"),
-            ("acquire t", "suspend t 1 dep"),
-            ("acquire t", "fenced t 1 new"),
-            ("acquire t", "halt t"),
-            ("halt t", "continue_ t"),
-        ],
-    )
-    def test_past_the_promise_s_deadline_is_409(self, server: Driver, before: str, ask: str) -> None:
-        assert happen(server, f"create t by+10; create dep -; {before}; later 10; {ask}") == 409
-        assert server.task("t").state is TaskState.FULFILLED
-
-    def test_versions_grow_only_at_a_claim(self, server: Driver) -> None:
-        happen(server, "create dep -; create t")
-        seen = [server.task("t").version]
-        steps = (
-            f"acquire t 0; beat t 1; release t 1; acquire t 1; wait {LEASE}; acquire t 2; suspend t 3 dep; settle dep; "
-            "acquire t 3; halt t; continue_ t; settle t"
-        )
-        for step in steps.split("; "):
-            happen(server, step)
-            seen.append(server.task("t").version)
-
-        assert seen == [0, 1, 1, 1, 2, 2, 3, 3, 3, 4, 4, 4, 4]
-
-
 class TestCreate:
     def test_a_new_task_is_born_acquired_at_version_1_under_a_lease(self, server: Driver) -> None:
         answer = server.create_task(promise_create("t", param=value("x")), ttl=LEASE)

@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from msgspec import Struct
@@ -35,7 +36,6 @@ from resonate_server.store.outgoing import LARGE_BYTES, Outgoing, weighed
 from resonate_server.store.sqlite.clock import MARK_MS, Clock, ServerClock
 from resonate_server.store.sqlite.database import Database
 from resonate_server.store.sqlite.log import KernelSync, kernel_sync
-from resonate_server.store.sqlite.thread import WorkThread
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +97,39 @@ type Outcome = Any
 """Outcome of a job: its result or decision, :data:`HELD_BACK`, or :class:`ReadFailed`."""
 
 
+class WorkThread:
+    """A thread beside the event loop, for work that waits for the disk or takes long. Used on the loop.
+
+    An executor would do the same, but its futures and locks cost more than most transactions.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]] | None] = SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._work, name="store", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the queued work, then end the thread."""
+        self._tasks.put(None)
+        self._thread.join()
+
+    def run[T](self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """Queue ``work``; the future, which must not be cancelled, gets what it returns or raises."""
+        done: asyncio.Future[T] = self._loop.create_future()
+        self._tasks.put((work, done))
+        return done
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            work, done = task
+            try:
+                end = partial(done.set_result, work())
+            except Exception as error:
+                end = partial(done.set_exception, error)
+            self._loop.call_soon_threadsafe(end)
+
+
 class SQLiteStore(Store):
     """``clock``: by default the server's own, which continues from the mark in ``database``."""
 
@@ -107,7 +140,7 @@ class SQLiteStore(Store):
         self.database = database
         self.outgoing = Outgoing()
         self._clock = clock or ServerClock(database.clock_mark(), latest=database.latest_row)
-        self._thread = WorkThread("store")
+        self._thread: WorkThread
         self._jobs: deque[Job] = deque()
         self._timely: deque[Job] = deque()
         self._patient: deque[Job] = deque()
@@ -138,7 +171,7 @@ class SQLiteStore(Store):
         self._loop = asyncio.get_running_loop()
         self.lost = self._loop.create_future()
         self._listener = listener
-        self._thread.start()
+        self._thread = WorkThread()
         self._kernel = kernel_sync(self.database.log_to_sync)
         self._running = self._loop.create_task(self._run())
         self._watching = self._loop.create_task(self._watch())
