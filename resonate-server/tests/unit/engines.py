@@ -99,7 +99,7 @@ class InstantStore(SQLiteStore):
 
     def _put(self, _: deque[Job], job: Job) -> asyncio.Future[Any]:
         with transaction(self.database):
-            outcome = self._do(job, self.now())
+            outcome = job.work(self.now())
         self._publish([job], [outcome])
         assert job.done is not None
         return job.done

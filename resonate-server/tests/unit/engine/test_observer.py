@@ -6,7 +6,7 @@ import pytest
 from unit.driver import PID, SECOND, START, TARGET, promise_create
 from unit.engines import Bench
 
-from resonate_server.engine.decision_observer import DecisionObserver
+from resonate_server.engine.outbound import DecisionObserver
 from resonate_server.kernel.model import Rules
 from resonate_server.protocol.messages import Execute
 from resonate_server.protocol.requests import PromiseRegisterListener, TaskAcquire

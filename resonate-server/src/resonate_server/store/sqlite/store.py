@@ -66,27 +66,6 @@ CLOSE_S = 5
 NEVER = 2**63
 
 
-class Job(Struct, eq=False):
-    """``done`` gets the outcome once that is durable; ``None`` if nobody waits for it."""
-
-    done: asyncio.Future[Any] | None
-
-
-class Question(Job):
-    """Answered by a rule. If ``is_quick``, it is decided on the event loop, in a transaction with others."""
-
-    footprint: Footprint
-    rule: Rule
-    is_quick: bool
-
-
-class ThreadJob(Job):
-    """Run on the thread, in a transaction of its own. ``is_own``: the server waits for it, however long it takes."""
-
-    work: Callable[[], Any]
-    is_own: bool = False
-
-
 NOTHING, UNKNOWN = "nothing was changed", "whether this was done will show when it is back"
 """What became of a request that is refused."""
 
@@ -95,6 +74,23 @@ HELD_BACK = object()
 
 type Outcome = Any
 """Outcome of a job: its result or decision, :data:`HELD_BACK`, or :class:`ReadFailed`."""
+
+
+class Job(Struct, eq=False):
+    """``done`` gets the outcome once that is durable; ``None`` if nobody waits for it. ``work`` is given the time (ms).
+
+    ``is_own``: the server itself waits for it, however long it takes. ``is_quick``: done on the event loop, in a
+    transaction with others; else on the thread, in one of its own.
+    """
+
+    done: asyncio.Future[Any] | None
+    work: Callable[[int], Outcome]
+    is_own: bool = False
+    is_quick: bool = False
+
+
+class Question(Job):
+    """Answered by a rule."""
 
 
 class WorkThread:
@@ -206,10 +202,11 @@ class SQLiteStore(Store):
         many = len(footprint.ids) > MAX_QUICK
         is_quick = not (many or footprint.due or footprint.leased)
         queue = self._patient if many else self._timely if footprint.due else self._jobs
-        return self._put(queue, Question(self._promise(), footprint, rule, is_quick))
+        work, is_own = partial(self._answer, footprint, rule), rule.request is None
+        return self._put(queue, Question(self._promise(), work, is_own, is_quick))
 
     def read[T](self, query: Callable[[View], T]) -> asyncio.Future[T]:
-        return self._put(self._jobs, ThreadJob(self._promise(), lambda: query(self.database), is_own=True))
+        return self._put(self._jobs, Job(self._promise(), lambda _: query(self.database), is_own=True))
 
     def browse[T](self, query: Callable[[View], T]) -> asyncio.Future[T]:
         return self._patiently(lambda: query(self.database))
@@ -256,7 +253,7 @@ class SQLiteStore(Store):
 
     async def trouble(self) -> str:
         try:
-            await self._put(self._jobs, ThreadJob(self._promise(), self._probe))
+            await self._put(self._jobs, Job(self._promise(), self._probe))
         except ReadFailed:
             return self._health.trouble
         return ""
@@ -282,11 +279,11 @@ class SQLiteStore(Store):
         return self._loop.create_future()
 
     def _patiently[T](self, work: Callable[[], T]) -> asyncio.Future[T]:
-        return self._put(self._patient, ThreadJob(self._promise(), work))
+        return self._put(self._patient, Job(self._promise(), lambda _: work()))
 
     def _put(self, queue: deque[Job], job: Job) -> asyncio.Future[Any]:
         """A stopping server refuses patient and timely jobs."""
-        if self._hangs and not _is_own(job):
+        if self._hangs and not job.is_own:
             _tell(job, self._refusal(NOTHING))
         elif self._stopping and queue is not self._jobs:
             _tell(job, ReadFailed(STOPS))
@@ -316,19 +313,19 @@ class SQLiteStore(Store):
                 self._health.failed(StoreFailed(f"the disk has not answered for {PATIENCE_S} s"))
                 self._refuse_all()
             if not batch:
-                self._jobs.append(ThreadJob(None, self._probe))
+                self._jobs.append(Job(None, self._probe))
                 self._awake.set()
 
     def _refuse_all(self) -> None:
         """The server's own work keeps waiting: nobody else would ask for it again."""
         self._hangs = True
         for job in self._batch:
-            if not _is_own(job):
+            if not job.is_own:
                 _tell(job, self._refusal(UNKNOWN))
         for queue in (self._jobs, self._timely, self._patient):
             for _ in range(len(queue)):
                 job = queue.popleft()
-                if _is_own(job):
+                if job.is_own:
                     queue.append(job)
                 else:
                     _tell(job, self._refusal(NOTHING))
@@ -343,7 +340,7 @@ class SQLiteStore(Store):
     def _next_batch(self) -> list[Job]:
         """Take quick jobs from the head of the queue, in order; if there are none, the next job."""
         batch: list[Job] = []
-        while self._jobs and len(batch) < MAX_BATCH and _is_quick(self._jobs[0]):
+        while self._jobs and len(batch) < MAX_BATCH and self._jobs[0].is_quick:
             batch.append(self._jobs.popleft())
         if self._jobs and not batch:
             batch.append(self._jobs.popleft())
@@ -352,7 +349,7 @@ class SQLiteStore(Store):
     # --- a batch ----------------------------------------------------------------------------------------------------
 
     async def _work_off(self, batch: list[Job]) -> None:
-        if isinstance(batch[0], ThreadJob) and batch[0].done is not None and batch[0].done.done():
+        if not isinstance(batch[0], Question) and batch[0].done is not None and batch[0].done.done():
             return  # Nobody waits for it any more.
         self._batch = batch
         try:
@@ -388,7 +385,7 @@ class SQLiteStore(Store):
         began = time.perf_counter()
         self.outgoing.begin()
         now, self._due_at = self._clock(), self._alarm
-        if _is_quick(batch[0]):
+        if batch[0].is_quick:
             outcomes, written = self._decide(batch, now)
         else:
             outcomes, written = await self._on_thread(lambda: self._do_alone(batch[0], now))
@@ -427,7 +424,7 @@ class SQLiteStore(Store):
 
     def _do_alone(self, job: Job, now: int) -> tuple[list[Outcome], bool]:
         """An errand may write in several steps, so an error fails its whole transaction."""
-        outcome = self._do(job, now) if isinstance(job, ThreadJob) else self._guarded(job, now)
+        outcome = self._guarded(job, now) if isinstance(job, Question) else job.work(now)
         return [outcome], self._flush()
 
     def _guarded(self, job: Job, now: int) -> Outcome:
@@ -435,7 +432,7 @@ class SQLiteStore(Store):
         rows cannot be read; if SQLite undoes the transaction for that, the commit fails.
         """
         try:
-            return self._do(job, now)
+            return job.work(now)
         except StoreFailed:
             raise
         except sqlite3.Error as error:
@@ -445,16 +442,12 @@ class SQLiteStore(Store):
             logger.exception("a piece of work failed and changed nothing")
             return Answer(status=500, data="the server failed to handle this request; nothing was changed")
 
-    def _do(self, job: Job, now: int) -> Outcome:
-        if isinstance(job, ThreadJob):
-            return job.work()
-        assert isinstance(job, Question)
-        footprint = job.footprint
+    def _answer(self, footprint: Footprint, rule: Rule, now: int) -> Outcome:
         if self.outgoing.is_full:
             if self.database.weigh(footprint.shown) > LARGE_BYTES:
                 return HELD_BACK
             footprint = replace(footprint, preload_for=None)  # The preload may always be left out (section 3.4).
-        decided = self.database.decide(footprint, job.rule, now)
+        decided = self.database.decide(footprint, rule, now)
         answer = decided.decision.answer = weighed(decided.decision.answer)
         self.outgoing.decided(answer)
         return decided
@@ -493,7 +486,7 @@ class SQLiteStore(Store):
             self._is_earlier.set()
         self._alarm = time
 
-    def _probe(self) -> None:
+    def _probe(self, _: int) -> None:
         """Only a write shows that a failed store works again."""
         self.database.check()
         if self._health.trouble:
@@ -522,15 +515,6 @@ class SQLiteStore(Store):
             self._put(self._jobs, job)
         else:
             _tell(job, error)
-
-
-def _is_quick(job: Job) -> bool:
-    return isinstance(job, Question) and job.is_quick
-
-
-def _is_own(job: Job) -> bool:
-    """Whether the server itself asked."""
-    return job.is_own if isinstance(job, ThreadJob) else isinstance(job, Question) and job.rule.request is None
 
 
 def _tell(job: Job, outcome: Outcome) -> bool:
