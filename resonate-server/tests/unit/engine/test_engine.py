@@ -34,11 +34,6 @@ def acquire(id: str, version: int = 0, pid: str = PID) -> TaskAcquire:
 
 
 class TestAnswers:
-    async def test_one_of_several_concurrent_claims_wins(self, bench: Bench) -> None:
-        await bench.call(promise_create("t"))
-        answers = await asyncio.gather(*(bench.call(acquire("t", pid=f"pid-{number}")) for number in range(50)))
-        assert sorted(answer.status for answer in answers) == [200] + [409] * 49
-
     async def test_requests_are_done_in_the_order_in_which_they_came(self, bench: Bench) -> None:
         created, settled, read = await asyncio.gather(
             bench.call(promise_create("p")), bench.call(promise_settle("p")), bench.call(PromiseGet(id="p"))

@@ -18,6 +18,9 @@ STORIES = {
         "create t; create t | task t pending version=0 timer=30000; sent t/0"
     ),
     "past its deadline it is born fulfilled": "create t by+0 | task t fulfilled version=0 timer=None; silent",
+    "a caller that creates a task to run it holds it at once, and nobody is told": (
+        "new t | 200; task t acquired version=1 pid=pid-1 ttl=10000 timer=10000; sent"
+    ),
     # Callbacks.
     "a repeated callback counts once": (
         "create p -; create t; register_callback p t; register_callback p t; settle p | task t pending resumes=1"

@@ -1,26 +1,15 @@
 """``task.*``: the rules of section 3.2 beyond the state table."""
 
 import pytest
-from unit.driver import CORR_ID, HOUR, LEASE, OTHER_PID, PID, START, Driver, promise_create, promise_settle, value
+from unit.driver import HOUR, LEASE, OTHER_PID, PID, START, Driver, promise_create, promise_settle, value
 from unit.stories import happen
 
 from resonate_server.kernel.model import ClaimNotice
-from resonate_server.protocol.envelope import VERSION
-from resonate_server.protocol.records import PromiseState, TaskRecord, TaskState
+from resonate_server.protocol.records import PromiseState, TaskState
 from resonate_server.protocol.requests import MAX_INTEGER
 
 
 class TestCreate:
-    def test_a_new_task_is_born_acquired_at_version_1_under_a_lease(self, server: Driver) -> None:
-        answer = server.create_task(promise_create("t", param=value("x")), ttl=LEASE)
-
-        assert answer.status == 200
-        assert answer.data.task == TaskRecord("t", TaskState.ACQUIRED, 1, 0, LEASE, PID)
-        assert answer.data.promise.param == value("x")
-        assert answer.data.preload == []
-        assert server.task("t").timer_at == START + LEASE
-        assert server.take_executes() == []
-
     def test_a_fulfilled_task_is_answered_as_it_is_without_preload(self, server: Driver) -> None:
         server.create("t", branch="t")
         server.create("t:step", target=None, branch="t")
@@ -41,17 +30,6 @@ class TestCreate:
 
 
 class TestAcquire:
-    def test_gives_task_promise_and_preload(self, server: Driver) -> None:
-        server.create("t", param=value("x"), branch="t")
-        server.create("t:step", target=None, branch="t")
-
-        answer = server.acquire("t", 0, ttl=LEASE)
-
-        assert answer.status == 200
-        assert answer.data.task == TaskRecord("t", TaskState.ACQUIRED, 1, 0, LEASE, PID)
-        assert answer.data.promise.param == value("x")
-        assert [promise.id for promise in answer.data.preload] == ["t:step"]
-
     @pytest.mark.parametrize(
         ("version", "lost_at", "expected"),
         [(0, None, ClaimNotice(60, None)), (1, None, ClaimNotice(None, None)), (1, 40, ClaimNotice(None, 20))],
@@ -74,19 +52,6 @@ class TestAcquire:
 
 
 class TestFence:
-    def test_create_runs_with_its_normal_rules(self, server: Driver) -> None:
-        server.acquired("t")
-        answer = server.fence("t", 1, promise_create("child", param=value("x")))
-        assert answer.status == 200
-        assert answer.data.action.data.promise.param == value("x")
-        assert server.take_executes() == [("child", 0)]
-
-    def test_the_inner_answer_is_a_complete_envelope(self, server: Driver) -> None:
-        server.acquired("t")
-        action = server.fence("t", 1, promise_create("child")).data.action
-        assert (action.kind, action.head.corr_id) == ("promise.create", CORR_ID)
-        assert (action.head.status, action.head.version) == (200, VERSION)
-
     def test_carries_the_preload_with_the_new_promise_as_it_stands(self, server: Driver) -> None:
         server.create("t", branch="t")
         server.acquire("t")

@@ -277,12 +277,6 @@ class TestLogs:
         assert numbers == sorted(set(numbers))
         assert promises_in(path) == {"a"}
 
-    @pytest.mark.parametrize("content", [None, b""])
-    def test_without_a_file_there_was_no_run(self, path: Path, content: bytes | None) -> None:
-        if content is not None:
-            path.write_bytes(content)
-        assert sessions.session_in_file(path) is None
-
     def test_what_is_no_database_or_in_use_is_not_recovered(self, path: Path) -> None:
         path.write_text("no database\n" * 1_000)
         with pytest.raises(StoreFailed):
