@@ -103,9 +103,9 @@ class SteppedStore(SQLiteStore):
         except Crash:
             self.die()
 
-    async def _wait_for_jobs_or_alarm(self) -> None:
+    async def _wait_for_jobs(self) -> None:
         """Wait, then pause, so that requests queue up."""
-        await super()._wait_for_jobs_or_alarm()
+        await super()._wait_for_jobs()
         await self._pause()
 
     async def _on_thread[T](self, work: Callable[[], T]) -> T:

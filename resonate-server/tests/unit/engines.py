@@ -99,7 +99,7 @@ class InstantStore(SQLiteStore):
 
     def _put(self, _: deque[Job], job: Job) -> asyncio.Future[Any]:
         with transaction(self.database):
-            outcome = self._do(job, self.now())
+            outcome = job.work(self.now())
         self._publish([job], [outcome])
         assert job.done is not None
         return job.done
@@ -177,12 +177,21 @@ class Bench:
 
     def __init__(self, store: WatchedDatabase | None = None, rules: Rules = RULES, keep_settled_ms: int = 0) -> None:
         self.store = store or WatchedDatabase()
-        self.now = START
+        self._now = START
         self.metrics = Metrics()
         settings = EngineSettings(rules, SERVER_URL, keep_settled_ms)
         self.seam = SQLiteStore(self.store, HandClock(lambda: self.now))
         self.engine = Engine(self.seam, settings, self.metrics)
         self.notes = Notes()
+
+    @property
+    def now(self) -> int:
+        return self._now
+
+    @now.setter
+    def now(self, now: int) -> None:
+        self._now = now
+        self.seam._is_earlier.set()  # Otherwise the store would read the clock again within a second.
 
     @asynccontextmanager
     async def at_work(self, outbound: Outbound | None = None) -> AsyncIterator["Bench"]:

@@ -18,8 +18,7 @@ from msgspec.structs import replace
 from resonate_server import kernel
 from resonate_server.delivery.unblocks import weight_of
 from resonate_server.engine import queries
-from resonate_server.engine.decision_observer import DecisionObserver
-from resonate_server.engine.outbound import Outbound
+from resonate_server.engine.outbound import DecisionObserver, Outbound
 from resonate_server.engine.patience import Patience
 from resonate_server.kernel.model import (
     ClaimNotice,

@@ -1,12 +1,23 @@
-"""The interface to delivery: sends messages, and passes on what delivery requested from the store."""
+"""Whom the engine tells, on the event loop, after the commit: delivery, and observers of decisions."""
 
 from typing import Protocol
 
 from resonate_server.protocol.messages import Execute, Message, OwedUnblock
+from resonate_server.store import Decided
+
+
+class DecisionObserver:
+    """Must be quick, and must not raise. Observing changes nothing. This base class does nothing."""
+
+    def decided(self, decided: Decided) -> None:
+        """The decision is durable; the messages that it causes leave after this call."""
+
+    def close(self) -> None:
+        """No more decisions will come."""
 
 
 class Outbound(Protocol):
-    """Called on the event loop, after the commit."""
+    """Delivery: sends messages, and takes in what it has requested from the store."""
 
     def send(self, message: Message) -> None:
         """Deliver the message, or leave it in the store."""

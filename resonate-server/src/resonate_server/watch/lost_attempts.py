@@ -23,7 +23,7 @@ from opentelemetry.trace import SpanContext, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from resonate_server.engine import Engine
-from resonate_server.engine.decision_observer import DecisionObserver
+from resonate_server.engine.outbound import DecisionObserver
 from resonate_server.kernel.model import Footprint, Task
 from resonate_server.protocol.payload import excerpt, function_name
 from resonate_server.protocol.records import Promise, TaskState

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from resonate_server.delivery.presence import Member, State, WorkerObserver
-from resonate_server.engine.decision_observer import DecisionObserver
+from resonate_server.engine.outbound import DecisionObserver
 from resonate_server.protocol.messages import Execute
 from resonate_server.store import Decided
 from resonate_server.watch import derive

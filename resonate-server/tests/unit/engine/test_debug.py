@@ -9,7 +9,7 @@ from unit.driver import FAR, PID, START, TARGET, promise_create, promise_settle,
 from unit.engines import RETRY_MS, SERVER_URL, Bench
 
 from resonate_server.engine import queries
-from resonate_server.protocol.answers import Answer, Nothing
+from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.requests import (
     DebugReset,
     DebugSnap,
@@ -18,7 +18,6 @@ from resonate_server.protocol.requests import (
     DebugTick,
     PromiseRegisterCallback,
     PromiseRegisterListener,
-    Request,
     TaskAcquire,
 )
 
@@ -35,11 +34,6 @@ async def still(bench: Bench) -> Bench:
 def seen(answer: Answer) -> Any:
     """Return the data of an answer as a client reads it."""
     return json.loads(msgspec.json.encode(answer.data))
-
-
-@pytest.mark.parametrize("switch", [DebugStart(), DebugStop(), DebugReset()])
-async def test_the_switches_answer_nothing(bench: Bench, switch: Request) -> None:
-    assert await bench.call(switch) == Answer(status=200, data=Nothing())
 
 
 async def test_after_debugging_everything_missed_is_requested_again(still: Bench) -> None:
@@ -77,11 +71,6 @@ async def test_a_tick_must_agree_with_the_time_in_the_head(still: Bench, head: i
     answer = await still.call(DebugTick(time=5), debug_time=head)
     assert answer.status == status
     assert answer.data == ([] if status == 200 else "data.time must equal the head's resonate:debug_time")
-
-
-async def test_the_time_in_the_head_replaces_the_clock(bench: Bench) -> None:
-    answer = await bench.call(promise_create("p", timeout_at=9), debug_time=5)
-    assert answer.data.promise.created_at == 5
 
 
 async def test_a_snapshot_shows_everything(still: Bench) -> None:

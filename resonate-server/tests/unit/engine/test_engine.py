@@ -34,11 +34,6 @@ def acquire(id: str, version: int = 0, pid: str = PID) -> TaskAcquire:
 
 
 class TestAnswers:
-    async def test_one_of_several_concurrent_claims_wins(self, bench: Bench) -> None:
-        await bench.call(promise_create("t"))
-        answers = await asyncio.gather(*(bench.call(acquire("t", pid=f"pid-{number}")) for number in range(50)))
-        assert sorted(answer.status for answer in answers) == [200] + [409] * 49
-
     async def test_requests_are_done_in_the_order_in_which_they_came(self, bench: Bench) -> None:
         created, settled, read = await asyncio.gather(
             bench.call(promise_create("p")), bench.call(promise_settle("p")), bench.call(PromiseGet(id="p"))
@@ -202,15 +197,15 @@ class TestByItself:
         bench.now += 50
         await bench.until(lambda: bench.notes.seen == [("unblock", "early")])
 
-    async def test_thousands_at_once_are_all_done(self, bench: Bench) -> None:
+    async def test_hundreds_at_once_are_all_done(self, bench: Bench) -> None:
         """More than fit into one transaction."""
-        ids = [f"p-{number}" for number in range(3_000)]
+        ids = [f"p-{number}" for number in range(350)]
         await asyncio.gather(*(bench.call(promise_create(id, timeout_at=START + 50)) for id in ids))
-        for id in ids[::300]:
+        for id in ids[::50]:
             await bench.call(PromiseRegisterListener(awaited=id, address=LISTENER))
         bench.now += 50
 
-        await bench.until(lambda: len(bench.notes.unblocks) == len(ids[::300]))
+        await bench.until(lambda: len(bench.notes.unblocks) == len(ids[::50]))
         await bench.until(lambda: bench.notes.seen.count(("withdraw", ids[-1])) == 1)
         found = await bench.call(PromiseSearch(state=PromiseState.PENDING))
         assert found.data.promises == []

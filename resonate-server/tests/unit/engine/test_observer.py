@@ -6,7 +6,7 @@ import pytest
 from unit.driver import PID, SECOND, START, TARGET, promise_create
 from unit.engines import Bench
 
-from resonate_server.engine.decision_observer import DecisionObserver
+from resonate_server.engine.outbound import DecisionObserver
 from resonate_server.kernel.model import Rules
 from resonate_server.protocol.messages import Execute
 from resonate_server.protocol.requests import PromiseRegisterListener, TaskAcquire
@@ -85,15 +85,3 @@ async def test_past_the_deadline_its_own_work_settles_promises_and_reports_that(
     assert {unblock.promise.id for unblock in scene.bench.notes.unblocks} == {"queued", "held"}
     assert "failed" not in caplog.text
     assert moved
-
-
-async def test_leases_that_start_afresh_are_reported(scene: Witness) -> None:
-    again = Bench(scene.bench.store)
-    later = Witness(again)
-    again.now += SECOND
-    async with again.at_work():
-        await again.settle_down()
-
-    [decided] = later.seen
-    assert (decided.now, set(decided.rows.tasks)) == (START + SECOND, {"held"})
-    assert set(decided.decision.changes.tasks) == {"held"}

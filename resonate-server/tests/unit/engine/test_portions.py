@@ -25,9 +25,9 @@ from resonate_server.protocol.requests import (
 )
 from resonate_server.store.sqlite import store
 
-LISTENERS = [f"poll://uni@callers/{number}" for number in range(1_000)]
+LISTENERS = [f"poll://uni@callers/{number}" for number in range(200)]
 LEASE_MS = 60 * SECOND
-MANY = 1_000
+MANY = 300
 NOTHING = {"no": "such"}
 
 
@@ -40,7 +40,7 @@ async def bench() -> AsyncIterator[Bench]:
 
 @pytest.fixture
 def small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make portions small, so that a search over a thousand rows is a long one."""
+    """Make portions small, so that a search over some hundred rows is a long one."""
     monkeypatch.setattr(queries, "STEP", 1)
     monkeypatch.setattr(queries, "PORTION_S", 0.000_1)
 

@@ -3,9 +3,8 @@
 import pytest
 from msgspec import UNSET
 from unit.driver import FAR, START, TARGET, Driver, value
-from unit.stories import happen
 
-from resonate_server.protocol.records import EMPTY, PromiseState, TaskState
+from resonate_server.protocol.records import EMPTY, PromiseState
 from resonate_server.protocol.requests import PromiseCreate
 
 ADDRESS = "poll://uni@callers/caller-1"
@@ -27,14 +26,6 @@ class TestCreate:
         assert (again.status, again.data.promise) == (200, first)
         assert server.get_task("p").status == 404
 
-    def test_with_a_target_there_is_a_pending_task_at_version_0_and_one_execute(self, server: Driver) -> None:
-        server.create("p")
-        task = server.task("p")
-        assert (task.state, task.version, task.resumes) == (TaskState.PENDING, 0, 0)
-        assert task.timer_at == START + server.rules.retry_timeout_ms
-        server.create("p")  # A repetition sends no second one.
-        assert server.take_executes() == [("p", 0)]
-
     @pytest.mark.parametrize("late", [0, 1, 1_000, START])
     @pytest.mark.parametrize(("timer", "state"), [("false", PromiseState.TIMEDOUT), ("true", PromiseState.RESOLVED)])
     def test_past_its_deadline_it_is_born_timed_out_at_the_deadline_and_a_timer_resolved(
@@ -44,12 +35,6 @@ class TestCreate:
         promise = server.create("p", target=None, timeout_at=deadline, timer=timer).data.promise
         assert (promise.state, promise.value) == (state, EMPTY)
         assert (promise.created_at, promise.settled_at) == (deadline, deadline)
-
-    def test_past_its_deadline_its_task_is_born_fulfilled_at_version_0_without_a_message(self, server: Driver) -> None:
-        server.create("p", timeout_at=START)
-        task = server.task("p")
-        assert (task.state, task.version, task.timer_at) == (TaskState.FULFILLED, 0, None)
-        assert not server.sent
 
 
 class TestSettle:
@@ -73,41 +58,7 @@ class TestSettle:
         assert (later.status, later.data.promise) == (200, first)
 
 
-class TestRegisterCallback:
-    def test_a_repeated_callback_counts_once(self, server: Driver) -> None:
-        happen(server, "create awaited -; create awaiter")
-        happen(server, "register_callback awaited awaiter; register_callback awaited awaiter")
-        assert server.callbacks("awaited") == {"awaiter"}
-
-        server.settle("awaited")
-
-        assert server.get_task("awaiter").data.task.resumes == 1
-
-    @pytest.mark.parametrize("state", ["pending", "acquired", "halted", "fulfilled"])
-    def test_awaited_settled_leaves_no_trace(self, server: Driver, state: str) -> None:
-        happen(server, f"create settled -; settle settled; {state} awaiter; forget")
-        before = server.task("awaiter")
-        assert server.register_callback("settled", "awaiter").status == 200
-        assert server.task("awaiter") == before
-        assert server.callbacks("settled") == set()
-        assert not server.sent
-
-    def test_a_callback_of_a_settled_awaiter_does_nothing(self, server: Driver) -> None:
-        happen(server, "create awaited -; fulfilled awaiter")
-        before = server.task("awaiter")
-        assert server.register_callback("awaited", "awaiter").status == 200
-        assert server.task("awaiter") == before
-        assert server.callbacks("awaited") == set()
-        assert not server.sent
-
-
 class TestRegisterListener:
-    def test_on_a_pending_promise_is_stored_and_answers_it(self, server: Driver) -> None:
-        server.create("p", target=None)
-        answer = server.register_listener("p", ADDRESS)
-        assert (answer.status, answer.data.promise.state) == (200, PromiseState.PENDING)
-        assert server.listeners("p") == [ADDRESS]
-
     def test_on_a_settled_promise_stores_nothing_and_answers_the_result(self, server: Driver) -> None:
         server.create("p", target=None)
         server.settle("p", result=value("result"))
@@ -121,4 +72,6 @@ class TestRegisterListener:
     )
     def test_on_whatever_makes_a_promise_external_is_accepted(self, server: Driver, tag: str, text: str) -> None:
         server.call(PromiseCreate(id="p", timeout_at=FAR, tags={f"resonate:{tag}": text}))
-        assert server.register_listener("p", ADDRESS).status == 200
+        answer = server.register_listener("p", ADDRESS)
+        assert (answer.status, answer.data.promise.state) == (200, PromiseState.PENDING)
+        assert server.listeners("p") == [ADDRESS]

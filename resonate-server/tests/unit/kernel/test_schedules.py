@@ -259,11 +259,11 @@ class TestCron:
 
     def test_a_day_that_never_comes_is_not_searched_for(self) -> None:
         began = time.process_time()
-        for hour in range(24):
+        for hour in range(4):
             for day in ("31 2,4,6,9,11 *", "1-7 * 1#2,2#2,3#3", "8 * 1#1,7#1", "L 4 2#4", "15W * 1#1", "21 * 6L"):
                 assert next_match(f"0 {hour} {day}", START) is None
                 assert latest_match(f"0 {hour} {day}", START, 0) is None
-        assert time.process_time() - began < 5  # Takes 0.1 s; a minute if the library searched 100 years.
+        assert time.process_time() - began < 5  # Takes 0.02 s; ten seconds if the library searched 100 years.
 
     @pytest.mark.parametrize("day", ["29 2 1", "L 2 7#5", "28 2 6#4", "31 * 5L", "15W * 2#3", "31W 2 *", "22 2 5L"])
     def test_a_rare_day_is_found(self, day: str) -> None:

@@ -1,7 +1,7 @@
 """How a settlement spreads: section 3.5, and section 9, items 8 and 13."""
 
 import pytest
-from unit.driver import LEASE, START, TARGET, Driver, value
+from unit.driver import LEASE, START, TARGET, Driver
 from unit.stories import happen
 
 from resonate_server.kernel.model import PutCallback, Task
@@ -71,16 +71,3 @@ def test_a_notified_awaiter_waits_only_for_the_rest(server: Driver, state: str) 
     happen(server, f"create p -; create q -; {state} t; register_callback p t; register_callback q t; settle p")
     assert server.task("t").resumes == 1
     assert server.store.snapshot().callbacks == [PutCallback("q", "t")]
-
-
-def test_a_chain_of_three_resolves_link_by_link(server: Driver) -> None:
-    """Section 8: baz fulfils, bar wakes; bar fulfils, foo wakes; foo fulfils, the caller is notified."""
-    happen(server, "acquired c; listen c; acquired c:1; acquired c:1.1; suspend c 1 c:1; suspend c:1 1 c:1.1; forget")
-    happen(server, "fulfill c:1.1 1")
-    assert server.take_executes() == [("c:1", 1)]
-    happen(server, "acquire c:1 1; fulfill c:1 2")
-    assert server.take_executes() == [("c", 1)]
-    server.acquire("c", 1)
-    server.fulfill("c", 2, result=value("3"))
-    [unblock] = server.take_unblocks()
-    assert (unblock.address, unblock.promise.value) == (ADDRESS, value("3"))

@@ -13,13 +13,50 @@ from resonate_server.kernel.model import LeaseLost
 from resonate_server.protocol.records import PromiseState, TaskState
 
 STORIES = {
+    # Tasks of promises with a target.
+    "its task waits for a worker, who is told once": (
+        "create t; create t | task t pending version=0 timer=30000; sent t/0"
+    ),
+    "past its deadline it is born fulfilled": "create t by+0 | task t fulfilled version=0 timer=None; silent",
+    "a caller that creates a task to run it holds it at once, and nobody is told": (
+        "new t | 200; task t acquired version=1 pid=pid-1 ttl=10000 timer=10000; sent"
+    ),
+    # Callbacks.
+    "a repeated callback counts once": (
+        "create p -; create t; register_callback p t; register_callback p t; settle p | task t pending resumes=1"
+    ),
+    **{
+        f"a callback of what is settled leaves no trace: {state}": (
+            f"create p -; settle p; {state} t; forget; register_callback p t"
+            f" | 200; task t {state} resumes=0; awaited p; silent"
+        )
+        for state in ("pending", "acquired", "halted", "fulfilled")
+    },
+    "nor does one of an awaiter that is": (
+        "create p -; fulfilled t; register_callback p t | 200; task t fulfilled resumes=0; awaited p; silent"
+    ),
+    # Requests of a task past its deadline.
+    **{
+        f"past its deadline: {ask}": (
+            f"create t by+10; create dep -; {before}; later 10; {ask} | 409; task t fulfilled"
+        )
+        for before, ask in (
+            ("pending t", "acquire t"),
+            ("acquire t", "release t 1"),
+            ("acquire t", "fulfill t 1"),
+            ("acquire t", "suspend t 1 dep"),
+            ("acquire t", "fenced t 1 new"),
+            ("acquire t", "halt t"),
+            ("halt t", "continue_ t"),
+        )
+    },
     # Deadlines.
     "a promise is pending until its deadline": "create p - by+10; wait 9 | promise p pending",
     "and settled from then on": "create p - by+10; wait 10 | promise p timedout +10",
     "one that is settled does not expire": "create p - by+10; settle p; wait 20 | promise p resolved +0",
     "asking for a task touches its promise": "create t by+10; later 10; get_task t | 200; promise t timedout +10",
     "a refused request keeps the deadlines that it ran into": (
-        "create t by+10; acquire t; later 10; fulfill t 1 | 409; promise t timedout +10"
+        "create t by+10; acquire t; later 10; fulfill t 1 | promise t timedout +10"
     ),
     "a callback touches both": (
         "create p - by+10; create w by+10; later 10; register_callback p w"

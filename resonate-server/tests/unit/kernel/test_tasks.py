@@ -1,57 +1,15 @@
 """``task.*``: the rules of section 3.2 beyond the state table."""
 
 import pytest
-from unit.driver import CORR_ID, HOUR, LEASE, OTHER_PID, PID, START, Driver, promise_create, promise_settle, value
+from unit.driver import HOUR, LEASE, OTHER_PID, PID, START, Driver, promise_create, promise_settle, value
 from unit.stories import happen
 
 from resonate_server.kernel.model import ClaimNotice
-from resonate_server.protocol.envelope import VERSION
-from resonate_server.protocol.records import PromiseState, TaskRecord, TaskState
+from resonate_server.protocol.records import PromiseState, TaskState
 from resonate_server.protocol.requests import MAX_INTEGER
 
 
-class TestEveryKind:
-    @pytest.mark.parametrize(
-        ("before", "ask"),
-        [
-            ("pending t", "acquire t"),
-            ("acquire t", "release t 1"),
-            ("acquire t", "fulfill t 1"),
-            ("acquire t", "suspend t 1 dep"),
-            ("acquire t", "fenced t 1 new"),
-            ("acquire t", "halt t"),
-            ("halt t", "continue_ t"),
-        ],
-    )
-    def test_past_the_promise_s_deadline_is_409(self, server: Driver, before: str, ask: str) -> None:
-        assert happen(server, f"create t by+10; create dep -; {before}; later 10; {ask}") == 409
-        assert server.task("t").state is TaskState.FULFILLED
-
-    def test_versions_grow_only_at_a_claim(self, server: Driver) -> None:
-        happen(server, "create dep -; create t")
-        seen = [server.task("t").version]
-        steps = (
-            f"acquire t 0; beat t 1; release t 1; acquire t 1; wait {LEASE}; acquire t 2; suspend t 3 dep; settle dep; "
-            "acquire t 3; halt t; continue_ t; settle t"
-        )
-        for step in steps.split("; "):
-            happen(server, step)
-            seen.append(server.task("t").version)
-
-        assert seen == [0, 1, 1, 1, 2, 2, 3, 3, 3, 4, 4, 4, 4]
-
-
 class TestCreate:
-    def test_a_new_task_is_born_acquired_at_version_1_under_a_lease(self, server: Driver) -> None:
-        answer = server.create_task(promise_create("t", param=value("x")), ttl=LEASE)
-
-        assert answer.status == 200
-        assert answer.data.task == TaskRecord("t", TaskState.ACQUIRED, 1, 0, LEASE, PID)
-        assert answer.data.promise.param == value("x")
-        assert answer.data.preload == []
-        assert server.task("t").timer_at == START + LEASE
-        assert server.take_executes() == []
-
     def test_a_fulfilled_task_is_answered_as_it_is_without_preload(self, server: Driver) -> None:
         server.create("t", branch="t")
         server.create("t:step", target=None, branch="t")
@@ -72,17 +30,6 @@ class TestCreate:
 
 
 class TestAcquire:
-    def test_gives_task_promise_and_preload(self, server: Driver) -> None:
-        server.create("t", param=value("x"), branch="t")
-        server.create("t:step", target=None, branch="t")
-
-        answer = server.acquire("t", 0, ttl=LEASE)
-
-        assert answer.status == 200
-        assert answer.data.task == TaskRecord("t", TaskState.ACQUIRED, 1, 0, LEASE, PID)
-        assert answer.data.promise.param == value("x")
-        assert [promise.id for promise in answer.data.preload] == ["t:step"]
-
     @pytest.mark.parametrize(
         ("version", "lost_at", "expected"),
         [(0, None, ClaimNotice(60, None)), (1, None, ClaimNotice(None, None)), (1, 40, ClaimNotice(None, 20))],
@@ -105,19 +52,6 @@ class TestAcquire:
 
 
 class TestFence:
-    def test_create_runs_with_its_normal_rules(self, server: Driver) -> None:
-        server.acquired("t")
-        answer = server.fence("t", 1, promise_create("child", param=value("x")))
-        assert answer.status == 200
-        assert answer.data.action.data.promise.param == value("x")
-        assert server.take_executes() == [("child", 0)]
-
-    def test_the_inner_answer_is_a_complete_envelope(self, server: Driver) -> None:
-        server.acquired("t")
-        action = server.fence("t", 1, promise_create("child")).data.action
-        assert (action.kind, action.head.corr_id) == ("promise.create", CORR_ID)
-        assert (action.head.status, action.head.version) == (200, VERSION)
-
     def test_carries_the_preload_with_the_new_promise_as_it_stands(self, server: Driver) -> None:
         server.create("t", branch="t")
         server.acquire("t")

@@ -142,11 +142,16 @@ UNUSABLE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a folder": (folder, "does not exist"),
     "a text": (lambda copy: copy.write_text("no database\n" * 1_000), "is not a resonate-server database: "),
     "empty": (lambda copy: copy.write_bytes(b""), "is not a resonate-server database$"),
-    "of another program": (of_another_program, "is not a resonate-server database$"),
-    "without a version": (lambda copy: execute(copy, "PRAGMA user_version = 0"), "is not a resonate-server database$"),
+    "of another program": (of_another_program, "was made by another version or another program$"),
+    "without a version": (lambda copy: execute(copy, "PRAGMA user_version = 0"), "was made by another version or"),
     "newer": (
         lambda copy: execute(copy, f"PRAGMA user_version = {statements.SCHEMA_VERSION + 1}"),
-        "was made by a newer resonate-server",
+        "was written by a newer server",
+    ),
+    "of a former format": (lambda copy: execute(copy, "PRAGMA user_version = 2"), "was made by another version or"),
+    "of another schema": (
+        lambda copy: execute(copy, "ALTER TABLE tasks DROP COLUMN lost_at"),
+        "was made by another version or another program$",
     ),
     "not closed": (
         lambda copy: execute(copy, "UPDATE server SET is_open = 1"),

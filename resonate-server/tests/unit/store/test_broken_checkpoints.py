@@ -80,10 +80,10 @@ def left(path: Path) -> Path:
 
 
 def broken_off(crashed: Path) -> Iterator[Path]:
-    """Yield the database as left by a crash after each page of the checkpoint."""
+    """Yield the database as left by a crash after the first pages of the checkpoint, and then after each tenth."""
     pages = len(pages_in(sessions.log_of(crashed).read_bytes()))
     assert pages > 2
-    for steps in range(pages + 1):
+    for steps in sorted({*range(min(4, pages)), *range(4, pages, 10), pages - 1, pages}):
         left = crash(crashed)
         checkpoint(left, steps)
         yield left

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -164,6 +165,26 @@ class TestLostInUse:
         with pytest.raises(StoreLost):
             store.check()
 
+    @pytest.mark.parametrize(("harm", "reason"), [(replace, "replaced"), (overwrite, "overwritten")])
+    def test_so_it_is_if_that_happens_while_the_log_is_folded(
+        self,
+        path: Path,
+        store: Database,
+        monkeypatch: pytest.MonkeyPatch,
+        harm: Callable[[Path], None],
+        reason: str,
+    ) -> None:
+        def fold(db: sqlite3.Connection) -> None:
+            sessions.fold(db)
+            harm(path)
+
+        put(store, "before")
+        store.backup()
+        monkeypatch.setattr("resonate_server.store.sqlite.database.fold", fold)
+        store.fold_log()
+        with pytest.raises(StoreLost, match=f"was {reason} while"):
+            put(store, "after")
+
     def test_a_file_whose_time_was_set_is_still_the_same(self, path: Path, store: Database) -> None:
         put(store, "before")
         os.utime(path)
@@ -255,12 +276,6 @@ class TestLogs:
 
         assert numbers == sorted(set(numbers))
         assert promises_in(path) == {"a"}
-
-    @pytest.mark.parametrize("content", [None, b""])
-    def test_without_a_file_there_was_no_run(self, path: Path, content: bytes | None) -> None:
-        if content is not None:
-            path.write_bytes(content)
-        assert sessions.session_in_file(path) is None
 
     def test_what_is_no_database_or_in_use_is_not_recovered(self, path: Path) -> None:
         path.write_text("no database\n" * 1_000)

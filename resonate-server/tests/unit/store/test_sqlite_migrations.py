@@ -148,7 +148,7 @@ def test_a_file_that_is_copied_from_stays_as_it_was(path: Path, tmp_path: Path) 
     assert promises_in(copy) == promises_in(path)
 
 
-@pytest.mark.parametrize("share", [0, 0.02, 0.15, 0.3, 0.6, 0.95])
+@pytest.mark.parametrize("share", [0, 0.02, 0.3, 0.95])
 def test_a_migration_killed_halfway_changes_nothing_and_the_next_start_completes_it(path: Path, share: float) -> None:
     before = format_of(path), content(path)
 
@@ -165,7 +165,7 @@ def test_a_file_of_a_newer_server_is_refused_with_advice(path: Path) -> None:
     execute(path, f"PRAGMA user_version = {newer}")
     before = path.read_bytes()
 
-    with pytest.raises(StoreUnusable, match=rf"newer server \(format {newer}.*run that version again"):
+    with pytest.raises(StoreUnusable, match=rf"newer server \(format {newer}.*run the version that made it"):
         Database(path)
 
     assert path.read_bytes() == before

@@ -12,10 +12,9 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from resonate_server.store.errors import StoreFailed, StoreUnusable
-from resonate_server.store.sqlite import statements
-from resonate_server.store.sqlite.file import open_file
+from resonate_server.store.sqlite.file import format_of, open_file
 from resonate_server.store.sqlite.lock import PathLock
-from resonate_server.store.sqlite.sessions import FILE_IS_WHOLE, session_in_file
+from resonate_server.store.sqlite.sessions import FILE_IS_WHOLE, file_alone, session_in_file
 
 PAGES_PER_STEP = 512
 """1 MiB; the server's transactions continue between two steps."""
@@ -91,16 +90,15 @@ def check_backup(path: Path) -> None:
     if not path.is_file():
         raise BackupUnusable(f"{path} does not exist")
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as db:
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            tables = {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+        with file_alone(path) as db:
+            is_new = format_of(db, path) == 0
             (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    except StoreUnusable as error:
+        raise BackupUnusable(str(error)) from error
     except sqlite3.Error as error:
         raise BackupUnusable(f"{path} is not a resonate-server database: {error}") from error
-    if version == 0 or "promises" not in tables:
+    if is_new:
         raise BackupUnusable(f"{path} is not a resonate-server database")
-    if version > statements.SCHEMA_VERSION:
-        raise BackupUnusable(f"{path} was made by a newer resonate-server")
     if verdict != "ok":
         raise BackupUnusable(f"{path} is damaged: {verdict}")
     session = session_in_file(path)

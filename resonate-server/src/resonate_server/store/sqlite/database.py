@@ -156,7 +156,15 @@ class Database(SqlView):
         if self._has_begun and self._delivered:
             self._forget_delivered(MAX_FORGOTTEN)
             self._write_out()
+        if not self._has_begun:
+            self._end()
         return self._has_begun
+
+    def _end(self) -> None:
+        """The transaction is over: what it knows may be forgotten."""
+        self._absent.clear()
+        self._payload_bytes = 0
+        self._cache.age()
 
     def commit(self) -> None:
         """Call after :meth:`flush`. On return, all writes are durable. After an exception only :meth:`rollback` is
@@ -206,9 +214,7 @@ class Database(SqlView):
     def synced(self) -> None:
         """The second part; call it once the log is on disk."""
         self._check_identity()
-        self._absent.clear()
-        self._payload_bytes = 0
-        self._cache.age()
+        self._end()
 
     def is_log_full(self) -> bool:
         """Return whether it is time for the last part, :meth:`fold_log`."""
@@ -290,7 +296,7 @@ class Database(SqlView):
             fold(self._db)
         finally:
             if self._identity is not None:
-                self._identity.accept()
+                self._identity.accept_fold()
 
     def _unlock(self) -> None:
         if self._lock is not None:

@@ -32,7 +32,11 @@ def open_file(path: Path, is_source: bool = False) -> sqlite3.Connection:
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         for function, arguments in ((has_tags, 2), (is_external, 1)):
             db.create_function(function.__name__, arguments, function, deterministic=True)
-        version = _version(db, path)
+        try:
+            version = format_of(db, path)
+        except StoreUnusable as error:
+            advice = "run the version that made it, or move it away to start over"
+            raise StoreUnusable(f"{error}: {advice}") from error
         check_session(db, path, session)
         if version == 0:
             if is_source:
@@ -68,19 +72,19 @@ def close_unfolded(db: sqlite3.Connection) -> None:
     db.close()
 
 
-def _version(db: sqlite3.Connection, path: Path) -> int:
-    """Return the file's format, 0 for a new one. Raises, before any change, if this server cannot read the file."""
+def format_of(db: sqlite3.Connection, path: Path) -> int:
+    """Return the file's format, 0 for a new one. Raises :class:`StoreUnusable`, before any change, if this server
+    cannot read it.
+    """
     (version,) = db.execute("PRAGMA user_version").fetchone()
     columns = _columns(db)
     if version == 0 and not columns:
         return 0
-    if version > statements.SCHEMA_VERSION:
-        raise StoreUnusable(
-            f"{path} was written by a newer server (format {version}; this one knows up to "
-            f"{statements.SCHEMA_VERSION}): run that version again, or move the file away to start over"
-        )
-    if columns != (_own_columns() if version == statements.SCHEMA_VERSION else migrations.columns_of(version)):
-        raise StoreUnusable(f"{path} was made by another version or another program; move it away to start over")
+    known = statements.SCHEMA_VERSION
+    if version > known:
+        raise StoreUnusable(f"{path} was written by a newer server (format {version}; this one knows up to {known})")
+    if columns != (_own_columns() if version == known else migrations.columns_of(version)):
+        raise StoreUnusable(f"{path} was made by another version or another program")
     return int(version)
 
 

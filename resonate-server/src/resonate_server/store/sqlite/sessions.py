@@ -182,11 +182,15 @@ class FileIdentity:
         self._path = path
         self._db = db
         self._file, self._log = str(path), str(log_of(path))
-        self.accept()
-
-    def accept(self) -> None:
-        """Take the files for what they are now: this server has just written to both."""
         self._seen = {name: os.stat(name) for name in (self._file, self._log)}  # noqa: PTH116
+
+    def accept_fold(self) -> None:
+        """Accept what a fold, even one that failed, has done to the file, which may have become shorter. If it is
+        another file by now, leave it to the next :meth:`check`.
+        """
+        now = os.stat(self._file)  # noqa: PTH116
+        if _is_same(now, self._seen[self._file]) and _belongs(_session(self._db), session_in_file(self._path)):
+            self._seen[self._file] = now
 
     def check(self) -> None:
         """Raise :class:`StoreLost` if one of the two is not what it was. Neither ever shrinks by itself."""
@@ -204,7 +208,7 @@ class FileIdentity:
             raise StoreLost(f"{name} was removed while it was in use") from None
         except OSError as error:
             raise StoreLost(f"{name} cannot be found any more: {error.strerror}") from error
-        if now.st_ino != before.st_ino or now.st_dev != before.st_dev:
+        if not _is_same(now, before):
             raise StoreLost(f"{name} was replaced while it was in use")
         if now.st_size < before.st_size:
             raise StoreLost(f"{name} was cut short while it was in use")
@@ -216,3 +220,7 @@ class FileIdentity:
         """Only a fold writes to the file. A program that merely sets its time leaves the session as it was."""
         ours = _session(self._db)
         return ours is not None and session_in_file(self._path) == Session(ours.number, is_open=True)
+
+
+def _is_same(one: os.stat_result, other: os.stat_result) -> bool:
+    return (one.st_ino, one.st_dev) == (other.st_ino, other.st_dev)

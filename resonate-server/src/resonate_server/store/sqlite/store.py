@@ -16,9 +16,10 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from msgspec import Struct
@@ -35,7 +36,6 @@ from resonate_server.store.outgoing import LARGE_BYTES, Outgoing, weighed
 from resonate_server.store.sqlite.clock import MARK_MS, Clock, ServerClock
 from resonate_server.store.sqlite.database import Database
 from resonate_server.store.sqlite.log import KernelSync, kernel_sync
-from resonate_server.store.sqlite.thread import WorkThread
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +51,8 @@ MAX_QUICK = 20
 MAX_TREES = 50
 """Trees that one transaction checks for deletion."""
 
-SWEEP_MS = 1_000
-"""Check at least this often that the database is still there."""
+SWEEP_S = 1
+"""Interval at which an idle database is checked, and the clock is read again."""
 
 PAUSE_AFTER_FAILURE_MS = 1_000
 """Pause before a failed database is asked for due work again."""
@@ -66,27 +66,6 @@ CLOSE_S = 5
 NEVER = 2**63
 
 
-class Job(Struct, eq=False):
-    """``done`` gets the outcome once that is durable; ``None`` if nobody waits for it."""
-
-    done: asyncio.Future[Any] | None
-
-
-class Question(Job):
-    """Answered by a rule. If ``is_quick``, it is decided on the event loop, in a transaction with others."""
-
-    footprint: Footprint
-    rule: Rule
-    is_quick: bool
-
-
-class ThreadJob(Job):
-    """Run on the thread, in a transaction of its own. ``is_own``: the server waits for it, however long it takes."""
-
-    work: Callable[[], Any]
-    is_own: bool = False
-
-
 NOTHING, UNKNOWN = "nothing was changed", "whether this was done will show when it is back"
 """What became of a request that is refused."""
 
@@ -95,6 +74,56 @@ HELD_BACK = object()
 
 type Outcome = Any
 """Outcome of a job: its result or decision, :data:`HELD_BACK`, or :class:`ReadFailed`."""
+
+
+class Job(Struct, eq=False):
+    """``done`` gets the outcome once that is durable; ``None`` if nobody waits for it. ``work`` is given the time (ms).
+
+    ``is_own``: the server itself waits for it, however long it takes. ``is_quick``: done on the event loop, in a
+    transaction with others; else on the thread, in one of its own.
+    """
+
+    done: asyncio.Future[Any] | None
+    work: Callable[[int], Outcome]
+    is_own: bool = False
+    is_quick: bool = False
+
+
+class Question(Job):
+    """Answered by a rule."""
+
+
+class WorkThread:
+    """A thread beside the event loop, for work that waits for the disk or takes long. Used on the loop.
+
+    An executor would do the same, but its futures and locks cost more than most transactions.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]] | None] = SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._work, name="store", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the queued work, then end the thread."""
+        self._tasks.put(None)
+        self._thread.join()
+
+    def run[T](self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """Queue ``work``; the future, which must not be cancelled, gets what it returns or raises."""
+        done: asyncio.Future[T] = self._loop.create_future()
+        self._tasks.put((work, done))
+        return done
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            work, done = task
+            try:
+                end = partial(done.set_result, work())
+            except Exception as error:
+                end = partial(done.set_exception, error)
+            self._loop.call_soon_threadsafe(end)
 
 
 class SQLiteStore(Store):
@@ -107,7 +136,7 @@ class SQLiteStore(Store):
         self.database = database
         self.outgoing = Outgoing()
         self._clock = clock or ServerClock(database.clock_mark(), latest=database.latest_row)
-        self._thread = WorkThread("store")
+        self._thread: WorkThread
         self._jobs: deque[Job] = deque()
         self._timely: deque[Job] = deque()
         self._patient: deque[Job] = deque()
@@ -117,13 +146,12 @@ class SQLiteStore(Store):
         self._health = StoreHealth()
         self._marked = 0
         """When the last clock mark was written (ms)."""
-        self._timer: asyncio.TimerHandle | None = None
         self._alarm = 0
         """Nothing is due before this time (ms)."""
+        self._is_earlier = asyncio.Event()
+        """The alarm has moved closer."""
         self._due_at = 0
         """The alarm as it was before the current batch, or else the last one."""
-        self._bell: asyncio.Future[None] | None = None
-        """Resolved at the alarm, for :meth:`until_due`."""
         self._kernel: KernelSync | None = None
         """``None``: there is nothing to sync, or the thread does it."""
         self._listener: DecisionListener
@@ -139,7 +167,7 @@ class SQLiteStore(Store):
         self._loop = asyncio.get_running_loop()
         self.lost = self._loop.create_future()
         self._listener = listener
-        self._thread.start()
+        self._thread = WorkThread()
         self._kernel = kernel_sync(self.database.log_to_sync)
         self._running = self._loop.create_task(self._run())
         self._watching = self._loop.create_task(self._watch())
@@ -163,8 +191,6 @@ class SQLiteStore(Store):
     async def _end(self) -> None:
         await self._running
         self._watching.cancel()
-        if self._timer is not None:
-            self._timer.cancel()
         self.outgoing.stop()
         await asyncio.sleep(0)  # Let those who waited for room hear of it.
         if self._kernel is not None:
@@ -176,18 +202,21 @@ class SQLiteStore(Store):
         many = len(footprint.ids) > MAX_QUICK
         is_quick = not (many or footprint.due or footprint.leased)
         queue = self._patient if many else self._timely if footprint.due else self._jobs
-        return self._put(queue, Question(self._promise(), footprint, rule, is_quick))
+        work, is_own = partial(self._answer, footprint, rule), rule.request is None
+        return self._put(queue, Question(self._promise(), work, is_own, is_quick))
 
     def read[T](self, query: Callable[[View], T]) -> asyncio.Future[T]:
-        return self._put(self._jobs, ThreadJob(self._promise(), lambda: query(self.database), is_own=True))
+        return self._put(self._jobs, Job(self._promise(), lambda _: query(self.database), is_own=True))
 
     def browse[T](self, query: Callable[[View], T]) -> asyncio.Future[T]:
         return self._patiently(lambda: query(self.database))
 
     async def until_due(self) -> None:
-        if self._clock() < self._alarm:
-            self._bell = self._loop.create_future()
-            await self._bell
+        while (left := self._alarm - self._clock()) > 0:
+            self._is_earlier.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(left / 1_000, SWEEP_S)):
+                    await self._is_earlier.wait()
 
     @property
     def due_at(self) -> int:
@@ -224,7 +253,7 @@ class SQLiteStore(Store):
 
     async def trouble(self) -> str:
         try:
-            await self._put(self._jobs, ThreadJob(self._promise(), self._probe))
+            await self._put(self._jobs, Job(self._promise(), self._probe))
         except ReadFailed:
             return self._health.trouble
         return ""
@@ -250,11 +279,11 @@ class SQLiteStore(Store):
         return self._loop.create_future()
 
     def _patiently[T](self, work: Callable[[], T]) -> asyncio.Future[T]:
-        return self._put(self._patient, ThreadJob(self._promise(), work))
+        return self._put(self._patient, Job(self._promise(), lambda _: work()))
 
     def _put(self, queue: deque[Job], job: Job) -> asyncio.Future[Any]:
         """A stopping server refuses patient and timely jobs."""
-        if self._hangs and not _is_own(job):
+        if self._hangs and not job.is_own:
             _tell(job, self._refusal(NOTHING))
         elif self._stopping and queue is not self._jobs:
             _tell(job, ReadFailed(STOPS))
@@ -266,75 +295,52 @@ class SQLiteStore(Store):
 
     async def _run(self) -> None:
         while self._jobs or self._patient or self._timely or not self._stopping:
-            await self._wait_for_jobs_or_alarm()
-            self._ring()
-            await self._work_off(self._next_batch() or [ThreadJob(None, self._probe)])
+            await self._wait_for_jobs()
+            if batch := self._next_batch():
+                await self._work_off(batch)
             for queue in (self._patient, self._timely):
                 if queue:
                     await self._work_off([queue.popleft()])
 
     async def _watch(self) -> None:
-        """Refuse what waits for a disk that hangs."""
+        """Check an idle database, and refuse what waits for a disk that hangs."""
+        batch, seconds = self._batch, 0
         while True:
+            await asyncio.sleep(SWEEP_S)
+            seconds = seconds + SWEEP_S if batch and self._batch is batch else 0
             batch = self._batch
-            for _ in range(PATIENCE_S):
-                await asyncio.sleep(1)
-                if self._batch is not batch or not batch:
-                    break
-            else:
+            if seconds == PATIENCE_S:
                 self._health.failed(StoreFailed(f"the disk has not answered for {PATIENCE_S} s"))
                 self._refuse_all()
+            if not batch:
+                self._jobs.append(Job(None, self._probe))
+                self._awake.set()
 
     def _refuse_all(self) -> None:
         """The server's own work keeps waiting: nobody else would ask for it again."""
         self._hangs = True
         for job in self._batch:
-            if not _is_own(job):
+            if not job.is_own:
                 _tell(job, self._refusal(UNKNOWN))
         for queue in (self._jobs, self._timely, self._patient):
             for _ in range(len(queue)):
                 job = queue.popleft()
-                if _is_own(job):
+                if job.is_own:
                     queue.append(job)
                 else:
                     _tell(job, self._refusal(NOTHING))
 
-    async def _wait_for_jobs_or_alarm(self) -> None:
+    async def _wait_for_jobs(self) -> None:
         if self._jobs or self._patient or self._timely or self._stopping:
             await asyncio.sleep(0)  # A batch that only read has not yielded to the loop.
             return
         self._awake.clear()
-        self._set_timer(self._loop.time() + self._seconds_to_alarm())
         await self._awake.wait()
-
-    def _set_timer(self, at: float) -> None:
-        """Keep a timer that rings earlier: an alarm is a second away at most, and seldom moves closer."""
-        if self._timer is not None and self._timer.when() <= at:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(at, self._rings)
-
-    def _rings(self) -> None:
-        self._timer = None
-        self._awake.set()
-
-    def _seconds_to_alarm(self) -> float:
-        left = self._alarm - self._clock()
-        if left <= 0 and self._bell is None:
-            return SWEEP_MS / 1_000
-        return min(max(left, 0), SWEEP_MS) / 1_000
-
-    def _ring(self) -> None:
-        if self._bell is not None and self._clock() >= self._alarm:
-            bell, self._bell = self._bell, None
-            if not bell.done():
-                bell.set_result(None)
 
     def _next_batch(self) -> list[Job]:
         """Take quick jobs from the head of the queue, in order; if there are none, the next job."""
         batch: list[Job] = []
-        while self._jobs and len(batch) < MAX_BATCH and _is_quick(self._jobs[0]):
+        while self._jobs and len(batch) < MAX_BATCH and self._jobs[0].is_quick:
             batch.append(self._jobs.popleft())
         if self._jobs and not batch:
             batch.append(self._jobs.popleft())
@@ -343,7 +349,7 @@ class SQLiteStore(Store):
     # --- a batch ----------------------------------------------------------------------------------------------------
 
     async def _work_off(self, batch: list[Job]) -> None:
-        if isinstance(batch[0], ThreadJob) and batch[0].done is not None and batch[0].done.done():
+        if not isinstance(batch[0], Question) and batch[0].done is not None and batch[0].done.done():
             return  # Nobody waits for it any more.
         self._batch = batch
         try:
@@ -362,7 +368,7 @@ class SQLiteStore(Store):
 
     def _fail(self, batch: list[Job], error: Exception) -> list[Outcome]:
         self._health.failed(StoreFailed(str(error)) if isinstance(error, sqlite3.Error) else error)
-        self._alarm = self._clock() + PAUSE_AFTER_FAILURE_MS
+        self._ring_at(self._clock() + PAUSE_AFTER_FAILURE_MS)
         self._marked = 0  # The last mark may be among what is undone.
         became_of_it = NOTHING
         if isinstance(error, StoreLost):
@@ -379,7 +385,7 @@ class SQLiteStore(Store):
         began = time.perf_counter()
         self.outgoing.begin()
         now, self._due_at = self._clock(), self._alarm
-        if _is_quick(batch[0]):
+        if batch[0].is_quick:
             outcomes, written = self._decide(batch, now)
         else:
             outcomes, written = await self._on_thread(lambda: self._do_alone(batch[0], now))
@@ -418,7 +424,7 @@ class SQLiteStore(Store):
 
     def _do_alone(self, job: Job, now: int) -> tuple[list[Outcome], bool]:
         """An errand may write in several steps, so an error fails its whole transaction."""
-        outcome = self._do(job, now) if isinstance(job, ThreadJob) else self._guarded(job, now)
+        outcome = self._guarded(job, now) if isinstance(job, Question) else job.work(now)
         return [outcome], self._flush()
 
     def _guarded(self, job: Job, now: int) -> Outcome:
@@ -426,7 +432,7 @@ class SQLiteStore(Store):
         rows cannot be read; if SQLite undoes the transaction for that, the commit fails.
         """
         try:
-            return self._do(job, now)
+            return job.work(now)
         except StoreFailed:
             raise
         except sqlite3.Error as error:
@@ -436,16 +442,12 @@ class SQLiteStore(Store):
             logger.exception("a piece of work failed and changed nothing")
             return Answer(status=500, data="the server failed to handle this request; nothing was changed")
 
-    def _do(self, job: Job, now: int) -> Outcome:
-        if isinstance(job, ThreadJob):
-            return job.work()
-        assert isinstance(job, Question)
-        footprint = job.footprint
+    def _answer(self, footprint: Footprint, rule: Rule, now: int) -> Outcome:
         if self.outgoing.is_full:
             if self.database.weigh(footprint.shown) > LARGE_BYTES:
                 return HELD_BACK
             footprint = replace(footprint, preload_for=None)  # The preload may always be left out (section 3.4).
-        decided = self.database.decide(footprint, job.rule, now)
+        decided = self.database.decide(footprint, rule, now)
         answer = decided.decision.answer = weighed(decided.decision.answer)
         self.outgoing.decided(answer)
         return decided
@@ -477,9 +479,14 @@ class SQLiteStore(Store):
         except Exception:
             logger.exception("the store cannot say what is due next")
             due = self._clock() + PAUSE_AFTER_FAILURE_MS
-        self._alarm = NEVER if due is None else due
+        self._ring_at(NEVER if due is None else due)
 
-    def _probe(self) -> None:
+    def _ring_at(self, time: int) -> None:
+        if time < self._alarm:
+            self._is_earlier.set()
+        self._alarm = time
+
+    def _probe(self, _: int) -> None:
         """Only a write shows that a failed store works again."""
         self.database.check()
         if self._health.trouble:
@@ -508,15 +515,6 @@ class SQLiteStore(Store):
             self._put(self._jobs, job)
         else:
             _tell(job, error)
-
-
-def _is_quick(job: Job) -> bool:
-    return isinstance(job, Question) and job.is_quick
-
-
-def _is_own(job: Job) -> bool:
-    """Whether the server itself asked."""
-    return job.is_own if isinstance(job, ThreadJob) else isinstance(job, Question) and job.rule.request is None
 
 
 def _tell(job: Job, outcome: Outcome) -> bool:
