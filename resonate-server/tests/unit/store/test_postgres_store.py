@@ -47,7 +47,7 @@ from resonate_server.store import Decided, Snapshot
 from resonate_server.store.errors import ReadFailed
 from resonate_server.store.postgres import PostgresStore, driver, postgres_store, sql
 from resonate_server.store.postgres.driver import Transaction, connect_async
-from resonate_server.store.postgres.job_queue import ENOUGH
+from resonate_server.store.postgres.inquiries import ENOUGH
 from resonate_server.store.postgres.plans import Asked, Found
 from resonate_server.store.postgres.postgres_store import LONGEST_PAUSE_S, pause_after
 from resonate_server.store.sqlite import IN_MEMORY, Database
