@@ -187,12 +187,13 @@ ON CONFLICT (id) DO UPDATE SET
 """
 # Finds no row if another server took this one for dead.
 BEAT = f"UPDATE servers SET beat_at = {TIME} WHERE id = %s RETURNING id"
-# The connection of a killed server ends with it. That of a frozen one does not, but its beats stop.
+# The connection of a killed server ends with it. That of a frozen one does not, but its beats stop. Rosters come only
+# if their versions are not among the known ones.
 OTHERS = """
-SELECT id, version, beat_at, NOT EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.pid = backend)
+SELECT id, version, beat_at, NOT EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.pid = backend),
+       CASE WHEN (id, version) NOT IN (SELECT * FROM unnest(%s::bigint[], %s::bigint[])) THEN roster END
 FROM servers WHERE id <> %s ORDER BY id
 """
-GET_ROSTERS = "SELECT id, roster FROM servers WHERE id = ANY(%s::bigint[])"
 # Of several servers that notice a death, only one gets the roster.
 REMOVE_DEAD = "DELETE FROM servers WHERE id = ANY(%s::bigint[]) RETURNING id, roster"
 # Others need the rows it has locked. If it is alive after all, it reconnects.
