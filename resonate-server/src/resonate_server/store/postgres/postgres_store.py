@@ -106,8 +106,15 @@ CONFLICTS = (
 TOO_LONG = errors.ProgramLimitExceeded
 """An id is too long for an index, so nobody could find it again."""
 
-SHORTAGES = (psycopg.OperationalError, psycopg.InterfaceError, OSError, errors.ReadOnlySqlTransaction)
-"""Besides conflicts and :data:`TOO_LONG`: the database, or the way to it, is down, full, or no primary."""
+SHORTAGES = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    OSError,
+    errors.ReadOnlySqlTransaction,
+    errors.UndefinedTable,
+)
+"""Besides conflicts and :data:`TOO_LONG`: the database, or the way to it, is down, full, no primary, or being restored.
+"""
 
 
 class TooSlow(ReadFailed):
