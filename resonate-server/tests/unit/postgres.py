@@ -94,9 +94,8 @@ class PostgresDatabase(PostgresView):
         self._write(writing)
 
     def _write(self, writing: Writing) -> None:
-        statement, rows = writing.statement()
-        if rows:
-            finish(self._asking((statement, {**rows, "server": 0, "number": 0})))
+        if writing:
+            finish(self._asking(*writing.statements(server=0, number=0)))
 
     def weigh(self, ids: Iterable[str]) -> int:
         return sum(map(weight, self.load(Footprint(ids=tuple(ids))).promises.values()))

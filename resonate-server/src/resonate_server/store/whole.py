@@ -13,8 +13,8 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     table: tuple(columns.split())
     for table, columns in {
         "promises": "id state tags timeout_at created_at settled_at branch parent origin armed param value",
-        "tasks": "id target recipient state version resumes ttl pid claim timer_at queued releases lost_at unclaimed"
-        " reason",
+        "tasks": "id target state version resumes ttl pid claim timer_at queued releases lost_at unclaimed reason"
+        " recipient",
         "callbacks": "awaited awaiter",
         "listeners": "awaited address",
         "spreading": "promise_id after turn_at",

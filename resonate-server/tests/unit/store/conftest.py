@@ -9,7 +9,7 @@ import pytest
 
 from resonate_server.store.sqlite import Database
 
-LONG_ON_POSTGRES = ("TestUndo", "TestRoots", "TestSearchTasks", "TestOwed", "TestSizes")
+LONG_ON_POSTGRES = ("TestUndo", "TestRoots", "TestOwed", "TestSizes")
 """Test classes that PostgreSQL runs only with the long tests: they exercise little that is specific to it."""
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
-from itertools import count, pairwise
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -47,7 +47,7 @@ from resonate_server.store import Decided, Snapshot
 from resonate_server.store.errors import ReadFailed
 from resonate_server.store.postgres import PostgresStore, driver, postgres_store, sql
 from resonate_server.store.postgres.driver import Transaction, connect_async
-from resonate_server.store.postgres.job_queue import ENOUGH
+from resonate_server.store.postgres.inquiries import ENOUGH
 from resonate_server.store.postgres.plans import Asked, Found
 from resonate_server.store.postgres.postgres_store import LONGEST_PAUSE_S, pause_after
 from resonate_server.store.sqlite import IN_MEMORY, Database
@@ -161,15 +161,6 @@ async def test_concurrent_requests_are_equivalent_to_the_reported_order(bench: B
     assert without_order(left) == without_order(expected)
 
 
-async def test_concurrent_creations_of_a_schedule_all_return_the_same_one(bench: Bench) -> None:
-    for number in range(10):
-        requests = [replace(SCHEDULE, id=f"s{number}", promise_tags={"by": by}) for by in "abcdef"]
-        answers = await asyncio.gather(*map(bench.call, requests))
-
-        assert {answer.status for answer in answers} == {200}
-        assert len({answer.data.schedule.promise_tags["by"] for answer in answers}) == 1
-
-
 # --- round trips ----------------------------------------------------------------------------------------------------
 
 
@@ -178,15 +169,11 @@ class RoundTrips:
 
     def __init__(self) -> None:
         self.asked: list[tuple[Asked, ...]] = []
-        self.prepared: list[int] = []
-        """How many statements the connection had prepared after each."""
         self._ask = driver.ask
 
     async def ask(self, connection: driver.ServingConnection, *asked: Asked) -> Found:
         self.asked.append(asked)
-        found = await self._ask(connection, *asked)
-        self.prepared.append(len(connection.prepared))
-        return found
+        return await self._ask(connection, *asked)
 
     def without(self, statement: str) -> list[tuple[Asked, ...]]:
         return [asked for asked in self.asked if statement not in (each for each, _ in asked)]
@@ -221,31 +208,12 @@ async def test_a_write_takes_two_round_trips_and_a_read_takes_one(bench: Bench, 
     assert len(round_trips.without(sql.ROLLBACK)) == 1  # Nothing waits for the rollback.
 
 
-async def test_a_connection_prepares_few_statements(
-    bench: Bench, round_trips: RoundTrips, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(driver, "MAX_PREPARED", 2)
-    for number in range(5):
-        for request in (create(f"p{number}"), acquire(f"p{number}", 0), fulfill(f"p{number}", 1)):
-            assert (await bench.call(request)).status == 200
-
-    forgotten = [later < before for before, later in pairwise(round_trips.prepared)]
-    assert forgotten.count(True) >= 5
-
-
 # --- together -------------------------------------------------------------------------------------------------------
 
 
-async def test_queued_requests_share_two_round_trips_and_one_commit(bench: Bench, round_trips: RoundTrips) -> None:
-    bench.told.shared.clear()
-    answers = await bench.at_once(*[create(f"p{number}") for number in range(40)])
-
-    assert {answer.status for answer in answers} == {200}
-    assert bench.told.shared == [40]
-    assert len(round_trips.without(sql.NEXT_DUE)) == 2
-
-
-async def test_each_request_sees_the_changes_of_those_before_it(bench: Bench) -> None:
+async def test_queued_requests_share_two_round_trips_and_each_sees_the_changes_of_those_before_it(
+    bench: Bench, round_trips: RoundTrips
+) -> None:
     bench.told.shared.clear()
     answers = await bench.at_once(
         create("parent"),
@@ -258,6 +226,7 @@ async def test_each_request_sees_the_changes_of_those_before_it(bench: Bench) ->
 
     assert [answer.status for answer in answers] == [200] * 6
     assert bench.told.shared == [6]
+    assert len(round_trips.without(sql.NEXT_DUE)) == 2
 
 
 async def test_a_request_that_needs_links_changed_by_earlier_ones_follows_them(bench: Bench) -> None:
@@ -268,14 +237,9 @@ async def test_a_request_that_needs_links_changed_by_earlier_ones_follows_them(b
     assert (await bench.call(acquire("a", 1))).status == 200  # It was woken.
 
 
-async def test_a_request_that_the_database_refuses_fails_no_other(bench: Bench) -> None:
-    answers = await bench.at_once(create("a"), create(UNINDEXABLE), create("b"))
+async def test_a_request_that_the_database_refuses_fails_no_other_and_leaves_nothing_behind(bench: Bench) -> None:
+    """No prepared statement, nor a commit under way: the server would not be ready, and get no other request."""
 
-    assert [answer.status for answer in answers] == [200, 400, 200]
-    assert "longer than PostgreSQL can index" in answers[1].data
-
-
-async def test_requests_that_the_database_refuses_leave_nothing_prepared_behind(bench: Bench) -> None:
     async def prepared() -> int:
         connection = bench.store._connection
         assert connection is not None
@@ -283,11 +247,16 @@ async def test_requests_that_the_database_refuses_leave_nothing_prepared_behind(
         return int((await cursor.fetchall())[0][0])
 
     counts = []
-    for _ in range(3):
-        assert (await bench.call(promise_create(UNINDEXABLE))).status == 400
+    for number in range(3):
+        answers = await bench.at_once(create(f"a{number}"), create(UNINDEXABLE), create(f"b{number}"))
+        assert [answer.status for answer in answers] == [200, 400, 200]
+        assert "longer than PostgreSQL can index" in answers[1].data
         counts.append(await prepared())
-
     assert counts == counts[:1] * 3
+
+    assert (await bench.call(promise_create(UNINDEXABLE))).status == 400
+    assert bench.store.last_commit is not None
+    assert not bench.store.last_commit.is_under_way
 
 
 async def test_a_request_whose_rule_fails_fails_no_other(bench: Bench) -> None:
@@ -360,17 +329,6 @@ async def test_a_connection_that_breaks_at_a_commit_does_no_harm(
     assert [task.state for task in (await bench.everything()).tasks if task.id == "t"] == [TaskState.PENDING]
 
 
-@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
-async def test_texts_do_not_depend_on_the_encoding_of_the_environment(
-    site: Site, monkeypatch: pytest.MonkeyPatch, encoding: str
-) -> None:
-    monkeypatch.setenv("PGCLIENTENCODING", encoding)
-    store, _ = await site.store()
-
-    assert (await call(store, create("é → 😀"))).status == 200
-    assert [promise.id for promise in (await store.read(lambda view: view.snapshot())).promises] == ["é → 😀"]
-
-
 # --- several servers ------------------------------------------------------------------------------------------------
 
 
@@ -388,6 +346,11 @@ async def test_servers_that_create_the_same_concurrently_all_return_one(site: Si
         assert {answer.status for answer in answers} == {200}
         made = {answer.data.promise.id: answer.data.promise.param.data for answer in answers}
         assert all(made[answer.data.promise.id] == answer.data.promise.param.data for answer in answers)
+        schedules = [
+            store.decide(*answering(replace(SCHEDULE, id=f"s{tree}", promise_tags={"by": str(by)})))
+            for by, store in enumerate(stores)
+        ]
+        assert len({(await each).data.schedule.promise_tags["by"] for each in schedules}) == 1
 
 
 async def test_among_other_servers_the_work_after_a_shared_transaction_waits_for_more(
@@ -499,13 +462,6 @@ async def test_a_tree_that_cannot_be_deleted_keeps_no_other(bench: Bench, own_po
     assert await execute(own_postgres_url, "SELECT id FROM promises") == [("t1",)]
 
 
-async def test_a_refused_commit_is_no_commit_under_way(bench: Bench) -> None:
-    """Else the server would not be ready, and get no request that could end it."""
-    assert (await bench.call(promise_create(UNINDEXABLE))).status == 400
-    assert bench.store.last_commit is not None
-    assert not bench.store.last_commit.is_under_way
-
-
 async def test_what_the_database_has_no_room_for_leaves_the_connection_and_the_others_alone(
     bench: Bench, own_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -548,15 +504,18 @@ async def test_a_schema_that_was_dropped_is_not_made_again(
     monkeypatch.setattr(postgres_store, "PATIENCE_S", 3.0)
     await bench.call(create("p"))
     await execute(own_postgres_url, "ALTER SCHEMA resonate RENAME TO elsewhere")
-    await until(lambda: bench.store.sharing.trouble)
     assert (await bench.call(PromiseGet(id="p"))).status == 503
+    assert bench.store.sharing.trouble
 
     await execute(own_postgres_url, "ALTER SCHEMA elsewhere RENAME TO resonate")
     await until(lambda: not bench.store.sharing.trouble)
     assert (await bench.call(PromiseGet(id="p"))).status == 200
 
 
-async def test_limits_on_the_time_of_a_statement_are_the_server_s_own(site: Site) -> None:
+async def test_settings_of_the_environment_and_of_the_database_change_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "SQL_ASCII")
     await site.execute(f"ALTER DATABASE {site.url.rpartition('/')[2]} SET statement_timeout = '100ms'")
     store, _ = await site.store()
 
@@ -564,6 +523,8 @@ async def test_limits_on_the_time_of_a_statement_are_the_server_s_own(site: Site
         return view._query("SELECT 'done' FROM pg_sleep(0.3)")
 
     assert await store.browse(look) == [("done",)]
+    assert (await call(store, create("é → 😀"))).status == 200
+    assert [promise.id for promise in (await store.read(lambda view: view.snapshot())).promises] == ["é → 😀"]
 
 
 async def test_queries_that_were_given_up_end(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ async def test_a_read_fails_in_time_and_the_next_one_has_another_connection(
         freezer.freeze(view._connection.info.backend_pid)
         return view.count_tasks()
 
-    while len(freezer.frozen) < LOOKING + 2:
+    while len(freezer.frozen) <= LOOKING:
         with pytest.raises(ReadFailed, match="the database"):
             async with asyncio.timeout(PATIENCE_S):
                 await getattr(store, way)(look)

@@ -1,6 +1,6 @@
 """The store on PostgreSQL: one database, and any number of equal servers that work on it.
 
-``postgres_store`` keeps the contract: questions that wait in ``job_queue`` share a transaction, and are answered in the
+``postgres_store`` keeps the contract: questions that wait in ``inquiries`` share a transaction, and are answered in the
 order of the commits. ``plans`` says what to ask the database and what follows, in rounds of one round trip each. Most
 transactions take two: the first locks and reads rows, the second is one statement that writes, and the commit.
 ``view`` has the read-only queries, ``sql`` all the SQL, ``driver`` the connections and transactions; ``schema`` creates

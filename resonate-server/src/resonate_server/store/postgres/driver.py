@@ -37,9 +37,6 @@ COPY_TIMEOUT_S = 60.0
 POLL_INTERVAL_S = 0.1
 """Interval at which a wait checks whether its time is up."""
 
-MAX_PREPARED = 200
-"""Prepared statements per connection: the statement that writes has many forms."""
-
 NUL, MARK = "\x00", "\ue000"
 """PostgreSQL's texts cannot have NUL, but the protocol's can. It is stored as this private-use character and "0", and
 the character itself as it and "1"."""
@@ -221,9 +218,6 @@ async def ask(connection: ServingConnection, *asked: Asked) -> Found:
     Raises :class:`psycopg.Error`. The connection is closed if this is interrupted.
     """
     pgconn, prepared, transformer = connection.pgconn, connection.prepared, connection.transformer
-    if len(prepared) > MAX_PREPARED and pgconn.transaction_status == TransactionStatus.IDLE:
-        await connection.execute("DEALLOCATE ALL")
-        prepared.clear()
     try:
         pgconn.enter_pipeline_mode()
         statements = {statement for statement, _ in asked}
@@ -299,10 +293,9 @@ class Transaction:
 
     async def commit(self, writing: Writing, *asked: Asked) -> Found:
         """Write, ask what else is asked, and commit, in one round trip. On return, the writes are durable."""
-        statement, rows = writing.statement()
-        write = statement, {**rows, "server": self._server, "number": self.number}
-        _, *found, _ = await self.ask(write, *asked, (sql.COMMIT, ()))
-        return found
+        writes = writing.statements(self._server, self.number)
+        found = await self.ask(*writes, *asked, (sql.COMMIT, ()))
+        return found[len(writes) : -1]
 
     async def leave(self) -> None:
         """Roll back, unless it was committed."""

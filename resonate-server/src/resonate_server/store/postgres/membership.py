@@ -23,7 +23,6 @@ from resonate_server.store.errors import STOPS, ReadFailed
 from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.driver import ServingConnection, ask, connect_async, name_of
 from resonate_server.store.postgres.schema import DatabaseUnusable, check_version, migrate
-from resonate_server.store.rows import Row
 from resonate_server.store.sharing import MAX_RING_BYTES, PeerListener, Sharing
 
 logger = logging.getLogger(__name__)
@@ -336,42 +335,36 @@ class Membership(Sharing):
         """Look which other servers are there, and which of them are dead."""
         self._is_doubtful = False
         waiting = list(self._waiting)
-        [found] = await ask(connection, (sql.OTHERS, (self.id,)))
+        versions = [version for version, _ in self._others.values()]
+        [found] = await ask(connection, (sql.OTHERS, ([*self._others], versions, self.id)))
         now = time.monotonic()
-        self._beats = {(id, beat_at): self._beats.get((id, beat_at), now) for id, _, beat_at, _ in found}
-        dead = [id for id, _, beat_at, ended in found if ended or now - self._beats[id, beat_at] >= DEAD_S]
-        if now < self._judges_from:
-            dead = []
-        versions = {id: version for id, version, *_ in found if id not in dead}
-        news = [id for id, version in versions.items() if id not in self._others or self._others[id][0] != version]
-        rosters: list[Row] = []
-        buried: list[Row] = []
-        if news:
-            [rosters] = await ask(connection, (sql.GET_ROSTERS, (news,)))
-        if dead and (self.has_joined or not versions):
+        self._beats = {(id, beat_at): self._beats.get((id, beat_at), now) for id, _, beat_at, *_ in found}
+        dead: list[int] = []
+        alive: dict[int, tuple[int, bytes]] = {}
+        for id, version, beat_at, has_ended, roster in found:
+            if now >= self._judges_from and (has_ended or now - self._beats[id, beat_at] >= DEAD_S):
+                dead.append(id)
+            else:
+                alive[id] = version, self._others[id][1] if roster is None else roster
+        self._see(alive)
+        if dead and (self.has_joined or not alive):
             cut_off = sql.CUT_OFF, ([name_of(id) for id in dead],)
             buried, _ = await ask(connection, (sql.REMOVE_DEAD, (dead,)), cut_off)
-        self._see(versions, dict(rosters), dict(buried))
+            for id, roster in buried:
+                logger.warning("server %x is dead", id)
+                if self.has_joined:
+                    self.listener.inherits(roster)
         del self._waiting[: len(waiting)]
         for each in waiting:
             if not each.done():
                 each.set_result(None)
 
-    def _see(self, versions: dict[int, int], rosters: dict[int, bytes], buried: dict[int, bytes]) -> None:
-        before = self._others
-        self._others = {
-            id: (version, rosters.get(id) or before[id][1])
-            for id, version in versions.items()
-            if id in rosters or id in before
-        }
-        if self._others != before:
-            self.listener.update_rosters({id: roster for id, (_, roster) in self._others.items()})
-        if before.keys() - self._others.keys():
+    def _see(self, alive: dict[int, tuple[int, bytes]]) -> None:
+        before, self._others = self._others, alive
+        if alive != before:
+            self.listener.update_rosters({id: roster for id, (_, roster) in alive.items()})
+        if before.keys() - alive.keys():
             self.listener.may_have_missed()
-        for id, roster in buried.items():
-            logger.warning("server %x is dead", id)
-            if self.has_joined:
-                self.listener.inherits(roster)
 
 
 def told(error: BaseException) -> str:

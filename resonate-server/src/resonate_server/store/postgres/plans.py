@@ -34,10 +34,10 @@ from resonate_server.kernel.model import (
 )
 from resonate_server.kernel.sizes import MAX_PRELOAD, fitting, is_read, weight
 from resonate_server.protocol.messages import Message, Unblock
-from resonate_server.protocol.records import Promise, TaskState
+from resonate_server.protocol.records import Promise, TaskState, Value
 from resonate_server.store import MAX_TOLD_BYTES, Decided, SettledRoot, rows
 from resonate_server.store.postgres import sql
-from resonate_server.store.postgres.sql import MAX_AWAITERS_AHEAD, WRITES, write
+from resonate_server.store.postgres.sql import DROPS, MAX_AWAITERS_AHEAD, PUTS
 from resonate_server.store.rows import Row
 from resonate_server.store.shared_sql import COUNT_TASKS, GET_ACQUIRED
 from resonate_server.store.whole import COLUMNS
@@ -334,11 +334,11 @@ def _promise(row: Sequence[Any]) -> Promise:
 
 
 class Records(list[dict[str, Any]]):
-    """Rows of one table, sent as one parameter: JSON, with bytes in base64."""
+    """Rows of one table, sent as one parameter: JSON."""
 
 
 class Writing:
-    """Rows by key, for each part of the statement; see :data:`.sql.WRITES`."""
+    """Rows by key, for each part of the statements that write; see :data:`.sql.DROPS` and :data:`.sql.PUTS`."""
 
     def __init__(self) -> None:
         self._parts: defaultdict[str, dict[Any, Row]] = defaultdict(dict)
@@ -350,82 +350,77 @@ class Writing:
 
     def knows(self, promise_id: str) -> bool:
         """Return whether the row in the database is outdated."""
-        return promise_id in self._parts["new_promises"] or promise_id in self._parts["promises"]
+        return promise_id in self._parts["insert_promises"] or promise_id in self._parts["update_promises"]
 
     def frees(self, awaiters: Iterable[str]) -> bool:
         """Return whether any of ``awaiters`` waits for nothing any more."""
-        return not self._parts["freed"].keys().isdisjoint(awaiters)
+        return not self._parts["free_callbacks"].keys().isdisjoint(awaiters)
 
-    def statement(self) -> tuple[str, dict[str, Records]]:
-        """Return it with its parameters. It also records this transaction as the last one of its connection."""
-        parts = {name: found for name, found in self._parts.items() if found}
-        if "freed" in parts:
-            parts.setdefault("callbacks", {})
-        return write(tuple(filter(parts.__contains__, WRITES))), {
-            name: _records(name, found) for name, found in parts.items()
-        }
+    def statements(self, server: int, number: int) -> list[Asked]:
+        """``number`` of the transaction of ``server``, which they record."""
+        drops, puts = ({part: self._records(part) for part in each if self._parts[part]} for each in (DROPS, PUTS))
+        asked: list[Asked] = [(sql.drop(tuple(drops)), drops)] if drops else []
+        return [*asked, (sql.put(tuple(puts)), {**puts, "server": server, "number": number})]
+
+    def _records(self, part: str) -> Records:
+        """Sort by key, so that servers that insert the same rows do so in the same order. A row that is to be dropped
+        has only its first columns."""
+        names, found = COLUMNS[sql.table_of(part)], self._parts[part]
+        return Records(dict(zip(names, found[key], strict=False)) for key in sorted(found))
 
     def add(
         self, changes: Changes, messages: Iterable[Message | Withdraw], now: int, exists: Callable[[str], bool]
     ) -> None:
         """Add what was decided at ``now`` (ms). ``exists``: whether a promise existed before this transaction."""
         for id, promise in changes.promises.items():
-            self._put("promises" if exists(id) else "new_promises", id, _promise_row(promise))
+            row = *rows.promise_row(promise), _payload(promise.param), _payload(promise.value)
+            self._parts["update_promises" if exists(id) else "insert_promises"][id] = row
         for id, task in changes.tasks.items():
-            self._put("tasks", id, rows.task_row(task))
+            self._parts["put_tasks"][id] = rows.task_row(task)
         for link in changes.links:
             self._link(link)
         for id, schedule in changes.schedules.items():
             if schedule is None:
-                self._put("dropped_schedules", id, (id,))
+                self._drop("schedules", id, (id,))
             else:
-                self._put("schedules", id, (*rows.schedule_row(schedule), rows.payload_data(schedule.promise_param)))
+                self._parts["put_schedules"][id] = *rows.schedule_row(schedule), _payload(schedule.promise_param)
         for message in messages:
             if isinstance(message, Unblock):
-                self._put("unblocks", (message.promise.id, message.address), rows.unblock_row(message, now))
+                key = message.promise.id, message.address
+                self._parts["put_unblocks"][key] = rows.unblock_row(message, now)
 
     def _link(self, link: LinkChange) -> None:
         match link:
             case PutCallback(awaited=awaited, awaiter=awaiter):
-                self._put_link("callbacks", awaited, (awaited, awaiter))
+                self._parts["put_callbacks"][awaited, awaiter] = awaited, awaiter
+                self.linked.add(awaited)
             case DropCallback(awaited=awaited, awaiter=awaiter):
-                self._put_link("dropped_callbacks", awaited, (awaited, awaiter))
+                self._drop("callbacks", (awaited, awaiter), (awaited, awaiter))
+                self.linked.add(awaited)
             case DropCallbacks(awaiter=awaiter):
-                kept = {key: row for key, row in self._parts["callbacks"].items() if row[1] != awaiter}
-                self._parts["callbacks"] = kept
-                self._put("freed", awaiter, (awaiter,))
+                kept = {key: row for key, row in self._parts["put_callbacks"].items() if row[1] != awaiter}
+                self._parts["put_callbacks"] = kept
+                self._parts["free_callbacks"][awaiter] = None, awaiter
             case PutListener(awaited=awaited, address=address):
-                self._put_link("listeners", awaited, (awaited, address))
+                self._parts["put_listeners"][awaited, address] = awaited, address
+                self.linked.add(awaited)
             case DropListener(awaited=awaited, address=address):
-                self._put_link("dropped_listeners", awaited, (awaited, address))
-            case PutSpreading(spreading=spreading, turn_at=turn_at):
-                self._put("spreading", spreading.promise_id, (spreading.promise_id, spreading.after, turn_at))
-            case DropSpreading(promise_id=promise_id):
-                self._put("dropped_spreading", promise_id, (promise_id,))
+                self._drop("listeners", (awaited, address), (awaited, address))
+                self.linked.add(awaited)
+            case PutSpreading(spreading=Spreading(promise_id=id, after=after), turn_at=turn_at):
+                self._parts["put_spreading"][id] = id, after, turn_at
+            case DropSpreading(promise_id=id):
+                self._drop("spreading", id, (id,))
 
-    def _put_link(self, part: str, awaited: str, row: Row) -> None:
-        self.linked.add(awaited)
-        self._put(part, row, row)
-
-    def _put(self, part: str, key: Any, row: Row) -> None:
-        self._parts[part][key] = row
-        if (opposite := _OPPOSITES.get(part)) is not None:
-            self._parts[opposite].pop(key, None)
+    def _drop(self, table: str, key: Any, row: Row) -> None:
+        self._parts[f"put_{table}"].pop(key, None)
+        self._parts[f"drop_{table}"][key] = row
 
 
-_NAMES = {part: each.names for part, each in WRITES.items()}
-_DROPS = {name.removeprefix("dropped_"): name for name in WRITES if name.startswith("dropped_")}
-_OPPOSITES = _DROPS | {drop: name for name, drop in _DROPS.items()}
-
-
-def _promise_row(promise: Promise) -> Row:
-    return (*rows.promise_row(promise), rows.payload_data(promise.param), rows.payload_data(promise.value))
-
-
-def _records(part: str, found: dict[Any, Row]) -> Records:
-    """Sort by key, so that servers that insert the same rows do so in the same order."""
-    names = _NAMES[part]
-    return Records(dict(zip(names, found[key], strict=True)) for key in sorted(found))
+def _payload(value: Value) -> str | None:
+    """Return what is stored for a payload, as PostgreSQL writes bytes."""
+    data = rows.payload_data(value)
+    return None if data is None else f"\\x{data.hex()}"
 
 
 # --- the whole store ------------------------------------------------------------------------------------------------

@@ -19,9 +19,9 @@ import logging
 import random
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -47,7 +47,7 @@ from resonate_server.store.postgres.driver import (
     connect_async,
     name_of,
 )
-from resonate_server.store.postgres.job_queue import Inquiry, JobQueue, Turn, Waiting, blame, give, refuse
+from resonate_server.store.postgres.inquiries import Inquiry, InquiryQueue
 from resonate_server.store.postgres.membership import Membership, told
 from resonate_server.store.postgres.plans import MAX_BYTES, Asked, Asking, Busy, Found, Large, Unit, Writing
 from resonate_server.store.postgres.view import Views
@@ -106,8 +106,15 @@ CONFLICTS = (
 TOO_LONG = errors.ProgramLimitExceeded
 """An id is too long for an index, so nobody could find it again."""
 
-SHORTAGES = (psycopg.OperationalError, psycopg.InterfaceError, OSError, errors.ReadOnlySqlTransaction)
-"""Besides conflicts and :data:`TOO_LONG`: the database, or the way to it, is down, full, or no primary."""
+SHORTAGES = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    OSError,
+    errors.ReadOnlySqlTransaction,
+    errors.UndefinedTable,
+)
+"""Besides conflicts and :data:`TOO_LONG`: the database, or the way to it, is down, full, no primary, or being restored.
+"""
 
 
 class TooSlow(ReadFailed):
@@ -138,7 +145,9 @@ class PostgresStore(Store):
         self._name = name_of(self.sharing.id)
         self._connection: ServingConnection | None = None
         self._views = Views(url, self._name)
-        self._line = JobQueue()
+        self._line = InquiryQueue()
+        self._order = asyncio.Lock()
+        """Held during a transaction: one comes after the other."""
         self._health = StoreHealth()
         self._looking = InFlightTasks()
         self._patience_s = PATIENCE_S
@@ -174,7 +183,7 @@ class PostgresStore(Store):
     async def close(self) -> None:
         self._stopping = True
         is_at_work = not self.sharing.trouble
-        if is_at_work and (under_way := [*(job.done for job in self._line.open), *self._looking]):
+        if is_at_work and (under_way := [*(each.done for each in self._line.open), *self._looking]):
             await asyncio.wait(under_way, timeout=GRACE_S)
         self.sharing.stop()
         self.outgoing.stop()
@@ -184,8 +193,8 @@ class PostgresStore(Store):
         for task in ending:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
-        for job in self._line.open:
-            refuse(job, STOPS)
+        for inquiry in self._line.open:
+            inquiry.refuse(STOPS)
         if self._connection is not None:
             await self._connection.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -201,10 +210,10 @@ class PostgresStore(Store):
 
     def decide(self, footprint: Footprint, rule: Rule) -> asyncio.Future[Answer]:
         loop = asyncio.get_running_loop()
-        inquiry = Inquiry(done=loop.create_future(), footprint=footprint, rule=rule)
+        inquiry = Inquiry(loop.create_future(), footprint, rule)
         if rule.request is not None:  # The server's own work waits: nobody else would ask for it again.
             if refusal := self._refusal():
-                refuse(inquiry, refusal)
+                inquiry.refuse(refusal)
                 return inquiry.done
             patience = loop.call_later(PATIENCE_S, self._give_up, inquiry)
             inquiry.done.add_done_callback(lambda _: patience.cancel())
@@ -260,23 +269,21 @@ class PostgresStore(Store):
 
     async def reset(self) -> Counter[TaskState]:
         self._delivered.clear()  # New promises may have the same ids.
-        return await self._in_turn(partial(self._carry_out, plans.reset))
+        return await self._in_turn(plans.reset)
 
     def now(self) -> int:
         return self.sharing.clock()
 
     async def identity(self) -> str:
-        await self.sharing.joined()
-        [[(identity,)]] = await self._in_turn(partial(self._carry_out, lambda ask: ask((sql.GET_IDENTITY, ()))))
+        [[(identity,)]] = await self._in_turn(lambda ask: ask((sql.GET_IDENTITY, ())))
         return str(identity)
 
     async def trouble(self) -> str:
         if self.sharing.trouble:
             return self.sharing.trouble
-
         try:
             async with asyncio.timeout(READY_S):
-                await self._in_turn(partial(self._carry_out, lambda ask: ask((sql.CHECK, ()))))
+                await self._in_turn(lambda ask: ask((sql.CHECK, ())))
         except ReadFailed as error:
             return str(error)
         except TimeoutError:
@@ -301,51 +308,38 @@ class PostgresStore(Store):
 
     def _give_up(self, inquiry: Inquiry) -> None:
         trouble = self.sharing.trouble or self._health.trouble or SLOW
-        refuse(inquiry, f"this was abandoned and can be tried again: {trouble}")
-
-    def _in_turn[T](self, work: Callable[[], Awaitable[T]]) -> asyncio.Future[T]:
-        turn = Turn(done=asyncio.get_running_loop().create_future(), work=work)
-        self._line.put(turn)
-        return turn.done
+        inquiry.refuse(f"this was abandoned and can be tried again: {trouble}")
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         with suppress(ReadFailed):  # This server is stopping.
             async for batch in self._line.batches():
-                await self.sharing.joined()
-                began = loop.time()
-                await self._work_off([job for job in batch if not job.done.done()])
+                async with self._turn():
+                    began = loop.time()
+                    await self._work_off([inquiry for inquiry in batch if not inquiry.done.done()])
                 if len(batch) > 1 and self.sharing.others:
                     await self._line.gather(pause_after(loop.time() - began, self.sharing.others))
 
-    async def _work_off(self, batch: list[Waiting]) -> None:
+    async def _work_off(self, batch: list[Inquiry]) -> None:
         if not batch:
             return
         try:
-            if isinstance(batch[0], Turn):
-                give(batch[0], await batch[0].work())
-            else:
-                await self._decide([job for job in batch if isinstance(job, Inquiry)])
+            await self._decide(batch)
         except Exception as error:
             await self._recover(batch, error)
 
-    async def _recover(self, batch: list[Waiting], error: Exception) -> None:
-        """Retry or fail the batch, which has changed nothing. Only a job that was alone is known to be at fault."""
+    async def _recover(self, batch: list[Inquiry], error: Exception) -> None:
+        """Retry or fail the batch, which has changed nothing. Only one that was alone is known to be at fault."""
         if isinstance(error, errors.ReadOnlySqlTransaction) and self._connection is not None:
             await self._connection.close()  # Another database may be the primary by now.
         is_short = _is_shortage(error)
         if is_short:
             self._fail(error)
             await asyncio.sleep(PAUSE_S)
-        [job, *others] = batch
-        if others or (is_short and isinstance(job, Inquiry) and not self._is_connected):
+        if len(batch) > 1 or (is_short and not self._is_connected):
             self._line.put_first(batch)
-        elif isinstance(job, Inquiry):
-            self._failed(job, error)
-        elif isinstance(error, CONFLICTS):
-            self._come_again(job)
-        elif not job.done.done():
-            job.done.set_exception(_as_failure(error))
+        else:
+            self._failed(batch[0], error)
 
     def _failed(self, inquiry: Inquiry, error: Exception) -> None:
         """Retry or answer an inquiry that was decided by itself, or failed before anything was written."""
@@ -357,9 +351,9 @@ class PostgresStore(Store):
         elif inquiry.footprint.due:
             self._single_out(inquiry, error)
         elif isinstance(error, TOO_LONG):
-            give(inquiry, Answer(status=400, data="an id is longer than PostgreSQL can index"))
+            inquiry.give(Answer(status=400, data="an id is longer than PostgreSQL can index"))
         else:
-            blame(inquiry, error)
+            inquiry.blame(error)
 
     def _single_out(self, inquiry: Inquiry, error: Exception) -> None:
         """Find out what fails of all that is due, and put it off, so that the rest gets done."""
@@ -367,28 +361,28 @@ class PostgresStore(Store):
             inquiry.footprint = replace(inquiry.footprint, due=limit // 10 or 1)
             self._line.put(inquiry)
         elif (id := self._unit.single) is None:
-            blame(inquiry, error)
+            inquiry.blame(error)
         else:
             logger.error("what is due of %s cannot be done; trying again in %.0f s", id, PUT_OFF_S, exc_info=error)
             self._put_off[id] = time.monotonic() + PUT_OFF_S
-            give(inquiry, Answer(status=200, data=True))
+            inquiry.give(Answer(status=200, data=True))
 
     def _fail(self, error: Exception) -> None:
         self._health.failed(StoreFailed(told(error)))
         self.sharing.doubt()
 
-    def _come_again(self, job: Waiting) -> None:
-        """Retry ``job`` soon: another server has its rows, usually for some milliseconds."""
-        job.tries += 1
-        pause = random.random() * min(PAUSE_S, 0.001 * 2 ** min(job.tries, 10))
-        asyncio.get_running_loop().call_later(pause, self._line.put, job)
+    def _come_again(self, inquiry: Inquiry) -> None:
+        """Retry it soon: another server has its rows, usually for some milliseconds."""
+        inquiry.tries += 1
+        pause = random.random() * min(PAUSE_S, 0.001 * 2 ** min(inquiry.tries, 10))
+        asyncio.get_running_loop().call_later(pause, self._line.put, inquiry)
 
-    def _hold_back(self, job: Waiting) -> None:
+    def _hold_back(self, inquiry: Inquiry) -> None:
         def resume(room: asyncio.Future[None]) -> None:
             if (error := room.exception()) is None:
-                self._line.put(job)
+                self._line.put(inquiry)
             else:
-                refuse(job, str(error))
+                inquiry.refuse(str(error))
 
         self.outgoing.wait().add_done_callback(resume)
 
@@ -494,7 +488,7 @@ class PostgresStore(Store):
         for inquiry, outcome in zip(batch, outcomes, strict=True):
             if not isinstance(outcome, Decided):
                 self._failed(inquiry, outcome)
-            elif give(inquiry, outcome.decision.answer):
+            elif inquiry.give(outcome.decision.answer):
                 self.outgoing.leaves(outcome.decision.answer)
         self.outgoing.resume_one()
         for outcome in outcomes:
@@ -523,29 +517,54 @@ class PostgresStore(Store):
         finally:
             await transaction.leave()
 
+    # --- other work ------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Enter after the transaction under way; the next one comes after exit. Raises :class:`ReadFailed`."""
+        async with self._order:
+            await self.sharing.joined()
+            yield
+
+    async def _in_turn[T](self, work: Callable[[Asking], Awaitable[T]]) -> T:
+        """Run ``work`` in a transaction of its own, in turn with decisions. Raises :class:`ReadFailed`."""
+        async with self._turn():
+            return await self._carry_out(work)
+
     async def _carry_out[T](self, work: Callable[[Asking], Awaitable[T]]) -> T:
-        """Run ``work`` in a transaction of its own."""
-        async with self._transaction() as transaction:
-            return await _completed(transaction, work)
+        with self._told():
+            while True:
+                with suppress(*CONFLICTS):
+                    async with self._transaction() as transaction:
+                        return await _completed(transaction, work)
+                await asyncio.sleep(PAUSE_S)
 
     async def _apart[T](self, work: Callable[[Asking], Awaitable[T]]) -> T:
         """Run ``work``, which may take long, on a connection of its own. Raises :class:`ReadFailed`."""
         if self._is_by_turns:
-            return await self._in_turn(partial(self._carry_out, work))
-        try:
+            return await self._in_turn(work)
+        with self._told():
             async with await connect_async(self._url, self._name, OPTIONS | SERVING_OPTIONS) as connection:
                 connection.patience_s = APART_S
                 return await _completed(Transaction(connection, self.sharing.id), work)
-        except (psycopg.Error, OSError) as error:
-            raise _as_failure(error) from error
 
-    # --- turns and queries -----------------------------------------------------------------------------------------
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Raise errors of the database as :class:`ReadFailed`."""
+        try:
+            yield
+        except (psycopg.Error, OSError) as error:
+            if not _is_shortage(error):
+                raise DatabaseRefuses(told(error)) from error
+            self._fail(error)
+            raise ReadFailed(told(error)) from error
 
     async def _forget(self) -> None:
         while True:
             await asyncio.sleep(FORGET_S)
             with suppress(ReadFailed):
-                await self._in_turn(self._forget_delivered)
+                async with self._turn():
+                    await self._forget_delivered()
 
     async def _forget_delivered(self) -> None:
         keys = list(self._delivered)
@@ -558,18 +577,15 @@ class PostgresStore(Store):
             self._delivered.extendleft(keys)
             raise
 
+    # --- queries ----------------------------------------------------------------------------------------------------
+
     async def _read[T](self, query: Callable[[View], T]) -> T:
         """With other servers, do not wait for this one's decisions, because theirs cannot be waited for either."""
-        await self.sharing.joined()
-        if self.sharing.has_others:
-            await self._in_turn(self._forget_delivered)
-            return await self._look_patiently(query)
-
-        async def look() -> T:
+        async with self._turn():
             await self._forget_delivered()
-            return await self._look_patiently(query)
-
-        return await self._in_turn(look)
+            if not self.sharing.has_others:
+                return await self._look_patiently(query)
+        return await self._look_patiently(query)
 
     async def _look_patiently[T](self, query: Callable[[View], T]) -> T:
         seconds = self._patience_s
@@ -584,35 +600,28 @@ class PostgresStore(Store):
     async def _browse[T](self, query: Callable[[View], T]) -> T:
         if refusal := self._refusal():
             raise ReadFailed(refusal)
-        look = partial(self._look, query, PATIENCE_S)
         try:
             async with asyncio.timeout(PATIENCE_S):
                 await self.sharing.joined()
-                return await (self._in_turn(look) if self._is_by_turns else look())
+                async with self._turn() if self._is_by_turns else nullcontext():
+                    return await self._look(query, PATIENCE_S)
         except TimeoutError:
             raise TooSlow(self.sharing.trouble or SLOW) from None
 
     async def _look[T](self, query: Callable[[View], T], seconds: float) -> T:
         """Run ``query`` on a thread, for ``seconds`` at most, whether or not the database answers."""
         until = time.monotonic() + seconds
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, self._views.look, query, until)
-        except (psycopg.Error, OSError) as error:
-            if time.monotonic() >= until:
-                raise TooSlow(SLOW) from error
-            self._fail(error)
-            raise _as_failure(error) from error
+        with self._told():
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._threads, self._views.look, query, until)
+            except (psycopg.Error, OSError) as error:
+                if time.monotonic() >= until:
+                    raise TooSlow(SLOW) from error
+                raise
 
 
 def _is_shortage(error: Exception) -> bool:
     return isinstance(error, SHORTAGES) and not isinstance(error, (*CONFLICTS, TOO_LONG))
-
-
-def _as_failure(error: Exception) -> Exception:
-    """Return what the caller gets; anything that does not come from the database is a fault of ours."""
-    if isinstance(error, psycopg.Error | OSError):
-        return (ReadFailed if _is_shortage(error) else DatabaseRefuses)(told(error))
-    return error
 
 
 async def _completed[T](transaction: Transaction, work: Callable[[Asking], Awaitable[T]]) -> T:

@@ -2,8 +2,6 @@
 
 from functools import cache
 
-from msgspec import Struct
-
 from resonate_server.store.shared_sql import PROMISE, PROMISE_OF_PAIR, SCHEDULE, TASK, TASK_OF_PAIR
 from resonate_server.store.whole import COLUMNS
 
@@ -187,12 +185,13 @@ ON CONFLICT (id) DO UPDATE SET
 """
 # Finds no row if another server took this one for dead.
 BEAT = f"UPDATE servers SET beat_at = {TIME} WHERE id = %s RETURNING id"
-# The connection of a killed server ends with it. That of a frozen one does not, but its beats stop.
+# The connection of a killed server ends with it. That of a frozen one does not, but its beats stop. Rosters come only
+# if their versions are not among the known ones.
 OTHERS = """
-SELECT id, version, beat_at, NOT EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.pid = backend)
+SELECT id, version, beat_at, NOT EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.pid = backend),
+       CASE WHEN (id, version) NOT IN (SELECT * FROM unnest(%s::bigint[], %s::bigint[])) THEN roster END
 FROM servers WHERE id <> %s ORDER BY id
 """
-GET_ROSTERS = "SELECT id, roster FROM servers WHERE id = ANY(%s::bigint[])"
 # Of several servers that notice a death, only one gets the roster.
 REMOVE_DEAD = "DELETE FROM servers WHERE id = ANY(%s::bigint[]) RETURNING id, roster"
 # Others need the rows it has locked. If it is alive after all, it reconnects.
@@ -341,28 +340,13 @@ SELECT least(
 # --- writing rows ---
 
 
-class Write(Struct, frozen=True):
-    """A part of the statement that writes the decisions of a transaction. ``{rows}`` in ``text`` stands for its rows,
-    which are sent as JSON; ``columns`` are theirs, with types.
-    """
-
-    columns: str
-    text: str
-
-    @property
-    def names(self) -> list[str]:
-        return [column.split()[0] for column in self.columns.split(", ")]
+def _insert(table: str, then: str = "") -> str:
+    columns = ", ".join(COLUMNS[table])
+    return f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {{rows}} {then}"
 
 
-def _insert(table: str, columns: str, then: str = "") -> Write:
-    names = Write(columns, "").names
-    values = [f"decode({name}, 'base64')" if name in ("param", "value") else name for name in names]
-    return Write(columns, f"INSERT INTO {table} ({', '.join(names)}) SELECT {', '.join(values)} FROM {{rows}} {then}")
-
-
-def _delete(table: str, columns: str, besides: str = "") -> Write:
-    same = " AND ".join(f"t.{name} = r.{name}" for name in Write(columns, "").names)
-    return Write(columns, f"DELETE FROM {table} AS t USING {{rows}} WHERE {same} {besides}")
+def _delete(table: str, same: str) -> str:
+    return f"DELETE FROM {table} AS t USING {{rows}} WHERE {same}"
 
 
 def _or_replace(key: str, names: str) -> str:
@@ -370,66 +354,64 @@ def _or_replace(key: str, names: str) -> str:
     return f"ON CONFLICT ({key}) DO UPDATE SET {changed}"
 
 
-_PROMISE_COLUMNS = (
-    "id text, state text, tags text, timeout_at bigint, created_at bigint, settled_at bigint, branch text, "
-    "parent text, origin text, armed boolean, param text, value text"
-)
-_TASK_COLUMNS = (
-    "id text, target text, state text, version bigint, resumes bigint, ttl bigint, pid text, claim text, "
-    "timer_at bigint, queued boolean, releases bigint, lost_at bigint, unclaimed bigint, reason text, recipient text"
-)
 _TASK_CHANGES = "state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at, unclaimed, reason"
-_SCHEDULE_COLUMNS = (
-    "id text, cron text, promise_id text, promise_timeout bigint, promise_tags text, created_at bigint, "
-    "next_run_at bigint, last_run_at bigint, param text"
-)
-_CALLBACK_COLUMNS, _LISTENER_COLUMNS = "awaited text, awaiter text", "awaited text, address text"
-_UNBLOCK_COLUMNS = "promise_id text, address text, recipient text, member text, kept_since bigint"
-# A freed awaiter may have begun to wait again.
-_BUT_NEW_CALLBACKS = f"""
-AND NOT EXISTS (SELECT FROM json_to_recordset(%(callbacks)s) AS n ({_CALLBACK_COLUMNS})
-                WHERE n.awaited = t.awaited AND n.awaiter = t.awaiter)
-"""
 
-# All parts see the tables as they were before, and run in no order. No two write the same row, but two may delete it.
-WRITES = {
+# The decisions of a transaction are written by two statements: first what goes, then what comes, because what was
+# dropped may have been put again. Names are those of their tables, after what is done there. The parts of a statement
+# see the tables as they were before it, and run in no order; two may delete the same row.
+DROPS = {
+    "free_callbacks": _delete("callbacks", "t.awaiter = r.awaiter"),
+    "drop_callbacks": _delete("callbacks", "t.awaited = r.awaited AND t.awaiter = r.awaiter"),
+    "drop_listeners": _delete(
+        "listeners", "t.awaited = r.awaited AND md5(t.address) = md5(r.address) AND t.address = r.address"
+    ),
+    "drop_spreading": _delete("spreading", "t.promise_id = r.promise_id"),
+    "drop_schedules": _delete("schedules", "t.id = r.id"),
+}
+PUTS = {
     # A promise that exists by now is an error: the rule has not seen it.
-    "new_promises": _insert("promises", _PROMISE_COLUMNS),
+    "insert_promises": _insert("promises"),
     # The other columns of an existing promise never change.
-    "promises": Write(_PROMISE_COLUMNS, """
-UPDATE promises AS p SET state = r.state, settled_at = r.settled_at, armed = r.armed,
-                         value = coalesce(decode(r.value, 'base64'), p.value)
+    "update_promises": """
+UPDATE promises AS p SET state = r.state, settled_at = r.settled_at, armed = r.armed, value = coalesce(r.value, p.value)
 FROM {rows} WHERE p.id = r.id
-"""),
-    "tasks": _insert("tasks", _TASK_COLUMNS, _or_replace("id", _TASK_CHANGES)),
-    "freed": _delete("callbacks", "awaiter text", _BUT_NEW_CALLBACKS),
-    "callbacks": _insert("callbacks", _CALLBACK_COLUMNS, "ON CONFLICT DO NOTHING"),
-    "dropped_callbacks": _delete("callbacks", _CALLBACK_COLUMNS),
-    "listeners": _insert("listeners", _LISTENER_COLUMNS, "ON CONFLICT DO NOTHING"),
-    "dropped_listeners": _delete("listeners", _LISTENER_COLUMNS, "AND md5(t.address) = md5(r.address)"),
-    "spreading": _insert("spreading", "promise_id text, after text, turn_at bigint",
-                         _or_replace("promise_id", "after, turn_at")),
-    "dropped_spreading": _delete("spreading", "promise_id text"),
-    "schedules": _insert("schedules", _SCHEDULE_COLUMNS, _or_replace("id", "next_run_at, last_run_at")),
-    "dropped_schedules": _delete("schedules", "id text"),
-    "unblocks": _insert("unblocks", _UNBLOCK_COLUMNS, _or_replace("promise_id, md5(address)", "kept_since")),
-}  # fmt: skip
+""",
+    "put_tasks": _insert("tasks", _or_replace("id", _TASK_CHANGES)),
+    "put_callbacks": _insert("callbacks", "ON CONFLICT DO NOTHING"),
+    "put_listeners": _insert("listeners", "ON CONFLICT DO NOTHING"),
+    "put_spreading": _insert("spreading", _or_replace("promise_id", "after, turn_at")),
+    "put_schedules": _insert("schedules", _or_replace("id", "next_run_at, last_run_at")),
+    "put_unblocks": _insert("unblocks", _or_replace("promise_id, md5(address)", "kept_since")),
+}
 
 # The connections of a server follow one another, so they share one row. began_at: when it was last written.
-PUT_ENDING = """
+_PUT_ENDING = """
 INSERT INTO endings (connection, last) VALUES (%(server)s, %(number)s)
 ON CONFLICT (connection) DO UPDATE SET last = excluded.last, began_at = excluded.began_at
 """
 
 
+def table_of(part: str) -> str:
+    return part.partition("_")[2]
+
+
 @cache
-def write(names: tuple[str, ...]) -> str:
-    """Return one statement with these parts of :data:`WRITES` and :data:`PUT_ENDING`."""
-    parts = []
-    for name in names:
-        rows = f"json_to_recordset(%({name})s) AS r ({WRITES[name].columns})"
-        parts.append(f"{name} AS ({WRITES[name].text.format(rows=rows)})")
-    return f"WITH {', '.join(parts)} {PUT_ENDING}" if parts else PUT_ENDING
+def drop(parts: tuple[str, ...]) -> str:
+    """Return one statement with these parts of :data:`DROPS`."""
+    return f"{_with(DROPS, parts)} SELECT"
+
+
+@cache
+def put(parts: tuple[str, ...]) -> str:
+    """Return one statement with these parts of :data:`PUTS`, which also records the transaction."""
+    return f"{_with(PUTS, parts)} {_PUT_ENDING}"
+
+
+def _with(texts: dict[str, str], parts: tuple[str, ...]) -> str:
+    """Rows are sent as JSON; the columns of their table say how to read them."""
+    rows = {part: f"json_populate_recordset(NULL::{table_of(part)}, %({part})s) AS r" for part in parts}
+    each = [f"{part} AS ({texts[part].format(rows=rows[part])})" for part in parts]
+    return f"WITH {', '.join(each)}" if each else ""
 
 
 DROP_UNBLOCKS = """

@@ -60,8 +60,8 @@ async def _migrate(url: str) -> None:
 def _take(connection: Connection[Row]) -> None:
     """Keep all servers off the database: one that starts waits, and finds what was copied."""
     [(is_ours,)] = connection.execute(sql.TRY_TO_BEGIN.encode()).fetchall()
-    servers = connection.execute(sql.OTHERS.encode(), (0,)).fetchall()
-    if not is_ours or not all(has_ended for *_, has_ended in servers):
+    servers = connection.execute(sql.OTHERS.encode(), ([], [], 0)).fetchall()
+    if not is_ours or not all(has_ended for *_, has_ended, _ in servers):
         raise CannotCopy("a server is using the database; stop it first")
     connection.execute(sql.NO_LIMITS)
     connection.execute(sql.LOOK_AT_ALL)
