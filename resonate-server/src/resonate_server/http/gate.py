@@ -101,7 +101,7 @@ def _names(server: ServerSettings) -> set[str | None]:
     """Return the names of this server other than loopback."""
     listens_on = [] if server.bind in EVERYWHERE else [server.bind]
     in_messages = server.public_url.partition("://")[2].partition("/")[0]
-    return {_compared(given) for given in (*listens_on, in_messages, *server.other_hosts)}
+    return {_compared(given) for given in (*listens_on, in_messages, *server.hosts)}
 
 
 def _compared(given: str) -> str | None:
@@ -127,9 +127,9 @@ class Gate:
     """Judges requests. ``pages``: paths that any site may link to."""
 
     def __init__(self, server: ServerSettings, pages: Collection[str] = ()) -> None:
-        self._any_host = ANY in server.other_hosts
+        self._any_host = ANY in server.hosts
         self._names = _names(server)
-        self._origins = server.cors.origins
+        self._origins = server.cors.allow_origins
         self._pages = pages
 
     def judge(self, method: str, path: str, headers: Headers) -> Refusal | None:

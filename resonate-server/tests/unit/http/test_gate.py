@@ -23,7 +23,7 @@ OURS, THEIRS, LISTED = "http://localhost:8001", "http://localhost:3000", "https:
 PAGES = ("/", "/ui/")
 SERVER = ServerSettings(
     bind="192.168.1.5",
-    hosts="resonate-server, Fancy.Example., fd00::1, with-port.example:9",
+    hosts=["resonate-server", "Fancy.Example.", "fd00::1", "with-port.example:9"],
     url="https://public.example:444/resonate",
     cors=Cors(allow_origins=[LISTED]),
 )
@@ -84,7 +84,7 @@ class TestHosts:
         ],
     )  # fmt: skip
     def test_an_invalid_host_is_refused_by_all(self, host: str) -> None:
-        for server in (SERVER, ServerSettings(hosts="*")):
+        for server in (SERVER, ServerSettings(hosts=["*"])):
             assert judge({}, server=server, host=host) is MALFORMED_HOST
 
     def test_a_star_accepts_any_name(self) -> None:
@@ -161,7 +161,7 @@ class TestOrigins:
         assert judge({"Origin": LISTED, **site}, "OPTIONS") is None
 
     def test_a_star_admits_all_origins(self) -> None:
-        server = ServerSettings(cors=Cors(allow_origins="*"))
+        server = ServerSettings(cors=Cors(allow_origins=["*"]))
         for origin in (THEIRS, "null"):
             assert judge({"Origin": origin, **JSON, "Sec-Fetch-Site": "cross-site"}, server=server) is None
 
