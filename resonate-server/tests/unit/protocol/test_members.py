@@ -135,6 +135,10 @@ def test_a_member_that_is_missing_or_of_another_type_is_refused(kind: str, path:
         refused(kind, changed(kind, path, wrong))
 
 
+def awaiting(count: int) -> list[Any]:
+    return [{"data": {"awaited": f"p{number}", "awaiter": "t"}} for number in range(count)]
+
+
 type Places = list[tuple[str, tuple[str | int, ...]]]
 
 IDS, INTEGERS = members("id", "awaited", "awaiter"), members("timeoutAt", "version", "ttl")
@@ -149,7 +153,26 @@ CREATED: Places = [
 """Ids of what may not exist yet. SDKs send them in a header, which cannot hold a control character: no worker could
 claim the task of such an id."""
 
+TAGS, SUSPEND, FENCE = ("promise.create", ("tags",)), ("task.suspend", ("actions",)), ("task.fence", ("action",))
+
 WRONG: dict[str, tuple[Places, list[Any]]] = {
+    "processes": ([(kind, ("pid",)) for kind in ("task.create", "task.acquire", "task.heartbeat")], [""]),
+    "leases": (members("ttl"), [0]),
+    "cursors": ([("promise.search", ("cursor",))], [1, [], {}]),
+    "a promise that awaits itself": ([("promise.register_callback", ("awaiter",))], ["p"]),
+    "a delay without a target": ([TAGS], [{"resonate:delay": "1"}]),
+    "a task without a target": ([("task.create", ("action", "data", "tags"))], [{}]),
+    "fulfilling another promise": ([("task.fulfill", ("action", "data", "id"))], ["other"]),
+    "suspending another task": ([("task.suspend", ("actions", 0, "data", "awaiter"))], ["other"]),
+    "suspending on itself": ([("task.suspend", ("actions", 0, "data", "awaited"))], ["t"]),
+    "suspensions": ([SUSPEND], [[AWAIT_P, AWAIT_P], [], [None], awaiting(MAX_AWAITED + 1)]),
+    "heartbeats": ([("task.heartbeat", ("tasks",))], [[None]]),
+    "fencing the own promise": ([("task.fence", ("action", "data", "id"))], ["t"]),
+    "fences": (
+        [FENCE],
+        [action("promise.settle", {"id": "p", "state": "pending"}), action("promise.create", {"id": "p"})],
+    ),
+    "kinds of fences": ([("task.fence", ("action", "kind"))], ["promise.get", "task.create", "", "x", None, 1]),
     "ids": (IDS, ["", "\x00", "a\x00b", "a\x00", "x" * 100_000]),
     "new ids": (CREATED, ["\x01", "a\nb", "a\t", "\x1b[31m", "\x7f", "\x80", "a\x85", "\x9b"]),
     "long new ids": (CREATED, [character * (MAX_ID_CHARACTERS + 1) for character in "xé数😀"]),
@@ -187,6 +210,14 @@ WRONG: dict[str, tuple[Places, list[Any]]] = {
     ),
 }
 RIGHT: dict[str, tuple[Places, list[Any]]] = {
+    "zero": ([("promise.create", ("timeoutAt",)), ("task.acquire", ("version",))], [0]),
+    "states of promises": ([("promise.search", ("state",))], ["rejected_timedout"]),
+    "states of tasks": ([("task.search", ("state",))], ["halted"]),
+    "a timer with a target (section 7.2, item 4)": ([TAGS], [TARGET | {"resonate:timer": "true"}]),
+    "suspensions": ([SUSPEND], [awaiting(MAX_AWAITED)]),
+    "heartbeats": ([("task.heartbeat", ("tasks",))], [[], [{"id": id, "version": 1} for id in ("a.1", "b:1")]]),
+    "fences": ([FENCE], [SETTLE_P, {"data": CREATE, "kind": "promise.create"}]),
+    "heads of fences": ([("task.fence", ("action", "head"))], [None]),
     "ids": (
         [("promise.get", ("id",))],
         [" ", "\n", "a\nb\n", "/", "foo.1", "foo:1.1", "é", "😀", "\u2028", "x" * 1_000, "\x01"],
@@ -376,96 +407,32 @@ class TestLineageOfOlderClients:
         assert "resonate:parent" in refused(kind, creations("r.2", origin="r", branch="r.2", parent="s.1")[kind])
 
 
-def awaiting(count: int) -> list[Any]:
-    return [{"data": {"awaited": f"p{number}", "awaiter": "t"}} for number in range(count)]
+def test_task_create_accepts_no_delay() -> None:
+    tags = TARGET | {"resonate:delay": "5"}
+    assert "delay" in refused("task.create", changed("task.create", ("action", "data", "tags"), tags))
 
 
-type Change = tuple[str, tuple[str | int, ...], Any]
-
-REFUSED: dict[str, Change] = {
-    **{f"an empty pid: {kind}": (kind, ("pid",), "") for kind in ("task.create", "task.acquire", "task.heartbeat")},
-    "zero as the ttl of a claim": ("task.acquire", ("ttl",), 0),
-    "zero as the ttl of a creation": ("task.create", ("ttl",), 0),
-    "a delay without a target": ("promise.create", ("tags",), {"resonate:delay": "1"}),
-    "task.create without a target": ("task.create", ("action", "data", "tags"), {}),
-    "fulfill settles the task's own promise": ("task.fulfill", ("action", "data", "id"), "other"),
-    "suspend registers the task itself": ("task.suspend", ("actions", 0, "data", "awaiter"), "other"),
-    "suspend on the own promise": ("task.suspend", ("actions", 0, "data", "awaited"), "t"),
-    "suspend on the same promise twice": ("task.suspend", ("actions",), [AWAIT_P, AWAIT_P]),
-    "suspend on nothing": ("task.suspend", ("actions",), []),
-    "suspend on too many": ("task.suspend", ("actions",), awaiting(MAX_AWAITED + 1)),
-    "suspend on null": ("task.suspend", ("actions",), [None]),
-    "a heartbeat of null": ("task.heartbeat", ("tasks",), [None]),
-    "fence on the own promise": ("task.fence", ("action", "data", "id"), "t"),
-    "a fence that does not settle": (
-        "task.fence",
-        ("action",),
-        action("promise.settle", SETTLE | {"state": "pending"}),
-    ),
-    "a mistake inside a fence": ("task.fence", ("action", "data", "timeoutAt"), "soon"),
-    "a search with a number as its cursor": ("promise.search", ("cursor",), 1),
-    "a search with a list as its cursor": ("promise.search", ("cursor",), []),
-    "a search with an object as its cursor": ("promise.search", ("cursor",), {}),
-    "a promise that awaits itself": ("promise.register_callback", ("awaiter",), "p"),
-    **{
-        f"fence with {kind!r}": ("task.fence", ("action", "kind"), kind)
-        for kind in ("promise.get", "task.create", "", "x", None, 1)
-    },
-}
-
-ACCEPTED: dict[str, Change] = {
-    "suspend on very many": ("task.suspend", ("actions",), awaiting(MAX_AWAITED)),
-    "a timer with a target (section 7.2, item 4)": ("promise.create", ("tags",), TARGET | {"resonate:timer": "true"}),
-    "a search for promises in a state of theirs": ("promise.search", ("state",), "rejected_timedout"),
-    "a search for tasks in a state of theirs": ("task.search", ("state",), "halted"),
-    "zero as a deadline": ("promise.create", ("timeoutAt",), 0),
-    "zero as a version": ("task.acquire", ("version",), 0),
-    "fence with a settlement": ("task.fence", ("action",), SETTLE_P),
-    "fence with its kind behind its data": ("task.fence", ("action",), {"data": CREATE, "kind": "promise.create"}),
-    "fence with null for a head": ("task.fence", ("action", "head"), None),
-    "an empty heartbeat": ("task.heartbeat", ("tasks",), []),
-    "a heartbeat over several trees": (
-        "task.heartbeat",
-        ("tasks",),
-        [{"id": id, "version": 1} for id in ("a.1", "b:1")],
-    ),
-}
+def test_fence_creates_within_the_task_s_tree() -> None:
+    fence = VALID["task.fence"] | {"action": action("promise.create", created("s:1", origin="s"))}
+    assert "tree" in refused("task.fence", fence | {"id": "t:1"})
+    accepted("task.fence", fence | {"id": "s:2.1"})
 
 
-class TestWholeRequests:
-    @pytest.mark.parametrize(("kind", "path", "value"), REFUSED.values(), ids=REFUSED)
-    def test_refused(self, kind: str, path: tuple[str | int, ...], value: Any) -> None:
-        refused(kind, changed(kind, path, value))
+@pytest.mark.parametrize("id", ["a:b", ":", "a.b:c"])
+def test_the_id_of_a_schedule_has_no_colon(id: str) -> None:
+    assert "':'" in refused("schedule.create", VALID["schedule.create"] | {"id": id})
 
-    @pytest.mark.parametrize(("kind", "path", "value"), ACCEPTED.values(), ids=ACCEPTED)
-    def test_accepted(self, kind: str, path: tuple[str | int, ...], value: Any) -> None:
-        accepted(kind, changed(kind, path, value))
 
-    def test_task_create_accepts_no_delay(self) -> None:
-        tags = TARGET | {"resonate:delay": "5"}
-        assert "delay" in refused("task.create", changed("task.create", ("action", "data", "tags"), tags))
-
-    def test_fence_creates_within_the_task_s_tree(self) -> None:
-        fence = VALID["task.fence"] | {"action": action("promise.create", created("s:1", origin="s"))}
-        assert "tree" in refused("task.fence", fence | {"id": "t:1"})
-        accepted("task.fence", fence | {"id": "s:2.1"})
-
-    @pytest.mark.parametrize("id", ["a:b", ":", "a.b:c"])
-    def test_the_id_of_a_schedule_has_no_colon(self, id: str) -> None:
-        assert "':'" in refused("schedule.create", VALID["schedule.create"] | {"id": id})
-
-    @pytest.mark.parametrize("kind", ["task.create", "task.fulfill", "task.suspend"])
-    @pytest.mark.parametrize(
-        "change", [{"kind": 5}, {"kind": "promise.get"}, {"head": 5}, {"head": {"version": "x"}}, {}]
-    )
-    def test_kind_and_head_of_other_actions_are_never_read(self, kind: str, change: dict[str, Any]) -> None:
-        """Section 1.2: only ``task.fence`` reads the inner kind. Both may also be missing."""
-        data = copy.deepcopy(VALID[kind])
-        inner = data["actions"][0] if kind == "task.suspend" else data["action"]
-        if not change:
-            del inner["kind"], inner["head"]
-        inner |= change
-        accepted(kind, data)
+@pytest.mark.parametrize("kind", ["task.create", "task.fulfill", "task.suspend"])
+@pytest.mark.parametrize("change", [{"kind": 5}, {"kind": "promise.get"}, {"head": 5}, {"head": {"version": "x"}}, {}])
+def test_kind_and_head_of_other_actions_are_never_read(kind: str, change: dict[str, Any]) -> None:
+    """Section 1.2: only ``task.fence`` reads the inner kind. Both may also be missing."""
+    data = copy.deepcopy(VALID[kind])
+    inner = data["actions"][0] if kind == "task.suspend" else data["action"]
+    if not change:
+        del inner["kind"], inner["head"]
+    inner |= change
+    accepted(kind, data)
 
 
 class TestDepth:
