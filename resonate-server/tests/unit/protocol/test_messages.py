@@ -51,7 +51,12 @@ ODD = 'é\u2028\u0085\n\r\x00"\\😀\uff5e\x7f'
 @pytest.mark.parametrize("text", ["x", ODD], ids=ascii)
 def test_a_message_is_one_line_of_ascii_whatever_it_holds(text: str) -> None:
     promise = Promise(text, PromiseState.RESOLVED, Value(), Value({text: text}, text), {text: text}, 5, 4, 5)
-    record = {"id": text, "state": "resolved", "param": {}, "value": {"headers": {text: text}, "data": text}}
+    record: dict[str, object] = {
+        "id": text,
+        "state": "resolved",
+        "param": {},
+        "value": {"headers": {text: text}, "data": text},
+    }
     record |= {"tags": {text: text}, "timeoutAt": 5, "createdAt": 4, "settledAt": 5}
     task = {"id": text, "version": 0}
     unblock = encode_message(Unblock(promise, "poll://uni@callers/1"), URL)
