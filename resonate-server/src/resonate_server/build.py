@@ -119,7 +119,7 @@ def _engine(store: Store, settings: Settings, metrics: Metrics) -> Engine:
 
 def _count_misjudged(metrics: Metrics) -> Callable[[str], None]:
     def misjudged(pid: str) -> None:
-        metrics.worker_misjudged()
+        metrics.workers_misjudged.inc()
         logger.warning("worker %s is alive: it had been declared dead and its tasks offered to others", pid[:8])
 
     return misjudged

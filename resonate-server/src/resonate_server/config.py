@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -39,6 +39,8 @@ LONGEST_MS = 100 * 366 * 24 * 3_600 * 1_000
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Millis = Annotated[int, Meta(ge=1, le=LONGEST_MS)]
 Count = Annotated[int, Meta(ge=1)]
+Names = list[str]
+"""Text is split at its commas, unless it is a list in JSON."""
 
 BEARER = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 """A valid token in ``Authorization: Bearer`` (RFC 6750 section 2.1)."""
@@ -67,56 +69,39 @@ class WrongSetting(Exception):
 
 
 class Section(Struct, frozen=True, kw_only=True):
-    """A group of settings."""
-
-
-def _each(texts: list[str] | str) -> list[str]:
-    """Split comma-separated text; return a list as it is."""
-    return texts if isinstance(texts, list) else [text.strip() for text in texts.split(",") if text.strip()]
+    """A group of settings, each annotated with its meaning, which ``--help`` shows. docs/protocol.md says more."""
 
 
 class Cors(Section, frozen=True, kw_only=True):
-    """Origins whose pages may talk to the server: a list, or comma-separated; ``*`` for any."""
-
-    allow_origins: list[str] | str = []
+    allow_origins: Annotated[Names, "Origins whose pages may use this server; *: any."] = []
 
     def __post_init__(self) -> None:
-        for origin in self.origins:
+        for origin in self.allow_origins:
             if not ORIGIN.fullmatch(origin):
                 raise WrongSetting("server.cors.allow_origins", "expected an origin like https://example.com", origin)
 
-    @property
-    def origins(self) -> list[str]:
-        """The origins as a list."""
-        return _each(self.allow_origins)
-
 
 class ServerSettings(Section, frozen=True, kw_only=True):
-    """``host``: the name under which others reach this server; ``hosts``: further such names, a list or
-    comma-separated, ``*`` for any; ``bind``: the address to listen on; ``published_on``: the machine's address on which
-    a container's port is published, where others reach this server instead of at ``bind``. ``shared_port``: other
-    servers with the same database may listen on ``port``, too; the system gives each connection to one of them.
-
-    ``client_timeout``: ms that a client may take to send a request, and to receive the answer. ``shutdown_timeout``: ms
-    until requests in flight are cut off at shutdown. A container is killed after 2 s.
-    """
-
-    host: str = "localhost"
-    hosts: list[str] | str = []
-    bind: str = "127.0.0.1"
-    published_on: str = ""
-    port: Port = 8001
-    shared_port: bool = False
-    url: Annotated[str, Meta(pattern=r"\A(https?://[!-~]+)?\Z")] = ""
-    max_body_bytes: Annotated[int, Meta(ge=1_024)] = 4 * 1_024 * 1_024
-    client_timeout: Millis = 30_000
-    shutdown_timeout: Millis = 1_000
+    host: Annotated[str, "Name by which others reach this server."] = "localhost"
+    hosts: Annotated[Names, "Further host names to accept; *: any."] = []
+    bind: Annotated[str, "Address to listen on."] = "127.0.0.1"
+    published_on: Annotated[str, "Address on which a container's port is published."] = ""
+    port: Annotated[Port, "Port to listen on."] = 8001
+    shared_port: Annotated[bool, "Share the port with other servers on this database."] = False
+    url: Annotated[
+        str, Meta(pattern=r"\A(https?://[!-~]+)?\Z"), "URL under which others reach it, if not http://HOST:PORT."
+    ] = ""
+    max_body_bytes: Annotated[int, Meta(ge=1_024), "Largest request, in bytes."] = 4 * 1_024 * 1_024
+    client_timeout: Annotated[Millis, "ms a client has to send a request, or to read its answer."] = 30_000
+    shutdown_timeout: Annotated[Millis, "ms that requests have to finish at shutdown."] = (
+        1_000  # Docker kills after 2 s
+    )
     cors: Cors = Cors()
 
     def __post_init__(self) -> None:
         if not self.bind:  # sockets take no address for all addresses
             raise WrongSetting("server.bind", "expected an address; 0.0.0.0 stands for all of this machine's")
-        for name, host in (("host", self.host), *(("hosts", each) for each in self.other_hosts)):
+        for name, host in (("host", self.host), *(("hosts", each) for each in self.hosts)):
             if not HOST.fullmatch(host):
                 raise WrongSetting(f"server.{name}", "expected a name or an address, not a URL", host)
 
@@ -126,34 +111,21 @@ class ServerSettings(Section, frozen=True, kw_only=True):
         host = f"[{self.host}]" if self.host.count(":") > 1 and "[" not in self.host else self.host
         return self.url or f"http://{host}:{self.port}"
 
-    @property
-    def other_hosts(self) -> list[str]:
-        """``hosts`` as a list."""
-        return _each(self.hosts)
-
 
 class Sqlite(Section, frozen=True, kw_only=True):
-    """``synchronous``: FULL survives a power cut.
-
-    NORMAL may then lose the last commits, but not when a process dies.
-    """
-
-    path: Path = Path("resonate.db")
-    synchronous: Literal["FULL", "NORMAL"] = "FULL"
+    path: Annotated[Path, "SQLite file; created if missing."] = Path("resonate.db")
+    synchronous: Annotated[Literal["FULL", "NORMAL"], "NORMAL may lose the last commits when the power fails."] = "FULL"
 
 
 class Postgres(Section, frozen=True, kw_only=True):
-    """``url``: ``postgresql://user:password@host:port/database``, or anything else that libpq accepts.
+    """``url``: ``postgresql://user:password@host:port/database``, or anything else that libpq accepts."""
 
-    ``pool_size``: connections; one decides, the others only read.
-    """
-
-    url: str = ""
-    pool_size: Annotated[int, Meta(ge=1, le=1_000)] = 3
+    url: Annotated[str, "PostgreSQL database; PGPASSWORD keeps its password off the command line."] = ""
+    pool_size: Annotated[int, Meta(ge=1, le=1_000), "Connections: one for decisions, the others for reads."] = 3
 
 
 class Storage(Section, frozen=True, kw_only=True):
-    type: str = "sqlite"
+    type: Annotated[str, "Where to keep the state: sqlite or postgres."] = "sqlite"
     sqlite: Sqlite = Sqlite()
     postgres: Postgres = Postgres()
 
@@ -175,38 +147,27 @@ class Storage(Section, frozen=True, kw_only=True):
 
 
 class Tasks(Section, frozen=True, kw_only=True):
-    """``retry_timeout``: ms until a task that nobody claimed is dispatched again.
-
-    ``worker_grace``: ms until a worker loses its leases after its stream broke, unless it is heard from.
-    """
-
-    retry_timeout: Millis = 30_000
-    worker_grace: Millis = 3_000
+    retry_timeout: Annotated[Millis, "ms until a task that nobody claims is offered again."] = 30_000
+    worker_grace: Annotated[Millis, "ms until a disconnected worker loses its tasks."] = 3_000
 
 
 class Schedules(Section, frozen=True, kw_only=True):
-    """``catch_up``: how many runs to make up for, of those that a schedule missed while the server was off."""
-
-    catch_up: Annotated[int, Meta(ge=1, le=100)] = 1
+    catch_up: Annotated[int, Meta(ge=1, le=100), "Missed runs of a schedule to catch up on."] = 1
 
 
 class Retention(Section, frozen=True, kw_only=True):
-    """``settled_after``: ms after which a tree of settled promises is deleted; 0 keeps everything forever."""
-
-    settled_after: Annotated[int, Meta(ge=0, le=LONGEST_MS)] = 0
+    settled_after: Annotated[int, Meta(ge=0, le=LONGEST_MS), "ms until settled results are deleted; 0: never."] = 0
 
 
 class HttpPoll(Section, frozen=True, kw_only=True):
-    enabled: bool = True
-    max_connections: Count = 1_000
+    enabled: Annotated[bool, "Streams for workers, at /poll."] = True
+    max_connections: Annotated[Count, "Maximum number of streams."] = 1_000
 
 
 class PushAuth(Section, frozen=True, kw_only=True):
-    """The credentials that pushed messages carry."""
-
-    mode: Literal["none", "bearer"] = "none"
-    token: str = ""
-    header: str = "Authorization"
+    mode: Annotated[Literal["none", "bearer"], "Whether deliveries carry a token."] = "none"
+    token: Annotated[str, "That token; prefer the variable, as others can read arguments."] = ""
+    header: Annotated[str, "The header that carries it."] = "Authorization"
 
     def __post_init__(self) -> None:
         if self.mode == "bearer" and not (self.token.strip() and self.token.isascii() and self.token.isprintable()):
@@ -217,12 +178,10 @@ class PushAuth(Section, frozen=True, kw_only=True):
 
 
 class HttpPush(Section, frozen=True, kw_only=True):
-    """Timeouts in ms."""
-
-    enabled: bool = True
-    concurrency: Count = 256
-    connect_timeout: Millis = 10_000
-    request_timeout: Millis = 180_000
+    enabled: Annotated[bool, "Deliver to workers that have an HTTP address."] = True
+    concurrency: Annotated[Count, "Concurrent deliveries."] = 256
+    connect_timeout: Annotated[Millis, "ms to connect."] = 10_000
+    request_timeout: Annotated[Millis, "ms for a delivery."] = 180_000
     auth: PushAuth = PushAuth()
 
 
@@ -232,13 +191,12 @@ class Transports(Section, frozen=True, kw_only=True):
 
 
 class Auth(Section, frozen=True, kw_only=True):
-    """Either setting makes tokens mandatory: ``token``, a shared secret that permits everything, or ``publickey``, for
-    JWTs: a PEM file, or ``none`` (they are not verified)."""
+    """Either of the first two makes tokens mandatory. The token has no flag: others can read a process's arguments."""
 
-    token: str = ""
-    publickey: str = ""
-    iss: str = ""
-    aud: str = ""
+    token: Annotated[str, "A shared secret that permits everything."] = ""
+    publickey: Annotated[str, "PEM file of a public key; the server then requires tokens."] = ""
+    iss: Annotated[str, "Required issuer of tokens."] = ""
+    aud: Annotated[str, "Required audience of tokens."] = ""
 
     def __post_init__(self) -> None:
         if self.token and not BEARER.fullmatch(self.token):
@@ -252,29 +210,27 @@ class Auth(Section, frozen=True, kw_only=True):
 
     @property
     def is_protection(self) -> bool:
-        """Whether a token proves anything."""
+        """Whether a token proves anything: with the key ``none``, JWTs are not verified."""
         return self.enabled and self.publickey != "none"
 
 
 class Observability(Section, frozen=True, kw_only=True):
-    """``metrics_port``: 0 turns metrics off."""
-
-    metrics_port: Port = 9_090
+    metrics_port: Annotated[Port, "Port of the metrics; 0: none."] = 9_090
 
 
 class Ui(Section, frozen=True, kw_only=True):
-    """The live page at ``/ui/``. ``actions_url``: the URL that lists its buttons and takes their clicks."""
-
-    enabled: bool = True
-    actions_url: Annotated[str, Meta(pattern=r"\A(https?://[^/?#@\s]+(/[^?#\s]*)?)?\Z")] = ""
+    enabled: Annotated[bool, "The live page at /ui/."] = True
+    actions_url: Annotated[
+        str, Meta(pattern=r"\A(https?://[^/?#@\s]+(/[^?#\s]*)?)?\Z"), "URL that lists further actions for the page."
+    ] = ""
 
 
 class Settings(Section, frozen=True, kw_only=True):
-    level: Literal["debug", "info", "warn", "warning", "error"] = "info"
-    log_format: Literal["text", "json"] = "text"
-    log_file: str = ""
-    trace: str = ""
-    debug: bool = False
+    level: Annotated[Literal["debug", "info", "warn", "warning", "error"], "The lowest level that is logged."] = "info"
+    log_format: Annotated[Literal["text", "json"], "Text for people, or one JSON object per line."] = "text"
+    log_file: Annotated[str, "A file to log to, instead of standard output."] = ""
+    trace: Annotated[str, "Record all requests and answers in a file, for `resonate replay`."] = ""
+    debug: Annotated[bool, "Allow debug.* requests, which set the clock and delete everything."] = False
     server: ServerSettings = ServerSettings()
     storage: Storage = Storage()
     tasks: Tasks = Tasks()
@@ -297,7 +253,7 @@ def load(flags: Given, environment: Mapping[str, str] = os.environ, file: Path |
     try:
         for source in (in_file, here):
             given |= _known(source)
-        return _section(Settings, given, ())
+        return _section(Settings, given)
     except WrongSetting as wrong:
         if wrong.name in in_file.keys() - here:
             wrong.add_note(f"It is set in {file or FILE}, as {wrong.name}.")
@@ -326,16 +282,8 @@ def _from_environment(environment: Mapping[str, str]) -> Given:
         if variable.upper().startswith(PREFIX):
             name = variable[len(PREFIX) :].lower().replace(BETWEEN_LEVELS, ".")
             if "." in name or name in KNOWN or (not official.is_of_others(name, text) and _meant(name)):
-                given[name] = _parsed(text)
+                given[name] = text
     return given
-
-
-def _parsed(text: str) -> Any:
-    """Decode a list written as JSON; other text stays as it is."""
-    try:
-        return msgspec.json.decode(text, type=list[str])
-    except NOT_JSON:
-        return text
 
 
 def _known(given: Given) -> Given:
@@ -369,14 +317,14 @@ def _meant(name: str) -> str:
 # ── validation ──
 
 
-def _section[T: Section](kind: type[T], given: Given, path: tuple[str, ...]) -> T:
+def _section[T: Section](kind: type[T], given: Given, above: str = "") -> T:
     members: dict[str, Any] = {}
     for field in msgspec.structs.fields(kind):
-        here = (*path, field.name)
+        name = above + field.name
         if _is_section(field.type):
-            members[field.name] = _section(field.type, given, here)
-        elif ".".join(here) in given:
-            members[field.name] = _value(field.type, given[".".join(here)], ".".join(here))
+            members[field.name] = _section(field.type, given, f"{name}.")
+        elif name in given:
+            members[field.name] = _value(field.type, given[name], name)
     return kind(**members)
 
 
@@ -387,22 +335,41 @@ def _is_section(kind: Any) -> bool:
 def _value(kind: Any, value: Any, name: str) -> Any:
     if isinstance(value, str) and "\0" in value:
         raise WrongSetting(name, "no setting can have a NUL character", value)
+    if isinstance(value, str) and get_args(kind)[0] == Names:
+        value = _listed(value)
     try:
         return msgspec.convert(value, kind, strict=False, dec_hook=lambda wanted, text: wanted(text))
     except (msgspec.ValidationError, UnicodeEncodeError) as error:
         raise WrongSetting(name, str(error), value) from None
 
 
-def _leaves(kind: type[Section], above: str = "") -> Iterator[tuple[str, Any, Any]]:
+def _listed(text: str) -> Names:
+    try:
+        return msgspec.json.decode(text, type=Names)
+    except NOT_JSON:
+        return [name.strip() for name in text.split(",") if name.strip()]
+
+
+class Setting(Struct, frozen=True):
+    """``kind``: its type, with constraints."""
+
+    kind: Any
+    default: Any
+    meaning: str
+
+
+def _settings(kind: type[Section], above: str = "") -> Iterator[tuple[str, Setting]]:
     for field in msgspec.structs.fields(kind):
+        name = above + field.name
         if _is_section(field.type):
-            yield from _leaves(field.type, f"{above}{field.name}.")
+            yield from _settings(field.type, f"{name}.")
         else:
-            yield above + field.name, field.type, None if field.default is msgspec.NODEFAULT else field.default
+            default = [] if field.default is msgspec.NODEFAULT else field.default
+            yield name, Setting(field.type, default, get_args(field.type)[-1])
 
 
-SETTINGS = {name: (kind, default) for name, kind, default in _leaves(Settings)}
-"""Type and default of each setting, by dotted name."""
+SETTINGS = dict(_settings(Settings))
+"""All settings, by dotted name."""
 
 GROUPS = {name.rsplit(".", depth)[0] for name in SETTINGS for depth in range(1, name.count(".") + 1)}
 KNOWN = {*SETTINGS, *GROUPS, *official.NAMES}

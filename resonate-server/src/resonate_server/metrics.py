@@ -4,7 +4,8 @@ Each instance has its own registry, so that several servers in one process (test
 seconds, as usual for Prometheus.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -19,40 +20,39 @@ BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """One method per kind of event; all but :meth:`render` are cheap enough for every request."""
+    """Simple counters, and a method for each other kind of event; all are cheap enough for every request."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._requests = Counter("resonate_request", "Requests answered.", ["kind", "status"], registry=self.registry)
+        counter, histogram = partial(Counter, registry=self.registry), partial(Histogram, registry=self.registry)
+        self._requests = counter("resonate_request", "Requests answered.", ["kind", "status"])
         self._known: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         """Looking up a labelled metric takes longer than counting, so these few are cached."""
-        self._request_seconds = self._histogram(
-            "resonate_request_duration_seconds", "Time to answer.", LATENCY_S, "kind"
+        self._request_seconds = histogram(
+            "resonate_request_duration_seconds", "Time to answer.", ["kind"], buckets=LATENCY_S
         )
-        messages = Counter("resonate_messages", "Messages handed to delivery.", ["kind"], registry=self.registry)
+        messages = counter("resonate_messages", "Messages handed to delivery.", ["kind"])
         self._messages = {kind: messages.labels(kind) for kind in ("execute", "unblock")}
-        self._deliveries = Counter(
-            "resonate_deliveries", "Messages pushed by HTTP.", ["status"], registry=self.registry
-        )
-        self._push_failures = Counter(
-            "resonate_push_failures", "Messages that a target did not accept.", ["target"], registry=self.registry
-        )
+        self.deliveries = counter("resonate_deliveries", "Messages pushed by HTTP.", ["status"])
+        """``status``: success, error or dropped."""
+        self._push_failures = counter("resonate_push_failures", "Messages that a target did not accept.", ["target"])
         self._failed_targets: set[str] = set()
-        self._refused = Counter("resonate_refused", "Requests refused.", ["reason"], registry=self.registry)
-        self._fired = Counter("resonate_schedule_promises", "Promises created by schedules.", registry=self.registry)
-        self._batch = self._histogram("resonate_commit_batch_size", "Requests per commit.", BATCH)
-        self._commit = self._histogram("resonate_commit_duration_seconds", "Time of a transaction.", LATENCY_S)
-        self._claim = self._histogram(
-            "resonate_task_claim_seconds", "From a task's creation to its first claim.", WAITING_S
+        self.refused = counter("resonate_refused", "Requests refused.", ["reason"])
+        """``reason``: host, origin, site or content_type."""
+        self.schedule_promises = counter("resonate_schedule_promises", "Promises created by schedules.")
+        self._batch = histogram("resonate_commit_batch_size", "Requests per commit.", buckets=BATCH)
+        self._commit = histogram("resonate_commit_duration_seconds", "Time of a transaction.", buckets=LATENCY_S)
+        self._claim = histogram(
+            "resonate_task_claim_seconds", "From a task's creation to its first claim.", buckets=WAITING_S
         )
-        self._settle = self._histogram("resonate_promise_settlement_seconds", "From creation to settlement.", WAITING_S)
-        self._recovery = self._histogram(
-            "resonate_task_recovery_seconds", "From a lost lease to the next claim.", WAITING_S
+        self._settle = histogram(
+            "resonate_promise_settlement_seconds", "From creation to settlement.", buckets=WAITING_S
         )
-        self._lost = Counter("resonate_leases_lost", "Leases that expired.", registry=self.registry)
-        self._misjudged = Counter(
-            "resonate_workers_misjudged", "Workers declared dead that came back.", registry=self.registry
+        self._recovery = histogram(
+            "resonate_task_recovery_seconds", "From a lost lease to the next claim.", buckets=WAITING_S
         )
+        self.leases_lost = counter("resonate_leases_lost", "Leases that expired.")
+        self.workers_misjudged = counter("resonate_workers_misjudged", "Workers declared dead that came back.")
         tasks = Gauge("resonate_tasks", "Tasks by state.", ["state"], registry=self.registry)
         self._tasks = {state: tasks.labels(state.value) for state in TaskState}
 
@@ -70,32 +70,15 @@ class Metrics:
     def message(self, kind: str) -> None:
         self._messages[kind].inc()
 
-    def delivery(self, status: str) -> None:
-        """``status``: success, error or dropped."""
-        self._deliveries.labels(status).inc()
-
     def push_failed(self, target: str) -> None:
         """``target``: scheme, host and port."""
         if len(self._failed_targets) < MAX_TARGETS:
             self._failed_targets.add(target)
         self._push_failures.labels(target if target in self._failed_targets else "other").inc()
 
-    def refused(self, reason: str) -> None:
-        """``reason``: host, origin, site or content_type."""
-        self._refused.labels(reason).inc()
-
     def commit(self, requests: int, seconds: float) -> None:
         self._batch.observe(requests)
         self._commit.observe(seconds)
-
-    def schedule_fired(self) -> None:
-        self._fired.inc()
-
-    def lease_lost(self) -> None:
-        self._lost.inc()
-
-    def worker_misjudged(self) -> None:
-        self._misjudged.inc()
 
     def claimed(self, waited_ms: int | None, recovery_ms: int | None) -> None:
         """``None``: nothing to measure, because it is not the first claim, or no lease was lost before."""
@@ -120,6 +103,3 @@ class Metrics:
     def render(self) -> bytes:
         """Return all metrics in the text format."""
         return generate_latest(self.registry)
-
-    def _histogram(self, name: str, text: str, buckets: Iterable[float], *labels: str) -> Histogram:
-        return Histogram(name, text, labels, buckets=tuple(buckets), registry=self.registry)

@@ -14,7 +14,6 @@ import logging
 import os
 import stat
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
@@ -110,9 +109,9 @@ class Trace:
 
     def _write(self) -> None:
         try:
-            for lines in self._batches():
-                self._append(lines)
-                self._written += len(lines)
+            while (line := self._lines.get()) is not None:
+                self._append(line)
+                self._written += len(line)
         except OSError as error:
             self._end(error.strerror or str(error))
             with suppress(OSError):
@@ -120,17 +119,8 @@ class Trace:
         finally:
             os.close(self._file)
 
-    def _batches(self) -> Iterator[bytes]:
-        """Yield the lines that have queued up, until the end."""
-        lines: list[bytes | None] = []
-        while None not in lines:
-            lines = [self._lines.get()]
-            while not self._lines.empty():  # nobody else takes any
-                lines.append(self._lines.get())
-            yield b"".join(line for line in lines if line is not None)
-
-    def _append(self, lines: bytes) -> None:
-        left = memoryview(lines)
+    def _append(self, line: bytes) -> None:
+        left = memoryview(line)
         while left:
             left = left[os.write(self._file, left) :]
 

@@ -10,7 +10,8 @@ import pytest
 from resonate_server import official
 from resonate_server.build import build
 from resonate_server.config import ServerSettings, Settings, WrongSetting, load
-from resonate_server.flags import flags
+
+PUSH = "RESONATE_TRANSPORTS__HTTP_PUSH__AUTH__"
 
 
 @pytest.fixture(autouse=True)
@@ -19,113 +20,100 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_every_setting_that_has_a_flag_says_what_it_is() -> None:
-    assert {flag.name for flag in flags() if not (flag.help or "").split(" [")[0] and not flag.hidden} == set()
-
-
 def test_without_any_source_all_settings_have_their_defaults() -> None:
     assert load({}, {}) == Settings()
 
 
 @pytest.mark.parametrize(
-    ("text", "origins"),
-    [("*", ["*"]), ("https://a, https://b", ["https://a", "https://b"]), ('["https://a"]', ["https://a"]), ("", [])],
-)
-def test_origins_are_a_list_with_commas_or_in_json(text: str, origins: list[str]) -> None:
-    assert load({}, {"RESONATE_SERVER__CORS__ALLOW_ORIGINS": text}).server.cors.origins == origins
-
-
-@pytest.mark.parametrize(("text", "hosts"), [("*", ["*"]), ("a, b.example", ["a", "b.example"]), ("", [])])
-def test_hosts_are_a_list_like_origins(text: str, hosts: list[str]) -> None:
-    assert load({}, {"RESONATE_SERVER__HOSTS": text}).server.other_hosts == hosts
-
-
-@pytest.mark.parametrize(
-    ("setting", "text"),
+    ("variable", "text", "setting", "value"),
     [
-        *[("HOSTS", text) for text in ("http://a", "a, https://b.example/", '["a/b"]')],
-        *[("HOST", text) for text in ("", " ", "http://a", "a b", "\udcff")],
-        *[("URL", text) for text in (" ", "a:8001", "ftp://a", "http://", "http://a b", "http://\udcff")],
-        *[("CORS__ALLOW_ORIGINS", text) for text in ("a", "https://a/", "https://a, b", '["https://a/page"]')],
+        ("RESONATE_DEBUG", "true", "debug", True),
+        ("RESONATE_TASKS__WORKER_GRACE", "5000", "tasks.worker_grace", 5_000),
+        ("resonate_storage__sqlite__path", "/data/x.db", "storage.sqlite.path", Path("/data/x.db")),
+        (
+            "RESONATE_STORAGE__SQLITE__PATH",
+            os.fsdecode(b"\xff.db"),
+            "storage.sqlite.path",
+            Path(os.fsdecode(b"\xff.db")),
+        ),
+        ("RESONATE_SERVER__CORS__ALLOW_ORIGINS", "*", "server.cors.allow_origins", ["*"]),
+        ("RESONATE_SERVER__CORS__ALLOW_ORIGINS", "https://a, null", "server.cors.allow_origins", ["https://a", "null"]),
+        ("RESONATE_SERVER__CORS__ALLOW_ORIGINS", '["https://a"]', "server.cors.allow_origins", ["https://a"]),
+        ("RESONATE_SERVER__HOSTS", "a, b.example", "server.hosts", ["a", "b.example"]),
+        ("RESONATE_SERVER__HOSTS", "", "server.hosts", []),
+        ("RESONATE_SERVER__HOST", "a", "server.public_url", "http://a:8001"),
+        ("RESONATE_SERVER__HOST", "::1", "server.public_url", "http://[::1]:8001"),
+        ("RESONATE_SERVER__HOST", "[::1]", "server.public_url", "http://[::1]:8001"),
     ],
 )
-def test_what_is_no_address_is_refused(setting: str, text: str) -> None:
-    with pytest.raises(WrongSetting, match=f"RESONATE_SERVER__{setting}: "):
-        load({}, {f"RESONATE_SERVER__{setting}": text})
+def test_values_of_the_environment_are_converted(variable: str, text: str, setting: str, value: Any) -> None:
+    assert attrgetter(setting)(load({}, {variable: text})) == value
 
 
-@pytest.mark.parametrize("text", ["\udcff", "x" * 100_000, "9" * 5_000])
-@pytest.mark.parametrize("setting", ["LEVEL", "SERVER__PORT", "DEBUG", "UI__ACTIONS_URL"])
-def test_what_is_no_text_or_far_too_long_is_reported_in_a_sentence(setting: str, text: str) -> None:
-    with pytest.raises(WrongSetting, match=f"^setting RESONATE_{setting}: ") as caught:
-        load({}, {f"RESONATE_{setting}": text})
-    assert len(str(caught.value)) < 500
-
-
-@pytest.mark.parametrize(
-    ("host", "url"), [("a", "http://a:8001"), ("::1", "http://[::1]:8001"), ("[::1]", "http://[::1]:8001")]
-)
-def test_the_url_in_messages_is_one(host: str, url: str) -> None:
-    assert ServerSettings(host=host).public_url == url
-
-
-def test_values_of_the_environment_are_converted() -> None:
-    environment = {
-        "RESONATE_DEBUG": "true",
-        "resonate_storage__sqlite__path": "/data/x.db",
-        "RESONATE_TASKS__WORKER_GRACE": "5000",
-    }
-    settings = load({}, environment)
-    assert settings.debug is True
-    assert (settings.storage.sqlite.path, settings.tasks.worker_grace) == (Path("/data/x.db"), 5_000)
-
-
-def test_a_path_need_not_be_unicode() -> None:
-    path = os.fsdecode(b"/data/\xff.db")
-    assert load({}, {"RESONATE_STORAGE__SQLITE__PATH": path}).storage.sqlite.path == Path(path)
-
-
-@pytest.mark.parametrize("token", ["", " ", "sesame\n", "sésame"])
-def test_a_push_token_that_no_header_can_hold_is_refused_and_not_shown(token: str) -> None:
-    with pytest.raises(WrongSetting, match="AUTH__TOKEN: the mode bearer needs a token") as caught:
-        load({"transports.http_push.auth.mode": "bearer", "transports.http_push.auth.token": token}, {})
-    assert "same" not in str(caught.value)
-
-
-@pytest.mark.parametrize("header", ["", "X Proof", "X-Proof:", "X\nProof"])
-def test_what_is_no_name_of_a_header_is_refused(header: str) -> None:
-    with pytest.raises(WrongSetting, match="AUTH__HEADER: expected the name of a header"):
-        load({"transports.http_push.auth.header": header}, {})
-
-
-@pytest.mark.parametrize(
-    ("variable", "meant"),
-    [
-        ("RESONATE_LEVL", "RESONATE_LEVEL"),
-        ("RESONATE_SERVER_PORT", "RESONATE_SERVER__PORT"),
-        ("RESONATE_SERVR__PORT", "RESONATE_SERVER__PORT"),
-        ("RESONATE_TASKS__RETRYTIMEOUT", "RESONATE_TASKS__RETRY_TIMEOUT"),
-        ("RESONATE_GATEWAYS__GATEWAY_HTTP__BINDS", "RESONATE_GATEWAYS__GATEWAY_HTTP__BIND"),
-        ("RESONATE_RETRY_TIMEOUT", "RESONATE_TASKS__RETRY_TIMEOUT"),
-        ("RESONATE_TOKN", "RESONATE_TOKEN"),
+NO_PUSH_TOKEN = "AUTH__TOKEN: the mode bearer needs a token"
+REFUSED: dict[str, list[tuple[dict[str, str], str]]] = {
+    "what is no address": [
+        ({f"RESONATE_SERVER__{setting}": text}, f"RESONATE_SERVER__{setting}: ")
+        for setting, texts in {
+            "HOSTS": ("http://a", "a, https://b.example/", '["a/b"]'),
+            "HOST": ("", " ", "http://a", "a b", "\udcff"),
+            "URL": (" ", "a:8001", "ftp://a", "http://", "http://a b", "http://\udcff"),
+            "CORS__ALLOW_ORIGINS": ("a", "https://a/", "https://a, b", '["https://a/page"]'),
+        }.items()
+        for text in texts
     ],
-)
-def test_a_misspelt_variable_is_an_error_that_proposes_the_right_one(variable: str, meant: str) -> None:
-    with pytest.raises(WrongSetting, match=rf"^setting {variable}: unknown setting; did you mean {meant}\?"):
-        load({}, {variable: "7"})
+    "what is no text or far too long": [
+        ({f"RESONATE_{setting}": text}, f"^setting RESONATE_{setting}: ")
+        for setting in ("LEVEL", "SERVER__PORT", "DEBUG", "UI__ACTIONS_URL")
+        for text in ("\udcff", "x" * 100_000, "9" * 5_000)
+    ],
+    "a push token that no header can hold": [
+        ({f"{PUSH}MODE": "bearer", f"{PUSH}TOKEN": token}, NO_PUSH_TOKEN) for token in ("", " ", "sesame\n", "sésame")
+    ],
+    "what is no name of a header": [
+        ({f"{PUSH}HEADER": header}, "AUTH__HEADER: expected the name of a header")
+        for header in ("", "X Proof", "X-Proof:", "X\nProof")
+    ],
+    "a misspelt name": [
+        ({f"RESONATE_{name}": "7"}, rf"^setting RESONATE_{name}: unknown setting; did you mean RESONATE_{meant}\?")
+        for name, meant in {
+            "LEVL": "LEVEL",
+            "SERVER_PORT": "SERVER__PORT",
+            "SERVR__PORT": "SERVER__PORT",
+            "TASKS__RETRYTIMEOUT": "TASKS__RETRY_TIMEOUT",
+            "GATEWAYS__GATEWAY_HTTP__BINDS": "GATEWAYS__GATEWAY_HTTP__BIND",
+            "RETRY_TIMEOUT": "TASKS__RETRY_TIMEOUT",
+            "TOKN": "TOKEN",
+        }.items()
+    ],
+    "a misspelt name of what may be a secret": [
+        ({f"RESONATE_{name}": "sesame"}, f"RESONATE_{name}: unknown setting")
+        for name in ("AUTH__TOKN", "TOKN", "ATUH__TOKEN", "X__Y")
+    ],
+    "an unknown name": [
+        ({f"RESONATE_{name}": "7"}, r"^setting RESONATE_SERVER(__|:).*got .*7")
+        for name in ("SERVER__CORS__ORIGINS", "SERVER", "SERVER__PORT__X")
+    ],
+    "PostgreSQL without a database or connections": [
+        ({"RESONATE_STORAGE__TYPE": "postgres"}, r"RESONATE_STORAGE__POSTGRES__URL: .* the URL of a database"),
+        ({"RESONATE_STORAGE__POSTGRES__POOL_SIZE": "0"}, "POOL_SIZE"),
+    ],
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_wrong_setting_is_reported_in_a_sentence_without_secrets(what: str) -> None:
+    for environment, reason in REFUSED[what]:
+        with pytest.raises(WrongSetting, match=reason) as caught:
+            load({}, environment)
+        assert len(str(caught.value)) < 500
+        assert "same" not in str(caught.value)
 
 
 def test_a_misspelt_key_of_the_file_is_an_error_that_proposes_the_right_one(empty_folder: Path) -> None:
     (empty_folder / "resonate.toml").write_text("[server]\nprot = 1\n")
     with pytest.raises(WrongSetting, match=r"RESONATE_SERVER__PROT: unknown setting; did you mean .*__PORT\?"):
         load({}, {})
-
-
-@pytest.mark.parametrize("variable", ["RESONATE_AUTH__TOKN", "RESONATE_TOKN", "RESONATE_ATUH__TOKEN", "RESONATE_X__Y"])
-def test_a_possible_secret_is_not_shown_when_its_name_is_misspelt(variable: str) -> None:
-    with pytest.raises(WrongSetting) as caught:
-        load({}, {variable: "sesame"})
-    assert "sesame" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -145,10 +133,11 @@ def test_variables_of_others_are_ignored(variable: str, text: str) -> None:
     assert load({}, {variable: text}) == Settings()
 
 
-@pytest.mark.parametrize("name", ["RESONATE_SERVER__CORS__ORIGINS", "RESONATE_SERVER", "RESONATE_SERVER__PORT__X"])
-def test_an_unknown_name_is_reported_with_its_value(name: str) -> None:
-    with pytest.raises(WrongSetting, match=r"^setting RESONATE_SERVER(__|:).*got .*7"):
-        load({}, {name: "7"})
+def test_a_database_s_password_is_shown_in_no_message() -> None:
+    settings = load({"storage.type": "postgres", "storage.postgres.url": "postgresql://u:secret@[h/d"}, {})
+    with pytest.raises(WrongSetting, match="not a database URL") as caught:
+        build(settings)
+    assert "secret" not in str(caught.value)
 
 
 # --- as on the official server --------------------------------------------------------------------------------------
@@ -183,32 +172,17 @@ def test_if_a_setting_has_two_names_the_stronger_source_wins() -> None:
     assert load({"server.port": "4000"}, environment).server == ServerSettings(bind="0.0.0.0", port=4_000)
 
 
-class TestPostgres:
-    @pytest.mark.parametrize(
-        ("chosen", "by", "url"),
-        [
-            ("STORAGE__TYPE", "postgres", "STORAGE__POSTGRES__URL"),
-            ("SERVERS__ACTIVE", "server_postgres", "SERVERS__SERVER_POSTGRES__URL"),
-        ],
-    )
-    def test_postgresql_is_chosen_by_the_official_names(self, chosen: str, by: str, url: str) -> None:
-        storage = load({}, {f"RESONATE_{chosen}": by, f"RESONATE_{url}": "postgresql://h/d"}).storage
-        assert storage.is_postgres
-        assert (storage.postgres.url, storage.place) == ("postgresql://h/d", "PostgreSQL")
-
-    def test_the_database_must_be_named(self) -> None:
-        with pytest.raises(WrongSetting, match=r"RESONATE_STORAGE__POSTGRES__URL: .* the URL of a database"):
-            load({"storage.type": "postgres"}, {})
-
-    def test_its_password_is_shown_in_no_message(self) -> None:
-        settings = load({"storage.type": "postgres", "storage.postgres.url": "postgresql://u:secret@[h/d"}, {})
-        with pytest.raises(WrongSetting, match="not a database URL") as caught:
-            build(settings)
-        assert "secret" not in str(caught.value)
-
-    def test_it_has_at_least_one_connection(self) -> None:
-        with pytest.raises(WrongSetting, match="POOL_SIZE"):
-            load({"storage.postgres.pool_size": 0}, {})
+@pytest.mark.parametrize(
+    ("chosen", "by", "url"),
+    [
+        ("STORAGE__TYPE", "postgres", "STORAGE__POSTGRES__URL"),
+        ("SERVERS__ACTIVE", "server_postgres", "SERVERS__SERVER_POSTGRES__URL"),
+    ],
+)
+def test_postgresql_is_chosen_by_the_official_names(chosen: str, by: str, url: str) -> None:
+    storage = load({}, {f"RESONATE_{chosen}": by, f"RESONATE_{url}": "postgresql://h/d"}).storage
+    assert storage.is_postgres
+    assert (storage.postgres.url, storage.place) == ("postgresql://h/d", "PostgreSQL")
 
 
 @pytest.mark.parametrize("name", official.WITHOUT_EFFECT)

@@ -23,9 +23,9 @@ class SlowTrace(Trace):
         self.gate = threading.Event()
         super().__init__(path)
 
-    def _append(self, lines: bytes) -> None:
+    def _append(self, line: bytes) -> None:
         self.gate.wait(PATIENCE_S)
-        super()._append(lines)
+        super()._append(line)
 
 
 @pytest.fixture

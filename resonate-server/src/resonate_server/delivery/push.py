@@ -136,7 +136,7 @@ class Push:
         delivery = Delivery(key, message, url, OVERHEAD_BYTES if isinstance(message, Execute) else weight_of(message))
         target = self._target(url) if self._settings.enabled else None
         if target is None or not self._make_room(delivery, target):
-            self._metrics.delivery("dropped")
+            self._metrics.deliveries.labels("dropped").inc()
             return
         target.queue[key] = delivery
         self._target_of[key] = target
@@ -179,7 +179,7 @@ class Push:
                 return False
             _, dropped = largest.queue.popitem()
             self._forget(largest, dropped)
-            self._metrics.delivery("dropped")
+            self._metrics.deliveries.labels("dropped").inc()
         return True
 
     def _forget(self, target: PushTarget, delivery: Delivery) -> None:
@@ -230,7 +230,7 @@ class Push:
     async def _deliver(self, target: PushTarget, delivery: Delivery) -> None:
         _served.set(target)
         trouble = await self._post(delivery)
-        self._metrics.delivery("error" if trouble else "success")
+        self._metrics.deliveries.labels("error" if trouble else "success").inc()
         if trouble:
             self._metrics.push_failed(target.origin)
             self._failed(target, delivery.message, trouble)

@@ -468,14 +468,14 @@ def _difference(before: dict[str, Task], after: dict[str, Task]) -> Counter[Task
 def _tell(notice: Notice, metrics: Metrics) -> None:
     match notice:
         case LeaseLost(task_id=task_id, pid=pid):
-            metrics.lease_lost()
+            metrics.leases_lost.inc()
             logger.info("lease lost: task %s, held by %s, is offered again", task_id, pid[:8])
         case ClaimNotice(waited_ms=waited_ms, recovery_ms=recovery_ms):
             metrics.claimed(waited_ms, recovery_ms)
         case SettlementNotice(pending_ms=pending_ms):
             metrics.settled(pending_ms)
         case ScheduleFired():
-            metrics.schedule_fired()
+            metrics.schedule_promises.inc()
         case ScheduleWithoutTarget(schedule_id=id):
             logger.warning("schedule %s: without a resonate:target nobody runs its promises", id)
         case RunsSkipped(schedule_id=id, since=since, until=until):

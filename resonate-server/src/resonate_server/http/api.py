@@ -6,9 +6,9 @@ Checks are made in the order of protocol section 1.3: envelope, authentication, 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 
 from aiohttp import web
+from msgspec import Struct
 
 from resonate_server.engine import Engine
 from resonate_server.http.auth import Access, Guard
@@ -32,28 +32,19 @@ from resonate_server.store.outgoing import LARGE_BYTES
 logger = logging.getLogger(__name__)
 
 
-class Api:
+class Api(Struct, frozen=True):
     """Checks requests and encodes their answers. ``debug`` allows the ``debug.*`` kinds."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        guard: Guard,
-        metrics: Metrics,
-        bodies: BodyReader,
-        connections: Connections,
-        debug: bool,
-    ) -> None:
-        self._engine = engine
-        self._connections = connections
-        self._guard = guard
-        self._metrics = metrics
-        self._bodies = bodies
-        self._debug = debug
+    engine: Engine
+    guard: Guard
+    metrics: Metrics
+    bodies: BodyReader
+    connections: Connections
+    debug: bool
 
     async def post(self, request: web.Request) -> web.Response:
         """Handle a request that aiohttp has parsed. Its Content-Type is ignored."""
-        body, release = await self._bodies.read(request)
+        body, release = await self.bodies.read(request)
         done: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
 
         def respond(status: int, answer: bytes) -> None:
@@ -69,7 +60,7 @@ class Api:
 
     def handle(self, body: bytes, authorization: str | None, respond: Respond) -> None:
         """Answer a request body. Always calls ``respond``, now or later, whatever happens."""
-        exchange = Exchange(respond, self._engine.answered, self._metrics, self._connections)
+        exchange = Exchange(self, respond)
         try:
             self._begin(exchange, body, authorization)
         except ProtocolError as error:
@@ -85,58 +76,47 @@ class Api:
             exchange.end(Answer(status=400, data=envelope.message))
             return
         exchange.kind, exchange.corr_id = envelope.kind, envelope.head.corr_id
-        exchange.access = self._guard.authenticate(envelope.head.auth, authorization)
-        if envelope.kind.startswith("debug.") and not self._debug:
+        exchange.access = self.guard.authenticate(envelope.head.auth, authorization)
+        if envelope.kind.startswith("debug.") and not self.debug:
             raise Forbidden(f"{envelope.kind} is for servers started with debug = true")
         checked = self._decode(envelope)
         exchange.access.check(checked.request)
-        self._engine.submit(self._without_debug_time(checked), envelope).add_done_callback(exchange.decided)
+        if not self.debug:
+            checked = CheckedRequest(corr_id=checked.corr_id, request=checked.request)
+        self.engine.submit(checked, envelope).add_done_callback(exchange.decided)
 
     def _decode(self, envelope: Envelope) -> CheckedRequest:
         try:
             return decode_request(envelope)
         except ProtocolError as error:
-            if self._engine.trace is not None and envelope.kind in KINDS:
-                self._engine.trace.refuses(envelope, Answer(status=error.status, data=error.message))
+            if self.engine.trace is not None and envelope.kind in KINDS:
+                self.engine.trace.refuses(envelope, Answer(status=error.status, data=error.message))
             raise
-
-    def _without_debug_time(self, checked: CheckedRequest) -> CheckedRequest:
-        return checked if self._debug else CheckedRequest(corr_id=checked.corr_id, request=checked.request)
 
 
 class Exchange:
     """A request in flight: what is needed to answer it, and where to send the answer."""
 
-    __slots__ = ("_answered", "_began", "_connections", "_metrics", "_respond", "access", "corr_id", "kind")
+    __slots__ = ("_api", "_began", "_respond", "access", "corr_id", "kind")
 
-    def __init__(
-        self, respond: Respond, answered: Callable[[Answer], None], metrics: Metrics, connections: Connections
-    ) -> None:
+    def __init__(self, api: Api, respond: Respond) -> None:
+        self._api = api
         self._respond = respond
-        self._answered = answered
-        self._connections = connections
-        self._metrics = metrics
         self._began = time.perf_counter()
         self.kind, self.corr_id = "unknown", "0"
         self.access = Access()
 
     def decided(self, done: asyncio.Future[Answer]) -> None:
         """Send the engine's answer."""
-        answer = done.result()
-        try:
-            answer = self.access.redact(answer)
-        except Exception:
-            logger.exception("a request failed")
-            answer = Answer(status=500, data="internal error", weight=answer.weight)
-        self.end(answer)
+        self.end(self.access.redact(done.result()))
 
     def end(self, answer: Answer) -> None:
         """Write the answer. If a large one has to wait, encode it again later rather than keep its bytes."""
         body = encode_response(self.kind, self.corr_id, answer.status, answer.data)
-        if len(body) > LARGE_BYTES and not self._connections.has_room():
-            self._connections.when_room(lambda: self.end(answer))
+        if len(body) > LARGE_BYTES and not self._api.connections.has_room():
+            self._api.connections.when_room(lambda: self.end(answer))
             return
         kind = self.kind if self.kind in KINDS else "unknown"
-        self._metrics.request(kind, answer.status, time.perf_counter() - self._began)
+        self._api.metrics.request(kind, answer.status, time.perf_counter() - self._began)
         self._respond(answer.status, body)
-        self._answered(answer)
+        self._api.engine.answered(answer)

@@ -187,7 +187,7 @@ class Reading:
         except Full:
             refusal = _no_room()
         except TimeoutError:
-            refusal = _no_room() if self._waits else _too_slow()
+            refusal = _no_room() if self._waits else web.HTTPRequestTimeout(text="the request came too slowly\n")
         except web.HTTPException as error:
             refusal = error.with_traceback(None)
         except BaseException:
@@ -269,7 +269,3 @@ async def _granted(place: asyncio.Future[None], quota: Quota, size: int) -> None
 def _no_room() -> web.HTTPException:
     text = "too many large requests at a time; try again later\n"
     return web.HTTPServiceUnavailable(text=text, headers={"Retry-After": str(RETRY_AFTER_S)})
-
-
-def _too_slow() -> web.HTTPException:
-    return web.HTTPRequestTimeout(text="the request came too slowly\n")

@@ -101,7 +101,7 @@ def _names(server: ServerSettings) -> set[str | None]:
     """Return the names of this server other than loopback."""
     listens_on = [] if server.bind in EVERYWHERE else [server.bind]
     in_messages = server.public_url.partition("://")[2].partition("/")[0]
-    return {_compared(given) for given in (*listens_on, in_messages, *server.other_hosts)}
+    return {_compared(given) for given in (*listens_on, in_messages, *server.hosts)}
 
 
 def _compared(given: str) -> str | None:
@@ -127,9 +127,9 @@ class Gate:
     """Judges requests. ``pages``: paths that any site may link to."""
 
     def __init__(self, server: ServerSettings, pages: Collection[str] = ()) -> None:
-        self._any_host = ANY in server.other_hosts
+        self._any_host = ANY in server.hosts
         self._names = _names(server)
-        self._origins = server.cors.origins
+        self._origins = server.cors.allow_origins
         self._pages = pages
 
     def judge(self, method: str, path: str, headers: Headers) -> Refusal | None:
@@ -183,11 +183,8 @@ def _judge_body(headers: Headers) -> Refusal | None:
     """Require JSON: what a page can send without a preflight (a form, text) is never declared as JSON."""
     is_of_browser = any(name == "origin" or name.startswith("sec-fetch-") for name in headers)
     has_body = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
-    return UNDECLARED_BODY if is_of_browser and has_body and not _declares_json(headers) else None
-
-
-def _declares_json(headers: Headers) -> bool:
-    return _JSON.match(headers.get("content-type", "")) is not None
+    declares_json = _JSON.match(headers.get("content-type", "")) is not None
+    return UNDECLARED_BODY if is_of_browser and has_body and not declares_json else None
 
 
 # ── the middleware ──
@@ -214,7 +211,7 @@ def gated(gate: Gate, metrics: Metrics) -> Middleware:
         refusal = gate.judge(request.method, request.path, headers)
         if refusal is None:
             return await handler(request)
-        metrics.refused(refusal.reason)
+        metrics.refused.labels(refusal.reason).inc()
         journal.log(refusal, headers)
         return _answer(request, refusal)
 
@@ -250,9 +247,12 @@ def _answer(request: web.Request, refusal: Refusal) -> web.Response:
 
 # ── pages of other origins that are allowed to send requests (CORS, protocol section 6); none unless configured ──
 
-METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
-HEADERS = "origin, content-length, content-type, authorization"
-MAX_AGE_S = "3600"
+PREFLIGHT = {
+    "Access-Control-Allow-Methods": "GET, POST, PUT, PATCH, DELETE, OPTIONS",
+    "Access-Control-Allow-Headers": "origin, content-length, content-type, authorization",
+    "Access-Control-Max-Age": "3600",
+    "Vary": "Origin",
+}
 
 
 def cors(allowed: list[str]) -> Middleware:
@@ -263,7 +263,7 @@ def cors(allowed: list[str]) -> Middleware:
         origin = request.headers.get("Origin", "")
         admitted = bool(origin) and admits(allowed, origin)
         if admitted and request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
-            return web.Response(status=204, headers=_preflight_headers(origin))
+            return web.Response(status=204, headers=PREFLIGHT | {"Access-Control-Allow-Origin": origin})
         if admitted:
             request["cors_origin"] = origin
         return await handler(request)
@@ -277,13 +277,3 @@ async def add_origin(request: web.Request, response: web.StreamResponse) -> None
     if origin is not None:
         response.headers["Access-Control-Allow-Origin"] = origin
         response.headers.add("Vary", "Origin")
-
-
-def _preflight_headers(origin: str) -> dict[str, str]:
-    return {
-        "Access-Control-Allow-Origin": origin,
-        "Access-Control-Allow-Methods": METHODS,
-        "Access-Control-Allow-Headers": HEADERS,
-        "Access-Control-Max-Age": MAX_AGE_S,
-        "Vary": "Origin",
-    }

@@ -127,8 +127,6 @@ class Lane(Connection):
         super().__init__(lanes.connections)
         self._lanes = lanes
         self._received = b""
-        self._held = False
-        """Whether the received bytes count as an unfinished request."""
         self._size = 0
         """Size in bytes of the body that is being answered."""
         self._busy = False
@@ -207,8 +205,7 @@ class Lane(Connection):
         """Begin the next request if it is complete."""
         if self._received and not (self._busy or self._blocked or self._closing):
             self._begin_next()
-        if self._received or self._held:
-            self._count_unfinished()
+        self._count_unfinished()
         if self._peer_ended and not (self._busy or self._blocked):
             self._transport.close()
 
@@ -249,10 +246,8 @@ class Lane(Connection):
     def _count_unfinished(self) -> None:
         """Register afresh for each request, so that eviction goes by the age of the request."""
         if self._busy or not self._received:
-            self._held = False
             self._lanes.budget.unfinished.drop(self)
         if self._received:
-            self._held = True
             self._lanes.budget.unfinished.hold(self, len(self._received))
 
     def _cannot_be_plain(self) -> bool:

@@ -29,39 +29,33 @@ class CannotShare(Exception):
     """A server with another store listens on the port."""
 
 
-class SharedPort:
-    """The lock file of a port. The process holds its lock until it ends."""
-
-    def __init__(self, port: int) -> None:
-        """Raise ``OSError`` if the file cannot be opened."""
-        path = Path(tempfile.gettempdir()) / NAME.format(user=os.getuid(), port=port)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-
-    def is_for(self, store: str) -> bool:
-        """Acquire the lock and return whether all holders use ``store``. The first holder decides which store that is.
-
-        Raises ``BlockingIOError`` while another process is writing the file."""
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pass
-        else:
-            os.ftruncate(self._file, 0)
-            os.pwrite(self._file, store.encode(), 0)
-        fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # Another server may have written in between, so read.
-        return os.pread(self._file, 1_000, 0).decode(errors="replace") == store
-
-
 async def share(port: int, store: Store) -> None:
     """Hold the port's lock forever. Raises :class:`CannotShare` if a server there uses another store."""
+    path = Path(tempfile.gettempdir()) / NAME.format(user=os.getuid(), port=port)
     try:
-        shared = SharedPort(port)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         logger.warning("cannot check whether all servers on port %s use the same database: %s", port, error)
         await asyncio.Future()
     while True:
         with suppress(ReadFailed, BlockingIOError):  # Retry until the store answers.
-            if shared.is_for(await store.identity()):
+            if _is_shared(file, await store.identity()):
                 await asyncio.Future()
             raise CannotShare(f"a server with another database listens on port {port}: the two cannot share it")
         await asyncio.sleep(ASKED_AGAIN_S)
+
+
+def _is_shared(file: int, store: str) -> bool:
+    """Acquire the lock and return whether all holders use ``store``. The first holder decides which store that is.
+
+    Raises ``BlockingIOError`` while another process is writing the file.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pass
+    else:
+        os.ftruncate(file, 0)
+        os.pwrite(file, store.encode(), 0)
+    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # Another server may have written in between, so read.
+    return os.pread(file, 1_000, 0).decode(errors="replace") == store

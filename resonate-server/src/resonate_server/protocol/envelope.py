@@ -145,20 +145,16 @@ def _tolerate(value: Any) -> Any:
     """Return ``value`` without null optional members, and with integral floats as integers."""
     match value:
         case dict():
-            return {key: _tolerate_member(key, member) for key, member in value.items() if not _is_absent(key, member)}
+            return {
+                key: member if key in _FREE_FORM else _tolerate(member)
+                for key, member in value.items()
+                if not (member is None and key in _OPTIONAL)
+            }
         case list():
             return [_tolerate(item) for item in value]
         case float() if value.is_integer() and abs(value) < 2**63:
             return int(value)
     return value
-
-
-def _tolerate_member(key: str, member: Any) -> Any:
-    return member if key in _FREE_FORM else _tolerate(member)
-
-
-def _is_absent(key: str, member: Any) -> bool:
-    return member is None and key in _OPTIONAL
 
 
 def _readable(message: str) -> str:

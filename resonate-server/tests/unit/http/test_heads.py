@@ -48,18 +48,10 @@ async def test_what_the_sdk_sends_stays(unused_tcp_port: int) -> None:
     assert sent.authorization == "Bearer a.b.c"
 
 
-@pytest.mark.parametrize(
-    "request_line",
-    [
-        "GET / HTTP/1.1",
-        "POST /?a=b HTTP/1.1",
-        "POST /health HTTP/1.1",
-        "POST / HTTP/1.0",
-        "POST http://localhost/ HTTP/1.1",
-    ],
-)
-def test_any_other_request_line_leaves(request_line: str) -> None:
-    assert head(HOST, LENGTH, request=request_line) is None
+def test_any_other_request_line_leaves() -> None:
+    for line in ("GET / HTTP/1.1", "POST /?a=b HTTP/1.1", "POST /health HTTP/1.1", "POST / HTTP/1.0"):
+        assert head(HOST, LENGTH, request=line) is None
+    assert head(HOST, LENGTH, request="POST http://localhost/ HTTP/1.1") is None
 
 
 LEAVING = {
@@ -75,23 +67,19 @@ LEAVING = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "line", [pytest.param(line, id=f"{what}: {line!r}") for what, lines in LEAVING.items() for line in lines]
-)
-def test_a_request_with_such_a_line_leaves(line: str) -> None:
-    assert head(HOST, LENGTH, line) is None
+@pytest.mark.parametrize("lines", LEAVING.values(), ids=LEAVING)
+def test_a_request_with_such_a_line_leaves(lines: tuple[str, ...]) -> None:
+    for line in lines:
+        assert head(HOST, LENGTH, line) is None, line
 
 
-@pytest.mark.parametrize(
-    "lines",
-    [
-        *[(f"Host: {host}", LENGTH) for host in ("evil.test:8001", "", "localhost:8001, localhost:8001")],
-        *[(LENGTH,), (HOST,), (), (HOST, f"Content-Length: {MAX_BODY_BYTES + 1}"), (HOST, "Content-Length: \u00b2")],
-    ],
-)
-def test_a_request_to_another_host_or_of_unknown_or_large_size_leaves(lines: tuple[str, ...]) -> None:
+def test_a_request_to_another_host_or_of_unknown_or_large_size_leaves() -> None:
     assert head(HOST, f"Content-Length: {MAX_BODY_BYTES}") is not None
-    assert head(*lines) is None
+    for host in ("evil.test:8001", "", "localhost:8001, localhost:8001"):
+        assert head(f"Host: {host}", LENGTH) is None
+    for size in (f"Content-Length: {MAX_BODY_BYTES + 1}", "Content-Length: \u00b2"):
+        assert head(HOST, size) is None
+    assert [head(LENGTH), head(HOST), head()] == [None] * 3
 
 
 # ── what stays is read alike by aiohttp: request smuggling relies on two parsers that disagree ──
@@ -100,51 +88,12 @@ REQUEST = b"POST / HTTP/1.1"
 FIELDS = [b"Host: a", b"Accept: */*", b"resonate:origin: o", b"Connection: keep-alive", b"Authorization: Bearer x",
           b"Content-Length: 12", b"User-Agent: sdk"]  # fmt: skip
 ODDITIES = [
-    *[
-        b"\r\n",
-        b"\r",
-        b"\n",
-        b"\t",
-        b" ",
-        b"\0",
-        b"\x0b",
-        b"\x0c",
-        b"\x7f",
-        b"\x85",
-        b"\xe9",
-        b":",
-        b",",
-        b";",
-        b'"',
-        b"(c)",
-    ],
-    *[
-        b"0",
-        b"1",
-        b"+",
-        b"-",
-        b"_",
-        b"\r\n ",
-        b"chunked",
-        b"keep-alive",
-        b"HTTP/1.0",
-        b"GET / ",
-        b"Content-Length: 5\r\n",
-    ],
-    *[
-        b"Content-Length:7",
-        b"Transfer-Encoding: chunked\r\n",
-        b"Connection: close\r\n",
-        b"Upgrade: h2c\r\n",
-        b"Host: b\r\n",
-    ],
-    *[
-        b"resonate:origin: a\r\n",
-        b"\r\nresonate: origin: x",
-        b"Expect: 100-continue\r\n",
-        b"Authorization: Bearer y\r\n",
-    ],
-]
+    b"\r\n", b"\r", b"\n", b"\t", b" ", b"\0", b"\x0b", b"\x0c", b"\x7f", b"\x85", b"\xe9", b":", b",", b";", b'"',
+    b"(c)", b"0", b"1", b"+", b"-", b"_", b"\r\n ", b"chunked", b"keep-alive", b"HTTP/1.0", b"GET / ",
+    b"Content-Length: 5\r\n", b"Content-Length:7", b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n",
+    b"Upgrade: h2c\r\n", b"Host: b\r\n", b"resonate:origin: a\r\n", b"\r\nresonate: origin: x",
+    b"Expect: 100-continue\r\n", b"Authorization: Bearer y\r\n",
+]  # fmt: skip
 
 
 def odd(rng: random.Random) -> bytes:
@@ -184,11 +133,8 @@ async def test_aiohttp_reads_the_same_in_whatever_stays(seed: int) -> None:
     assert stayed > 300
 
 
-@pytest.mark.parametrize("promised", ["400", "100", "999999"])
-def test_a_promise_is_a_number_of_ms(promised: str) -> None:
-    assert _ms(promised) == int(promised)
-
-
-@pytest.mark.parametrize("promised", ["", "0", "99", "-1", "0.5", "1e3", "soon", "9" * 7, "٤٠٠", "²²²"])
-def test_an_invalid_promise_is_ignored(promised: str) -> None:
-    assert _ms(promised) is None
+def test_a_promise_is_a_number_of_ms() -> None:
+    for promised in ("400", "100", "999999"):
+        assert _ms(promised) == int(promised)
+    for promised in ("", "0", "99", "-1", "0.5", "1e3", "soon", "9" * 7, "٤٠٠", "²²²"):
+        assert _ms(promised) is None
