@@ -99,7 +99,7 @@ def test_cancelled_and_timed_out_are_distinguished(chain: Chain, tree: Tree) -> 
     chain.settle("", "rejected_canceled", None)
     drawn = lines(tree(root))
     assert "cancelled after" in drawn[0]
-    assert f"promise  {late}" in drawn[1] and "timed out after" in drawn[1]
+    assert f"step  {late}" in drawn[1] and "timed out after" in drawn[1]
 
 
 def test_siblings_are_in_order_of_creation_with_lines_to_their_parents(chain: Chain, tree: Tree) -> None:

@@ -14,7 +14,8 @@ from msgspec import Struct
 
 from resonate_server.client.calls import Call
 from resonate_server.client.values import printable
-from resonate_server.protocol.records import PromiseState, times
+from resonate_server.protocol.records import PromiseState
+from resonate_server.protocol.words import duration, kept, listed, times
 
 NOTICEABLE_MS = 500
 """A shorter delay counts as none."""
@@ -128,10 +129,13 @@ class Part(Struct, frozen=True):
 
     call: Call
     name: str
-    group: str
     caller: "Part | None"
     is_leaf: bool
     runs: list[Run]
+
+    @property
+    def group(self) -> str:
+        return (self.call.host or self.call).group
 
     @property
     def whose(self) -> str:
@@ -172,25 +176,18 @@ def parts_of(calls: list[Call], runs: list[Run]) -> list[Part]:
     runs_by_id: dict[str, list[Run]] = {}
     for run in runs:
         runs_by_id.setdefault(run.id, []).append(run)
-    parts: list[Part] = []
-    path: list[Part | None] = []
+    parts: dict[str, Part] = {}
     for call, following in zip(calls, [*calls[1:], None], strict=True):
-        depth = len(call.more)
-        del path[depth:]
-        caller = path[-1] if path and call.is_step else None
-        own = runs_by_id.get(call.promise.id, [])
-        part = Part(
-            call=call,
-            name=own[0].function if own else call.name,
-            group=call.group if caller is None else caller.group,
-            caller=caller,
-            is_leaf=following is None or len(following.more) <= depth,
-            runs=own,
-        )
-        path.append(part)
         if not call.is_timer:
-            parts.append(part)
-    return parts
+            own = runs_by_id.get(call.promise.id, [])
+            parts[call.promise.id] = Part(
+                call=call,
+                name=own[0].function if own else call.name,
+                caller=None if call.host is None else parts[call.host.promise.id],
+                is_leaf=following is None or len(following.more) <= len(call.more),
+                runs=own,
+            )
+    return [*parts.values()]
 
 
 # ── the verdict ──
@@ -246,13 +243,13 @@ def verdict(case: Case) -> str:
     """Return the verdict in one sentence, assuming that nothing is wrong."""
     answer = "the answer is " + _json(case.message)
     once = [part for part in case.leaves if len(part.runs) == 1]
-    whole = _join_words([part.name for part in once if part.caller is None])
-    steps = _join_words([part.whose for part in once if part.caller is not None])
+    whole = listed([part.name for part in once if part.caller is None])
+    steps = listed([part.whose for part in once if part.caller is not None])
     ran = f"{whole} ran exactly once" if whole else "nothing that was done was done again"
     if _is_about_a_late_result(case):
         return f"Counted once: {answer}, {ran}, and the late result was refused."
     if case.repeated:
-        again = _join_words([f"{(part.caller or part).name}'s" for part in case.repeated])
+        again = listed([f"{(part.caller or part).name}'s" for part in case.repeated])
         return f"T{answer[1:]}, and {ran}; only {again} unfinished step ran again."
     if steps:
         return f"T{answer[1:]}; {ran}, and so did {steps}."
@@ -281,9 +278,9 @@ def account(case: Case) -> Iterator[str]:
 
 
 def _what_struck(case: Case, fault: Fault) -> str:
-    apart = _roughly(abs(fault.began - case.sent))
+    apart = duration(abs(fault.began - case.sent))
     when = f"{apart} {'before' if case.was_idle else 'after'} the request was sent"
-    lasted = _roughly(fault.ended - fault.began)
+    lasted = duration(fault.ended - fault.began)
     return f"{fault.name} was {fault.kind.struck} {when}, and {fault.kind.over} {lasted} later."
 
 
@@ -291,12 +288,10 @@ def _what_was_kept(case: Case, fault: Fault) -> Iterator[str]:
     """Tell what the server knew when the fault struck."""
     called = [part for part in case.parts if part.caller is None and part.call.promise.created_at <= fault.began]
     done = [part for part in called if (part.call.settled_at or fault.began) < fault.began]
-    unfinished = _join_words([part.name for part in called if part not in done])
-    results = _join_words([f"{part.name}'s result {_json(part.call.result)}" for part in done])
-    kept = [f"the unfinished calls of {unfinished}"] if unfinished else []
-    kept += [results] if results else []
-    if kept:
-        yield f"The server kept {', and '.join(kept)}."
+    unfinished = [part.name for part in called if part not in done]
+    results = [f"{part.name}'s result {_json(part.call.result)}" for part in done]
+    if what := kept(unfinished, results):
+        yield f"{what}."
 
 
 def _who_continued(case: Case, fault: Fault) -> Iterator[str]:
@@ -307,7 +302,7 @@ def _who_continued(case: Case, fault: Fault) -> Iterator[str]:
         who, how, whom = next_run.function, "continued", "it"
         if next_run.began < fault.ended:
             who, how, whom = f"Another {who}", "took over", "the first"
-        later = _roughly(next_run.began - fault.began)
+        later = duration(next_run.began - fault.began)
         yield f"{who} {how} in attempt {next_run.attempt}, {later} after {whom} was {fault.kind.struck}."
 
 
@@ -329,7 +324,7 @@ def _when_the_answer_came(case: Case) -> Iterator[str]:
     else:
         yield f"The answer came {_seconds(case.answered - since)} after {what}."
     for part in case.repeated:
-        yield f" ({_roughly(_length(part))} of that were {part.whose}, repeated from the beginning:"
+        yield f" ({duration(_length(part))} of that were {part.whose}, repeated from the beginning:"
         yield f" {_why_again(case.fault)})"
     if case.fault is not None and cost_ms(case):
         due = _due(case)
@@ -395,14 +390,5 @@ def _json(value: Any) -> str:
     return text if len(text) <= VALUE_SHOWN else f"{text[:VALUE_SHOWN]}..."
 
 
-def _join_words(words: list[str]) -> str:
-    """Join words as in a sentence; empty if there are none."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
 def _seconds(ms: int) -> str:
     return f"{ms / 1_000:.3f} s"
-
-
-def _roughly(ms: int) -> str:
-    return f"{ms / 1_000:.1f} s"

@@ -16,8 +16,8 @@ from rich.text import Text
 
 from resonate_server.client.calls import Call, Phase
 from resonate_server.client.commands import shown
-from resonate_server.client.values import shown_duration
 from resonate_server.protocol.records import PromiseState, TaskRecord, TaskState
+from resonate_server.protocol.words import duration
 
 PID_SHOWN = 8
 """Characters of a process id: enough to tell processes apart."""
@@ -80,7 +80,7 @@ class Axis(Struct, frozen=True):
 
     def header(self) -> Text:
         """Return the labels of its two ends."""
-        length = shown_duration(self.end - self.begin)
+        length = duration(self.end - self.begin)
         return Text("0" + length.rjust(self.width - 1), no_wrap=True)
 
     def stripe(self, call: Call) -> Text:
@@ -245,14 +245,14 @@ class Drawing:
 
     def _name(self, call: Call) -> str:
         if call.is_timer:
-            return f"{call.name} {shown_duration(call.promise.timeout_at - call.promise.created_at)}"
+            return f"{call.name} {duration(call.promise.timeout_at - call.promise.created_at)}"
         return shown(call.name)
 
     def _state(self, call: Call) -> Text:
         promise = call.promise
         _, _, colour, words = STATES[promise.state]
         end = self._now if call.settled_at is None else call.settled_at
-        return Text(f"{words} {shown_duration(end - promise.created_at)}", colour)
+        return Text(f"{words} {duration(end - promise.created_at)}", colour)
 
     def _group(self, call: Call) -> Text:
         """Empty for a timer: it has a target, but nobody runs it."""

@@ -184,12 +184,10 @@ class Waiter:
 
 def find(calls: list[Call], goal: Goal, after: int) -> Reached | None:
     """Return the first of ``calls``, as ``CallTree.read`` returns them, that has reached the goal."""
-    tasks: list[TaskRecord | None] = []
     for call in calls:
-        del tasks[len(call.more) :]
-        tasks.append(tasks[-1] if call.is_step and tasks else call.task)
         if goal.is_about(call) or (not goal.name and call is calls[0]):
-            reached = Reached(call, _state(call, tasks[-1]), tasks[-1])
+            task = (call.host or call).task
+            reached = Reached(call, _state(call, task), task)
             if reached.state == goal.state and not (reached.state == "running" and reached.attempt <= after):
                 return reached
     return None

@@ -8,19 +8,9 @@ from msgspec import Struct, field
 
 from resonate_server.delivery.presence import Member, State
 from resonate_server.protocol.payload import Payload
-from resonate_server.protocol.records import PromiseState, TaskState
+from resonate_server.protocol.records import PromiseState, Role, TaskState
 from resonate_server.store import Occupation
 from resonate_server.watch.absences import Outage
-
-
-class Role(StrEnum):
-    """What a promise stands for. A ``call`` has a task; a ``step`` runs inside the call above it; a ``promise`` is
-    settled by somebody else."""
-
-    CALL = "call"
-    TIMER = "timer"
-    STEP = "step"
-    PROMISE = "promise"
 
 
 class Kind(StrEnum):

@@ -56,11 +56,12 @@ FOO = call("a", 3, func="foo", target="poll://any@service-foo")
 BAR = call("a.1", 2, func="bar", target="poll://any@service-bar")
 BAZ = replace(call("a.1.1", 1, 0.3, func="baz", target="poll://any@service-baz"), more=(False, True))
 SLEEP = call("a.1.2", timer="true", target="poll://any@service-bar")
-WORK = call("a.1.2", scope="local")
+WORK = replace(call("a.1.2", parent="a.1"), host=BAR)
+WITHIN = replace(call("a.1.2.1", parent="a.1.2"), host=BAR)
 
 
 def run(id: str, began: float, ended: float | None = None, attempt: int = 1, outcome: str = "result: 0") -> Run:
-    function = {"a": "foo", "a.1": "bar", "a.1.1": "baz", "a.1.2": "work"}[id]
+    function = {"a": "foo", "a.1": "bar", "a.1.1": "baz", "a.1.2": "work", "a.1.2.1": "weigh"}[id]
     finished = None if ended is None else at(ended)
     return Run(function, id, attempt, at(began), finished, "" if ended is None else outcome)
 
@@ -210,6 +211,10 @@ TOLD: dict[str, tuple[Case, list[str]]] = {
     "how often each ran": (
         KILLED_AT_WORK,
         ["Runs of each function, counted in the logs: foo 1, bar 2 (its work: 2), baz 1."],
+    ),
+    "steps within steps": (
+        _case([FOO, BAR, BAZ, WORK, WITHIN], None, [*OTHERS, *(run(id, 1, 2) for id in ("a.1", "a.1.2", "a.1.2.1"))], 3),
+        ["Runs of each function, counted in the logs: foo 1, bar 1 (its work: 1, its weigh: 1), baz 1."],
     ),
     "that an attempt had several runs": (
         sleeping(runs=[*OTHERS, BAR_WAITED, run("a.1", 0.3, 0.4), run("a.1", 10, 10.05, attempt=2)]),

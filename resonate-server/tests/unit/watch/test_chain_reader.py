@@ -10,7 +10,7 @@ from unit.driver import PID, SECOND, START, Driver, promise_create, value
 from unit.rows import changes, promise, transaction
 
 from resonate_server.protocol.payload import MAX_TEXT
-from resonate_server.protocol.records import Promise, PromiseState, Value
+from resonate_server.protocol.records import Promise, PromiseState, Role, Value
 from resonate_server.store import Place, View
 from resonate_server.store.sqlite import IN_MEMORY, Database
 from resonate_server.watch import chain_reader, derive
@@ -26,7 +26,7 @@ from resonate_server.watch.chain_reader import (
     encode_place,
 )
 from resonate_server.watch.ring import Ring
-from resonate_server.watch.views import ChainView, PromiseView, Role
+from resonate_server.watch.views import ChainView, PromiseView
 
 PENDING, RESOLVED = PromiseState.PENDING, PromiseState.RESOLVED
 

@@ -35,20 +35,19 @@ def test_events_of_a_ring_of_ten(count: int, asked: dict[str, int], found: list[
     assert numbers(ring, **asked) == found
 
 
-def test_events_of_a_chain_are_found_as_long_as_they_are_kept() -> None:
+def test_events_of_promises_are_found_as_long_as_they_are_kept() -> None:
     ring = Ring(max_events=3)
-    for chain in ("a", "b", "a", "b", "a"):
-        ring.append(settled(f"{chain}:1", chain=chain))
-    assert [[event.seq for event in ring.of(chain)] for chain in ("a", "b", "c")] == [[3, 5], [4], []]
+    for id in ("a", "b", "a", "b", "a"):
+        ring.append(settled(id))
+    assert [[event.seq for event in ring.of(ids)] for ids in ("a", "b", "ab", "c")] == [[3, 5], [4], [3, 5, 4], []]
 
 
-def test_chains_without_kept_events_take_no_memory_in_the_end() -> None:
+def test_promises_without_kept_events_take_no_memory_in_the_end() -> None:
     ring = Ring(max_events=3)
     for number in range(100):
-        ring.append(settled(f"chain-{number}"))
-        assert [event.seq for event in ring.of(f"chain-{number}")] == [number + 1]
-        assert ring.of(f"chain-{number - 3}") == []
-    assert len(ring._chains) < 10
+        ring.append(settled(f"p-{number}"))
+        assert [event.seq for event in ring.of([f"p-{number}", f"p-{number - 3}"])] == [number + 1]
+    assert len(ring._of) < 10
 
 
 def test_payloads_are_bounded_whatever_their_size() -> None:
@@ -67,12 +66,12 @@ def test_ids_are_bounded_as_well(long: str) -> None:
     for event in (*of_calls, gone(long)):
         for _ in range(20):
             ring.append(replace(event))
-            ring.of(f"{long}{ring.last}")
+            ring.of([f"{long}{ring.last}"])
         assert len(ring.after(0, 1_000)) < 8
     for number in range(50):
         ring.append(settled(f"{long}{number}"))
-        ring.of("c")
-    assert len(ring._chains) < 10
+        ring.of(["c"])
+    assert len(ring._of) < 10
 
 
 # ── order ──
