@@ -28,11 +28,3 @@ def listed(words: list[str]) -> str:
     """Join words as in a sentence; if there are many, count the rest."""
     shown = words if len(words) <= MAX_LISTED + 1 else [*words[:MAX_LISTED], f"{len(words) - MAX_LISTED} more"]
     return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
-
-
-def kept(unfinished: list[str], results: list[str]) -> str:
-    """Return what the server kept when a fault struck: names of ``unfinished`` calls, and ``results`` of others."""
-    calls = "call" if len(unfinished) == 1 else "calls"
-    parts = [f"the unfinished {calls} of {listed(unfinished)}"] if unfinished else []
-    parts += [listed(results)] if results else []
-    return f"The server kept {', and '.join(parts)}" if parts else ""

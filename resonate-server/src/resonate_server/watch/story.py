@@ -1,8 +1,7 @@
 """Tells what a fault did to a chain, in sentences that form one paragraph: which worker was lost and when, what was
 kept, who continued, what ran twice and why, and what it cost. Pure.
 
-The page and the terminal show these sentences as they are. They need nothing but the phases of the chain's calls; the
-scripts' report says the same based on the workers' logs.
+The page and the terminal show these sentences as they are. They need nothing but the phases of the chain's calls.
 """
 
 import re
@@ -11,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from msgspec import Struct
 
 from resonate_server.protocol.records import PromiseState, Role
-from resonate_server.protocol.words import duration, kept, listed
+from resonate_server.protocol.words import duration, listed
 from resonate_server.watch.absences import Outage
 from resonate_server.watch.attempts import DONE_AGAIN, hosts_of
 from resonate_server.watch.views import Kind, Phase, PromiseView
@@ -212,8 +211,11 @@ class _Story:
                     done.append(f"{name_of(call)}'s result {_brief(call)}")
                 else:
                     unfinished.append(name_of(call))
-        if what := kept(unfinished, done):
-            yield f"{what}; no call was made a second time."
+        calls = "call" if len(unfinished) == 1 else "calls"
+        kept = [f"the unfinished {calls} of {listed(unfinished)}"] if unfinished else []
+        kept += [listed(done)] if done else []
+        if kept:
+            yield f"The server kept {', and '.join(kept)}; no call was made a second time."
 
     def _ran_twice(self) -> Iterator[str]:
         if again := [redone.name for of_break in self._redone for redone in of_break]:
