@@ -13,6 +13,7 @@ import msgspec
 from msgspec import UNSET, Struct, field
 
 from resonate_server.client.server_connection import CallFailed, ServerConnection
+from resonate_server.client.values import now_ms
 from resonate_server.protocol.address import group_of
 from resonate_server.protocol.payload import NOT_JSON, function_of
 from resonate_server.protocol.records import Promise, PromiseState, Role, TaskRecord, TaskState, Value
@@ -96,14 +97,15 @@ class _Life(Struct):
 
 class _ChainLives(Struct):
     promises: list[_Life]
+    at: int = 0
     story: list[str] = []
 
 
 class CallTree:
     """The tree below promise ``id``; may be read repeatedly.
 
-    A fulfilled task is final and is not requested again. ``story``: what a fault did to the whole chain, in sentences,
-    as the server reported it at the last read.
+    A fulfilled task is final and is not requested again. As this server reported at the last read: ``story`` is what a
+    fault did to the whole chain, in sentences; ``now`` goes by its clock, which may differ from this machine's.
     """
 
     def __init__(self, connection: ServerConnection, id: str) -> None:
@@ -112,6 +114,11 @@ class CallTree:
         self._fulfilled: dict[str, TaskRecord] = {}
         self._has_lives = True
         self.story: list[str] = []
+        self._ahead = 0
+
+    def now(self) -> int:
+        """Return the time in ms since the epoch."""
+        return now_ms() + self._ahead
 
     def read(self) -> list[Call]:
         """Return the calls: the promise itself first, every parent before its children. Raises :class:`CallFailed`."""
@@ -145,10 +152,10 @@ class CallTree:
         try:
             answer = self._connection.get(f"ui/api/chain?{urlencode({'id': self._id})}")
             told = msgspec.json.decode(answer, type=_ChainLives)
-            self.story = told.story
+            self.story, self._ahead = told.story, told.at - now_ms() if told.at else 0
             return {life.id: life.phases for life in told.promises}
         except CallFailed as error:
-            if not 400 <= error.status < 500:
+            if error.is_transient:
                 raise
         except NOT_JSON:
             pass

@@ -5,6 +5,7 @@ The stripe of a call is its life on a time axis that all calls of a drawing shar
 
 from collections.abc import Iterator
 from enum import Enum
+from functools import cached_property
 from itertools import groupby
 
 import msgspec
@@ -171,10 +172,11 @@ class Drawing:
     # ── the table ──
 
     def _table(self) -> list[Text | Table]:
-        layout, stripe_width = self._layout()
+        layout, stripe_width = self._layout
         table = self._with_columns(layout, stripe_width)
         return [self._line(shown(self._root)), Text(), table] if layout.short_ids else [table]
 
+    @cached_property
     def _layout(self) -> tuple[Layout, int]:
         """Return the layout and the width of the stripes."""
         if self._console.width >= UNBOUNDED:
@@ -275,7 +277,7 @@ class Drawing:
 
     def _legend(self) -> list[Text]:
         meaning = legend(self._rows, self._ascii_only)
-        return [Text(), meaning] if meaning and self._layout()[0].stripe else []
+        return [Text(), meaning] if meaning and self._layout[0].stripe else []
 
     def _outcomes(self) -> list[Text]:
         """Return the root's result, each error once, at the deepest call that has it, and what is wrong with tasks."""

@@ -63,7 +63,7 @@ def tree(id: str, watch: bool) -> None:
         calls = chain.read()
     except CallFailed as error:
         fail(str(error))
-    console.print(Drawing(calls, console, now_ms(), chain.story).whole())
+    console.print(Drawing(calls, console, chain.now(), chain.story).whole())
 
 
 def _console() -> Console:
@@ -118,7 +118,7 @@ class Follower:
         return line
 
     def drawing(self, console: Console) -> Drawing:
-        return Drawing(self.calls, console, now_ms(), self._tree.story)
+        return Drawing(self.calls, console, self._tree.now(), self._tree.story)
 
 
 def follow(tree: CallTree, console: Console) -> int:

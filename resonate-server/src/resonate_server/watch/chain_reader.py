@@ -143,7 +143,7 @@ class ChainReader:
         await _in_turns(fill_in(promises, lives, self._history))
         outages = self._outages.between(*_span(promises))
         shown = [_redacted(view, prefix) for view in promises]
-        return ChainView(root, shown, cut, outages, story(shown, outages, lives.refused))
+        return ChainView(root, self._now(), shown, cut, outages, story(shown, outages, lives.refused))
 
     async def _read_tree(self, root: str, prefix: str) -> tuple[list[PromiseView], bool]:
         """Return the promises to show, and whether there are more."""

@@ -84,10 +84,11 @@ class PromiseView(Struct):
 
 
 class ChainView(Struct, frozen=True):
-    """``promises`` are sorted by id; ``cut``: there are more. ``outages``: those of the server during the chain.
-    ``story``: what a fault did to the chain, in sentences."""
+    """``at``: the server's time (ms). ``promises`` are sorted by id; ``cut``: there are more. ``outages``: of the server
+    during the chain. ``story``: what a fault did to the chain, in sentences."""
 
     id: str
+    at: int
     promises: list[PromiseView]
     cut: bool
     outages: list[Outage]
