@@ -84,7 +84,7 @@ class PromiseView(Struct):
 
 
 class ChainView(Struct, frozen=True):
-    """``at``: the server's time (ms). ``promises`` are sorted by id; ``cut``: there are more. ``outages``: of the server
+    """``at``: the server's time (ms). ``promises`` are sorted by id; ``cut``: there are more. ``outages``: the server's
     during the chain. ``story``: what a fault did to the chain, in sentences."""
 
     id: str
