@@ -9,6 +9,3 @@ need_some --pause "$pause"
 need_some --running "$running"
 length=$(one_of pause running) when=${running:+running}
 play bar fault=kill when="${when:-suspended}" length_option="--${length:-pause}" duration="${pause:-${running:-10}}" down="$down" ${keep_down:+keep_down=1}
-[ -z "$keep_down" ] || exit 0
-echo
-resonate_command tree "$id" || true # a picture, not a verdict

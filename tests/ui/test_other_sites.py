@@ -105,7 +105,6 @@ class View(Struct, frozen=True):
 
 
 VIEWS = {
-    "another port of the same address": View("127.0.0.1", "127.0.0.1"),
     "another port of the same name": View("localhost", "localhost"),
     "another name of this machine": View("localhost", "127.0.0.1"),
     "another site": View(REBOUND, "127.0.0.1"),

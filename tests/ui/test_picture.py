@@ -27,16 +27,18 @@ WORK = 5
 PAUSE_MS = 2_000
 FREEZE_MS = 1_000 * (int(LEASE_SECONDS) + 3)
 
-FAULTS = ("kill", "pause", "freeze")
 SCENARIOS = [
-    *(
-        (service, fault, ("suspended", "running")[(row + column) % 2])
-        for row, service in enumerate(("foo", "bar", "baz", SERVER))
-        for column, fault in enumerate(FAULTS)
-    ),
-    *(("bar", "kill", "idle"), ("baz", "pause", "idle"), ("bar", "freeze", "idle")),
+    ("foo", "kill", "suspended"),
+    ("foo", "freeze", "running"),
+    ("bar", "kill", "running"),
+    ("bar", "pause", "suspended"),
+    ("bar", "freeze", "running"),
+    ("bar", "kill", "idle"),
+    ("baz", "pause", "idle"),
+    (SERVER, "kill", "suspended"),
+    (SERVER, "pause", "running"),
 ]
-"""All combinations of service and fault, at each moment."""
+"""Each service, each fault and each moment, several times."""
 
 PICTURE = """() => {
   const rows = [...document.querySelectorAll("#timeline .row")].sort((a, b) => a.ariaPosInSet - b.ariaPosInSet);
@@ -116,7 +118,7 @@ def test_a_page_open_all_the_time_and_one_opened_later_show_the_same(
         kind = "running" if when == "running" else "suspended"
         expect(live.row("bar").locator(f".stripe[data-kind={kind}][data-open]")).to_be_visible()
         expect(live.row("baz").locator(".row-result")).to_have_text("1")
-        if fault == FAULTS[0]:  # before that, the cases do not differ
+        if fault == "kill":  # before that, the cases do not differ
             twins.agree("before the fault")
     if fault == "kill":
         struck.kill()

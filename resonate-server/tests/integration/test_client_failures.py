@@ -192,6 +192,30 @@ def test_a_history_that_was_cut_off_is_asked_for_again(serve: Serve) -> None:
     assert [phase.kind for phase in tree.read()[0].phases] == ["running"]
 
 
+@pytest.mark.parametrize("status", ["302 Found", "404 Not Found", "501 Not Implemented"])
+def test_a_server_that_has_no_histories_may_say_so_in_any_way(serve: Serve, status: str) -> None:
+    def without(head: bytes) -> Iterator[bytes]:
+        has_no = answer(b"<p>no</p>", "text/html", status)
+        yield has_no if head.startswith(b"GET") else envelope({"promise": PROMISE, "promises": [PROMISE]})
+
+    assert "pending for" in run(serve(without), "tree", "x").stdout
+
+
+def test_a_server_that_is_busy_is_asked_for_histories_again(serve: Serve) -> None:
+    statuses = iter(["429 Too Many Requests", "200 OK"])
+
+    def busy_once(head: bytes) -> Iterator[bytes]:
+        if head.startswith(b"GET"):
+            yield answer(b'{"promises": [{"id": "x", "phases": [{"kind": "gap", "from": 1}]}]}', status=next(statuses))
+        else:
+            yield envelope({"promise": PROMISE, "promises": [PROMISE]})
+
+    tree = CallTree(ServerConnection(serve(busy_once)), "x")
+    with suppress(CallFailed):
+        tree.read()
+    assert [phase.kind for phase in tree.read()[0].phases] == ["gap"]
+
+
 @pytest.mark.parametrize("status", [0, 429, 500, 502, 503, 504])
 def test_an_unreachable_busy_or_unready_server_is_waited_for(status: int) -> None:
     assert CallFailed("no answer", status).is_transient

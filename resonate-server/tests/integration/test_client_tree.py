@@ -76,6 +76,14 @@ def test_a_pending_chain_shows_who_waits_and_who_runs(chain: Chain, tree: Tree, 
     assert drawn[1].endswith(f"service-bar  attempt 1 by {PID[:8]}")
 
 
+def test_it_lasts_as_long_as_by_the_server_s_clock(chain: Chain, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody may have set the machine's clock, which the server's own does not follow."""
+    root = chain.rpc("", "foo")
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + 7_200 * 10**9)
+    assert re.search("pending for [0-9.]+ m?s ", lines(tree(root))[0])
+
+
 def test_a_finished_chain_shows_the_result(chain: Chain, tree: Tree) -> None:
     root = chain.rpc("", "foo")
     chain.settle("", "resolved", 3)
@@ -99,7 +107,7 @@ def test_cancelled_and_timed_out_are_distinguished(chain: Chain, tree: Tree) -> 
     chain.settle("", "rejected_canceled", None)
     drawn = lines(tree(root))
     assert "cancelled after" in drawn[0]
-    assert f"promise  {late}" in drawn[1] and "timed out after" in drawn[1]
+    assert f"step  {late}" in drawn[1] and "timed out after" in drawn[1]
 
 
 def test_siblings_are_in_order_of_creation_with_lines_to_their_parents(chain: Chain, tree: Tree) -> None:

@@ -83,15 +83,6 @@ def test_a_step_runs_while_its_function_does(client: Client, wait: Wait, root: s
         assert wait(root, "--until", f"{name}=running").stdout == f"running\t1\t{PID}\t{step}\n"
 
 
-def test_a_later_attempt_can_be_waited_for(client: Client, wait: Wait, root: str) -> None:
-    create(client, root, "foo")
-    acquire(client, root)
-    assert wait(root, "--until", "running", "--after", "1", "--timeout", "0").exit_code == 4
-    client.call("task.release", id=root, version=1)
-    acquire(client, root, version=1, pid="another")
-    assert wait(root, "--until", "running", "--after", "1").stdout == f"running\t2\tanother\t{root}\n"
-
-
 def test_a_server_that_goes_away_is_waited_for(start: Start, root: str) -> None:
     server = start("db")
     waiting = begin(server.url, root, "--until", "running", "--until", "settled")

@@ -128,7 +128,7 @@ class TestStream:
             lost = watching.until("task.lost", id=id)
             queued = watching.until("task.queued", id=id)
 
-        assert (sent["chain"], sent["pid"], sent["version"]) == (id, "pid-1", 0)
+        assert (sent["pid"], sent["version"]) == ("pid-1", 0)
         assert (claimed["pid"], claimed["version"]) == ("pid-1", 1)
         assert not left["planned"]
         assert (lost["reason"], queued["reason"]) == ("gone", "gone")

@@ -1,6 +1,7 @@
-"""What a fault did to a chain: an account for people, and a verdict. Judges the given facts, and sends no requests.
+"""How often each function of a chain ran, when the answer came, and a verdict. Judges the given facts; no requests.
 
-Runs are counted in the workers' logs: the server should not be its own witness. Times are in ms since the epoch.
+Runs are counted in the workers' logs: the server should not be its own witness. What a fault did to the calls is the
+server's to tell (``resonate tree``). Times are in ms since the epoch.
 """
 
 import re
@@ -14,7 +15,8 @@ from msgspec import Struct
 
 from resonate_server.client.calls import Call
 from resonate_server.client.values import printable
-from resonate_server.protocol.records import PromiseState, times
+from resonate_server.protocol.records import PromiseState
+from resonate_server.protocol.words import duration, listed, times
 
 NOTICEABLE_MS = 500
 """A shorter delay counts as none."""
@@ -55,10 +57,6 @@ class Run(Struct):
     @property
     def was_refused(self) -> bool:
         return self.outcome.startswith(LEASE_LOST)
-
-    @property
-    def has_returned(self) -> bool:
-        return self.outcome.startswith("result: ")
 
 
 def read_runs(lines: Iterable[bytes], ids: Iterable[str]) -> list[Run]:
@@ -128,10 +126,13 @@ class Part(Struct, frozen=True):
 
     call: Call
     name: str
-    group: str
     caller: "Part | None"
     is_leaf: bool
     runs: list[Run]
+
+    @property
+    def group(self) -> str:
+        return (self.call.host or self.call).group
 
     @property
     def whose(self) -> str:
@@ -172,25 +173,18 @@ def parts_of(calls: list[Call], runs: list[Run]) -> list[Part]:
     runs_by_id: dict[str, list[Run]] = {}
     for run in runs:
         runs_by_id.setdefault(run.id, []).append(run)
-    parts: list[Part] = []
-    path: list[Part | None] = []
+    parts: dict[str, Part] = {}
     for call, following in zip(calls, [*calls[1:], None], strict=True):
-        depth = len(call.more)
-        del path[depth:]
-        caller = path[-1] if path and call.is_step else None
-        own = runs_by_id.get(call.promise.id, [])
-        part = Part(
-            call=call,
-            name=own[0].function if own else call.name,
-            group=call.group if caller is None else caller.group,
-            caller=caller,
-            is_leaf=following is None or len(following.more) <= depth,
-            runs=own,
-        )
-        path.append(part)
         if not call.is_timer:
-            parts.append(part)
-    return parts
+            own = runs_by_id.get(call.promise.id, [])
+            parts[call.promise.id] = Part(
+                call=call,
+                name=own[0].function if own else call.name,
+                caller=None if call.host is None else parts[call.host.promise.id],
+                is_leaf=following is None or len(following.more) <= len(call.more),
+                runs=own,
+            )
+    return [*parts.values()]
 
 
 # ── the verdict ──
@@ -246,13 +240,13 @@ def verdict(case: Case) -> str:
     """Return the verdict in one sentence, assuming that nothing is wrong."""
     answer = "the answer is " + _json(case.message)
     once = [part for part in case.leaves if len(part.runs) == 1]
-    whole = _join_words([part.name for part in once if part.caller is None])
-    steps = _join_words([part.whose for part in once if part.caller is not None])
+    whole = listed([part.name for part in once if part.caller is None])
+    steps = listed([part.whose for part in once if part.caller is not None])
     ran = f"{whole} ran exactly once" if whole else "nothing that was done was done again"
     if _is_about_a_late_result(case):
         return f"Counted once: {answer}, {ran}, and the late result was refused."
     if case.repeated:
-        again = _join_words([f"{(part.caller or part).name}'s" for part in case.repeated])
+        again = listed([f"{(part.caller or part).name}'s" for part in case.repeated])
         return f"T{answer[1:]}, and {ran}; only {again} unfinished step ran again."
     if steps:
         return f"T{answer[1:]}; {ran}, and so did {steps}."
@@ -269,46 +263,20 @@ def account(case: Case) -> Iterator[str]:
     """Yield what happened, line by line; a line that begins with a blank explains the one before."""
     if case.fault is not None:
         yield _what_struck(case, case.fault)
-        yield from _what_was_kept(case, case.fault)
-        yield from _who_continued(case, case.fault)
         if (late := _late_result(case)) is not None:
             yield f"The server refused the late result of the {case.fault.kind.struck} {late.function}, which says:"
             yield f" {late.outcome}"
     yield f"Runs of each function, counted in the logs: {', '.join(_counts(case))}."
     yield " (a function restarts from its first line when it resumes;"
     yield " finished calls are answered from the record)"
-    yield from _when_the_answer_came(case)
+    yield _when_the_answer_came(case)
 
 
 def _what_struck(case: Case, fault: Fault) -> str:
-    apart = _roughly(abs(fault.began - case.sent))
+    apart = duration(abs(fault.began - case.sent))
     when = f"{apart} {'before' if case.was_idle else 'after'} the request was sent"
-    lasted = _roughly(fault.ended - fault.began)
+    lasted = duration(fault.ended - fault.began)
     return f"{fault.name} was {fault.kind.struck} {when}, and {fault.kind.over} {lasted} later."
-
-
-def _what_was_kept(case: Case, fault: Fault) -> Iterator[str]:
-    """Tell what the server knew when the fault struck."""
-    called = [part for part in case.parts if part.caller is None and part.call.promise.created_at <= fault.began]
-    done = [part for part in called if (part.call.settled_at or fault.began) < fault.began]
-    unfinished = _join_words([part.name for part in called if part not in done])
-    results = _join_words([f"{part.name}'s result {_json(part.call.result)}" for part in done])
-    kept = [f"the unfinished calls of {unfinished}"] if unfinished else []
-    kept += [results] if results else []
-    if kept:
-        yield f"The server kept {', and '.join(kept)}."
-
-
-def _who_continued(case: Case, fault: Fault) -> Iterator[str]:
-    """Describe the next run of what was struck."""
-    runs = [run for part in case.parts if part.caller is None and part.group == fault.group for run in part.runs]
-    next_run = next((run for run in sorted(runs, key=lambda run: run.began) if run.began > fault.began), None)
-    if next_run is not None and not case.was_idle:
-        who, how, whom = next_run.function, "continued", "it"
-        if next_run.began < fault.ended:
-            who, how, whom = f"Another {who}", "took over", "the first"
-        later = _roughly(next_run.began - fault.began)
-        yield f"{who} {how} in attempt {next_run.attempt}, {later} after {whom} was {fault.kind.struck}."
 
 
 def _counts(case: Case) -> Iterator[str]:
@@ -322,44 +290,13 @@ def _counts(case: Case) -> Iterator[str]:
             yield f"{part.name} {len(part.runs)}" + (f" ({', '.join(notes)})" if notes else "")
 
 
-def _when_the_answer_came(case: Case) -> Iterator[str]:
-    since, what = _since(case)
-    if case.answered < since:
-        yield f"The answer came before {what}."
-    else:
-        yield f"The answer came {_seconds(case.answered - since)} after {what}."
-    for part in case.repeated:
-        yield f" ({_roughly(_length(part))} of that were {part.whose}, repeated from the beginning:"
-        yield f" {_why_again(case.fault)})"
-    if case.fault is not None and cost_ms(case):
-        due = _due(case)
-        without = "at once" if due <= case.sent else f"after {_seconds(due - case.sent)}"
-        yield f"Without the fault it would have come {without}; it came after {_seconds(case.answered - case.sent)}."
-
-
-def _since(case: Case) -> tuple[int, str]:
-    """Return the last thing that the answer had to wait for, and when it happened."""
-    fault = case.fault
-    if fault is None:
-        return case.sent, "the request was sent"
-    waited_for = (fault.ended, f"{fault.name} was {fault.kind.over}")
-    if fault.kind is FaultKind.FREEZE:
-        waited_for = (fault.began, f"{fault.name} was frozen")
-    if case.was_idle or case.repeated:
-        return waited_for
-    return max(waited_for, (_due(case), _what_it_takes(case)))
-
-
-def _what_it_takes(case: Case) -> str:
-    if any(call.is_timer for call in case.calls):
-        return "the pause ended"
-    return next((f"{part.whose} was to end" for part in case.parts if part.caller is not None), "the request was sent")
-
-
-def _why_again(fault: Fault | None) -> str:
-    if fault is None or fault.group is None:
-        return "its lease was lost before it had finished"
-    return f"the {fault.kind.struck} {fault.name} had not finished it"
+def _when_the_answer_came(case: Case) -> str:
+    took = _seconds(case.answered - case.sent)
+    if case.fault is None or not cost_ms(case):
+        return f"The answer came {took} after the request was sent."
+    due = _due(case)
+    without = "at once" if due <= case.sent else f"after {_seconds(due - case.sent)}"
+    return f"Without the fault it would have come {without}; it came after {took}."
 
 
 # ── the cost ──
@@ -382,11 +319,6 @@ def _due(case: Case) -> int:
     return max(begun, default=case.sent) + case.takes
 
 
-def _length(part: Part) -> int:
-    """Return how long the part takes undisturbed, in ms."""
-    return next((run.ended - run.began for run in part.runs if run.has_returned and run.ended is not None), 0)
-
-
 # ── wording ──
 
 
@@ -395,14 +327,5 @@ def _json(value: Any) -> str:
     return text if len(text) <= VALUE_SHOWN else f"{text[:VALUE_SHOWN]}..."
 
 
-def _join_words(words: list[str]) -> str:
-    """Join words as in a sentence; empty if there are none."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
 def _seconds(ms: int) -> str:
     return f"{ms / 1_000:.3f} s"
-
-
-def _roughly(ms: int) -> str:
-    return f"{ms / 1_000:.1f} s"

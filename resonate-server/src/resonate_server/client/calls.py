@@ -13,9 +13,10 @@ import msgspec
 from msgspec import UNSET, Struct, field
 
 from resonate_server.client.server_connection import CallFailed, ServerConnection
+from resonate_server.client.values import now_ms
 from resonate_server.protocol.address import group_of
-from resonate_server.protocol.payload import NOT_JSON, excerpt, function_name, step_function
-from resonate_server.protocol.records import Promise, PromiseState, TaskRecord, TaskState, Value
+from resonate_server.protocol.payload import NOT_JSON, function_of
+from resonate_server.protocol.records import Promise, PromiseState, Role, TaskRecord, TaskState, Value
 
 PAGE = 100
 
@@ -34,13 +35,14 @@ type Lives = dict[str, list[Phase]]
 class Call(Struct, frozen=True):
     """One promise and its place in the tree.
 
-    ``more``: for each level from the root down to it, whether a sibling follows; empty for the root. ``phases``: its
-    life, oldest first; empty if the server does not report it.
+    ``more``: for each level from the root down to it, whether a sibling follows; empty for the root. ``host``: the call
+    that runs it, if it is a step. ``phases``: its life, oldest first; empty if the server does not report it.
     """
 
     promise: Promise
     task: TaskRecord | None
     more: tuple[bool, ...]
+    host: "Call | None" = None
     phases: list[Phase] = []
 
     @property
@@ -57,13 +59,12 @@ class Call(Struct, frozen=True):
 
     @property
     def is_step(self) -> bool:
-        """Whether it ran inside its parent, on the same worker."""
-        return self.promise.tags.get("resonate:scope") == "local"
+        return self.promise.role is Role.STEP
 
     @property
     def function(self) -> str | None:
         """Name of the function it runs."""
-        return function_name(excerpt(self.promise.param)) or step_function(self.promise.tags)
+        return function_of(self.promise)
 
     @property
     def name(self) -> str:
@@ -96,14 +97,15 @@ class _Life(Struct):
 
 class _ChainLives(Struct):
     promises: list[_Life]
+    at: int = 0
     story: list[str] = []
 
 
 class CallTree:
     """The tree below promise ``id``; may be read repeatedly.
 
-    A fulfilled task is final and is not requested again. ``story``: what a fault did to the whole chain, in sentences,
-    as the server reported it at the last read.
+    A fulfilled task is final and is not requested again. As this server reported at the last read: ``story`` is what a
+    fault did to the whole chain, in sentences; ``now`` goes by its clock, which may differ from this machine's.
     """
 
     def __init__(self, connection: ServerConnection, id: str) -> None:
@@ -112,6 +114,11 @@ class CallTree:
         self._fulfilled: dict[str, TaskRecord] = {}
         self._has_lives = True
         self.story: list[str] = []
+        self._ahead = 0
+
+    def now(self) -> int:
+        """Return the time in ms since the epoch."""
+        return now_ms() + self._ahead
 
     def read(self) -> list[Call]:
         """Return the calls: the promise itself first, every parent before its children. Raises :class:`CallFailed`."""
@@ -127,10 +134,16 @@ class CallTree:
         promises.setdefault(self._id, top)
         tasks = {promise.id: self._task(promise) for promise in promises.values()}
         lives = self._lives()
-        return [
-            Call(promise=promise, task=tasks[promise.id], more=more, phases=lives.get(promise.id, []))
-            for promise, more in _walk(promises, origin, self._id)
-        ]
+        calls: list[Call] = []
+        above: list[Call] = []
+        for promise, more in _walk(promises, origin, self._id):
+            del above[len(more) :]
+            host = None
+            if promise.role is Role.STEP and above:
+                host = above[-1] if above[-1].promise.role is Role.CALL else above[-1].host
+            calls.append(Call(promise, tasks[promise.id], more, host, lives.get(promise.id, [])))
+            above.append(calls[-1])
+        return calls
 
     def _lives(self) -> Lives:
         """Return the lives that this server gives its page. Others do not know the request, and are asked once."""
@@ -139,10 +152,10 @@ class CallTree:
         try:
             answer = self._connection.get(f"ui/api/chain?{urlencode({'id': self._id})}")
             told = msgspec.json.decode(answer, type=_ChainLives)
-            self.story = told.story
+            self.story, self._ahead = told.story, told.at - now_ms() if told.at else 0
             return {life.id: life.phases for life in told.promises}
         except CallFailed as error:
-            if not 400 <= error.status < 500:
+            if error.is_transient:
                 raise
         except NOT_JSON:
             pass

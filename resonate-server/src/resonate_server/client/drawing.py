@@ -5,6 +5,7 @@ The stripe of a call is its life on a time axis that all calls of a drawing shar
 
 from collections.abc import Iterator
 from enum import Enum
+from functools import cached_property
 from itertools import groupby
 
 import msgspec
@@ -16,8 +17,8 @@ from rich.text import Text
 
 from resonate_server.client.calls import Call, Phase
 from resonate_server.client.commands import shown
-from resonate_server.client.values import shown_duration
 from resonate_server.protocol.records import PromiseState, TaskRecord, TaskState
+from resonate_server.protocol.words import duration
 
 PID_SHOWN = 8
 """Characters of a process id: enough to tell processes apart."""
@@ -80,7 +81,7 @@ class Axis(Struct, frozen=True):
 
     def header(self) -> Text:
         """Return the labels of its two ends."""
-        length = shown_duration(self.end - self.begin)
+        length = duration(self.end - self.begin)
         return Text("0" + length.rjust(self.width - 1), no_wrap=True)
 
     def stripe(self, call: Call) -> Text:
@@ -171,10 +172,11 @@ class Drawing:
     # ── the table ──
 
     def _table(self) -> list[Text | Table]:
-        layout, stripe_width = self._layout()
+        layout, stripe_width = self._layout
         table = self._with_columns(layout, stripe_width)
         return [self._line(shown(self._root)), Text(), table] if layout.short_ids else [table]
 
+    @cached_property
     def _layout(self) -> tuple[Layout, int]:
         """Return the layout and the width of the stripes."""
         if self._console.width >= UNBOUNDED:
@@ -245,14 +247,14 @@ class Drawing:
 
     def _name(self, call: Call) -> str:
         if call.is_timer:
-            return f"{call.name} {shown_duration(call.promise.timeout_at - call.promise.created_at)}"
+            return f"{call.name} {duration(call.promise.timeout_at - call.promise.created_at)}"
         return shown(call.name)
 
     def _state(self, call: Call) -> Text:
         promise = call.promise
         _, _, colour, words = STATES[promise.state]
         end = self._now if call.settled_at is None else call.settled_at
-        return Text(f"{words} {shown_duration(end - promise.created_at)}", colour)
+        return Text(f"{words} {duration(end - promise.created_at)}", colour)
 
     def _group(self, call: Call) -> Text:
         """Empty for a timer: it has a target, but nobody runs it."""
@@ -275,7 +277,7 @@ class Drawing:
 
     def _legend(self) -> list[Text]:
         meaning = legend(self._rows, self._ascii_only)
-        return [Text(), meaning] if meaning and self._layout()[0].stripe else []
+        return [Text(), meaning] if meaning and self._layout[0].stripe else []
 
     def _outcomes(self) -> list[Text]:
         """Return the root's result, each error once, at the deepest call that has it, and what is wrong with tasks."""

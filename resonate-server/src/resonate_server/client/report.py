@@ -1,4 +1,4 @@
-"""``resonate report``: tell what became of a chain, and judge it."""
+"""``resonate report``: judge a chain by the logs of its workers."""
 
 import sys
 import time
@@ -20,7 +20,7 @@ INDENT = "           "
 LOOK_PAUSE_S = 0.2
 
 
-@click.command(short_help="Report what happened to a chain, and judge it.")
+@click.command(short_help="Judge a chain by the logs of its workers.")
 @click.argument("id")
 @click.option("--expect", "expected", metavar="JSON", help="The expected answer.")
 @click.option(
@@ -45,7 +45,7 @@ def report(
     patience: int,
     **fault: Any,
 ) -> None:
-    """Tell what became of the chain ID: how often each function ran, and why; what a fault cost; and the verdict.
+    """Judge the chain ID: tell how often each function ran, when the answer came, what a fault cost, and the verdict.
 
     The workers' logs are read from standard input, as "scripts/logs.sh" prints them: runs are counted there, because
     the server should not be its own witness. Times are in ms since the epoch.

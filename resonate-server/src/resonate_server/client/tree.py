@@ -14,8 +14,9 @@ from resonate_server.client.calls import Call, CallTree
 from resonate_server.client.commands import ANSWER_S, ended_by_signals, fail, shown, where
 from resonate_server.client.drawing import UNBOUNDED, Drawing
 from resonate_server.client.server_connection import CallFailed
-from resonate_server.client.values import now_ms, printable, shown_duration
+from resonate_server.client.values import now_ms, printable
 from resonate_server.protocol.records import PromiseState
+from resonate_server.protocol.words import duration
 
 READ_PAUSE_S = 0.25
 """Pause between two reads; as long as the last read took, if that is longer, so that long chains cost no more."""
@@ -62,7 +63,7 @@ def tree(id: str, watch: bool) -> None:
         calls = chain.read()
     except CallFailed as error:
         fail(str(error))
-    console.print(Drawing(calls, console, now_ms(), chain.story).whole())
+    console.print(Drawing(calls, console, chain.now(), chain.story).whole())
 
 
 def _console() -> Console:
@@ -106,18 +107,18 @@ class Follower:
                 tell(self.away_line(self.away_since).plain)
             return
         if self.away_since is not None:
-            tell(f"the server is back after {shown_duration(now_ms() - self.away_since)}")
+            tell(f"the server is back after {duration(now_ms() - self.away_since)}")
             self.away_since = None
         self.calls = calls
 
     def away_line(self, now: int) -> Text:
-        since = shown_duration(now - (self.away_since or now))
+        since = duration(now - (self.away_since or now))
         line = Text(f"server away for {since}, waiting: {shown(self._away_why)}", "bold red")
         line.no_wrap = True
         return line
 
     def drawing(self, console: Console) -> Drawing:
-        return Drawing(self.calls, console, now_ms(), self._tree.story)
+        return Drawing(self.calls, console, self._tree.now(), self._tree.story)
 
 
 def follow(tree: CallTree, console: Console) -> int:

@@ -126,20 +126,6 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def shown_duration(ms: int) -> str:
-    """Format a duration for people: two figures are enough to tell 3 ms from 2 h."""
-    if ms < 1_000:
-        return f"{max(ms, 0)} ms"
-    if ms < 60_000:
-        return f"{ms / 1_000:.1f} s"
-    seconds = ms // 1_000
-    for unit, size, smaller, smaller_size in (("d", 86_400, "h", 3_600), ("h", 3_600, "min", 60), ("min", 60, "s", 1)):
-        if seconds >= size:
-            rest = seconds % size // smaller_size
-            return f"{seconds // size} {unit}" + (f" {rest} {smaller}" if rest else "")
-    raise AssertionError(ms)
-
-
 def printable(text: str) -> str:
     """Escape characters that would move the cursor or change colours: ids and messages are untrusted text."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -96,11 +96,8 @@ class Reached(Struct, frozen=True):
     default=["settled"],
     help="What to wait for: running, suspended or settled. Several are waited for in turn [default: settled].",
 )
-@click.option(
-    "--after", type=click.IntRange(0), default=0, help="Only an attempt later than this one counts as running."
-)
 @click.option("--timeout", type=DURATION, help="How long to wait in all, like 30s [default: forever].")
-def wait(id: str, goals: tuple[Goal, ...], after: int, timeout: int | None) -> None:
+def wait(id: str, goals: tuple[Goal, ...], timeout: int | None) -> None:
     """Wait until the call ID, or a call below it, is running, suspended or settled.
 
     NAME selects a call by its name in "resonate tree", which is that of its function; "step" stands for any step. The
@@ -119,7 +116,7 @@ def wait(id: str, goals: tuple[Goal, ...], after: int, timeout: int | None) -> N
       130  Ctrl-C
     """
     end = float("inf") if timeout is None else time.monotonic() + timeout / 1_000
-    waiter = Waiter(CallTree(where().connection(ANSWER_S, max(end, time.monotonic() + LOOK_S)), id), after, end)
+    waiter = Waiter(CallTree(where().connection(ANSWER_S, max(end, time.monotonic() + LOOK_S)), id), end)
     is_terminal = sys.stdout is not None and sys.stdout.isatty()
     with ended_by_signals():
         for goal in goals:
@@ -128,11 +125,10 @@ def wait(id: str, goals: tuple[Goal, ...], after: int, timeout: int | None) -> N
 
 
 class Waiter:
-    """``after``: only a later attempt counts as running; ``end``: the deadline, by the monotonic clock."""
+    """``end``: the deadline, by the monotonic clock."""
 
-    def __init__(self, tree: CallTree, after: int, end: float) -> None:
+    def __init__(self, tree: CallTree, end: float) -> None:
         self._tree = tree
-        self._after = after
         self._end = end
         self._server_was_there = False
         self._obstacle = ""
@@ -143,7 +139,7 @@ class Waiter:
         """Wait for ``goal``; end the command if it cannot be reached."""
         while True:
             calls = self._look()
-            if (reached := find(calls, goal, self._after)) is not None:
+            if (reached := find(calls, goal)) is not None:
                 return reached
             if calls and calls[0].is_settled:
                 fail(f"{calls[0].promise.id} was settled before {goal}", SETTLED_BEFORE)
@@ -182,14 +178,12 @@ class Waiter:
                 click.echo(f"waiting: {shown(trouble)}", err=True)
 
 
-def find(calls: list[Call], goal: Goal, after: int) -> Reached | None:
-    """Return the first of ``calls``, as ``CallTree.read`` returns them, that has reached the goal."""
-    tasks: list[TaskRecord | None] = []
+def find(calls: list[Call], goal: Goal, after: int = 0) -> Reached | None:
+    """Return the first call that has reached the goal; only an attempt later than ``after`` counts as running."""
     for call in calls:
-        del tasks[len(call.more) :]
-        tasks.append(tasks[-1] if call.is_step and tasks else call.task)
         if goal.is_about(call) or (not goal.name and call is calls[0]):
-            reached = Reached(call, _state(call, tasks[-1]), tasks[-1])
+            task = (call.host or call).task
+            reached = Reached(call, _state(call, task), task)
             if reached.state == goal.state and not (reached.state == "running" and reached.attempt <= after):
                 return reached
     return None

@@ -40,7 +40,7 @@ from resonate_server.protocol.answers import Answer, Nothing
 from resonate_server.protocol.envelope import CheckedRequest, Envelope
 from resonate_server.protocol.errors import Malformed
 from resonate_server.protocol.messages import Execute, OwedUnblock, UnblockKey
-from resonate_server.protocol.payload import excerpt, function_name
+from resonate_server.protocol.payload import function_of
 from resonate_server.protocol.records import Promise, PromiseState, TaskState
 from resonate_server.protocol.requests import (
     DebugReset,
@@ -485,7 +485,7 @@ def _tell(notice: Notice, metrics: Metrics) -> None:
 
 def _tell_of_trouble(task: Task, promise: Promise) -> None:
     """Warn that workers keep leaving the task unclaimed, or giving it back."""
-    function = function_name(excerpt(promise.param)) or "unknown"
+    function = function_of(promise) or "unknown"
     logger.warning("task %s for %s, function %s: %s", task.id, task.target, function, task.report().trouble)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct
 
-from resonate_server.protocol.records import Tags, Value
+from resonate_server.protocol.records import Promise, Tags, Value
 
 MAX_TEXT = 4_096
 """Maximum number of characters shown of a payload."""
@@ -93,6 +93,11 @@ def step_function(tags: Tags) -> str | None:
     """Return the function of a step. A step runs inside its caller and has no parameters; workers name it in a tag."""
     name = tags.get("worker:function")
     return name[:MAX_FUNCTION] if name else None
+
+
+def function_of(promise: Promise) -> str | None:
+    """Return the name of the function that a call or a step runs."""
+    return function_name(excerpt(promise.param)) or step_function(promise.tags)
 
 
 class _Invocation(Struct):

@@ -8,6 +8,8 @@ from enum import StrEnum
 
 from msgspec import UNSET, Struct, UnsetType
 
+from resonate_server.protocol.words import times
+
 type Tags = dict[str, str]
 
 
@@ -29,6 +31,15 @@ class TaskState(StrEnum):
     SUSPENDED = "suspended"  # for the promises it awaits
     HALTED = "halted"  # for an operator
     FULFILLED = "fulfilled"  # for nothing
+
+
+class Role(StrEnum):
+    """What a promise stands for, to people."""
+
+    CALL = "call"  # has a task
+    TIMER = "timer"
+    STEP = "step"  # runs inside the call above it
+    PROMISE = "promise"  # is settled by somebody else
 
 
 class Value(Struct, frozen=True, omit_defaults=True):
@@ -67,6 +78,15 @@ class Promise(Struct, frozen=True, rename="camel"):
     def is_timer(self) -> bool:
         """A timer resolves at its deadline, while other promises time out."""
         return self.tags.get("resonate:timer") == "true"
+
+    @property
+    def role(self) -> Role:
+        if self.is_timer:
+            return Role.TIMER
+        if self.target is not None:
+            return Role.CALL
+        is_below = self.parent not in (None, self.id)
+        return Role.STEP if is_below and not self.is_external else Role.PROMISE
 
     @property
     def delay_until(self) -> int:
@@ -153,7 +173,3 @@ class TaskRecord(Struct, frozen=True):
         if self.releases and self.releases > 1:
             return f"claimed {times(self.releases)}, given back each time{why}"
         return f"given back{why}" if why else ""
-
-
-def times(number: int) -> str:
-    return "once" if number == 1 else f"{number} times"

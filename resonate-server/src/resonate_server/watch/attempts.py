@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from resonate_server.protocol.records import TaskState
+from resonate_server.protocol.records import Role, TaskState
 from resonate_server.watch.absences import FOREVER, ConnectionHistory
 from resonate_server.watch.derive import RELEASED
 from resonate_server.watch.events import (
@@ -29,7 +29,7 @@ from resonate_server.watch.events import (
     TaskSuspended,
     TaskUnclaimed,
 )
-from resonate_server.watch.views import Kind, Phase, PromiseView, Role
+from resonate_server.watch.views import Kind, Phase, PromiseView
 
 MAX_PIECES = 20_000
 """Gaps, and phases of steps, that are shown in one chain. Each call has an equal share, and shows its latest ones."""

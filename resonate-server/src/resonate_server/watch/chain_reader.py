@@ -18,16 +18,17 @@ from msgspec import UNSET, Struct
 from resonate_server.kernel.model import Footprint
 from resonate_server.kernel.sizes import weight
 from resonate_server.protocol.address import group_of
-from resonate_server.protocol.payload import excerpt, function_name, readable, step_function
+from resonate_server.protocol.payload import MAX_TEXT, excerpt, function_of, readable
 from resonate_server.protocol.records import Promise, PromiseState, TaskState
 from resonate_server.protocol.requests import Id, Millis
 from resonate_server.store import Branch, Place, View
 from resonate_server.watch.absences import FOREVER, ConnectionHistory, Outages
 from resonate_server.watch.attempts import Lives, fill_in
 from resonate_server.watch.derive import chain_of
+from resonate_server.watch.events import encoder
 from resonate_server.watch.ring import Ring
 from resonate_server.watch.story import story
-from resonate_server.watch.views import ChainView, PromiseView, Role, TaskView
+from resonate_server.watch.views import ChainView, PromiseView, TaskView
 
 PORTION = 500
 """Rows read in one portion."""
@@ -44,13 +45,11 @@ MAX_PORTIONS = 10
 MAX_PROMISES = 2_000
 """Promises shown of one chain."""
 
-MAX_TEXT_OF_CHAIN = 2 * 1_024 * 1_024
-"""Characters of payload of one chain; payloads beyond that are cut to :data:`SHORT_TEXT`."""
+MAX_CHAIN_BYTES = 6 * 1_024 * 1_024
+"""Size of one chain's promises on the wire; the chain is cut there. Payloads beyond half of that are shortened."""
 
 SHORT_TEXT = 128
-
-MAX_CHAIN_BYTES = 6 * 1_024 * 1_024
-"""Size of one chain's promises with their texts, tags and ids; the chain is cut there."""
+"""Characters of a shortened payload, and of a tag's name."""
 
 
 DIFFER_MS = 1_000
@@ -139,26 +138,22 @@ class ChainReader:
         promises, cut = await self._read_tree(root, prefix)
         lives = Lives(self._ring.since or self._history.since)
         created = {promise.id: promise.created_at for promise in promises}
-        events = (event for event in self._ring.of(root) if event.at > created.get(event.id, 0) - DIFFER_MS)
+        events = (event for event in self._ring.of(created) if event.at > created[event.id] - DIFFER_MS)
         await _in_turns(map(lives.take, events))
         await _in_turns(fill_in(promises, lives, self._history))
         outages = self._outages.between(*_span(promises))
         shown = [_redacted(view, prefix) for view in promises]
-        return ChainView(root, shown, cut, outages, story(shown, outages, lives.refused))
+        return ChainView(root, self._now(), shown, cut, outages, story(shown, outages, lives.refused))
 
     async def _read_tree(self, root: str, prefix: str) -> tuple[list[PromiseView], bool]:
         """Return the promises to show, and whether there are more."""
         shown: list[PromiseView] = []
-        room, left, after = MAX_TEXT_OF_CHAIN, MAX_CHAIN_BYTES, ""
+        left, after = MAX_CHAIN_BYTES, ""
         while len(shown) <= MAX_PROMISES and left > 0:
-            portion = await self._reader.read(
-                lambda store, after=after, room=room: _tree(store, root, after, self._now(), room)  # type: ignore[misc]
-            )
+            portion, left = await self._reader.read(partial(_tree, root, after, self._now(), left))
             if not portion:
                 break
             after = portion[-1].id
-            room -= sum(len(payload.text) for view in portion for payload in (view.param, view.value) if payload)
-            left -= sum(map(_view_weight, portion))
             shown += [view for view in portion if view.id.startswith(prefix)]
         return shown[:MAX_PROMISES], len(shown) > MAX_PROMISES or left <= 0
 
@@ -193,12 +188,13 @@ def _look_through(
     return found, last if there_are_more else None
 
 
-def _tree(store: View, root: str, after: str, now: int, room: int) -> list[PromiseView]:
+def _tree(root: str, after: str, now: int, left: int, store: View) -> tuple[list[PromiseView], int]:
+    """Return the next promises, within the limits of one portion, and what is left of the chain's ``left`` bytes."""
     views = []
     for branch in _bounded(store.tree(root, after, now), lambda branch: weight(branch.promise)):
-        views.append(_view(branch, room))
-        room -= sum(len(payload.text) for payload in (views[-1].param, views[-1].value) if payload)
-    return views
+        views.append(_view(branch, MAX_TEXT if left > MAX_CHAIN_BYTES // 2 else SHORT_TEXT))
+        left -= len(encoder.encode(views[-1]))
+    return views, left
 
 
 def _promise(store: View, id: str) -> Promise | None:
@@ -222,24 +218,13 @@ def _span(promises: list[PromiseView]) -> tuple[int, int]:
     return begin, max((FOREVER if view.settled_at is None else view.settled_at for view in promises), default=0)
 
 
-def _view_weight(view: PromiseView) -> int:
-    texts = (view.id, view.parent or "", view.func or "", *view.tags, *view.tags.values(), *view.awaits)
-    payloads = (payload.text for payload in (view.param, view.value) if payload is not None)
-    return sum(map(_size, texts)) + sum(map(_size, payloads))
-
-
-def _size(text: str) -> int:
-    """Return the number of bytes on the wire."""
-    return len(text) if text.isascii() else len(text.encode())
-
-
 # --- how rows are shown ---------------------------------------------------------------------------------------------
 
 
 def _summary(promise: Promise) -> ChainSummary:
     return ChainSummary(
         id=promise.id,
-        func=function_name(excerpt(promise.param)) or step_function(promise.tags),
+        func=function_of(promise),
         group=group_of(promise.target),
         state=promise.state,
         created_at=promise.created_at,
@@ -247,35 +232,24 @@ def _summary(promise: Promise) -> ChainSummary:
     )
 
 
-def _view(branch: Branch, room: int) -> PromiseView:
+def _view(branch: Branch, max_text: int) -> PromiseView:
     promise = branch.promise
-    limit = SHORT_TEXT if room <= 0 else None
-    param, value = excerpt(promise.param), excerpt(promise.value)
     return PromiseView(
         id=promise.id,
-        role=_role(promise),
+        role=promise.role,
         parent=None if promise.parent == promise.id else promise.parent,
-        func=function_name(param) or step_function(promise.tags),
+        func=function_of(promise),
         group=group_of(promise.target),
         state=promise.state,
         created_at=promise.created_at,
         settled_at=None if promise.settled_at is UNSET else promise.settled_at,
         timeout_at=promise.timeout_at,
-        param=readable(param) if limit is None else readable(param, limit),
-        value=readable(value) if limit is None else readable(value, limit),
+        param=readable(excerpt(promise.param), max_text),
+        value=readable(excerpt(promise.value), max_text),
         tags=_short(promise.tags),
         task=_task_view(branch),
         awaits=branch.awaits,
     )
-
-
-def _role(promise: Promise) -> Role:
-    if promise.is_timer:
-        return Role.TIMER
-    if promise.target is not None:
-        return Role.CALL
-    is_below = promise.parent not in (None, promise.id)
-    return Role.STEP if is_below and not promise.is_external else Role.PROMISE
 
 
 def _task_view(branch: Branch) -> TaskView | None:

@@ -76,6 +76,8 @@ class TaskQueued(ChainEvent, tag="task.queued", gc=False):
 
 
 class TaskSent(ChainEvent, tag="task.sent", gc=False):
+    """A worker was sent the task; the sender does not know its chain."""
+
     group: str
     pid: str
     version: int

@@ -25,7 +25,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from resonate_server.engine import Engine
 from resonate_server.engine.outbound import DecisionObserver
 from resonate_server.kernel.model import Footprint, Task
-from resonate_server.protocol.payload import excerpt, function_name
+from resonate_server.protocol.payload import function_of
 from resonate_server.protocol.records import Promise, TaskState
 from resonate_server.protocol.requests import TaskFulfill, TaskRelease, TaskSuspend
 from resonate_server.store import Decided, View
@@ -99,7 +99,7 @@ class LostAttempts(DecisionObserver):
             return
         headers = {} if promise.param.headers is UNSET else promise.param.headers
         parent = TraceContextTextMapPropagator().extract(headers, Context())
-        function = function_name(excerpt(promise.param))
+        function = function_of(promise)
         self._ids.next = trace_id(chain_of(promise)), span_id(task.id, task.version)
         span = self._tracer.start_span(
             function or "attempt", parent, SpanKind.CONSUMER, start_time=begin * 1_000_000 + ahead

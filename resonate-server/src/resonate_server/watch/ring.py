@@ -12,7 +12,7 @@ numbered for it alone, and cannot resume.
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
@@ -50,8 +50,8 @@ class Ring:
         self._last = 0
         self._first = 1
         self._events: list[Event | None] = [None] * max_events
-        self._chains: dict[str, list[int]] = {}
-        """Event numbers by chain, up to ``_indexed``; brought up to date by each query."""
+        self._of: dict[str, list[int]] = {}
+        """Event numbers by promise, up to ``_indexed``; brought up to date by each query."""
         self._indexed = self._begun = 0
         """``_begun``: the number before the first one in the index."""
         self._max_weight = max_weight
@@ -98,22 +98,21 @@ class Ring:
         begin = max(seq + 1, self._first)
         return self._range(begin, min(self._last + 1, begin + limit))
 
-    def of(self, chain: str) -> list[ChainEvent]:
-        """Return the kept events of one chain, those of each promise in order: those of other servers arrive late."""
+    def of(self, ids: Iterable[str]) -> list[ChainEvent]:
+        """Return the kept events of these promises, those of each in order: those of other servers arrive late."""
         self.catch_up()
         self._index()
-        events = (
-            self._events[number % len(self._events)] for number in self._chains.get(chain, ()) if number >= self._first
-        )
+        numbers = (number for id in ids for number in self._of.get(id, ()) if number >= self._first)
+        events = (self._events[number % len(self._events)] for number in numbers)
         return sorted((event for event in events if isinstance(event, ChainEvent)), key=place)
 
     def _index(self) -> None:
         if self._first - self._begun > self._last - self._first + 1:  # Most of it refers to dropped events.
-            self._chains.clear()
+            self._of.clear()
             self._begun = self._indexed = self._first - 1
         for event in self._range(max(self._indexed + 1, self._first), self._last + 1):
-            if isinstance(event, ChainEvent) and event.chain is not None:
-                self._chains.setdefault(event.chain, []).append(event.seq)
+            if isinstance(event, ChainEvent):
+                self._of.setdefault(event.id, []).append(event.seq)
         self._indexed = self._last
 
     def _range(self, begin: int, end: int) -> list[Event]:
@@ -165,7 +164,7 @@ MAX_VIEWERS = 32
 MAX_LINES = 500
 """Events per write; more would block the event loop for too long."""
 
-MAX_WEIGHT = 128 * 1_024
+MAX_WRITE = 128 * 1_024
 """Characters per write, as they are counted in the ring: a viewer that does not read keeps one write in memory."""
 
 PAUSE_S = 0.1
@@ -277,7 +276,7 @@ def _light(events: list[Event]) -> list[Event]:
     weight = 0
     for count, event in enumerate(events):
         weight += event.weight()
-        if weight > MAX_WEIGHT:
+        if weight > MAX_WRITE:
             return events[: count or 1]
     return events
 

@@ -1,8 +1,7 @@
 """Tells what a fault did to a chain, in sentences that form one paragraph: which worker was lost and when, what was
 kept, who continued, what ran twice and why, and what it cost. Pure.
 
-The page and the terminal show these sentences as they are. They need nothing but the phases of the chain's calls; the
-scripts' report says the same based on the workers' logs.
+The page and the terminal show these sentences as they are. They need nothing but the phases of the chain's calls.
 """
 
 import re
@@ -10,15 +9,15 @@ from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
-from resonate_server.protocol.records import PromiseState
+from resonate_server.protocol.records import PromiseState, Role
+from resonate_server.protocol.words import duration, listed
 from resonate_server.watch.absences import Outage
 from resonate_server.watch.attempts import DONE_AGAIN, hosts_of
-from resonate_server.watch.views import Kind, Phase, PromiseView, Role
+from resonate_server.watch.views import Kind, Phase, PromiseView
 
 MAX_FAULTS = 4
 """Faults that are described; the others are only counted."""
 
-MAX_NAMES = 3
 NAME_SHOWN = 40
 """Characters of a name or a result."""
 
@@ -139,14 +138,14 @@ class _Story:
         if (more := len(self._faults) - MAX_FAULTS) > 0:
             yield f"That happened {'once more' if more == 1 else f'{more} more times'}."
         for outage in self._outages[-MAX_FAULTS:]:
-            away = f"The server itself was away for {span(outage.end - outage.begin)}, from {self._when(outage.begin)}"
-            yield f"{away}; what it had acknowledged was on disk."
+            away = f"away for {duration(outage.end - outage.begin)}, from {self._when(outage.begin)}"
+            yield f"The server itself was {away}; what it had acknowledged was on disk."
         yield from self._kept()
         yield from self._ran_twice()
         yield from self._cost()
 
     def _when(self, at: int) -> str:
-        return f"{span(max(at - self._begin, 0))} after the chain began"
+        return f"{duration(max(at - self._begin, 0))} after the chain began"
 
     # ── one fault ──
 
@@ -157,13 +156,13 @@ class _Story:
         first = broken[0]
         assert first.before is not None
         who = f"Worker {short_pid(first.before.pid or '')} of {fault.group}"
-        what = _join_words([f"{name_of(each.call)} (attempt {each.gap.attempt})" for each in broken])
+        what = listed([f"{name_of(each.call)} (attempt {each.gap.attempt})" for each in broken])
         if first.gap.reason == "lease":
             return f"{who} hung and lost its lease {self._when(fault.at)}, in the middle of {what}."
         return f"{who} was gone {self._when(fault.at)}, in the middle of {what}."
 
     def _nobody(self, fault: Loss) -> str:
-        names = _join_words([name_of(each.call) for each in fault.breaks])
+        names = listed([name_of(each.call) for each in fault.breaks])
         lack = f"From {max(fault.at - self._begin, 0) / 1_000:.1f} s on, {fault.group} had no worker"
         if any(each.was_suspended for each in fault.breaks):
             are = "was" if len(fault.breaks) == 1 else "were"
@@ -172,19 +171,19 @@ class _Story:
 
     def _what_followed(self, fault: Loss) -> Iterator[str]:
         if waiting := [name_of(each.call) for each in fault.breaks if each.gap.end is None]:
-            yield f"{_join_words(waiting)} {'waits' if len(waiting) == 1 else 'wait'} for a worker of {fault.group}."
+            yield f"{listed(waiting)} {'waits' if len(waiting) == 1 else 'wait'} for a worker of {fault.group}."
         going_on = next((each for each in fault.breaks if each.goes_on), None)
         if going_on is not None and going_on.after is not None:
             after = going_on.after
             what = f"continued {name_of(going_on.call)} in attempt {after.attempt}"
-            yield f"Worker {short_pid(after.pid or '')} {what}, {span(after.begin - fault.at)} later."
+            yield f"Worker {short_pid(after.pid or '')} {what}, {duration(after.begin - fault.at)} later."
         elif ends := [each.gap.end for each in fault.breaks if each.gap.end is not None]:
-            yield f"A worker was back {span(min(ends) - fault.at)} later."
+            yield f"A worker was back {duration(min(ends) - fault.at)} later."
         late = [each for each in fault.breaks if each.broke_off and each.call.id in self._refused]
         if late and late[0].before is not None:
             sender = short_pid(late[0].before.pid or "")
             results = "result" if len(late) == 1 else "results"
-            names = _join_words([name_of(each.call) for each in late])
+            names = listed([name_of(each.call) for each in late])
             yield f"What worker {sender} sent too late, the {results} of {names}, was refused."
 
     def _redone_by(self, broken: Break) -> Iterator[_Redone]:
@@ -213,14 +212,14 @@ class _Story:
                 else:
                     unfinished.append(name_of(call))
         calls = "call" if len(unfinished) == 1 else "calls"
-        kept = [f"the unfinished {calls} of {_join_words(unfinished)}"] if unfinished else []
-        kept += [_join_words(done)] if done else []
+        kept = [f"the unfinished {calls} of {listed(unfinished)}"] if unfinished else []
+        kept += [listed(done)] if done else []
         if kept:
             yield f"The server kept {', and '.join(kept)}; no call was made a second time."
 
     def _ran_twice(self) -> Iterator[str]:
         if again := [redone.name for of_break in self._redone for redone in of_break]:
-            yield f"{_join_words(again)} ran again from the beginning, because the first run had not finished."
+            yield f"{listed(again)} ran again from the beginning, because the first run had not finished."
         elif self._faults and all(each.gap.end is not None for fault in self._faults for each in fault.breaks):
             yield "No work was repeated."
 
@@ -231,11 +230,11 @@ class _Story:
         settled = {each.id: each.settled_at for each in self._promises if each.settled_at is not None}
         delays = [each.delay(settled) for fault in self._faults for each in fault.breaks]
         lost = _union([delay for delay in delays if delay is not None])
-        parts = [f"for {span(lost)} it had no worker"] if lost else []
+        parts = [f"for {duration(lost)} it had no worker"] if lost else []
         twice = sum(max((redone.ms for redone in of_break), default=0) for of_break in self._redone)
-        parts += [f"{span(twice)} of work was done twice"] if twice else []
+        parts += [f"{duration(twice)} of work was done twice"] if twice else []
         what = "resolved" if root.state is PromiseState.RESOLVED else "over"
-        took = f"The chain was {what} after {span(root.settled_at - root.created_at)}"
+        took = f"The chain was {what} after {duration(root.settled_at - root.created_at)}"
         if parts:
             yield f"{took}: {' and '.join(parts)}."
         else:
@@ -256,30 +255,12 @@ def short_pid(pid: str) -> str:
     return pid if len(pid) <= 10 else f"{pid[:5]}…{pid[-4:]}"
 
 
-def span(ms: int) -> str:
-    """Format a duration, no more precisely than a reader needs."""
-    if ms < 1_000:
-        return f"{ms} ms"
-    if ms < 60_000:
-        return f"{ms / 1_000:.1f} s"
-    minutes, seconds = divmod(ms // 1_000, 60)
-    if minutes < 60:
-        return f"{minutes} min {seconds} s"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
 def _brief(promise: PromiseView) -> str:
     return "nothing" if promise.value is None else _cut(promise.value.text)
 
 
 def _cut(text: str) -> str:
     return text if len(text) <= NAME_SHOWN else f"{text[: NAME_SHOWN - 1]}…"
-
-
-def _join_words(words: list[str]) -> str:
-    """Join words as in a sentence; if there are many, count the rest."""
-    shown = words if len(words) <= MAX_NAMES + 1 else [*words[:MAX_NAMES], f"{len(words) - MAX_NAMES} more"]
-    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
 
 
 def _union(spans: list[tuple[int, int]]) -> int:

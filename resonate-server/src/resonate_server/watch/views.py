@@ -8,19 +8,9 @@ from msgspec import Struct, field
 
 from resonate_server.delivery.presence import Member, State
 from resonate_server.protocol.payload import Payload
-from resonate_server.protocol.records import PromiseState, TaskState
+from resonate_server.protocol.records import PromiseState, Role, TaskState
 from resonate_server.store import Occupation
 from resonate_server.watch.absences import Outage
-
-
-class Role(StrEnum):
-    """What a promise stands for. A ``call`` has a task; a ``step`` runs inside the call above it; a ``promise`` is
-    settled by somebody else."""
-
-    CALL = "call"
-    TIMER = "timer"
-    STEP = "step"
-    PROMISE = "promise"
 
 
 class Kind(StrEnum):
@@ -94,10 +84,11 @@ class PromiseView(Struct):
 
 
 class ChainView(Struct, frozen=True):
-    """``promises`` are sorted by id; ``cut``: there are more. ``outages``: those of the server during the chain.
-    ``story``: what a fault did to the chain, in sentences."""
+    """``at``: the server's time (ms). ``promises`` are sorted by id; ``cut``: there are more. ``outages``: the server's
+    during the chain. ``story``: what a fault did to the chain, in sentences."""
 
     id: str
+    at: int
     promises: list[PromiseView]
     cut: bool
     outages: list[Outage]

@@ -21,7 +21,6 @@ from resonate_server.watch.events import (
     PromiseSettled,
     ServerBack,
     TaskClaimed,
-    TaskQueued,
     TaskReleased,
     TaskSent,
     TaskSuspended,
@@ -41,12 +40,6 @@ CLEARED_AFTER_S = 0.2
 
 MAX_REPORTS = 500
 """Reports converted in one go: that takes a millisecond or two."""
-
-MAX_OFFERED = 20_000
-"""Tasks whose chain is remembered while they wait for a worker: their sender does not know it."""
-
-MAX_OFFERED_CHARACTERS = 4 * 1_024 * 1_024
-"""Total length of their ids, and of those of their chains."""
 
 
 class Watch(DecisionObserver, WorkerObserver):
@@ -77,8 +70,6 @@ class Watch(DecisionObserver, WorkerObserver):
         self.tell_others = lambda _: None
         self._reports: list[Decided | Event] = []
         self._is_scheduled = False
-        self._offered: dict[str, str] = {}
-        self._offered_characters = 0
 
     def take_remote_event(self, event: Event) -> None:
         """Take an event that happened at another server."""
@@ -181,27 +172,9 @@ class Watch(DecisionObserver, WorkerObserver):
 
     def _keep(self, event: Event) -> None:
         """Put an event into the ring now."""
-        if isinstance(event, TaskSent):
-            event.chain = event.chain or self._offered.get(event.id)
         self.ring.append(event)
         if (pid := actor(event)) is not None:
             self._history.acted(pid, event.at)
-        if isinstance(event, TaskQueued):
-            self._remember_offer(event)
-        elif isinstance(event, TaskClaimed):
-            self._forget_offer(event.id)
-
-    def _remember_offer(self, event: TaskQueued) -> None:
-        self._forget_offer(event.id)
-        self._offered[event.id] = chain = event.chain or event.id
-        self._offered_characters += len(event.id) + len(chain)
-        while len(self._offered) > MAX_OFFERED or self._offered_characters > MAX_OFFERED_CHARACTERS:
-            self._forget_offer(next(iter(self._offered)))
-
-    def _forget_offer(self, id: str) -> None:
-        chain = self._offered.pop(id, None)
-        if chain is not None:
-            self._offered_characters -= len(id) + len(chain)
 
 
 def actor(event: Event) -> str | None:

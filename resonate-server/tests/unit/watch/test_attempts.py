@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 from unit.watch.scene import connections
 
-from resonate_server.protocol.records import PromiseState, TaskState
+from resonate_server.protocol.records import PromiseState, Role, TaskState
 from resonate_server.watch.attempts import MAX_PIECES, Lives, fill_in
 from resonate_server.watch.events import (
     ChainEvent,
@@ -21,7 +21,7 @@ from resonate_server.watch.events import (
     TaskSuspended,
     TaskUnclaimed,
 )
-from resonate_server.watch.views import Kind, Phase, PromiseView, Role, TaskView
+from resonate_server.watch.views import Kind, Phase, PromiseView, TaskView
 
 GROUP = "bar"
 SINCE = 400

@@ -10,7 +10,7 @@ from unit.driver import PID, SECOND, START, Driver, promise_create, value
 from unit.rows import changes, promise, transaction
 
 from resonate_server.protocol.payload import MAX_TEXT
-from resonate_server.protocol.records import Promise, PromiseState, Value
+from resonate_server.protocol.records import Promise, PromiseState, Role, Value
 from resonate_server.store import Place, View
 from resonate_server.store.sqlite import IN_MEMORY, Database
 from resonate_server.watch import chain_reader, derive
@@ -26,7 +26,7 @@ from resonate_server.watch.chain_reader import (
     encode_place,
 )
 from resonate_server.watch.ring import Ring
-from resonate_server.watch.views import ChainView, PromiseView, Role
+from resonate_server.watch.views import ChainView, PromiseView
 
 PENDING, RESOLVED = PromiseState.PENDING, PromiseState.RESOLVED
 
@@ -175,15 +175,6 @@ class TestList:
 
 
 class TestChain:
-    async def test_an_unknown_promise_has_no_chain(self, scene: Scene) -> None:
-        assert await scene.chains.view("unknown") is None
-
-    @pytest.mark.parametrize("id", ["foo-a", "foo-a:1"])
-    async def test_any_of_its_promises_leads_to_the_whole_chain(self, three: Scene, id: str) -> None:
-        view = await three.view(id)
-        assert view.id == "foo-a"
-        assert [each.id for each in view.promises] == ["foo-a", "foo-a:1"]
-
     async def test_promises_are_shown_readable(self, scene: Scene) -> None:
         scene.driver.create("p", param=calling("bar"), parent="p", timer="false")
         scene.driver.settle("p", PromiseState.REJECTED, value("eyJtZXNzYWdlIjoibm8ifQ=="))

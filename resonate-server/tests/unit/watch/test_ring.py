@@ -6,7 +6,7 @@ import random
 import msgspec
 import pytest
 from msgspec.structs import replace
-from unit.driver import LEASE, PID, START, Driver
+from unit.driver import LEASE, PID, Driver
 from unit.watch.scene import created, gone, settled, suspended
 
 from resonate_server.watch import derive
@@ -35,20 +35,19 @@ def test_events_of_a_ring_of_ten(count: int, asked: dict[str, int], found: list[
     assert numbers(ring, **asked) == found
 
 
-def test_events_of_a_chain_are_found_as_long_as_they_are_kept() -> None:
+def test_events_of_promises_are_found_as_long_as_they_are_kept() -> None:
     ring = Ring(max_events=3)
-    for chain in ("a", "b", "a", "b", "a"):
-        ring.append(settled(f"{chain}:1", chain=chain))
-    assert [[event.seq for event in ring.of(chain)] for chain in ("a", "b", "c")] == [[3, 5], [4], []]
+    for id in ("a", "b", "a", "b", "a"):
+        ring.append(settled(id))
+    assert [[event.seq for event in ring.of(ids)] for ids in ("a", "b", "ab", "c")] == [[3, 5], [4], [3, 5, 4], []]
 
 
-def test_chains_without_kept_events_take_no_memory_in_the_end() -> None:
+def test_promises_without_kept_events_take_no_memory_in_the_end() -> None:
     ring = Ring(max_events=3)
     for number in range(100):
-        ring.append(settled(f"chain-{number}"))
-        assert [event.seq for event in ring.of(f"chain-{number}")] == [number + 1]
-        assert ring.of(f"chain-{number - 3}") == []
-    assert len(ring._chains) < 10
+        ring.append(settled(f"p-{number}"))
+        assert [event.seq for event in ring.of([f"p-{number}", f"p-{number - 3}"])] == [number + 1]
+    assert len(ring._of) < 10
 
 
 def test_payloads_are_bounded_whatever_their_size() -> None:
@@ -67,12 +66,12 @@ def test_ids_are_bounded_as_well(long: str) -> None:
     for event in (*of_calls, gone(long)):
         for _ in range(20):
             ring.append(replace(event))
-            ring.of(f"{long}{ring.last}")
+            ring.of([f"{long}{ring.last}"])
         assert len(ring.after(0, 1_000)) < 8
     for number in range(50):
         ring.append(settled(f"{long}{number}"))
-        ring.of("c")
-    assert len(ring._chains) < 10
+        ring.of(["c"])
+    assert len(ring._of) < 10
 
 
 # ── order ──
@@ -97,11 +96,15 @@ def driver() -> Driver:
     return driver
 
 
+def all_events(driver: Driver) -> list[ChainEvent]:
+    return [event for decided in driver.decided for event in derive.events(decided)]
+
+
 def events(driver: Driver) -> list[ChainEvent]:
-    return [event for decided in driver.decided for event in derive.events(decided) if event.id == "t"]
+    return [event for event in all_events(driver) if event.id == "t"]
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(5))
 def test_events_of_a_call_are_in_order_although_clocks_differ(driver: Driver, seed: int) -> None:
     """Each event is stamped by the clock of another server, as far off as clocks get."""
     in_order, rng = events(driver), random.Random(seed)
@@ -125,14 +128,10 @@ def test_a_worker_was_connected_when_it_claimed_suspended_released_or_settled_it
     assert asked == [
         claimed, ("TaskSuspended", PID), claimed, ("TaskReleased", PID), claimed, claimed, ("PromiseSettled", PID)
     ]  # fmt: skip
-
-
-def test_a_worker_need_not_be_connected_when_another_settles_its_task() -> None:
-    driver = Driver()
-    driver.acquired("t")
-    driver.now = START + 5
-    driver.settle("t")
-    assert [actor(event) for event in events(driver)] == [None]
+    driver.acquired("settled-by-others")
+    driver.decided.clear()
+    driver.settle("settled-by-others")
+    assert [actor(event) for event in all_events(driver)] == [None]
 
 
 # ── viewers: where one starts, what it is given, and when it is dropped ──
@@ -153,9 +152,6 @@ class Scene:
     def taken(self, viewer: Viewer) -> list[dict[str, object]]:
         return [msgspec.json.decode(line) for line in self.feed.take(viewer).splitlines()]
 
-    def ids(self, viewer: Viewer) -> list[object]:
-        return [event.get("id") for event in self.taken(viewer)]
-
 
 @pytest.fixture
 def scene() -> Scene:
@@ -168,19 +164,6 @@ def viewer(scene: Scene) -> Viewer:
 
 
 class TestBeginning:
-    def test_a_new_viewer_sees_what_happens_from_now_on(self, scene: Scene) -> None:
-        scene.happen(settled("before"))
-        viewer, resumed = scene.feed.open("", "")
-        scene.happen(settled("after"))
-        assert not resumed
-        assert scene.ids(viewer) == ["after"]
-
-    def test_a_viewer_that_reconnects_continues_where_it_was(self, scene: Scene) -> None:
-        scene.happen(settled("seen"), settled("missed"))
-        viewer, resumed = scene.feed.open("", f"{scene.ring.epoch}:1")
-        assert resumed
-        assert scene.ids(viewer) == ["missed"]
-
     @pytest.mark.parametrize(
         "after", ["other:1", "1", ":", "{0}:", "{0}:-1", "{0}:x", "{0}:²", "{0}:2", "{0}:" + "9" * 99]
     )
@@ -204,11 +187,6 @@ class TestTaking:
         scene.happen(*[gone() for _ in range(MAX_LINES + 1)])
         assert [len(scene.taken(viewer)) for _ in range(3)] == [MAX_LINES, 1, 0]
 
-    def test_each_viewer_gets_everything(self, scene: Scene) -> None:
-        viewers = [scene.feed.open("", "")[0] for _ in range(3)]
-        scene.happen(settled("p"))
-        assert [scene.ids(viewer) for viewer in viewers] == [["p"]] * 3
-
     def test_a_viewer_that_is_too_slow_is_dropped(self, scene: Scene, viewer: Viewer) -> None:
         scene.happen(*[gone() for _ in range(1_001)])
         with pytest.raises(Overtaken):
@@ -216,30 +194,12 @@ class TestTaking:
 
 
 class TestPrefix:
-    def test_ids_of_others_are_not_revealed(self, scene: Scene) -> None:
-        viewer, _ = scene.feed.open("mine", "")
-        scene.happen(settled("mine"), settled("yours"), settled("mine:1", chain="mine"))
-        assert scene.ids(viewer) == ["mine", "mine:1"]
-
     def test_ids_of_others_are_not_revealed_in_other_members_of_an_event(self, scene: Scene) -> None:
         viewer, _ = scene.feed.open("mine", "")
         scene.happen(created("mine", "yours", parent="yours"), suspended("mine", "yours", on=["yours:1", "mine:2"]))
         first, second = scene.taken(viewer)
         assert (first["chain"], first["parent"]) == (None, None)
         assert (second["chain"], second["on"]) == (None, ["mine:2"])
-
-    def test_workers_of_others_are_not_revealed(self, scene: Scene) -> None:
-        viewer, _ = scene.feed.open("mine", "")
-        scene.happen(gone(), replace(gone(), group="mine.workers"))
-        assert [event["group"] for event in scene.taken(viewer)] == ["mine.workers"]
-
-    def test_numbers_do_not_reveal_how_much_others_do(self, scene: Scene) -> None:
-        scene.happen(*[settled(id) for id in ("yours", "mine", "yours", "yours")])
-        viewer, resumed = scene.feed.open("mine", f"{scene.ring.epoch}:1", past=1_000)
-        scene.happen(settled("yours"), settled("mine"))
-        assert (resumed, scene.feed.news_after(viewer, resumed)) == (False, 2)
-        scene.happen(settled("mine"))
-        assert [event["seq"] for event in scene.taken(viewer)] == [1, 2, 3]
 
 
 class TestWaiting:

@@ -2,14 +2,13 @@
 
 from typing import Any
 
-import pytest
 from msgspec.structs import replace
 
 from resonate_server.protocol.payload import Payload
-from resonate_server.protocol.records import PromiseState
+from resonate_server.protocol.records import PromiseState, Role
 from resonate_server.watch.absences import Outage
-from resonate_server.watch.story import MAX_FAULTS, span, story
-from resonate_server.watch.views import Kind, Phase, PromiseView, Role
+from resonate_server.watch.story import MAX_FAULTS, story
+from resonate_server.watch.views import Kind, Phase, PromiseView
 
 BAR = "service-bar"
 OLD, NEW = "1a42a9c1e77aa", "4ed9a9c1e77aa"
@@ -182,18 +181,3 @@ def test_the_server_s_own_outage_is_reported_with_its_length() -> None:
 def test_times_that_two_calls_wait_count_once() -> None:
     several = [promise(f"foo.bar{n}", 8, 7_990, *KILLED, group=BAR) for n in range(3)]
     assert "for 2.3 s it had no worker" in told(FOO, *several)[-1]
-
-
-@pytest.mark.parametrize(
-    ("ms", "words"),
-    [
-        (0, "0 ms"),
-        (999, "999 ms"),
-        (1_240, "1.2 s"),
-        (59_999, "60.0 s"),
-        (61_000, "1 min 1 s"),
-        (7_500_000, "2 h 5 min"),
-    ],
-)
-def test_times_are_rounded_for_readers(ms: int, words: str) -> None:
-    assert span(ms) == words

@@ -11,8 +11,8 @@ from resonate_server.protocol.payload import Payload
 from resonate_server.protocol.records import PromiseState
 from resonate_server.watch import Watch, derive, watch
 from resonate_server.watch.chain_reader import RowReader
-from resonate_server.watch.events import Event, PromiseSettled, TaskQueued, TaskSent, decode_from_peer, encode_for_peers
-from resonate_server.watch.watch import MAX_OFFERED_CHARACTERS, MAX_REPORTS
+from resonate_server.watch.events import Event, PromiseSettled, TaskSent, decode_from_peer, encode_for_peers
+from resonate_server.watch.watch import MAX_REPORTS
 
 
 class Scene:
@@ -76,26 +76,6 @@ async def test_the_number_of_waiting_reports_is_limited(scene: Scene, taken: lis
     assert len(taken) == 2 * MAX_REPORTS
 
 
-async def test_the_event_of_an_offer_names_the_chain_that_the_task_was_queued_with(scene: Scene) -> None:
-    scene.driver.create("foo:1", origin="foo")
-    scene.report()
-    for id in ("foo:1", "unknown"):
-        scene.watch.task_sent("workers", "pid", execute(id))
-    *_, known, unknown = scene.events()
-    assert isinstance(known, TaskSent) and known.chain == "foo"
-    assert isinstance(unknown, TaskSent) and unknown.chain is None
-
-
-async def test_offers_are_remembered_within_bounds(scene: Scene) -> None:
-    """Ids come from clients."""
-    for number in range(3_000):
-        for _ in range(2):
-            scene.watch.take_remote_event(TaskQueued(0, 1, "c" * 4_000, f"{number:04}" * 1_000, None, 0, "created"))
-    offered = scene.watch._offered
-    assert sum(len(id) + len(chain) for id, chain in offered.items()) <= MAX_OFFERED_CHARACTERS
-    assert len(offered) > 500
-
-
 async def test_a_decision_that_cannot_be_turned_into_events_does_not_block_the_others(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -131,7 +111,7 @@ def test_unknown_events_are_refused(told: bytes) -> None:
         decode_from_peer(told)
 
 
-async def test_a_task_that_another_server_has_queued_belongs_to_its_chain_here(scene: Scene) -> None:
-    scene.watch.take_remote_event(TaskQueued(0, 1, "chain", "t", "workers", 0, "created"))
+async def test_offers_of_this_server_and_of_others_are_found_with_their_promise(scene: Scene) -> None:
     scene.watch.take_remote_event(TaskSent(0, 2, None, "t", "workers", "w", 0))
-    assert [event.at for event in scene.watch.ring.of("chain")] == [1, 2]
+    scene.watch.task_sent("workers", "pid", execute("t"))
+    assert [type(event) for event in scene.watch.ring.of(["t"])] == [TaskSent, TaskSent]
