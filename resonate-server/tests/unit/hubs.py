@@ -110,6 +110,11 @@ class Scene:
         if unblock.key not in [each.unblock.key for each in self.owed[recipient]]:
             self.owed[recipient].append(OwedUnblock(self._place, unblock))
 
+    @property
+    def waiting(self) -> list[str]:
+        """Tasks that the hub keeps for a worker with room."""
+        return [task_id for group in self.hub._groups.values() for task_id in group.waiting]
+
     def claim(self, *task_ids: str) -> None:
         for task_id in task_ids:
             self.hub.withdraw(task_id, version=2**63)
