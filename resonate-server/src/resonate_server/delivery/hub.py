@@ -22,7 +22,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Protocol
 
 from resonate_server.delivery import unblocks
@@ -73,13 +73,17 @@ class MessageSource(unblocks.UnblockSource, Protocol):
 
 
 class Hub:
-    """Used on the event loop only. ``source`` supplies undelivered messages and learns their fate; ``push`` delivers to
-    HTTP addresses; ``presence`` knows which workers are alive."""
+    """Implements :class:`resonate_server.engine.Outbound` for this server's workers. Used on the event loop only.
 
-    def __init__(self, source: MessageSource, push: Callable[[Message, str], None], presence: Presence) -> None:
+    ``source`` supplies undelivered messages and learns their fate; ``push`` delivers to HTTP addresses; ``presence``
+    knows which workers are alive.
+    """
+
+    def __init__(self, source: MessageSource, push: Push, presence: Presence, metrics: Metrics) -> None:
         self._source = source
         self._push = push
         self._presence = presence
+        self._metrics = metrics
         self.heard_from = presence.heard_from
         self.observer = WorkerObserver()
         self._groups: dict[str, Group] = {}
@@ -271,13 +275,25 @@ class Hub:
         self._pump(group, stream)
         self._refill_if_needed(group)
 
-    # --- execute ----------------------------------------------------------------------------------------------------
+    # --- messages ---------------------------------------------------------------------------------------------------
 
     def send(self, message: Message) -> None:
+        """Count and deliver the message."""
+        self.count(message)
+        self.deliver(message)
+
+    def count(self, message: Message) -> None:
+        """Count a message as sent, even by another server."""
+        self._metrics.message("execute" if isinstance(message, Execute) else "unblock")
+
+    def settled(self, ids: list[str]) -> None:
+        """Do nothing: messages tell connected workers."""
+
+    def deliver(self, message: Message) -> None:
         """Deliver now if a suitable worker is connected; otherwise leave the message in the store."""
         address = parse_address(message.target if isinstance(message, Execute) else message.address)
         if isinstance(address, PushAddress):
-            self._push(message, address.url)
+            self._push.send(message, address.url)
         elif isinstance(message, Execute):
             self._send_execute(message, address)
         else:
@@ -287,10 +303,13 @@ class Hub:
         """Accept a task offered by another server, unless it has already come from the store."""
         known = self._offers.get(execute.task_id)
         if known is None or known.execute.version < execute.version:
-            self.send(execute)
+            self.deliver(execute)
+
+    # --- execute ----------------------------------------------------------------------------------------------------
 
     def withdraw(self, task_id: str, version: int) -> bool:
-        """Drop the task up to this version, and reuse its place. Return whether it was here."""
+        """Drop the task up to this version, and reuse its place. Return whether a worker here was to get it."""
+        self._push.withdraw(task_id, version)
         offer = self._offers.get(task_id)
         if offer is None or offer.execute.version > version:
             return False
@@ -450,7 +469,7 @@ class Hub:
                 self._unblocks.give(stream, after, owed, complete)
             return
         for each in owed:
-            self.send(each.unblock)
+            self.deliver(each.unblock)
         if not complete:
             self._source.request_pushes(after=owed[-1].place)
 
@@ -463,41 +482,6 @@ class Hub:
         if address.exact or (named is not None and not named.closed):
             return named
         return _open_member(group)
-
-
-class Dispatcher:
-    """Sends messages to connected workers through the hub, and to HTTP addresses through push.
-
-    Implements :class:`resonate_server.engine.Outbound` for this server's workers.
-    """
-
-    def __init__(self, hub: Hub, push: Push, metrics: Metrics) -> None:
-        self._push = push
-        self._hub = hub
-        self._metrics = metrics
-        self.refill = hub.refill
-        self.refresh = hub.refresh
-        self.fell_silent = hub.fell_silent
-        self.heard_from = hub.heard_from
-        self.give = hub.give
-        self.is_at_work = hub.is_at_work
-        self.reset = hub.reset
-
-    def send(self, message: Message) -> None:
-        self.count(message)
-        self._hub.send(message)
-
-    def count(self, message: Message) -> None:
-        """Count a message as sent, even by another server."""
-        self._metrics.message("execute" if isinstance(message, Execute) else "unblock")
-
-    def settled(self, ids: list[str]) -> None:
-        """Do nothing: messages tell connected workers."""
-
-    def withdraw(self, task_id: str, version: int) -> bool:
-        """Return whether a worker here was to get the task."""
-        self._push.withdraw(task_id, version)
-        return self._hub.withdraw(task_id, version)
 
 
 def _open_member(group: Group) -> WorkerStream | None:
