@@ -15,6 +15,8 @@ from opentelemetry.trace import format_span_id, format_trace_id
 from resonate.send import TaskRef
 
 from resonate_server.watch import lost_attempts
+from worker.leases import LeaseKeeper, OwnResults
+from worker.runs import RunLog
 from worker.tracing import Ids, Tracing, make_provider, span_id, trace_id
 
 TRACE, CALLER = 0xA << 124, 0xB << 60
@@ -38,22 +40,25 @@ class Server:
 
 
 class Traced:
-    """A worker's network, and the spans that have ended."""
+    """A worker's requests, and the spans that have ended."""
 
     def __init__(self) -> None:
         self._exporter = InMemorySpanExporter()
         provider = TracerProvider(id_generator=Ids())
         provider.add_span_processor(SimpleSpanProcessor(self._exporter))
-        self.server = Server()
-        self.tracing = Tracing(self.server, provider)
+        self.server, self.runs = Server(), RunLog()
+        self.tracing = Tracing(provider)
+        results = OwnResults(self.server.send, lambda _: None)
+        self.keeper = LeaseKeeper(self.server, self.runs, results, 64, self.tracing)
 
     @property
     def spans(self) -> tuple[ReadableSpan, ...]:
         return self._exporter.get_finished_spans()
 
     async def ask(self, kind: str, status: int = 200, said: Any = None, **data: Any) -> None:
-        self.server.answer = json.dumps({"kind": kind, "head": {"status": status}, "data": said or {}})
-        await self.tracing.send(json.dumps({"kind": kind, "head": {}, "data": data}))
+        answer = {"kind": kind, "head": {"status": status}, "data": said or ("no" if status >= 400 else {})}
+        self.server.answer = json.dumps(answer)
+        await self.keeper.send(json.dumps({"kind": kind, "head": {}, "data": data}))
 
     async def claim(self, id: str, version: int = 1, traceparent: str = TRACEPARENT, **tags: str) -> TaskRef:
         named = {f"resonate:{name}": text for name, text in tags.items()}
@@ -152,8 +157,8 @@ async def test_a_suspended_attempt_names_what_it_awaits(traced: Traced) -> None:
 
 
 async def test_a_released_attempt_says_why(traced: Traced) -> None:
-    await traced.claim("a")
-    await traced.ask("task.release", id="a", version=1, reason="no such function")
+    traced.runs.failed(await traced.claim("a"), "no such function")
+    await traced.ask("task.release", id="a", version=1)
     assert outcome(traced.spans[0]) == ("given back", True)
     assert traced.spans[0].status.description == "no such function"
 
@@ -169,7 +174,7 @@ async def test_an_attempt_that_lost_its_lease_is_left_to_the_server_to_record(tr
 async def test_a_refused_end_does_not_end_the_attempt(traced: Traced) -> None:
     task = await traced.claim("a")
     await traced.fulfill(task, status=413)
-    await traced.ask("task.release", id="a", version=1, reason="too large")
+    await traced.ask("task.release", id="a", version=1)
     assert [outcome(span) for span in traced.spans] == [("given back", True)]
 
 
@@ -183,7 +188,7 @@ async def test_answers_that_grant_nothing_pass_through(traced: Traced, answer: s
     traced.server.answer = answer
     for kind in ("task.acquire", "task.suspend"):
         asked = json.dumps({"kind": kind, "data": {"id": "a", "version": 1}})
-        assert await traced.tracing.send(asked) == answer
+        assert await traced.keeper.send(asked) == answer
     assert not traced.spans
 
 
@@ -342,7 +347,7 @@ def collector() -> Iterator[Collector]:
 def test_at_the_end_finished_spans_are_exported_within_the_time_limit(collector: Collector) -> None:
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(collector, schedule_delay_millis=3_600_000))
-    tracing = Tracing(Server(), provider)
+    tracing = Tracing(provider)
     tracing.tracer.start_span("last").end()
     tracing.flush(0.01)
     assert not collector.get_finished_spans()
