@@ -76,12 +76,6 @@ def test_long_arguments_are_cut(length: int, is_whole: bool) -> None:
     assert str(Step("rpc", "price", "shop", [["x" * (length - 2)], {}, 1])) == f"rpc price({shown}) to shop"
 
 
-@pytest.mark.parametrize(
-    ("id", "parent", "position"), [("tea:2", "tea", "2"), ("tea:2.14", "tea:2", "14"), ("a.b:1", "a.b", "1")]
-)
-def test_a_difference_names_the_function_the_call_and_both_steps(id: str, parent: str, position: str) -> None:
-    error = StepChangedError("order", id, Step("run", "pack"), Step("sleep"))
-    assert str(error) == (
-        f"the code of order changed while {parent} was under way, or is not deterministic: "
-        f"step {position} was run pack, it is sleep now; the call completes once the code matches again"
-    )
+@pytest.mark.parametrize(("id", "told"), [("tea:2.14", "while tea:2 was under way"), ("a.b:1", "while a.b was")])
+def test_a_difference_names_the_call(id: str, told: str) -> None:
+    assert told in str(StepChangedError("order", id, Step("run", "pack"), Step("sleep")))
