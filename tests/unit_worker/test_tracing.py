@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -101,11 +101,6 @@ def ids(span: ReadableSpan) -> tuple[int, int, int | None]:
     return context.trace_id, context.span_id, span.parent.span_id if span.parent else None
 
 
-def outcome(span: ReadableSpan) -> tuple[Any, bool]:
-    assert span.attributes is not None
-    return span.attributes["resonate.outcome"], not span.status.is_ok
-
-
 # ── ids ──
 
 
@@ -140,42 +135,56 @@ async def test_an_attempt_is_linked_to_the_one_before(traced: Traced) -> None:
 # ── ends ──
 
 
-@pytest.mark.parametrize(("state", "is_failure"), [("resolved", False), ("rejected", True)])
-async def test_a_fulfilled_attempt(traced: Traced, state: str, is_failure: bool) -> None:
-    await traced.fulfill(await traced.claim("a"), state)
-    assert outcome(traced.spans[0]) == (state, is_failure)
+async def release(traced: Traced, reason: str) -> None:
+    traced.runs.failed(TaskRef(id="a", version=1), reason)
+    await traced.ask("task.release", id="a", version=1)
+
+
+async def suspend(traced: Traced, status: int) -> None:
+    actions = [{"data": {"awaited": id, "awaiter": "a"}} for id in ("a:1", "a:2")]
+    await traced.ask("task.suspend", status, id="a", version=1, actions=actions)
+
+
+type End = Callable[[Traced, TaskRef], Awaitable[None]]
+ENDS: dict[str, tuple[list[End], list[tuple[str, str | None]]]] = {
+    # What ends the attempt; its outcome, and why it has failed, if it has.
+    "fulfilled": ([lambda traced, task: traced.fulfill(task)], [("resolved", None)]),
+    "failed": ([lambda traced, task: traced.fulfill(task, "rejected")], [("rejected", "")]),
+    "suspended": ([lambda traced, _: suspend(traced, 200)], [("suspended", None)]),
+    "going on": ([lambda traced, _: suspend(traced, 300)], []),
+    "released": ([lambda traced, _: release(traced, "no such function")], [("given back", "no such function")]),
+    "refused, released": (
+        [lambda traced, task: traced.fulfill(task, status=413), lambda traced, _: release(traced, "too large")],
+        [("given back", "too large")],
+    ),
+    # The server records these.
+    "lease gone": ([lambda traced, task: traced.fulfill(task, status=404)], []),
+    "lease lost": (
+        [lambda traced, task: traced.fulfill(task, status=409), lambda traced, task: traced.fulfill(task)],
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize(("ends", "outcomes"), ENDS.values(), ids=ENDS)
+async def test_the_outcome_of_an_attempt(
+    traced: Traced, ends: list[End], outcomes: list[tuple[str, str | None]]
+) -> None:
+    task = await traced.claim("a")
+    for end in ends:
+        await end(traced, task)
+    seen = [
+        (attributes["resonate.outcome"], None if span.status.is_ok else span.status.description or "")
+        for span in traced.spans
+        if (attributes := span.attributes)
+    ]
+    assert seen == outcomes
 
 
 async def test_a_suspended_attempt_names_what_it_awaits(traced: Traced) -> None:
-    task = await traced.claim("a")
-    actions = [{"data": {"awaited": id, "awaiter": "a"}} for id in ("a:1", "a:2")]
-    await traced.ask("task.suspend", 300, id="a", version=1, actions=actions)
-    assert not traced.spans, "it goes on"
-    await traced.ask("task.suspend", id=task.id, version=1, actions=actions)
-    assert outcome(traced.spans[0]) == ("suspended", False)
+    await traced.claim("a")
+    await suspend(traced, 200)
     assert (traced.spans[0].attributes or {})["resonate.awaits"] == ("a:1", "a:2")
-
-
-async def test_a_released_attempt_says_why(traced: Traced) -> None:
-    traced.runs.failed(await traced.claim("a"), "no such function")
-    await traced.ask("task.release", id="a", version=1)
-    assert outcome(traced.spans[0]) == ("given back", True)
-    assert traced.spans[0].status.description == "no such function"
-
-
-@pytest.mark.parametrize("status", [404, 409])
-async def test_an_attempt_that_lost_its_lease_is_left_to_the_server_to_record(traced: Traced, status: int) -> None:
-    task = await traced.claim("a")
-    await traced.fulfill(task, status=status)
-    await traced.fulfill(task)
-    assert not traced.spans
-
-
-async def test_a_refused_end_does_not_end_the_attempt(traced: Traced) -> None:
-    task = await traced.claim("a")
-    await traced.fulfill(task, status=413)
-    await traced.ask("task.release", id="a", version=1)
-    assert [outcome(span) for span in traced.spans] == [("given back", True)]
 
 
 async def test_a_task_that_the_sdk_drops_is_no_attempt(traced: Traced) -> None:
@@ -217,7 +226,7 @@ async def test_a_function_that_finally_succeeds_has_not_failed(traced: Traced) -
         pass
     await traced.fulfill(task)
     assert [event.name for event in traced.spans[0].events] == ["exception"]
-    assert outcome(traced.spans[0]) == ("resolved", False)
+    assert traced.spans[0].status.is_ok
 
 
 async def test_each_try_of_a_step_is_a_span_within_the_attempt(traced: Traced) -> None:
