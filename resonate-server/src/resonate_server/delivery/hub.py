@@ -364,10 +364,9 @@ class Hub:
         offer = self._offers.get(execute.task_id)
         if offer is None:
             self._offer(group, Offer(execute, address))
-        elif offer.holder is None:
-            offer.execute = execute
-        else:
-            offer.execute = execute
+            return
+        offer.execute = execute
+        if offer.holder is not None:
             self._move(group, offer, offer.holder)
 
     def _move(self, group: Group, offer: Offer, earlier: WorkerStream) -> None:
