@@ -6,55 +6,32 @@ import pytest
 
 from worker.stream import ServerClock, uptime_ms
 
-HOUR_MS = 3_600_000
+# Steps: a number lets that many ms pass; `=` is the server's time, `new` a new stream, `wall` the machine's clock,
+# which jumps by that many ms. After the bar: what the worker's clock shows.
+STORIES = {
+    "before the server has sent its time, the machine's counts": "5000 wall-1000 | 1004000",
+    "then a clock that jumps changes nothing": "=2000000 wall-3600000 30000 | 2030000",
+    "a delayed message does not set it back": "new =2000000 10000 =2007000 | 2010000",
+    "a delayed first message is corrected by the next": "new =1997000 10000 =2010000 | 2010000",
+    "the time from a new stream counts, even if its server is behind": "=2000000 new =1500000 | 1500000",
+}
 
 
-class Machine:
-    """Clocks controlled by a test: ``uptime`` only advances, ``wall`` may jump."""
-
-    def __init__(self) -> None:
-        self.uptime = 5_000
-        self.wall = 1_000_000
-        self.clock = ServerClock(lambda: self.uptime, lambda: self.wall)
-
-    def pass_ms(self, ms: int) -> None:
-        self.uptime += ms
-        self.wall += ms
-
-
-def test_a_wall_clock_that_jumps_changes_nothing_once_the_server_has_sent_its_time() -> None:
-    machine = Machine()
-    assert machine.clock() == 1_000_000
-    machine.clock.synchronise(2_000_000)
-    machine.wall -= HOUR_MS
-    machine.pass_ms(30_000)
-    assert machine.clock() == 2_030_000
-
-
-def test_a_delayed_time_message_does_not_set_the_clock_back() -> None:
-    machine = Machine()
-    machine.clock.start_afresh()
-    machine.clock.synchronise(2_000_000)
-    machine.pass_ms(10_000)
-    machine.clock.synchronise(2_007_000)
-    assert machine.clock() == 2_010_000
-
-
-def test_a_delayed_first_time_message_is_corrected_by_the_next() -> None:
-    machine = Machine()
-    machine.clock.start_afresh()
-    machine.clock.synchronise(1_997_000)
-    machine.pass_ms(10_000)
-    machine.clock.synchronise(2_010_000)
-    assert machine.clock() == 2_010_000
-
-
-def test_the_time_from_a_new_connection_is_used_even_if_its_server_is_behind() -> None:
-    machine = Machine()
-    machine.clock.synchronise(2_000_000)
-    machine.clock.start_afresh()
-    machine.clock.synchronise(1_500_000)
-    assert machine.clock() == 1_500_000
+@pytest.mark.parametrize("story", STORIES.values(), ids=STORIES)
+def test_story(story: str) -> None:
+    uptime, wall = 5_000, 1_000_000
+    clock = ServerClock(lambda: uptime, lambda: wall)
+    steps, _, shown = story.partition(" | ")
+    for step in steps.split():
+        if step == "new":
+            clock.start_afresh()
+        elif step.startswith("="):
+            clock.synchronise(int(step[1:]))
+        elif step.startswith("wall"):
+            wall += int(step.removeprefix("wall"))
+        else:
+            uptime, wall = uptime + int(step), wall + int(step)
+    assert clock() == int(shown)
 
 
 def test_the_machine_s_times_are_in_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:

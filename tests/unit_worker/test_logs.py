@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from resonate.error import PlatformError, ServerError
 
-from worker import configure_logging, logs
+from worker import configure_logging
 from worker.logs import MAX_FILE_BYTES, MAX_RECORD_CHARACTERS, _Formatter, filter_sdk, is_shown
 
 from .group import launched
@@ -70,11 +70,6 @@ def test_an_error_from_a_programs_own_code_is_shown_with_its_traceback() -> None
     assert text.endswith("ValueError: no number today")
 
 
-def test_what_a_server_answers_does_not_fill_the_log() -> None:
-    failed = core(FAILED, ServerError(500, "<html>" * 1_000_000))
-    assert len(_Formatter().format(failed)) < MAX_RECORD_CHARACTERS + 100
-
-
 def test_each_line_starts_with_its_time() -> None:
     running = record("worker", logging.INFO, "running function %s  promise=%s", "bar", "a:1")
     running.created = 1795634401.123
@@ -131,19 +126,11 @@ def printed(tmp_path: Path) -> Run:
     return run
 
 
-@pytest.mark.parametrize(
-    ("code", "begin"),
-    [
-        ("raise ValueError('why')", "CRITICAL: uncaught exception"),
-        ("threading.Thread(target=lambda: 1 / 0).start()", "CRITICAL: uncaught exception"),
-        ("warnings.warn('old')", r"WARNING: .*program-\d+.py:6: UserWarning: old"),
-    ],
-    ids=["exception", "exception in a thread", "warning"],
-)
-def test_messages_of_the_interpreter_have_a_time_as_well(printed: Run, code: str, begin: str) -> None:
-    first, *more = printed(code).splitlines()
-    assert re.match(TIME + begin, first)
-    assert all(line.startswith("  ") for line in more)
+def test_messages_of_the_interpreter_have_a_time_as_well(printed: Run) -> None:
+    code = "warnings.warn('old'); threading.Thread(target=lambda: 1 / 0).start(); raise ValueError('why')"
+    lines = [line for line in printed(code).splitlines() if not line.startswith("  ")]
+    assert re.match(TIME + r"WARNING: .*program-\d+.py:6: UserWarning: old", lines[0])
+    assert [re.fullmatch(TIME + "CRITICAL: uncaught exception", line) is not None for line in lines[1:]] == [True] * 2
 
 
 def test_an_interrupted_program_ends_without_a_word(printed: Run) -> None:
@@ -162,23 +149,17 @@ def log(tmp_path: Path) -> Path:
     return log
 
 
-def test_a_large_file_is_rotated(printed: Run, log: Path) -> None:
-    printed(logging_program(2), LOG_FILE=str(log))
-    assert log.with_name("log.1").read_bytes()[-2:] == b"x\n"
-    assert re.fullmatch(f"{TIME}line 0\n{TIME}line 1\n", log.read_text())
-
-
-def test_rotation_keeps_the_inode_for_other_writers_and_followers(printed: Run, log: Path) -> None:
+def test_a_large_file_is_rotated_and_keeps_its_inode_for_other_writers_and_followers(printed: Run, log: Path) -> None:
     inode = log.stat().st_ino
     with log.open("a") as shell, log.open() as follower:
         follower.read()
-        printed(logging_program(1), LOG_FILE=str(log))
+        printed(logging_program(2), LOG_FILE=str(log))
         shell.write("from elsewhere\n")
         shell.flush()
         follower.seek(0)
-        assert follower.read().endswith("line 0\nfrom elsewhere\n")
+        assert re.fullmatch(f"{TIME}line 0\n{TIME}line 1\nfrom elsewhere\n", follower.read())
     assert log.stat().st_ino == inode
-    assert log.stat().st_size < 1000
+    assert log.with_name("log.1").read_bytes()[-2:] == b"x\n"
 
 
 def test_a_rotation_that_was_killed_is_repeated(printed: Run, log: Path) -> None:
@@ -225,8 +206,10 @@ def test_only_records_of_interest_go_to_stdout(capsys: pytest.CaptureFixture[str
     assert printed.err == ""
 
 
-def test_a_text_of_the_maximum_length_is_whole_and_a_longer_one_keeps_both_ends() -> None:
-    whole, longer = "a" * MAX_RECORD_CHARACTERS, "a" * MAX_RECORD_CHARACTERS + "b"
-    assert logs._limited(whole) == whole
-    half = MAX_RECORD_CHARACTERS // 2
-    assert logs._limited(longer) == "a" * half + " … " + "a" * (half - 1) + "b"
+def test_what_a_server_answers_does_not_fill_the_log() -> None:
+    """A text of the maximum length is whole; a longer one keeps both ends."""
+    half = "a" * (MAX_RECORD_CHARACTERS // 2)
+    assert shown(record("worker", logging.INFO, 2 * half)) == 2 * half
+    assert shown(record("worker", logging.INFO, 2 * half + "b")) == f"{half} … {half[1:]}b"
+    failed = core("%s", ServerError(500, "<html>" * 1_000_000))
+    assert len(_Formatter().format(failed)) < MAX_RECORD_CHARACTERS + 100

@@ -102,26 +102,28 @@ async def test_a_request_is_a_post_to_the_server_s_path_with_the_token() -> None
     assert body == "0. ü"
 
 
-ANSWERS = {
-    "of any status": answer("told", "500 Internal Server Error"),
-    "in chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nto\r\n2\r\nld\r\n0\r\n\r\n",
-    "after an interim one": b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + answer("told"),
+ANSWERS: dict[str, tuple[list[bytes], list[int]]] = {
+    # What the server sends, and the connections of the two requests, the second of which may be repeated at once.
+    "of any status": ([answer("told", "500 Internal Server Error")], [1, 1]),
+    "in chunks": (
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nto\r\n2\r\nld\r\n0\r\n\r\n"],
+        [1, 1],
+    ),
+    "after an interim one": ([b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + answer("told")], [1, 1]),
+    # As that of a proxy that speaks HTTP/1.0: the request was repeated forever, although it was answered.
+    "that ends with its connection": ([b"HTTP/1.0 200 OK\r\n\r\ntold" + ENDS], [1, 2]),
+    "that announces the end of its connection": ([answer("told", "200 OK", "Connection: close")], [1, 2]),
+    "whose connection is closed while it is kept": ([answer("told"), ENDS], [1, 1, 2]),
+    "followed by one that nobody asked for": ([answer("told") + answer("and a trap")], [1, 2]),
 }
 
 
-@pytest.mark.parametrize("sent", ANSWERS.values(), ids=ANSWERS)
-async def test_an_answer_is_read(sent: bytes) -> None:
-    async with Server(sent) as server:
-        assert await server.ask(2) == ["told", "last"]
-        assert server.used == [1, 1]
-
-
 @pytest.mark.usefixtures("at_once")
-async def test_an_answer_without_a_length_ends_with_its_connection() -> None:
-    """As that of a proxy that speaks HTTP/1.0: the request was repeated forever, although it was answered."""
-    async with Server(b"HTTP/1.0 200 OK\r\n\r\ntold" + ENDS) as server:
+@pytest.mark.parametrize(("answers", "used"), ANSWERS.values(), ids=ANSWERS)
+async def test_an_answer_is_read(answers: list[bytes], used: list[int]) -> None:
+    async with Server(*answers) as server:
         assert await server.ask(2) == ["told", "last"]
-        assert server.used == [1, 2]
+        assert server.used == used
 
 
 async def test_the_first_request_does_not_wait_for_a_connection() -> None:
@@ -133,20 +135,6 @@ async def test_the_first_request_does_not_wait_for_a_connection() -> None:
 
 
 @pytest.mark.usefixtures("at_once")
-async def test_a_connection_that_the_server_closes_is_not_reused() -> None:
-    async with Server(answer("told", "200 OK", "Connection: close")) as server:
-        assert await server.ask(3) == ["told", "last", "last"]
-        assert server.used == [1, 2, 2]
-
-
-@pytest.mark.usefixtures("at_once")
-async def test_a_kept_connection_that_was_closed_costs_no_pause() -> None:
-    async with Server(answer("told"), ENDS) as server:
-        assert await server.ask(2) == ["told", "last"]
-        assert server.used == [1, 1, 2]
-
-
-@pytest.mark.usefixtures("at_once")
 async def test_a_connection_that_was_idle_too_long_is_not_reused(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Server() as server:
         await server.ask()
@@ -154,13 +142,6 @@ async def test_a_connection_that_was_idle_too_long_is_not_reused(monkeypatch: py
         await server.ask()
         assert server.used == [1, 2]
         await until(lambda: 1 not in server.open)
-
-
-@pytest.mark.usefixtures("at_once")
-async def test_an_unsolicited_answer_is_ignored() -> None:
-    async with Server(answer("told") + answer("and a trap")) as server:
-        assert await server.ask(2) == ["told", "last"]
-        assert server.used == [1, 2]
 
 
 async def test_concurrent_requests_use_separate_connections_up_to_the_limit() -> None:

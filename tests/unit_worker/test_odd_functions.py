@@ -12,6 +12,7 @@ from resonate.context import Context
 from resonate.retry import Constant
 
 from worker import log_run, worker
+from worker.values import MAX_MESSAGE_CHARACTERS
 
 from .group import Group, Told, encoded, launched, until
 
@@ -43,16 +44,8 @@ async def awaits_what_was_cancelled(ctx: Context) -> None:  # noqa: ARG001
     await cancelled
 
 
-async def tells_a_long_story(ctx: Context) -> None:  # noqa: ARG001
-    raise ValueError("x" * 10_000_000)
-
-
 async def raises_what_cannot_be_shown(ctx: Context) -> None:  # noqa: ARG001
     raise Mute
-
-
-async def names_a_file_that_is_not_unicode(ctx: Context) -> None:  # noqa: ARG001
-    raise ValueError(f"no {b'caf\xe9'.decode(errors='surrogateescape')}")
 
 
 async def cancels_itself(ctx: Context) -> None:  # noqa: ARG001
@@ -89,16 +82,20 @@ async def test_the_caller_of_a_function_that_raises_no_exception_gets_an_error(
     assert (await group.result(group.begin("order")))["message"] == ENDS[odd]
 
 
-async def test_a_message_that_is_not_unicode_arrives_escaped(group: Group) -> None:
-    await group.work(names_a_file_that_is_not_unicode)
-    failed = await group.result(group.begin("names_a_file_that_is_not_unicode"))
-    assert (failed["name"], failed["message"]) == ("ValueError", "no caf\\udce9")
+@pytest.mark.parametrize(
+    ("text", "arrives"),
+    [
+        pytest.param(f"no {b'caf\xe9'.decode(errors='surrogateescape')}", r"no caf\udce9", id="not unicode"),
+        pytest.param("x" * 10_000_000, "x" * (MAX_MESSAGE_CHARACTERS - 1) + "…", id="endless"),
+    ],
+)
+async def test_every_message_of_an_error_arrives(group: Group, text: str, arrives: str) -> None:
+    async def fail(ctx: Context) -> None:  # noqa: ARG001
+        raise ValueError(text)
 
-
-async def test_an_error_with_an_endless_message_arrives_shortened(group: Group) -> None:
-    await group.work(tells_a_long_story)
-    message = (await group.result(group.begin("tells_a_long_story")))["message"]
-    assert message.startswith("xxx") and message.endswith("x…") and len(message) < 100_000
+    await group.work(fail)
+    failed = await group.result(group.begin("fail"))
+    assert (failed["name"], failed["message"]) == ("ValueError", arrives)
 
 
 async def test_who_stops_waiting_for_a_step_goes_on_and_ends_after_it(group: Group) -> None:

@@ -4,45 +4,31 @@ from typing import Any
 
 import pytest
 
-from worker.replay import FUNCTION_TAG, MAX_SHOWN_CHARACTERS, Step, StepChangedError, is_same, step_of
+from worker.replay import MAX_SHOWN_CHARACTERS, Step, StepChangedError, is_same, step_of
 
 TARGET = {"resonate:scope": "global", "resonate:target": "poll://any@prices"}
-CALL = {"func": "price", "args": ["tea", 2], "kwargs": {"vat": True}, "version": 3}
 
 
 @pytest.mark.parametrize(
     ("tags", "param", "step"),
     [
-        ({"resonate:scope": "local", FUNCTION_TAG: "pack"}, None, Step("run", "pack")),
         ({"resonate:scope": "local"}, None, Step("run")),
-        ({"resonate:scope": "global", "resonate:timer": "true"}, None, Step("sleep")),
         ({"resonate:scope": "global", "resonate:timer": "false"}, None, Step("promise")),
-        ({"resonate:scope": "global"}, {"func": "price"}, Step("promise")),
-        ({}, None, Step("promise")),
-        (TARGET, CALL, Step("rpc", "price", "poll://any@prices", [["tea", 2], {"vat": True}, 3])),
-        (TARGET, {"func": "price"}, Step("rpc", "price", "poll://any@prices", [[], {}, 1])),
-        (
-            TARGET,
-            {"func": "price", "args": None, "kwargs": None},
-            Step("rpc", "price", "poll://any@prices", [[], {}, 1]),
-        ),
+        (TARGET, {"func": "price", "args": None}, Step("rpc", "price", "poll://any@prices", [[], {}, 1])),
         (TARGET, "no call", Step("rpc", "", "poll://any@prices", [[], {}, 1])),
     ],
 )
-def test_a_promise_yields_the_step_it_stands_for(tags: dict[str, str], param: Any, step: Step) -> None:
+def test_a_promise_that_others_created_yields_a_step(tags: dict[str, str], param: Any, step: Step) -> None:
     assert step_of(tags, param) == step
 
 
 @pytest.mark.parametrize(
     ("then", "now", "same"),
     [
-        (Step("run", "pack"), Step("run", "pack"), True),
-        (Step("run", "pack"), Step("run", "wrap"), False),
         (Step("run"), Step("run", "wrap"), True),
         (Step("run", "pack"), Step("run"), False),
         (Step("run"), Step("sleep"), False),
         (Step("sleep"), Step("run"), False),
-        (Step("rpc", "price", "a", [[], {}, 1]), Step("rpc", "price", "a", [[], {}, 1]), True),
         (Step("rpc", "price", "a", [[], {}, 1]), Step("rpc", "price", "a", [[], {}, 2]), False),
         (Step("rpc", "", "a", [[], {}, 1]), Step("rpc", "price", "a", [[], {}, 1]), False),
     ],
@@ -51,22 +37,10 @@ def test_steps_are_compared_in_everything_that_is_known_of_them(then: Step, now:
     assert is_same(then, now) is same
 
 
-@pytest.mark.parametrize(
-    ("step", "text"),
-    [
-        (Step("run", "pack"), "run pack"),
-        (Step("run"), "run a function"),
-        (Step("sleep"), "sleep"),
-        (Step("promise"), "promise"),
-        (Step("rpc", "price", "shop", [[], {}, 1]), "rpc price() to shop"),
-        (
-            Step("rpc", "price", "shop", [["tea", None], {"vat": 2, "of": [1]}, 1]),
-            'rpc price("tea", null, vat=2, of=[1]) to shop',
-        ),
-    ],
-)
-def test_a_step_is_described_as_its_code(step: Step, text: str) -> None:
-    assert str(step) == text
+def test_a_step_is_described_as_its_code() -> None:
+    call = Step("rpc", "price", "shop", [["tea", None], {"vat": 2, "of": [1]}, 1])
+    assert str(call) == 'rpc price("tea", null, vat=2, of=[1]) to shop'
+    assert str(Step("run")) == "run a function"
 
 
 @pytest.mark.parametrize(("length", "is_whole"), [(MAX_SHOWN_CHARACTERS, True), (MAX_SHOWN_CHARACTERS + 1, False)])
@@ -76,12 +50,6 @@ def test_long_arguments_are_cut(length: int, is_whole: bool) -> None:
     assert str(Step("rpc", "price", "shop", [["x" * (length - 2)], {}, 1])) == f"rpc price({shown}) to shop"
 
 
-@pytest.mark.parametrize(
-    ("id", "parent", "position"), [("tea:2", "tea", "2"), ("tea:2.14", "tea:2", "14"), ("a.b:1", "a.b", "1")]
-)
-def test_a_difference_names_the_function_the_call_and_both_steps(id: str, parent: str, position: str) -> None:
-    error = StepChangedError("order", id, Step("run", "pack"), Step("sleep"))
-    assert str(error) == (
-        f"the code of order changed while {parent} was under way, or is not deterministic: "
-        f"step {position} was run pack, it is sleep now; the call completes once the code matches again"
-    )
+@pytest.mark.parametrize(("id", "told"), [("tea:2.14", "while tea:2 was under way"), ("a.b:1", "while a.b was")])
+def test_a_difference_names_the_call(id: str, told: str) -> None:
+    assert told in str(StepChangedError("order", id, Step("run", "pack"), Step("sleep")))

@@ -49,21 +49,10 @@ class Caller:
     async def ask(self, kind: str, **data: Any) -> Any:
         return await ask(self._keeper, kind, **data)
 
-    async def end(self, kind: str) -> None:
-        """End the attempt in that way."""
-        await self.ask(kind, id="a", version=1)
-        await asyncio.sleep(0)
-
-    async def begin(self) -> Any:
-        """Start a call `a`; return the answer to its request for a listener."""
-        await self.ask("task.create")
-        return await self.listen()
-
     async def listen(self) -> Any:
         return await self.ask("promise.register_listener", awaited="a", address="poll://uni@callers/me")
 
 
-RESOLVED = {"kind": "unblock", "data": {"promise": {"id": "a", "state": "resolved", "timeoutAt": 1}}}
 LISTENS = "promise.register_listener"
 
 
@@ -72,77 +61,53 @@ async def caller() -> Caller:
     return Caller()
 
 
-def _promise(message: Any) -> Any:
-    return {"kind": message["kind"], "data": {"promise": message["data"]["promise"]}}
+STORIES: dict[str, tuple[str, dict[str, int], str, list[str]]] = {
+    # The state of the call at the server, how that answers, what ends the attempt, the states that the SDK is told of.
+    "it ends here": ("pending", {}, "task.fulfill", ["resolved"]),
+    "it goes on here": ("pending", {"task.suspend": 300}, "task.suspend", []),
+    "it is suspended": ("pending", {}, f"task.suspend {LISTENS}", []),
+    "it is given back": ("pending", {"task.release": 500}, f"task.release {LISTENS}", []),
+    "its lease is lost": ("pending", {"task.fulfill": 409}, f"task.fulfill {LISTENS}", []),
+    "others have settled it": ("resolved", {"task.fulfill": 409}, f"task.fulfill {LISTENS}", ["resolved"]),
+    "the listener is refused, until the SDK asks again": ("pending", {LISTENS: 500}, f"task.suspend {LISTENS}", []),
+}
 
 
-async def test_the_answer_is_the_same_as_the_server_s(caller: Caller) -> None:
-    answer = await caller.begin()
-    head = {"corrId": f"about {LISTENS}", "status": 200}
-    assert answer == {
-        "kind": LISTENS,
-        "head": head,
-        "data": {"promise": {"id": "a", "state": "pending", "timeoutAt": 1}},
-    }
+@pytest.mark.parametrize(("state", "status", "requests", "told"), STORIES.values(), ids=STORIES)
+async def test_a_listener_is_registered_only_once_the_task_has_left(
+    caller: Caller, state: str, status: dict[str, int], requests: str, told: list[str]
+) -> None:
+    await caller.ask("task.create")
+    answer = await caller.listen()
+    assert (answer["kind"], answer["head"]) == (LISTENS, {"corrId": f"about {LISTENS}", "status": 200})
+    assert answer["data"] == {"promise": {"id": "a", "state": "pending", "timeoutAt": 1}}, "as the server's"
+    caller.server.state, caller.server.status = state, status
 
+    await caller.ask(requests.partition(" ")[0], id="a", version=1)
+    await until(lambda: caller.server.kinds == ["task.create", *requests.split()])
+    await asyncio.sleep(0)
 
-async def test_a_call_that_ends_here_needs_no_listener(caller: Caller) -> None:
-    await caller.begin()
-    await caller.end("task.fulfill")
-    assert list(map(_promise, caller.told)) == [RESOLVED]
-    assert caller.server.kinds == ["task.create", "task.fulfill"]
-
-
-@pytest.mark.parametrize(("kind", "status"), [("task.suspend", 200), ("task.release", 500), ("task.fulfill", 409)])
-async def test_once_the_task_has_left_a_listener_is_registered(caller: Caller, kind: str, status: int) -> None:
-    await caller.begin()
-    caller.server.status[kind] = status
-    await caller.end(kind)
-    assert caller.server.kinds == ["task.create", kind, LISTENS]
-    assert caller.told == []
-
-
-async def test_a_call_settled_before_the_listener_was_registered_is_reported(caller: Caller) -> None:
-    await caller.begin()
-    caller.server.state, caller.server.status["task.fulfill"] = "resolved", 409
-    await caller.end("task.fulfill")
-    await until(lambda: caller.told)
-    assert list(map(_promise, caller.told)) == [RESOLVED]
+    assert [(message["kind"], message["data"]["promise"]["state"]) for message in caller.told] == [
+        ("unblock", state) for state in told
+    ]
 
 
 async def test_a_long_call_may_be_settled_by_others(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "LISTEN_SECONDS", 0.01)
-    await caller.begin()
+    await caller.ask("task.create")
+    await caller.listen()
     caller.server.state = "rejected_canceled"
     await until(lambda: caller.told)
     assert caller.told[0]["data"]["promise"]["state"] == "rejected_canceled"
-    await caller.end("task.fulfill")
+    await caller.ask("task.fulfill", id="a", version=1)
     assert len(caller.told) == 1
 
 
-async def test_a_task_that_continues_here_needs_no_listener(caller: Caller) -> None:
-    await caller.begin()
-    caller.server.status["task.suspend"] = 300
-    await caller.end("task.suspend")
-    assert caller.server.kinds == ["task.create", "task.suspend"]
-
-
-async def test_a_listener_for_a_call_that_runs_elsewhere_goes_to_the_server(caller: Caller) -> None:
+@pytest.mark.parametrize("begins", [False, True], ids=["runs elsewhere", "is asked for again"])
+async def test_a_listener_for_a_call_that_does_not_begin_here_goes_to_the_server(caller: Caller, begins: bool) -> None:
+    """The SDK asks again from time to time, because a message may have been lost."""
+    if begins:
+        await caller.ask("task.create")
+        await caller.listen()
     assert (await caller.listen())["data"]["promise"]["state"] == "pending"
-    assert caller.server.kinds == [LISTENS]
-
-
-async def test_a_repeated_request_for_a_listener_goes_to_the_server(caller: Caller) -> None:
-    """The SDK does so from time to time, because a message may have been lost."""
-    await caller.begin()
-    await caller.listen()
-    assert caller.server.kinds == ["task.create", LISTENS]
-
-
-async def test_a_refused_listener_is_left_to_the_next_request(caller: Caller) -> None:
-    await caller.begin()
-    caller.server.status = {"task.suspend": 200, LISTENS: 500}
-    await caller.end("task.suspend")
-    caller.server.is_away = True
-    assert caller.told == []
-    assert caller.server.kinds[-1] == LISTENS
+    assert caller.server.kinds == [*["task.create"] * begins, LISTENS]

@@ -9,9 +9,9 @@ import warnings
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
-import resonate.core
 from harness.sdk import adaptable_sdk
 from resonate.context import Context, ResonateFuture
 from resonate.core import Core
@@ -79,64 +79,56 @@ def test_others_read_no_hidden_attribute_of_the_sdk() -> None:
     assert hidden == HIDDEN_BUT_NOT_OF_THE_SDK
 
 
-def test_the_core_creates_its_effects_by_this_name_once_per_attempt() -> None:
-    source = inspect.getsource(resonate.core.Core.execute_until_blocked_outer)
-    assert source.count("ResonateEffects(") == 1
+SPAWNS = "asyncio.create_task(bg())"
+CONTAINED: dict[str, tuple[Any, str]] = {
+    "the core creates its effects by this name once per attempt": (
+        Core.execute_until_blocked_outer,
+        "ResonateEffects(",
+    ),
+    "an attempt is one call of the core": (Core.execute_until_blocked_outer, "self.execute_until_blocked_inner("),
+    "with the worker's dependencies": (Core.execute_until_blocked_inner, "deps=self.deps,"),
+    "a local step names its caller": (Context.run, '"resonate:parent": self._state.id'),
+    "so does a remote one": (
+        Context._global_req,
+        '["resonate:parent"] = parent if parent is not None else self._state.id',
+    ),
+    "a local step starts only after run has returned": (Context.run, SPAWNS),
+    "its future has its id": (Context.run, "_id=req.id"),
+    "calls are requested in tasks that the function creates": (Context.detached, SPAWNS),
+    "remote ones, too": (Context._spawn_remote_await, "asyncio.create_task(self._await_remote("),
+    "which are these": (Context.rpc, "self._remote_future("),
+    "and sleeps": (Context.sleep, "self._remote_future("),
+    "and promises": (Context.promise, "self._remote_future("),
+    "also calls from outside": (Resonate.run, "self._spawn(_())"),
+    "which spawn a task": (Resonate._spawn, "asyncio.create_task(coro)"),
+    "every function runs through invoke": (Context.invoke_with_retry, "await df.invoke(self,"),
+    "those of tasks": (Core.execute_until_blocked_inner, ".invoke_with_retry("),
+    "and steps": (Context.run, ".invoke_with_retry("),
+    "a future is awaited by its task": (ResonateFuture.__await__, "return self._task.__await__()"),
+    "the effects of a context know its task": (ResonateEffects.__init__, "self.task_id = task_id"),
+    "and its version": (ResonateEffects.__init__, "self.task_version = task_version"),
+    "the filtered log call exists": (
+        Core.execute_until_blocked_outer,
+        "except (ResonateError, PlatformError) as exc:\n                logger.exception(",
+    ),
+}
 
 
-def test_create_promise_takes_the_request_of_a_step() -> None:
-    assert list(inspect.signature(ResonateEffects.create_promise).parameters) == ["self", "req"]
+@pytest.mark.parametrize(("function", "text"), CONTAINED.values(), ids=CONTAINED)
+def test_the_sdk_works_as_expected(function: Any, text: str) -> None:
+    assert inspect.getsource(function).count(text) == 1
 
 
-def test_a_step_names_its_caller() -> None:
-    assert '"resonate:parent": self._state.id' in inspect.getsource(Context.run)
-    assert 'tags["resonate:parent"] = parent if parent is not None else self._state.id' in inspect.getsource(
-        Context._global_req
-    )
-
-
-def test_a_local_step_starts_only_after_run_has_returned() -> None:
-    source = inspect.getsource(Context.run)
-    assert "asyncio.create_task(bg())" in source
-    assert "_id=req.id" in source
-
-
-def test_calls_of_a_function_are_requested_in_tasks_that_it_creates() -> None:
-    for asker in (Context.run, Context.detached):
-        assert "asyncio.create_task(bg())" in inspect.getsource(asker)
-    assert "asyncio.create_task(self._await_remote(" in inspect.getsource(Context._spawn_remote_await)
-    for remote in (Context.rpc, Context.sleep, Context.promise):
-        assert inspect.getsource(remote).count("self._remote_future(") == 1
-    assert "asyncio.create_task(coro)" in inspect.getsource(Resonate._spawn)
-    assert "self._spawn(_())" in inspect.getsource(Resonate.run)
-
-
-def test_every_function_runs_through_invoke() -> None:
-    assert list(inspect.signature(DurableFunction.invoke).parameters) == ["self", "ctx", "packed", "coerce_args"]
-    assert inspect.getsource(Context.invoke_with_retry).count("await df.invoke(self,") == 1
-    for runner in (resonate.core.Core.execute_until_blocked_inner, Context.run):
-        assert inspect.getsource(runner).count(".invoke_with_retry(") == 1
-
-
-def test_an_attempt_is_one_call_of_the_core_with_the_worker_s_dependencies() -> None:
-    assert list(inspect.signature(Core.execute_until_blocked_inner).parameters) == ["self", "promise", "effects"]
-    assert inspect.getsource(Core.execute_until_blocked_outer).count("self.execute_until_blocked_inner(") == 1
-    assert "deps=self.deps," in inspect.getsource(Core.execute_until_blocked_inner)
-
-
-def test_a_future_is_awaited_by_its_task() -> None:
-    assert "return self._task.__await__()" in inspect.getsource(ResonateFuture.__await__)
-
-
-def test_the_effects_of_a_context_know_its_task() -> None:
-    source = inspect.getsource(ResonateEffects.__init__)
-    assert "self.task_id = task_id" in source
-    assert "self.task_version = task_version" in source
-
-
-def test_the_log_call_that_the_filter_expects_exists() -> None:
-    source = inspect.getsource(resonate.core.Core.execute_until_blocked_outer)
-    assert "except (ResonateError, PlatformError) as exc:\n                logger.exception(" in source
+@pytest.mark.parametrize(
+    ("function", "parameters"),
+    [
+        (ResonateEffects.create_promise, ["self", "req"]),
+        (DurableFunction.invoke, ["self", "ctx", "packed", "coerce_args"]),
+        (Core.execute_until_blocked_inner, ["self", "promise", "effects"]),
+    ],
+)
+def test_what_is_replaced_takes_these_arguments(function: Any, parameters: list[str]) -> None:
+    assert list(inspect.signature(function).parameters) == parameters
 
 
 @pytest.fixture

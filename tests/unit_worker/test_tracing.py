@@ -1,8 +1,7 @@
 """Spans from the messages between the SDK and a server: attempts, and their callers."""
 
-import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -15,45 +14,35 @@ from opentelemetry.trace import format_span_id, format_trace_id
 from resonate.send import TaskRef
 
 from resonate_server.watch import lost_attempts
+from worker.leases import LeaseKeeper, OwnResults
+from worker.runs import RunLog
 from worker.tracing import Ids, Tracing, make_provider, span_id, trace_id
+
+from .fake_server import FakeServer, ask
 
 TRACE, CALLER = 0xA << 124, 0xB << 60
 TRACEPARENT = f"00-{format_trace_id(TRACE)}-{format_span_id(CALLER)}-01"
 
 
-class Server:
-    """Records the requests, and answers as the test specifies."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.answer = ""
-
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
-
-    async def send(self, req: str, headers: dict[str, str] | None = None) -> str:  # noqa: ARG002
-        self.asked.append(req)
-        return self.answer
-
-
 class Traced:
-    """A worker's network, and the spans that have ended."""
+    """A worker's requests, and the spans that have ended."""
 
     def __init__(self) -> None:
         self._exporter = InMemorySpanExporter()
         provider = TracerProvider(id_generator=Ids())
         provider.add_span_processor(SimpleSpanProcessor(self._exporter))
-        self.server = Server()
-        self.tracing = Tracing(self.server, provider)
+        self.server, self.runs = FakeServer({}), RunLog()
+        self.tracing = Tracing(provider)
+        results = OwnResults(self.server.send, lambda _: None)
+        self.keeper = LeaseKeeper(self.server, self.runs, results, 64, self.tracing)
 
     @property
     def spans(self) -> tuple[ReadableSpan, ...]:
         return self._exporter.get_finished_spans()
 
     async def ask(self, kind: str, status: int = 200, said: Any = None, **data: Any) -> None:
-        self.server.answer = json.dumps({"kind": kind, "head": {"status": status}, "data": said or {}})
-        await self.tracing.send(json.dumps({"kind": kind, "head": {}, "data": data}))
+        self.server.answers[kind] = (status, said or ("no" if status >= 400 else {}))
+        await ask(self.keeper, kind, **data)
 
     async def claim(self, id: str, version: int = 1, traceparent: str = TRACEPARENT, **tags: str) -> TaskRef:
         named = {f"resonate:{name}": text for name, text in tags.items()}
@@ -71,7 +60,7 @@ class Traced:
 
     def created(self) -> dict[str, Any]:
         """The parameter of the promise created last."""
-        data = json.loads(self.server.asked[-1])["data"]
+        data = self.server.requests[-1]["data"]
         param: dict[str, Any] = (data["action"]["data"] if "action" in data else data)["param"]
         return param
 
@@ -94,11 +83,6 @@ def ids(span: ReadableSpan) -> tuple[int, int, int | None]:
     context = span.get_span_context()
     assert context is not None
     return context.trace_id, context.span_id, span.parent.span_id if span.parent else None
-
-
-def outcome(span: ReadableSpan) -> tuple[Any, bool]:
-    assert span.attributes is not None
-    return span.attributes["resonate.outcome"], not span.status.is_ok
 
 
 # ── ids ──
@@ -135,55 +119,60 @@ async def test_an_attempt_is_linked_to_the_one_before(traced: Traced) -> None:
 # ── ends ──
 
 
-@pytest.mark.parametrize(("state", "is_failure"), [("resolved", False), ("rejected", True)])
-async def test_a_fulfilled_attempt(traced: Traced, state: str, is_failure: bool) -> None:
-    await traced.fulfill(await traced.claim("a"), state)
-    assert outcome(traced.spans[0]) == (state, is_failure)
+async def release(traced: Traced, reason: str) -> None:
+    traced.runs.failed(TaskRef(id="a", version=1), reason)
+    await traced.ask("task.release", id="a", version=1)
+
+
+async def suspend(traced: Traced, status: int) -> None:
+    actions = [{"data": {"awaited": id, "awaiter": "a"}} for id in ("a:1", "a:2")]
+    await traced.ask("task.suspend", status, id="a", version=1, actions=actions)
+
+
+type End = Callable[[Traced, TaskRef], Awaitable[None]]
+ENDS: dict[str, tuple[list[End], list[tuple[str, str | None]]]] = {
+    # What ends the attempt; its outcome, and why it has failed, if it has.
+    "fulfilled": ([lambda traced, task: traced.fulfill(task)], [("resolved", None)]),
+    "failed": ([lambda traced, task: traced.fulfill(task, "rejected")], [("rejected", "")]),
+    "suspended": ([lambda traced, _: suspend(traced, 200)], [("suspended", None)]),
+    "going on": ([lambda traced, _: suspend(traced, 300)], []),
+    "released": ([lambda traced, _: release(traced, "no such function")], [("given back", "no such function")]),
+    "refused, released": (
+        [lambda traced, task: traced.fulfill(task, status=413), lambda traced, _: release(traced, "too large")],
+        [("given back", "too large")],
+    ),
+    # The server records these.
+    "lease gone": ([lambda traced, task: traced.fulfill(task, status=404)], []),
+    "lease lost": (
+        [lambda traced, task: traced.fulfill(task, status=409), lambda traced, task: traced.fulfill(task)],
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize(("ends", "outcomes"), ENDS.values(), ids=ENDS)
+async def test_the_outcome_of_an_attempt(
+    traced: Traced, ends: list[End], outcomes: list[tuple[str, str | None]]
+) -> None:
+    task = await traced.claim("a")
+    for end in ends:
+        await end(traced, task)
+    seen = [
+        (attributes["resonate.outcome"], None if span.status.is_ok else span.status.description or "")
+        for span in traced.spans
+        if (attributes := span.attributes)
+    ]
+    assert seen == outcomes
 
 
 async def test_a_suspended_attempt_names_what_it_awaits(traced: Traced) -> None:
-    task = await traced.claim("a")
-    actions = [{"data": {"awaited": id, "awaiter": "a"}} for id in ("a:1", "a:2")]
-    await traced.ask("task.suspend", 300, id="a", version=1, actions=actions)
-    assert not traced.spans, "it goes on"
-    await traced.ask("task.suspend", id=task.id, version=1, actions=actions)
-    assert outcome(traced.spans[0]) == ("suspended", False)
-    assert (traced.spans[0].attributes or {})["resonate.awaits"] == ("a:1", "a:2")
-
-
-async def test_a_released_attempt_says_why(traced: Traced) -> None:
     await traced.claim("a")
-    await traced.ask("task.release", id="a", version=1, reason="no such function")
-    assert outcome(traced.spans[0]) == ("given back", True)
-    assert traced.spans[0].status.description == "no such function"
-
-
-@pytest.mark.parametrize("status", [404, 409])
-async def test_an_attempt_that_lost_its_lease_is_left_to_the_server_to_record(traced: Traced, status: int) -> None:
-    task = await traced.claim("a")
-    await traced.fulfill(task, status=status)
-    await traced.fulfill(task)
-    assert not traced.spans
-
-
-async def test_a_refused_end_does_not_end_the_attempt(traced: Traced) -> None:
-    task = await traced.claim("a")
-    await traced.fulfill(task, status=413)
-    await traced.ask("task.release", id="a", version=1, reason="too large")
-    assert [outcome(span) for span in traced.spans] == [("given back", True)]
+    await suspend(traced, 200)
+    assert (traced.spans[0].attributes or {})["resonate.awaits"] == ("a:1", "a:2")
 
 
 async def test_a_task_that_the_sdk_drops_is_no_attempt(traced: Traced) -> None:
     await traced.fulfill(await traced.claim("a", timer="true"))
-    assert not traced.spans
-
-
-@pytest.mark.parametrize("answer", ["", "null", "{}", '{"head": {"status": 409}, "data": "a is acquired"}'])
-async def test_answers_that_grant_nothing_pass_through(traced: Traced, answer: str) -> None:
-    traced.server.answer = answer
-    for kind in ("task.acquire", "task.suspend"):
-        asked = json.dumps({"kind": kind, "data": {"id": "a", "version": 1}})
-        assert await traced.tracing.send(asked) == answer
     assert not traced.spans
 
 
@@ -212,7 +201,7 @@ async def test_a_function_that_finally_succeeds_has_not_failed(traced: Traced) -
         pass
     await traced.fulfill(task)
     assert [event.name for event in traced.spans[0].events] == ["exception"]
-    assert outcome(traced.spans[0]) == ("resolved", False)
+    assert traced.spans[0].status.is_ok
 
 
 async def test_each_try_of_a_step_is_a_span_within_the_attempt(traced: Traced) -> None:
@@ -342,7 +331,7 @@ def collector() -> Iterator[Collector]:
 def test_at_the_end_finished_spans_are_exported_within_the_time_limit(collector: Collector) -> None:
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(collector, schedule_delay_millis=3_600_000))
-    tracing = Tracing(Server(), provider)
+    tracing = Tracing(provider)
     tracing.tracer.start_span("last").end()
     tracing.flush(0.01)
     assert not collector.get_finished_spans()

@@ -12,7 +12,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from resonate_server.config import Settings, WrongSetting
-from resonate_server.delivery import CHECK_INTERVAL_MS, UNBLOCK_KEPT_S, Dispatcher, Hub, Presence, Push
+from resonate_server.delivery import CHECK_INTERVAL_MS, UNBLOCK_KEPT_S, Hub, Presence, Push
 from resonate_server.delivery.presence import Member
 from resonate_server.engine import Engine, EngineSettings, Outbound
 from resonate_server.http import Parts, build_app, build_metrics_app
@@ -68,9 +68,8 @@ def build(settings: Settings) -> Server:
         lambda pid: (peers or engine).worker_gone(pid),
         _count_misjudged(metrics),
     )
-    hub = Hub(engine, push.send, presence)
-    dispatcher = Dispatcher(hub, push, metrics)
-    peers = None if store.sharing is None else Peers(store.sharing, engine, hub, presence, dispatcher)
+    hub = Hub(engine, push, presence, metrics)
+    peers = None if store.sharing is None else Peers(store.sharing, engine, hub, presence)
     everybody = peers.members if peers else presence.members
     watch = _watch(engine, hub, presence, everybody, settings) if settings.ui.enabled else None
     if peers:
@@ -80,7 +79,7 @@ def build(settings: Settings) -> Server:
     metrics.registry.register(survey)
     metrics.registry.register(MachineCollector(store, pulse))
     parts = Parts(settings, guard, metrics, store, engine, hub, watch, pulse)
-    outbound = peers.router if peers else dispatcher
+    outbound = peers.router if peers else hub
     server = Server(
         parts, push, presence, peers, outbound, survey, build_app(parts), build_metrics_app(metrics, settings)
     )

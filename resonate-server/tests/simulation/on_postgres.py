@@ -21,11 +21,10 @@ from simulation.line import LONGEST_UNNOTICED_S, Line
 from simulation.loop import VirtualLoop, WithOutside
 from simulation.network import SILENCE_S
 from simulation.run import Run
-from simulation.server import Cluster, CountingEngine, Server, disabled_push, watched
+from simulation.server import Cluster, CountingEngine, Server, watched
 from simulation.world import Report, simulate
 from unit.postgres import make_schema
 
-from resonate_server.delivery import Dispatcher
 from resonate_server.kernel.model import Footprint, Rule, Task
 from resonate_server.peers import Peers
 from resonate_server.protocol.answers import Answer
@@ -110,8 +109,7 @@ class SharingServer(Server):
         url = f"postgresql://resonate@127.0.0.1:{line.port}/{database}?sslmode=disable&gssencmode=disable"
         store = WatchedStore(run, url)
         super().__init__(run, CountingEngine(run, store))
-        dispatcher = Dispatcher(self.hub, *disabled_push())
-        self._peers = Peers(store.sharing, self.engine, self.hub, self.presence, dispatcher)
+        self._peers = Peers(store.sharing, self.engine, self.hub, self.presence)
         self._peers.begin(None)
         self.outbound = self._peers.router
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from simulation import invariants
 from simulation.run import Run
-from simulation.server import Cluster, CountingEngine, Server, disabled_push, watched
+from simulation.server import Cluster, CountingEngine, Server, watched
 from unit.engines import HandClock
 
-from resonate_server.delivery import Dispatcher, Hub
+from resonate_server.delivery import Hub
 from resonate_server.kernel.model import Changes, Footprint, Rule, Task
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import Message
@@ -127,11 +127,11 @@ class SteppedStore(SQLiteStore):
         super()._publish(batch, outcomes)
 
 
-class CheckedOutbound(Dispatcher):
+class CheckedHub(Hub):
     """Checks that no message leaves before its commit."""
 
-    def __init__(self, hub: Hub, database: WatchedDatabase) -> None:
-        super().__init__(hub, *disabled_push())
+    def __init__(self, database: WatchedDatabase, *parts: Any) -> None:
+        super().__init__(*parts)
         self._database = database
 
     def send(self, message: Message) -> None:
@@ -147,7 +147,10 @@ class OnlyServer(Server):
         self.seam = SteppedStore(database)
         self.seam.die = self.crash
         super().__init__(database.run, CountingEngine(database.run, self.seam))
-        self.outbound = CheckedOutbound(self.hub, database)
+        self.outbound = self.hub
+
+    def new_hub(self, *parts: Any) -> Hub:
+        return CheckedHub(self.database, *parts)
 
     def worker_gone(self, pid: str) -> None:
         self.run.happened["leases given back early"] += bool(self.database.held_tasks(pid))

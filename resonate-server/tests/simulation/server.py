@@ -99,11 +99,6 @@ def _check(run: Run, request: Request | None, rows: Rows, decision: Decision) ->
             run.check(invariants.only_the_holder_extends_a_lease(rows.tasks.get(id), request))
 
 
-def disabled_push() -> tuple[Push, Metrics]:
-    """Return the arguments of a dispatcher that pushes to no one."""
-    return Push(HttpPush(), "", METRICS, lambda _: None), METRICS
-
-
 class Server:
     """One life of a server process."""
 
@@ -115,10 +110,13 @@ class Server:
         self.context.run(ACTOR.set, self)
         self.engine = engine
         self.presence = Presence(GRACE_S, engine.now, lambda pid: self.worker_gone(pid))
-        self.hub = Hub(engine, lambda *_: None, self.presence)
+        self.hub = self.new_hub(engine, Push(HttpPush(), "", METRICS, lambda _: None), self.presence, METRICS)
         self._open: set[asyncio.Future[Answer]] = set()
         self._streams: dict[Stream, asyncio.Task[None]] = {}
         self.outbound: Outbound
+
+    def new_hub(self, *parts: Any) -> Hub:
+        return Hub(*parts)
 
     def worker_gone(self, pid: str) -> None:
         self.engine.worker_gone(pid)

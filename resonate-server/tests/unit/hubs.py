@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from unit.rows import promise
 
-from resonate_server.delivery import Dispatcher, Hub, Presence, Push, WorkerStream
+from resonate_server.delivery import Hub, Presence, Push, WorkerStream
 from resonate_server.engine import Engine
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.address import PollAddress, parse_address
@@ -59,7 +59,8 @@ class Scene:
         """Presence's clock, in ms."""
         self.presence = Presence(3_600, lambda: self.now, lambda _: None)
         self.pushed: list[tuple[Message, str]] = []
-        self.hub = Hub(self, push=lambda message, url: self.pushed.append((message, url)), presence=self.presence)
+        push = pushing_to(lambda message, url: self.pushed.append((message, url)))
+        self.hub = Hub(self, push, self.presence, Metrics())
 
     # --- delivery.hub.MessageSource ---------------------------------------------------------------------------------
 
@@ -110,6 +111,11 @@ class Scene:
         if unblock.key not in [each.unblock.key for each in self.owed[recipient]]:
             self.owed[recipient].append(OwedUnblock(self._place, unblock))
 
+    @property
+    def waiting(self) -> list[str]:
+        """Tasks that the hub keeps for a worker with room."""
+        return [task_id for group in self.hub._groups.values() for task_id in group.waiting]
+
     def claim(self, *task_ids: str) -> None:
         for task_id in task_ids:
             self.hub.withdraw(task_id, version=2**63)
@@ -130,11 +136,10 @@ def _id(message: Any) -> str:
     return str(message.promise.id if isinstance(message, Unblock) else message.task_id)
 
 
-def way_to(hub: Hub) -> Dispatcher:
-    """Return the engine's dispatcher to ``hub``, without any push."""
-    return Dispatcher(hub, cast("Push", SimpleNamespace(withdraw=lambda *_: None)), Metrics())
+def pushing_to(send: Callable[[Message, str], None]) -> Push:
+    return cast("Push", SimpleNamespace(send=send, withdraw=lambda *_: None))
 
 
-def hub_of(engine: Engine, push: Callable[[Message, str], None] = lambda *_: None) -> Hub:
-    """Return the hub of a server that never judges a worker."""
-    return Hub(engine, push, Presence(3_600, engine.now, engine.worker_gone))
+def hub_of(engine: Engine) -> Hub:
+    """Return the hub of a server that never judges a worker, and pushes to nobody."""
+    return Hub(engine, pushing_to(lambda *_: None), Presence(3_600, engine.now, engine.worker_gone), Metrics())

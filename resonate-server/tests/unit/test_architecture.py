@@ -39,7 +39,7 @@ PATHS = {
 """The path of each module, by its dotted name."""
 
 PARTS = {
-    "SQLiteStore", "PostgresStore", "Engine", "Presence", "Hub", "Push", "Dispatcher", "Peers", "Watch", "Survey",
+    "SQLiteStore", "PostgresStore", "Engine", "Presence", "Hub", "Push", "Peers", "Watch", "Survey",
     "Guard", "Metrics", "Pulse", "Trace",
 }  # fmt: skip
 """Classes of which a server has exactly one instance each."""

@@ -10,20 +10,24 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from resonate.error import ConnectorError, ResonateError, ServerError
 from resonate.send import Sender, TaskRef
-from resonate.types import PromiseRecord
+from resonate.types import PromiseRecord, TaskRecord
 from resonate_base.connections import Network
 
 from worker.runs import LEASE_IS_GONE, RunLog
+
+if TYPE_CHECKING:
+    from worker.tracing import Tracing
 
 logger = logging.getLogger(__name__)
 
 CLAIMS: Final = {"task.acquire", "task.create"}
 RELEASING: Final = {"task.suspend", "task.fulfill", "task.release"}
+WATCHED: Final = CLAIMS | RELEASING
 
 PATIENCE_MS: Final = 200
 """How long the server is asked to leave a waiting task with this worker: often the awaited result arrives by then."""
@@ -39,9 +43,30 @@ class Head(msgspec.Struct, rename="camel"):
     status: int = 0
 
 
+class ActionData(msgspec.Struct):
+    state: str = ""
+    awaited: str = ""
+
+
+class Action(msgspec.Struct):
+    data: ActionData
+
+
+class Asked(msgspec.Struct):
+    id: str = ""
+    version: int = 0
+    awaited: str = ""
+    action: Action | None = None
+    actions: list[Action] = []
+
+    @property
+    def task(self) -> TaskRef:
+        return TaskRef(id=self.id, version=self.version)
+
+
 class Request(msgspec.Struct):
     kind: str
-    data: msgspec.Raw
+    data: Asked
     head: Head = msgspec.field(default_factory=Head)
 
 
@@ -59,23 +84,12 @@ class Answer(msgspec.Struct):
         return msgspec.json.decode(self.data, type=str)
 
 
-class Task(msgspec.Struct):
-    id: str = ""
-    version: int = 0
-    state: str = ""
-    actions: list[dict[str, Any]] = []
-
-    @property
-    def ref(self) -> TaskRef:
-        return TaskRef(id=self.id, version=self.version)
-
-
 class WithPromise(msgspec.Struct):
     promise: PromiseRecord
 
 
 class Claim(msgspec.Struct):
-    task: Task
+    task: TaskRecord
     promise: msgspec.Raw
 
 
@@ -96,7 +110,7 @@ class OwnResults:
 
     def defer(self, request: Request, req: str) -> str | None:
         """Answer a request for a listener here, and send it later, if at all. Return None if it must be sent now."""
-        id = msgspec.json.decode(request.data)["awaited"]
+        id = request.data.awaited
         if (promise := self._begun.pop(id, None)) is None:
             return None
         self._deferred[id] = req, asyncio.get_running_loop().call_later(LISTEN_SECONDS, self._register, id)
@@ -141,10 +155,13 @@ class LeaseKeeper:
     whose function has not started yet.
     """
 
-    def __init__(self, network: Network, runs: RunLog, results: OwnResults, places: int) -> None:
-        """`runs`: is told how the server answers the end of each run; `places`: how many tasks may run at a time."""
+    def __init__(
+        self, network: Network, runs: RunLog, results: OwnResults, places: int, tracing: "Tracing | None" = None
+    ) -> None:
+        """`places`: how many tasks may run at a time; `runs`, `tracing`: learn how each attempt ends."""
         self._network = network
         self._runs = runs
+        self._tracing = tracing
         self._results = results
         self._places = places
         self._held: dict[str, int] = {}
@@ -168,13 +185,14 @@ class LeaseKeeper:
         request = msgspec.json.decode(req, type=Request)
         if request.kind == "promise.register_listener" and (answer := self._results.defer(request, req)) is not None:
             return answer
-        watched = request.kind in CLAIMS | RELEASING
-        task = msgspec.json.decode(request.data, type=Task) if watched else Task()
+        task, reason = request.data.task, ""
+        if self._tracing is not None:
+            req = self._tracing.signed(req)
         if request.kind == "task.acquire":  # the lease may end before the answer is read
             self._asked[task.id] = task.version + 1  # as a claim raises it
         elif request.kind == "task.suspend" and 2 * len(self._held) <= self._places:  # the others are for new tasks
             req = _with(req, "patience", PATIENCE_MS)
-        elif request.kind == "task.release" and (reason := self._runs.take_reason(task.ref)):
+        elif request.kind == "task.release" and (reason := self._runs.take_reason(task)):
             req = _with(req, "reason", reason)
         answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._in_flight.add(answered)
@@ -182,10 +200,11 @@ class LeaseKeeper:
             answer = await self._network.send(req, headers)
             with suppress(msgspec.MsgspecError):  # an unreadable answer grants nothing
                 # The SDK rejects what belongs to another request; whatever it does not run must not be held.
-                if watched and (read := msgspec.json.decode(answer, type=Answer)).belongs_to(request):
-                    self._note(request.kind, task, read)
+                if request.kind in WATCHED and (read := msgspec.json.decode(answer, type=Answer)).belongs_to(request):
+                    self._note(request, read, reason)
         finally:
-            self._asked.pop(task.id, None)
+            if request.kind == "task.acquire":
+                self._asked.pop(task.id, None)
             # A released task no longer runs: if the server has not heard of that, the lease must lapse.
             if request.kind == "task.release" and self._held.get(task.id) == task.version:
                 self._leaves(task.id)
@@ -218,43 +237,55 @@ class LeaseKeeper:
         if self._closing:
             raise ConnectorError(RuntimeError("the worker is shutting down"))
 
-    def _note(self, kind: str, task: Task, answer: Answer) -> None:
-        status = answer.head.status
+    def _note(self, request: Request, answer: Answer, reason: str) -> None:
+        kind, task, status = request.kind, request.data.task, answer.head.status
         if kind in RELEASING:
             if status == HTTPStatus.OK or (status in LEASE_IS_GONE and self._held.get(task.id) == task.version):
                 is_settled = kind == "task.fulfill" and status == HTTPStatus.OK
                 self._leaves(task.id, answer.data if is_settled else None)
-            self._log_end(kind, task, answer)
+            self._attempt_ends(request, answer, reason)
         elif status == HTTPStatus.OK:
             claim = msgspec.json.decode(answer.data, type=Claim)
+            promise = msgspec.json.decode(claim.promise, type=PromiseRecord)
             # The SDK silently drops the tasks of timers; their leases lapse.
-            tags = msgspec.json.decode(claim.promise, type=PromiseRecord).tags
-            if claim.task.state == "acquired" and tags.get("resonate:timer") != "true":
+            if claim.task.state == "acquired" and promise.tags.get("resonate:timer") != "true":
                 self._held[claim.task.id] = claim.task.version
                 if kind == "task.create":
                     self._results.begins(claim.task.id, claim.promise)
+                if self._tracing is not None:
+                    self._tracing.begin(TaskRef(id=claim.task.id, version=claim.task.version), promise)
         elif status >= HTTPStatus.BAD_REQUEST and status not in LEASE_IS_GONE:
             # If it is gone, another worker or another copy of the message was first: work is handed out only once.
             logger.warning("claiming %s failed: %s", task.id or "a task", ServerError(status, answer.text))
 
-    def _log_end(self, kind: str, task: Task, answer: Answer) -> None:
-        ref, status = task.ref, answer.head.status
+    def _attempt_ends(self, request: Request, answer: Answer, reason: str) -> None:
+        """Log the end, unless the server refuses it: then the SDK releases the task."""
+        task, status = request.data.task, answer.head.status
+        awaited = [action.data.awaited for action in request.data.actions]
+        outcome = "given back"
         if status >= HTTPStatus.BAD_REQUEST:
-            self._runs.refused(ref, status, answer.text)
-        elif kind == "task.suspend":
-            awaited = [action["data"]["awaited"] for action in task.actions]
-            self._runs.suspended(ref, awaited, goes_on=status != HTTPStatus.OK)
-        elif kind == "task.fulfill":
-            self._runs.fulfilled(ref)
+            self._runs.refused(task, status, answer.text)
+            outcome = "lease lost"
+        elif request.kind == "task.suspend":
+            self._runs.suspended(task, awaited, goes_on=status != HTTPStatus.OK)
+            outcome = "suspended"
+        elif request.kind == "task.fulfill":
+            self._runs.fulfilled(task)
+            outcome = request.data.action.data.state if request.data.action else ""
         else:
-            self._runs.released(ref)
+            self._runs.released(task)
+        if self._tracing is not None and status in {HTTPStatus.OK, *LEASE_IS_GONE}:
+            self._tracing.end(task, outcome, awaited, reason)
 
     async def _release(self, sender: Sender, id: str, version: int) -> bool:
         try:
             await sender.task_release(id, version)
         except ResonateError:
             return False
-        self._runs.withdrawn(TaskRef(id=id, version=version))
+        task = TaskRef(id=id, version=version)
+        self._runs.withdrawn(task)
+        if self._tracing is not None:
+            self._tracing.end(task, "given back")
         return True
 
 

@@ -9,11 +9,10 @@ worker was killed. If the worker does not end the span, the server does (`watch/
 import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from hashlib import sha256
-from http import HTTPStatus
 from typing import Any, Final, override
 
 import msgspec
@@ -28,12 +27,7 @@ from opentelemetry.trace import Span, SpanContext, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AnyValue
 from resonate.send import TaskRef
-from resonate.transport import Response
-from resonate.types import PromiseRecord, TaskRecord
-from resonate_base.connections import Network
-
-from worker.leases import CLAIMS, RELEASING
-from worker.runs import LEASE_IS_GONE
+from resonate.types import PromiseRecord
 
 W3C: Final = TraceContextTextMapPropagator()
 EXPORT_MS: Final = 200
@@ -77,29 +71,53 @@ def make_provider(group: str, pid: str) -> TracerProvider:
 
 
 class Tracing:
-    """A network for the SDK that wraps another one, and learns of attempts from its requests."""
+    """Attempts as spans. Whoever passes on the SDK's requests tells it of claims and of what ends them."""
 
-    def __init__(self, network: Network, provider: TracerProvider) -> None:
-        self._network, self._provider = network, provider
+    def __init__(self, provider: TracerProvider) -> None:
+        self._provider = provider
         self.tracer = provider.get_tracer("worker")
         self._attempts: dict[TaskRef, Span] = {}
 
-    async def start(self) -> None:
-        await self._network.start()
+    def signed(self, req: str) -> str:
+        """Return the request with the current span in the headers of the promise that it creates, if it does.
 
-    async def stop(self) -> None:
-        await self._network.stop()
-
-    async def send(self, req: str, headers: dict[str, str] | None = None) -> str:
+        Headers that name a span already are kept.
+        """
+        carrier: dict[str, str] = {}
+        W3C.inject(carrier)
         request = msgspec.json.decode(req)
-        kind, data = request["kind"], request["data"]
-        if (creation := _creation(request)) is not None and _sign(creation):
-            req = msgspec.json.encode(request).decode()
-        answer = await self._network.send(req, headers)
-        if kind in CLAIMS | RELEASING:
-            with suppress(msgspec.MsgspecError):  # an unreadable answer grants nothing
-                self._note(kind, data, msgspec.json.decode(answer, type=Response))
-        return answer
+        if not carrier or (creation := _creation(request)) is None:
+            return req
+        param = creation.setdefault("param", {})
+        param["headers"] = carrier | (param.get("headers") or {})
+        return msgspec.json.encode(request).decode()
+
+    def begin(self, task: TaskRef, promise: PromiseRecord) -> None:
+        """Begin the span of an attempt. It is named after its function as soon as that runs."""
+        parent = W3C.extract(promise.param.headers or {}, Context())
+        token = _given.set((trace_id(promise.tags.get("resonate:origin", task.id)), span_id(task.id, task.version)))
+        try:
+            span = self.tracer.start_span("attempt", parent, SpanKind.CONSUMER, _attributes(task.id, task.version))
+        finally:
+            _given.reset(token)
+        if task.version > 1:
+            before = span_id(task.id, task.version - 1)
+            span.add_link(SpanContext(span.get_span_context().trace_id, before, is_remote=True))
+        self._attempts[task] = span
+
+    def end(self, task: TaskRef, outcome: str, awaited: Sequence[str] = (), reason: str = "") -> None:
+        """`outcome`: the state of the promise, "suspended" or "given back"; `reason`: why it failed.
+
+        The span of an attempt that lost its lease is left to the server.
+        """
+        if (attempt := self._attempts.pop(task, None)) is None or outcome == "lease lost":
+            return
+        if awaited:
+            attempt.set_attribute("resonate.awaits", awaited)
+        attempt.set_attribute("resonate.outcome", outcome)
+        if outcome == "rejected" or reason:
+            attempt.set_status(StatusCode.ERROR, reason or None)
+        attempt.end()
 
     @contextmanager
     def surround(self, function: str, id: str, task: TaskRef) -> Iterator[None]:
@@ -127,39 +145,6 @@ class Tracing:
         sending.start()
         sending.join(seconds)
 
-    def _note(self, kind: str, asked: dict[str, Any], answer: Response) -> None:
-        status = answer.head.status
-        if kind in CLAIMS:
-            claim = msgspec.convert(answer.data, _Claim)
-            is_timer = claim.promise.tags.get("resonate:timer") == "true"  # the SDK drops these
-            if claim.task.state == "acquired" and not is_timer:
-                task = TaskRef(id=claim.task.id, version=claim.task.version)
-                self._attempts[task] = self._begin(task, claim.promise)
-        elif status in {HTTPStatus.OK, *LEASE_IS_GONE}:
-            attempt = self._attempts.pop(TaskRef(id=asked["id"], version=asked["version"]), None)
-            if attempt is not None and status == HTTPStatus.OK:
-                _end(attempt, kind, asked)
-
-    def _begin(self, task: TaskRef, promise: PromiseRecord) -> Span:
-        """Begin the span of an attempt. It is named after its function as soon as that runs."""
-        parent = W3C.extract(promise.param.headers or {}, Context())
-        token = _given.set((trace_id(promise.tags.get("resonate:origin", task.id)), span_id(task.id, task.version)))
-        try:
-            span = self.tracer.start_span("attempt", parent, SpanKind.CONSUMER, _attributes(task.id, task.version))
-        finally:
-            _given.reset(token)
-        if task.version > 1:
-            before = span_id(task.id, task.version - 1)
-            span.add_link(SpanContext(span.get_span_context().trace_id, before, is_remote=True))
-        return span
-
-
-class _Claim(msgspec.Struct):
-    """The data of the answer to a claim, unless it is refused."""
-
-    task: TaskRecord
-    promise: PromiseRecord
-
 
 def _attributes(promise: str, attempt: int) -> dict[str, AnyValue]:
     return {"resonate.promise.id": promise, "resonate.attempt": attempt}
@@ -173,30 +158,3 @@ def _creation(request: Any) -> dict[str, Any] | None:
         case {"data": {"action": {"kind": "promise.create", "data": dict(creation)}}}:
             return creation
     return None
-
-
-def _sign(creation: dict[str, Any]) -> bool:
-    """Put the current span into the promise's headers, unless there is no span, or they have one already."""
-    carrier: dict[str, str] = {}
-    W3C.inject(carrier)
-    param = creation.setdefault("param", {})
-    given = param.get("headers") or {}
-    if not carrier or "traceparent" in given:
-        return False
-    param["headers"] = given | carrier
-    return True
-
-
-def _end(attempt: Span, kind: str, asked: dict[str, Any]) -> None:
-    match kind:
-        case "task.fulfill":
-            outcome = asked["action"]["data"]["state"]
-        case "task.suspend":
-            outcome = "suspended"
-            attempt.set_attribute("resonate.awaits", [action["data"]["awaited"] for action in asked["actions"]])
-        case _:
-            outcome = "given back"
-    attempt.set_attribute("resonate.outcome", outcome)
-    if outcome == "rejected" or "reason" in asked:
-        attempt.set_status(StatusCode.ERROR, asked.get("reason"))
-    attempt.end()

@@ -18,7 +18,6 @@ from resonate.resonate import Resonate
 from resonate.retry import Constant
 from resonate.send import Sender
 from resonate.transport import Transport
-from resonate_base.connections import Network
 
 from worker.faults import Faults
 from worker.health import BEAT_SECONDS, HealthFile
@@ -106,13 +105,15 @@ class RunningWorker:
         adapt_sdk()
         self.stream = Stream(settings.server_url, worker.group, pid, token)
         filter_sdk()
-        network, self.tracing = _network(settings, worker.group, pid)
+        connections = max(MIN_CONNECTIONS, CONNECTIONS_PER_TASK * settings.max_tasks)
+        network = HttpNetwork(settings.server_url, token, connections)
+        self.tracing = _tracing(worker.group, pid) if settings.tracing else None
         self._runs = RunLog(lambda: not self.stream.is_listening)
         if self.tracing is not None:
             self._runs.surround = self.tracing.surround
         self._releasing = Sender(Transport(network), token)
         results = OwnResults(network.send, self.stream.deliver)
-        self._leases = LeaseKeeper(network, self._runs, results, settings.max_tasks)
+        self._leases = LeaseKeeper(network, self._runs, results, settings.max_tasks, self.tracing)
         self._heartbeats = HeartbeatThread(
             pid,
             settings.lease.total_seconds(),
@@ -184,16 +185,10 @@ class RunningWorker:
             self._runs.step_settled(event.id)
 
 
-def _network(settings: Settings, group: str, pid: str) -> "tuple[Network, Tracing | None]":
-    """Return the network to the server, and the tracing of its requests if that is enabled."""
-    connections = max(MIN_CONNECTIONS, CONNECTIONS_PER_TASK * settings.max_tasks)
-    network = HttpNetwork(settings.server_url, settings.token, connections)
-    if not settings.tracing:
-        return network, None
+def _tracing(group: str, pid: str) -> "Tracing":
     from worker.tracing import Tracing, make_provider  # not at the top: OpenTelemetry is optional, and slow to import
 
-    traced = Tracing(network, make_provider(group, pid))
-    return traced, traced
+    return Tracing(make_provider(group, pid))
 
 
 async def report_full(taken: Callable[[], int], places: int) -> None:

@@ -1,94 +1,14 @@
-"""The workers of one group, by their number of unclaimed tasks, and the tasks not yet sent to any worker.
+"""The workers of one group, by their number of unclaimed tasks, and the tasks not yet sent to any of them.
 
-The cost of handling a worker or a task does not depend on how many there are.
+The cost of handling a worker or a task does not depend on how many there are, unless very many wait for one full worker
+alone: others then look past those, at most :data:`~resonate_server.delivery.hub.MAX_WAITING`.
 """
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable
-from itertools import count
 
-from msgspec import Struct
-
-from resonate_server.delivery.worker_stream import WINDOW, WorkerStream
-from resonate_server.protocol.messages import Execute
-
-ANYBODY = ""
-"""Recipient of tasks that any member of a group may get."""
-
-
-class _QueuedTask(Struct):
-    number: int
-    execute: Execute
-
-
-class WaitingTasks:
-    """Tasks in order of arrival, by group and recipient: a member's id, or :data:`ANYBODY`.
-
-    ``counts``: by group. ``characters``: the total length of ids and targets.
-    """
-
-    def __init__(self) -> None:
-        self._queues: dict[tuple[str, str], OrderedDict[str, _QueuedTask]] = {}
-        self._places: dict[str, tuple[str, str]] = {}
-        """By task: its group and recipient."""
-        self.counts = Counter[str]()
-        self.characters = 0
-        self._last = count(1)
-        self._first = count(0, -1)
-
-    def __contains__(self, task_id: str) -> bool:
-        return task_id in self._places
-
-    def add(self, execute: Execute, group: str, recipient: str) -> None:
-        """Append the task; if it waits already, it keeps its place."""
-        queue = self._queues.get((group, recipient))
-        earlier = None if queue is None else queue.get(execute.task_id)
-        self._put(execute, (group, recipient), next(self._last) if earlier is None else earlier.number)
-
-    def put_back(self, execute: Execute, group: str, recipient: str) -> None:
-        """Put the task first: it has waited before."""
-        self._put(execute, (group, recipient), next(self._first))
-        self._queues[group, recipient].move_to_end(execute.task_id, last=False)
-
-    def _put(self, execute: Execute, place: tuple[str, str], number: int) -> None:
-        if execute.task_id not in self._places:
-            self.counts[place[0]] += 1
-            self.characters += _characters(execute)
-        self._places[execute.task_id] = place
-        self._queues.setdefault(place, OrderedDict())[execute.task_id] = _QueuedTask(number, execute)
-
-    def get(self, task_id: str) -> Execute | None:
-        place = self._places.get(task_id)
-        return None if place is None else self._queues[place][task_id].execute
-
-    def discard(self, task_id: str) -> Execute | None:
-        place = self._places.pop(task_id, None)
-        if place is None:
-            return None
-        queue = self._queues[place]
-        execute = queue.pop(task_id).execute
-        if not queue:
-            del self._queues[place]
-        self.counts[place[0]] -= 1
-        if not self.counts[place[0]]:
-            del self.counts[place[0]]
-        self.characters -= _characters(execute)
-        return execute
-
-    def take(self, group: str, member: str) -> Execute | None:
-        """Remove and return the longest waiting task that ``member`` may get."""
-        queues = [self._queues[place] for place in {(group, member), (group, ANYBODY)} if place in self._queues]
-        heads = [next(iter(queue.values())) for queue in queues]
-        return self.discard(min(heads, key=lambda head: head.number).execute.task_id) if heads else None
-
-    def drop(self, group: str, recipient: str) -> None:
-        """Remove all tasks for that recipient alone."""
-        for task_id in list(self._queues.get((group, recipient), ())):
-            self.discard(task_id)
-
-
-def _characters(execute: Execute) -> int:
-    return len(execute.task_id) + len(execute.target)
+from resonate_server.delivery.worker_stream import WINDOW, Offer, WorkerStream
+from resonate_server.protocol.address import PollAddress
 
 
 class Group:
@@ -97,6 +17,8 @@ class Group:
     def __init__(self, name: str) -> None:
         self.name = name
         self.streams: dict[str, WorkerStream] = {}
+        self.waiting: OrderedDict[str, Offer] = OrderedDict()
+        """Tasks for a worker with room, in order of arrival."""
         self.more_in_store = False
         self.refilling = False
         self._levels: list[dict[WorkerStream, None]] = [{} for _ in range(WINDOW)]
@@ -123,6 +45,16 @@ class Group:
         level = self._level.pop(stream, None)
         if level is not None:
             del self._levels[level][stream]
+
+    def serves(self, address: PollAddress) -> bool:
+        """Return whether the address means any of these workers."""
+        return address.id in self.streams if address.exact else bool(self.streams)
+
+    def next_for(self, member: WorkerStream) -> Offer | None:
+        """Return the longest waiting task that the member may get."""
+        return next(
+            (each for each in self.waiting.values() if each.address.id == member.id or not each.address.exact), None
+        )
 
     @property
     def has_room(self) -> bool:

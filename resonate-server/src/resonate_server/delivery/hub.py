@@ -22,15 +22,15 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Protocol
 
 from resonate_server.delivery import unblocks
-from resonate_server.delivery.group import ANYBODY, Group, WaitingTasks
+from resonate_server.delivery.group import Group
 from resonate_server.delivery.presence import NO_PLEDGE, Pledge, Presence, WorkerObserver
 from resonate_server.delivery.push import Push
 from resonate_server.delivery.unblocks import Unblocks
-from resonate_server.delivery.worker_stream import UNCLAIMED_S, WorkerStream
+from resonate_server.delivery.worker_stream import UNCLAIMED_S, Offer, WorkerStream
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.address import PollAddress, PushAddress, parse_address
 from resonate_server.protocol.messages import Execute, Message, OwedUnblock, UnblockKey
@@ -73,22 +73,25 @@ class MessageSource(unblocks.UnblockSource, Protocol):
 
 
 class Hub:
-    """Used on the event loop only. ``source`` supplies undelivered messages and learns their fate; ``push`` delivers to
-    HTTP addresses; ``presence`` knows which workers are alive."""
+    """Implements :class:`resonate_server.engine.Outbound` for this server's workers. Used on the event loop only.
 
-    def __init__(self, source: MessageSource, push: Callable[[Message, str], None], presence: Presence) -> None:
+    ``source`` supplies undelivered messages and learns their fate; ``push`` delivers to HTTP addresses; ``presence``
+    knows which workers are alive.
+    """
+
+    def __init__(self, source: MessageSource, push: Push, presence: Presence, metrics: Metrics) -> None:
         self._source = source
         self._push = push
         self._presence = presence
+        self._metrics = metrics
         self.heard_from = presence.heard_from
         self.observer = WorkerObserver()
         self._groups: dict[str, Group] = {}
         self._streams: dict[str, set[WorkerStream]] = defaultdict(set)
         """By process: one may have streams in several groups."""
-        self._holders: dict[str, WorkerStream] = {}
-        """By task: the worker that was sent it and has not claimed it."""
-        self._waiting = WaitingTasks()
-        """For a worker with room."""
+        self._offers: dict[str, Offer] = {}
+        """By task: those that a worker was sent and has not claimed, and those that wait for one with room."""
+        self._waiting_characters = 0
         self._unblocks = Unblocks(source, self._listener)
         self._round: asyncio.TimerHandle | None = None
         self._to_visit: list[WorkerStream] = []
@@ -119,7 +122,7 @@ class Hub:
     def serves(self, address: PollAddress) -> bool:
         """Return whether a worker here may get a task sent there."""
         group = self._groups.get(address.group)
-        return group is not None and _is_for_somebody(group, address)
+        return group is not None and group.serves(address)
 
     def is_listening(self, address: PollAddress) -> bool:
         """Return whether a worker here gets ``unblock`` messages sent there."""
@@ -166,9 +169,11 @@ class Hub:
         again = f", {unclaimed} tasks it had not claimed will be sent again" if unclaimed else ""
         logger.log(logging.DEBUG if planned else logging.INFO, "worker gone: %s%s", stream, again)
         self._presence.left(stream.group, stream.id, planned)
+        for offer in list(group.waiting.values()):
+            if not group.serves(offer.address):  # The store keeps it.
+                self._forget(offer)
         self._pump_all(group)
         if not group.streams:
-            self._waiting.drop(group.name, ANYBODY)
             del self._groups[group.name]
 
     def fell_silent(self, pid: str) -> None:
@@ -180,7 +185,7 @@ class Hub:
         for stream in list(self._streams.get(pid, ())):
             if len(self._groups[stream.group].streams) > 1:
                 for offer in list(stream.unclaimed.values()):
-                    self._send_execute(offer.execute, _poll_address(offer.execute))
+                    self._send_execute(offer.execute, offer.address)
 
     def is_at_work(self, pid: str) -> None:
         """Note that the process holds tasks, and so may be full."""
@@ -215,8 +220,9 @@ class Hub:
             self._groups[stream.group].sort_in(stream)
         for group in self._groups.values():
             group.more_in_store = group.refilling = False
-        self._holders.clear()
-        self._waiting = WaitingTasks()
+            group.waiting.clear()
+        self._offers.clear()
+        self._waiting_characters = 0
         self._unblocks.reset()
 
     def _all(self) -> list[WorkerStream]:
@@ -228,9 +234,8 @@ class Hub:
         if not self._streams[stream.id]:
             del self._streams[stream.id]
         for offer in reversed(stream.unclaimed.values()):
-            del self._holders[offer.execute.task_id]
-            self._put_back(group, offer.execute)
-        self._waiting.drop(group.name, stream.id)
+            self._wait(group, offer)
+            group.waiting.move_to_end(offer.execute.task_id, last=False)
         lost = self._unblocks.leave(stream)
         other = _open_member(group)
         if other is not None and any(map(_is_for_anybody, lost)):
@@ -261,7 +266,7 @@ class Hub:
         if not overdue:
             return
         for execute in overdue:
-            del self._holders[execute.task_id]
+            del self._offers[execute.task_id]
         logger.debug("%d tasks were not claimed by %s; other tasks get their places", len(overdue), stream)
         self._presence.left_unclaimed(stream.id, int(UNCLAIMED_S * 1_000))
         self._source.unclaimed(stream.id, overdue)
@@ -270,13 +275,25 @@ class Hub:
         self._pump(group, stream)
         self._refill_if_needed(group)
 
-    # --- execute ----------------------------------------------------------------------------------------------------
+    # --- messages ---------------------------------------------------------------------------------------------------
 
     def send(self, message: Message) -> None:
+        """Count and deliver the message."""
+        self.count(message)
+        self.deliver(message)
+
+    def count(self, message: Message) -> None:
+        """Count a message as sent, even by another server."""
+        self._metrics.message("execute" if isinstance(message, Execute) else "unblock")
+
+    def settled(self, ids: list[str]) -> None:
+        """Do nothing: messages tell connected workers."""
+
+    def deliver(self, message: Message) -> None:
         """Deliver now if a suitable worker is connected; otherwise leave the message in the store."""
         address = parse_address(message.target if isinstance(message, Execute) else message.address)
         if isinstance(address, PushAddress):
-            self._push(message, address.url)
+            self._push.send(message, address.url)
         elif isinstance(message, Execute):
             self._send_execute(message, address)
         else:
@@ -284,30 +301,28 @@ class Hub:
 
     def take_in(self, execute: Execute) -> None:
         """Accept a task offered by another server, unless it has already come from the store."""
-        known = self._known(execute.task_id)
-        if known is None or known.version < execute.version:
-            self.send(execute)
+        known = self._offers.get(execute.task_id)
+        if known is None or known.execute.version < execute.version:
+            self.deliver(execute)
+
+    # --- execute ----------------------------------------------------------------------------------------------------
 
     def withdraw(self, task_id: str, version: int) -> bool:
-        """Drop the task up to this version, and reuse its place. Return whether it was here."""
-        known = self._known(task_id)
-        if known is None or known.version > version:
+        """Drop the task up to this version, and reuse its place. Return whether a worker here was to get it."""
+        self._push.withdraw(task_id, version)
+        offer = self._offers.get(task_id)
+        if offer is None or offer.execute.version > version:
             return False
-        holder = self._holders.pop(task_id, None)
-        if holder is not None:
-            holder.claimed(task_id)
-            group = self._groups[holder.group]
-            group.sort_in(holder)
-            self._pump(group, holder)
-            self._refill_if_needed(group)
-        else:
-            self._waiting.discard(task_id)
+        group, holder = self._groups[offer.address.group], offer.holder
+        if holder is None:
+            self._forget(offer)
+            return True
+        del self._offers[task_id]
+        holder.claimed(task_id)
+        group.sort_in(holder)
+        self._pump(group, holder)
+        self._refill_if_needed(group)
         return True
-
-    def _known(self, task_id: str) -> Execute | None:
-        """Return the task as it was sent to a worker, or as it waits for one."""
-        holder = self._holders.get(task_id)
-        return self._waiting.get(task_id) if holder is None else holder.unclaimed[task_id].execute
 
     def refresh(self) -> None:
         """Request everything undelivered again, because some of it was not sent."""
@@ -334,10 +349,10 @@ class Hub:
         if group is None:
             return
         group.refilling = False
-        unknown = [each for each in messages if each.task_id not in self._holders and each.task_id not in self._waiting]
+        unknown = [each for each in messages if each.task_id not in self._offers]
         if unknown and group.streams:
             logger.info("queued tasks that waited for group %s: %d", group.name, len(unknown))
-        taken = sum([self._hand_over_or_wait(group, message, _poll_address(message)) for message in unknown])
+        taken = sum([self._offer(group, Offer(execute, _poll_address(execute))) for execute in unknown])
         if taken and not complete:  # If nobody here may get any of these, asking again returns the same ones.
             group.more_in_store = True
         self._refill_if_needed(group)
@@ -346,71 +361,80 @@ class Hub:
         group = self._groups.get(address.group)
         if group is None or not group.streams:
             return
-        earlier = self._holders.pop(execute.task_id, None)
-        if earlier is None:
-            self._hand_over_or_wait(group, execute, address)
-        else:
-            self._move(group, execute, address, earlier)
+        offer = self._offers.get(execute.task_id)
+        if offer is None:
+            self._offer(group, Offer(execute, address))
+            return
+        offer.execute = execute
+        if offer.holder is not None:
+            self._move(group, offer, offer.holder)
 
-    def _move(self, group: Group, execute: Execute, address: PollAddress, earlier: WorkerStream) -> None:
+    def _move(self, group: Group, offer: Offer, earlier: WorkerStream) -> None:
         """Prefer another worker for the task; the offer keeps its age."""
-        offer = earlier.forget(execute.task_id)
+        earlier.forget(offer.execute.task_id)
         group.sort_in(earlier)
-        logger.info("task sent again: %s, not claimed by %s", execute.task_id, earlier)
-        receiver = self._choose(group, address, avoid=earlier)
-        if receiver is None or offer is None:
-            self._wait(group, execute, address)
+        logger.info("task sent again: %s, not claimed by %s", offer.execute.task_id, earlier)
+        receiver = self._choose(group, offer.address, avoid=earlier)
+        if receiver is None:
+            self._wait(group, offer)
         else:
-            self._hand_over(group, receiver, execute, offer.since)
+            self._hand_over(group, receiver, offer, offer.since)
         self._pump(group, earlier)
 
-    def _hand_over_or_wait(self, group: Group, execute: Execute, address: PollAddress) -> bool:
+    def _offer(self, group: Group, offer: Offer) -> bool:
         """Return whether a worker has the task or it waits here, not only in the store."""
-        receiver = self._choose(group, address)
-        if receiver is None:
-            return self._wait(group, execute, address)
-        self._waiting.discard(execute.task_id)
-        self._hand_over(group, receiver, execute)
-        return True
-
-    def _wait(self, group: Group, execute: Execute, address: PollAddress) -> bool:
-        if not _is_for_somebody(group, address):
+        receiver = self._choose(group, offer.address)
+        if receiver is not None:
+            self._hand_over(group, receiver, offer)
+        elif not group.serves(offer.address):
             return False
-        is_full = self._waiting.counts[group.name] >= MAX_WAITING or self._waiting.characters >= MAX_WAITING_CHARACTERS
-        if execute.task_id not in self._waiting and is_full:
+        elif len(group.waiting) >= MAX_WAITING or self._waiting_characters >= MAX_WAITING_CHARACTERS:
             group.more_in_store = True
             return False
-        self._waiting.add(execute, group.name, _recipient(address))
+        else:
+            self._wait(group, offer)
         return True
 
-    def _put_back(self, group: Group, execute: Execute) -> None:
-        """Queue the task first, unless it is for an absent worker: the store keeps that."""
-        address = _poll_address(execute)
-        if not address.exact or address.id in group.streams:
-            self._waiting.put_back(execute, group.name, _recipient(address))
+    def _wait(self, group: Group, offer: Offer) -> None:
+        offer.holder = None
+        self._offers[offer.execute.task_id] = group.waiting[offer.execute.task_id] = offer
+        self._waiting_characters += offer.characters
 
-    def _hand_over(self, group: Group, receiver: WorkerStream, execute: Execute, since: float | None = None) -> None:
-        self._holders[execute.task_id] = receiver
-        receiver.offer(execute, since)
+    def _forget(self, offer: Offer) -> None:
+        """Drop a task that waits here: it needs no worker any more, or only the store keeps it."""
+        self._wait_no_longer(offer)
+        del self._offers[offer.execute.task_id]
+
+    def _wait_no_longer(self, offer: Offer) -> None:
+        del self._groups[offer.address.group].waiting[offer.execute.task_id]
+        self._waiting_characters -= offer.characters
+
+    def _hand_over(self, group: Group, receiver: WorkerStream, offer: Offer, since: float | None = None) -> None:
+        self._offers[offer.execute.task_id] = offer
+        receiver.offer(offer, since)
         group.sort_in(receiver)
-        self.observer.task_sent(group.name, receiver.id, execute)
+        self.observer.task_sent(group.name, receiver.id, offer.execute)
 
     def _pump(self, group: Group, member: WorkerStream) -> None:
         """Hand out waiting tasks as long as ``member`` has room."""
-        while member.room and (execute := self._waiting.take(group.name, member.id)) is not None:
-            self._hand_over(group, self._choose(group, _poll_address(execute)) or member, execute)
+        while member.room and (offer := group.next_for(member)) is not None:
+            self._wait_no_longer(offer)
+            self._hand_over(group, self._choose(group, offer.address) or member, offer)
 
     def _pump_all(self, group: Group) -> None:
-        if self._waiting.counts[group.name]:
-            for member in list(group.streams.values()):
-                self._pump(group, member)
+        for offer in list(group.waiting.values()):
+            if not group.has_room:
+                break
+            if (receiver := self._choose(group, offer.address)) is not None:
+                self._wait_no_longer(offer)
+                self._hand_over(group, receiver, offer)
         self._refill_if_needed(group)
 
     def _refill_if_needed(self, group: Group) -> None:
         if not group.more_in_store or group.refilling or not group.streams:
             return
-        waiting = self._waiting.counts[group.name]
-        few = waiting < MAX_WAITING // 2 and self._waiting.characters < MAX_WAITING_CHARACTERS // 2
+        waiting = len(group.waiting)
+        few = waiting < MAX_WAITING // 2 and self._waiting_characters < MAX_WAITING_CHARACTERS // 2
         if few or (not waiting and group.has_room):
             group.refilling, group.more_in_store = True, False
             unclaimed = sum(len(stream.unclaimed) for stream in group.streams.values())
@@ -444,7 +468,7 @@ class Hub:
                 self._unblocks.give(stream, after, owed, complete)
             return
         for each in owed:
-            self.send(each.unblock)
+            self.deliver(each.unblock)
         if not complete:
             self._source.request_pushes(after=owed[-1].place)
 
@@ -457,41 +481,6 @@ class Hub:
         if address.exact or (named is not None and not named.closed):
             return named
         return _open_member(group)
-
-
-class Dispatcher:
-    """Sends messages to connected workers through the hub, and to HTTP addresses through push.
-
-    Implements :class:`resonate_server.engine.Outbound` for this server's workers.
-    """
-
-    def __init__(self, hub: Hub, push: Push, metrics: Metrics) -> None:
-        self._push = push
-        self._hub = hub
-        self._metrics = metrics
-        self.refill = hub.refill
-        self.refresh = hub.refresh
-        self.fell_silent = hub.fell_silent
-        self.heard_from = hub.heard_from
-        self.give = hub.give
-        self.is_at_work = hub.is_at_work
-        self.reset = hub.reset
-
-    def send(self, message: Message) -> None:
-        self.count(message)
-        self._hub.send(message)
-
-    def count(self, message: Message) -> None:
-        """Count a message as sent, even by another server."""
-        self._metrics.message("execute" if isinstance(message, Execute) else "unblock")
-
-    def settled(self, ids: list[str]) -> None:
-        """Do nothing: messages tell connected workers."""
-
-    def withdraw(self, task_id: str, version: int) -> bool:
-        """Return whether a worker here was to get the task."""
-        self._push.withdraw(task_id, version)
-        return self._hub.withdraw(task_id, version)
 
 
 def _open_member(group: Group) -> WorkerStream | None:
@@ -507,11 +496,3 @@ def _poll_address(execute: Execute) -> PollAddress:
 def _is_for_anybody(key: UnblockKey) -> bool:
     address = parse_address(key[1])
     return isinstance(address, PollAddress) and not address.exact
-
-
-def _recipient(address: PollAddress) -> str:
-    return address.id if address.exact else ANYBODY
-
-
-def _is_for_somebody(group: Group, address: PollAddress) -> bool:
-    return address.id in group.streams if address.exact else bool(group.streams)

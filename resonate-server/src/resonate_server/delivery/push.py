@@ -12,8 +12,9 @@ import logging
 import socket
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import nullcontext
 from contextvars import ContextVar
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -66,23 +67,15 @@ class PushTarget(Struct, eq=False):
 
     origin: str
     queue: OrderedDict[Key, Delivery] = field(default_factory=OrderedDict)
-    under_way: dict[Key, asyncio.Task[None]] = field(default_factory=dict)
+    senders: set[asyncio.Task[None]] = field(default_factory=set)
+    """Each sends one message after the other, until none is left."""
     window: int = 1
     size: int = 0
-    in_line: bool = False
     lookup: asyncio.Future[Any] | None = None
     failures: int = 0
     """In a row."""
     told: float = float("-inf")
     """When a failure was last logged, in monotonic seconds."""
-
-    @property
-    def is_idle(self) -> bool:
-        return not self.queue and not self.under_way
-
-    @property
-    def has_next(self) -> bool:
-        return bool(self.queue) and len(self.under_way) < self.window
 
 
 class Push:
@@ -98,12 +91,10 @@ class Push:
         self._targets: OrderedDict[str, PushTarget] = OrderedDict()
         self._target_of: dict[Key, PushTarget] = {}
         """By the key of each message that is queued or in flight."""
-        self._proven: deque[PushTarget] = deque()
-        self._untried: deque[PushTarget] = deque()
-        """Targets with something to send, in the order of their turns."""
         self._size = 0
-        self._under_way = self._on_trial = 0
-        """Requests in flight; and those among them to unproven targets."""
+        self._slots = asyncio.Semaphore(settings.concurrency)
+        self._trials = asyncio.Semaphore(max(settings.concurrency // 2, 1))
+        """Half of the slots are for targets that have answered before."""
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
@@ -119,12 +110,10 @@ class Push:
         )
 
     async def stop(self) -> None:
-        tasks = [task for target in self._targets.values() for task in target.under_way.values()]
-        for target in self._targets.values():
-            target.queue.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        senders = [sender for target in self._targets.values() for sender in target.senders]
+        for sender in senders:
+            sender.cancel()
+        await asyncio.gather(*senders, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
 
@@ -141,8 +130,7 @@ class Push:
         target.queue[key] = delivery
         self._target_of[key] = target
         self._weigh(target, delivery.size)
-        self._line_up(target)
-        self._pump()
+        self._add_senders(target)
 
     def withdraw(self, task_id: str, version: int) -> None:
         """Drop a task that needs no worker any more. A request in flight continues: it may have led to the claim."""
@@ -165,7 +153,7 @@ class Push:
         return target
 
     def _forget_an_idle_target(self) -> bool:
-        idle = next((origin for origin, target in self._targets.items() if target.is_idle), None)
+        idle = next((origin for origin, target in self._targets.items() if not target.senders), None)
         if idle is not None:
             del self._targets[idle]
         return idle is not None
@@ -192,40 +180,20 @@ class Push:
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
-    def _line_up(self, target: PushTarget) -> None:
-        if target.has_next and not target.in_line:
-            target.in_line = True
-            (self._proven if target.window > 1 else self._untried).append(target)
+    def _add_senders(self, target: PushTarget) -> None:
+        for _ in range(min(target.window - len(target.senders), len(target.queue))):
+            target.senders.add(asyncio.create_task(self._send_all(target)))
 
-    def _pump(self) -> None:
-        """Start requests in free slots; half of the slots are for targets that have answered before."""
-        slots = self._settings.concurrency
-        while self._proven and self._under_way < slots:
-            self._take_turn(self._proven.popleft())
-        while self._untried and self._under_way < slots and self._on_trial < max(slots // 2, 1):
-            self._take_turn(self._untried.popleft())
-
-    def _take_turn(self, target: PushTarget) -> None:
-        target.in_line = False
-        if target.has_next:
-            self._begin(target, target.queue.popitem(last=False)[1])
-        self._line_up(target)
-
-    def _begin(self, target: PushTarget, delivery: Delivery) -> None:
-        on_trial = target.window == 1
-        self._under_way += 1
-        self._on_trial += on_trial
-        target.under_way[delivery.key] = task = asyncio.create_task(self._deliver(target, delivery))
-        task.add_done_callback(lambda _: self._ended(target, delivery, on_trial))
-
-    def _ended(self, target: PushTarget, delivery: Delivery, on_trial: bool) -> None:
-        """Runs as a callback, because a delivery cancelled before its first step runs no code of its own."""
-        self._under_way -= 1
-        self._on_trial -= on_trial
-        del target.under_way[delivery.key]
-        self._forget(target, delivery)
-        self._line_up(target)
-        self._pump()
+    async def _send_all(self, target: PushTarget) -> None:
+        """Send queued messages one by one, unless the target has more senders than its window allows."""
+        try:
+            while target.queue and len(target.senders) <= target.window:
+                async with self._trials if target.window == 1 else nullcontext(), self._slots:
+                    if target.queue:
+                        await self._deliver(target, target.queue.popitem(last=False)[1])
+                self._add_senders(target)
+        finally:
+            target.senders.remove(cast("asyncio.Task[None]", asyncio.current_task()))
 
     async def _deliver(self, target: PushTarget, delivery: Delivery) -> None:
         _served.set(target)
@@ -240,6 +208,7 @@ class Push:
                 self._delivered(delivery.message)
         if target.lookup is not None:  # It outlives the request, and its thread takes the place of a request.
             await asyncio.wait([target.lookup])
+        self._forget(target, delivery)
 
     async def _post(self, delivery: Delivery) -> str | None:
         """Return what went wrong, or ``None``. Do not follow redirects: our credentials are for this address only."""
@@ -251,7 +220,7 @@ class Push:
                 url, data=body, headers=headers, allow_redirects=False, ssl=context_for(url)
             ) as response:
                 return None if response.status // 100 == 2 else f"status {response.status}"
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, RuntimeError) as error:  # the last: no thread
+        except Exception as error:  # of any kind: it must not end the sender
             return _trouble(error)
 
     def _succeeded(self, target: PushTarget) -> None:

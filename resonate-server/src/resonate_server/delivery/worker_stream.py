@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from resonate_server.protocol.address import PollAddress
 from resonate_server.protocol.messages import Execute, Message, Unblock, UnblockKey
 
 WINDOW = 64
@@ -28,11 +29,20 @@ keep-alive and the longest write together, after which a vanished peer is notice
 
 
 class Offer(Struct, eq=False):
-    """A task that the worker was sent: its number among all offers, and when it was sent (monotonic seconds)."""
+    """A task for the workers that its address names."""
 
     execute: Execute
-    number: int
-    since: float
+    address: PollAddress
+    holder: "WorkerStream | None" = None
+    """The worker that was sent it; ``None`` while it waits for one with room."""
+    number: int = 0
+    """Among all offers to that worker."""
+    since: float = 0.0
+    """When it was sent (monotonic seconds)."""
+
+    @property
+    def characters(self) -> int:
+        return len(self.execute.task_id) + len(self.execute.target)
 
 
 class WorkerStream:
@@ -74,11 +84,12 @@ class WorkerStream:
 
     # --- tasks ------------------------------------------------------------------------------------------------------
 
-    def offer(self, execute: Execute, since: float | None = None) -> None:
+    def offer(self, offer: Offer, since: float | None = None) -> None:
         """Queue the task for the stream. ``since``: when a worker was first sent it, if earlier."""
         self._offered += 1
-        self.unclaimed[execute.task_id] = Offer(execute, self._offered, time.monotonic() if since is None else since)
-        self._executes[execute.task_id] = execute
+        offer.holder, offer.number, offer.since = self, self._offered, time.monotonic() if since is None else since
+        self.unclaimed[offer.execute.task_id] = offer
+        self._executes[offer.execute.task_id] = offer.execute
         self._wake.set()
 
     def claimed(self, task_id: str) -> None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import msgspec
 
-from resonate_server.delivery import Dispatcher, Hub, Presence
+from resonate_server.delivery import Hub, Presence
 from resonate_server.delivery.presence import Member, State, WorkerObserver
 from resonate_server.engine import Engine, ReadFailed
 from resonate_server.kernel.model import Footprint
@@ -62,14 +62,13 @@ MAX_OWED = 50
 class Peers(PeerListener):
     """``router`` is the engine's :class:`~resonate_server.engine.Outbound`. Used on the event loop."""
 
-    def __init__(self, sharing: Sharing, engine: Engine, hub: Hub, presence: Presence, dispatcher: Dispatcher) -> None:
+    def __init__(self, sharing: Sharing, engine: Engine, hub: Hub, presence: Presence) -> None:
         self._sharing = sharing
         self._engine = engine
         self._hub = hub
         self._presence = presence
-        self._dispatcher = dispatcher
         self._others = Others(sharing.id)
-        self.router = Router(sharing, self._others, hub, dispatcher, self._ring, engine.now)
+        self.router = Router(sharing, self._others, hub, self._ring, engine.now)
         self._in_flight = InFlightTasks()
         self._owed: list[Owed] = []
         """Results whose promises are still to be read."""
@@ -192,7 +191,7 @@ class Peers(PeerListener):
         for group, pid in (*left.seats, *left.missed):
             if pid not in there:
                 self._presence.inherit(group, pid)
-        self._dispatcher.refresh()
+        self._hub.refresh()
 
     def may_have_missed(self) -> None:
         self._hub.ask_again()
@@ -211,22 +210,22 @@ class Peers(PeerListener):
             case Offered(to=to) if to == self._sharing.id:
                 self._hub.take_in(Execute(hint.task_id, hint.version, hint.target))
             case Withdrawn(task_id=task_id, version=version):
-                self._dispatcher.withdraw(task_id, version)
+                self._hub.withdraw(task_id, version)
             case Owed(to=to) if to in (None, self._sharing.id):
                 self._is_owed(hint)
             case Settled(promise_ids=ids):
                 self._engine.settled_elsewhere(ids)
             case Heard(pid=pid, at=at):
-                self._dispatcher.heard_from(pid, at)
+                self._hub.heard_from(pid, at)
             case Silent(pid=pid):
-                self._dispatcher.fell_silent(pid)
+                self._hub.fell_silent(pid)
             case Present():
                 self._update_members(hint)
             case Happened(event=event) if self._watch is not None:
                 with suppress(ValueError):
                     self._watch.take_remote_event(events.decode_from_peer(event))
             case WasReset():
-                self._dispatcher.reset()
+                self._hub.reset()
             case LookAgain():
                 self.may_have_missed()
 
@@ -258,7 +257,7 @@ class Peers(PeerListener):
             if owed.to is not None:
                 self._ring(msgspec.structs.replace(owed, to=None))
         elif owed.promise is not None:
-            self._hub.send(Unblock(owed.promise, owed.address))
+            self._hub.deliver(Unblock(owed.promise, owed.address))
         else:
             self._owed.append(owed)
             if len(self._owed) == 1:
@@ -276,7 +275,7 @@ class Peers(PeerListener):
             del self._owed[: len(portion)]
             for owed in portion:
                 if owed.promise_id in promises:
-                    self._hub.send(Unblock(promises[owed.promise_id], owed.address))
+                    self._hub.deliver(Unblock(promises[owed.promise_id], owed.address))
 
     async def _settled(self, ids: tuple[str, ...]) -> dict[str, Promise]:
         touched = Footprint(ids=ids, shown=ids)

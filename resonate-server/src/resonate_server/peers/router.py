@@ -14,7 +14,7 @@ from zlib import crc32
 import msgspec
 from msgspec import Struct
 
-from resonate_server.delivery import Dispatcher, Hub
+from resonate_server.delivery import Hub
 from resonate_server.delivery.presence import Member
 from resonate_server.peers.hints import AnyHint, Heard, Offered, Owed, Settled, Silent, WasReset, Withdrawn
 from resonate_server.protocol.address import PollAddress, parse_address
@@ -158,31 +158,29 @@ class Router:
         sharing: Sharing,
         others: Others,
         hub: Hub,
-        dispatcher: Dispatcher,
         ring: Callable[[AnyHint], None],
         now: Callable[[], int],
     ) -> None:
         self._sharing = sharing
         self._others = others
         self._hub = hub
-        self._dispatcher = dispatcher
         self._ring = ring
         self._now = now
         self._seen: dict[str, dict[tuple[str, int], float]] = {}
         """By group: since when tasks of other servers were seen waiting (monotonic seconds)."""
         self._heard: dict[str, float] = {}
-        self.give = dispatcher.give
-        self.is_at_work = dispatcher.is_at_work
-        self.refresh = dispatcher.refresh
+        self.give = hub.give
+        self.is_at_work = hub.is_at_work
+        self.refresh = hub.refresh
 
     # --- messages ---------------------------------------------------------------------------------------------------
 
     def send(self, message: Message) -> None:
         hint = self._hint(message) if self._sharing.has_others else None
         if hint is None:
-            self._dispatcher.send(message)
+            self._hub.send(message)
         else:
-            self._dispatcher.count(message)
+            self._hub.count(message)
             self._ring(hint)
 
     def _hint(self, message: Message) -> AnyHint | None:
@@ -211,7 +209,7 @@ class Router:
         return Owed(unblock.promise.id, unblock.address, to, unblock.promise)
 
     def withdraw(self, task_id: str, version: int) -> None:
-        if not self._dispatcher.withdraw(task_id, version) and self._sharing.has_others:
+        if not self._hub.withdraw(task_id, version) and self._sharing.has_others:
             self._ring(Withdrawn(task_id, version))
 
     def settled(self, ids: list[str]) -> None:
@@ -220,13 +218,13 @@ class Router:
             self._ring(Settled(ids))
 
     def reset(self) -> None:
-        self._dispatcher.reset()
+        self._hub.reset()
         self._ring(WasReset())
 
     # --- processes --------------------------------------------------------------------------------------------------
 
     def heard_from(self, pid: str) -> None:
-        self._dispatcher.heard_from(pid)
+        self._hub.heard_from(pid)
         if not self._sharing.has_others or self._hub.has_stream_of(pid):
             return
         now = time.monotonic()
@@ -237,7 +235,7 @@ class Router:
             self._ring(Heard(pid, self._now()))
 
     def fell_silent(self, pid: str) -> None:
-        self._dispatcher.fell_silent(pid)
+        self._hub.fell_silent(pid)
         if self._sharing.has_others and not self._hub.has_stream_of(pid):
             self._ring(Silent(pid))
 
@@ -246,7 +244,7 @@ class Router:
     def refill(self, group: str, messages: list[Execute], complete: bool) -> None:
         if self._sharing.has_others:
             messages = self._ours(group, messages)
-        self._dispatcher.refill(group, messages, complete)
+        self._hub.refill(group, messages, complete)
 
     def _ours(self, group: str, executes: list[Execute]) -> list[Execute]:
         """Return the tasks that this server is to offer, and some that others have left waiting."""

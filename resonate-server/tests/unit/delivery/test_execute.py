@@ -67,7 +67,7 @@ async def test_a_message_or_the_end_of_the_stream_ends_its_waiting_at_once(scene
     connection = scene.worker()
     waiting = asyncio.create_task(connection.wait(60))
     await asyncio.sleep(0)
-    connection.offer(execute("t"))
+    scene.send(execute("t"))
     assert await waiting == [execute("t")]
     connection.close()
     assert await connection.wait(60) == []
@@ -305,7 +305,7 @@ class TestMemory:
     async def test_the_waiting_tasks_of_a_group_are_limited(self, scene: Scene) -> None:
         worker = scene.worker()
         scene.send(*many(WINDOW + MAX_WAITING + 5))
-        assert scene.hub._waiting.counts.total() == MAX_WAITING
+        assert len(scene.waiting) == MAX_WAITING
         await received(worker)
 
         scene.claim(*(f"t-{number}" for number in range(WINDOW)))
@@ -322,7 +322,7 @@ class TestMemory:
         for group in ("workers", "others"):
             scene.send(*many(count, f"poll://any@{group}", prefix=long + group))
 
-        assert scene.hub._waiting.counts.total() * len(long) <= MAX_WAITING_CHARACTERS + len(long)
+        assert len(scene.waiting) * len(long) <= MAX_WAITING_CHARACTERS + len(long)
 
     @pytest.mark.parametrize("end", ["claimed", "withdrawn", "deserted", "reset"])
     async def test_tasks_that_stop_waiting_make_room_for_others(self, scene: Scene, end: str) -> None:

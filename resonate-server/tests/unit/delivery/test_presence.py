@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 
 import pytest
 from unit.hubs import until
@@ -14,7 +15,6 @@ from resonate_server.delivery.presence import (
     MAX_AWAY,
     MAX_GROUPS,
     NO_PLEDGE,
-    SILENT_MS,
     Member,
     Pledge,
     Presence,
@@ -23,10 +23,11 @@ from resonate_server.delivery.presence import (
 )
 
 GRACE_S = 0.03
-BACK_SOON = Pledge(reconnect_within=int(GRACE_S * 1_000))
-HEARTBEAT_WITHIN_MS = 4_000
-SPEAKS = Pledge(heartbeat_within=HEARTBEAT_WITHIN_MS)
-SECOND = 1_000
+PLEDGES = {
+    "": NO_PLEDGE,
+    "soon": Pledge(reconnect_within=int(GRACE_S * 1_000)),
+    "speaks": Pledge(heartbeat_within=4_000),
+}
 
 
 class Scene(WorkerObserver):
@@ -55,9 +56,9 @@ class Scene(WorkerObserver):
     def worker_heard(self, group: str, pid: str) -> None:
         self.told.append(("heard", group, pid))
 
-    def cut(self, pledge: Pledge = NO_PLEDGE, *, planned: bool = False) -> None:
+    def cut(self, *, planned: bool = False) -> None:
         """Let the stream of worker ``pid`` begin and end."""
-        self.presence.connected("bar", "pid", pledge)
+        self.presence.connected("bar", "pid")
         self.presence.left("bar", "pid", planned)
 
     @property
@@ -65,13 +66,41 @@ class Scene(WorkerObserver):
         (member,) = self.presence.members()
         return member
 
-    def pass_time(self, ms: int, *, heard: str = "") -> None:
+    def pass_time(self, ms: int, heard: list[str]) -> None:
         """Pass time; the workers named in ``heard`` send something once a second, the others nothing."""
         for passed in range(CHECK_INTERVAL_MS, ms + CHECK_INTERVAL_MS, CHECK_INTERVAL_MS):
             self.now += CHECK_INTERVAL_MS
-            for pid in heard.split() if passed % SECOND == 0 else ():
+            for pid in heard if passed % 1_000 == 0 else ():
                 self.presence.heard_from(pid)
             self.presence.check_pledges()
+
+    async def play(self, story: str) -> str:
+        """Return the end of the story as it really is."""
+        for step in story.partition(" | ")[0].split():
+            name, sign, rest = re.split("([!.?~:(]|$)", step.lstrip("+"), maxsplit=1)
+            group, _, pid = name.rpartition("/")
+            group = group or "bar"
+            if step.startswith("+"):
+                self.presence.connected(group, pid, PLEDGES[rest])
+            elif name == "grace":
+                await asyncio.sleep(3 * GRACE_S)
+            elif name == "frozen":
+                self.now += int(rest.removesuffix("s")) * 1_000
+                self.presence.check_pledges()
+            elif name == "forget":
+                self.presence.forget_departed()
+            elif name == "stop":
+                self.presence.close()
+            elif re.fullmatch("[0-9]+s", name):
+                self.pass_time(int(name[:-1]) * 1_000, rest.rstrip(")").split(",") if rest else [])
+            elif sign in ("!", "."):
+                self.presence.left(group, pid, planned=sign == ".")
+            else:
+                {"?": self.presence.heard_from, "~": self.presence.fell_silent}[sign](pid)
+        members = [f"{each.pid}={each.state}" for each in self.presence.members() if each.pid == "pid"]
+        avoided = ["avoided"] * self.presence.is_silent("pid")
+        lists = {"judged": self.judged, "misjudged": self.misjudged}
+        return " ".join([*members[:1], *avoided, *(f"{name}:{','.join(pids)}" for name, pids in lists.items() if pids)])
 
 
 @pytest.fixture
@@ -93,63 +122,85 @@ async def test_a_worker_is_connected_since_its_stream_began_and_its_requests_are
     assert (patient.only.heard, patient.told) == (1_001, [("connected", "bar", "pid")])
 
 
-class TestABrokenStream:
-    async def test_the_worker_is_silent_until_the_grace_period_ends(self, strict: Scene) -> None:
-        strict.cut()
-        assert (strict.only.state, strict.only.gone_at) == (State.SILENT, None)
-        strict.now += 9
+# `+pid` opens a stream in the group bar, `+baz/pid:speaks` in another one, with a pledge; `pid!` breaks it, `pid.` is
+# its planned end. `pid?` is a request of the process, `pid~` a lease that lapsed. `8s(other)` passes time in which only
+# `other` sends something; `frozen:8s` stops this server for as long; `grace` waits until the grace period is over.
+# After the bar: what is known of `pid` at the end, and who was judged.
+STORIES = {
+    # A broken stream.
+    "the worker is silent until the grace period ends": "+pid pid! | pid=silent",
+    "then it is gone": "+pid pid! grace | pid=gone judged:pid",
+    "a worker that reconnects starts afresh": "+pid pid! +pid grace | pid=connected",
+    "a worker that is heard in time is not judged": "+pid pid! 1s pid? grace | pid=silent",
+    "one that is still to be judged is not forgotten": "+pid pid! 660s forget +pid grace | pid=connected",
+    "nobody is judged when the server stops": "+pid pid! stop grace | pid=silent",
+    "a pledge to be back at once does not prolong the grace period": "+pid:soon pid! grace | pid=gone judged:pid",
+    # A lapsed lease.
+    "a lapsed lease makes it silent": "+pid pid~ | pid=silent avoided",
+    "until its next request": "+pid pid~ pid? | pid=connected",
+    "it is not avoided for ever": "+pid pid~ 30s | pid=silent",
+    # The promise to be heard of; another worker of its group could take over its work.
+    "a worker that keeps it is not judged": "+pid:speaks +other 12s(pid,other) | pid=connected",
+    "4 s of silence keep it": "+pid:speaks +other 4s(other) | pid=connected",
+    "a longer one does not": "+pid:speaks +other 8s(other) | pid=connected judged:pid",
+    "it is judged once": "+pid:speaks +other 20s(other) | pid=connected judged:pid",
+    "then avoided until it is heard": "+pid:speaks +other 8s(other) pid~ 60s(other) | pid=silent avoided judged:pid",
+    "not longer": "+pid:speaks +other 8s(other) pid~ 60s(other) pid? | pid=connected judged:pid misjudged:pid",
+    "nobody is judged if no other could take over": "+pid:speaks +baz/other 12s(other) | pid=connected",
+    # This server was the one cut off. That one worker is heard first does not mean that the others are gone.
+    "nor if all fall silent": "+pid:speaks +other:speaks 12s | pid=connected",
+    "nor when they are heard again": "+pid:speaks +other:speaks 12s 3s(other) 4s(other,pid) | pid=connected",
+    "a server that was frozen listens first": "+pid:speaks +other 1s(pid,other) frozen:40s other? 1s | pid=connected",
+    "before it judges": "+pid:speaks +other 1s(pid,other) frozen:40s other? 8s(other) | pid=connected judged:pid",
+    "a worker of two groups is judged": "+pid:speaks +other +baz/pid:speaks 12s(other) | pid=connected",
+    "if both could continue without it": "+pid:speaks +other +baz/pid:speaks +baz/third 8s(other,third) | "
+    "pid=connected judged:pid",
+    # Otherwise work that stops all threads of a worker for long would be restarted again and again.
+    "one that lives was misjudged and is not held to it again": "+pid:speaks +other 8s(other) pid? 12s(other) | "
+    "pid=connected judged:pid misjudged:pid",
+    "nor on a new stream": "+pid:speaks +other 8s(other) +pid:speaks 12s(other) | "
+    "pid=connected judged:pid misjudged:pid",
+}
 
-        await until(lambda: strict.judged)
 
-        assert (strict.only.state, strict.only.gone_at) == (State.GONE, 1_009)
-        assert strict.judged == ["pid"]
-        assert [what for what, *_ in strict.told] == ["connected", "left", "gone"]
+@pytest.mark.parametrize("story", STORIES.values(), ids=STORIES)
+async def test_story(strict: Scene, story: str) -> None:
+    assert await strict.play(story) == story.partition(" | ")[2]
 
-    async def test_a_worker_that_reconnects_starts_afresh(self, strict: Scene) -> None:
-        strict.cut()
-        strict.now += 1
-        assert not strict.presence.connected("bar", "pid")
-        await asyncio.sleep(3 * GRACE_S)
-        assert (strict.only.state, strict.only.since, strict.judged) == (State.CONNECTED, 1_001, [])
 
-    async def test_a_worker_that_is_heard_in_time_is_not_judged(self, strict: Scene) -> None:
-        strict.cut()
-        strict.now += LAST_WORDS_MS
-        strict.presence.heard_from("pid")
-        await asyncio.sleep(3 * GRACE_S)
-        assert strict.judged == []
+@pytest.mark.parametrize(
+    ("story", "events"),
+    [
+        ("+pid pid! grace pid~", "connected left gone"),
+        ("+pid pid~ pid?", "connected silent heard"),
+        ("+pid pid. +pid", "connected ended back"),
+    ],
+)
+async def test_observers_are_told(strict: Scene, story: str, events: str) -> None:
+    await strict.play(story)
+    assert " ".join(what for what, *_ in strict.told) == events
 
-    @pytest.mark.parametrize(("passed", "at"), [(0, None), (LAST_WORDS_MS - 1, None), (5_000, 990), (5_000, 1_010)])
-    async def test_an_old_request_that_comes_late_is_no_sign_of_life(
-        self, strict: Scene, passed: int, at: int | None
-    ) -> None:
-        """Delayed by the network, or reported by another server that heard it at ``at``."""
-        strict.cut()
-        strict.now += passed
-        strict.presence.heard_from("pid", at)
-        await until(lambda: strict.judged)
-        strict.presence.heard_from("pid", at)
-        assert strict.misjudged == []
 
-    async def test_a_worker_that_promised_to_reconnect_at_once_is_judged_by_that(self, patient: Scene) -> None:
-        patient.cut(BACK_SOON)
-        await until(lambda: patient.judged)
-        assert patient.judged == ["pid"]
+async def test_a_worker_that_promised_to_reconnect_at_once_is_judged_by_that(patient: Scene) -> None:
+    assert await patient.play("+pid:soon pid! grace") == "pid=gone judged:pid"
 
-    async def test_a_worker_still_to_be_judged_is_not_forgotten(self, strict: Scene) -> None:
-        """The grace period may be longer than the time for which others are remembered."""
-        strict.cut()
-        strict.now += ABSENT_MS + GONE_KEPT_MS + 1
-        strict.presence.forget_departed()
-        strict.presence.connected("bar", "pid")
-        await asyncio.sleep(3 * GRACE_S)
-        assert strict.judged == []
 
-    async def test_no_worker_is_judged_when_the_server_stops(self, strict: Scene) -> None:
-        strict.cut()
-        strict.presence.close()
-        await asyncio.sleep(3 * GRACE_S)
-        assert strict.judged == []
+async def test_the_grace_period_ends_when_it_is_over(strict: Scene) -> None:
+    strict.cut()
+    strict.now += 9
+    await until(lambda: strict.judged)
+    assert strict.only.gone_at == 1_009
+
+
+@pytest.mark.parametrize(("passed", "at"), [(0, None), (LAST_WORDS_MS - 1, None), (5_000, 990), (5_000, 1_010)])
+async def test_an_old_request_that_comes_late_is_no_sign_of_life(strict: Scene, passed: int, at: int | None) -> None:
+    """Delayed by the network, or reported by another server that heard it at ``at``."""
+    strict.cut()
+    strict.now += passed
+    strict.presence.heard_from("pid", at)
+    await until(lambda: strict.judged)
+    strict.presence.heard_from("pid", at)
+    assert strict.misjudged == []
 
 
 class TestAPlannedEnd:
@@ -170,124 +221,18 @@ class TestAPlannedEnd:
         assert patient.only.since == patient.now
 
 
-class TestALapsedLease:
-    async def test_a_lapsed_lease_makes_a_worker_silent_until_its_next_request(self, patient: Scene) -> None:
-        patient.presence.connected("bar", "pid")
-        patient.presence.fell_silent("pid")
-        assert (patient.only.state, patient.presence.is_silent("pid")) == (State.SILENT, True)
-        patient.now += 1
-
-        patient.presence.heard_from("pid")
-
-        assert (patient.only.state, patient.presence.is_silent("pid")) == (State.CONNECTED, False)
-        assert patient.told[1:] == [("silent", "bar", "pid"), ("heard", "bar", "pid")]
-
-    async def test_a_silent_worker_is_not_avoided_for_ever(self, patient: Scene) -> None:
-        patient.presence.connected("bar", "pid")
-        patient.presence.fell_silent("pid")
-        patient.now += SILENT_MS
-        assert (patient.only.state, patient.presence.is_silent("pid")) == (State.SILENT, False)
-
-    async def test_a_worker_that_is_gone_is_not_also_silent(self, strict: Scene) -> None:
-        strict.cut()
-        await until(lambda: strict.judged)
-        strict.presence.fell_silent("pid")
-        assert strict.only.state is State.GONE
-        assert strict.told[-1] == ("gone", "bar", "pid")
+@pytest.mark.parametrize(("end", "told"), [("", "worker silent: bar/pid"), ("pid!", "worker gone for good: bar/pid")])
+async def test_the_log_distinguishes_workers_that_are_gone_from_silent_ones(
+    patient: Scene, caplog: pytest.LogCaptureFixture, end: str, told: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    await patient.play(f"+pid:speaks +other 1s(pid,other) {end} 8s(other)")
+    assert [message.rpartition(" for ")[0] for message in caplog.messages] == [f"{told}, no sign of life"]
 
 
-class TestAPromiseToBeHeardOf:
-    """``pid`` makes the promise. Another worker of its group, ``other``, could take over its work."""
-
-    @pytest.fixture
-    def scene(self, patient: Scene) -> Scene:
-        patient.presence.connected("bar", "pid", SPEAKS)
-        patient.presence.connected("bar", "other")
-        return patient
-
-    async def test_a_worker_that_keeps_the_promise_is_not_judged(self, scene: Scene) -> None:
-        scene.pass_time(3 * HEARTBEAT_WITHIN_MS, heard="pid other")
-        assert scene.judged == []
-
-    async def test_a_worker_that_breaks_the_promise_while_others_are_heard_is_given_up_once(self, scene: Scene) -> None:
-        scene.pass_time(HEARTBEAT_WITHIN_MS, heard="other")
-        assert scene.judged == []
-        scene.pass_time(HEARTBEAT_WITHIN_MS, heard="other")
-        assert scene.judged == ["pid"]
-
-    async def test_a_worker_that_is_given_up_is_avoided_until_it_is_heard_again(self, scene: Scene) -> None:
-        scene.pass_time(2 * HEARTBEAT_WITHIN_MS, heard="other")
-        scene.presence.fell_silent("pid")  # reported when its work is given away
-        scene.pass_time(2 * SILENT_MS, heard="other")
-        assert scene.presence.is_silent("pid")
-        scene.presence.heard_from("pid")
-        assert not scene.presence.is_silent("pid")
-
-    async def test_no_worker_is_judged_if_no_other_could_take_over(self, patient: Scene) -> None:
-        patient.presence.connected("bar", "pid", SPEAKS)
-        patient.presence.connected("baz", "other")
-        patient.pass_time(3 * HEARTBEAT_WITHIN_MS, heard="other")
-        assert patient.judged == []
-
-    async def test_no_worker_is_judged_if_all_fall_silent_nor_when_they_are_heard_again(self, scene: Scene) -> None:
-        """This server was the one cut off. That one worker is heard first does not mean that the others are gone."""
-        scene.presence.connected("bar", "other", SPEAKS)
-        scene.pass_time(3 * HEARTBEAT_WITHIN_MS)
-        assert scene.judged == []
-        scene.pass_time(HEARTBEAT_WITHIN_MS - SECOND, heard="other")
-        scene.pass_time(HEARTBEAT_WITHIN_MS, heard="other pid")
-        assert scene.judged == []
-
-    async def test_a_server_that_was_frozen_listens_before_it_judges(self, scene: Scene) -> None:
-        scene.pass_time(SECOND, heard="pid other")
-        scene.now += 10 * HEARTBEAT_WITHIN_MS
-        scene.presence.check_pledges()
-        scene.presence.heard_from("other")
-        scene.presence.check_pledges()
-        assert scene.judged == []
-
-        scene.pass_time(2 * HEARTBEAT_WITHIN_MS, heard="other")
-
-        assert scene.judged == ["pid"]
-
-    @pytest.mark.parametrize(
-        ("is_gone", "told"), [(False, "worker silent: bar/pid"), (True, "worker gone for good: bar/pid")]
-    )
-    async def test_the_log_distinguishes_workers_that_are_gone_from_silent_ones(
-        self, scene: Scene, caplog: pytest.LogCaptureFixture, is_gone: bool, told: str
-    ) -> None:
-        caplog.set_level(logging.INFO)
-        scene.pass_time(SECOND, heard="pid other")
-        if is_gone:
-            scene.presence.left("bar", "pid", planned=False)
-        scene.pass_time(2 * HEARTBEAT_WITHIN_MS, heard="other")
-        assert [message.rpartition(" for ")[0] for message in caplog.messages] == [f"{told}, no sign of life"]
-
-    async def test_a_worker_of_two_groups_is_judged_if_both_could_continue_without_it(self, scene: Scene) -> None:
-        scene.presence.connected("baz", "pid", SPEAKS)
-        scene.pass_time(3 * HEARTBEAT_WITHIN_MS, heard="other")
-        assert scene.judged == []
-        scene.presence.connected("baz", "third")
-        scene.pass_time(2 * HEARTBEAT_WITHIN_MS, heard="other third")
-        assert scene.judged == ["pid"]
-
-    @pytest.mark.parametrize("sign", ["a stream", "a request"])
-    async def test_a_worker_that_lives_after_being_given_up_was_misjudged_and_is_not_held_to_its_promise_again(
-        self, scene: Scene, sign: str
-    ) -> None:
-        """Otherwise work that stops all threads of a worker for long would be restarted again and again."""
-        scene.pass_time(2 * HEARTBEAT_WITHIN_MS, heard="other")
-        assert scene.misjudged == []
-        scene.presence.connected("bar", "pid", SPEAKS) if sign == "a stream" else scene.presence.heard_from("pid")
-        scene.pass_time(3 * HEARTBEAT_WITHIN_MS, heard="other")
-        assert (scene.misjudged, scene.judged) == (["pid"], ["pid"])
-
-    async def test_empty_groups_are_forgotten(self, scene: Scene) -> None:
-        for pid in ("pid", "other"):
-            scene.presence.left("bar", pid, planned=True)
-        scene.now += ABSENT_MS + GONE_KEPT_MS + 1
-        scene.presence.forget_departed()
-        assert scene.presence._activity == {}
+async def test_empty_groups_are_forgotten(patient: Scene) -> None:
+    await patient.play("+pid +other pid. other. 660s forget")
+    assert patient.presence._activity == {}
 
 
 class TestMemory:

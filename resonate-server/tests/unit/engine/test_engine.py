@@ -6,7 +6,7 @@ import asyncio
 import pytest
 from unit.driver import PID, SECOND, START, TARGET, promise_create, promise_settle, task_suspend, value
 from unit.engines import PATIENCE_S, RETRY_MS, Bench, WatchedDatabase
-from unit.hubs import hub_of, way_to
+from unit.hubs import hub_of
 
 from resonate_server.engine.engine import MAX_UNBLOCK_BYTES
 from resonate_server.protocol.messages import Execute, Unblock
@@ -278,7 +278,7 @@ class TestOwed:
 
         again = Bench(bench.store)
         hub = hub_of(again.engine)
-        async with again.at_work(way_to(hub)):
+        async with again.at_work(hub):
             listener = hub.connect("callers", "c1")
             messages = await listener.wait(PATIENCE_S)
         assert [message.promise.id for message in messages if isinstance(message, Unblock)] == ["p"]
@@ -330,7 +330,7 @@ class TestOwed:
         """Work that waits for the group reaches the next worker that connects after the store has recovered."""
         bench = Bench(WatchedDatabase())
         hub = hub_of(bench.engine)
-        async with bench.at_work(way_to(hub)):
+        async with bench.at_work(hub):
             await bench.call(promise_create("t", target="poll://uni@workers/w2"))
             await bench.settle_down()
             bench.store.down, bench.store.refill_fails = whole_commit, 0 if whole_commit else 1

@@ -8,10 +8,9 @@ from typing import Any, cast
 import pytest
 from unit.hubs import Scene, execute, many, received, unblock, until
 
-from resonate_server.delivery import Dispatcher, Pledge, Push
+from resonate_server.delivery import Pledge
 from resonate_server.delivery.worker_stream import WINDOW
 from resonate_server.engine import Engine
-from resonate_server.metrics import Metrics
 from resonate_server.peers import Peers, hints, router
 from resonate_server.peers.hints import LookAgain, Offered, Present, Withdrawn
 from resonate_server.peers.router import Roster, encode_roster
@@ -99,9 +98,6 @@ class Nobody:
     def settled_elsewhere(self, ids: list[str]) -> None:
         self.settled += ids
 
-    def withdraw(self, *_: object) -> None:
-        pass
-
 
 class Server(Scene):
     """A server with a hub, on ``bus``."""
@@ -112,8 +108,7 @@ class Server(Scene):
         self.bus = bus
         self.member = Member(bus, id)
         self.nobody = Nobody()
-        dispatcher = Dispatcher(self.hub, cast("Push", self.nobody), Metrics())
-        self.peers = Peers(self.member, cast("Engine", self.nobody), self.hub, self.presence, dispatcher)
+        self.peers = Peers(self.member, cast("Engine", self.nobody), self.hub, self.presence)
         self.peers.begin(None)
         self.router = self.peers.router
 
