@@ -41,7 +41,7 @@ MAX_HEAD_BYTES = 32 * 1024
 
 _ENDING = ending_signals()
 
-# gunicorn has only some phrases, and not those of RFC 9110: test_a_status_line_says_what_became_of_a_request.
+# gunicorn has only some phrases, and not those of RFC 9110: test_lengths_that_are_absurd.
 _REASON_PHRASES.update({status: status.phrase for status in HTTPStatus})
 
 
@@ -125,7 +125,7 @@ class _Process(gasgi.ASGIWorker):
 
 
 def _prepare(parent: Arbiter) -> None:
-    """See test_what_gunicorn_tells_is_among_the_lines_of_foo, and test_foo_ends_when_its_terminal_is_closed."""
+    """See test_what_gunicorn_tells_is_among_the_lines_of_foo, and test_foo_ends_when."""
     logging.getLogger("gunicorn.error").propagate = True
     # On SIGHUP, gunicorn would reload the code; a closed terminal does not ask for that.
     parent.handle_hup = parent.handle_term if signal.SIGHUP in _ENDING else lambda: None  # type: ignore[method-assign]
