@@ -209,9 +209,9 @@ def _code(workload: Workload, pids: Mapping[str, int], folder: Path) -> Table:
 
 
 def _place(frame: str) -> str:
-    """Turn py-spy's ``function (package/module.py:12)`` into ``function, package.module``."""
+    """Turn py-spy's ``function (package/module.py:12)`` into Markdown: code, because it may have <locals>."""
     found = re.fullmatch(r"(.+) \((.+)\.py:\d+\)", frame)
-    return f"{found[1]}, {found[2].replace('/', '.')}" if found else frame
+    return f"`{found[1]}, {found[2].replace('/', '.')}`" if found else f"`{frame}`"
 
 
 def _spied(pid: int, seconds: float, file: Path) -> subprocess.Popen[bytes]:
