@@ -55,7 +55,7 @@ def test_foo_is_told_to_stop_while_it_claims_tasks_for_100_clients(
 
 def test_foo_whose_parent_is_killed_sends_its_clients_away_and_ends(served: Stack, foo: Process) -> None:
     [serving] = psutil.Process(foo.pid).children()
-    waiting = _crowd(served, 100)
+    waiting = _crowd(served, 30)
 
     foo.end(signal.SIGKILL)
 
