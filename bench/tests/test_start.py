@@ -3,9 +3,10 @@
 import subprocess
 
 import pytest
+from harness.basics import TEST_PREFIX
 
 from bench import start
-from bench.start import DOWN, FOO, SERVER, UP, WORKER, Compose
+from bench.start import DOWN, FOO, SERVER, UP, WORKER
 
 pytestmark = pytest.mark.long
 
@@ -28,8 +29,7 @@ def test_without_docker_its_figures_are_missing_and_say_why(monkeypatch: pytest.
 
 @pytest.mark.skipif(bool(start.docker_obstacle()), reason="containers cannot be used here")
 def test_the_stack_as_containers_comes_up_goes_down_and_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    compose = Compose()
-    monkeypatch.setattr(start, "Compose", lambda: compose)
+    monkeypatch.setattr("bench.start.secrets.token_hex", lambda _: "measured")
     report = start.measure(repeats=1, container_repeats=1)
 
     sizes = [figure.value or 0 for figure in report.figures if figure.name.startswith("image size")]
@@ -38,7 +38,7 @@ def test_the_stack_as_containers_comes_up_goes_down_and_leaves_nothing_behind(mo
     for kind in ("container", "volume", "network", "image"):
         everything = ["--all"] if kind in ("container", "image") else []
         listed = subprocess.run(["docker", kind, "ls", *everything], capture_output=True, text=True, check=True).stdout
-        assert compose.project not in listed, kind
+        assert f"{TEST_PREFIX}measured" not in listed, kind
 
 
 def test_a_failing_command_is_reported_with_its_error_output() -> None:

@@ -4,17 +4,15 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Self, override
+from typing import Any
 
 import pytest
 from harness.basics import wait_until
 from harness.process import Process
-from harness.server import Client, ServerProcess
 from harness.services import CONNECTED
-from harness.stack import Stack
+from unit_services.programs import Stack
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -22,35 +20,14 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 class Site(Stack):
     """A server, and workers with short leases."""
 
-    server: ServerProcess
-
-    def __init__(self, folder: Path) -> None:
-        server = ServerProcess(folder / "server.log", folder / "state.sqlite")
-        super().__init__(folder, server, {"RESONATE_TOKEN": "", "LEASE_SECONDS": "2"})  # as in a container
-
-    @override
-    def start(self) -> Self:
-        self.server.start()
-        return self
-
-    @property
-    def client(self) -> Client:
-        return self.server.client()
-
     def worker(self, name: str) -> Process:
         """Start a worker for one of the examples, or a service."""
         file = EXAMPLES / f"{name}.py"
-        return self.begin(name, str(file) if file.exists() else name)
+        return self.begin(name, str(file) if file.exists() else name, RESONATE_TOKEN="", LEASE_SECONDS="2")
 
     def call(self, id: str, function: str, *arguments: Any) -> None:
         group = f"example-{function.replace('_', '-')}"
-        assert self.client.begin(id, group, function, *arguments).status == 200
-
-    def is_resolved(self, id: str) -> bool:
-        return self.client.state(id) == "resolved"
-
-    def result(self, id: str) -> Any:
-        return self.client.result(id)
+        assert self.client().begin(id, group, function, *arguments).status == 200
 
     def counted(self, pattern: str) -> Counter[str]:
         return Counter(re.findall(pattern, self.printed()))
@@ -58,8 +35,10 @@ class Site(Stack):
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    with Site(tmp_path) as site:
-        yield site
+    site = Site(tmp_path)
+    site.start_server()
+    yield site
+    site.close()
 
 
 @pytest.mark.parametrize("example", ["approval", "detached", "fan_out", "saga", "schedule"])
@@ -78,7 +57,7 @@ def test_fan_out_gets_its_sum_although_one_of_three_bars_dies_at_work(site: Site
     struck.wait_for("running function work")
     struck.kill()
 
-    assert site.result("fan") == 200
+    assert site.client().result("fan") == 200
     assert Counter(site.counted(r"running function baz  promise=(\S+)").values()) == {1: 100}, "each baz ran once"
     assert set(site.counted(r"ended function bar  promise=(\S+) .* result: 2").values()) == {1}, "no answer twice"
 
@@ -86,16 +65,16 @@ def test_fan_out_gets_its_sum_although_one_of_three_bars_dies_at_work(site: Site
 def test_detached_answers_at_once_and_the_call_it_started_survives_the_death_of_all_workers(site: Site) -> None:
     baz, bar, example = (site.worker(name) for name in ("baz", "bar", "detached"))
     site.call("fire", "detached", 3600)
-    call = site.result("fire")
+    call = site.client().result("fire")
     bar.wait_for("suspended")
     for worker in (baz, bar, example):
         worker.kill()
 
-    assert not site.is_resolved(call)
-    site.client.end_sleep("fire")
+    assert site.client().state(call) == "pending"
+    site.client().end_sleep("fire")
     for service in ("baz", "bar"):
         site.worker(service)
-    assert site.result(call) == 2
+    assert site.client().result(call) == 2
     assert site.counted(r"running function (baz) ") == {"baz": 1}
 
 
@@ -109,7 +88,7 @@ def decide_by_curl(site: Site, promise: str) -> None:
     """Decide with the command that the example gives."""
     body = re.search(r"-d '(\{.*\})'", (EXAMPLES / "approval.py").read_text(), re.DOTALL)
     assert body
-    assert site.client.post(body[1].replace("PROMISE", promise).encode()).status == 200
+    assert site.client().post(body[1].replace("PROMISE", promise).encode()).status == 200
 
 
 @pytest.mark.parametrize("decide", [decide_by_command, decide_by_curl])
@@ -124,10 +103,10 @@ def test_an_approval_is_asked_for_once_and_may_be_given_while_nothing_runs(
     site.server.start()
     [promise] = site.counted(r"Resolve the promise (\S+)")
     decide(site, promise)
-    assert not site.is_resolved("pay")
+    assert site.client().state("pay") == "pending"
 
     site.worker("approval")
-    assert site.result("pay") == "paid"
+    assert site.client().result("pay") == "paid"
     assert site.counted("shall (100) be paid") == {"100": 1}
 
 
@@ -136,11 +115,11 @@ def test_a_saga_that_dies_twice_undoes_its_steps_in_order_and_repeats_no_finishe
     site.call("trip", "saga", "car", 0.3)
     for step in (flight, cancelled_hotel):
         worker = site.worker("saga")
-        wait_until(partial(site.is_resolved, step), f"{step} is done", every=0.01)
+        wait_until(lambda: site.client().state(step) == "resolved", f"{step} is done", every=0.01)  # noqa: B023
         worker.kill()
     site.worker("saga")
 
-    assert site.result("trip") == "nothing is booked: the car is sold out"
+    assert site.client().result("trip") == "nothing is booked: the car is sold out"
     effects = re.findall(r"(?:booked|cancelled) the \w+  key=\S+", site.printed())
     assert [effect for effect, _ in groupby(effects)] == [
         "booked the flight  key=trip:1",
@@ -155,7 +134,7 @@ def test_a_saga_in_which_everything_is_available_cancels_nothing(site: Site) -> 
     site.worker("saga")
     site.call("trip", "saga", "nothing", 0)
 
-    assert site.result("trip") == "booked: flight, hotel, car"
+    assert site.client().result("trip") == "booked: flight, hotel, car"
     assert "cancelled" not in site.printed()
 
 
@@ -169,7 +148,7 @@ def test_a_schedule_catches_up_on_calls_that_fell_due_while_its_worker_was_dead(
     site.worker("schedule")
 
     for id in due:
-        assert site.result(id) == id.rpartition("-")[2]
+        assert site.client().result(id) == id.rpartition("-")[2]
     ended = site.counted(r"ended function tick  promise=(\S+)")
     assert [ended[id] for id in due] == [1] * len(due)
     assert [ended[id] for id in early] == [1] * len(early), "what was done before is not done again"
@@ -177,4 +156,4 @@ def test_a_schedule_catches_up_on_calls_that_fell_due_while_its_worker_was_dead(
 
 def pending(site: Site) -> list[str]:
     tags = {"resonate:target": "poll://any@example-schedule"}
-    return [found["id"] for found in site.client.call("promise.search", state="pending", tags=tags).data["promises"]]
+    return [found["id"] for found in site.client().call("promise.search", state="pending", tags=tags).data["promises"]]

@@ -109,42 +109,28 @@ def sleep_of(stack: Stack, id: str) -> str:
     return "".join(promise["state"] for promise in found["promises"])
 
 
-JUMPS = pytest.mark.parametrize("jump", [HOUR, -HOUR], ids=["ahead", "back"])
-
-
-@JUMPS
-def test_the_servers_clock_jumps_before_the_sleep(chain: Stack, clocks: Clocks, jump: int) -> None:
-    clocks["server"].jump(jump)
-    assert Sleep(chain).takes_as_long_as_it_should()
-
-
-@JUMPS
-def test_the_servers_clock_jumps_during_the_sleep(chain: Stack, clocks: Clocks, jump: int) -> None:
+@pytest.mark.parametrize("jump", [HOUR, -HOUR], ids=["ahead", "back"])
+@pytest.mark.parametrize(
+    ("whose", "when"),
+    [
+        ("server", "before the sleep"),
+        ("server", "during the sleep"),
+        ("server", "while it restarts"),
+        ("bar", "before the sleep"),
+        ("bar", "and another bar takes over"),
+    ],
+)
+def test_a_clock_jumps(chain: Stack, clocks: Clocks, whose: str, when: str, jump: int) -> None:
+    if when == "before the sleep":
+        clocks[whose].jump(jump)
     sleep = Sleep(chain)
-    clocks["server"].jump(jump)
-    assert sleep.takes_as_long_as_it_should()
-
-
-@JUMPS
-def test_the_servers_clock_jumps_while_it_is_restarted(chain: Stack, clocks: Clocks, jump: int) -> None:
-    sleep = Sleep(chain)
-    chain.server.kill()
-    clocks["server"].jump(jump)
-    chain.start_server(**clocks["server"].environment)
-    assert sleep.takes_as_long_as_it_should()
-
-
-@JUMPS
-def test_the_clock_of_bars_machine_jumps_before_the_sleep(chain: Stack, clocks: Clocks, jump: int) -> None:
-    clocks["bar"].jump(jump)
-    assert Sleep(chain).takes_as_long_as_it_should()
-
-
-@JUMPS
-def test_the_clock_of_bars_machine_jumps_and_another_bar_takes_over(chain: Stack, clocks: Clocks, jump: int) -> None:
-    sleep = Sleep(chain)
-    clocks["bar"].jump(jump)
-    chain.connect_worker("bar", **clocks["bar"].environment)
+    if when == "while it restarts":
+        chain.server.kill()
+    clocks[whose].jump(jump)
+    if when == "while it restarts":
+        chain.start_server(**clocks["server"].environment)
+    if when == "and another bar takes over":
+        chain.connect_worker("bar", **clocks["bar"].environment)
     assert sleep.takes_as_long_as_it_should()
 
 

@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 
 import psutil
 import pytest
@@ -19,7 +20,7 @@ ALARMS = ("Traceback", "CRITICAL", "ERROR", "exited with code", "never retrieved
 
 def _is_sent_away(connection: socket.socket) -> bool:
     answer = read_all(connection)
-    return answer.startswith(b"HTTP/1.1 503 ") and b"\r\nRetry-After: 1\r\n" in answer
+    return answer.startswith(b"HTTP/1.1 503 ") and b"\r\nRetry-After: " in answer
 
 
 def _assert_quiet(foo: Process) -> None:
@@ -37,11 +38,11 @@ def _crowd(stack: Stack, size: int) -> list[socket.socket]:
 
 
 @pytest.mark.parametrize("becomes", [signal.SIGCONT, signal.SIGSTOP, signal.SIGKILL], ids=["well", "frozen", "killed"])
-def test_foo_is_told_to_stop_while_it_claims_tasks_for_300_clients(
+def test_foo_is_told_to_stop_while_it_claims_tasks_for_100_clients(
     served: Stack, foo: Process, becomes: signal.Signals
 ) -> None:
     served.server.send(signal.SIGSTOP)
-    waiting = [served.send_waiting_request(f"crowd-{number}" if number % 2 else None) for number in range(300)]
+    waiting = [served.send_waiting_request(f"crowd-{number}" if number % 2 else None) for number in range(100)]
     time.sleep(CLAIMS_SECONDS)  # its claims are in flight for that long
     served.server.send(becomes)
 
@@ -54,7 +55,7 @@ def test_foo_is_told_to_stop_while_it_claims_tasks_for_300_clients(
 
 def test_foo_whose_parent_is_killed_sends_its_clients_away_and_ends(served: Stack, foo: Process) -> None:
     [serving] = psutil.Process(foo.pid).children()
-    waiting = _crowd(served, 100)
+    waiting = _crowd(served, 30)
 
     foo.end(signal.SIGKILL)
 
@@ -65,20 +66,16 @@ def test_foo_whose_parent_is_killed_sends_its_clients_away_and_ends(served: Stac
     _wait_for_leases(served)
 
 
-def test_foo_ends_when_its_terminal_is_closed(served: Stack, foo: Process) -> None:
+@pytest.mark.parametrize("send", [os.killpg, os.kill], ids=["its terminal is closed", "only itself gets SIGHUP"])
+def test_foo_ends_when(served: Stack, foo: Process, send: Callable[[int, int], None]) -> None:
     waiting = _crowd(served, 10)
 
-    os.killpg(foo.pid, signal.SIGHUP)
+    send(foo.pid, signal.SIGHUP)
 
     assert all(_is_sent_away(connection) for connection in waiting)
     assert foo.wait() == 0
     _assert_quiet(foo)
     _wait_for_leases(served)
-
-
-def test_foo_ends_if_only_itself_gets_sighup(foo: Process) -> None:
-    assert foo.end(signal.SIGHUP)[0] == 0
-    _assert_quiet(foo)
 
 
 def test_foo_that_nohup_has_started_outlives_its_terminal_and_so_do_its_requests(served: Stack) -> None:

@@ -5,7 +5,6 @@ import contextlib
 import http.client
 import re
 import signal
-import socket
 import threading
 from pathlib import Path
 
@@ -30,8 +29,8 @@ def lines(output: str) -> list[str]:
     return output.split("\n")[:-1]
 
 
-def test_a_message_cannot_forge_a_line_of_a_worker(served: Stack, calls: Calls) -> None:
-    worker = served.connect_worker("functions")
+def test_a_message_cannot_forge_a_line_of_a_worker(running: Stack) -> None:
+    worker, calls = running.connect_worker("functions"), Calls(running.server_port)
 
     assert calls.outcome(calls.start("forging", "fail", FORGED))["message"] == FORGED
 
@@ -42,7 +41,7 @@ def test_a_message_cannot_forge_a_line_of_a_worker(served: Stack, calls: Calls) 
         assert not re.match(r"\S+ running function bar", line)
 
 
-def test_a_request_cannot_forge_a_line_of_foo(served: Stack, foo: Process) -> None:
+def test_a_request_cannot_forge_a_line_of_foo(running: Stack) -> None:
     for request in (
         b"GET /\x1b[2J\x9b HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"GE\x1bT / HTTP/1.1\r\nHost: localhost\r\n\r\n",
@@ -54,10 +53,10 @@ def test_a_request_cannot_forge_a_line_of_foo(served: Stack, foo: Process) -> No
         b"POST /foo HTTP/1.1\r\nHost: localhost\r\nContent-Length: \x1b1\r\n\r\n",
         b"POST /foo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: \x1bchunked\r\n\r\n",
     ):
-        with socket.create_connection(("127.0.0.1", served.foo_port), timeout=30) as connection:
+        with running.connect() as connection:
             connection.sendall(request)
             connection.recv(4096)
-    for line in lines(foo.output()):
+    for line in lines(running.program("foo").output()):
         assert line.isprintable(), repr(line)
         assert TIMED.match(line), line
 
@@ -70,16 +69,20 @@ def test_what_gunicorn_tells_is_among_the_lines_of_foo(served: Stack, foo: Proce
     assert all(TIMED.match(line) for line in lines(foo.output()))
 
 
-def test_foo_logs_each_request_with_its_id_status_and_seconds(served: Stack) -> None:
-    foo, _, _ = served.start_services()
-    served.post(key="told")
-    served.post(key="not:a-key")
-    served.get("/foo/told")
-    served.get("/health")
-    served.request("POST", "/health")
-    served.request("GET", "/foo", headers=UPGRADE)
-    served.get("/elsewhere/" + "x" * 1000)
-    told = [re.sub(r"^\S+ |\d+\.\d{3}$", "", line) for line in lines(foo.output()) if "status=" in line]
+def test_foo_logs_each_request_with_its_id_status_and_seconds(running: Stack) -> None:
+    before = running.program("foo").output()
+    running.post(key="told")
+    running.post(key="not:a-key")
+    running.get("/foo/told")
+    running.get("/health")
+    running.request("POST", "/health")
+    running.request("GET", "/foo", headers=UPGRADE)
+    running.get("/elsewhere/" + "x" * 1000)
+    told = [
+        re.sub(r"^\S+ |\d+\.\d{3}$", "", line)
+        for line in lines(running.program("foo").output().removeprefix(before))
+        if "status=" in line
+    ]
     assert told == [
         "POST /foo  id=told  status=200  seconds=",
         "POST /foo  id=-  status=400  seconds=",
@@ -90,16 +93,14 @@ def test_foo_logs_each_request_with_its_id_status_and_seconds(served: Stack) -> 
     ]
 
 
-def test_a_search_for_its_id_finds_the_story_of_a_request_in_all_logs(served: Stack) -> None:
-    programs = served.start_services()
-    assert served.post({"running": 0.2}, key="story").json["message"] == 3
+def test_a_search_for_its_id_finds_the_story_of_a_request_in_all_logs(running: Stack) -> None:
+    programs = [running.program(name) for name in ("foo", "bar", "baz")]
+    assert running.post({"running": 0.2}, key="story").json["message"] == 3
     results = {"result: 3", "result: 2", "result: None", "result: 1"}
-    wait_until(
-        lambda: results <= set(re.findall(r"result: \w+", "".join(each.output() for each in programs))),
-        "each end is told",
-    )
+    told = re.compile(r"promise=story.* (result: \w+)")
+    wait_until(lambda: results <= set(told.findall(running.printed())), "each end is told")
 
-    for program in (*programs, served.server):
+    for program in (*programs, running.server):
         assert all(TIMED.match(line) for line in lines(program.output()))
     found = [line for program in programs for line in lines(program.output()) if "story" in line]
     assert ends(found) == {
@@ -164,10 +165,10 @@ def test_a_stack_that_stops_under_load_logs_no_errors(served: Stack, order: str)
             with contextlib.suppress(OSError, http.client.HTTPException):
                 served.post({"running": 0.1})
 
-    clients = [threading.Thread(target=ask) for _ in range(40)]
+    clients = [threading.Thread(target=ask) for _ in range(20)]
     for client in clients:
         client.start()
-    wait_until(lambda: served.program("bar").count("result: 2") > 40, "there is much to do")
+    wait_until(lambda: served.program("bar").count("result: 2") > 20, "there is much to do")
     for name in order.split():
         assert served.program(name).end()[0] == 0
     stopping.set()

@@ -1,4 +1,4 @@
-"""`bench budget`: where the milliseconds of a chain go, one at a time and with 64 in flight.
+"""Where the milliseconds of a chain go, one at a time and with 64 in flight: who runs, who waits for what. Needs Linux.
 
 With one chain at a time, everything that happens serves that chain. So a sampler keeps looking at all threads of the
 stack, and counts each look for one thing: a process runs; else the disk is waited for; else nobody does anything, as a
@@ -26,6 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 import numpy as np
 import psutil
@@ -50,38 +51,17 @@ STEPS = 300
 """How often each of the smallest steps is measured."""
 PAUSE_S = 0.002
 
-TRIED = (
-    "Kept: the worker's own HTTP connections instead of the SDK's HTTP client, which takes 131 us of CPU per request "
-    "(71 us with 16 at a time); sending the same bytes and reading the answer takes 30 and 8 us.",
-    "Kept: commits without a thread. The event loop writes the log; the kernel syncs it and wakes the loop. The "
-    "server uses 14 % less CPU for a chain alone and 17 % less with 32 in flight (medians of four pairs on two busy "
-    "cores); the kernel's own threads use some of that now. While the disk hangs, everything else continues.",
-    "Kept: pages of 2 KiB, since a chain writes 85 pages: 8 % less CPU for deciding and writing than with 4 KiB "
-    "(medians of ten pairs in one process). 1 KiB saves 1 % more, but long rows no longer fit.",
-    "Kept: a task that has to wait stays with its worker for up to 200 ms, and a call that ends in the process that "
-    "made it needs no listener. A chain alone takes 10 requests instead of 13, and waits for 8 commits instead of 12.",
-    "Tried and dropped: an executor for the commits (its futures cost more than a small transaction), other "
-    "thresholds of the garbage collector (no difference), a SAVEPOINT per request (slower), uvicorn or granian instead "
-    "of aiohttp (51 to 84 us per echo instead of 117 to 141; worker connections take 17 to 24 us on the lane), "
-    "aiohttp's client without cookies, timeouts and headers of its own (no difference).",
-    "Measured and not built: TCP options (no delay, quick acknowledgement, busy polling: 21 us per exchange with "
-    "each), and several requests of a worker in one write. At 64 in flight, a turn of a worker's loop sends 3.7 "
-    "requests; four together take 26 us less CPU each, in both processes, which is 3 % of a chain. HTTP answers in "
-    "order, so a request that is held back on purpose would delay those behind it.",
-    "Measured and not built: a task that is claimed when its message is sent. The two claims of a chain alone take the "
-    "server 2.5 of 23.4 ms, so at most 11 % would be saved. But the message would be one that neither the "
-    "specification nor any other SDK knows.",
-    "The floor: a chain waits for those 8 commits one after the other (each at least as long as the page appended "
-    "below), for the client, and for the SDK in three processes.",
-)
+TRIED = Path(__file__).with_suffix(".md").read_text().strip().split("\n\n")
 """What is known about figures that miss their targets."""
 
 CLIENT, DISK, NOBODY = "the client", "waiting for the disk", "a message or a wake-up under way"
 RUNS = b"R"
 
 
-def measure(seed: int = DEFAULT_SEED, seconds: float = 10) -> Report:
+def measure(seed: int = DEFAULT_SEED, seconds: float = 3) -> Report:
     """``seconds``: of each phase. Raises `bench.load.WrongAnswers`."""
+    if sys.platform != "linux":
+        raise click.UsageError("only Linux shows what each thread is doing")
     report = Report("budget", seed, notes=[*TRIED])
     with tempfile.TemporaryDirectory(prefix="bench-budget-") as name:
         folder = Path(name)
@@ -149,7 +129,9 @@ class Looking:
                 self._list_threads()
                 relist_at = time.monotonic() + RELISTED_S
             if self._files[CLIENT]:
-                self._count()
+                running = [name for name, files in self._files.items() if RUNS in map(_state, files.values())]
+                for name in running or [DISK if _disk_is_waited_for() else NOBODY]:
+                    self.seen[name] += 1 / max(len(running), 1)
         for files in self._files.values():
             for file in files.values():
                 os.close(file)
@@ -160,14 +142,6 @@ class Looking:
                 for path in Path(f"/proc/{process.pid}/task").glob("*/stat"):
                     if str(path) not in self._files[name]:
                         self._files[name][str(path)] = os.open(path, os.O_RDONLY)
-
-    def _count(self) -> None:
-        states = {name: set(map(_state, files.values())) for name, files in self._files.items()}
-        running = [name for name, seen in states.items() if RUNS in seen]
-        for name in running:
-            self.seen[name] += 1 / len(running)
-        if not running:
-            self.seen[DISK if _disk_is_waited_for() else NOBODY] += 1
 
 
 def _disk_is_waited_for() -> bool:
@@ -235,9 +209,9 @@ def _code(workload: Workload, pids: Mapping[str, int], folder: Path) -> Table:
 
 
 def _place(frame: str) -> str:
-    """Turn py-spy's ``function (package/module.py:12)`` into ``function, package.module``."""
+    """Turn py-spy's ``function (package/module.py:12)`` into Markdown: code, because it may have <locals>."""
     found = re.fullmatch(r"(.+) \((.+)\.py:\d+\)", frame)
-    return f"{found[1]}, {found[2].replace('/', '.')}" if found else frame
+    return f"`{found[1]}, {found[2].replace('/', '.')}`" if found else f"`{frame}`"
 
 
 def _spied(pid: int, seconds: float, file: Path) -> subprocess.Popen[bytes]:

@@ -1,4 +1,4 @@
-"""`bench chain`: what a request to foo costs, beside the same chain without durability and the SDK without a server."""
+"""What a request to foo costs, beside the same chain without durability and the SDK without a server."""
 
 import random
 import tempfile
@@ -28,68 +28,51 @@ def measure(
     """``seconds`` per contender, load and round. Raises `bench.load.WrongAnswers`."""
     with ExitStack() as running:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="bench-chain-")))
-        stacks = {OWN: OurServices(folder / "own", OwnServer(folder))}
+        stacks: dict[str, OurServices | PlainStack] = {
+            OWN: OurServices(folder / "own", OwnServer(folder)),
+            PLAIN: PlainStack(folder / "plain"),
+        }
         if server_url:
             stacks[OtherServer.name] = OurServices(folder / "other", OtherServer(server_url))
-        own, *others = [
-            Subject(name, _workload(running.enter_context(stack)), stack.pids, stack.metrics_url)
-            for name, stack in stacks.items()
-        ]
-        plain = running.enter_context(PlainStack(folder / "plain"))
-        beside = [Subject(PLAIN, _workload(plain), plain.pids), Subject(IN_PROCESS, Workload("SDK alone"))]
-        measured = Rounds([own, *beside, *others], random.Random(seed))
+        subjects = []
+        for name, stack in stacks.items():
+            running.enter_context(stack)
+            subjects.append(Subject(name, Workload("request to foo", stack.foo_url), stack.pids, stack.metrics_url))
+        subjects.insert(2, Subject(IN_PROCESS, Workload("SDK alone")))
+        measured = Rounds(subjects, random.Random(seed))
         measured.play(rounds, loads, seconds, left_out={(IN_PROCESS, load) for load in loads if load != COMPARED_LOAD})
     speeds = measured.speeds("latency and throughput", "contender", loads)
     report = Report("chain", seed, tables=[speeds, _cost(measured, loads), _requests(measured, loads)])
+    report.figures = [figure for load in (1, COMPARED_LOAD) if load in loads for figure in _figures(measured, load)]
     if 1 in loads:
-        report.figures += _figures_one_at_a_time(measured)
         report.samples = [measured.samples(name, 1) for name in measured.subjects if name != IN_PROCESS]
-    if COMPARED_LOAD in loads:
-        report.figures += _figures_under_load(measured)
     return report
-
-
-def _workload(stack: OurServices | PlainStack) -> Workload:
-    return Workload("request to foo", stack.foo_url)
 
 
 # ── the report ──
 
 
-def _figures_one_at_a_time(measured: Rounds) -> list[Figure]:
-    when = "one at a time"
-    figures = [
-        measured.ratio(
-            f"chain median / {name} median, {when}",
-            OWN,
-            name,
-            1,
-            LoadPhase.median_ms,
-            Target(4) if name == PLAIN else None,
-        )
-        for name in measured.subjects
-        if name not in (OWN, IN_PROCESS)
-    ]
+def _figures(measured: Rounds, load: int) -> list[Figure]:
+    """Return the figures for one request at a time, or for many."""
+    targets: dict[str, Target]
+    if load == 1:
+        value, targets, title = LoadPhase.median_ms, {PLAIN: Target(4)}, "chain median / {0} median, one at a time"
+        more = [
+            ("chain p99 / chain median, one at a time", "x", LoadPhase.tail, Target(1.4)),
+            ("server CPU per chain, one at a time", "ms", LoadPhase.cpu_ms_per_chain, Target(4)),
+            ("requests per chain, one at a time", "", LoadPhase.requests_per_chain, Target(18)),
+        ]
+    else:
+        value, title = LoadPhase.rate, f"throughput at {load} in flight / {{0}}"
+        targets = {PLAIN: Target(0.5, "at least"), IN_PROCESS: Target(0.9, "at least")}
+        more = [
+            (f"server CPU per chain, {load} in flight", "ms", LoadPhase.cpu_ms_per_chain, Target(2.5)),
+            (f"commits per request, {load} in flight", "", LoadPhase.commits_per_request, Target(0.35)),
+        ]
+    others = [name for name in measured.subjects if name != OWN and measured.of(name, load)]
     return [
-        *figures,
-        measured.figure(f"chain p99 / chain median, {when}", "x", OWN, 1, LoadPhase.tail, Target(1.4)),
-        measured.figure(f"server CPU per chain, {when}", "ms", OWN, 1, LoadPhase.cpu_ms_per_chain, Target(4)),
-        measured.figure(f"requests per chain, {when}", "", OWN, 1, LoadPhase.requests_per_chain, Target(18)),
-    ]
-
-
-def _figures_under_load(measured: Rounds) -> list[Figure]:
-    load, when = COMPARED_LOAD, f"{COMPARED_LOAD} in flight"
-    targets = {PLAIN: Target(0.5, "at least"), IN_PROCESS: Target(0.9, "at least")}
-    figures = [
-        measured.ratio(f"throughput at {when} / {name}", OWN, name, load, LoadPhase.rate, targets.get(name))
-        for name in measured.subjects
-        if name != OWN
-    ]
-    return [
-        *figures,
-        measured.figure(f"server CPU per chain, {when}", "ms", OWN, load, LoadPhase.cpu_ms_per_chain, Target(2.5)),
-        measured.figure(f"commits per request, {when}", "", OWN, load, LoadPhase.commits_per_request, Target(0.35)),
+        *(measured.ratio(title.format(name), OWN, name, load, value, targets.get(name)) for name in others),
+        *(measured.figure(name, unit, OWN, load, each, target) for name, unit, each, target in more),
     ]
 
 

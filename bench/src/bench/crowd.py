@@ -1,17 +1,25 @@
-"""Many chains of bar and baz that are all at work at the same time (`bench.gated_bar`)."""
+"""Many chains that are all at work at the same time, until a file appears.
 
+`python -m bench.crowd` is their bar.
+"""
+
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterable
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from harness.basics import wait_until
+from resonate.context import Context
 
 from bench.load import WrongAnswers
 from bench.stage import Run, Stage
 from bench.workers import BAR, RESULTS
+from worker import Worker, log_run
 
 POLL_SECONDS = 0.1
+LOOK_SECONDS = 0.5
 PATIENCE_SECONDS = 300
 _numbers = count(1)
 
@@ -70,3 +78,22 @@ class Crowd:
     def _promise(self, id: str) -> dict[str, Any]:
         promise: dict[str, Any] = self._client.call("promise.get", id=id).data["promise"]
         return promise
+
+
+async def bar(ctx: Context, gate: str) -> int:
+    """Work until the file ``gate`` exists, between calling baz and awaiting it."""
+    log_run(ctx)
+    promise = ctx.options(target="service-baz").rpc("baz")
+    await ctx.run(work, gate)
+    result: int = await promise
+    return result + 1
+
+
+async def work(ctx: Context, gate: str) -> None:
+    log_run(ctx)
+    while not Path(gate).exists():  # noqa: ASYNC110, ASYNC240  nobody in this process opens the gate
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+if __name__ == "__main__":
+    Worker(BAR, bar).run()

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, redirect_stdout
 from io import StringIO
 from itertools import count
-from typing import Any, Literal, Self, override
+from typing import Any, Literal, override
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -102,87 +102,44 @@ class _Refused(Exception):
     """The server refused the chain, because it has enough to do."""
 
 
-class _Load:
+async def _play_chains(workload: Workload, played: Played, play_chain: Callable[[str], Awaitable[None]]) -> None:
     """``play_chain`` gets the id of the chain."""
+    chance, began, cpu_before = random.Random(workload.seed), time.perf_counter(), time.process_time()
 
-    def __init__(self, workload: Workload, played: Played, play_chain: Callable[[str], Awaitable[None]]) -> None:
-        self._workload = workload
-        self._played = played
-        self._play_chain = play_chain
-        self._chance = random.Random(workload.seed)
-        self._began = time.perf_counter()
+    def now() -> float:
+        return time.perf_counter() - began
 
-    async def play(self) -> None:
-        played, cpu_before = self._played, time.process_time()
+    async def play_one() -> None:
+        began_at = now()
+        played.begun += 1
         try:
-            async with asyncio.timeout(self._workload.seconds + DRAIN_SECONDS):
-                await (self._keep_pace() if self._workload.per_second else self._keep_in_flight())
-        except TimeoutError:
-            played.unfinished = played.begun - played.refused - played.chains
-        played.elapsed_s, played.cpu_seconds = self._now(), time.process_time() - cpu_before
-
-    async def _keep_in_flight(self) -> None:
-        await asyncio.gather(*(self._one_after_another() for _ in range(self._workload.in_flight)))
-
-    async def _one_after_another(self) -> None:
-        await self._play_one()
-        while self._now() < self._workload.seconds:
-            await self._play_one()
-
-    async def _keep_pace(self) -> None:
-        chains: list[asyncio.Task[None]] = []
-        while (now := self._now()) < self._workload.seconds:
-            while len(chains) < now * self._workload.per_second:
-                chains.append(asyncio.create_task(self._play_one()))
-            await asyncio.sleep(TICK_SECONDS)
-        await asyncio.gather(*chains)
-
-    async def _play_one(self) -> None:
-        began_at = self._now()
-        self._played.begun += 1
-        try:
-            await self._play_chain(f"foo-{self._chance.getrandbits(64):016x}")
+            await play_chain(f"foo-{chance.getrandbits(64):016x}")
         except _Refused:
-            self._played.refused += 1
+            played.refused += 1
         else:
-            self._played.chain_s.append(self._now() - began_at)
+            played.chain_s.append(now() - began_at)
 
-    def _now(self) -> float:
-        return time.perf_counter() - self._began
+    async def one_after_another() -> None:
+        await play_one()
+        while now() < workload.seconds:
+            await play_one()
+
+    try:
+        async with asyncio.timeout(workload.seconds + DRAIN_SECONDS), asyncio.TaskGroup() as chains:
+            for _ in range(workload.in_flight):
+                chains.create_task(one_after_another())
+            paced = 0
+            while workload.per_second and (seconds := now()) < workload.seconds:
+                while paced < seconds * workload.per_second:
+                    chains.create_task(play_one())
+                    paced += 1
+                await asyncio.sleep(TICK_SECONDS)
+    except TimeoutError:
+        played.unfinished = played.begun - played.refused - played.chains
+    played.elapsed_s, played.cpu_seconds = now(), time.process_time() - cpu_before
 
 
 # ── what a chain is ──
-
-
-class _Connection:
-    """HTTP/1.1 with as little work per request as possible: the load must cost less than what it measures."""
-
-    def __init__(self, workload: Workload) -> None:
-        address = urlsplit(workload.url)
-        fields = {"Host": address.netloc, "Content-Type": "application/json"} | _authorization(workload)
-        lines = [f"POST {address.path or '/'} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
-        self._head = "\r\n".join(lines)
-        self._address = address.hostname, address.port
-        self._is_open = False
-
-    async def open(self) -> Self:
-        self._reader, self._writer = await asyncio.open_connection(*self._address)
-        self._is_open = True
-        return self
-
-    async def post(self, chain_id: str, body: bytes) -> tuple[int, bytes]:
-        """Send a request with the header that the SDK adds. Return status and body; the answer must have its length."""
-        if not self._is_open or self._reader.at_eof():
-            await self.open()
-        fields = f"{self._head}\r\nresonate:origin: {chain_id}\r\nContent-Length: {len(body)}\r\n\r\n"
-        self._writer.write(fields.encode() + body)
-        head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
-        length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
-        answer = await self._reader.readexactly(length)
-        if b"connection: close" in head:
-            self._writer.close()
-            self._is_open = False
-        return int(head[9:12]), answer
 
 
 def _authorization(workload: Workload) -> dict[str, str]:
@@ -190,16 +147,23 @@ def _authorization(workload: Workload) -> dict[str, str]:
 
 
 class _Requests:
-    """Requests to the workload's URL over its connections."""
+    """Requests to the workload's URL over its connections.
+
+    HTTP/1.1 with as little work per request as possible: the load must cost less than what it measures.
+    """
 
     def __init__(self, workload: Workload, played: Played) -> None:
-        self._workload = workload
-        self._played = played
-        self._free: asyncio.Queue[_Connection] = asyncio.Queue()
+        self._workload, self._played = workload, played
+        address = urlsplit(workload.url)
+        self._address = address.hostname, address.port
+        fields = {"Host": address.netloc, "Content-Type": "application/json"} | _authorization(workload)
+        lines = [f"POST {address.path or '/'} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+        self._head = "\r\n".join(lines)
+        self._free: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
 
     async def open(self, _: AsyncExitStack) -> None:
         for _number in range(self._workload.connections or self._workload.in_flight):
-            self._free.put_nowait(await _Connection(self._workload).open())
+            self._free.put_nowait(await asyncio.open_connection(*self._address))
 
     async def play(self, id: str) -> None:
         """One request to foo."""
@@ -207,12 +171,20 @@ class _Requests:
             raise _Refused
 
     async def _post(self, chain_id: str, body: bytes, expected: str) -> int:
-        """Return the status, which is 200 or `REFUSED`."""
-        connection = await self._free.get()
+        """Send a request with the header that the SDK adds. Return the status, which is 200 or `REFUSED`."""
+        reader, writer = await self._free.get()
         sent_at = time.perf_counter()
-        status, answer = await connection.post(chain_id, body)
+        if writer.is_closing() or reader.at_eof():
+            reader, writer = await asyncio.open_connection(*self._address)
+        fields = f"{self._head}\r\nresonate:origin: {chain_id}\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(fields.encode() + body)
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        status = int(head[9:12])
+        answer = await reader.readexactly(int(head.partition(b"content-length:")[2].partition(b"\r\n")[0]))
+        if b"connection: close" in head:
+            writer.close()
         answered_at = time.perf_counter()
-        self._free.put_nowait(connection)
+        self._free.put_nowait((reader, writer))
         self._played.starts.setdefault(chain_id, (sent_at, answered_at))
         if status != REFUSED and (status != 200 or expected.encode() not in answer.replace(b" ", b"")):
             raise WrongAnswers(f"{body[:100]!r} was answered with {status} {answer[:200]!r} instead of {expected}")
@@ -312,9 +284,9 @@ async def _play(workload: Workload) -> Played:
     async with AsyncExitStack() as opened:
         try:
             await chain.open(opened)
-            await _Load(workload, played, chain.play).play()
-        except (WrongAnswers, OSError, EOFError) as error:
-            played.failure = str(error)
+            await _play_chains(workload, played, chain.play)
+        except* (WrongAnswers, OSError, EOFError) as errors:
+            played.failure = str(errors.exceptions[0])
     return played
 
 

@@ -1,4 +1,4 @@
-"""`bench overload`: ten times as many new chains as the server can bear, whether it answers or not.
+"""Ten times as many new chains as the server can bear, whether it answers or not.
 
 It measures what the server can bear, then begins chains at ten times that rate for a while (an open loop), over very
 many connections. Afterwards, everything that was accepted must complete.

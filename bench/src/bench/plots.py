@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Picture
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from bench.report import MEGABYTE, Figure, Report, Table, save, text_of
+from bench.report import Figure, Report, Table, save
 
 STYLE: Any = {  # the library's own type lists every possible setting
     "axes.grid": True,
@@ -30,7 +30,11 @@ def draw(reports: list[Report], folder: Path) -> None:
     with mpl.rc_context(STYLE):
         for name, picture in _pictures(reports).items():
             picture.savefig(folder / f"{name}.png", bbox_inches="tight", dpi=150, metadata={"Software": None})
-    (folder / "README.md").write_text(_page(reports, folder))
+    parts = ["# Benchmarks", "Written by `bench plots` from `results.json`; no figure here was typed by hand."]
+    parts += ["![Figures beside their targets](targets.png)"]
+    for report in reports:
+        parts.append(report.markdown(sorted(path.stem for path in folder.glob(f"{report.benchmark}-*.png"))))
+    (folder / "README.md").write_text("\n\n".join(parts) + "\n")
     save([msgspec.structs.replace(report, samples=[]) for report in reports], folder / "results.json")
 
 
@@ -118,35 +122,3 @@ def _targets(figures: list[Figure]) -> Picture:
     _logarithmic(axes, "x")
     axes.set_xlabel("times the bound")
     return picture
-
-
-# ── the page ──
-
-
-def _page(reports: list[Report], folder: Path) -> str:
-    """Return the page in Markdown, with the pictures in the folder."""
-    parts = ["# Benchmarks", "Written by `bench plots` from `results.json`; no figure here was typed by hand."]
-    parts += ["![Figures beside their targets](targets.png)"]
-    for report in reports:
-        parts += _section(report, sorted(folder.glob(f"{report.benchmark}-*.png")))
-    return "\n\n".join(parts) + "\n"
-
-
-def _section(report: Report, pictures: list[Path]) -> list[str]:
-    machine = report.machine
-    packages = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
-    return [
-        f"## {report.benchmark}",
-        f"`{report.command}`, seed {report.seed}, {report.measured_at}. {machine.processor}, {machine.cores} cores,"
-        f" {machine.memory_bytes / MEGABYTE:,.0f} MB; {machine.system}; {machine.python}; {packages}.",
-        *filter(None, [report.method]),
-        *(_in_markdown(table) for table in report.all_tables()),
-        *(f"![{picture.stem}]({picture.name})" for picture in pictures),
-        *report.notes,
-    ]
-
-
-def _in_markdown(table: Table) -> str:
-    rows = [table.columns, ["---"] * len(table.columns), *([text_of(cell) for cell in row] for row in table.rows)]
-    heading = "" if table.title == "figures" else f"{table.title}:\n\n"
-    return heading + "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -1,7 +1,8 @@
-"""`bench recovery`: how many seconds after a fault a chain continues, as a distribution over many trials.
+"""How many seconds after a fault a chain continues: programs killed by SIGKILL, frozen by SIGSTOP, cut off, restarted.
 
-Scenarios that mostly wait run on several stacks side by side; the others have the machine to themselves. Each trial
-checks that the answer is right, and that every function ran exactly as often as the faults explain.
+Scenarios that mostly wait run on several stacks side by side; the others have the machine to themselves. A wrong or
+missing answer, or a function that ran more often than the faults explain, ends the benchmark with an error. With --url,
+the scenarios that kill the server are skipped. The report describes the method.
 """
 
 import random
@@ -10,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from pathlib import Path
 from typing import Literal
@@ -21,7 +22,7 @@ from msgspec import Struct
 from bench.crowd import Crowd
 from bench.report import DEFAULT_SEED, Figure, Report, Samples, Spread, Table, Target, median, quantile
 from bench.stack import SERVER, OtherServer, OwnServer
-from bench.stage import LEASE_SECONDS, Bars, Stage, TooLate, moment_when
+from bench.stage import LEASE_SECONDS, Stage, TooLate, moment_when
 from worker.heartbeats import SIGN_SECONDS
 
 PAUSE_SECONDS = 0.8
@@ -47,21 +48,21 @@ type Measures = dict[str, float]
 
 
 class Scenario(Struct, frozen=True):
-    """What one trial does, how many programs it needs, and its targets."""
+    """What one trial does, how many programs it needs, and its target: what is measured, and at most how many seconds.
+
+    ``faults``: one after the other; each hits whoever is at work then. A single one of the ``bars`` is started again
+    after it was struck. ``share``: there is one trial for this many of other scenarios.
+    """
 
     name: str
     state: Literal["suspended", "at work"]
+    target: tuple[str, float] | None = None
     victim: str = "bar"
     fault: Literal["kill", "freeze", "cut"] = "kill"
     faults: int = 1
-    """One after the other; each hits whoever is at work then."""
     bars: int = 1
-    """A single one is started again after it was struck."""
     chains: int = 1
     share: int = 1
-    """There is one trial for this many of other scenarios."""
-    targets: Mapping[str, Target] = {}
-    """By what is measured."""
 
     @property
     def is_crowd(self) -> bool:
@@ -73,10 +74,8 @@ class Scenario(Struct, frozen=True):
 
     def stage(self, folder: Path, url: str) -> Stage:
         """``url``: of a running server; empty for one of its own."""
-        bars = Bars(
-            self.bars, "bench.gated_bar" if self.is_crowd else "bar", max(self.chains, 64), wired=self.fault == "cut"
-        )
-        return Stage(folder, OtherServer(url) if url else OwnServer(folder), bars)
+        server, module = OtherServer(url) if url else OwnServer(folder), "bench.crowd" if self.is_crowd else "bar"
+        return Stage(folder, server, self.bars, module, places=max(self.chains, 64), wired=self.fault == "cut")
 
     def play(self, stage: Stage, chance: random.Random) -> Measures:
         """Play one trial; afterwards all programs run again. Raises `bench.load.WrongAnswers` or :class:`TooLate`."""
@@ -86,46 +85,39 @@ class Scenario(Struct, frozen=True):
 
 
 SCENARIOS = (
-    Scenario("bar killed while suspended", "suspended", targets={RECONNECT: Target(0.02)}),
-    Scenario("foo killed and asked again", "suspended", "foo"),
-    Scenario("server killed", "suspended", SERVER, chains=4, targets={"its start to the last answer": Target(0.6)}),
-    Scenario(
-        "bar killed at work, another standing by",
-        "at work",
-        bars=2,
-        targets={"the kill to the answer": Target(0.5)},
-    ),
-    Scenario("bar killed at work, started again", "at work", targets={RECONNECT: Target(0.2)}),
+    Scenario("bar killed while suspended", "suspended", (RECONNECT, 0.02)),
+    Scenario("foo killed and asked again", "suspended", victim="foo"),
+    Scenario("server killed", "suspended", ("its start to the last answer", 0.6), SERVER, chains=4),
+    Scenario("bar killed at work, another standing by", "at work", ("the kill to the answer", 0.5), bars=2),
+    Scenario("bar killed at work, started again", "at work", (RECONNECT, 0.2)),
     Scenario(
         "bar killed at work, and whoever took over killed as well",
         "at work",
+        ("the last kill to the answer", 0.5),
         faults=2,
         bars=3,
-        targets={"the last kill to the answer": Target(0.5)},
     ),
     Scenario(
         "bar frozen at work, another standing by",
         "at work",
-        "bar",
-        "freeze",
+        ("the freeze to the answer", 5.5),
+        fault="freeze",
         bars=2,
-        targets={"the freeze to the answer": Target(5.5)},
     ),
     Scenario(
         "bar's machine gone without a word, another standing by",
         "at work",
-        "bar",
-        "cut",
+        ("the cut to the answer", 5),
+        fault="cut",
         bars=2,
-        targets={"the cut to the answer": Target(5)},
     ),
     Scenario(
         f"a third of {CROWD_BARS} bars killed, {CROWD:,} chains at work",
         "at work",
+        ("the kill until all of them go on", 3),
         bars=CROWD_BARS,
         chains=CROWD,
         share=20,
-        targets={"the kill until all of them go on": Target(3)},
     ),
 )
 
@@ -137,7 +129,7 @@ def _hit_suspended(stage: Stage, scenario: Scenario, chance: random.Random) -> M
     if min(ends) - JITTER_SECONDS < time.time():
         raise TooLate
     time.sleep(chance.uniform(0, JITTER_SECONDS))
-    stage.kill_family(victim)
+    stage.strike(victim)
     time.sleep(max(max(ends) + AFTER_PAUSE_SECONDS - time.time(), 0))
     started = stage.start_again(victim)
     if victim == SERVER:
@@ -187,7 +179,7 @@ def _hit_crowd(stage: Stage, scenario: Scenario, chance: random.Random) -> Measu
     held = crowd.by_bar()
     time.sleep(chance.uniform(0, JITTER_SECONDS))
     victims = chance.sample(sorted(held), scenario.bars // 3)
-    struck = min([stage.kill_family(victim) for victim in victims])
+    struck = min([stage.strike(victim) for victim in victims])
     lost = {id for victim in victims for id in held[victim]}
     seconds = [at - struck for at in crowd.goes_on(lost, since=struck)]
     crowd.end(lost)
@@ -203,52 +195,66 @@ def measure(
     seed: int = DEFAULT_SEED,
     trials: int = 100,
     parallel: int = 4,
-    scenarios: Iterable[Scenario] = SCENARIOS,
+    only: str = "",
     url: str = "",
+    scenarios: Sequence[Scenario] = SCENARIOS,
 ) -> Report:
     """``url``: of a running Resonate server that nobody else uses, as the stack's workers join their groups there.
 
     Raises `bench.load.WrongAnswers` if any chain was answered wrongly or not at all, or ran more often than it may.
     """
-    chosen = tuple(each for each in scenarios if not url or each.victim != SERVER)
+    chosen = [each for each in scenarios if only in each.name and not (url and each.victim == SERVER)]
+    if not chosen:
+        raise click.UsageError(f"no scenario is named {only!r}: {'; '.join(each.name for each in scenarios)}")
     made = _Trials(Path(tempfile.mkdtemp(prefix="bench-recovery-")), seed, url)
     stacks = 1 if url else max(min(parallel, trials // LEAST_BATCH), 1)
-    with ThreadPoolExecutor(stacks) as side_by_side:
-        running = [
-            side_by_side.submit(made.on_one_stack, scenario, range(first, trials, stacks))
-            for scenario in chosen
-            if scenario.mostly_waits
-            for first in range(stacks)
-        ]
-        try:
-            for future in as_completed(running):
-                future.result()
-        except BaseException:
-            made.end(running)
-            raise
-    for scenario in chosen:
-        if not scenario.mostly_waits:
-            made.on_one_stack(scenario, range(max(trials // scenario.share, 1)))
+    made.play(
+        stacks,
+        [(each, range(first, trials, stacks)) for each in chosen if each.mostly_waits for first in range(stacks)],
+    )
+    made.play(1, [(each, range(max(trials // each.share, 1))) for each in chosen if not each.mostly_waits])
     shutil.rmtree(made.folder)  # kept if anything failed: logs and databases tell why
-    return _report(chosen, made, seed)
+    report = Report("recovery", seed, method=METHOD)
+    for scenario in chosen:
+        table = Table(scenario.name, ["from ... to ...", "trials", "p50 s", "p90 s", "p99 s", "max s"])
+        for what, values in made.seconds[scenario.name].items():
+            p90, p99 = quantile(values, 0.9), quantile(values, 0.99)
+            table.rows.append([what, len(values), median(values), p90, p99, max(values)])
+            report.samples.append(Samples(f"{scenario.name}: {what}", "s", values))
+            # The 99th percentile: targets must be reached nearly always.
+            target = Target(scenario.target[1]) if scenario.target and scenario.target[0] == what else None
+            spread = Spread(min(values), max(values))
+            report.figures.append(Figure(f"{scenario.name}: {what}, p99", "s", p99, spread, target))
+        report.tables.append(table)
+    report.notes.append(f"Trials repeated because their fault came too late: {made.repeated}.")
+    return report
 
 
 class _Trials:
     """The trials so far. ``seconds``: one by one, by scenario and what was measured."""
 
     def __init__(self, folder: Path, seed: int, url: str) -> None:
-        self.folder = folder
+        self.folder, self._seed, self._url = folder, seed, url
         self.seconds: defaultdict[str, defaultdict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-        self.repeated: list[str] = []
-        """The scenario of each trial that was repeated because its fault came too late."""
-        self._seed = seed
-        self._url = url
+        self.repeated = 0
+        """Trials that were repeated because their fault came too late."""
         self._starting = threading.Lock()
         """Only one stack starts at a time, so that none takes too long."""
         self._failed = threading.Event()
         self._stages: list[Stage] = []
 
-    def end(self, running: Collection[Future[None]]) -> None:
+    def play(self, stacks: int, shares: Sequence[tuple[Scenario, Sequence[int]]]) -> None:
+        """Play these trials on so many stacks side by side. Raises what the first trial that failed has raised."""
+        with ThreadPoolExecutor(stacks) as side_by_side:
+            running = [side_by_side.submit(self._on_one_stack, *share) for share in shares]
+            try:
+                for future in as_completed(running):
+                    future.result()
+            except BaseException:
+                self._end(running)
+                raise
+
+    def _end(self, running: Collection[Future[None]]) -> None:
         """Stop the trials under way by closing their stacks, so that an interrupt need not wait for them."""
         self._failed.set()
         left = {future for future in running if not future.cancel()}
@@ -257,7 +263,7 @@ class _Trials:
                 stage.close()
             left = wait(left, timeout=0.5).not_done
 
-    def on_one_stack(self, scenario: Scenario, numbers: Sequence[int]) -> None:
+    def _on_one_stack(self, scenario: Scenario, numbers: Sequence[int]) -> None:
         """Make trials one after the other. Begin none once a trial has failed."""
         if self._failed.is_set() or not numbers:
             return
@@ -284,24 +290,5 @@ class _Trials:
             try:
                 return scenario.play(stage, chance)
             except TooLate:
-                self.repeated.append(scenario.name)
+                self.repeated += 1
         raise RuntimeError(f"{scenario.name}: the fault came too late {ATTEMPTS} times, this machine is too busy")
-
-
-# ── the report ──
-
-
-def _report(scenarios: tuple[Scenario, ...], made: _Trials, seed: int) -> Report:
-    report = Report("recovery", seed, method=METHOD)
-    for scenario in scenarios:
-        table = Table(scenario.name, ["from ... to ...", "trials", "p50 s", "p90 s", "p99 s", "max s"])
-        for what, values in made.seconds[scenario.name].items():
-            p90, p99 = quantile(values, 0.9), quantile(values, 0.99)
-            table.rows.append([what, len(values), median(values), p90, p99, max(values)])
-            report.samples.append(Samples(f"{scenario.name}: {what}", "s", values))
-            # The 99th percentile: targets must be reached nearly always.
-            spread, target = Spread(min(values), max(values)), scenario.targets.get(what)
-            report.figures.append(Figure(f"{scenario.name}: {what}, p99", "s", p99, spread, target))
-        report.tables.append(table)
-    report.notes.append(f"Trials repeated because their fault came too late: {len(made.repeated)}.")
-    return report

@@ -1,6 +1,6 @@
 """What every benchmark returns, and how it is shown: figures with their targets, tables, raw samples.
 
-A report is data: the terminal, the JSON file, the plots and the page are made from it.
+A report is data: the JSON file, the plots, and the text on the terminal and on the page are made from it.
 """
 
 import os
@@ -17,8 +17,6 @@ import msgspec
 import numpy as np
 import psutil
 from msgspec import Struct, field
-from rich.console import Console
-from rich.table import Table as RichTable
 
 type Cell = str | float | int | None
 
@@ -106,6 +104,11 @@ class Table(Struct):
     columns: list[str]
     rows: list[list[Cell]] = field(default_factory=list)
 
+    def markdown(self) -> str:
+        rows = [self.columns, ["---"] * len(self.columns), *([text_of(cell) for cell in row] for row in self.rows)]
+        heading = f"{self.title}:\n\n" if self.title else ""
+        return heading + "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
 
 class Samples(Struct):
     """Single measurements, ascending, for plots of their distribution; of very many, an even selection."""
@@ -159,13 +162,24 @@ class Report(Struct):
     machine: Machine = field(default_factory=this_machine)
     measured_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
-    def all_tables(self) -> list[Table]:
-        """Return all tables, that of the figures first."""
-        figures = Table("figures", FIGURE_COLUMNS, [figure.cells() for figure in self.figures])
-        return [*([figures] if self.figures else []), *self.tables]
+    def markdown(self, pictures: Sequence[str] = ()) -> str:
+        """Return all of it but the samples, for people."""
+        machine = self.machine
+        packages = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
+        figures = Table("", FIGURE_COLUMNS, [figure.cells() for figure in self.figures])
+        parts = [
+            f"## {self.benchmark}",
+            f"`{self.command}`, seed {self.seed}, {self.measured_at}. {machine.processor}, {machine.cores} cores,"
+            f" {machine.memory_bytes / MEGABYTE:,.0f} MB; {machine.system}; {machine.python}; {packages}.",
+            self.method,
+            *(table.markdown() for table in [figures, *self.tables] if table.rows),
+            *(f"![{name}]({name}.png)" for name in pictures),
+            *self.notes,
+        ]
+        return "\n\n".join(filter(None, parts))
 
 
-# ── the file and the terminal ──
+# ── the file ──
 
 
 def save(reports: list[Report], path: Path) -> None:
@@ -179,19 +193,6 @@ def save(reports: list[Report], path: Path) -> None:
 def load(path: Path) -> list[Report]:
     """Raises ``msgspec.ValidationError`` for a file that no benchmark wrote."""
     return msgspec.json.decode(path.read_bytes(), type=list[Report])
-
-
-def show(report: Report, console: Console) -> None:
-    console.rule(f"[bold]{report.benchmark}[/bold]  {report.command}  (seed {report.seed})")
-    for table in report.all_tables():
-        rendered = RichTable(title=table.title, title_justify="left")
-        for number, column in enumerate(table.columns):
-            rendered.add_column(column, justify="right" if number else "left")
-        for row in table.rows:
-            rendered.add_row(*map(text_of, row))
-        console.print(rendered)
-    for note in filter(None, [report.method, *report.notes]):
-        console.print(f"  {note}", highlight=False)
 
 
 def text_of(cell: Cell) -> str:

@@ -1,4 +1,4 @@
-"""`bench server`: the server alone, under the requests of workers, with little and with a lot of data stored.
+"""The server alone, under the requests of workers, with little and with a lot of data stored.
 
 Every variant is a server of its own that runs all the time; only one is measured at a time. Servers are pinned to one
 core and the load to another, if the system allows it.
@@ -40,8 +40,11 @@ def measure(
     stored: tuple[int, ...] = STORED,
     pending: int = PENDING,
     server_url: str = "",
+    *,
+    quick: bool = False,
 ) -> Report:
     """``stored``: promises of ended chains; ``pending``: waiting chains. Raises `bench.load.WrongAnswers`."""
+    stored, pending = ((), 0) if quick else (stored, pending)
     chance, cores = random.Random(seed), meters.two_cores()
     with ExitStack() as running:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="bench-server-")))
@@ -104,27 +107,22 @@ def copy_chain(path: Path, copies: int, seed: int) -> None:
 
 def _figures(measured: Rounds, own: list[str]) -> list[Figure]:
     figures = [
-        measured.figure(
-            "server alone, chain mix, one process",
-            "requests/s",
-            EMPTY,
-            IN_FLIGHT,
-            LoadPhase.rate,
-            Target(6_500, "at least"),
-        ),
-        measured.figure(
-            "what the load generator could do / did", "x", EMPTY, IN_FLIGHT, LoadPhase.headroom, Target(3, "at least")
-        ),
+        measured.figure(name, unit, EMPTY, IN_FLIGHT, value, Target(bound, "at least"))
+        for name, unit, value, bound in (
+            ("server alone, chain mix, one process", "requests/s", LoadPhase.rate, 6_500),
+            ("what the load generator could do / did", "x", LoadPhase.headroom, 3),
+        )
     ]
     for name in measured.subjects[1:]:
         # Stored data should matter little to our own server, so that has a target; others are only compared with it.
-        target, names = Target(1.3) if name in own else None, f"{name} / {EMPTY}"
-        figures += [
-            measured.ratio(
-                f"median of a request under load, {names}", name, EMPTY, IN_FLIGHT, LoadPhase.median_ms, target
-            ),
-            measured.ratio(f"median of a chain alone, {names}", name, EMPTY, 1, LoadPhase.chain_ms, target),
-        ]
+        target = Target(1.3) if name in own else None
+        for what, in_flight, value in (
+            ("request under load", IN_FLIGHT, LoadPhase.median_ms),
+            ("chain alone", 1, LoadPhase.chain_ms),
+        ):
+            figures.append(
+                measured.ratio(f"median of a {what}, {name} / {EMPTY}", name, EMPTY, in_flight, value, target)
+            )
     return figures
 
 

@@ -92,6 +92,8 @@ class OurServices(Stack):
 class PlainStack(Programs):
     """foo, bar and baz of `bench.plain`, under gunicorn with threads."""
 
+    metrics_url = ""
+
     def __init__(self, folder: Path) -> None:
         self._ports = {name: free_port() for name in NAMES}
         super().__init__(folder, {f"PLAIN_{name.upper()}_PORT": str(port) for name, port in self._ports.items()})

@@ -5,7 +5,7 @@ those observed here.
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from http.client import HTTPException
@@ -21,6 +21,7 @@ from harness.services import CONNECTED
 from harness.stack import Stack
 from harness.wire import Wire
 from msgspec import Struct
+from msgspec.structs import replace
 
 from bench.load import RIGHT_ANSWER, WrongAnswers
 from bench.stack import SERVER, OtherServer, OwnServer
@@ -40,16 +41,6 @@ class TooLate(Exception):
     """The chain continued before the fault could hit it: the trial says nothing and is repeated."""
 
 
-class Bars(Struct, frozen=True):
-    """``number``: bar, bar-2, ...; each runs ``places`` tasks at a time. ``wired``: each has a wire of its own to the
-    server, which can be cut."""
-
-    number: int
-    module: str
-    places: int
-    wired: bool
-
-
 class Run(Struct, frozen=True):
     """``worker`` began to run a function for a promise."""
 
@@ -67,12 +58,24 @@ class FooRequest(Struct, frozen=True):
 
 
 class Stage(Stack):
-    """A stack on a server of its own, or on one that runs already."""
+    """A stack on a server of its own, or on one that runs already.
 
-    def __init__(self, folder: Path, server: OwnServer | OtherServer, bars: Bars) -> None:
-        super().__init__(folder, server, {"LEASE_SECONDS": str(LEASE_SECONDS), "MAX_TASKS": str(bars.places)})
-        self._server = server
-        self._bars = bars
+    ``bars``: how many processes of ``module``, named bar, bar-2, ...; each runs ``places`` tasks at a time. ``wired``:
+    each has a wire of its own to the server, which can be cut.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        server: OwnServer | OtherServer,
+        bars: int = 1,
+        module: str = "bar",
+        places: int = 64,
+        *,
+        wired: bool = False,
+    ) -> None:
+        super().__init__(folder, server, {"LEASE_SECONDS": str(LEASE_SECONDS), "MAX_TASKS": str(places)})
+        self._server, self._bars, self._module, self._wired = server, bars, module, wired
         self._wires: dict[str, Wire] = {}
         self._numbers = count(1)
         self._callers = ThreadPoolExecutor()
@@ -80,7 +83,7 @@ class Stage(Stack):
     @override
     def start(self) -> Self:
         super().start()
-        further = [f"bar-{number}" for number in range(2, self._bars.number + 1)]
+        further = [f"bar-{number}" for number in range(2, self._bars + 1)]
         for name in further:
             self.launch(name, "bar")
         for name in further:
@@ -89,12 +92,12 @@ class Stage(Stack):
 
     @override
     def launch(self, name: str, *words: str, **env: str) -> Process:
-        return super().launch(name, *(self._bars.module if word == "bar" else word for word in words), **env)
+        return super().launch(name, *(self._module if word == "bar" else word for word in words), **env)
 
     @override
     def env_of(self, name: str) -> Mapping[str, str]:
         env = super().env_of(name)
-        if not (self._bars.wired and name.startswith("bar")):
+        if not (self._wired and name.startswith("bar")):
             return env
         self._wires[name] = Wire(self._server.url).open()
         return {**env, "RESONATE_URL": self._wires[name].url}
@@ -116,14 +119,12 @@ class Stage(Stack):
 
     def call(self, **body: float) -> FooRequest:
         """Send a request with a new id to foo."""
-        return self._send(f"{self.folder.name}-{next(self._numbers)}", body, patience_s=0)
+        id = f"{self.folder.name}-{next(self._numbers)}"
+        return FooRequest(id, body, self._callers.submit(self._ask, id, body, 0))
 
     def ask_again(self, call: FooRequest) -> FooRequest:
         """Send the same request again, repeatedly until foo is there."""
-        return self._send(call.id, call.body, ANSWER_SECONDS)
-
-    def _send(self, id: str, body: Mapping[str, float], patience_s: float) -> FooRequest:
-        return FooRequest(id, body, self._callers.submit(self._ask, id, body, patience_s))
+        return replace(call, answered=self._callers.submit(self._ask, call.id, call.body, ANSWER_SECONDS))
 
     def _ask(self, id: str, body: Mapping[str, float], patience_s: float) -> float:
         """Return the moment of the right answer; for ``patience_s``, ask again if nobody is there.
@@ -195,35 +196,35 @@ class Stage(Stack):
     def runs(self, function: str, promises: str) -> list[Run]:
         """Return the function's runs in all programs, for promises whose ids begin with ``promises``."""
         marker = f"running function {function}  promise={promises}"
-        found: list[Run] = []
-        for name, process in self.programs.items():
-            for line in process.output().splitlines():
-                time, _, text = line.partition(" ")
-                if text.startswith(marker):
-                    found.append(Run(name, text.split()[3].removeprefix("promise="), _moment(time)))
-        return found
+        return [
+            Run(name, text.split()[3].removeprefix("promise="), at)
+            for name in self.programs
+            for at, text in self._lines(name, marker)
+        ]
 
     def connected_at(self, name: str, since: float) -> float:
-        """Return when the program first said so since that moment. Raises ``LookupError``."""
-        return moment_of(self.programs[name].log, CONNECTED, since)
+        """Return when the program first said so since that moment."""
+        return next(at for at, _ in self._lines(name, CONNECTED) if at >= since - LOG_CLOCK_SECONDS)
+
+    def _lines(self, name: str, beginning: str) -> Iterator[tuple[float, str]]:
+        """Yield the lines of a program's log with that beginning, each with its moment."""
+        for line in self.programs[name].output().splitlines():
+            time, _, text = line.partition(" ")
+            if text.startswith(beginning):
+                yield datetime.fromisoformat(time).timestamp(), text
 
     # ── faults ──
 
-    def kill_family(self, name: str) -> float:
-        """Send SIGKILL to a program and its children; return the moment."""
+    def strike(self, name: str, fault: Literal["kill", "freeze", "cut"] = "kill") -> float:
+        """Send SIGKILL or SIGSTOP to a program and its children, or cut its wire; return the moment."""
         moment = time.time()
-        self._program(name).kill()
-        return moment
-
-    def strike(self, name: str, fault: Literal["kill", "freeze", "cut"]) -> float:
-        """Send SIGKILL or SIGSTOP, or cut the program's wire; return the moment."""
-        if fault == "kill":
-            return self.kill_family(name)
-        moment = time.time()
-        if fault == "freeze":
-            self._program(name).freeze()
-        else:
-            self._wires[name].cut()
+        match fault:
+            case "kill":
+                self._program(name).kill()
+            case "freeze":
+                self._program(name).freeze()
+            case "cut":
+                self._wires[name].cut()
         return moment
 
     def start_again(self, name: str) -> float:
@@ -249,15 +250,3 @@ def moment_when(condition: Callable[[], object], what: str) -> float:
     """Return the moment at which ``condition()`` came true."""
     wait_until(condition, what, every=POLL_SECONDS)
     return time.time()
-
-
-def moment_of(log: Path, text: str, since: float) -> float:
-    """Return when a program first wrote a line with that text since that moment. Raises ``LookupError``."""
-    for line in log.read_text(errors="replace").splitlines():
-        if text in line and (moment := _moment(line.partition(" ")[0])) >= since - LOG_CLOCK_SECONDS:
-            return moment
-    raise LookupError(f"{log} has no line {text!r} since {since}")
-
-
-def _moment(time: str) -> float:
-    return datetime.fromisoformat(time).timestamp()

@@ -1,4 +1,4 @@
-"""`bench start`: how soon everything is ready, as processes and as containers, and how big the images are.
+"""How soon everything is ready, as processes and as containers, and how big the images are.
 
 Seconds count from the moment before the start until the program itself says that it is ready.
 """
@@ -9,11 +9,10 @@ import secrets
 import subprocess
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.basics import TEST_PREFIX, answers_200, free_port
+from harness.basics import TEST_PREFIX, free_port
 from harness.services import SERVICES
 from harness.stack import Stack
 
@@ -44,7 +43,7 @@ def measure(seed: int = DEFAULT_SEED, repeats: int = 10, container_repeats: int 
     if container_repeats and (obstacle := docker_obstacle()):
         report.figures += [Figure(name, "s", None, None, TARGETS[name], note=obstacle) for name in (UP, DOWN)]
     elif container_repeats:
-        seconds, sizes = _start_containers(container_repeats)
+        seconds, sizes = _start_containers(container_repeats, TEST_PREFIX + secrets.token_hex(4))
         _add_times(report, "as containers", seconds)
         for service, size in sizes.items():
             name = f"image size beyond the base, {service}"
@@ -61,43 +60,26 @@ def _add_times(report: Report, title: str, seconds: Seconds) -> None:
     report.tables.append(table)
 
 
-# ── as processes ──
-
-
 def _start_processes(repeats: int, chance: random.Random) -> Seconds:
     """Time each start by itself, in random order; the server and workers that it waits for run already."""
     with tempfile.TemporaryDirectory(prefix=TEST_PREFIX) as name:
         folder = Path(name)
+        alone = OwnServer(folder / "alone")  # its database exists from the second time on
         with Stack(folder, OwnServer(folder)) as stack:
-            starts: dict[str, Callable[[], float]] = {
-                SERVER: lambda: _start_server(folder / "alone"),
-                WORKER: lambda: _start_worker(stack),
-                FOO: lambda: _start_foo(stack),
-            }
-            seconds: Seconds = {what: [] for what in starts}
-            for what in chance.sample([*starts] * repeats, repeats * len(starts)):
-                seconds[what].append(starts[what]())
+            bar, foo = stack.programs["bar"], stack.programs["foo"]
+            seconds: Seconds = {SERVER: [], WORKER: [], FOO: []}
+            for what in chance.sample([*seconds] * repeats, repeats * len(seconds)):
+                if what == SERVER:
+                    seconds[what].append(_seconds_until(alone.launch, alone.is_ready))
+                    alone.kill()
+                elif what == WORKER:
+                    bar.kill()
+                    before = stack.connections("bar")
+                    seconds[what].append(_seconds_until(bar.launch, lambda: stack.connections("bar") > before))  # noqa: B023
+                else:
+                    foo.stop()
+                    seconds[what].append(_seconds_until(foo.launch, stack.is_healthy))
     return seconds
-
-
-def _start_server(folder: Path) -> float:
-    """Start a server on a database that exists from the second time on."""
-    server = OwnServer(folder)
-    try:
-        return _seconds_until(server.launch, server.is_ready)
-    finally:
-        server.kill()
-
-
-def _start_worker(stack: Stack) -> float:
-    bar, before = stack.programs["bar"], stack.connections("bar")
-    bar.kill()
-    return _seconds_until(bar.launch, lambda: stack.connections("bar") > before)
-
-
-def _start_foo(stack: Stack) -> float:
-    stack.programs["foo"].stop()
-    return _seconds_until(stack.programs["foo"].launch, lambda: answers_200(stack.foo_port, "/health"))
 
 
 def _seconds_until(start: Callable[[], object], condition: Callable[[], object]) -> float:
@@ -106,44 +88,28 @@ def _seconds_until(start: Callable[[], object], condition: Callable[[], object])
     return moment_when(condition, "what was started is there") - began
 
 
-# ── as containers ──
+def _start_containers(repeats: int, project: str) -> tuple[Seconds, dict[str, int]]:
+    """Return the times, and the sizes of the images beyond their base, in bytes. ``project``: for Compose."""
+    base_image = _output("scripts/base-image.sh")
+    ports = {name: str(free_port()) for name in ("FOO_PORT", "RESONATE_PORT")}
+    environment = {"COMPOSE_PROJECT_NAME": project, "PYTHON_IMAGE": base_image, **ports}
 
-
-class Compose:
-    """The stack as containers, with ports and a Compose project of its own."""
-
-    def __init__(self) -> None:
-        self.project = TEST_PREFIX + secrets.token_hex(4)
-        self.base_image = _output("scripts/base-image.sh")
-        self._environment = {
-            "COMPOSE_PROJECT_NAME": self.project,
-            "PYTHON_IMAGE": self.base_image,
-            "FOO_PORT": str(free_port()),
-            "RESONATE_PORT": str(free_port()),
-        }
-
-    def run(self, *arguments: str) -> float:
+    def compose(*arguments: str) -> float:
         """Run a command, and return the seconds that it took."""
         began = time.time()
-        _output("docker", "compose", *arguments, env=self._environment)
+        _output("docker", "compose", *arguments, env=environment)
         return time.time() - began
 
-    def bytes_beyond_base(self, service: str) -> int:
-        return _image_bytes(f"{self.project}-{service}") - _image_bytes(self.base_image)
-
-
-def _start_containers(repeats: int) -> tuple[Seconds, dict[str, int]]:
-    """Return the times, and the sizes of the images beyond their base, in bytes."""
-    seconds: Seconds = defaultdict(list)
-    compose = Compose()
+    seconds: Seconds = {UP: [], DOWN: []}
     try:
-        compose.run("build")
+        compose("build")
         for _ in range(repeats):
-            seconds[UP].append(compose.run("up", "--detach", "--no-build", "--wait"))
-            seconds[DOWN].append(compose.run("down"))
-        return seconds, {service: compose.bytes_beyond_base(service) for service in IMAGES}
+            seconds[UP].append(compose("up", "--detach", "--no-build", "--wait"))
+            seconds[DOWN].append(compose("down"))
+        base = _image_bytes(base_image)
+        return seconds, {service: _image_bytes(f"{project}-{service}") - base for service in IMAGES}
     finally:
-        compose.run("down", "--volumes", "--rmi", "local")
+        compose("down", "--volumes", "--rmi", "local")
 
 
 def docker_obstacle() -> str:

@@ -1,4 +1,4 @@
-"""`bench stores`: the same chains on SQLite, on PostgreSQL, and on several servers with one database, in one run."""
+"""The same chains on SQLite, on PostgreSQL, and on several servers with one database, in one run."""
 
 import random
 import tempfile

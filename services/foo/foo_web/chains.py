@@ -22,6 +22,9 @@ ANSWER_SECONDS = 30.0
 FAULT_TIMEOUT = timedelta(minutes=2)
 MAX_ERROR_CHARACTERS = 8_000
 
+UNKNOWN = "no chain has this id"
+OF_OTHERS = "this id belongs to something other than a call of foo; choose another one"
+ANOTHER_BODY = "an earlier request with this Idempotency-Key had another body; an empty body joins its chain"
 _ENDS = {
     "rejected_timedout": "the chain did not end before its deadline",
     "rejected_canceled": "the chain was cancelled",
@@ -47,7 +50,7 @@ class ChainStatus(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Chains:
-    """Methods raise HTTP errors for bad requests, and the SDK's errors for the server's reports (`to_http_error`)."""
+    """Methods raise HTTP errors."""
 
     def __init__(self, worker: Worker, running: RunningWorker) -> None:
         self._group, self._function = worker.group, worker.functions[0]
@@ -61,8 +64,10 @@ class Chains:
     async def start(self, id: str, delays: Delays, seconds: float | None, *, may_exist: bool) -> ChainStatus:
         """Start a chain, or join it, and wait up to `seconds` for its result (None: as long as it takes)."""
         await self._connected()
-        # Look it up first: starting a chain with the id of another service's call would take it from its workers.
-        promise = await self._find(id) if may_exist else None
+        promise = None
+        if may_exist:  # starting a chain with the id of another service's call would take that from its workers
+            with suppress(NotFound):
+                promise = await self._get(id)
         if promise is None:
             await self._await_answer(self._resonate.run(id, self._function, *delays.arguments).id())
             if may_exist:  # another request with this id may have been a moment faster
@@ -87,7 +92,7 @@ class Chains:
         await self._connected()
         promise = await self._get(id)
         if self._arguments(promise) is None:
-            raise _unknown()
+            raise NotFound(UNKNOWN)
         return self._shown(promise)
 
     async def fail(self, how: str, worker: str) -> str:
@@ -117,29 +122,21 @@ class Chains:
                     await self._connected()
         except TimeoutError:
             raise _unavailable("the Resonate server does not answer") from None
-        return asked.result()
-
-    async def _find(self, id: str) -> PromiseRecord | None:
         try:
-            return await self._await_answer(self._sender.promise_get(id))
-        except ServerError as error:
-            if error.code == NotFound.code:
-                return None
-            raise
+            return asked.result()
+        except ResonateError as error:
+            raise _http_error(error) from None
 
     async def _get(self, id: str) -> PromiseRecord:
-        if (promise := await self._find(id)) is None:
-            raise _unknown()
-        return promise
+        return await self._await_answer(self._sender.promise_get(id))
 
     def _joined(self, promise: PromiseRecord, delays: Delays) -> ChainStatus:
-        """Return the chain's status, after checking that a request for `delays` may join it."""
+        """Return the chain's status if a request for `delays` may join it: it has the same delays, or none."""
         if (arguments := self._arguments(promise)) is None:
-            raise _other_kind()
-        if not delays.may_join(arguments):
+            raise Conflict(OF_OTHERS)
+        if delays != Delays() and delays.arguments != arguments:
             # As draft-ietf-httpapi-idempotency-key-header says.
-            detail = "an earlier request with this Idempotency-Key had another body; an empty body joins its chain"
-            raise UnprocessableEntity(detail)
+            raise UnprocessableEntity(ANOTHER_BODY)
         return self._shown(promise)
 
     def _arguments(self, promise: PromiseRecord) -> tuple[float, float] | None:
@@ -172,13 +169,15 @@ class Chains:
         return ChainStatus(id, state, error=str(message or "the chain failed without a message")[:MAX_ERROR_CHARACTERS])
 
 
-def to_http_error(error: ResonateError) -> HTTPException:
+def _http_error(error: ResonateError) -> HTTPException:
     """Return the HTTP error for what the server answered, or failed to answer."""
     if not isinstance(error, ServerError):
         return _unavailable(f"the Resonate server gave an unusable answer: {error}")
     match error.code:
+        case 404:
+            return NotFound(UNKNOWN)
         case 422:
-            return _other_kind()
+            return Conflict(OF_OTHERS)
         case 429 | 503:
             return _unavailable(f"the Resonate server refuses for now: {error.message}")
     return BadGateway(f"the Resonate server refuses: {error.message}")
@@ -186,11 +185,3 @@ def to_http_error(error: ResonateError) -> HTTPException:
 
 def _unavailable(reason: str) -> ServiceUnavailable:
     return ServiceUnavailable(reason, retry_after=2)
-
-
-def _unknown() -> NotFound:
-    return NotFound("no chain has this id")
-
-
-def _other_kind() -> Conflict:
-    return Conflict("this id belongs to something other than a call of foo; choose another one")

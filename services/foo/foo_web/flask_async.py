@@ -89,7 +89,7 @@ class AsyncFlask(Flask):
     async def _result(self) -> Any:
         try:
             if self._is_ending:
-                raise _ending()
+                raise asyncio.CancelledError
             if len(self.at_work) > MAX_AT_WORK and request.path != "/health":
                 raise ServiceUnavailable("foo is overloaded", retry_after=1)
             result = self.preprocess_request() or self.dispatch_request()
@@ -98,13 +98,10 @@ class AsyncFlask(Flask):
             if not self._is_ending:
                 logger.info("the client of %.128s has left; the chain continues", g.get("chain_id", request.path))
                 raise
-            return self.handle_user_exception(_ending())
+            ending = "foo is shutting down; chains already started continue"
+            return self.handle_user_exception(ServiceUnavailable(ending, retry_after=1))
         except Exception as error:
             return self.handle_user_exception(error)
-
-
-def _ending() -> ServiceUnavailable:
-    return ServiceUnavailable("foo is shutting down; chains already started continue", retry_after=1)
 
 
 def as_json(answer: Any, status: int = 200) -> Response:

@@ -1,16 +1,29 @@
-"""Parse and validate what clients send with `POST /foo`."""
+"""Which requests foo accepts, and what `POST /foo` may ask for.
 
+Any page can have its visitor's browser send requests to this machine, and can point a host name of its own here (DNS
+rebinding). Browsers reveal both in headers that pages cannot set: Origin, Sec-Fetch-Site and Host.
+"""
+
+import ipaddress
 import re
 import secrets
+from collections.abc import Set as AbstractSet
 from typing import Annotated
 
 import msgspec
-from werkzeug.exceptions import BadRequest
+from flask import request
+from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, UnsupportedMediaType
 from werkzeug.http import parse_list_header
 
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
+_AUTHORITY = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]*)?")
+_MAX_SHOWN = 200
 
 type Seconds = Annotated[float, msgspec.Meta(ge=0, le=3600)]
+
+
+class MisdirectedRequest(HTTPException):
+    code = 421
 
 
 class Delays(msgspec.Struct, forbid_unknown_fields=True):
@@ -24,18 +37,54 @@ class Delays(msgspec.Struct, forbid_unknown_fields=True):
         """The arguments for the function foo."""
         return self.pause or 0, self.running or 0
 
-    def may_join(self, arguments: tuple[float, float]) -> bool:
-        """Return whether this may repeat a request with these arguments: it has the same delays, or none."""
-        return self == Delays() or self.arguments == arguments
+
+def parse_hosts(names: str) -> set[str]:
+    """Return the host names in a comma-separated list, and loopback's. `*` stands for any."""
+    return {name.strip().lower() for name in f"localhost,{names}".split(",") if name.strip()}
 
 
-def parse_body(body: bytes) -> Delays:
-    """Parse the body as JSON whatever its content type, so that `curl -d` needs no header. It may be empty."""
+def refuse_others(known: AbstractSet[str]) -> None:
+    """Refuse the current request if it is for none of these hosts, or by a page of another site. Raises HTTP errors."""
+    headers = request.headers
+    host, origin, site = headers.get("Host", "").lower(), headers.get("Origin"), headers.get("Sec-Fetch-Site", "none")
+    if not ("*" in known or _is_known(host, known)):
+        raise MisdirectedRequest(f"the host {_shown(host)} is unknown; the variable FOO_HOSTS can allow it")
+    if origin is not None and not (host and origin.lower().partition("://")[2] == host):  # "null" has no host
+        raise Forbidden(f"pages of the origin {_shown(origin)} may not call foo")
+    # Following a link to foo is harmless: the page with the link cannot read the document that opens.
+    to, by = headers.get("Sec-Fetch-Dest"), headers.get("Sec-Fetch-Mode")
+    if site not in {"same-origin", "none"} and (request.method, to, by) != ("GET", "document", "navigate"):
+        raise Forbidden(f"pages of other sites may not call foo (Sec-Fetch-Site: {_shown(site)})")
+    is_by_browser = any(name == "Origin" or name.startswith("Sec-Fetch-") for name, _ in headers)
+    if is_by_browser and request.content_length and request.mimetype != "application/json":
+        raise UnsupportedMediaType("the body must have the type application/json")
+
+
+def _is_known(authority: str, known: AbstractSet[str]) -> bool:
+    """`authority`: a name or an address, optionally with a port."""
+    match = _AUTHORITY.fullmatch(authority)
+    host = (match[1] or match[2]) if match else ""
     try:
-        delays = msgspec.json.decode(body.strip() or b"{}", type=Delays)
+        return host in known or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _shown(header: str) -> str:
+    """Make a header safe to show and to log: quoted, printable, and not too long."""
+    return ascii(header)[:_MAX_SHOWN]
+
+
+def parse_json[T](type_: type[T], wanted: str) -> T:
+    """Parse the body whatever its content type, so that `curl -d` needs no header. It may be empty."""
+    try:
+        return msgspec.json.decode(request.get_data().strip() or b"{}", type=type_)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        wanted = 'a JSON object like {"pause": 10} or {"running": 10}, in seconds'
-        raise BadRequest(f"the body must be {wanted}: {error}") from None
+        raise BadRequest(f"the body must {wanted}: {error}") from None
+
+
+def parse_delays() -> Delays:
+    delays = parse_json(Delays, 'be a JSON object like {"pause": 10} or {"running": 10}, in seconds')
     if delays.pause is not msgspec.UNSET and delays.running is not msgspec.UNSET:
         raise BadRequest("the body must have either pause or running, not both")
     return delays

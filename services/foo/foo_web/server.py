@@ -41,7 +41,7 @@ MAX_HEAD_BYTES = 32 * 1024
 
 _ENDING = ending_signals()
 
-# gunicorn has only some phrases, and not those of RFC 9110: test_a_status_line_says_what_became_of_a_request.
+# gunicorn has only some phrases, and not those of RFC 9110: test_lengths_that_are_absurd.
 _REASON_PHRASES.update({status: status.phrase for status in HTTPStatus})
 
 
@@ -90,13 +90,14 @@ class _Server(BaseApplication):
     @override
     def load(self) -> Any:
         """Connect in the worker process, on the loop that it has made: no loop survives a fork."""
-        self._running = asyncio.get_event_loop().run_until_complete(self._connect())
-        chains, hosts = Chains(self._worker, self._running), os.environ.get("FOO_HOSTS", "")
-        self._web = create_app(chains, hosts, offers_faults=self._settings.offers_faults)
-        return self._web
 
-    async def _connect(self) -> RunningWorker:
-        return RunningWorker(self._worker, self._settings)
+        async def connect() -> RunningWorker:
+            return RunningWorker(self._worker, self._settings)
+
+        self._running = asyncio.get_event_loop().run_until_complete(connect())
+        hosts, offers_faults = os.environ.get("FOO_HOSTS", ""), self._settings.offers_faults
+        self._web = create_app(Chains(self._worker, self._running), hosts, offers_faults=offers_faults)
+        return self._web
 
     async def end(self) -> None:
         """Send all clients away, then release the leases."""
@@ -124,32 +125,34 @@ class _Process(gasgi.ASGIWorker):
 
 
 def _prepare(parent: Arbiter) -> None:
-    """See test_what_gunicorn_tells_is_among_the_lines_of_foo, and test_foo_ends_when_its_terminal_is_closed."""
+    """See test_what_gunicorn_tells_is_among_the_lines_of_foo, and test_foo_ends_when."""
     logging.getLogger("gunicorn.error").propagate = True
     # On SIGHUP, gunicorn would reload the code; a closed terminal does not ask for that.
     parent.handle_hup = parent.handle_term if signal.SIGHUP in _ENDING else lambda: None  # type: ignore[method-assign]
 
 
 class BoundedProtocol(ASGIProtocol):
-    arriving: ClassVar[dict["BoundedProtocol", None]] = {}
+    """Reads one request, which has to arrive in time. See test_600_half_requests_delay_nobody_and_are_closed,
+    test_more_half_requests_than_there_is_room_for_delay_nobody, test_what_clients_send_without_need_takes_no_memory,
+    test_a_request_may_wait_for_longer_than_it_may_take_to_arrive, and
+    test_clients_that_leave_early_take_no_place_from_others.
+    """
+
+    arriving: ClassVar[dict["BoundedProtocol", asyncio.TimerHandle]] = {}
+    transport: Any
+    _received = 0
 
     @override
     def connection_made(self, transport: Any) -> None:
-        """See test_600_half_requests_delay_nobody_and_are_closed, and
-        test_more_half_requests_than_there_is_room_for_delay_nobody."""
         super().connection_made(transport)
-        self._abort = transport.abort
-        self._deadline = asyncio.get_running_loop().call_later(ARRIVAL_SECONDS, self._abort)
-        self.arriving[self] = None
-        self._received = 0
+        self.arriving[self] = asyncio.get_running_loop().call_later(ARRIVAL_SECONDS, transport.abort)
         if len(self.arriving) > MAX_ARRIVING:
-            first = next(iter(self.arriving))
-            first._leave()
-            first._abort()
+            oldest = next(iter(self.arriving))
+            oldest._has_arrived()
+            oldest.transport.abort()
 
     @override
     def data_received(self, data: bytes) -> None:
-        """Read one request. See test_what_clients_send_without_need_takes_no_memory."""
         if self not in self.arriving:
             return
         super().data_received(data)
@@ -160,19 +163,17 @@ class BoundedProtocol(ASGIProtocol):
 
     @override
     def _on_message_complete(self) -> None:  # type: ignore[misc]
-        """See test_a_request_may_wait_for_longer_than_it_may_take_to_arrive."""
         super()._on_message_complete()  # type: ignore[misc]
-        self._leave()
+        self._has_arrived()
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        """See test_clients_that_leave_early_take_no_place_from_others."""
         super().connection_lost(exc)
-        self._leave()
+        self._has_arrived()
 
-    def _leave(self) -> None:
-        self._deadline.cancel()
-        self.arriving.pop(self, None)
+    def _has_arrived(self) -> None:
+        if deadline := self.arriving.pop(self, None):
+            deadline.cancel()
 
 
 gasgi.ASGIProtocol = BoundedProtocol  # type: ignore[attr-defined]
