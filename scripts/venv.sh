@@ -59,6 +59,7 @@ folder=$VENV
 readonly STAMP=$folder/.installed # the folder that it was made for, and its contents
 packages=() folders=() projects=()
 for package in worker $(services | sed 's|^|services/|') resonate-server tests/harness bench; do
+    [ -d "$package" ] || continue # a copy may do without tests
     packages+=(--editable "$package") folders+=("$package") projects+=("$package/pyproject.toml")
 done
 wanted="$PWD"$'\n'"$(cat requirements.lock "${projects[@]}" | cksum)"

@@ -7,8 +7,8 @@ import re
 import msgspec
 import pytest
 
-from chaos import crash
-from chaos.crash import Answer, Case, Crash, Ended, Scripts, now_ms
+import crash
+from crash import Answer, Case, Crash, Ended, Scripts, now_ms
 from resonate_server.client.calls import Call
 from resonate_server.protocol.records import EMPTY, Promise, PromiseState, TaskRecord, TaskState, Value
 
