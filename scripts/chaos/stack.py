@@ -13,19 +13,13 @@ from pathlib import Path
 
 from chaos.ledger import Fault, Runs
 from chaos.plan import Strike, Wave
+from crash import FAULTS
 from resonate_server.client.account import FaultKind
 
 REPOSITORY = Path(__file__).parents[2]
 ACTION_SECONDS = 60.0
 HEALTHY_S = 30.0
 LOOK_S = 0.3
-
-VERBS = {
-    FaultKind.KILL: ("kill", "start"),
-    FaultKind.FREEZE: ("freeze", "thaw"),
-    FaultKind.PARTITION: ("cut_off", "reconnect"),
-}
-"""How `scripts/lib.sh` calls each fault, and what undoes it."""
 
 _RUN = re.compile(r"^\S+ running function (\w+)  promise=([\w-]+)", re.MULTILINE)
 
@@ -140,13 +134,12 @@ class Wrecker:
         instance = instances[min(int(strike.pick * len(instances)), len(instances) - 1)]
         fault = Fault(strike.kind, strike.service, self._now())
         self.faults.append(fault)
-        hit, undo = VERBS[strike.kind]
         try:
-            await self._act(hit, instance)
+            await self._act(FAULTS[strike.kind].strike, instance)
             self._say(f"{strike.service} is {strike.kind.struck}, for {strike.lasts:.1f} s")
             await self._pause(strike.lasts)
         finally:
-            await self._act(undo, instance)
+            await self._act(FAULTS[strike.kind].undo, instance)
             fault.ended = self._now()
             self._say(f"{strike.service} is {strike.kind.over}")
 

@@ -14,7 +14,7 @@ from harness.basics import free_port
 from stack.checkouts import Checkout
 from stack.conftest import require_docker
 from stack.driver import SERVICES, Stack
-from stack.test_token import get_promise
+from stack.test_token import ask_server
 
 pytestmark = pytest.mark.long
 
@@ -88,7 +88,7 @@ class TestProcesses:
             assert made.returncode == 0, made.stdout + made.stderr
             [token] = noted(env)
             assert "saved in .env" in made.stderr
-            assert (get_promise(stack, None), get_promise(stack, token)) == (401, 404)
+            assert (ask_server(stack, ""), ask_server(stack, token)) == (401, 200)
             assert stat.S_IMODE(env.stat().st_mode) == 0o600
             assert env.read_text().startswith("# mine\nPYTHON_IMAGE=mine\n")
             assert len(token) >= 32
@@ -97,7 +97,7 @@ class TestProcesses:
             assert noted(env) == [token]
             for arguments in ([], ["--token"]):
                 stack.succeed(*without_variable, "scripts/up.sh", "--processes", *arguments)
-                assert (get_promise(stack, None), get_promise(stack, token)) == (401, 404)
+                assert (ask_server(stack, ""), ask_server(stack, token)) == (401, 200)
             assert noted(env) == [token]
         finally:
             stack.remove()
