@@ -8,5 +8,5 @@ need_some --chains "$chains"
 need_some --seconds "$seconds"
 require
 scripts/venv.sh
-PYTHONPATH=chaos/src exec "$VENV/bin/python" -m chaos.experiment kind="$kind" services="$SERVICES" foo_port="$FOO_PORT" \
+PYTHONPATH=scripts exec "$VENV/bin/python" -m chaos.experiment kind="$kind" services="$SERVICES" foo_port="$FOO_PORT" \
     lease="$LEASE_SECONDS" chains="$chains" seconds="$seconds" seed="$seed"

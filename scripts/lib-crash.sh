@@ -1,17 +1,17 @@
 # shellcheck shell=bash
-# Shared by crash.sh and crash-bar.sh: chaos/src/chaos/crash.py decides and reports, and this does what it asks for. Sourced after lib.sh.
+# Shared by crash.sh and crash-bar.sh: scripts/crash.py decides and reports, and this does what it asks for. Sourced after lib.sh.
 # shellcheck disable=SC2119,SC2120,SC2154 # kind: set by `require`; the arguments of a function are not those of the script
 
 # The server's image has the packages that it needs, but no file of this checkout, so the program is passed as an argument.
 direct() { # ARGUMENTS of crash.py...
     if [ "$kind" = processes ]; then
-        "$VENV/bin/python" -P chaos/src/chaos/crash.py "foo=127.0.0.1:$FOO_PORT" "server=http://127.0.0.1:$RESONATE_PORT" "$@"
+        "$VENV/bin/python" -P scripts/crash.py "foo=127.0.0.1:$FOO_PORT" "server=http://127.0.0.1:$RESONATE_PORT" "$@"
         return
     fi
     docker run --rm --interactive --init --no-healthcheck --label com.docker.compose.project= \
         --network "${COMPOSE_PROJECT_NAME}_default" --env RESONATE_TOKEN --env FOO_PORT \
         "$(docker inspect --format '{{.Image}}' "$(containers of resonate-server | head -n 1)")" \
-        python3 -c "$(cat chaos/src/chaos/crash.py)" foo=foo:5000 server=http://resonate-server:8001 "$@"
+        python3 -c "$(cat scripts/crash.py)" foo=foo:5000 server=http://resonate-server:8001 "$@"
 }
 
 serve() { # reads commands, one per line, and answers each with its status and, if wanted, its output

@@ -135,7 +135,7 @@ choose_ports() {
         [ "$foo" -le 65535 ] && [ $((server + more)) -le 65535 ] || die "port $first is taken by another program, and so are those that follow it; choose another FOO_PORT and RESONATE_PORT."
     done
     [ -n "$first" ] || return 0
-    [ "$first" != 5000 ] || hint=" (on a Mac often AirPlay)"
+    [ "$first-$(uname)" != 5000-Darwin ] || hint=" (often AirPlay)"
     [ "$ports-$up_as" = auto-none ] || die "port $first is taken by another program$hint. These are free: FOO_PORT=$foo RESONATE_PORT=$server scripts/up.sh; to use and save them: scripts/up.sh --ports auto"
     FOO_PORT=$foo RESONATE_PORT=$server SERVER_PORTS=$server-$((server + 2)) new_ports=yes
     say "Port $first is taken. Using $foo for foo and $server for the server from now on (saved in .env)."
@@ -187,11 +187,10 @@ The stack $COMPOSE_PROJECT_NAME is up, as $kind$(! has_postgres || echo ": three
   Resonate server   http://127.0.0.1:$RESONATE_PORT
   the live page     http://127.0.0.1:$RESONATE_PORT/ui/${shown:+#token=$shown}        every call as it waits, runs, breaks off and continues
   metrics           $("$kind" metrics)
-
 NEXT
-    cat scripts/next-steps.txt >&2
     [ -z "$shown" ] || say "The server and its page require the token, RESONATE_TOKEN; foo, the application's public API, does not."
-    [ "$kind" = processes ] || [ "$PYTHON_IMAGE" = "$OFFICIAL_IMAGE" ] || say "docker compose by hand also builds on $PYTHON_IMAGE; see .env"
+    [ "$kind" = processes ] || [ "$PYTHON_IMAGE" = "$OFFICIAL_IMAGE" ] || say "Base image: $PYTHON_IMAGE (saved in .env, for docker compose by hand)."
+    echo >&2 && cat scripts/next-steps.txt >&2
 }
 
 # shellcheck disable=SC2034 # one_of looks at them

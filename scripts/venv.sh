@@ -57,11 +57,11 @@ folder=$VENV
 [ -z "$python" ] || folder=$PWD/.local/python-$python
 
 readonly STAMP=$folder/.installed # the folder that it was made for, and its contents
-packages=() folders=() projects=()
+packages=()
 for package in worker $(services | sed 's|^|services/|') resonate-server tests/harness bench; do
-    packages+=(--editable "$package") folders+=("$package") projects+=("$package/pyproject.toml")
+    [ ! -d "$package" ] || packages+=("$package") # a copy may do without tests
 done
-wanted="$PWD"$'\n'"$(cat requirements.lock "${projects[@]}" | cksum)"
+wanted="$PWD"$'\n'"$(cat requirements.lock "${packages[@]/%//pyproject.toml}" | cksum)"
 runs() { "$folder/bin/python" -c '' >/dev/null 2>&1; }
 if [ "$(cat "$STAMP" 2>/dev/null)" = "$wanted" ] && runs; then exit; fi
 
@@ -76,7 +76,7 @@ say "installing requirements.lock into ${folder#"$PWD/"} ($("$folder/bin/python"
 echo "$PWD" >"$STAMP"
 export VIRTUAL_ENV=$folder
 quietly "$uv" pip sync --quiet --compile-bytecode --require-hashes requirements.lock || die "requirements.lock could not be installed."
-quietly "$uv" pip install --quiet --no-deps --no-build-isolation "${packages[@]}" ||
+quietly "$uv" pip install --quiet --no-deps --no-build-isolation "${packages[@]/#/--editable=}" ||
     die "the packages of this repository could not be installed."
-"$folder/bin/python" -m compileall -q -x /tests/ "${folders[@]}" || true # if Python may not cache it, compiling takes a third of a server's start
+"$folder/bin/python" -m compileall -q -x /tests/ "${packages[@]}" || true # if Python may not cache it, compiling takes a third of a server's start
 echo "$wanted" >"$STAMP"

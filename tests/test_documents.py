@@ -15,7 +15,6 @@ README_LINES = 100
 FOLDERS = (
     ".ci/",
     "bench/",
-    "chaos/",
     "docs/",
     "examples/",
     "resonate-server/",

@@ -48,17 +48,6 @@ def test_a_chain_continues_after_its_server_has_moved_from_sqlite_to_postgresql(
     assert baz.runs("baz") == 1
 
 
-def test_a_chain_whose_client_worker_and_callee_use_three_servers_completes(site: Site) -> None:
-    first, second, third = site.servers(3)
-    site.worker("bar", second.url)
-    baz = site.worker("baz", third.url)
-    for number in range(20):
-        start_chain(first.client(), f"chain-{number}")
-
-    wait_for_chains(first.client(), [f"chain-{number}" for number in range(20)])
-    assert baz.runs("baz") == 20
-
-
 @pytest.mark.long
 def test_ten_servers_that_start_at_once_on_an_empty_database_all_become_ready(site: Site) -> None:
     servers = site.servers(10, seconds=240)

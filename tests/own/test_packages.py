@@ -12,12 +12,13 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 
 
-@pytest.fixture(params=["resonate-server", "worker"])
-def wheel(request: pytest.FixtureRequest, tmp_path: Path) -> zipfile.ZipFile:
+@pytest.fixture(scope="module", params=["resonate-server", "worker"])
+def wheel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     """A freshly built wheel."""
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    folder = tmp_path_factory.mktemp("wheels")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
     subprocess.run(command, cwd=REPOSITORY / request.param, capture_output=True, timeout=120, check=True)
-    (built,) = tmp_path.glob("*.whl")
+    (built,) = folder.glob("*.whl")
     return zipfile.ZipFile(built)
 
 

@@ -1,25 +1,22 @@
 """Two hundred connections misbehave in every way we know, against a whole stack that serves chains meanwhile.
 
-Honest clients must not notice: no chain is lost or wrong, and none takes more than twice its usual time. After the
-siege the processes hold no more memory and files than before. ``SEED`` repeats a run, ``SIEGES`` sets the number of
-different ones.
+Honest clients get their answers: no chain is lost or wrong. After the siege the processes hold no more memory and files
+than before. ``SEED`` repeats a run.
 """
 
 import asyncio
 import os
 import random
-import statistics
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from itertools import cycle
+from itertools import cycle, islice
+from pathlib import Path
 from uuid import uuid4
 
 import psutil
 import pytest
-from harness.basics import PATIENCE_SECONDS, free_port
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
+from harness.basics import PATIENCE_SECONDS, free_port, wait_until
 from msgspec import Struct
 from siege.besiegers import KINDS, Place, Target, besiege, post
 from ui.demo import Demo
@@ -29,15 +26,11 @@ from resonate_server.http.app import KEEP_ALIVE_S
 pytestmark = pytest.mark.long
 
 SEED = int(os.environ.get("SEED", random.randrange(2**32)))
-SIEGES = int(os.environ.get("SIEGES", "1"))
 BESIEGERS = 200
 PAUSE_SECONDS = 10.0
-"""How long bar sleeps in a chain: long compared with the hiccups of a busy machine."""
-QUIET_CHAINS = 8
+"""How long bar sleeps in a chain: long, so that honest callers do not add to the load."""
 CALLERS = 8
 SIEGE_SECONDS = 16.0
-TRIES = 3
-"""A slow siege may be due to other load on the machine; a fault of ours slows down every one."""
 MAX_MEMORY_BYTES = 200 * 2**20
 MAX_GROWTH_BYTES = 32 * 2**20
 MAX_NEW_FILES = 16
@@ -53,66 +46,43 @@ class Usage(Struct, frozen=True):
     files: int
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    with Demo(tmp_path_factory.mktemp("siege")) as demo:
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Demo]:
+    with Demo(tmp_path) as demo:
         yield demo
 
 
-@seed(SEED)
-@settings(
-    max_examples=SIEGES,
-    deadline=None,
-    database=None,
-    phases=(Phase.generate,),
-    suppress_health_check=list(HealthCheck),
-)
-@given(seeds=st.lists(st.integers(0, 2**32), min_size=BESIEGERS, max_size=BESIEGERS))
-def test_two_hundred_misbehaving_clients_do_not_affect_others(demo: Demo, seeds: list[int]) -> None:
-    asyncio.run(_siege(demo, list(zip(cycle(KINDS), seeds, strict=False))))
-
-
-async def _siege(demo: Demo, besiegers: list[tuple[str, int]]) -> None:
+def test_two_hundred_misbehaving_clients_do_not_affect_others(demo: Demo) -> None:
     print(f"SEED={SEED}")
-    target = Target(server=demo.server.port, foo=demo.foo_port, dead=free_port())
-    slowdowns: list[float] = []
-    while not slowdowns or (min(slowdowns) >= 2 and len(slowdowns) < TRIES):
-        slowdowns.append(await _slowdown(demo, besiegers, target))
-    assert min(slowdowns) < 2, slowdowns
+    before, at_worst = asyncio.run(_siege(demo))
+    print(f"before: {before}; at worst: {at_worst}")
+
+    assert at_worst["server"].memory < MAX_MEMORY_BYTES
+    wait_until(lambda: not _excess(before, _usage(demo)), "all is released", BACK_TO_NORMAL_SECONDS, every=0.5)
     assert "Traceback" not in demo.server.output() + demo.printed()
 
 
-async def _slowdown(demo: Demo, besiegers: list[tuple[str, int]], target: Target) -> float:
-    """Return the time of the slowest chain, divided by the usual time without a siege."""
-    quiet = statistics.median(await _chains(demo, QUIET_CHAINS / CALLERS * PAUSE_SECONDS))
+async def _siege(demo: Demo) -> tuple[dict[str, Usage], dict[str, Usage]]:
+    """Return what the processes held before and under siege."""
+    target = Target(server=demo.server.port, foo=demo.foo_port, dead=free_port())
+    await _chains(demo, 0)
     before = _usage(demo)
-    async with _under_siege(besiegers, target):
-        took = await _chains(demo, SIEGE_SECONDS)
-        at_worst = _usage(demo)
-    print(
-        f"{len(took)} chains, the slowest took {max(took):.2f} s; in quiet {quiet:.2f} s; memory and files: {at_worst}"
-    )
-
-    excess = await _excess_that_stays(demo, before)
-    print(f"before: {before}; afterwards: {_usage(demo)}")
-    assert at_worst["server"].memory < MAX_MEMORY_BYTES
-    assert excess == []
-    return max(took) / quiet
+    async with _under_siege(target):
+        await _chains(demo, SIEGE_SECONDS)
+        return before, _usage(demo)
 
 
-async def _chains(demo: Demo, seconds: float) -> list[float]:
-    """Run honest callers for that long, each with one chain at a time; return each chain's seconds. All succeed."""
+async def _chains(demo: Demo, seconds: float) -> None:
+    """Run honest callers for that long, each with one chain at a time. All succeed."""
     end = time.monotonic() + seconds
 
-    async def call() -> list[float]:
-        took = []
-        while time.monotonic() < end:
-            began = time.monotonic()
+    async def call() -> None:
+        while True:
             assert b'"message":3' in await _result(demo)
-            took.append(time.monotonic() - began)
-        return took
+            if time.monotonic() >= end:
+                return
 
-    return [seconds for of_one in await asyncio.gather(*(call() for _ in range(CALLERS))) for seconds in of_one]
+    await asyncio.gather(*(call() for _ in range(CALLERS)))
 
 
 async def _result(demo: Demo) -> bytes:
@@ -136,8 +106,10 @@ async def _answer_of_foo(demo: Demo, id: str) -> bytes:
 
 
 @asynccontextmanager
-async def _under_siege(besiegers: list[tuple[str, int]], target: Target) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(besiege(kind, seed, target)) for kind, seed in besiegers]
+async def _under_siege(target: Target) -> AsyncIterator[None]:
+    rng = random.Random(SEED)
+    kinds = islice(cycle(KINDS), BESIEGERS)
+    tasks = [asyncio.create_task(besiege(kind, rng.getrandbits(32), target)) for kind in kinds]
     await asyncio.sleep(1)
     try:
         yield
@@ -146,14 +118,6 @@ async def _under_siege(besiegers: list[tuple[str, int]], target: Target) -> Asyn
             task.cancel()
         ends = await asyncio.gather(*tasks, return_exceptions=True)
     assert [end for end in ends if not isinstance(end, asyncio.CancelledError)] == []
-
-
-async def _excess_that_stays(demo: Demo, before: dict[str, Usage]) -> list[str]:
-    """Return the processes that still hold more than before, after they have had time to release it."""
-    deadline = time.monotonic() + BACK_TO_NORMAL_SECONDS
-    while (excess := _excess(before, _usage(demo))) and time.monotonic() < deadline:
-        await asyncio.sleep(0.5)
-    return excess
 
 
 def _usage(demo: Demo) -> dict[str, Usage]:

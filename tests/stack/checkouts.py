@@ -61,6 +61,12 @@ class Checkout:
     def moved(self, folder: Path) -> "Checkout":
         return Checkout(self.folder.rename(folder))
 
+    def share_uv(self) -> None:
+        """Spare it getting a uv of its own."""
+        if (REPOSITORY / ".local/uv").exists():
+            (self.folder / ".local").mkdir()
+            (self.folder / ".local/uv").symlink_to(REPOSITORY / ".local/uv")
+
     @property
     def env(self) -> str:
         """The content of `.env`."""

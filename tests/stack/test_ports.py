@@ -3,17 +3,16 @@
 import contextlib
 import functools
 import http.server
-import importlib
 import os
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
 
+import ports
+import processes
 import pytest
 from harness.basics import free_port, wait_until
 
@@ -95,21 +94,6 @@ class TestHolding:
             pass
         with self.held(port):
             pass
-
-    def test_a_port_with_a_listener_cannot_be_held(self) -> None:
-        with listener(port := free_port()):
-            told, _ = self.hold(port).communicate(timeout=60)
-
-        assert told == f"{port}\n"
-
-    def test_up_cannot_take_a_held_port(self, tmp_path: Path) -> None:
-        checkout = Checkout.make(tmp_path / "checkout")
-        ports = {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(free_port())}
-        with self.held(int(ports["RESONATE_PORT"])):
-            done = checkout.run("scripts/up.sh", "--docker", PATH=tools(tmp_path / "tools", docker=engine()), **ports)
-
-        assert done.returncode == 1
-        assert f"port {ports['RESONATE_PORT']} is taken" in done.stderr
 
     def test_two_stacks_that_start_at_once_choose_different_ports_and_say_which(self, tmp_path: Path) -> None:
         """The engine's build waits until both have chosen."""
@@ -194,21 +178,14 @@ class TestOwnProcess:
 class TestMoment:
     """Seen only on busy machines: a dying process that has lost its name but not yet its port."""
 
-    @pytest.fixture
-    def processes(self, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-        monkeypatch.syspath_prepend(REPOSITORY / "scripts")
-        return importlib.import_module("processes")
-
-    def test_a_process_that_is_ending_is_no_intruder(
-        self, processes: ModuleType, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_process_that_is_ending_is_no_intruder(self, monkeypatch: pytest.MonkeyPatch) -> None:
         heard = iter([{processes.SOMEBODY_ELSE}, set[str]()])
         monkeypatch.setattr(processes, "port_of", lambda _: "1")
         monkeypatch.setattr(processes, "listening", lambda _: next(heard))
 
         assert processes.intruder("foo") == ""
 
-    def test_kill_waits_until_the_process_is_gone(self, processes: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_kill_waits_until_the_process_is_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
         dying = processes.Process(1, 0, 1, 0, processes.STACK, "foo", "python")
         listed = iter([[dying], [dying], [dying], []])
         monkeypatch.setattr(processes, "every_process", lambda: next(listed))
@@ -235,11 +212,9 @@ class TestMetrics:
     @pytest.mark.parametrize("is_held", [True, False])
     def test_the_next_free_port_is_taken(self, is_held: bool) -> None:
         first = free_port()
-        ports = f"import sys; sys.path.insert(0, {str(REPOSITORY / 'scripts')!r}); import ports; "
         taken = TestHolding().held(first) if is_held else listener(first)
         with taken:
-            code = f"{ports}print(ports.next_free({first}, but=[{first + 1}]))"
-            port = int(subprocess.check_output([sys.executable, "-c", code], text=True))
+            port = ports.next_free(first, but=[first + 1])
 
         assert port > first + 1
 

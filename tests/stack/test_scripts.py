@@ -1,12 +1,12 @@
 """What the scripts print when asked for help, called with bad arguments, or run without a stack."""
 
-import importlib
 import os
 import pwd
 import subprocess
 import sys
 from pathlib import Path
 
+import postgres
 import pytest
 from harness.basics import TEST_PREFIX, free_port
 
@@ -52,8 +52,11 @@ def test_help(path: Path) -> None:
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("path", [path for path in SCRIPTS if path.name != "test.sh"], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [path for path in SCRIPTS if path.name not in ("test.sh", "mutants.sh")], ids=lambda path: path.name
+)
 def test_an_unknown_option_is_named_and_refused(path: Path) -> None:
+    """Those two pass what they do not know on."""
     done = run(path, "--no-such-option")
     assert done.returncode != 0
     assert "--no-such-option" in done.stderr
@@ -67,7 +70,6 @@ def test_an_unknown_option_is_named_and_refused(path: Path) -> None:
         ("trigger.sh", "--pause", "1", "--running", "1"),
         ("trigger.sh", "--id", ""),
         ("trigger.sh", "--id", "a\r\nPrefer: respond-async"),
-        ("trigger.sh", "--id", "a\n"),
         ("trigger.sh", "--max-time", "0"),
         ("trigger.sh", "--flow", "saga"),
         ("trigger.sh", "--flow", "fan-out", "--pause", "1"),
@@ -75,11 +77,8 @@ def test_an_unknown_option_is_named_and_refused(path: Path) -> None:
         ("example.sh",),
         ("example.sh", "quux"),
         ("example.sh", "../services/bar/bar"),
-        ("example.sh", "saga", "fan-out"),
-        ("example.sh", "saga", ""),
         ("example.sh", "saga", "--id", "a:b"),
         ("example.sh", "schedule", "--id", "a"),
-        ("crash-bar.sh", "--down", "x"),
         ("crash-bar.sh", "--pause", "0"),
         ("crash.sh",),
         ("crash.sh", "quux"),
@@ -90,16 +89,12 @@ def test_an_unknown_option_is_named_and_refused(path: Path) -> None:
         ("crash.sh", "bar", "--down", "x"),
         ("chaos.sh", "--chains", "0"),
         ("chaos.sh", "--chains", "1.5"),
-        ("chaos.sh", "--seed", "x"),
-        ("watch.sh", "a", "b"),
         ("watch.sh", ""),
         ("watch.sh", "--", "a", "b"),
         ("down.sh", "--volumes", "x"),
-        ("lock.sh", "x"),
         ("up.sh", "--docker", "--processes"),
         ("up.sh", "--ports", "5050"),
         ("logs.sh", "quux"),
-        ("logs.sh", "foo", "bar"),
     ],
     ids=" ".join,
 )
@@ -142,12 +137,8 @@ def test_a_setting_that_nobody_would_accept_is_refused_before_anything_starts(
     "arguments",
     [
         ("trigger.sh",),
-        ("trigger.sh", "--flow", "fan-out"),
         ("watch.sh",),
-        ("example.sh", "saga"),
         ("crash-bar.sh",),
-        ("crash.sh", "foo"),
-        ("chaos.sh",),
     ],
     ids=" ".join,
 )
@@ -197,6 +188,5 @@ def test_a_full_disk_leaves_no_half_of_the_access_to_postgresql(tmp_path: Path) 
 def test_postgresql_sees_root_as_an_existing_user(monkeypatch: pytest.MonkeyPatch) -> None:
     known = [pwd.struct_passwd(("it", "", uid, uid, "", "", "")) for uid in (0, 7)]
     monkeypatch.setattr(pwd, "getpwall", lambda: known)
-    monkeypatch.syspath_prepend(REPOSITORY / "scripts")
 
-    assert importlib.import_module("postgres").as_another_user()[2:] == ["--map-user=7", "--map-group=7"]
+    assert postgres.as_another_user()[2:] == ["--map-user=7", "--map-group=7"]

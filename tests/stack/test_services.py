@@ -37,10 +37,13 @@ def test_the_library_names_all_services_and_those_that_are_workers() -> None:
     assert {"bar", "baz"} <= set(ask("workers")[1].split())
 
 
-@pytest.mark.parametrize(("name", "group", "kind", "image"), LISTED)
-def test_the_library_knows_the_fields_of_a_service(name: str, group: str, kind: str, image: str) -> None:
-    for field, value in (("group", group), ("kind", kind), ("image", image)):
-        assert ask("service_field", name, field) == (0, f"{value}\n")
+def test_the_library_knows_the_fields_of_a_service() -> None:
+    name, *fields = LISTED[0]
+    assert [ask("service_field", name, field) for field in ("group", "kind", "image")] == [
+        (0, f"{each}\n") for each in fields
+    ]
+    for asked in (("qux", "kind"), ("foo", "colour"), ("resonate-server", "kind")):
+        assert ask("service_field", *asked) == (1, "")
 
 
 def test_a_parallel_action_fails_if_it_fails_for_one_instance() -> None:
@@ -56,14 +59,9 @@ def test_a_parallel_action_fails_if_it_fails_for_one_instance() -> None:
         )
 
 
-@pytest.mark.parametrize("asked", [("qux", "kind"), ("foo", "colour"), ("resonate-server", "kind")])
-def test_unknown_services_and_fields_give_nothing(asked: tuple[str, str]) -> None:
-    assert ask("service_field", *asked) == (1, "")
-
-
-@pytest.mark.parametrize(("name", "group"), [(name, group) for name, group, *_ in LISTED])
-def test_each_service_listens_in_the_group_of_the_list(name: str, group: str) -> None:
-    assert f'Worker("{group}", {name})' in (REPOSITORY / "services" / name / f"{name}.py").read_text()
+def test_each_service_listens_in_the_group_of_the_list() -> None:
+    for name, group, *_ in LISTED:
+        assert f'Worker("{group}", {name})' in (REPOSITORY / "services" / name / f"{name}.py").read_text()
 
 
 @pytest.fixture(scope="module", params=["processes", "containers"])
@@ -72,9 +70,7 @@ def with_qux(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     if request.param == "containers":
         require_docker()
     checkout = Checkout.make(tmp_path_factory.mktemp("qux") / "checkout")
-    if (REPOSITORY / ".local/uv").exists():
-        (checkout.folder / ".local").mkdir()
-        (checkout.folder / ".local/uv").symlink_to(REPOSITORY / ".local/uv")
+    checkout.share_uv()
     checkout.add_to_env(
         f"COMPOSE_PROJECT_NAME={TEST_PREFIX}{secrets.token_hex(4)}\n"
     )  # so that .ci/run finds its images
@@ -120,22 +116,6 @@ def test_chaos_strikes_an_added_service_too(with_qux: Checkout) -> None:
     assert any("qux killed, started again" in ledger for ledger in ledgers)
 
 
-@pytest.fixture(scope="module")
-def untouched(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    return Checkout.make(tmp_path_factory.mktemp("checkout") / "untouched")
-
-
-@pytest.mark.parametrize(
-    "name", ["", "Qux", "1qux", "my-qux", "../qux", "foo", "worker", "resonate", "import", "postgres"]
-)
-def test_an_invalid_service_name_is_refused(untouched: Checkout, name: str) -> None:
-    before = sorted((untouched.folder / "services").rglob("*"))
-    done = untouched.run("scripts/add-service.sh", name)
-
-    assert done.returncode == 2
-    assert sorted((untouched.folder / "services").rglob("*")) == before
-
-
 def test_a_module_that_the_stack_may_load_is_not_accepted_as_a_name() -> None:
     modules = sys.stdlib_module_names | packages_distributions().keys() - {name for name, *_ in LISTED}
     names = [name for name in modules if re.fullmatch("[a-z][a-z0-9]*", name) and find_spec(name)]
@@ -150,10 +130,13 @@ def test_a_module_that_the_stack_may_load_is_not_accepted_as_a_name() -> None:
     assert done.stdout == "\n"
 
 
-def test_the_next_steps_are_printed(tmp_path: Path) -> None:
+def test_next_steps_are_printed_and_an_invalid_or_taken_name_is_refused(tmp_path: Path) -> None:
     checkout = Checkout.make(tmp_path / "checkout")
     said = checkout.succeed("scripts/add-service.sh", "qux")
-
     for expected in ("services/qux/qux.py", 'ctx.options(target="service-qux").rpc("qux")', "scripts/crash.sh qux"):
         assert expected in said
-    assert checkout.run("scripts/add-service.sh", "qux").returncode == 2, "there is one already"
+
+    before = sorted((checkout.folder / "services").rglob("*"))
+    for name in ("", "Qux", "1qux", "my-qux", "../qux", "foo", "qux", "worker", "import", "postgres"):
+        assert checkout.run("scripts/add-service.sh", name).returncode == 2, name
+    assert sorted((checkout.folder / "services").rglob("*")) == before

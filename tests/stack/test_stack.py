@@ -23,7 +23,6 @@ from stack.driver import ANSWER_SECONDS, LOOK_SECONDS, PROCESSES, REPOSITORY, An
 
 LONG = 600
 """Seconds; the test itself ends a pause this long."""
-NEXT_PID = Path("/proc/sys/kernel/ns_last_pid")
 WAITING = 512
 """The number of requests that foo keeps waiting at the same time."""
 
@@ -66,12 +65,6 @@ def test_trigger_does_not_wait_if_told_so(stack: Stack) -> None:
     wait_until(lambda: stack.look_up(id) == Answer(200, id, 3, "resolved"), "the chain is done")
 
 
-def test_trigger_fails_if_foo_refuses(stack: Stack) -> None:
-    done = stack.run("scripts/trigger.sh", "--pause", "99999")
-    assert done.returncode == 1
-    assert "HTTP 400" in done.stderr
-
-
 def test_trigger_says_how_to_get_an_answer_it_did_not_wait_for(stack: Stack) -> None:
     done = stack.run("scripts/trigger.sh", "--pause", "2", "--max-time", "0.5")
     assert (done.returncode, done.stdout) == (1, "")
@@ -94,17 +87,6 @@ def test_crash_bar(stack: Stack, variant: str) -> None:
         "result: 3",
     ):
         assert expected in done.stdout
-
-
-def test_crash_bar_says_what_the_crash_cost(stack: Stack) -> None:
-    done = stack.crash("scripts/crash-bar.sh --pause 2 --down 6")
-    assert done.returncode == 0, done.stdout + done.stderr
-    cost = re.search(r"The crash cost ([0-9.]+) s: the answer is 3, and baz ran exactly once.", done.stdout)
-    times = re.search(r"Without the fault it would have come after (\S+) s; it came after (\S+) s.", done.stdout)
-    assert cost and times, done.stdout
-    assert float(times[1]) >= 2
-    assert float(times[2]) >= 6
-    assert float(cost[1]) == pytest.approx(float(times[2]) - float(times[1]), abs=0.002)
 
 
 def test_a_signal_to_all_that_runs_does_not_change_the_verdict_once_it_is_printed(stack: Stack, tmp_path: Path) -> None:
@@ -254,36 +236,6 @@ def test_a_script_told_to_end_leaves_nothing_running(stack: Stack, command: str,
 
     _, left = psutil.wait_procs(waiting, timeout=10)
     assert left == []
-
-
-@pytest.mark.long
-@pytest.mark.skipif(not os.access(NEXT_PID, os.W_OK), reason="only root can choose the next pid")
-def test_trigger_ends_no_process_that_has_got_the_pid_of_its_hint(stack: Stack) -> None:
-    trigger = stack.begin("scripts/trigger.sh", "--id", id := new_id(), "--pause", str(LONG))
-    script = psutil.Process(trigger.pid)
-    wait_until(lambda: [each for each in script.children(recursive=True) if each.name() == "sleep"], "the hint waits")
-    [sleep] = [each for each in script.children(recursive=True) if each.name() == "sleep"]
-    hint = sleep.ppid()
-    wait_until(lambda: not psutil.pid_exists(hint), "the hint is printed")
-    stranger = start_with_pid(hint)
-    stack.end_sleep(id)
-    answer, _ = trigger.communicate(timeout=ANSWER_SECONDS)
-    is_alive = stranger.poll() is None
-    stranger.kill()
-    stranger.wait()
-
-    assert '"message":3' in answer
-    assert is_alive
-
-
-def start_with_pid(pid: int) -> subprocess.Popen[bytes]:
-    while True:
-        NEXT_PID.write_text(str(pid - 1))
-        process = subprocess.Popen(["sleep", "600"])
-        if process.pid == pid:
-            return process
-        process.kill()
-        process.wait()
 
 
 def test_two_scripts_that_start_the_same_process_start_one(stack: Stack) -> None:
@@ -456,20 +408,6 @@ def test_up_brings_back_a_frozen_service(stack: Stack) -> None:
 def test_up_brings_back_a_service_that_is_cut_off(stack: Stack) -> None:
     stack.act("cut_off", "bar")
     stack.up()
-    stack.assert_serves()
-
-
-@pytest.mark.long
-@containers_seldom
-def test_the_next_test_has_a_whole_stack_whatever_is_dead_frozen_or_cut_off(stack: Stack) -> None:
-    """Do by hand what the fixture does between tests, here with a script still running."""
-    stack.begin("scripts/crash.sh", "baz", "--pause", "--down", "60")
-    stack.act("freeze", "resonate-server")
-    stack.act("cut_off" if stack.kind == "containers" else "freeze", "bar")
-    stack.kill("foo")
-    stack.end_scripts()
-    stack.restore()
-    assert stack.is_whole()
     stack.assert_serves()
 
 

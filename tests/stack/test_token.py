@@ -5,34 +5,20 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.basics import wait_until
 from harness.page import Page
-from harness.server import VERSION
-from harness.services import ServiceProcess
 
 from stack.checkouts import Checkout
 from stack.conftest import require_docker
 from stack.driver import SERVICES, TOKEN, Answer, Stack, docker_obstacle, new_id
 
 
-def ask(stack: Stack, method: str, path: str, token: str | None, body: object = None) -> int:
-    """Return the status of the server's answer; ``token`` is the bearer token."""
-    connection = HTTPConnection("127.0.0.1", stack.server_port, timeout=60)
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    connection.request(method, path, None if body is None else json.dumps(body), headers)
-    status = connection.getresponse().status
-    connection.close()
-    return status
-
-
-def get_promise(stack: Stack, token: str | None) -> int:
-    envelope = {"kind": "promise.get", "head": {"corrId": "1", "version": VERSION}, "data": {"id": "unknown"}}
-    return ask(stack, "POST", "/", token, envelope)
+def ask_server(stack: Stack, token: str) -> int:
+    """Return the status of the server's answer to somebody with that token."""
+    return Page(stack.server_port, token).get("/ui/api/chains").status
 
 
 def processes_seen(until: Callable[[], Any]) -> str:
@@ -46,45 +32,11 @@ def processes_seen(until: Callable[[], Any]) -> str:
     return b"\n".join(seen).replace(b"\0", b" ").decode(errors="replace")
 
 
-def test_the_server_refuses_a_missing_or_wrong_token(stack: Stack) -> None:
-    paths = ("/poll/service-bar/stranger", "/ui/api/chains", "/ui/api/events", f"/ui/api/chains?token={TOKEN}")
-    for token in (None, "", "wrong", TOKEN[:-1]):
-        assert {get_promise(stack, token), *(ask(stack, "GET", path, token) for path in paths)} == {401}, token
-
-
-def test_the_server_serves_clients_with_the_token(stack: Stack) -> None:
-    assert get_promise(stack, TOKEN) == 404
-    for path in ("/poll/no-group/friend", "/ui/api/chains"):
-        assert ask(stack, "GET", path, TOKEN) == 200
-
-
-def test_the_page_sees_all_of_the_stack(stack: Stack) -> None:
-    stack.post(id := new_id())
-    with Page(stack.server_port, TOKEN).watch() as watching:
-        assert {group["name"] for group in watching.hello["groups"]} >= {"service-foo", "service-bar", "service-baz"}
-    assert Page(stack.server_port, TOKEN).get("/ui/api/chains").json["chains"][0]["id"] == id
-
-
-def test_health_needs_no_token(stack: Stack) -> None:
-    assert ask(stack, "GET", "/ready", None) == 200
-
-
 def test_up_keeps_the_token_of_a_running_stack(stack: Stack) -> None:
     stack.kill("bar")
     stack.succeed("env", "-u", "RESONATE_TOKEN", "scripts/up.sh", "--processes")
-    assert get_promise(stack, None) == 401
+    assert ask_server(stack, "") == 401
     assert stack.post(id := new_id()) == Answer(200, id, 3)
-
-
-@pytest.mark.parametrize("token", ["", "not-the-one"])
-def test_a_worker_without_the_right_one_says_so(stack: Stack, tmp_path: Path, token: str) -> None:
-    url = f"http://127.0.0.1:{stack.server_port}"
-    stranger = ServiceProcess("baz", url, tmp_path / "log", RESONATE_TOKEN=token)
-    try:
-        wait_until(lambda: "refuses this worker" in stranger.output(), "the worker says so")
-    finally:
-        stranger.stop()
-    assert ("it does not accept RESONATE_TOKEN" if token else "RESONATE_TOKEN is not set") in stranger.output()
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="command lines are looked for in /proc")
@@ -98,7 +50,7 @@ def test_containers_have_it_and_do_not_show_it() -> None:
     stack = Stack("containers", TOKEN)
     try:
         stack.up()
-        assert (get_promise(stack, None), get_promise(stack, TOKEN)) == (401, 404)
+        assert (ask_server(stack, ""), ask_server(stack, TOKEN)) == (401, 200)
         assert_unseen(stack)
         assert "result: 3" in stack.compose("exec", "-T", "resonate-server", "resonate", "tree", stack.newest())
     finally:

@@ -7,8 +7,8 @@ import re
 import msgspec
 import pytest
 
-from chaos import crash
-from chaos.crash import Answer, Case, Crash, Ended, Scripts, now_ms
+import crash
+from crash import Answer, Case, Crash, Ended, Scripts, now_ms
 from resonate_server.client.calls import Call
 from resonate_server.protocol.records import EMPTY, Promise, PromiseState, TaskRecord, TaskState, Value
 
@@ -74,13 +74,6 @@ def test_of_two_bars_that_ran_the_function_the_working_one_is_frozen(monkeypatch
     assert [words for words in shell.done if words[0] == "at_once"] == [("at_once", "processes", "freeze", "bar-2")]
 
 
-def test_all_instances_that_could_do_the_work_are_killed_at_once() -> None:
-    shell = Shell({"bar-1": "", "bar-2": ""})
-    Crash(msgspec.structs.replace(CASE, fault="kill"), shell).strike()
-
-    assert ("at_once", "processes", "kill", "bar-1", "bar-2") in shell.done
-
-
 @pytest.mark.parametrize(
     ("then", "told"),
     [
@@ -132,16 +125,6 @@ def test_a_fault_is_printed_with_the_same_time_as_in_the_report(monkeypatch: pyt
 
     for at, what in ((play._struck_at, "frozen"), (play._over_at, "thawed")):
         assert f"{(at - play._began) / 1_000:.1f} s  bar is {what}" in shell.told
-
-
-def test_a_frozen_worker_is_given_up_because_of_its_silence_not_its_lease(monkeypatch: pytest.MonkeyPatch) -> None:
-    shell = Shell()
-    play = bar_at_work(shell, monkeypatch, call(3))
-    monkeypatch.setattr(play, "_struck_at", 1_000_000)
-    monkeypatch.setattr(crash, "now_ms", lambda: 1_003_900)
-    play.let_it_last()
-
-    assert "it was given up after 3.9 s without a sign of life" in shell.told
 
 
 @pytest.mark.parametrize(

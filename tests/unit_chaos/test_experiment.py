@@ -15,7 +15,7 @@ async def test_an_action_that_takes_too_long_has_failed(monkeypatch: pytest.Monk
 
     assert not await Stack("processes", ["bar"]).is_healthy("bar")
     with pytest.raises(StackError, match=r"^mend bar: not within 0.001 s$"):
-        await Stack("processes", ["bar"]).mend("bar")
+        await Stack("processes", ["bar"]).call("mend", "bar")
 
 
 def test_a_display_that_nobody_reads_raises_nothing_but_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:

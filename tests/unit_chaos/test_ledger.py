@@ -25,7 +25,7 @@ def ran(function: str, times: int) -> Record:
 def answered(
     *, pause: float = 0, running: float = 0, at: float = 11, status: int = 200, message: object = 3
 ) -> SentChain:
-    return SentChain("c", pause, running, 10, 1, at, status, message)
+    return SentChain("c", 10, pause, running, 10, 1, at, status, message)
 
 
 def lost() -> SentChain:

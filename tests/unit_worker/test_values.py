@@ -91,7 +91,7 @@ def test_the_sdk_reads_values_only_in_the_known_places() -> None:
 
 def test_nothing_of_ours_knows_pickles_or_the_sdks_own_codec() -> None:
     """Everything that talks to a server through the SDK must pass it these values."""
-    folders = ("worker", "services", "resonate-server/src", "bench/src", "chaos/src", "scripts")
+    folders = ("worker", "services", "resonate-server/src", "bench/src", "scripts")
     sources = {path: path.read_text() for folder in folders for path in (REPOSITORY / folder).rglob("*.py")}
     assert len(sources) > 100
     for path, source in sources.items():

@@ -5,6 +5,7 @@ from random import Random
 
 from msgspec import Struct
 
+from chaos.ledger import SentChain
 from resonate_server.client.account import FaultKind
 
 LONGEST_SPEND_S = 3.0
@@ -16,14 +17,6 @@ BEYOND_LEASE_S = 3.0
 
 FAULTS_AT_ONCE = {1: 60, 2: 25, 3: 10, 4: 5}
 """The weight of each number of faults."""
-
-
-class PlannedChain(Struct, frozen=True):
-    """``at``: in seconds from the start. bar spends ``pause`` or ``running`` seconds, or none."""
-
-    at: float
-    pause: float = 0
-    running: float = 0
 
 
 class Strike(Struct, frozen=True):
@@ -50,20 +43,17 @@ class Wave(Struct, frozen=True):
     patient: bool
 
 
-def chains(seed: int, count: int, seconds: float) -> list[PlannedChain]:
-    """Return ``count`` chains, spread evenly over ``seconds``, with a jitter."""
+def chains(seed: int, count: int, seconds: float, prefix: str = "") -> list[SentChain]:
+    """Return ``count`` chains, spread evenly over ``seconds``, with a jitter. ``prefix``: of their ids."""
     rng = Random(f"chains {seed}")
-    gap = seconds / count
-    return [_chain(rng, (number + rng.random()) * gap) for number in range(count)]
+    return [_chain(rng, f"{prefix}{number:04}", (number + rng.random()) * seconds / count) for number in range(count)]
 
 
-def _chain(rng: Random, at: float) -> PlannedChain:
-    match rng.choice(["plain", "pause", "running"]):
-        case "pause":
-            return PlannedChain(at, pause=_seconds(rng, 0.1, LONGEST_SPEND_S))
-        case "running":
-            return PlannedChain(at, running=_seconds(rng, 0.1, LONGEST_SPEND_S))
-    return PlannedChain(at)
+def _chain(rng: Random, id: str, due: float) -> SentChain:
+    """bar pauses, works, or does neither."""
+    spends = rng.choice(["nothing", "pause", "running"])
+    seconds = _seconds(rng, 0.1, LONGEST_SPEND_S)
+    return SentChain(id, due, pause=seconds * (spends == "pause"), running=seconds * (spends == "running"))
 
 
 def waves(seed: int, services: Sequence[str], kinds: dict[FaultKind, int], lease: float) -> Iterator[Wave]:

@@ -8,15 +8,15 @@ import re
 import signal
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from chaos.crash import FAULTS
 from chaos.ledger import Fault, Runs
 from chaos.plan import Strike, Wave
+from crash import FAULTS
 from resonate_server.client.account import FaultKind
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[2]
 ACTION_SECONDS = 60.0
 HEALTHY_S = 30.0
 LOOK_S = 0.3
@@ -43,21 +43,11 @@ class Stack:
         self.fault_kinds = faults_of(kind)
 
     async def instances(self) -> dict[str, list[str]]:
-        return {service: (await self._call("of", service)).split() for service in self.services}
-
-    async def strike(self, kind: FaultKind, instance: str) -> None:
-        await self._call(FAULTS[kind].strike, instance)
-
-    async def undo(self, kind: FaultKind, instance: str) -> None:
-        await self._call(FAULTS[kind].undo, instance)
-
-    async def mend(self, instance: str) -> None:
-        """Undo whatever has been done to it, if anything."""
-        await self._call("mend", instance)
+        return {service: (await self.call("of", service)).split() for service in self.services}
 
     async def is_healthy(self, instance: str) -> bool:
         try:
-            await self._call("healthy", instance)
+            await self.call("healthy", instance)
         except StackError:
             return False
         return True
@@ -66,12 +56,12 @@ class Stack:
         """Count in the logs how often each function ran for each chain. A call's id begins with its chain's id."""
         runs: Runs = {}
         for service in self.services:
-            for function, id in _RUN.findall(await self._call("said", service)):
+            for function, id in _RUN.findall(await self.call("said", service)):
                 runs.setdefault(id, Counter())[function] += 1
         return runs
 
-    async def _call(self, verb: str, argument: str) -> str:
-        """Run the verb in a session of its own, so that Ctrl-C does not end it half-way."""
+    async def call(self, verb: str, argument: str) -> str:
+        """Run the verb in a session of its own, so that Ctrl-C does not end it half-way; return what it prints."""
         process = await asyncio.create_subprocess_exec(
             "bash", "-p", "-c", '. scripts/lib.sh; "$@"', "chaos", self._kind, verb, argument,
             cwd=REPOSITORY,
@@ -133,7 +123,7 @@ class Wrecker:
         If a fault could not be undone, try again.
         """
         ill = await self._unhealthy()
-        await asyncio.gather(*(self._act(self._stack.mend(one)) for service in ill for one in self.instances[service]))
+        await asyncio.gather(*(self._act("mend", one) for service in ill for one in self.instances[service]))
         return await self._until_healthy(seconds, cut_short=False)
 
     async def _carry_out(self, strike: Strike) -> None:
@@ -145,17 +135,17 @@ class Wrecker:
         fault = Fault(strike.kind, strike.service, self._now())
         self.faults.append(fault)
         try:
-            await self._act(self._stack.strike(strike.kind, instance))
+            await self._act(FAULTS[strike.kind].strike, instance)
             self._say(f"{strike.service} is {strike.kind.struck}, for {strike.lasts:.1f} s")
             await self._pause(strike.lasts)
         finally:
-            await self._act(self._stack.undo(strike.kind, instance))
+            await self._act(FAULTS[strike.kind].undo, instance)
             fault.ended = self._now()
             self._say(f"{strike.service} is {strike.kind.over}")
 
-    async def _act(self, action: Awaitable[None]) -> None:
+    async def _act(self, verb: str, instance: str) -> None:
         try:
-            await action
+            await self._stack.call(verb, instance)
         except StackError as error:
             self._say(f"failed: {error}")
 

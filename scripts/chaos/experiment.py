@@ -179,21 +179,17 @@ class Experiment:
     async def _strike_and_send(self) -> None:
         waves = plan.waves(self._settings.seed, self._stack.services, self._stack.fault_kinds, self._settings.lease)
         wrecking = asyncio.create_task(self._wrecker.wreak(waves))
-        sending = asyncio.create_task(
-            self._send(plan.chains(self._settings.seed, self._settings.chains, self._settings.seconds))
-        )
-        await sending
+        prefix = f"chaos-{self._settings.seed}-{time.strftime('%H%M%S')}-"
+        await self._send(plan.chains(self._settings.seed, self._settings.chains, self._settings.seconds, prefix))
         self._stop.set()
         await wrecking
 
-    async def _send(self, chains: Sequence[plan.PlannedChain]) -> None:
+    async def _send(self, chains: Sequence[SentChain]) -> None:
         """Send each chain on time, however many others wait; send no more once the experiment is to end."""
-        mark = time.strftime("%H%M%S")
-        for number, planned in enumerate(chains):
+        for chain in chains:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), max(planned.at - self._now(), 0))
+                await asyncio.wait_for(self._stop.wait(), max(chain.due - self._now(), 0))
                 return
-            chain = SentChain(f"chaos-{self._settings.seed}-{mark}-{number:04}", planned.pause, planned.running)
             self._record.chains.append(chain)
             self._calls.append(asyncio.create_task(self._callers.call(chain)))
 

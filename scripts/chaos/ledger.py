@@ -31,9 +31,11 @@ class Fault(Struct):
 
 
 class SentChain(Struct):
-    """One request, with all its attempts. ``pause`` and ``running``: how bar is to spend its time, in seconds."""
+    """One request, with all its attempts. ``pause`` and ``running``: how bar is to spend its time, in seconds.
+    ``due``: when it is to be sent."""
 
     id: str
+    due: float = 0
     pause: float = 0
     running: float = 0
     sent: float = 0
