@@ -33,10 +33,10 @@ def sdk(request: pytest.FixtureRequest, sdks: dict[str, Sdk]) -> Sdk:
     return sdks[request.param]
 
 
-@pytest.fixture(params=VERSIONS)
-def other(request: pytest.FixtureRequest, sdks: dict[str, Sdk]) -> Sdk:
-    """A second version, for tests in which two versions call each other."""
-    return sdks[request.param]
+@pytest.fixture
+def other(sdk: Sdk, sdks: dict[str, Sdk]) -> Sdk:
+    """The other version, for tests in which two versions call each other."""
+    return next(each for each in sdks.values() if each is not sdk)
 
 
 @pytest.fixture(params=EVERY)
