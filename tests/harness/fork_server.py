@@ -25,8 +25,8 @@ LOADED = {
 }
 """Modules that a process loads before it becomes a program of that kind."""
 KINDS = {"resonate_server": "server", "foo": "worker", "bar": "worker", "baz": "worker"}
-"""Kinds of the modules that are run by ``-m``. Any program that tests run from a file is a worker; one that they pass by
-``-c`` is a server with a change."""
+"""Kinds of the modules that are run by ``-m``. Any program that tests run from a file is a worker, one from the
+command line (``-c``) a server with a change."""
 LATE_VARIABLE_PREFIXES = (
     "RESONATE_",
     "OTEL_",

@@ -3,18 +3,19 @@
 import contextlib
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from harness.basics import wait_until
 from harness.page import Page
 from harness.server import Reply, ServerProcess
 from integration.servers import Start
+
+from resonate_server import cli
 
 
 def ready(server: ServerProcess) -> tuple[int, dict[str, str]]:
@@ -207,7 +208,5 @@ def harm(path: Path, how: str) -> None:
 
 
 def test_only_dev_serves_from_memory() -> None:
-    command = [sys.executable, "-m", "resonate_server", "serve", "--db", ":memory:"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    assert done.returncode == 2
-    assert "resonate-server dev" in done.stderr
+    done = CliRunner().invoke(cli.main, ["serve", "--db", ":memory:"])
+    assert (done.exit_code, "resonate-server dev" in done.stderr) == (2, True)

@@ -114,7 +114,7 @@ def test_a_task_reaches_a_worker_connected_to_another_server(
 ) -> None:
     worker = connect(servers[1], name, f"{name}-w")
 
-    for number in range(20):
+    for number in range(5):
         clients[0].create(f"{name}.{number}", target=f"poll://any@{name}")
         assert offered(worker) == (f"{name}.{number}", 0)
         assert acquire(clients[2], f"{name}.{number}", 0, f"{name}-w").status == 200
@@ -138,7 +138,7 @@ def test_a_result_reaches_a_listener_connected_to_another_server(
         for nonsense in ("", "{", '["?"]', '[["Owed","p","http://127.0.0.1/"]]', '[["Owed","p",""]]'):
             connection.execute("SELECT pg_notify('resonate_servers', %s)", (nonsense,))
 
-    for number in range(20):
+    for number in range(5):
         id = f"{name}.{number}"
         clients[0].create(id)
         clients[1].call("promise.register_listener", awaited=id, address=f"poll://{kind}@{name}/caller")
@@ -174,10 +174,10 @@ def test_a_worker_that_claims_through_another_server_is_offered_more_tasks(
 ) -> None:
     """If this takes long, some tasks are offered twice."""
     worker = connect(servers[1], name, f"{name}-w")
-    for number in range(2 * WINDOW):
+    for number in range(WINDOW + 20):
         clients[1].create(f"{name}.{number}", target=f"poll://any@{name}")
     claimed = 0
-    while claimed < 2 * WINDOW:
+    while claimed < WINDOW + 20:
         claimed += acquire(clients[2], *offered(worker), f"{name}-w").status == 200
 
 
@@ -209,7 +209,7 @@ def test_every_server_counts_all_workers(servers: list[ServerProcess], connect: 
         connect(server, name, f"{name}-{number}")
 
     for server in servers:
-        wait_until(lambda server=server: workers(server, name) == 3, "each server knows of all three")  # type: ignore[misc]
+        wait_until(lambda server=server: workers(server, name) == 3, "each server knows of all three", every=0.2)  # type: ignore[misc]
 
 
 def test_every_server_counts_all_tasks(servers: list[ServerProcess], clients: list[Client], name: str) -> None:
@@ -217,7 +217,9 @@ def test_every_server_counts_all_tasks(servers: list[ServerProcess], clients: li
         clients[number % 3].create(f"{name}.{number}", target=f"poll://any@{name}")
 
     pending = 'resonate_tasks{state="pending"}'
-    wait_until(lambda: len({figures(server)[pending] for server in servers}) == 1, "all tell the same number")
+    wait_until(
+        lambda: len({figures(server)[pending] for server in servers}) == 1, "all tell the same number", every=0.2
+    )
     assert figures(servers[0])[pending] >= 6
 
 
@@ -238,22 +240,6 @@ def test_the_page_of_every_server_shows_events_of_the_others(
     lives = [phases_of(server, name) for server in servers]
     assert [phase["kind"] for phase in lives[0]] == ["waiting", "running"]
     wait_until(lambda: len({str(phases_of(server, name)) for server in servers}) == 1, "all tell the same")
-
-
-def test_no_server_reports_a_worker_missing_that_is_connected_to_another_one(
-    servers: list[ServerProcess], late: Late, connect: Connect, name: str
-) -> None:
-    """Nor does a server that started after the worker connected."""
-    worker = connect(servers[1], name, f"{name}-w")
-    newcomer = late()
-    newcomer.client().create(name, target=f"poll://any@{name}", origin=name)
-    task = offered(worker)
-    time.sleep(NOTICEABLE_MS / 1_000 + 0.2)  # The worker is connected but takes its time.
-    run(newcomer.client(), *task, f"{name}-w")
-
-    for server in (*servers, newcomer):
-        wait_until(lambda server=server: kinds_of(server, name) == ["waiting", "running"], "it is told")  # type: ignore[misc]
-        assert story_of(server, name) == []
 
 
 def test_every_server_tells_the_same_story_of_a_worker_killed_at_work(
@@ -324,7 +310,7 @@ def test_a_server_whose_listening_connection_breaks_misses_nothing(
     worker = connect(servers[1], name, f"{name}-w")
     listener = connect(servers[2], f"{name}-callers", "caller")
     with psycopg.connect(database, autocommit=True) as connection:
-        for number in range(15):
+        for number in range(8):
             id = f"{name}.{number}"
             connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -343,12 +329,12 @@ def test_a_server_whose_listening_connection_breaks_misses_nothing(
 def test_due_work_is_done_once(
     servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
 ) -> None:
-    """All three servers create 100 sleeps and keep looking for what is due."""
+    """All three servers create 40 sleeps and keep looking for what is due."""
     listener = connect(servers[0], name, "caller")
     before = total(servers, "resonate_promise_settlement_seconds_count")
     born_pending, waiting = 0, set()
     deadline = int(time.time() * 1_000) + 2_000
-    for number in range(100):
+    for number in range(40):
         id, client = f"{name}.{number}", clients[number % 3]
         created = client.create(id, timeout_at=deadline + 20 * number, timer="true")
         born_pending += created.data["promise"]["state"] == "pending"
@@ -363,11 +349,11 @@ def test_due_work_is_done_once(
 
 def test_a_schedule_fires_once(servers: list[ServerProcess], clients: list[Client], name: str) -> None:
     before = total(servers, "resonate_schedule_promises_total")
-    for number in range(9):
+    for number in range(6):
         schedule = {"cron": "* * * * * *", "promiseId": "{{.id}}-{{.timestamp}}", "promiseTimeout": 60_000}
         assert clients[number % 3].call("schedule.create", id=f"{name}.{number}", **schedule).status == 200
-    wait_until(lambda: len(runs(clients[0], name)) >= 30, "they fire")
-    for number in range(9):
+    wait_until(lambda: len(runs(clients[0], name)) >= 12, "they fire", every=0.5)
+    for number in range(6):
         assert clients[0].call("schedule.delete", id=f"{name}.{number}").status == 200
 
     assert total(servers, "resonate_schedule_promises_total") - before == len(runs(clients[0], name))

@@ -71,7 +71,8 @@ def check(servers: list[ServerProcess], histories: int, trouble: Trouble) -> See
     return seen
 
 
-@pytest.mark.parametrize("number", [pytest.param(1, marks=pytest.mark.long), 3])
+@pytest.mark.long
+@pytest.mark.parametrize("number", [1, 3])
 def test_concurrent_requests_to_several_servers_are_linearizable(number: int, start: Start) -> None:
     check(start(number), HISTORIES, Trouble())
 
