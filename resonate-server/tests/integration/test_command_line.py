@@ -12,7 +12,7 @@ from harness.basics import answers_200, free_port, wait_until
 from harness.metrics import requests_answered
 from harness.server import Client, ServerProcess
 from harness.stream import Stream
-from integration.servers import Start
+from integration.servers import Start, postgres_at
 
 
 @pytest.fixture
@@ -20,7 +20,8 @@ def refused(tmp_path: Path) -> Callable[..., str]:
     """Start a server that ends with status 2, and return the one line in which it says why."""
 
     def refuse(port: int | None = None, path: Path | None = None, *flags: str) -> str:
-        server = ServerProcess(tmp_path / f"{len(list(tmp_path.iterdir()))}.log", path, port)
+        (log := tmp_path / "refused.log").unlink(missing_ok=True)
+        server = ServerProcess(log, path, port)
         server.command += flags
         server.launch()
         assert server.wait() == 2
@@ -48,10 +49,6 @@ def test_the_log_has_a_url_that_can_be_used() -> None:
         line = running.stdout.readline()
         running.terminate()
     assert f"listening on http://[::1]:{server.port}" in line
-
-
-def postgres_at(url: str) -> dict[str, str]:
-    return {"RESONATE_STORAGE__TYPE": "postgres", "RESONATE_STORAGE__POSTGRES__URL": url}
 
 
 def test_servers_that_share_a_port_all_get_connections(start: Start, own_postgres_url: str) -> None:

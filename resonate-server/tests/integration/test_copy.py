@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 from harness.basics import wait_until
-from integration.servers import Start
+from integration.servers import Start, postgres_at
 from unit.postgres import make_schema
 
 from resonate_server import cli
@@ -86,7 +86,7 @@ def test_a_server_continues_with_the_copied_state(path: Path, own_postgres_url: 
     old.stop()
     done = copy(path, own_postgres_url)
 
-    new = start(RESONATE_STORAGE__TYPE="postgres", RESONATE_STORAGE__POSTGRES__URL=own_postgres_url)
+    new = start(**postgres_at(own_postgres_url))
     assert new.client().call("promise.get", id="a").status == 200
     assert (refused.exit_code, done.exit_code) == (2, 0)
     assert "in use by another server" in refused.stderr

@@ -91,7 +91,7 @@ from pathlib import Path
 from resonate_server.store.sqlite import log, store
 
 def wait():
-    while Path(os.environ["HANGS"]).exists():
+    while Path(os.environ["PYTEST_HANGS"]).exists():
         time.sleep(0.05)
 
 sync, submit = log._sync, log.KernelSync._submit
@@ -102,7 +102,7 @@ def later(kernel):
 
 log._sync = lambda file: wait() or sync(file)
 log.KernelSync._submit = lambda kernel: threading.Thread(target=later, args=[kernel], daemon=True).start()
-if os.environ["WAITS"] == "thread":
+if os.environ["PYTEST_WAITS"] == "thread":
     store.kernel_sync = lambda _: None
 store.PATIENCE_S, store.CLOSE_S = 3, 2
 runpy.run_module("resonate_server", run_name="__main__")
@@ -119,7 +119,8 @@ class TestHangingDisk:
 
     @pytest.fixture
     def server(self, request: pytest.FixtureRequest, start: Start, hangs: Path) -> Iterator[ServerProcess]:
-        server = start("state.db", program=WITH_A_DISK_THAT_HANGS, HANGS=str(hangs), WAITS=request.param)
+        env = {"PYTEST_HANGS": str(hangs), "PYTEST_WAITS": request.param}
+        server = start("state.db", program=WITH_A_DISK_THAT_HANGS, **env)
         server.client().create("before")
         hangs.touch()
         yield server
