@@ -33,10 +33,10 @@ def sdk(request: pytest.FixtureRequest, sdks: dict[str, Sdk]) -> Sdk:
     return sdks[request.param]
 
 
-@pytest.fixture(params=VERSIONS)
-def other(request: pytest.FixtureRequest, sdks: dict[str, Sdk]) -> Sdk:
-    """A second version, for tests in which two versions call each other."""
-    return sdks[request.param]
+@pytest.fixture
+def other(sdk: Sdk, sdks: dict[str, Sdk]) -> Sdk:
+    """The other version, for tests in which two versions call each other."""
+    return next(each for each in sdks.values() if each is not sdk)
 
 
 @pytest.fixture(params=EVERY)
@@ -55,16 +55,27 @@ def id(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    """The file that lets ``hold`` finish."""
+    return tmp_path / "gate"
+
+
+@pytest.fixture
 def own_group(request: pytest.FixtureRequest) -> str:
     """A group that only this test's workers join."""
     name: str = request.node.name
     return name.translate(str.maketrans("[]", "--")).rstrip("-")
 
 
+def new_site(folder: Path) -> Site:
+    """A server that soon resends a task that nobody has claimed."""
+    server = ServerProcess(folder / "server.log", folder / "state.sqlite", RESONATE_TASKS__RETRY_TIMEOUT="1000")
+    return Site(server.start(), folder)
+
+
 @pytest.fixture(scope="session")
 def standing_site(tmp_path_factory: pytest.TempPathFactory, sdks: dict[str, Sdk]) -> Iterator[Site]:
-    folder = tmp_path_factory.mktemp("site")
-    standing = Site(ServerProcess(folder / "server.log", folder / "state.sqlite").start(), folder)
+    standing = new_site(tmp_path_factory.mktemp("site"))
     for sdk in sdks.values():
         standing.stand(sdk)
     yield standing
@@ -80,9 +91,8 @@ def site(standing_site: Site) -> Iterator[Site]:
 
 @pytest.fixture
 def own_site(tmp_path: Path) -> Iterator[Site]:
-    """A server without workers for this test alone. It soon resends a task that nobody has claimed."""
-    server = ServerProcess(tmp_path / "server.log", tmp_path / "state.sqlite", RESONATE_TASKS__RETRY_TIMEOUT="1000")
-    own = Site(server.start(), tmp_path)
+    """A server without workers for this test alone."""
+    own = new_site(tmp_path)
     yield own
     own.close()
     print(own.report())

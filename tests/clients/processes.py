@@ -197,6 +197,13 @@ class Site(Struct):
         """Return the number of runs in all processes together."""
         return sum(process.runs(function, promise) for process in self.processes)
 
+    def at_work(self, promise: str) -> list[Process]:
+        """Return the workers that have begun the long step of ``hold``."""
+        return [process for process in self.processes if process.runs("wait_for_file", promise)]
+
+    def wait_until_at_work(self, promise: str, number: int = 1) -> None:
+        wait_until(lambda: len(self.at_work(promise)) == number, f"{number} workers have begun {promise}")
+
     def close(self) -> None:
         for process in self.processes:
             process.kill()

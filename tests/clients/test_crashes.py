@@ -3,36 +3,24 @@
 import signal
 from pathlib import Path
 
-import pytest
 from harness.basics import wait_until
 
-from .processes import Outcome, Process, Sdk, Site
+from .processes import Outcome, Sdk, Site
 
 
-@pytest.fixture
-def gate(tmp_path: Path) -> Path:
-    """The file that lets ``hold`` finish."""
-    return tmp_path / "gate"
-
-
-def at_work(workers: list[Process], id: str) -> list[Process]:
-    """Return the workers that have begun the long step of ``hold``."""
-    return [worker for worker in workers if worker.runs("wait_for_file", id)]
-
-
-def test_worker_frozen_beyond_its_lease(own_site: Site, sdk: Sdk, id: str, gate: Path) -> None:
+def test_worker_frozen_beyond_its_lease(site: Site, sdk: Sdk, own_group: str, id: str, gate: Path) -> None:
     """Its stream stays open, but its heartbeats stop: another worker takes over, and it drops its work once thawed."""
-    frozen = own_site.worker(sdk, lease_seconds=1)
-    call = own_site.begin_rpc(sdk, id, "hold", str(gate))
-    wait_until(lambda: at_work([frozen], id), "it is at work")
+    frozen = site.worker(sdk, own_group, lease_seconds=1)
+    call = site.caller(sdk).begin("rpc", own_group, id, "hold", str(gate))
+    site.wait_until_at_work(id)
     frozen.send(signal.SIGSTOP)
-    other = own_site.worker(sdk)
-    wait_until(lambda: at_work([other], id), "the other worker has taken over")
+    site.worker(sdk, own_group)
+    site.wait_until_at_work(id, number=2)
     gate.touch()
     assert call.outcome() == Outcome(value=3)
     frozen.send(signal.SIGCONT)
     wait_until(lambda: "code=409" in frozen.errors, "what it still wanted to write is refused")
-    assert own_site.rpc(sdk, f"{id}-next", "add", 1, 2) == Outcome(value=3)
+    assert site.do(sdk, "rpc", own_group, f"{id}-next", "add", 1, 2) == Outcome(value=3)
 
 
 def test_worker_killed_while_suspended(site: Site, sdk: Sdk, own_group: str, id: str) -> None:
@@ -64,7 +52,7 @@ def test_server_killed(own_site: Site, sdk: Sdk, id: str, gate: Path) -> None:
     asking = own_site.begin_rpc(sdk, f"{id}-ask", "ask")
     holding = own_site.begin_rpc(sdk, f"{id}-hold", "hold", str(gate))
     question = own_site.awaited_promise(f"{id}-ask")
-    wait_until(lambda: at_work([worker], f"{id}-hold"), "it is at work")
+    own_site.wait_until_at_work(f"{id}-hold")
     own_site.server.kill()
     own_site.server.start()
     gate.touch()

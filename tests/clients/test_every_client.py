@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from harness.basics import wait_until
 
 from resonate_server.client import main
 
-from .processes import Outcome, Process, Sdk, Site
+from .processes import Outcome, Sdk, Site
 from .programs import GO_VERSION, sdk_or_skip
 
 
@@ -115,19 +114,14 @@ def test_detached_call_in_the_depth_of_a_chain(site: Site, client: Sdk, id: str)
     assert site.do(client, "get", launched.value) == Outcome(value=1)
 
 
-def test_worker_killed_at_work(site: Site, client: Sdk, own_group: str, id: str, tmp_path: Path) -> None:
+def test_worker_killed_at_work(site: Site, client: Sdk, own_group: str, id: str, gate: Path) -> None:
     """The other worker of the group takes over; the recorded step does not run again."""
-
-    def at_work() -> list[Process]:
-        return [worker for worker in workers if worker.runs("wait_for_file", id)]
-
-    gate = tmp_path / "gate"
     workers = [site.worker(client, own_group), site.worker(client, own_group)]
     call = site.caller(client).begin("rpc", own_group, id, "hold", str(gate))
-    wait_until(at_work, "a worker is at work")
-    (victim,) = at_work()
+    site.wait_until_at_work(id)
+    (victim,) = site.at_work(id)
     victim.kill()
-    wait_until(lambda: len(at_work()) == 2, "the other worker has taken over")
+    site.wait_until_at_work(id, number=2)
     gate.touch()
     assert call.outcome() == Outcome(value=3)
     assert site.runs("add", id) == 1

@@ -1,6 +1,7 @@
 """An HTTP endpoint that offers actions to the live page and answers as the test specifies."""
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -31,8 +32,8 @@ class Asked(Struct, frozen=True):
 class Adapter:
     """Give the reply in ``replies`` for the method, and record each request in ``asked``."""
 
-    def __init__(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}/actions"
+    def __init__(self, port: int, scheme: str = "http") -> None:
+        self.url = f"{scheme}://127.0.0.1:{port}/actions"
         self.begin_anew()
 
     def begin_anew(self) -> None:
@@ -51,16 +52,21 @@ def offer(*actions: dict[str, Any]) -> Reply:
 
 
 @contextmanager
-def running_adapter(port: int = 0) -> Iterator[Adapter]:
+def running_adapter(port: int = 0, secured: ssl.SSLContext | None = None) -> Iterator[Adapter]:
+    """``secured``: serve HTTPS with this context's certificate."""
     server = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
     server.daemon_threads = True
-    _Handler.adapter = adapter = Adapter(server.server_port)
+    if secured is not None:
+        server.socket = secured.wrap_socket(server.socket, server_side=True)
+    _Handler.adapter = adapter = Adapter(server.server_port, "http" if secured is None else "https")
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
-    yield adapter
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield adapter
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):

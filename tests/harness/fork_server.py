@@ -25,7 +25,8 @@ LOADED = {
 }
 """Modules that a process loads before it becomes a program of that kind."""
 KINDS = {"resonate_server": "server", "foo": "worker", "bar": "worker", "baz": "worker"}
-"""Kinds of the modules that are run by ``-m``. Any program that tests run from a file is a worker."""
+"""Kinds of the modules that are run by ``-m``. Any program that tests run from a file is a worker, one from the
+command line (``-c``) a server with a change."""
 LATE_VARIABLE_PREFIXES = (
     "RESONATE_",
     "OTEL_",
@@ -144,6 +145,8 @@ def _kind(command: Sequence[str]) -> str:
     match command:
         case [sys.executable, "-m", module, *_]:
             return KINDS.get(module, "")
+        case [sys.executable, "-c", program, *_] if "resonate_server" in program:
+            return "server"
         case [sys.executable, file, *_] if file.endswith(".py"):
             return "worker"
     return ""
@@ -204,6 +207,9 @@ def run(words: Sequence[str]) -> None:
         sys.argv = list(words[1:])
         sys.modules.pop(f"{words[1]}.__main__", None)  # about to be run
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    elif words[0] == "-c":
+        sys.argv = ["-c", *words[2:]]
+        exec(compile(words[1], "<string>", "exec"), {"__name__": "__main__"})
     else:
         sys.argv = list(words)
         sys.path.insert(0, str(Path(words[0]).parent))

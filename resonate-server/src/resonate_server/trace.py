@@ -54,7 +54,8 @@ class Trace:
         self._path = path
         self._file = _open(path)
         self._asked: dict[int, Envelope] = {}
-        self._last = 0
+        self.last = 0
+        """Time of the latest decision (ms)."""
         self._lines: SimpleQueue[bytes | None] = SimpleQueue()
         self._taken, self._written = 0, 0
         """In bytes; the thread counts the second."""
@@ -79,7 +80,7 @@ class Trace:
         envelope = self._asked.get(id(request))
         if envelope is None or answer.status in (500, 503):  # A failing store decides nothing.
             return
-        self._last = now
+        self.last = now
         try:
             data = _on_one_line(envelope)
         except UNWRITABLE:  # Ignored members may hold anything: write only the others.
@@ -89,7 +90,7 @@ class Trace:
     def refuses(self, envelope: Envelope, answer: Answer) -> None:
         """Record a request refused for its form, which changes nothing. Leave out what cannot be written as JSON."""
         with suppress(*UNWRITABLE):
-            self._put(_line(envelope, _on_one_line(envelope), self._last, answer, NEVER))
+            self._put(_line(envelope, _on_one_line(envelope), self.last, answer, NEVER))
 
     def _put(self, line: bytes) -> None:
         if self._is_over:

@@ -30,7 +30,7 @@ TARGETS = (
     "poll://any@workers",
     "poll://any@workers/pid-1",
     "poll://uni@others/pid-1",
-    "https://push.example/x",
+    "http://127.0.0.1:9/x",
 )
 ADDRESSES = ("poll://uni@callers/1", "poll://any@callers")
 SETTLEMENTS = ("resolved", "rejected", "rejected_canceled")
@@ -73,13 +73,7 @@ class Tick(Struct, frozen=True):
     """The server does what is due."""
 
 
-class Malformed(Struct, frozen=True):
-    """A request body that the server must refuse."""
-
-    body: dict[str, Any]
-
-
-type Operation = Request | Wait | Tick | Malformed | None
+type Operation = Request | Wait | Tick | None
 
 
 class Relative(Struct, frozen=True):
@@ -361,7 +355,7 @@ def all_schedules(_: Choices, __: Scene) -> Operation:
     return Request("schedule.search", {})
 
 
-# --- time, and malformed requests -----------------------------------------------------------------------------------
+# --- time -----------------------------------------------------------------------------------------------------------
 
 
 def nothing(_: Choices, __: Scene) -> Operation:
@@ -376,37 +370,9 @@ def tick(_: Choices, __: Scene) -> Operation:
     return Tick()
 
 
-def malformed(choices: Choices, scene: Scene) -> Operation:
-    head = {"corrId": "malformed", "version": "2026-04-01"}
-    suspend = {
-        "id": "a",
-        "version": 0,
-        "actions": [{"kind": "x", "head": {}, "data": {"awaited": "a", "awaiter": "a"}}],
-    }
-    return Malformed(
-        choices.one(
-            (
-                {"kind": "promise.get", "head": head, "data": {"id": ""}},
-                {"kind": "promise.get", "head": {**head, "version": "1999-01-01"}, "data": {"id": "a"}},
-                {"kind": "promise.get", "head": head, "data": []},
-                {"kind": "promise.grow", "head": head, "data": {"id": "a"}},
-                {"kind": "promise.create", "head": head, "data": {"id": "a", "timeoutAt": -1}},
-                {"kind": "promise.create", "head": head, "data": _delayed_without_target(scene.now)},
-                {"kind": "promise.settle", "head": head, "data": {"id": "a", "state": "rejected_timedout"}},
-                {"kind": "task.suspend", "head": head, "data": suspend},
-                {"kind": "task.acquire", "head": head, "data": {"id": "a", "version": 0, "pid": "p", "ttl": 0}},
-            )
-        )
-    )
-
-
-def _delayed_without_target(now: int) -> dict[str, Any]:
-    return {"id": "a", "timeoutAt": now + 10, "tags": {"resonate:delay": str(now + 5)}}
-
-
 EVERYTHING = Menu(
     {
-        nothing: 1,
+        nothing: 2,
         promise_get: 2,
         promise_create: 13,
         promise_settle: 7,
@@ -432,7 +398,6 @@ EVERYTHING = Menu(
         schedule_search: 1,
         wait: 9,
         tick: 7,
-        malformed: 1,
     }
 )
 """Requests of all kinds."""

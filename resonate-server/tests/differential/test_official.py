@@ -21,7 +21,7 @@ from differential.sequences import run_sequences
 STEPS = int(os.environ.get("DIFFERENTIAL_STEPS", "30_000"))
 ON_POSTGRES = int(os.environ.get("DIFFERENTIAL_STEPS", "2_000"))
 """Fewer: each step reads the whole state, which takes milliseconds there."""
-FEW = 5_000
+FEW = 3_000
 """Enough steps to find most bugs."""
 RARE = 25_000
 """From this many steps on, everything must have happened at least once."""

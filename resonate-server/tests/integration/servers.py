@@ -30,6 +30,11 @@ def starting(folder: Path) -> Iterator[Start]:
         server.stop()
 
 
+def postgres_at(url: str) -> dict[str, str]:
+    """Return the settings of a server whose state is in this database."""
+    return {"RESONATE_STORAGE__TYPE": "postgres", "RESONATE_STORAGE__POSTGRES__URL": url}
+
+
 def metrics_text(port: int | str) -> str:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
         return str(response.read().decode())

@@ -5,13 +5,12 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from harness.adapter import Reply, running_adapter
 from harness.basics import free_port
 from harness.server import FAR, Client, ServerProcess
 from integration.calls import RESONATE, action, awaiting
@@ -324,27 +323,15 @@ def test_the_environment_names_the_server_unless_a_flag_does(server: ServerProce
 
 @pytest.mark.parametrize(("flags", "env"), [(["-T", "jwt"], {}), ([], {"RESONATE_TOKEN": "jwt"})])
 def test_the_token_is_sent_both_ways(flags: list[str], env: dict[str, str]) -> None:
-    received: list[tuple[str | None, Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            envelope = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            received.append((self.headers["Authorization"], envelope["head"].get("auth")))
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b'{"kind": "", "head": {"corrId": "", "status": 200, "version": ""}, "data": {}}')
-
-        def log_message(self, *arguments: Any) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        answering = threading.Thread(target=server.handle_request)
-        answering.start()
-        url = f"http://127.0.0.1:{server.server_port}"
+    answer = {"kind": "", "head": {"corrId": "", "status": 200, "version": ""}, "data": {}}
+    with running_adapter() as server:
+        server.replies["POST"] = Reply(json.dumps(answer).encode())
+        url = server.url.removesuffix("/actions")
         result = CliRunner(env=env).invoke(main, ["promises", "get", "x", "-S", url, *flags])
-        answering.join()
 
-    assert (result.exit_code, received) == (0, [("Bearer jwt", "jwt")])
+    (asked,) = server.asked
+    sent = asked.headers["authorization"], json.loads(asked.body)["head"]["auth"]
+    assert (result.exit_code, sent) == (0, ("Bearer jwt", "jwt"))
 
 
 COMMANDS = "dev serve invoke tree promises promise tasks task schedules schedule"

@@ -1,6 +1,7 @@
 """What a command prints and returns when a server is slow, cut off, hostile, or no Resonate server at all."""
 
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -216,14 +217,13 @@ def test_a_server_that_is_busy_is_asked_for_histories_again(serve: Serve) -> Non
     assert [phase.kind for phase in tree.read()[0].phases] == ["gap"]
 
 
-@pytest.mark.parametrize("status", [0, 429, 500, 502, 503, 504])
-def test_an_unreachable_busy_or_unready_server_is_waited_for(status: int) -> None:
-    assert CallFailed("no answer", status).is_transient
+def test_an_unreachable_busy_or_unready_server_is_waited_for_and_a_refusal_is_final() -> None:
+    transient = [status for status in (0, 400, 401, 403, 404, 429, 500, 501, 502, 503, 504) if is_transient(status)]
+    assert transient == [0, 429, 500, 502, 503, 504]
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 501])
-def test_a_refusal_is_final_as_is_a_server_that_does_not_know_the_kind(status: int) -> None:
-    assert not CallFailed("refused", status).is_transient
+def is_transient(status: int) -> bool:
+    return CallFailed("", status).is_transient
 
 
 # ── secrets ──
@@ -294,12 +294,11 @@ def in_a_shell(url: str, command: str, **env: str) -> subprocess.CompletedProces
     )
 
 
-@pytest.mark.parametrize("command", ["promises get {id}", "tree {id}", "wait {id}", "chains"])
 @pytest.mark.parametrize(
-    ("end", "status", "said"),
+    ("command", "end", "status", "said"),
     [
-        (">&-", 0, ""),
-        (">/dev/full", 1, "Error: the disk is full: the answer could not be written\n"),
+        ("tree {id}", ">&-", 0, ""),
+        ("wait {id}", ">/dev/full", 1, "Error: the disk is full: the answer could not be written\n"),
     ],
     ids=["closed", "full"],
 )
@@ -374,13 +373,22 @@ def test_two_backups_to_one_file_do_not_write_into_each_other(serve: Serve, copy
     assert target.read_bytes() == copy
 
 
-def test_a_backup_that_is_terminated_leaves_nothing(serve: Serve, copy: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_backup_that_is_ended_leaves_the_earlier_one(
+    serve: Serve, copy: bytes, tmp_path: Path, number: signal.Signals
+) -> None:
     target = tmp_path / "copy.db"
+    target.write_text("the earlier one")
     with held_up(serve, copy) as (url, _):
         begun = begin(url, target)
-        begun.terminate()
-        assert begun.wait(60) == 143
-    assert not list(tmp_path.glob("copy.db*"))
+        begun.send_signal(number)
+        assert begun.wait(60) == (143 if number == signal.SIGTERM else -signal.SIGKILL)
+    assert target.read_text() == "the earlier one"
+    assert target.with_name("copy.db.part").exists() == (number == signal.SIGKILL)
+    assert "did not send all of it" in refused(serve(always(answer(copy)[:-1])), "backup", str(target))
+    assert target.read_text() == "the earlier one"
+    assert run(serve(always(answer(copy))), "backup", str(target)).exit_code == 0
+    assert list(tmp_path.glob("copy.db*")) == [target]
 
 
 def test_a_backup_through_a_proxy_that_sends_chunks(serve: Serve, copy: bytes, tmp_path: Path) -> None:

@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
+from click.testing import CliRunner
 from harness.server import FAR, Client, ServerProcess
 from harness.terminal import CTRL_C, HIDE_CURSOR, SHOW_CURSOR, Terminal
 from integration.calls import RESONATE, acquire, settle
 from integration.calls import create as create_call
 from integration.servers import Start
+
+from resonate_server.client import main
 
 IMPATIENT = "from resonate_server.client import main, tree; tree.ANSWER_S = 1; main()"
 PID = "0123456789abcdef"
@@ -42,7 +45,8 @@ def watch(server: ServerProcess) -> Iterator[Watch]:
 
 
 def test_the_tree_grows_until_its_root_is_settled(client: Client, watch: Watch) -> None:
-    root = create(client)
+    """Ids are shown in their own letters."""
+    root = create(client, f"Käse-{uuid.uuid4().hex[:8]}")
     shown = watch(root)
     shown.wait_for("pending for")
     bar = create(client, f"{root}.1", "bar")
@@ -54,16 +58,6 @@ def test_the_tree_grows_until_its_root_is_settled(client: Client, watch: Watch) 
     assert shown.wait() == 0
     assert f"✔ foo  {root}" in shown.frame
     assert "result: 3" in shown.frame
-
-
-def test_an_id_is_shown_in_its_own_letters(client: Client, watch: Watch) -> None:
-    root = create(client, f"Käse-{uuid.uuid4().hex[:8]}")
-    shown = watch(root)
-    shown.wait_for(f"● foo  {root}")
-    settle(client, root)
-
-    assert shown.wait() == 0
-    assert f"✔ foo  {root}" in shown.frame
 
 
 def test_an_attempt_that_is_lost_leaves_a_gap_in_the_bar(client: Client, watch: Watch) -> None:
@@ -93,16 +87,12 @@ def test_an_attempt_that_is_lost_leaves_a_gap_in_the_bar(client: Client, watch: 
     ],
 )
 def test_the_exit_status_reflects_how_the_call_ended(
-    client: Client, watch: Watch, state: str, words: str, status: int
+    client: Client, server: ServerProcess, state: str, words: str, status: int
 ) -> None:
-    if state == "rejected_timedout":
-        root = create(client, timeout_at=1)
-    else:
-        settle(client, root := create(client), state)
-    shown = watch(root)
-
-    assert shown.wait() == status
-    assert words in shown.frame
+    root = create(client, timeout_at=1 if state == "rejected_timedout" else FAR)
+    settle(client, root, "rejected" if state == "rejected_timedout" else state)
+    watched = CliRunner().invoke(main, ["tree", "--watch", "-S", server.url, root])
+    assert (watched.exit_code, words in watched.stdout) == (status, True)
 
 
 @pytest.mark.parametrize(("how", "status"), [("Ctrl-C", 130), ("SIGTERM", 143)])

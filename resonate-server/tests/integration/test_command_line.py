@@ -3,7 +3,7 @@
 import os
 import socket
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -12,45 +12,43 @@ from harness.basics import answers_200, free_port, wait_until
 from harness.metrics import requests_answered
 from harness.server import Client, ServerProcess
 from harness.stream import Stream
-from integration.servers import Start
+from integration.servers import Start, postgres_at
 
 
-def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "resonate_server", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, env={**os.environ, **env}, check=False)
+@pytest.fixture
+def refused(tmp_path: Path) -> Callable[..., str]:
+    """Start a server that ends with status 2, and return the one line in which it says why."""
+
+    def refuse(port: int | None = None, path: Path | None = None, *flags: str) -> str:
+        (log := tmp_path / "refused.log").unlink(missing_ok=True)
+        server = ServerProcess(log, path, port)
+        server.command += flags
+        server.launch()
+        assert server.wait() == 2
+        assert server.output().count("\n") == 1
+        return server.output()
+
+    return refuse
 
 
-def test_a_taken_port_stops_the_start_with_one_sentence() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        result = run("dev", "--port", str(taken.getsockname()[1]))
-
-    assert result.returncode == 2
-    assert "cannot listen on 127.0.0.1" in result.stderr
-    assert "Traceback" not in result.stderr
+def test_a_taken_port_stops_the_start_with_one_sentence(refused: Callable[..., str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert "cannot listen on 127.0.0.1" in refused(taken.getsockname()[1])
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 70])
-def test_an_address_that_is_none_stops_the_start_with_one_sentence(host: str) -> None:
-    result = run("dev", "--host", host, "--port", "0", RESONATE_OBSERVABILITY__METRICS_PORT="0")
-    assert result.returncode == 2
-    assert result.stderr.startswith(f"resonate-server: cannot listen on {host}:0: ")
-    assert result.stderr.count("\n") == 1
+def test_an_address_that_is_none_stops_the_start_with_one_sentence(refused: Callable[..., str], host: str) -> None:
+    assert refused(80, None, "--host", host).startswith(f"resonate-server: cannot listen on {host}:80: ")
 
 
 def test_the_log_has_a_url_that_can_be_used() -> None:
-    command = [sys.executable, "-m", "resonate_server", "dev", "--host", "::1", "--port", "0"]
-    env = {**os.environ, "RESONATE_OBSERVABILITY__METRICS_PORT": "0"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as server:
-        assert server.stdout is not None
-        line = server.stdout.readline()
-        server.terminate()
-    assert "listening on http://[::1]:" in line
-
-
-def postgres_at(url: str) -> dict[str, str]:
-    return {"RESONATE_STORAGE__TYPE": "postgres", "RESONATE_STORAGE__POSTGRES__URL": url}
+    server = ServerProcess(Path(os.devnull))
+    server.command += ["--host", "::1"]
+    with subprocess.Popen(server.command, stdout=subprocess.PIPE, text=True, env=server.env) as running:
+        assert running.stdout is not None
+        line = running.stdout.readline()
+        running.terminate()
+    assert f"listening on http://[::1]:{server.port}" in line
 
 
 def test_servers_that_share_a_port_all_get_connections(start: Start, own_postgres_url: str) -> None:
@@ -60,7 +58,7 @@ def test_servers_that_share_a_port_all_get_connections(start: Start, own_postgre
         start(port=port, RESONATE_OBSERVABILITY__METRICS_PORT=str(each), **settings)
 
     def all_are_asked() -> bool:
-        statuses = {Client(port).call("promise.get", id="p").status for _ in range(20)}
+        statuses = {Client(port).call("promise.get", id="p").status for _ in range(8)}
         return statuses == {404} and all(answers_200(each, "/metrics") and requests_answered(each) for each in metrics)
 
     wait_until(all_are_asked, "both are asked")
@@ -84,18 +82,11 @@ def test_a_server_of_another_store_does_not_stay_on_a_shared_port(
     assert first.stop() == 0
 
 
-def test_a_second_server_on_the_same_file_is_refused(start: Start, tmp_path: Path) -> None:
+def test_a_file_in_use_or_of_another_kind_is_refused(refused: Callable[..., str], start: Start, tmp_path: Path) -> None:
     start("state.db")
-    result = run("serve", "--db", str(tmp_path / "state.db"), "--port", str(free_port()))
-    assert result.returncode == 2
-    assert "in use by another server" in result.stderr
-
-
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "state.db").write_text("something else, long enough to be looked at" * 100)
-    result = run("serve", "--db", str(tmp_path / "state.db"), "--port", str(free_port()))
-    assert result.returncode == 2
-    assert "not a database" in result.stderr
+    (tmp_path / "other.db").write_text("something else, long enough to be looked at" * 100)
+    assert "in use by another server" in refused(None, tmp_path / "state.db")
+    assert "not a database" in refused(None, tmp_path / "other.db")
 
 
 FAILING_ONCE = """

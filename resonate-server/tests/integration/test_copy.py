@@ -11,9 +11,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from harness.basics import wait_until
-from integration.servers import Start
+from integration.servers import Start, postgres_at
 from unit.postgres import make_schema
 
 from resonate_server import cli
@@ -23,7 +23,6 @@ from resonate_server.store.postgres import driver
 from resonate_server.store.postgres.whole_database import _WholeDatabase
 from resonate_server.store.sqlite import Database
 
-COMMAND = [sys.executable, "-m", "resonate_server", "copy"]
 PROMISES = 5_000
 PAYLOAD = "x" * 40_000
 """The payload of one promise; 200 MB in all."""
@@ -58,15 +57,12 @@ def settled(id: str, payload: str) -> Promise:
     return Promise(id, PromiseState.RESOLVED, Value(), value, {}, timeout_at=2, created_at=1, settled_at=1)
 
 
-def begin(path: Path, url: str) -> subprocess.Popen[str]:
-    command = [*COMMAND, "--from", f"sqlite:{path}", "--to", f"postgres:{url}"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def places(path: Path, url: str) -> list[str]:
+    return ["copy", "--from", f"sqlite:{path}", "--to", f"postgres:{url}"]
 
 
-def copy(path: Path, url: str) -> subprocess.CompletedProcess[str]:
-    with begin(path, url) as process:
-        output, errors = process.communicate(timeout=120)
-    return subprocess.CompletedProcess(COMMAND, process.returncode, output, errors)
+def copy(path: Path, url: str) -> Result:
+    return CliRunner().invoke(cli.main, places(path, url))
 
 
 def promises_in(url: str) -> int:
@@ -78,9 +74,9 @@ def test_it_reports_how_much_it_copied_and_no_password(path: Path, own_postgres_
     fill(path, 3, "x")
     url = own_postgres_url.replace("resonate@", "resonate:secret@")
     done = copy(path, url)
-    assert done.returncode == 0
+    assert done.exit_code == 0
     assert "3 promises, 0 tasks, 0 schedules, and 0 answers still owed" in done.stdout
-    assert "secret" not in done.stdout + done.stderr
+    assert "secret" not in done.output
 
 
 def test_a_server_continues_with_the_copied_state(path: Path, own_postgres_url: str, start: Start) -> None:
@@ -90,9 +86,9 @@ def test_a_server_continues_with_the_copied_state(path: Path, own_postgres_url: 
     old.stop()
     done = copy(path, own_postgres_url)
 
-    new = start(RESONATE_STORAGE__TYPE="postgres", RESONATE_STORAGE__POSTGRES__URL=own_postgres_url)
+    new = start(**postgres_at(own_postgres_url))
     assert new.client().call("promise.get", id="a").status == 200
-    assert (refused.returncode, done.returncode) == (2, 0)
+    assert (refused.exit_code, done.exit_code) == (2, 0)
     assert "in use by another server" in refused.stderr
 
 
@@ -148,8 +144,7 @@ def test_an_unresponsive_database_is_reported(
 
 def test_killed_halfway_it_leaves_the_target_empty_and_can_be_repeated(path: Path, own_postgres_url: str) -> None:
     """A slow row holds it up after all promises are copied."""
-    fill(path, PROMISES, "x")
-    store(path, ["last"], "x")
+    store(path, ["first", "last"], "x")
     make_schema(own_postgres_url)
     with psycopg.connect(own_postgres_url, autocommit=True) as database:
         database.execute("""
@@ -159,16 +154,16 @@ def test_killed_halfway_it_leaves_the_target_empty_and_can_be_repeated(path: Pat
         """)
         asleep = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
 
-        process = begin(path, own_postgres_url)
+        process = subprocess.Popen([sys.executable, "-m", "resonate_server", *places(path, own_postgres_url)])
         wait_until(lambda: database.execute(asleep).fetchall(), "it has come to the last promise")
         process.kill()
-        process.communicate()
+        process.wait()
         database.execute(f"SELECT pg_terminate_backend(pid) FROM ({asleep}) AS theirs")
         database.execute("DROP TRIGGER slow ON resonate.promises")
     assert promises_in(own_postgres_url) == 0
 
-    assert copy(path, own_postgres_url).returncode == 0
-    assert promises_in(own_postgres_url) == PROMISES + 1
+    assert copy(path, own_postgres_url).exit_code == 0
+    assert promises_in(own_postgres_url) == 2
 
 
 @pytest.mark.long

@@ -4,10 +4,7 @@ pages of other origins that are allowed to send requests (CORS, protocol section
 
 import json
 import socket
-from collections import Counter
-from collections.abc import Callable
 from http.client import HTTPConnection, HTTPResponse
-from typing import Any
 
 import pytest
 from harness.basics import free_port
@@ -56,20 +53,6 @@ def guarded(start_for_all: Start) -> Guarded:
     return Guarded(start_for_all(**settings), port)
 
 
-@pytest.fixture
-def counted(guarded: Guarded) -> Callable[[], Counter[str]]:
-    """Return what has been counted since the test began."""
-    before = refusals(guarded.metrics_port)
-    return lambda: refusals(guarded.metrics_port) - before
-
-
-def of_all_surfaces(test: Any) -> Any:
-    """Run a test once for each path of the API and of the metrics."""
-    surfaces = [(*each, False) for each in API] + [(*each, True) for each in METRICS]
-    ids = [f"{'metrics: ' if metrics else ''}{method} {path}" for method, path, metrics in surfaces]
-    return pytest.mark.parametrize(("method", "path", "metrics"), surfaces, ids=ids)(test)
-
-
 def creating(id: str) -> bytes:
     return request("promise.create", id=id, timeoutAt=FAR, param={}, tags={})
 
@@ -87,72 +70,59 @@ REFUSED = {
 """For each reason that is counted: headers, status, and what the answer names."""
 
 
-class TestEverySurface:
-    @of_all_surfaces
-    @pytest.mark.parametrize("reason", REFUSED)
-    def test_refuses_what_the_gate_refuses(
-        self, guarded: Guarded, counted: Callable[[], Counter[str]], method: str, path: str, metrics: bool, reason: str
-    ) -> None:
-        headers, status, named = REFUSED[reason]
+SURFACES = [(*each, False) for each in API] + [(*each, True) for each in METRICS]
+"""Method, path, and whether it is a path of the metrics."""
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_every_surface_refuses_what_the_gate_refuses_and_counts_it(guarded: Guarded, reason: str) -> None:
+    headers, status, named = REFUSED[reason]
+    before = refusals(guarded.metrics_port)
+    for method, path, metrics in SURFACES:
         got = guarded.ask(method, path, headers, b"{}", metrics=metrics)
-        assert got.status == status
-        assert named in got.body
+        assert (got.status, named in got.body) == (status, True), (method, path)
         assert "access-control-allow-origin" not in got.headers
-        assert counted()[reason] == 1
-
-    @of_all_surfaces
-    def test_prefers_the_host_in_an_absolute_target(
-        self, guarded: Guarded, method: str, path: str, metrics: bool
-    ) -> None:
-        foreign = guarded.ask(method, f"http://evil.test{path}", {"Host": "localhost"}, metrics=metrics)
-        malformed = guarded.ask(method, f"http://me@localhost{path}", {"Host": "localhost"}, metrics=metrics)
-        assert (foreign.status, malformed.status) == (421, 400)
-
-    def test_accepts_a_target_that_names_it_whatever_the_host_header_says(self, guarded: Guarded) -> None:
-        got = guarded.ask("GET", f"http://localhost:{guarded.server.port}/health", {"Host": "evil.test"})
-        assert got.status == 200
+    assert (refusals(guarded.metrics_port) - before)[reason] == len(SURFACES)
 
 
-class TestRequests:
-    @pytest.mark.parametrize(
-        "headers",
-        [
-            {"Host": "evil.test"},
-            {"Origin": "http://evil.test", "Content-Type": "application/json"},
-            {"Sec-Fetch-Site": "same-site", "Content-Type": "application/json"},
-            {"Sec-Fetch-Mode": "no-cors", "Content-Type": "text/plain"},
-        ],
-        ids=lambda headers: next(iter(headers)),
-    )
-    def test_a_refused_request_gets_a_protocol_answer_and_has_no_effect(
-        self, guarded: Guarded, id: str, headers: dict[str, str]
-    ) -> None:
-        got = guarded.ask("POST", "/", headers, creating(id))
-        envelope = json.loads(got.body)
-        assert envelope["head"]["status"] == got.status >= 400
-        assert isinstance(envelope["data"], str)
-        assert not exists(guarded, id)
+def test_every_surface_prefers_the_host_in_an_absolute_target(guarded: Guarded) -> None:
+    for method, path, metrics in SURFACES:
+        for host, status in (("evil.test", 421), ("me@localhost", 400)):
+            got = guarded.ask(method, f"http://{host}{path}", {"Host": "localhost"}, metrics=metrics)
+            assert got.status == status, (method, path)
+    got = guarded.ask("GET", f"http://localhost:{guarded.server.port}/health", {"Host": "evil.test"})
+    assert got.status == 200
 
-    @pytest.mark.parametrize(
-        "headers",
-        [
+
+PAGE_OF_ANOTHER_SITE = {"Origin": "http://evil.test", "Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize("headers", [{"Host": "evil.test"}, PAGE_OF_ANOTHER_SITE], ids=["host", "origin"])
+def test_a_refused_request_gets_a_protocol_answer_and_has_no_effect(
+    guarded: Guarded, id: str, headers: dict[str, str]
+) -> None:
+    got = guarded.ask("POST", "/", headers, creating(id))
+    envelope = json.loads(got.body)
+    assert envelope["head"]["status"] == got.status >= 400
+    assert isinstance(envelope["data"], str)
+    assert not exists(guarded, id)
+
+
+def test_a_request_of_a_program_is_unaffected_and_its_remembered_head_admits_no_other_host(guarded: Guarded) -> None:
+    """The gate remembers heads, both good and bad."""
+    for number, headers in enumerate(
+        (
             {},
             {"Content-Type": "application/x-www-form-urlencoded", "User-Agent": "curl/8"},
             {"Content-Type": "application/json", "Host": "resonate-server:8001"},
-            {"Content-Type": "application/json", "Host": "LOCALHOST."},
             {"Content-Type": "application/json", "Host": "[::1]:8001", "X-Unknown": "leaves the lane"},
             {"Content-Type": "application/json", "Sec-Fetch-Mode": "cors"},
-        ],
-    )
-    def test_a_request_of_a_program_is_unaffected(self, guarded: Guarded, id: str, headers: dict[str, str]) -> None:
-        assert guarded.ask("POST", "/", headers, creating(id)).status == 200
-        assert exists(guarded, id)
-
-    def test_a_remembered_head_does_not_admit_another_host(self, guarded: Guarded, id: str) -> None:
-        """The gate remembers heads, both good and bad."""
+        )
+    ):
         for _ in range(2):
-            assert guarded.ask("POST", "/", {}, creating(id)).status == 200
-            assert guarded.ask("POST", "/", {"Host": "evil.test"}, creating(id)).status == 421
+            assert guarded.ask("POST", "/", headers, creating(f"programs-{number}")).status == 200
+            assert guarded.ask("POST", "/", headers | {"Host": "evil.test"}, b"{}").status == 421
+        assert exists(guarded, f"programs-{number}")
 
 
 def test_a_refusal_is_logged_once_and_on_one_line(guarded: Guarded) -> None:
@@ -192,28 +162,26 @@ def answer(server: ServerProcess, method: str, path: str, origin: str) -> HTTPRe
 def test_a_preflight_of_a_listed_origin_is_granted(listed: ServerProcess, path: str) -> None:
     response = answer(listed, "OPTIONS", path, ALLOWED)
 
+    def named(field: str) -> set[str]:
+        return set(response.headers[f"Access-Control-Allow-{field}"].replace(" ", "").split(","))
+
     assert response.status in (200, 204)
-    assert response.headers["Access-Control-Allow-Origin"] == ALLOWED
-    assert response.headers["Vary"] == "Origin"
-    methods = response.headers["Access-Control-Allow-Methods"].replace(" ", "").split(",")
-    assert set(methods) == {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-    headers = response.headers["Access-Control-Allow-Headers"].lower().replace(" ", "").split(",")
-    assert set(headers) == {"origin", "content-length", "content-type", "authorization"}
+    assert (named("Origin"), response.headers["Vary"]) == ({ALLOWED}, "Origin")
+    assert named("Methods") == {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+    assert {name.lower() for name in named("Headers")} == {"origin", "content-length", "content-type", "authorization"}
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "status"), [("POST", "/", 400), ("GET", "/poll/g/w", 200), ("GET", "/x", 404)]
-)
-def test_an_answer_to_a_listed_origin_names_it_alone(
-    listed: ServerProcess, method: str, path: str, status: int
-) -> None:
-    response = answer(listed, method, path, ALLOWED)
-    assert response.status == status
-    assert response.headers.get_all("Access-Control-Allow-Origin") == [ALLOWED]
-
-
-def test_a_cache_may_distinguish_encodings_and_origins(listed: ServerProcess) -> None:
-    assert answer(listed, "GET", "/ui/", ALLOWED).headers.get_all("Vary") == ["Accept-Encoding", "Origin"]
+def test_an_answer_to_a_listed_origin_names_it_alone_and_says_what_varies(listed: ServerProcess) -> None:
+    for method, path, status in (
+        ("POST", "/", 400),
+        ("GET", "/poll/g/w", 200),
+        ("GET", "/x", 404),
+        ("GET", "/ui/", 200),
+    ):
+        response = answer(listed, method, path, ALLOWED)
+        assert response.status == status
+        assert response.headers.get_all("Access-Control-Allow-Origin") == [ALLOWED]
+    assert response.headers.get_all("Vary") == ["Accept-Encoding", "Origin"]
 
 
 def test_a_star_admits_every_origin(permissive: ServerProcess) -> None:

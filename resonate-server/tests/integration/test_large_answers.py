@@ -15,10 +15,10 @@ MIB = 1_024 * 1_024
 HUGE = "x" * (4 * MIB - 1_024)
 """About the largest value that fits into a body."""
 
-CLIENTS = 25
+CLIENTS = 16
 MAX_RSS_MIB = 180
-CHILDREN = 25
-RESULTS = 30
+CHILDREN = 16
+RESULTS = 20
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from /proc"),

@@ -3,18 +3,19 @@
 import contextlib
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from harness.basics import wait_until
 from harness.page import Page
 from harness.server import Reply, ServerProcess
 from integration.servers import Start
+
+from resonate_server import cli
 
 
 def ready(server: ServerProcess) -> tuple[int, dict[str, str]]:
@@ -90,7 +91,7 @@ from pathlib import Path
 from resonate_server.store.sqlite import log, store
 
 def wait():
-    while Path(os.environ["HANGS"]).exists():
+    while Path(os.environ["PYTEST_HANGS"]).exists():
         time.sleep(0.05)
 
 sync, submit = log._sync, log.KernelSync._submit
@@ -101,7 +102,7 @@ def later(kernel):
 
 log._sync = lambda file: wait() or sync(file)
 log.KernelSync._submit = lambda kernel: threading.Thread(target=later, args=[kernel], daemon=True).start()
-if os.environ["WAITS"] == "thread":
+if os.environ["PYTEST_WAITS"] == "thread":
     store.kernel_sync = lambda _: None
 store.PATIENCE_S, store.CLOSE_S = 3, 2
 runpy.run_module("resonate_server", run_name="__main__")
@@ -118,7 +119,8 @@ class TestHangingDisk:
 
     @pytest.fixture
     def server(self, request: pytest.FixtureRequest, start: Start, hangs: Path) -> Iterator[ServerProcess]:
-        server = start("state.db", program=WITH_A_DISK_THAT_HANGS, HANGS=str(hangs), WAITS=request.param)
+        env = {"PYTEST_HANGS": str(hangs), "PYTEST_WAITS": request.param}
+        server = start("state.db", program=WITH_A_DISK_THAT_HANGS, **env)
         server.client().create("before")
         hangs.touch()
         yield server
@@ -207,7 +209,5 @@ def harm(path: Path, how: str) -> None:
 
 
 def test_only_dev_serves_from_memory() -> None:
-    command = [sys.executable, "-m", "resonate_server", "serve", "--db", ":memory:"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    assert done.returncode == 2
-    assert "resonate-server dev" in done.stderr
+    done = CliRunner().invoke(cli.main, ["serve", "--db", ":memory:"])
+    assert (done.exit_code, "resonate-server dev" in done.stderr) == (2, True)

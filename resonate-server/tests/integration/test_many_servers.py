@@ -3,11 +3,10 @@
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -17,6 +16,7 @@ from harness.page import Page
 from harness.postgres import PostgresServer
 from harness.server import Client, ServerProcess
 from harness.stream import Stream
+from integration.servers import Start, postgres_at
 
 from resonate_server.watch.story import NOTICEABLE_MS
 
@@ -25,7 +25,6 @@ LEASE_MS = 60_000
 WINDOW = 64
 
 Connect = Callable[[ServerProcess, str, str], Stream]
-Late = Callable[[], ServerProcess]
 
 
 @pytest.fixture(scope="module")
@@ -34,53 +33,25 @@ def database(postgres: PostgresServer) -> str:
 
 
 @pytest.fixture(scope="module")
-def servers(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ServerProcess]]:
-    folder = tmp_path_factory.mktemp("servers")
-    processes = [another(database, folder / f"server-{number}.log") for number in range(3)]
-    for process in processes:
-        process.launch()
-    for process in processes:
-        wait_until(process.is_ready, "the servers are ready")
-    yield processes
-    for process in processes:
-        process.stop()
+def another(database: str, start_for_all: Start) -> Callable[[], ServerProcess]:
+    """Start another server on the database."""
+    return lambda: start_for_all(
+        RESONATE_STORAGE__POSTGRES__POOL_SIZE="4",
+        RESONATE_TASKS__WORKER_GRACE=str(int(GRACE_S * 1_000)),
+        RESONATE_OBSERVABILITY__METRICS_PORT=str(free_port()),
+        RESONATE_DEBUG="true",
+        **postgres_at(database),
+    )
 
 
-def another(database: str, log: Path) -> ServerProcess:
-    """Return another server on the database, not started."""
-    settings: dict[str, Any] = {
-        "RESONATE_STORAGE__TYPE": "postgres",
-        "RESONATE_STORAGE__POSTGRES__URL": database,
-        "RESONATE_STORAGE__POSTGRES__POOL_SIZE": "4",
-        "RESONATE_TASKS__WORKER_GRACE": str(int(GRACE_S * 1_000)),
-        "RESONATE_DEBUG": "true",
-    }
-    return ServerProcess(log, None, RESONATE_OBSERVABILITY__METRICS_PORT=str(free_port()), **settings)
+@pytest.fixture(scope="module")
+def servers(another: Callable[[], ServerProcess]) -> list[ServerProcess]:
+    return [another() for _ in range(3)]
 
 
 @pytest.fixture
 def clients(servers: list[ServerProcess]) -> list[Client]:
     return [server.client() for server in servers]
-
-
-@pytest.fixture
-def connect(open_stream: Connect) -> Connect:
-    """Open streams to any of the servers."""
-    return open_stream
-
-
-@pytest.fixture
-def late(servers: list[ServerProcess], database: str, tmp_path: Path) -> Iterator[Late]:  # noqa: ARG001  come before
-    """Start a server while the others are running; it is stopped after the test."""
-    process = another(database, tmp_path / "late.log")
-
-    def start() -> ServerProcess:
-        process.launch()
-        wait_until(process.is_ready, "it is ready")
-        return process
-
-    yield start
-    process.stop()
 
 
 @pytest.fixture
@@ -110,35 +81,35 @@ def hold(client: Client, worker: Stream, name: str) -> None:
 
 
 def test_a_task_reaches_a_worker_connected_to_another_server(
-    servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
+    servers: list[ServerProcess], clients: list[Client], open_stream: Connect, name: str
 ) -> None:
-    worker = connect(servers[1], name, f"{name}-w")
+    worker = open_stream(servers[1], name, f"{name}-w")
 
-    for number in range(20):
+    for number in range(5):
         clients[0].create(f"{name}.{number}", target=f"poll://any@{name}")
         assert offered(worker) == (f"{name}.{number}", 0)
         assert acquire(clients[2], f"{name}.{number}", 0, f"{name}-w").status == 200
 
 
 def test_a_waiting_task_reaches_the_first_worker_that_connects_to_any_server(
-    servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
+    servers: list[ServerProcess], clients: list[Client], open_stream: Connect, name: str
 ) -> None:
     clients[0].create(name, target=f"poll://any@{name}")
 
-    assert offered(connect(servers[2], name, f"{name}-w")) == (name, 0)
+    assert offered(open_stream(servers[2], name, f"{name}-w")) == (name, 0)
 
 
 @pytest.mark.parametrize("kind", ["uni", "any"])
 def test_a_result_reaches_a_listener_connected_to_another_server(
-    servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str, kind: str, database: str
+    servers: list[ServerProcess], clients: list[Client], open_stream: Connect, name: str, kind: str, database: str
 ) -> None:
     """Whatever other users of the database have notified before."""
-    listener = connect(servers[2], name, "caller")
+    listener = open_stream(servers[2], name, "caller")
     with psycopg.connect(database, autocommit=True) as connection:
         for nonsense in ("", "{", '["?"]', '[["Owed","p","http://127.0.0.1/"]]', '[["Owed","p",""]]'):
             connection.execute("SELECT pg_notify('resonate_servers', %s)", (nonsense,))
 
-    for number in range(20):
+    for number in range(5):
         id = f"{name}.{number}"
         clients[0].create(id)
         clients[1].call("promise.register_listener", awaited=id, address=f"poll://{kind}@{name}/caller")
@@ -170,46 +141,46 @@ def test_a_suspension_waits_for_a_promise_that_another_server_settles(clients: l
 
 
 def test_a_worker_that_claims_through_another_server_is_offered_more_tasks(
-    servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
+    servers: list[ServerProcess], clients: list[Client], open_stream: Connect, name: str
 ) -> None:
     """If this takes long, some tasks are offered twice."""
-    worker = connect(servers[1], name, f"{name}-w")
-    for number in range(2 * WINDOW):
+    worker = open_stream(servers[1], name, f"{name}-w")
+    for number in range(WINDOW + 20):
         clients[1].create(f"{name}.{number}", target=f"poll://any@{name}")
     claimed = 0
-    while claimed < 2 * WINDOW:
+    while claimed < WINDOW + 20:
         claimed += acquire(clients[2], *offered(worker), f"{name}-w").status == 200
 
 
 def test_a_worker_that_reconnects_to_another_server_keeps_its_tasks(
-    servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
+    servers: list[ServerProcess], clients: list[Client], open_stream: Connect, name: str
 ) -> None:
-    first = connect(servers[0], name, f"{name}-w")
+    first = open_stream(servers[0], name, f"{name}-w")
     hold(clients[0], first, name)
     first.close()
-    connect(servers[1], name, f"{name}-w")
+    open_stream(servers[1], name, f"{name}-w")
 
-    assert connect(servers[2], name, "other").nothing(2 * GRACE_S)
+    assert open_stream(servers[2], name, "other").nothing(2 * GRACE_S)
     assert clients[0].call("task.get", id=name).data["task"]["state"] == "acquired"
 
 
 def test_tasks_of_a_worker_that_never_reconnects_are_offered_to_another_server_s_worker(
-    servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
+    servers: list[ServerProcess], clients: list[Client], open_stream: Connect, name: str
 ) -> None:
-    first = connect(servers[0], name, f"{name}-w")
+    first = open_stream(servers[0], name, f"{name}-w")
     hold(clients[1], first, name)
-    other = connect(servers[2], name, "other")
+    other = open_stream(servers[2], name, "other")
     first.close()
 
     assert offered(other) == (name, 1)
 
 
-def test_every_server_counts_all_workers(servers: list[ServerProcess], connect: Connect, name: str) -> None:
+def test_every_server_counts_all_workers(servers: list[ServerProcess], open_stream: Connect, name: str) -> None:
     for number, server in enumerate(servers):
-        connect(server, name, f"{name}-{number}")
+        open_stream(server, name, f"{name}-{number}")
 
     for server in servers:
-        wait_until(lambda server=server: workers(server, name) == 3, "each server knows of all three")  # type: ignore[misc]
+        wait_until(lambda server=server: workers(server, name) == 3, "each server knows of all three", every=0.2)  # type: ignore[misc]
 
 
 def test_every_server_counts_all_tasks(servers: list[ServerProcess], clients: list[Client], name: str) -> None:
@@ -217,16 +188,18 @@ def test_every_server_counts_all_tasks(servers: list[ServerProcess], clients: li
         clients[number % 3].create(f"{name}.{number}", target=f"poll://any@{name}")
 
     pending = 'resonate_tasks{state="pending"}'
-    wait_until(lambda: len({figures(server)[pending] for server in servers}) == 1, "all tell the same number")
+    wait_until(
+        lambda: len({figures(server)[pending] for server in servers}) == 1, "all tell the same number", every=0.2
+    )
     assert figures(servers[0])[pending] >= 6
 
 
 def test_the_page_of_every_server_shows_events_of_the_others(
-    servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
+    servers: list[ServerProcess], clients: list[Client], open_stream: Connect, name: str
 ) -> None:
     """Both live and after a reload."""
     with Page(servers[0].port).watch() as watching:
-        worker = connect(servers[1], name, f"{name}-w")
+        worker = open_stream(servers[1], name, f"{name}-w")
         clients[1].create(name, target=f"poll://any@{name}", origin=name)
         watching.until("promise.created", id=name)
         assert offered(worker) == (name, 0)
@@ -240,44 +213,31 @@ def test_the_page_of_every_server_shows_events_of_the_others(
     wait_until(lambda: len({str(phases_of(server, name)) for server in servers}) == 1, "all tell the same")
 
 
-def test_no_server_reports_a_worker_missing_that_is_connected_to_another_one(
-    servers: list[ServerProcess], late: Late, connect: Connect, name: str
-) -> None:
-    """Nor does a server that started after the worker connected."""
-    worker = connect(servers[1], name, f"{name}-w")
-    newcomer = late()
-    newcomer.client().create(name, target=f"poll://any@{name}", origin=name)
-    task = offered(worker)
-    time.sleep(NOTICEABLE_MS / 1_000 + 0.2)  # The worker is connected but takes its time.
-    run(newcomer.client(), *task, f"{name}-w")
-
-    for server in (*servers, newcomer):
-        wait_until(lambda server=server: kinds_of(server, name) == ["waiting", "running"], "it is told")  # type: ignore[misc]
-        assert story_of(server, name) == []
-
-
 def test_every_server_tells_the_same_story_of_a_worker_killed_at_work(
-    servers: list[ServerProcess], late: Late, clients: list[Client], connect: Connect, name: str
+    servers: list[ServerProcess],
+    another: Callable[[], ServerProcess],
+    clients: list[Client],
+    open_stream: Connect,
+    name: str,
 ) -> None:
     """The worker was connected to only one of them, before another server started."""
-    killed, newcomer = connect(servers[1], name, f"{name}-w"), late()
-    wait_until_all_workers_are_known(newcomer, name)
+    killed, newcomer = open_stream(servers[1], name, f"{name}-w"), another()
+    newcomer.client().create(f"{name}.probe", target=f"poll://any@{name}-nobody")
+    wait_until(lambda: kinds_of(newcomer, f"{name}.probe")[-1] == "gap", "it knows that it knows all workers")
     clients[0].create(name, target=f"poll://any@{name}", origin=name)
     assert acquire(clients[0], *offered(killed), f"{name}-w").status == 200
     killed.close()
     wait_until(lambda: clients[0].call("task.get", id=name).data["task"]["state"] == "pending", "it is given up")
     time.sleep(NOTICEABLE_MS / 1_000)  # No worker is connected meanwhile.
-    run(newcomer.client(), *offered(connect(servers[2], name, f"{name}-o")), f"{name}-o")
+    id, version = offered(open_stream(servers[2], name, f"{name}-o"))
+    assert acquire(newcomer.client(), id, version, f"{name}-o").status == 200
+    fulfilled = newcomer.client().call("task.fulfill", id=id, version=version + 1, action=settling(id))
+    assert fulfilled.status == 200
 
     story = the_story([*servers, newcomer], name)
+    newcomer.stop()
     assert f"of {name} was gone" in story[0]
     assert "it had no worker" in story[-1]
-
-
-def wait_until_all_workers_are_known(server: ServerProcess, name: str) -> None:
-    """Only then can the server miss one."""
-    server.client().create(f"{name}.probe", target=f"poll://any@{name}-nobody")
-    wait_until(lambda: kinds_of(server, f"{name}.probe")[-1] == "gap", "it knows that it knows all workers")
 
 
 def the_story(servers: list[ServerProcess], id: str) -> list[str]:
@@ -289,11 +249,6 @@ def the_story(servers: list[ServerProcess], id: str) -> list[str]:
 
     wait_until(is_told, "all tell the same")
     return story_of(servers[0], id)
-
-
-def run(client: Client, id: str, version: int, pid: str) -> None:
-    assert acquire(client, id, version, pid).status == 200
-    assert client.call("task.fulfill", id=id, version=version + 1, action=settling(id)).status == 200
 
 
 def story_of(server: ServerProcess, id: str) -> list[str]:
@@ -318,13 +273,13 @@ def test_a_server_can_be_paused_for_debugging_only_if_it_is_the_only_one(clients
 
 
 def test_a_server_whose_listening_connection_breaks_misses_nothing(
-    servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str, database: str
+    servers: list[ServerProcess], clients: list[Client], open_stream: Connect, name: str, database: str
 ) -> None:
     """The database keeps closing all connections that listen."""
-    worker = connect(servers[1], name, f"{name}-w")
-    listener = connect(servers[2], f"{name}-callers", "caller")
+    worker = open_stream(servers[1], name, f"{name}-w")
+    listener = open_stream(servers[2], f"{name}-callers", "caller")
     with psycopg.connect(database, autocommit=True) as connection:
-        for number in range(15):
+        for number in range(8):
             id = f"{name}.{number}"
             connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -341,14 +296,14 @@ def test_a_server_whose_listening_connection_breaks_misses_nothing(
 
 
 def test_due_work_is_done_once(
-    servers: list[ServerProcess], clients: list[Client], connect: Connect, name: str
+    servers: list[ServerProcess], clients: list[Client], open_stream: Connect, name: str
 ) -> None:
-    """All three servers create 100 sleeps and keep looking for what is due."""
-    listener = connect(servers[0], name, "caller")
+    """All three servers create 40 sleeps and keep looking for what is due."""
+    listener = open_stream(servers[0], name, "caller")
     before = total(servers, "resonate_promise_settlement_seconds_count")
     born_pending, waiting = 0, set()
     deadline = int(time.time() * 1_000) + 2_000
-    for number in range(100):
+    for number in range(40):
         id, client = f"{name}.{number}", clients[number % 3]
         created = client.create(id, timeout_at=deadline + 20 * number, timer="true")
         born_pending += created.data["promise"]["state"] == "pending"
@@ -363,11 +318,11 @@ def test_due_work_is_done_once(
 
 def test_a_schedule_fires_once(servers: list[ServerProcess], clients: list[Client], name: str) -> None:
     before = total(servers, "resonate_schedule_promises_total")
-    for number in range(9):
+    for number in range(6):
         schedule = {"cron": "* * * * * *", "promiseId": "{{.id}}-{{.timestamp}}", "promiseTimeout": 60_000}
         assert clients[number % 3].call("schedule.create", id=f"{name}.{number}", **schedule).status == 200
-    wait_until(lambda: len(runs(clients[0], name)) >= 30, "they fire")
-    for number in range(9):
+    wait_until(lambda: len(runs(clients[0], name)) >= 12, "they fire", every=0.5)
+    for number in range(6):
         assert clients[0].call("schedule.delete", id=f"{name}.{number}").status == 200
 
     assert total(servers, "resonate_schedule_promises_total") - before == len(runs(clients[0], name))

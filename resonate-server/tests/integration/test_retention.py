@@ -41,16 +41,3 @@ def test_a_settled_tree_goes_as_a_whole_and_not_at_once(client: Client, id: str)
     assert [is_there(client, each) for each in ids] == [True] * 3
     wait_until_gone(client, *ids)
     assert client.create(id).data["promise"]["state"] == "pending"  # The id is free again.
-
-
-def test_the_file_returns_the_space_of_deleted_trees(server: ServerProcess, id: str) -> None:
-    """But not all of it at once, and not the space that new rows will need."""
-    client = server.client()
-    file = server.log.parent / "state.db"
-    for number in range(30):
-        client.create(f"{id}-{number}")
-        settle(client, f"{id}-{number}", value="x" * 1_000_000)
-    wait_until(lambda: client.call("promise.get", id=f"{id}-29").status == 404, "the last one is deleted")
-    wait_until(lambda: file.stat().st_size < 10_000_000, "the file has shrunk")
-    assert client.create("still-there").status == 200
-    assert server.is_running

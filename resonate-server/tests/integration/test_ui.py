@@ -14,7 +14,7 @@ from harness.page import Page
 from harness.server import FAR, Client, ServerProcess
 from harness.stream import Stream
 from integration.calls import encoded, named
-from integration.servers import Start
+from integration.servers import Start, postgres_at
 
 from resonate_server.http.ui.files import STATIC
 from resonate_server.protocol.requests import MAX_ID_CHARACTERS
@@ -43,11 +43,11 @@ def create(client: Client, id: str, param: dict[str, str] | None = None, **tags:
 
 
 class TestFiles:
-    @pytest.mark.parametrize("path", ["/ui/", "/ui/index.html"])
-    def test_the_page_is_served(self, page: Page, path: str) -> None:
-        got = page.get(path)
-        assert (got.status, got.headers["content-type"]) == (200, "text/html; charset=utf-8")
-        assert b"<!doctype html>" in got.body.lower()
+    def test_the_page_is_served(self, page: Page) -> None:
+        for path in ("/ui/", "/ui/index.html"):
+            got = page.get(path)
+            assert (got.status, got.headers["content-type"]) == (200, "text/html; charset=utf-8")
+            assert b"<!doctype html>" in got.body.lower()
 
     @pytest.mark.parametrize("accept", ["text/html,application/xhtml+xml,*/*;q=0.8", "*/*"], ids=["browser", "curl"])
     def test_browsers_are_redirected_to_the_page(self, page: Page, accept: str) -> None:
@@ -55,17 +55,16 @@ class TestFiles:
             got = page.get(path, headers={"Accept": accept})
             assert (got.status, got.headers["location"]) == (302, "/ui/")
 
-    @pytest.mark.parametrize("asked", ["gzip", "GZIP", "br, gzip;q=0.5", "gzip;q=1.0, *;q=0", "*"])
-    def test_a_client_that_accepts_gzip_gets_it_compressed(self, page: Page, asked: str) -> None:
-        plain, small = page.get("/ui/"), page.get("/ui/", headers={"Accept-Encoding": asked})
-        assert (small.headers["content-encoding"], small.headers["vary"]) == ("gzip", "Accept-Encoding")
-        assert gzip.decompress(small.body) == plain.body
-
-    @pytest.mark.parametrize("asked", ["", "br", "identity", "gzip;q=0", "br, gzip; q=0.000", "notgzip", "gzip2"])
-    def test_others_get_it_uncompressed_with_a_vary_header(self, page: Page, asked: str) -> None:
-        got = page.get("/ui/", headers={"Accept-Encoding": asked})
-        assert ("content-encoding" in got.headers, got.headers["vary"]) == (False, "Accept-Encoding")
-        assert b"<!doctype html>" in got.body
+    def test_a_client_that_accepts_gzip_gets_it_compressed_and_others_do_not(self, page: Page) -> None:
+        plain = page.get("/ui/")
+        for asked in ("gzip", "GZIP", "br, gzip;q=0.5", "gzip;q=1.0, *;q=0", "*"):
+            small = page.get("/ui/", headers={"Accept-Encoding": asked})
+            assert (small.headers["content-encoding"], small.headers["vary"]) == ("gzip", "Accept-Encoding"), asked
+            assert gzip.decompress(small.body) == plain.body
+        for asked in ("", "br", "identity", "gzip;q=0", "br, gzip; q=0.000", "notgzip", "gzip2"):
+            got = page.get("/ui/", headers={"Accept-Encoding": asked})
+            assert ("content-encoding" in got.headers, got.headers["vary"]) == (False, "Accept-Encoding"), asked
+            assert got.body == plain.body
 
     def test_an_unchanged_file_is_not_sent_again_in_the_encoding_that_is_cached(self, page: Page) -> None:
         plain, small = [page.get("/ui/", headers={"Accept-Encoding": asked}).headers["etag"] for asked in ("", "gzip")]
@@ -78,20 +77,17 @@ class TestFiles:
         files = [path for path in STATIC.rglob("*") if path.is_file()]
         assert sum(len(gzip.compress(path.read_bytes(), 9)) for path in files) <= 60_000
 
-    @pytest.mark.parametrize(
-        "path",
-        ["/ui/nothing", "/ui/../config.py", "/ui/%2e%2e/routes.py", "/ui/..%2froutes.py", "/ui//etc/passwd", "/ui/%00"],
-    )
-    def test_nothing_but_the_page_s_own_files_is_served(self, page: Page, path: str) -> None:
-        assert page.get(path).status == 404
+    def test_nothing_but_the_page_s_own_files_is_served(self, page: Page) -> None:
+        for path in ("nothing", "../config.py", "%2e%2e/routes.py", "..%2froutes.py", "/etc/passwd", "%00"):
+            assert page.get(f"/ui/{path}").status == 404, path
 
-    @pytest.mark.parametrize("path", ["/ui/", "/ui/nothing", "/ui/api/actions", "/ui/api/chain", "/ui/api/chains"])
-    def test_every_answer_forbids_what_the_page_does_not_need(self, page: Page, path: str) -> None:
-        headers = page.get(path).headers
-        assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'; style-src 'self';")
-        assert headers["x-content-type-options"] == "nosniff"
-        assert headers["referrer-policy"] == "no-referrer"
-        assert headers["cross-origin-opener-policy"] == "same-origin"
+    def test_every_answer_forbids_what_the_page_does_not_need(self, page: Page) -> None:
+        policy = "default-src 'none'; script-src 'self'; style-src 'self';"
+        for path in ("", "nothing", "api/actions", "api/chain", "api/chains"):
+            headers = page.get(f"/ui/{path}").headers
+            assert headers["content-security-policy"].startswith(policy)
+            assert (headers["x-content-type-options"], headers["referrer-policy"]) == ("nosniff", "no-referrer")
+            assert headers["cross-origin-opener-policy"] == "same-origin"
 
     def test_the_page_can_be_disabled(self, start: Start) -> None:
         page = Page(start(RESONATE_UI__ENABLED="false").port)
@@ -329,7 +325,7 @@ def test_a_stream_that_has_begun_is_not_answered_once_more_when_the_database_is_
     start: Start, own_postgres_url: str
 ) -> None:
     """It just ends: a second answer would be read as a part of the first one."""
-    server = start(RESONATE_STORAGE__TYPE="postgres", RESONATE_STORAGE__POSTGRES__URL=own_postgres_url)
+    server = start(**postgres_at(own_postgres_url))
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as viewer:
         viewer.sendall(b"GET /ui/api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         said = viewer.recv(65_536)

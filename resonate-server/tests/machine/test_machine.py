@@ -22,9 +22,9 @@ from machine.model import Answer, Json, Request
 from machine.sequence import CORR_ID, Seen, Sequence
 
 STEPS = int(os.environ.get("MACHINE_STEPS", "20_000"))
-FEW = 5_000
+FEW = 3_000
 """Enough steps to find most bugs."""
-HISTORIES = 50
+HISTORIES = 20
 
 
 @pytest.fixture(scope="module")

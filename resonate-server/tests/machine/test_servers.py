@@ -15,36 +15,21 @@ import pytest
 from differential.sequences import SEED
 from harness.basics import wait_until
 from harness.server import ServerProcess
+from integration.servers import postgres_at, starting
 from machine.history import AHEAD, Trouble, check_histories
 from machine.sequence import Seen
 
 HISTORIES = 15
 WITH_KILLS = 6
 
-type Start = Callable[[int], list[ServerProcess]]
+type StartMany = Callable[[int], list[ServerProcess]]
 
 
 @pytest.fixture
-def start(own_postgres_url: str, tmp_path: Path) -> Iterator[Start]:
+def start(own_postgres_url: str, tmp_path: Path) -> Iterator[StartMany]:
     """Start the given number of servers on one database."""
-    place = {"RESONATE_STORAGE__TYPE": "postgres", "RESONATE_STORAGE__POSTGRES__URL": own_postgres_url}
-    servers: list[ServerProcess] = []
-
-    def start(number: int) -> list[ServerProcess]:
-        for each in range(number):
-            servers.append(ServerProcess(tmp_path / f"{each}.log", None, None, RESONATE_DEBUG="true", **place))
-            servers[-1].launch()
-        wait_until_ready(servers)
-        return servers
-
-    yield start
-    for server in servers:
-        server.kill()
-
-
-def wait_until_ready(servers: list[ServerProcess]) -> None:
-    for server in servers:
-        wait_until(server.is_ready, "the server is ready")
+    with starting(tmp_path) as one:
+        yield lambda number: [one(RESONATE_DEBUG="true", **postgres_at(own_postgres_url)) for _ in range(number)]
 
 
 class Kills(Trouble):
@@ -60,7 +45,8 @@ class Kills(Trouble):
         server.launch()
 
     def heal(self) -> None:
-        wait_until_ready(self._servers)
+        for server in self._servers:
+            wait_until(server.is_ready, "the server is ready")
 
 
 def check(servers: list[ServerProcess], histories: int, trouble: Trouble) -> Seen:
@@ -71,12 +57,13 @@ def check(servers: list[ServerProcess], histories: int, trouble: Trouble) -> See
     return seen
 
 
-@pytest.mark.parametrize("number", [pytest.param(1, marks=pytest.mark.long), 3])
-def test_concurrent_requests_to_several_servers_are_linearizable(number: int, start: Start) -> None:
+@pytest.mark.long
+@pytest.mark.parametrize("number", [1, 3])
+def test_concurrent_requests_to_several_servers_are_linearizable(number: int, start: StartMany) -> None:
     check(start(number), HISTORIES, Trouble())
 
 
-def test_concurrent_requests_are_linearizable_while_servers_are_killed(start: Start) -> None:
+def test_concurrent_requests_are_linearizable_while_servers_are_killed(start: StartMany) -> None:
     servers = start(3)
     seen = check(servers, WITH_KILLS, Kills(servers))
 

@@ -14,8 +14,8 @@ from harness.postgres import PostgresServer
 from simulation.on_postgres import simulate_servers
 
 ONE_SEED = os.environ.get("SEED")
-SEEDS = int(os.environ.get("SEEDS", "50"))
-FEW = 8
+SEEDS = int(os.environ.get("SEEDS", "24"))
+FEW = 5
 
 
 @pytest.fixture(scope="module")

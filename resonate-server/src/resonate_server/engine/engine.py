@@ -164,7 +164,7 @@ class Engine:
             self._outbound.heard_from(request.pid)
         match request:
             case PromiseSearch() | TaskSearch() | ScheduleSearch():
-                return self._in_flight.begin(self._answer(checked, self._search(request, checked.debug_time)))
+                return self._in_flight.begin(self._answer(checked, self._search(checked, request)))
             case TaskHeartbeat(tasks=tasks) if len(tasks) > MAX_LEASES:
                 return self._in_flight.begin(self._answer(checked, self._beat_in_portions(checked, request)))
             case TaskSuspend(patience=ms) if ms:
@@ -226,12 +226,17 @@ class Engine:
         await self._patience.wait(suspend.awaited, suspend.patience / 1_000)
         return await self._store.decide(*kernel.answering(checked, self._rules))
 
-    async def _search(self, search: Search, at: int | None) -> Answer:
-        """Do all due work first, so that nothing past its deadline shows as pending."""
-        now = self.now() if at is None else at
-        await self._tick(at)
+    async def _search(self, checked: CheckedRequest, search: Search) -> Answer:
+        """Do all due work first, so that nothing past its deadline shows as pending. What becomes due while the answer
+        is made is not in it, so the trace has the time at which the search began."""
+        await self._tick(checked.debug_time)
+        now, due_at = self._time_of(checked), self._store.due_at
         answer = weighed((await queries.find(self._store, search, now)).answer())
         self._store.outgoing.leaves(answer)
+        if self.trace is not None:
+            recorded = max(now, self.trace.last) if checked.debug_time is None else now
+            self.trace.answers(search, recorded, answer, due_at)
+            self.trace.forget(search)
         return answer
 
     async def _tick(self, at: int | None, request: Request | None = None) -> None:
