@@ -1,4 +1,4 @@
-"""Whom the engine tells, on the event loop, after the commit: delivery, and observers of decisions."""
+"""Those that the engine tells, on the event loop, after the commit: delivery, and observers of decisions."""
 
 from typing import Protocol
 

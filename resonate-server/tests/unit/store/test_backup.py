@@ -17,7 +17,7 @@ from unit.store.servers import until
 from unit.store.stores import crash, execute, promises_in, seen
 
 from resonate_server.protocol.records import Value
-from resonate_server.store.sqlite import IN_MEMORY, Database, SQLiteStore, statements
+from resonate_server.store.sqlite import Database, SQLiteStore, statements
 from resonate_server.store.sqlite.backup import (
     PAGES_PER_STEP,
     BackupUnusable,
@@ -77,9 +77,6 @@ class TestCopy:
         assert not beside(copy) & {copy.name + suffix for suffix in SIDE_FILES}
         assert execute(copy, "PRAGMA journal_mode") == [("delete",)]
         assert execute(copy, "SELECT is_open FROM server") == [(0,)]
-
-    def test_a_store_in_memory_has_no_copy(self) -> None:
-        assert Database(IN_MEMORY).backup() is None
 
     def test_a_copy_is_abandoned_without_a_trace_when_the_store_closes(self, path: Path) -> None:
         store = Database(path)

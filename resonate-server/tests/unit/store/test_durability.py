@@ -158,16 +158,6 @@ class TestBrokenDisk:
 
 
 class TestDiskUse:
-    def test_sizes_are_those_of_the_files(self, path: Path, store: Database) -> None:
-        write(store, promise("p"))
-
-        use = store.disk_use()
-
-        assert use is not None
-        assert use.file == path.stat().st_size
-        assert use.log == sessions.log_of(path).stat().st_size > 0
-        assert use.free > 0
-
     def test_space_of_deleted_trees_is_returned(self, path: Path, store: Database) -> None:
         for number in range(8):
             write(store, promise(f"p-{number}", PromiseState.RESOLVED, value=Value(data="x" * 1_000_000)))
