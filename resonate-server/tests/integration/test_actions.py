@@ -73,40 +73,31 @@ def click(page: Page, **fields: Any) -> Got:
     return page.act(json.dumps({"fields": fields}).encode(), "order")
 
 
-class TestWithoutTheSetting:
-    def test_nothing_is_offered(self, server: ServerProcess) -> None:
-        assert shown(Page(server.port)) == NOTHING
+def test_without_the_setting_nothing_is_offered_and_a_click_is_answered_with_the_setting(server: ServerProcess) -> None:
+    page = Page(server.port)
+    assert shown(page) == NOTHING
+    clicked = page.act()
+    assert clicked.status == 404
+    assert "RESONATE_UI__ACTIONS_URL" in clicked.json["error"]
 
-    def test_a_click_is_answered_with_the_setting_to_set(self, server: ServerProcess) -> None:
-        got = Page(server.port).act()
-        assert got.status == 404
-        assert "RESONATE_UI__ACTIONS_URL" in got.json["error"]
+
+def test_nobody_sees_or_does_anything_without_a_token(guarded: ServerProcess, adapter: Adapter) -> None:
+    page = Page(guarded.port)
+    assert [page.get("/ui/api/actions").status, page.act().status, adapter.asked] == [401, 401, []]
 
 
 class TestTheList:
-    def test_actions_are_shown_as_the_address_lists_them(self, page: Page, adapter: Adapter) -> None:
+    def test_actions_are_shown_as_the_address_lists_them_without_unknown_members(
+        self, page: Page, adapter: Adapter
+    ) -> None:
+        """The list is read again each time, and may arrive in pieces."""
+        assert shown(page) == NOTHING
         commands = [{"label": "Kill", "text": "kill -9 $$"}]
         breaking = {**EACH, "label": "<b>", "fields": [], "commands": commands, "workers": None}
         each = {**EACH, "fields": [], "commands": []}
-        adapter.replies["GET"] = offer(ACTION, breaking, each)
+        listed = offer({**ACTION, "onclick": "alert(1)"}, breaking, each)
+        adapter.replies["GET"] = Reply(listed.body, pause=0.05, pieces=7)
         assert shown(page) == {"actions": [ACTION, breaking, each], "trouble": ""}
-
-    def test_unknown_members_are_left_out(self, page: Page, adapter: Adapter) -> None:
-        adapter.replies["GET"] = offer({**ACTION, "onclick": "alert(1)"})
-        assert shown(page) == {"actions": [ACTION], "trouble": ""}
-
-    def test_the_list_is_read_again_each_time(self, page: Page, adapter: Adapter) -> None:
-        assert shown(page) == NOTHING
-        adapter.replies["GET"] = offer(ACTION)
-        assert shown(page)["actions"] == [ACTION]
-
-    def test_the_list_may_arrive_in_pieces(self, page: Page, adapter: Adapter) -> None:
-        adapter.replies["GET"] = Reply(offer(ACTION).body, pause=0.05, pieces=7)
-        assert shown(page)["actions"] == [ACTION]
-
-    def test_nobody_gets_the_list_without_a_token(self, guarded: ServerProcess, adapter: Adapter) -> None:
-        assert Page(guarded.port).get("/ui/api/actions").status == 401
-        assert adapter.asked == []
 
     @pytest.mark.parametrize(
         "reply",
@@ -229,10 +220,6 @@ class TestAClick:
     def test_no_name_leads_to_another_address(self, page: Page, adapter: Adapter, name: str) -> None:
         page.act(b"{}", name)
         assert [asked.path for asked in adapter.asked if asked.path != "/actions/a"] == []
-
-    def test_nobody_clicks_without_a_token(self, guarded: ServerProcess, adapter: Adapter) -> None:
-        assert Page(guarded.port).act().status == 401
-        assert adapter.asked == []
 
 
 @pytest.mark.parametrize(

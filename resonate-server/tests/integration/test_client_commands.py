@@ -307,18 +307,15 @@ def test_wrong_usage_is_reported_and_nothing_is_sent(run: Run, arguments: list[s
     assert run(*arguments).exit_code == 2
 
 
-def test_server_and_token_are_accepted_at_any_command_level(server: ServerProcess, id: str) -> None:
+def test_a_flag_at_any_level_names_the_server_otherwise_the_environment_does(server: ServerProcess, id: str) -> None:
     elsewhere = f"http://127.0.0.1:{free_port()}"
-    arguments = ["-S", elsewhere, "promises", "-S", elsewhere, "create", id, "--timeout", "1h", "-S", server.url]
-    assert CliRunner().invoke(main, arguments).exit_code == 0
-
-
-def test_the_environment_names_the_server_unless_a_flag_does(server: ServerProcess, id: str) -> None:
-    elsewhere = f"http://127.0.0.1:{free_port()}"
-    create = ["promises", "create", id, "--timeout", "1h"]
-    assert CliRunner(env={"RESONATE_URL": server.url}).invoke(main, create).exit_code == 0
-    assert CliRunner(env={"RESONATE_URL": elsewhere}).invoke(main, ["-S", server.url, *create]).exit_code == 0
-    assert CliRunner(env={"RESONATE_URL": elsewhere}).invoke(main, [*create, "-S", server.url]).exit_code == 0
+    create = ["create", id, "--timeout", "1h"]
+    for url, arguments in (
+        (server.url, ["promises", *create]),
+        (elsewhere, ["-S", server.url, "promises", *create]),
+        (elsewhere, ["-S", elsewhere, "promises", "-S", elsewhere, *create, "-S", server.url]),
+    ):
+        assert CliRunner(env={"RESONATE_URL": url}).invoke(main, arguments).exit_code == 0, arguments
 
 
 @pytest.mark.parametrize(("flags", "env"), [(["-T", "jwt"], {}), ([], {"RESONATE_TOKEN": "jwt"})])

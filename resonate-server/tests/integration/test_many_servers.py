@@ -1,7 +1,6 @@
 """Three servers on one database: whichever gets a request, the one with the worker's stream delivers the message."""
 
 import time
-import urllib.request
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from harness.page import Page
 from harness.postgres import PostgresServer
 from harness.server import Client, ServerProcess
 from harness.stream import Stream
-from integration.servers import Start, postgres_at
+from integration.servers import Start, postgres_at, sample
 
 from resonate_server.watch.story import NOTICEABLE_MS
 
@@ -179,19 +178,21 @@ def test_every_server_counts_all_workers(servers: list[ServerProcess], open_stre
     for number, server in enumerate(servers):
         open_stream(server, name, f"{name}-{number}")
 
-    for server in servers:
-        wait_until(lambda server=server: workers(server, name) == 3, "each server knows of all three", every=0.2)  # type: ignore[misc]
+    def counted() -> list[float]:
+        return [metric(server, "resonate_connected_workers", group=name) for server in servers]
+
+    wait_until(lambda: counted() == [3] * 3, "each server knows of all three", every=0.2)
 
 
 def test_every_server_counts_all_tasks(servers: list[ServerProcess], clients: list[Client], name: str) -> None:
     for number in range(6):
         clients[number % 3].create(f"{name}.{number}", target=f"poll://any@{name}")
 
-    pending = 'resonate_tasks{state="pending"}'
-    wait_until(
-        lambda: len({figures(server)[pending] for server in servers}) == 1, "all tell the same number", every=0.2
-    )
-    assert figures(servers[0])[pending] >= 6
+    def pending() -> list[float]:
+        return [metric(server, "resonate_tasks", state="pending") for server in servers]
+
+    wait_until(lambda: len(set(pending())) == 1, "all tell the same", every=0.2)
+    assert pending()[0] >= 6
 
 
 def test_the_page_of_every_server_shows_events_of_the_others(
@@ -333,18 +334,9 @@ def runs(client: Client, name: str) -> list[str]:
     return [promise["id"] for promise in found if promise["tags"].get("resonate:schedule", "").startswith(name)]
 
 
-def figures(server: ServerProcess) -> dict[str, float]:
-    """Return the samples of ``GET /metrics`` by name and labels."""
-    with urllib.request.urlopen(
-        f"http://127.0.0.1:{server.env['RESONATE_OBSERVABILITY__METRICS_PORT']}/metrics"
-    ) as text:
-        lines = text.read().decode().splitlines()
-    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")}
-
-
-def workers(server: ServerProcess, group: str) -> float | None:
-    return figures(server).get(f'resonate_connected_workers{{group="{group}"}}')
+def metric(server: ServerProcess, name: str, **labels: str) -> float:
+    return sample(int(server.env["RESONATE_OBSERVABILITY__METRICS_PORT"]), name, **labels) or 0
 
 
 def total(servers: list[ServerProcess], name: str) -> float:
-    return sum(figures(server)[name] for server in servers)
+    return sum(metric(server, name) for server in servers)

@@ -41,7 +41,7 @@ def run_many_sequences() -> None:
 @pytest.mark.parametrize("name", ["requests_in_one_transaction_do_not_see_each_other", "a_fence_needs_no_lease"])
 def test_concurrent_clients_catch_the_mutant(name: str, tmp_path: Path) -> None:
     server = ServerProcess(tmp_path / "server.log", RESONATE_DEBUG="true", PYTHONPATH=os.pathsep.join(sys.path))
-    server.command[1:3] = ["-m", "machine.mutants", name]
+    server.command[1:3] = ["-m", "simulation.mutants", name]
     server.start()
     try:
         with pytest.raises(Unordered):

@@ -20,7 +20,7 @@ from machine.history import AHEAD, Trouble, check_histories
 from machine.sequence import Seen
 
 HISTORIES = 15
-WITH_KILLS = 6
+WITH_KILLS = 4
 
 type StartMany = Callable[[int], list[ServerProcess]]
 

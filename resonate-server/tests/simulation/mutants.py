@@ -1,5 +1,9 @@
-"""Deliberate bugs in the server, to check that the randomised tests catch them. Each is a patch that can be undone."""
+"""Deliberate bugs in the server, to check that the randomised tests catch them. Each is a patch that can be undone.
 
+Run as a program, this module is a server with one of them: ``python -m simulation.mutants MUTANT dev ...``.
+"""
+
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -11,14 +15,14 @@ from resonate_server.delivery import Hub
 from resonate_server.delivery.unblocks import Unblocks
 from resonate_server.kernel import moves, promises, settlement, states, tasks
 from resonate_server.kernel.apply import _RULES
-from resonate_server.kernel.model import PutCallback, Task
+from resonate_server.kernel.model import Decision, PutCallback, Task
 from resonate_server.kernel.states import Move, TaskEvent
 from resonate_server.kernel.workspace import Workspace
 from resonate_server.protocol.answers import Answer, Nothing
 from resonate_server.protocol.records import Promise, PromiseState, TaskState, Value
 from resonate_server.protocol.requests import MAX_INTEGER, TaskRef, TaskSuspend
 from resonate_server.store import Decided
-from resonate_server.store.sqlite import SQLiteStore
+from resonate_server.store.sqlite import Database, SQLiteStore
 from resonate_server.store.sqlite.store import Job, Outcome
 
 type Patch = AbstractContextManager[object]
@@ -245,10 +249,33 @@ def unblock_messages_are_not_delivered() -> Patch:
     return mock.patch.object(Unblocks, "send", _nothing)
 
 
+@mutant
+def requests_in_one_transaction_do_not_see_each_other() -> Patch:
+    """A lost update: of two requests that change the same row, the later one overwrites the earlier."""
+    decide, keep = SQLiteStore._decide, Database._keep
+
+    def blind(self: SQLiteStore, batch: list[Job], now: int) -> tuple[list[Outcome], bool]:
+        kept: list[tuple[Database, Decision, int]] = []
+        with mock.patch.object(Database, "_keep", lambda *decided: kept.append(decided)):
+            outcomes, _ = decide(self, batch, now)
+        for decided in kept:
+            keep(*decided)
+        return outcomes, self._flush()
+
+    return mock.patch.object(SQLiteStore, "_decide", blind)
+
+
 OUTSIDE_THE_KERNEL = {
+    "requests_in_one_transaction_do_not_see_each_other",
     "answers_leave_before_the_commit",
     "messages_leave_before_the_commit",
     "a_worker_that_connects_is_not_told_what_waits",
     "messages_go_to_streams_that_are_gone",
     "unblock_messages_are_not_delivered",
 }
+
+if __name__ == "__main__":
+    from resonate_server.cli import main
+
+    with MUTANTS[sys.argv.pop(1)]():
+        main()

@@ -83,13 +83,14 @@ def test_a_seed_determines_everything() -> None:
 SEEDS_PER_MUTANT = 200
 
 ELSEWHERE = {
+    "requests_in_one_transaction_do_not_see_each_other": "made for the concurrent clients of the model",
     "an_acquired_task_can_be_acquired": "no worker is ever told a version that is already claimed",
     "a_claim_does_not_forget_the_resumes": "no worker looks at resumes",
     "deadlines_are_not_noticed": "noticed, but slowly: what stays due keeps the engine busy",
     "a_pending_task_is_not_sent_again": "likewise",
     "messages_go_to_streams_that_are_gone": "what was not claimed comes again, elsewhere, within seconds",
 }
-"""Mutants left to other tests (the comparison with the official server, those of delivery), and why."""
+"""Mutants left to other tests (the comparison with the official server, the model, those of delivery), and why."""
 
 
 @pytest.mark.long
