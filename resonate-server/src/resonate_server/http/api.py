@@ -13,7 +13,7 @@ from msgspec import Struct
 from resonate_server.engine import Engine
 from resonate_server.http.auth import Access, Guard
 from resonate_server.http.bodies import BodyReader
-from resonate_server.http.connections import Connections, expect
+from resonate_server.http.connections import Connections, connection_of
 from resonate_server.http.lane import Respond
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
@@ -50,7 +50,8 @@ class Api(Struct, frozen=True):
         def respond(status: int, answer: bytes) -> None:
             release()
             if not done.done():
-                expect(request, len(answer))
+                if connection := connection_of(request):
+                    connection.expect(len(answer))
                 done.set_result((status, answer))
 
         self.handle(body, request.headers.get("Authorization"), respond)

@@ -69,8 +69,7 @@ def build_app(parts: Parts) -> web.Application:
     """Build the application of the API port. It neither starts nor stops its parts."""
     settings, guard, engine, hub = parts.settings, parts.guard, parts.engine, parts.hub
     gate = Gate(settings.server, LINKABLE)
-    origins = settings.server.cors.allow_origins
-    own = [*([cors(origins)] if origins else []), _contain_failures]
+    own = [cors(settings.server.cors.allow_origins), _contain_failures]
     app = web.Application(middlewares=[*_middlewares(gate, parts.metrics), *own])
     limit = allow_connections(settings.transports.http_poll.max_connections + MAX_NON_STREAM_CONNECTIONS)
     bytes_held = Budget(settings.server.max_body_bytes)

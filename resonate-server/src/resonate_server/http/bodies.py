@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from aiohttp import web
+from msgspec import Struct
 
 from resonate_server.http.auth import Guard
 from resonate_server.protocol.errors import ProtocolError
@@ -48,10 +49,7 @@ class Quota:
         self._may_wait = may_wait
         self._used = self._wanted = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-
-    @property
-    def is_contended(self) -> bool:
-        return bool(self._waiting)
+        self._arriving: set[Reading] = set()
 
     def ask(self, size: int) -> asyncio.Future[None] | None:
         """Acquire ``size`` bytes: now if ``None`` is returned, else once the future is done. Raises :class:`Full`."""
@@ -63,6 +61,8 @@ class Quota:
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((size, place))
         self._wanted += size
+        for body in self._arriving:
+            body.hurry()
         return place
 
     def give_back(self, size: int) -> None:
@@ -73,6 +73,15 @@ class Quota:
             if not place.cancelled():
                 self._used += wanted
                 place.set_result(None)
+
+    def begins(self, body: "Reading") -> None:
+        """Note a body that has room and is arriving: it has to hurry if others wait."""
+        self._arriving.add(body)
+        if self._waiting:
+            body.hurry()
+
+    def ends(self, body: "Reading") -> None:
+        self._arriving.discard(body)
 
     def _fits(self, size: int) -> bool:
         return not self._used or self._used + size <= self._limit
@@ -132,15 +141,13 @@ type Received = tuple[bytes, Callable[[], None]]
 """A complete body, and a function to call once its request is answered."""
 
 
-class BodyReader:
+class BodyReader(Struct, frozen=True):
     """``max_body``: in bytes; ``patience_s``: how long a body may wait for room, and then take to arrive."""
 
-    def __init__(self, max_body: int, patience_s: float, budget: Budget, guard: Guard) -> None:
-        self.max_body = max_body
-        self.patience_s = patience_s
-        self.budget = budget
-        self._guard = guard
-        self._reading: dict[Quota, set[Reading]] = {budget.large: set(), budget.unauthenticated: set()}
+    max_body: int
+    patience_s: float
+    budget: Budget
+    guard: Guard
 
     async def read(self, request: web.Request) -> Received:
         """Read the body. Raises HTTP errors: 408 too slow, 413 too large, 503 no room."""
@@ -149,24 +156,10 @@ class BodyReader:
     def quota_for(self, request: web.Request) -> Quota:
         """Return the quota for a large body. A client without a valid token can only fill that of unauthenticated."""
         try:
-            self._guard.authenticate(None, request.headers.get("Authorization"))
+            self.guard.authenticate(None, request.headers.get("Authorization"))
         except ProtocolError:
             return self.budget.unauthenticated
         return self.budget.large
-
-    def began(self, reading: "Reading", quota: Quota) -> None:
-        self._reading[quota].add(reading)
-        if quota.is_contended:
-            reading.hurry()
-
-    def ended(self, reading: "Reading") -> None:
-        self.budget.unfinished.drop(reading)
-        for readings in self._reading.values():
-            readings.discard(reading)
-
-    def hurry(self, quota: Quota) -> None:
-        for reading in self._reading[quota]:
-            reading.hurry()
 
 
 class Reading:
@@ -194,7 +187,9 @@ class Reading:
             self._release()
             raise
         finally:
-            self._reader.ended(self)
+            self._reader.budget.unfinished.drop(self)
+            if self._taken is not None:
+                self._taken[0].ends(self)
         self._release()
         raise refusal
 
@@ -239,13 +234,12 @@ class Reading:
         quota = self._reader.quota_for(self._request)
         await self._take(quota, size)
         self._deadline.reschedule(asyncio.get_running_loop().time() + self._reader.patience_s)
-        self._reader.began(self, quota)
+        quota.begins(self)
 
     async def _take(self, quota: Quota, size: int) -> None:
         place = quota.ask(size)
         if place is not None:
             self._waits = True
-            self._reader.hurry(quota)
             await _granted(place, quota, size)
             self._waits = False
         self._taken = quota, size
@@ -254,6 +248,7 @@ class Reading:
         if self._taken is not None:
             quota, size = self._taken
             self._taken = None
+            quota.ends(self)
             quota.give_back(size)
 
 

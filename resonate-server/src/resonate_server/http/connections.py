@@ -374,7 +374,7 @@ class Site(web.BaseSite):
 @web.middleware
 async def track_request(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Tell the connection which request is being answered. Must be the outermost middleware."""
-    connection = _aiohttp_connection(request)
+    connection = connection_of(request)
     if connection is None:
         raise ConnectionResetError
     with connection.answering(request) as is_pipelined:
@@ -394,28 +394,14 @@ async def refuse_body_of_get(request: web.Request, handler: Handler) -> web.Stre
     return await handler(request)
 
 
-def end_with_peer(request: web.Request) -> None:
-    """See :meth:`AiohttpConnection.end_with_peer`."""
-    connection = _aiohttp_connection(request)
-    if connection is not None:
-        connection.end_with_peer()
-
-
 async def write(response: web.StreamResponse, data: bytes) -> None:
     """Raise :class:`TimeoutError` if the peer reads nothing."""
     async with asyncio.timeout(WRITE_TIMEOUT_S):
         await response.write(data)
 
 
-def expect(request: web.Request, size: int) -> None:
-    """See :meth:`AiohttpConnection.expect`."""
-    connection = _aiohttp_connection(request)
-    if connection is not None:
-        connection.expect(size)
-
-
-def _aiohttp_connection(request: web.Request) -> AiohttpConnection | None:
-    """``None`` once the connection is lost."""
+def connection_of(request: web.Request) -> AiohttpConnection | None:
+    """Return ``None`` once the connection is lost."""
     transport = request.transport
     return None if transport is None else cast("AiohttpConnection", transport.get_protocol())
 

@@ -13,7 +13,7 @@ from aiohttp import ClientConnectionError, web
 from resonate_server.config import Settings
 from resonate_server.delivery import Hub, Pledge, WorkerStream
 from resonate_server.http.auth import Guard
-from resonate_server.http.connections import end_with_peer, write
+from resonate_server.http.connections import connection_of, write
 from resonate_server.protocol.messages import Message, encode_message
 from resonate_server.protocol.requests import MAX_ID_CHARACTERS
 
@@ -70,7 +70,8 @@ class Streams:
         if self._may_have_others:
             response.headers[WRITE_WITHIN] = str(WRITE_WITHIN_MS)
         await response.prepare(request)
-        end_with_peer(request)
+        if connection := connection_of(request):
+            connection.end_with_peer()
         stream = self._hub.connect(group, id, pledge)
         ended_by_us = False
         try:

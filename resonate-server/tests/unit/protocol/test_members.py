@@ -329,46 +329,17 @@ def created(id: str, **tags: str) -> dict[str, Any]:
     return CREATE | {"id": id, "tags": TARGET | {f"resonate:{name}": text for name, text in tags.items()}}
 
 
-def creations(id: str, **tags: str) -> dict[str, dict[str, Any]]:
-    """Return the three requests that create such a promise, as a call of task ``r``."""
+def creations(id: str, caller: str = "r", **tags: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the three requests that create such a promise, as a call of task ``caller``."""
     create = action("promise.create", created(id, **tags))
-    return {
-        "promise.create": create["data"],
-        "task.create": changed("task.create", ("action",), create),
-        "task.fence": {"id": "r", "version": 1, "action": create},
-    }
+    return [
+        ("promise.create", create["data"]),
+        ("task.create", changed("task.create", ("action",), create)),
+        ("task.fence", {"id": caller, "version": 1, "action": create}),
+    ]
 
 
-FORMS = ("promise.create", "task.create", "task.fence")
-
-
-@pytest.mark.parametrize("kind", FORMS)
-class TestLineage:
-    """A promise belongs to the tree that its tags name (section 3.1)."""
-
-    @pytest.mark.parametrize("tag", ["origin", "parent", "branch"])
-    def test_its_id_is_that_of_its_ancestor_or_begins_with_it(self, kind: str, tag: str) -> None:
-        for id in ("r", "r:1", "r:1.1", "r.1", "r.1:1", "r:"):
-            if (kind, id) != ("task.fence", "r"):
-                accepted(kind, creations(id, **{tag: "r"})[kind])
-
-    @pytest.mark.parametrize("tag", ["origin", "parent", "branch"])
-    def test_any_other_is_refused_with_the_tag_s_name(self, kind: str, tag: str) -> None:
-        for id in ("s", "r1", "s:r", "R:1", "r-1"):
-            assert f"resonate:{tag}" in refused(kind, creations(id, **{tag: "r"})[kind])
-
-    def test_a_root_has_no_colon(self, kind: str) -> None:
-        assert "':'" in refused(kind, creations("a:b", origin="a:b")[kind])
-
-    def test_a_prefix_with_a_colon_begins_the_id(self, kind: str) -> None:
-        assert "resonate:prefix" in refused(kind, creations("r:1", prefix="r:2")[kind])
-
-    @pytest.mark.parametrize("tag", ["origin", "parent", "branch", "prefix"])
-    def test_the_promises_of_a_schedule_get_their_own(self, kind: str, tag: str) -> None:
-        del kind
-        tags = TARGET | {f"resonate:{tag}": "any"}
-        accepted("schedule.create", VALID["schedule.create"] | {"promiseTags": tags})
-
+ANCESTORS = ("origin", "parent", "branch")
 
 OLDER: dict[str, tuple[str, dict[str, str]]] = {
     "SDK 0.7 joins with dots and sends a prefix": (
@@ -392,19 +363,41 @@ OLDER: dict[str, tuple[str, dict[str, str]]] = {
 """Tolerated deviations, as seen on the wire; ``docs/protocol.md`` lists them (section 7)."""
 
 
-@pytest.mark.parametrize("kind", FORMS)
-class TestLineageOfOlderClients:
-    @pytest.mark.parametrize(("id", "tags"), OLDER.values(), ids=OLDER)
-    def test_is_accepted(self, kind: str, id: str, tags: dict[str, str]) -> None:
-        accepted(kind, creations(id, **tags)[kind])
+ALLOWED: dict[str, tuple[str, dict[str, str]]] = OLDER | {
+    f"{id} with {tag} r": (id, {tag: "r"}) for tag in ANCESTORS for id in ("r", "r:1", "r:1.1", "r.1", "r.1:1", "r:")
+}
 
-    def test_sdk_0_8_continues_below_a_call_that_0_7_detached(self, kind: str) -> None:
-        origin = "r:1.dd1051cb84a8cdd208"
-        below = creations(f"{origin}.1", origin=origin, parent=origin, branch=f"{origin}.1")
-        accepted(kind, below[kind] | ({"id": origin} if kind == "task.fence" else {}))
 
-    def test_a_parent_in_another_tree_is_still_refused(self, kind: str) -> None:
-        assert "resonate:parent" in refused(kind, creations("r.2", origin="r", branch="r.2", parent="s.1")[kind])
+@pytest.mark.parametrize(("id", "tags"), ALLOWED.values(), ids=ALLOWED)
+def test_is_accepted(id: str, tags: dict[str, str]) -> None:
+    """A promise belongs to the tree that its tags name (section 3.1): its id begins with that of its ancestor."""
+    for kind, create in creations(id, "q" if id == "r" else "r", **tags):
+        accepted(kind, create)
+
+
+def test_sdk_0_8_continues_below_a_call_that_0_7_detached() -> None:
+    origin = "r:1.dd1051cb84a8cdd208"
+    for kind, create in creations(f"{origin}.1", origin, origin=origin, parent=origin, branch=f"{origin}.1"):
+        accepted(kind, create)
+
+
+@pytest.mark.parametrize(
+    ("id", "tags", "reason"),
+    [
+        *[(id, {tag: "r"}, f"resonate:{tag}") for tag in ANCESTORS for id in ("s", "r1", "s:r", "R:1", "r-1")],
+        ("a:b", {"origin": "a:b"}, "':'"),
+        ("r:1", {"prefix": "r:2"}, "resonate:prefix"),
+        ("r.2", {"origin": "r", "branch": "r.2", "parent": "s.1"}, "resonate:parent"),
+    ],
+)
+def test_a_promise_of_another_tree_is_refused_with_the_tag_s_name(id: str, tags: dict[str, str], reason: str) -> None:
+    for kind, create in creations(id, **tags):
+        assert reason in refused(kind, create)
+
+
+def test_the_promises_of_a_schedule_get_tags_of_their_own() -> None:
+    for tag in (*ANCESTORS, "prefix"):
+        accepted("schedule.create", SCHEDULE | {"promiseTags": TARGET | {f"resonate:{tag}": "any"}})
 
 
 def test_task_create_accepts_no_delay() -> None:

@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from msgspec import Struct
 
 from resonate_server.engine import ReadFailed
 from resonate_server.http.auth import Access, Guard
@@ -34,10 +33,6 @@ class Problem(Exception):
         self.status = status
 
 
-class _Error(Struct, frozen=True):
-    error: str
-
-
 def json(data: object, status: int = 200) -> web.Response:
     headers = {"Cache-Control": "no-store"}
     return web.Response(body=encoder.encode(data), status=status, content_type="application/json", headers=headers)
@@ -57,11 +52,11 @@ async def tell_problems(request: web.Request, handler: Handler) -> web.StreamRes
     try:
         return await handler(request)
     except Problem as problem:
-        return json(_Error(str(problem)), problem.status)
+        return json({"error": str(problem)}, problem.status)
     except ProtocolError as error:
-        return json(_Error(error.message), error.status)
+        return json({"error": error.message}, error.status)
     except ReadFailed:
-        return json(_Error("the store could not be read; the server's log says why"), 503)
+        return json({"error": "the store could not be read; the server's log says why"}, 503)
 
 
 async def add_headers(_: web.Request, response: web.StreamResponse) -> None:

@@ -6,7 +6,7 @@ from aiohttp import ClientConnectionError, web
 from msgspec import Struct
 
 from resonate_server.http.auth import Access
-from resonate_server.http.connections import end_with_peer, write
+from resonate_server.http.connections import connection_of, write
 from resonate_server.watch import Watch
 from resonate_server.watch.events import encoder
 from resonate_server.watch.ring import PAUSE_S, Overtaken, Viewer
@@ -58,7 +58,8 @@ class Live:
                 headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
             )
             await response.prepare(request)
-            end_with_peer(request)
+            if connection := connection_of(request):
+                connection.end_with_peer()
             await self._serve(response, viewer, hello)
         except (ClientConnectionError, TimeoutError, Overtaken):
             pass  # The page reconnects when it can, and says which event it saw last.
