@@ -73,11 +73,6 @@ class Watch(DecisionObserver, WorkerObserver):
 
     def take_remote_event(self, event: Event) -> None:
         """Take an event that happened at another server."""
-        match event:
-            case WorkerConnected(group=group, pid=pid):
-                self._history.connected(group, pid, event.at)
-            case WorkerLeft(group=group, pid=pid, planned=False) | WorkerGone(group=group, pid=pid):
-                self._history.left(group, pid, event.at)
         self._keep(event)
         self.feed.reported()
 
@@ -110,23 +105,16 @@ class Watch(DecisionObserver, WorkerObserver):
     # --- what delivery reports --------------------------------------------------------------------------------------
 
     def worker_connected(self, group: str, pid: str, again: bool) -> None:
-        now = self.now()
-        self._history.connected(group, pid, now)
-        self._put(WorkerConnected(0, now, group, pid, again))
+        self._put(WorkerConnected(0, self.now(), group, pid, again))
 
     def worker_left(self, group: str, pid: str, planned: bool) -> None:
-        now = self.now()
-        if not planned:  # An end that the server planned says nothing about the worker.
-            self._history.left(group, pid, now)
-        self._put(WorkerLeft(0, now, group, pid, planned))
+        self._put(WorkerLeft(0, self.now(), group, pid, planned))
 
     def worker_silent(self, group: str, pid: str) -> None:
         self._put(WorkerSilent(0, self.now(), group, pid))
 
     def worker_gone(self, group: str, pid: str) -> None:
-        now = self.now()
-        self._history.left(group, pid, now)
-        self._put(WorkerGone(0, now, group, pid))
+        self._put(WorkerGone(0, self.now(), group, pid))
 
     def worker_heard(self, group: str, pid: str) -> None:
         self._put(WorkerHeard(0, self.now(), group, pid))
@@ -171,10 +159,15 @@ class Watch(DecisionObserver, WorkerObserver):
             self.tell_others(event)
 
     def _keep(self, event: Event) -> None:
-        """Put an event into the ring now."""
+        """Put an event into the ring now, and what it says of a worker into the history."""
         self.ring.append(event)
-        if (pid := actor(event)) is not None:
-            self._history.acted(pid, event.at)
+        match event:
+            case WorkerConnected(group=group, pid=pid):
+                self._history.connected(group, pid, event.at)
+            case WorkerLeft(group=group, pid=pid, planned=False) | WorkerGone(group=group, pid=pid):
+                self._history.left(group, pid, event.at)  # An end that the server planned says nothing.
+        if (asking := actor(event)) is not None:
+            self._history.acted(asking, event.at)
 
 
 def actor(event: Event) -> str | None:

@@ -2,20 +2,13 @@
 
 from resonate_server.delivery.presence import Member, State
 from resonate_server.store import Occupation
-from resonate_server.watch.views import MAX_GROUPS, MAX_WORKERS, WorkerView, groups
+from resonate_server.watch.views import MAX_GROUPS, MAX_WORKERS, groups
 
 NOBODY_AT_WORK = Occupation(queued={}, held={})
 
 
 def member(pid: str, group: str = "bar", since: int = 7, gone_at: int | None = None) -> Member:
     return Member(pid, group, since, 9, State.CONNECTED if gone_at is None else State.GONE, gone_at)
-
-
-def test_groups_show_waiting_tasks_and_workers_show_held_ones() -> None:
-    bar, baz = groups([member("pid")], Occupation(queued={"bar": 2, "baz": 1}, held={"pid": 3, "other": 1}))
-    assert (bar.name, bar.waiting) == ("bar", 2)
-    assert bar.workers == [WorkerView("pid", "bar", 7, 9, State.CONNECTED, held=3, gone_at=None)]
-    assert (baz.name, baz.waiting, baz.workers) == ("baz", 1, [])
 
 
 def test_with_a_prefix_only_its_groups_are_shown_and_no_numbers() -> None:
