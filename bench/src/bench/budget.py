@@ -10,6 +10,7 @@ by themselves.
 """
 
 import asyncio
+import math
 import os
 import re
 import socket
@@ -20,6 +21,7 @@ import tempfile
 import threading
 import time
 import uuid
+from bisect import bisect
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -84,13 +86,19 @@ def measure(seed: int = DEFAULT_SEED, seconds: float = 3) -> Report:
 def _one_at_a_time(report: Report, workload: Workload, pids: Mapping[str, int]) -> None:
     with Looking({**pids, CLIENT: None}) as looking:
         played = load.run(workload)
-    looks = sum(looking.seen.values())
-    mean_ms = 1_000 * sum(played.chain_s) / played.chains
+    spans = _typical(played)
+    mean_ms = 1_000 * sum(end - begin for begin, end in spans) / len(spans)
     table = Table("one chain at a time", ["what happens", "ms of a chain", "share"])
-    for what, seen in sorted(looking.seen.items(), key=lambda each: -each[1]):
-        table.rows.append([what, mean_ms * seen / looks, f"{seen / looks:.0%}"])
+    for what, share in sorted(looking.shares(spans).items(), key=lambda each: -each[1]):
+        table.rows.append([what, mean_ms * share, f"{share:.0%}"])
     report.tables.append(table)
     _check(report, "one at a time", mean_ms, played)
+
+
+def _typical(played: Played) -> list[tuple[float, float]]:
+    """Return when the middle half of all chains, by duration, began and ended: a slow tail moves means, not medians."""
+    spans = sorted(played.starts.values(), key=lambda span: span[1] - span[0])
+    return sorted(spans[len(spans) // 4 : -(len(spans) // 4) or None])
 
 
 def _check(report: Report, when: str, sum_ms: float, played: Played) -> None:
@@ -104,7 +112,7 @@ def _check(report: Report, when: str, sum_ms: float, played: Played) -> None:
 class Looking:
     """A sampler. ``pids``: of processes with all their children; ``None`` is the load generator, once it runs.
 
-    ``seen``: how many looks found each of them running, or nobody.
+    ``looks``: when it looked (s, by the clock of the load generator), and who was running, or else what was waited for.
     """
 
     def __init__(self, pids: Mapping[str, int | None]) -> None:
@@ -112,7 +120,7 @@ class Looking:
         self._files: dict[str, dict[str, int]] = {name: {} for name in pids}
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._look)
-        self.seen: defaultdict[str, float] = defaultdict(float)
+        self.looks: list[tuple[float, list[str]]] = []
 
     def __enter__(self) -> "Looking":
         self._thread.start()
@@ -130,11 +138,20 @@ class Looking:
                 relist_at = time.monotonic() + RELISTED_S
             if self._files[CLIENT]:
                 running = [name for name, files in self._files.items() if RUNS in map(_state, files.values())]
-                for name in running or [DISK if _disk_is_waited_for() else NOBODY]:
-                    self.seen[name] += 1 / max(len(running), 1)
+                self.looks.append((time.perf_counter(), running or [DISK if _disk_is_waited_for() else NOBODY]))
         for files in self._files.values():
             for file in files.values():
                 os.close(file)
+
+    def shares(self, spans: list[tuple[float, float]]) -> dict[str, float]:
+        """Return the share that each had of the time in ``spans``, which are in order and do not overlap."""
+        seen: defaultdict[str, float] = defaultdict(float)
+        for at, names in self.looks:
+            span = bisect(spans, (at, math.inf)) - 1
+            if span >= 0 and at <= spans[span][1]:
+                for name in names:
+                    seen[name] += 1 / len(names)
+        return {name: looks / sum(seen.values()) for name, looks in seen.items()}
 
     def _list_threads(self) -> None:
         for name, pid in self._pids.items():
@@ -170,7 +187,7 @@ def _many(report: Report, workload: Workload, pids: Mapping[str, int]) -> None:
     used = {name: after - before[name] for name, after in _cpu_seconds(pids).items()} | {CLIENT: played.cpu_seconds}
     idle_s, all_s = (_machine(psutil.cpu_times()) - _machine(machine_before)).tolist()
     used |= {"nobody": idle_s, "other programs, and the kernel for all": all_s - idle_s - sum(used.values())}
-    sum_ms = 1_000 * workload.in_flight * played.elapsed_s / played.chains
+    sum_ms = 1_000 * sum(played.chain_s) / played.chains
     title = f"{workload.in_flight} chains in flight: of the time of each, they take turns"
     table = Table(title, ["who has the cores", "ms of a chain", "core ms per chain", "share"])
     for name, seconds in sorted(used.items(), key=lambda each: -each[1]):
