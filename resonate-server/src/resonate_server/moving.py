@@ -5,9 +5,10 @@ from pathlib import Path
 from msgspec import Struct
 
 from resonate_server.config import Storage
+from resonate_server.store.shared_sql import COLUMNS
 from resonate_server.store.sqlite import IN_MEMORY
 from resonate_server.store.sqlite.whole_file import whole_file
-from resonate_server.store.whole import COLUMNS, CannotCopy, Opening
+from resonate_server.store.whole import CannotCopy, Opening
 
 
 class Location(Struct, frozen=True):

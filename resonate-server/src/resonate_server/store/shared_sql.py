@@ -17,14 +17,28 @@ Times are in ms since the epoch. Tags and payloads are JSON; an empty payload is
 ``schedules``: promises to create repeatedly.
 """
 
+COLUMNS = {
+    table: tuple(columns.split())
+    for table, columns in {
+        "promises": "id state tags timeout_at created_at settled_at branch parent origin armed param value",
+        "tasks": "id target state version resumes ttl pid claim timer_at queued releases lost_at unclaimed reason"
+        " recipient",
+        "callbacks": "awaited awaiter",
+        "listeners": "awaited address",
+        "spreading": "promise_id after turn_at",
+        "unblocks": "promise_id address recipient member kept_since",
+        "schedules": "id cron promise_id promise_timeout promise_tags created_at next_run_at last_run_at param",
+    }.items()
+}
+"""Columns of each table, in the order of a row's fields; SQLite keeps the payloads elsewhere."""
+
 
 def _of(alias: str, columns: str) -> str:
     return ", ".join(f"{alias}.{column}" for column in columns.split(", "))
 
 
-PROMISE = "id, state, tags, timeout_at, created_at, settled_at"
-TASK = "id, target, state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at, unclaimed, reason"
-SCHEDULE = "id, cron, promise_id, promise_timeout, promise_tags, created_at, next_run_at, last_run_at"
+PROMISE, TASK = ", ".join(COLUMNS["promises"][:6]), ", ".join(COLUMNS["tasks"][:-1])
+SCHEDULE = ", ".join(COLUMNS["schedules"][:-1])
 PROMISE_OF_PAIR, TASK_OF_PAIR = _of("p", PROMISE), _of("t", TASK)
 
 GET_ACQUIRED = "SELECT id FROM tasks WHERE pid IS NOT NULL AND state = 'acquired'"

@@ -39,8 +39,7 @@ from resonate_server.store import MAX_TOLD_BYTES, Decided, SettledRoot, rows
 from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.sql import DROPS, MAX_AWAITERS_AHEAD, PUTS
 from resonate_server.store.rows import Row
-from resonate_server.store.shared_sql import COUNT_TASKS, GET_ACQUIRED
-from resonate_server.store.whole import COLUMNS
+from resonate_server.store.shared_sql import COLUMNS, COUNT_TASKS, GET_ACQUIRED
 
 type Asked = tuple[str, Sequence[Any] | dict[str, Any]]
 """A statement and its parameters."""

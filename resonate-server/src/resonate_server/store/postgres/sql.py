@@ -2,8 +2,7 @@
 
 from functools import cache
 
-from resonate_server.store.shared_sql import PROMISE, PROMISE_OF_PAIR, SCHEDULE, TASK, TASK_OF_PAIR
-from resonate_server.store.whole import COLUMNS
+from resonate_server.store.shared_sql import COLUMNS, PROMISE, PROMISE_OF_PAIR, SCHEDULE, TASK, TASK_OF_PAIR
 
 SCHEMA_NAME = "resonate"
 """Holds all tables; it is the search path of every connection."""
@@ -349,12 +348,10 @@ def _delete(table: str, same: str) -> str:
     return f"DELETE FROM {table} AS t USING {{rows}} WHERE {same}"
 
 
-def _or_replace(key: str, names: str) -> str:
-    changed = ", ".join(f"{name} = excluded.{name}" for name in names.split(", "))
+def _or_replace(key: str, *names: str) -> str:
+    changed = ", ".join(f"{name} = excluded.{name}" for name in names)
     return f"ON CONFLICT ({key}) DO UPDATE SET {changed}"
 
-
-_TASK_CHANGES = "state, version, resumes, ttl, pid, claim, timer_at, queued, releases, lost_at, unclaimed, reason"
 
 # The decisions of a transaction are written by two statements: first what goes, then what comes, because what was
 # dropped may have been put again. Names are those of their tables, after what is done there. The parts of a statement
@@ -376,11 +373,11 @@ PUTS = {
 UPDATE promises AS p SET state = r.state, settled_at = r.settled_at, armed = r.armed, value = coalesce(r.value, p.value)
 FROM {rows} WHERE p.id = r.id
 """,
-    "put_tasks": _insert("tasks", _or_replace("id", _TASK_CHANGES)),
+    "put_tasks": _insert("tasks", _or_replace("id", *COLUMNS["tasks"][2:-1])),
     "put_callbacks": _insert("callbacks", "ON CONFLICT DO NOTHING"),
     "put_listeners": _insert("listeners", "ON CONFLICT DO NOTHING"),
-    "put_spreading": _insert("spreading", _or_replace("promise_id", "after, turn_at")),
-    "put_schedules": _insert("schedules", _or_replace("id", "next_run_at, last_run_at")),
+    "put_spreading": _insert("spreading", _or_replace("promise_id", "after", "turn_at")),
+    "put_schedules": _insert("schedules", _or_replace("id", "next_run_at", "last_run_at")),
     "put_unblocks": _insert("unblocks", _or_replace("promise_id, md5(address)", "kept_since")),
 }
 

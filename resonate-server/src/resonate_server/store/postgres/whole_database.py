@@ -12,8 +12,8 @@ from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.driver import connect, connect_async
 from resonate_server.store.postgres.schema import DatabaseUnusable, migrate
 from resonate_server.store.rows import Row
-from resonate_server.store.shared_sql import any_of
-from resonate_server.store.whole import COLUMNS, CannotCopy, Whole
+from resonate_server.store.shared_sql import COLUMNS, any_of
+from resonate_server.store.whole import CannotCopy, Whole
 
 
 @contextmanager

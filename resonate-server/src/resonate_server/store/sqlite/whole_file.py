@@ -7,12 +7,12 @@ from pathlib import Path
 
 from resonate_server.store.errors import StoreUnusable
 from resonate_server.store.rows import Row
-from resonate_server.store.shared_sql import any_of
+from resonate_server.store.shared_sql import COLUMNS, any_of
 from resonate_server.store.sqlite import statements
 from resonate_server.store.sqlite.clock import MARK_MS
 from resonate_server.store.sqlite.file import close_file, open_file
 from resonate_server.store.sqlite.lock import PathLock, PathTaken
-from resonate_server.store.whole import COLUMNS, CannotCopy, Whole
+from resonate_server.store.whole import CannotCopy, Whole
 
 
 @contextmanager
