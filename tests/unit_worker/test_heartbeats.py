@@ -120,10 +120,19 @@ async def has_heard(server: Server, heartbeats: int) -> None:
             await asyncio.sleep(PAUSE / 4)
 
 
-async def test_held_tasks_get_heartbeats_again_and_again() -> None:
-    server = Server()
-    await watched(lambda: has_heard(server, 3), server=server, leases={"a": 1, "b": 7})
-    assert all(heard == [("a", 1), ("b", 7)] for heard in server.heard)
+@pytest.mark.parametrize(
+    ("lease_seconds", "listens", "heard"),
+    [
+        pytest.param(LEASE, False, [("a", 1), ("b", 7)], id="held tasks"),
+        pytest.param(60, True, [], id="signs of life, as leases are extended at their own pace"),
+    ],
+)
+async def test_heartbeats_are_sent_again_and_again(
+    lease_seconds: float, listens: bool, heard: list[tuple[str, int]]
+) -> None:
+    server = Server(listens=listens)
+    await watched(lambda: has_heard(server, 3), lease_seconds, server, {"a": 1, "b": 7})
+    assert all(each == heard for each in server.heard)
 
 
 @pytest.mark.parametrize(("lease_seconds", "leases"), [(60, {"a": 1}), (LEASE, {})], ids=["new", "none"])
@@ -131,12 +140,6 @@ async def test_new_leases_and_none_get_no_heartbeat(lease_seconds: float, leases
     server = Server()
     await watched(nothing, lease_seconds, server, leases)
     assert server.heard == []
-
-
-async def test_a_server_that_wants_signs_of_life_gets_empty_heartbeats() -> None:
-    server = Server(listens=True)
-    await watched(lambda: has_heard(server, 3), lease_seconds=60, server=server, leases={"a": 1})
-    assert all(heard == [] for heard in server.heard), "leases are extended at their own pace"
 
 
 @pytest.mark.parametrize("listens", [False, True])

@@ -62,7 +62,7 @@ async def caller() -> Caller:
 
 
 STORIES: dict[str, tuple[str, dict[str, int], str, list[str]]] = {
-    # The state of the call at the server, how that answers, what ends the attempt, the states that the SDK is told of.
+    # The state of the call at the server, how that answers, what ends the attempt, the states that the SDK learns.
     "it ends here": ("pending", {}, "task.fulfill", ["resolved"]),
     "it goes on here": ("pending", {"task.suspend": 300}, "task.suspend", []),
     "it is suspended": ("pending", {}, f"task.suspend {LISTENS}", []),

@@ -34,13 +34,10 @@ def test_an_empty_variable_is_not_set() -> None:
 
 
 @pytest.mark.parametrize("seconds", ["1", "1.", "1.5", "86400"])
-def test_a_lease_lasts_from_a_second_to_a_day(seconds: str) -> None:
-    assert Settings.from_environment({"LEASE_SECONDS": seconds}).lease == timedelta(seconds=float(seconds))
-
-
 @pytest.mark.parametrize("tasks", ["1", "1000"])
-def test_a_worker_has_from_one_place_to_a_thousand(tasks: str) -> None:
-    assert Settings.from_environment({"MAX_TASKS": tasks}).max_tasks == int(tasks)
+def test_numbers_have_limits(seconds: str, tasks: str) -> None:
+    settings = Settings.from_environment({"LEASE_SECONDS": seconds, "MAX_TASKS": tasks})
+    assert (settings.lease, settings.max_tasks) == (timedelta(seconds=float(seconds)), int(tasks))
 
 
 REFUSED = {

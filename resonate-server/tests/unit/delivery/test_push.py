@@ -109,12 +109,15 @@ async def a_moment() -> None:
 
 
 class TestPost:
-    @pytest.mark.parametrize("status", [200, 299])
-    async def test_a_delivered_unblock_is_reported(self, post: Post, status: int) -> None:
+    @pytest.mark.parametrize("status", [200, 299, 300, 307, 404, 500])
+    async def test_an_unblock_is_reported_as_delivered_unless_it_is_refused(self, post: Post, status: int) -> None:
+        delivered = status < 300
         post.receiver.statuses = [status]
         post.send(unblock("p"))
-        await until(lambda: post.delivered == ["p"])
-        assert post.receiver.received[0][1]["data"]["promise"]["id"] == "p"
+        await post.until_counted("success" if delivered else "error", 1)
+        await until(lambda: post.delivered == ["p"] * delivered)
+        assert post.failures() == ({} if delivered else {post.receiver.url: 1})
+        assert [(path, body["data"]["promise"]["id"]) for path, body in post.receiver.received] == [("/", "p")]
         assert "Authorization" not in post.receiver.headers[0]
 
     @with_settings(auth=PushAuth(mode="bearer", token="secret", header="X-Proof"))
@@ -122,15 +125,6 @@ class TestPost:
         post.send(execute("t"))
         await post.until_counted("success", 1)
         assert post.receiver.headers[0]["X-Proof"] == "Bearer secret"
-
-    @pytest.mark.parametrize("status", [300, 307, 404, 500])
-    async def test_a_refused_message_is_a_failure_and_not_reported_as_delivered(self, post: Post, status: int) -> None:
-        post.receiver.statuses = [status]
-        post.send(unblock("p"))
-        await post.until_counted("error", 1)
-        assert (post.counted("success"), post.delivered) == (0, [])
-        assert post.failures() == {post.receiver.url: 1}
-        assert [path for path, _ in post.receiver.received] == ["/"]
 
     @pytest.mark.parametrize(
         ("url", "target"),
@@ -352,27 +346,23 @@ class TestLog:
         assert "Bad status line" in caplog.text
         assert "nonsense" not in caplog.text
 
-    async def test_trouble_is_logged_once_with_an_example_and_so_is_its_end(
-        self, post: Post, caplog: pytest.LogCaptureFixture
+    @pytest.mark.parametrize(("pause_s", "lines"), [(60.0, 1), (0.0, 2)])
+    async def test_trouble_and_its_end_are_logged_once_and_again_after_a_pause(
+        self, post: Post, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, pause_s: float, lines: int
     ) -> None:
         caplog.set_level("INFO")
-        post.receiver.statuses = [500, 500]
+        monkeypatch.setattr(push_module, "LOG_PAUSE_S", pause_s)
+        post.receiver.statuses = [500, 500, 200, 500]
         for number in range(4):
             post.send(execute(f"t-{number}"))
             await post.until_ended(number + 1)
 
-        assert [record.getMessage() for record in caplog.records if record.name == push_module.__name__] == [
-            f"could not deliver 't-0' to '{post.receiver.url}': status 500",
-            f"deliveries to '{post.receiver.url}' succeed again, after 2 failures",
-        ]
-
-    @pytest.mark.parametrize(("pause_s", "lines"), [(60.0, 1), (0.0, 2)])
-    async def test_again_only_after_a_pause(
-        self, post: Post, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, pause_s: float, lines: int
-    ) -> None:
-        monkeypatch.setattr(push_module, "LOG_PAUSE_S", pause_s)
-        post.receiver.statuses = [500, 200, 500]
-        for number in range(3):
-            post.send(unblock("p"))
-            await post.until_ended(number + 1)
-        assert caplog.text.count("could not deliver 'p'") == lines
+        told = [record.getMessage() for record in caplog.records if record.name == push_module.__name__]
+        assert (
+            told
+            == [
+                f"could not deliver 't-0' to '{post.receiver.url}': status 500",
+                f"deliveries to '{post.receiver.url}' succeed again, after 2 failures",
+                f"could not deliver 't-3' to '{post.receiver.url}': status 500",
+            ][: lines + 1]
+        )
