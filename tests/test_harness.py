@@ -7,8 +7,9 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
-from harness.basics import free_port
+from harness.basics import free_port, wait_until
 from harness.network import isolated_network
 
 TAKE_ONE = "import sys; from harness.basics import free_port; print(free_port(), flush=True); sys.stdin.read()"
@@ -33,6 +34,40 @@ def test_a_port_belongs_to_one_process_as_long_as_that_lives() -> None:
         owner.communicate("")
 
     assert take(port, 60) == port
+
+
+DIE = """
+import os, signal, sys, time
+from pathlib import Path
+from harness.fork_server import ForkServer
+
+server, log = ForkServer("worker"), Path(os.devnull)
+first, second = (server.start([sys.argv[1]], os.environ, log) for _ in range(2))
+os.kill(first.pid, signal.SIGKILL)
+time.sleep(1)
+print(second.pid, flush=True)
+os._exit(1)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has this way to start programs")
+def test_programs_end_with_tests_that_are_killed_before_they_have_heard_of_every_end(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("import time; time.sleep(600)")
+    died = subprocess.run(
+        [sys.executable, "-c", DIE, program],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    pid = int(died.stdout)
+    try:
+        wait_until(lambda: not psutil.pid_exists(pid), "the other program has ended", seconds=20)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, 9)
 
 
 only_root = pytest.mark.skipif(
