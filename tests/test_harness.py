@@ -1,7 +1,6 @@
 """What tests share keeps them apart from each other and from the machine: ports and a network of their own."""
 
 import os
-import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from harness.basics import free_port, wait_until
+from harness.basics import wait_until
 from harness.network import isolated_network
 
 TAKE_ONE = "import sys; from harness.basics import free_port; print(free_port(), flush=True); sys.stdin.read()"
@@ -86,15 +85,6 @@ def interfaces_of_a_child() -> list[str]:
 def test_programs_started_in_it_see_only_loopback() -> None:
     with isolated_network():
         assert interfaces_of_a_child() == ["lo"]
-
-
-@only_root
-def test_servers_in_it_can_be_reached_only_from_within() -> None:
-    with isolated_network():
-        server = socket.create_server(("127.0.0.1", free_port()))
-        socket.create_connection(server.getsockname(), timeout=60).close()
-    with server, pytest.raises(ConnectionRefusedError):
-        socket.create_connection(server.getsockname(), timeout=60)
 
 
 @only_root
