@@ -45,7 +45,7 @@ first, second = (server.start([sys.argv[1]], os.environ, log) for _ in range(2))
 os.kill(first.pid, signal.SIGKILL)
 time.sleep(1)
 print(second.pid, flush=True)
-os._exit(1)
+os.killpg(0, signal.SIGTERM)
 """
 
 
@@ -55,6 +55,7 @@ def test_programs_end_with_tests_that_are_killed_before_they_have_heard_of_every
     program.write_text("import time; time.sleep(600)")
     died = subprocess.run(
         [sys.executable, "-c", DIE, program],
+        start_new_session=True,
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         text=True,

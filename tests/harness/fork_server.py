@@ -161,7 +161,8 @@ def fork_on_demand(requests: socket.socket) -> dict[str, Any]:
                 requests.sendall(json.dumps([ended[0], os.waitstatus_to_exitcode(ended[1])]).encode())
 
     signal.signal(signal.SIGCHLD, tell_ends)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal and `timeout` send them to the whole group
+        signal.signal(number, signal.SIG_IGN)
     while asked := _next_request(requests):
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])  # report its start before its end
         pid = os.fork()
@@ -169,6 +170,7 @@ def fork_on_demand(requests: socket.socket) -> dict[str, Any]:
             requests.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
             return dict(json.loads(asked))
         living.add(pid)
