@@ -400,10 +400,8 @@ def metrics() -> str:
 
 
 def answers(port: str, path: str) -> bool:
-    from http.client import (
-        HTTPConnection,
-        HTTPException,
-    )  # slower to import than all else here, and seldom needed
+    # Slower to import than all else here, and seldom needed.
+    from http.client import HTTPConnection, HTTPException
 
     connection = HTTPConnection("127.0.0.1", int(port), timeout=2)
     try:

@@ -98,7 +98,7 @@ choose_kind() {
         kind=processes reason=$obstacle
     fi
     say "Starting the stack as $kind: $reason."
-    [[ "$last" = "" || "$last" = "$(this_run)" ]] || say "Note: last time it ran as $last, with another database. Requests pending there continue when it runs that way again."
+    [[ "$last" = "" || "$last" = "$(this_run)" ]] || say "Note: last time it ran as $last, which has another database. Requests pending there continue when it runs that way again."
 }
 
 this_run() { echo "$kind with $(has_postgres && echo PostgreSQL || echo SQLite)"; }

@@ -1,14 +1,14 @@
 """What tests share keeps them apart from each other and from the machine: ports and a network of their own."""
 
 import os
-import socket
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
-from harness.basics import free_port
+from harness.basics import wait_until
 from harness.network import isolated_network
 
 TAKE_ONE = "import sys; from harness.basics import free_port; print(free_port(), flush=True); sys.stdin.read()"
@@ -35,6 +35,41 @@ def test_a_port_belongs_to_one_process_as_long_as_that_lives() -> None:
     assert take(port, 60) == port
 
 
+DIE = """
+import os, signal, sys, time
+from pathlib import Path
+from harness.fork_server import ForkServer
+
+server, log = ForkServer("worker"), Path(os.devnull)
+first, second = (server.start([sys.argv[1]], os.environ, log) for _ in range(2))
+os.kill(first.pid, signal.SIGKILL)
+time.sleep(1)
+print(second.pid, flush=True)
+os.killpg(0, signal.SIGTERM)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has this way to start programs")
+def test_programs_end_with_tests_that_are_killed_before_they_have_heard_of_every_end(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("import time; time.sleep(600)")
+    died = subprocess.run(
+        [sys.executable, "-c", DIE, program],
+        start_new_session=True,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    pid = int(died.stdout)
+    try:
+        wait_until(lambda: not psutil.pid_exists(pid), "the other program has ended", seconds=20)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, 9)
+
+
 only_root = pytest.mark.skipif(
     sys.platform != "linux" or bool(os.geteuid()),
     reason="only Linux has such networks, and grants them to root alone",
@@ -51,15 +86,6 @@ def interfaces_of_a_child() -> list[str]:
 def test_programs_started_in_it_see_only_loopback() -> None:
     with isolated_network():
         assert interfaces_of_a_child() == ["lo"]
-
-
-@only_root
-def test_servers_in_it_can_be_reached_only_from_within() -> None:
-    with isolated_network():
-        server = socket.create_server(("127.0.0.1", free_port()))
-        socket.create_connection(server.getsockname(), timeout=60).close()
-    with server, pytest.raises(ConnectionRefusedError):
-        socket.create_connection(server.getsockname(), timeout=60)
 
 
 @only_root

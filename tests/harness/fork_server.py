@@ -160,17 +160,20 @@ def fork_on_demand(requests: socket.socket) -> dict[str, Any]:
     def tell_ends(*_: object) -> None:
         while (ended := _waitpid())[0]:
             living.discard(ended[0])
-            requests.sendall(json.dumps([ended[0], os.waitstatus_to_exitcode(ended[1])]).encode())
+            with suppress(ConnectionError):
+                requests.sendall(json.dumps([ended[0], os.waitstatus_to_exitcode(ended[1])]).encode())
 
     signal.signal(signal.SIGCHLD, tell_ends)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    while asked := requests.recv(MAX_BYTES):
+    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal and `timeout` send them to the whole group
+        signal.signal(number, signal.SIG_IGN)
+    while asked := _next_request(requests):
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])  # report its start before its end
         pid = os.fork()
         if not pid:
             requests.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
             return dict(json.loads(asked))
         living.add(pid)
@@ -178,8 +181,17 @@ def fork_on_demand(requests: socket.socket) -> dict[str, Any]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for pid in living:  # left over from tests that failed to end them
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     sys.exit()
+
+
+def _next_request(requests: socket.socket) -> bytes:
+    """Return nothing if the tests have ended, even if they were killed before they had read everything."""
+    try:
+        return requests.recv(MAX_BYTES)
+    except ConnectionError:
+        return b""
 
 
 def _waitpid() -> tuple[int, int]:

@@ -15,6 +15,9 @@ SECONDS = 300
 FULL_DISK = "trap '' XFSZ; ulimit -f 0"
 """In bash: from now on no file can grow."""
 
+_FOR_SCRIPTS = re.compile(r"[^/]+|(scripts|services|\.ci)/.*|.*/pyproject\.toml|worker/src/worker/health\.py")
+"""What scripts read that build nothing and start nothing: one file in eight."""
+
 # Variables of the user who runs the tests, and of the stacks of other tests.
 _OURS = re.compile(r"COMPOSE_|STACK_DIR|FOO_PORT|RESONATE_|LEASE_SECONDS|DEMO_FAULTS|PYTHON_IMAGE|CDPATH")
 
@@ -43,14 +46,17 @@ def _files() -> list[str]:
 
 
 class Checkout:
-    """The repository's current files, without those that git ignores; its scripts run there."""
+    """A folder with the repository's current files, without those that git ignores; its scripts run there."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @classmethod
-    def make(cls, folder: Path) -> "Checkout":
+    def make(cls, folder: Path, *, whole: bool = False) -> "Checkout":
+        """``whole``: with everything that a stack is made of."""
         for name in _files():
+            if not whole and not _FOR_SCRIPTS.fullmatch(name):
+                continue
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(REPOSITORY / name, folder / name)
         return cls(folder)

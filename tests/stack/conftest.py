@@ -52,7 +52,7 @@ def awkward_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def copy(awkward_folder: Path) -> Checkout:
     """This checkout, with its environment and its uv, copied to the awkward folder."""
-    checkout = Checkout.make(awkward_folder / "copy")
+    checkout = Checkout.make(awkward_folder / "copy", whole=True)
     for name in (".venv", ".local/uv"):
         if (REPOSITORY / name).exists():
             shutil.copytree(REPOSITORY / name, checkout.folder / name, symlinks=True)

@@ -34,7 +34,7 @@ PYTHON = {
 def checkout(awkward_folder: Path) -> Iterator[Checkout]:
     """A checkout with umask 077 whose files, except scripts, end lines with CR LF, as some git settings do."""
     require_docker()
-    checkout = Checkout.make(awkward_folder / "containers")
+    checkout = Checkout.make(awkward_folder / "containers", whole=True)
     for path in sorted(checkout.folder.rglob("*")):
         if path.is_file() and path.suffix not in (".sh", ".png", ".webp"):
             path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
@@ -95,9 +95,8 @@ class TestProcesses:
 
             stack.succeed(*without_variable, "scripts/down.sh")
             assert noted(env) == [token]
-            for arguments in ([], ["--token"]):
-                stack.succeed(*without_variable, "scripts/up.sh", "--processes", *arguments)
-                assert (ask_server(stack, ""), ask_server(stack, token)) == (401, 200)
+            stack.succeed(*without_variable, "scripts/up.sh", "--processes")
+            assert (ask_server(stack, ""), ask_server(stack, token)) == (401, 200)
             assert noted(env) == [token]
         finally:
             stack.remove()

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import secrets
 import shutil
 import socket
 import subprocess
@@ -18,7 +19,8 @@ from stack.checkouts import FULL_DISK, Checkout, engine, tools
 from stack.driver import REPOSITORY, SERVICES
 
 NAME = re.compile(r"durable-rpc-[0-9a-f]{8}")
-NAMED = "durable-rpc-0123abcd"
+NAMED = f"durable-rpc-{secrets.token_hex(4)}"
+"""Processes are found by it, on the whole machine: others may run these tests at the same time."""
 NOTED = ["COMPOSE_PROJECT_NAME", "RESONATE_TOKEN"]
 HOSTILE = (
     *("PIP_REQUIRE_VIRTUALENV", "PIP_USER", "PIP_PREFIX", "PIP_TARGET", "PIP_ONLY_BINARY"),
@@ -373,7 +375,7 @@ class TestKind:
     ) -> None:
         said = up(ran_as(last), path, *arguments)
 
-        assert (f"last time it ran as {last}, with another database" in said) == warned, said
+        assert (f"last time it ran as {last}, which has another database" in said) == warned, said
 
 
 class TestDown:

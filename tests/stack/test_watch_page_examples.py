@@ -54,19 +54,6 @@ def test_a_request_can_be_named(stack: Stack) -> None:
     assert done.stdout.endswith("result: 3\n")
 
 
-def test_it_shows_which_worker_is_gone_and_which_takes_over(stack: Stack) -> None:
-    id = new_id()
-    assert stack.post(id, {"running": 120}, wait=False).status == 202
-    with watch(stack, id) as shown:
-        shown.wait_for("attempt 1 by ")
-        stack.kill("bar")
-        shown.wait_for("pending, attempt 1")
-        stack.start("bar")
-        shown.wait_for("attempt 2 by ")
-        shown.press(CTRL_C)
-        shown.wait()
-
-
 @containers_seldom
 def test_ctrl_c_ends_watch_but_not_the_request(stack: Stack) -> None:
     id = send(stack, LONG)
