@@ -11,7 +11,7 @@ const { headline, rowSentence, sentence } = await import(new URL("text/sentences
 const { Chain, Names, rowsOf } = await import(new URL("model/chain.js", STATIC));
 
 test("durations are as exact as one can read them", () => {
-  assert.deepEqual([0, 340, 1240, 11_200, 184_000, 7_500_000, 270_000_000].map(duration), ["0 ms", "340 ms", "1.2 s", "11.2 s", "3 min 4 s", "2 h 5 min", "3 d 3 h"]);
+  assert.deepEqual([0, 340, 1240, 11_200, 99_990, 184_000, 7_500_000, 270_000_000].map(duration), ["0 ms", "340 ms", "1.2 s", "11.2 s", "1 min 40 s", "3 min 4 s", "2 h 5 min", "3 d 3 h"]);
   assert.equal(coarse(59_999), "59 s");
   assert.deepEqual([0, 500, 2500, 60_000].map(mark), ["0", "500 ms", "2.5 s", "1 min"]);
 });

@@ -18,7 +18,7 @@ def duration(ms: int) -> str:
         return f"{max(ms, 0)} ms"
     if ms < 59_950:
         return f"{ms / 1_000:.1f} s"
-    ms = max(ms, 60_000)
+    ms = round(ms, -3)
     (unit, length), (smaller, part) = next(pair for pair in pairwise(UNITS) if ms >= pair[0][1])
     rest = ms % length // part
     return f"{ms // length} {unit}" + (f" {rest} {smaller}" if rest else "")

@@ -10,7 +10,7 @@ export function duration(ms) {
   const span = Math.max(0, Math.round(ms));
   if (span < SECOND) return `${span} ms`;
   if (span < MINUTE - 50) return `${(span / SECOND).toFixed(1)} s`;
-  return coarse(span);
+  return coarse(Math.round(span / SECOND) * SECOND);
 }
 
 /** The requested length of a sleep: its deadline was computed a moment before the server stored it. */
