@@ -8,10 +8,11 @@ direct() { # ARGUMENTS of crash.py...
         "$VENV/bin/python" -P scripts/crash.py "foo=127.0.0.1:$FOO_PORT" "server=http://127.0.0.1:$RESONATE_PORT" "$@"
         return
     fi
-    docker run --rm --interactive --init --no-healthcheck --label com.docker.compose.project= \
+    { docker run --rm --interactive --init --no-healthcheck --label com.docker.compose.project= \
         --network "${COMPOSE_PROJECT_NAME}_default" --env RESONATE_TOKEN --env FOO_PORT \
         "$(docker inspect --format '{{.Image}}' "$(containers of resonate-server | head -n 1)")" \
-        python3 -c "$(cat scripts/crash.py)" foo=foo:5000 server=http://resonate-server:8001 "$@"
+        python3 -c "$(cat scripts/crash.py)" foo=foo:5000 server=http://resonate-server:8001 "$@" 2>&1 >&4 4>&- |
+        (trap "" PIPE; while IFS= read -r line; do printf '%s\n' "$line" >&2 || true; done); } 4>&1 # docker ends if nobody reads its errors
 }
 
 serve() { # reads commands, one per line, and answers each with its status and, if wanted, its output
