@@ -162,7 +162,8 @@ def choose_metrics_port() -> None:
     """Choose it for the server that is about to start: the given one, or its last one if still free, or the next."""
     kept = settings()
     port = os.environ.get(METRICS_PORT) or kept.get(METRICS_PORT, "")
-    if not port or not within(MOMENT_SECONDS, lambda: ports().is_free(int(port))):
+    stays_free = port and within(MOMENT_SECONDS, lambda: ports().is_free(int(port))) and ports().hold([int(port)])
+    if port != "0" and not stays_free:
         others = {int(kept["FOO_PORT"]), *(int(kept["RESONATE_PORT"]) + more for more in range(3))}
         port = str(ports().next_free(USUAL_METRICS_PORT, but=others))
     postgres().write_privately(SETTINGS, kept | {METRICS_PORT: port})

@@ -196,13 +196,15 @@ class TestMoment:
 
 
 class TestMetrics:
-    def test_a_server_that_comes_back_takes_another_port_if_its_own_is_taken(self, stack: Stack) -> None:
+    @pytest.mark.parametrize("is_held", [True, False], ids=["by one that starts", "by one that listens"])
+    def test_a_server_that_comes_back_takes_another_port_if_its_own_is_taken(self, stack: Stack, is_held: bool) -> None:
         assert stack.post(id := new_id()) == Answer(200, id, 3)
         first = stack.run(*PROCESSES, "metrics").stdout.strip()
         assert "resonate_" in subprocess.check_output(["curl", "--silent", "--noproxy", "*", first], text=True)
 
         stack.run(*PROCESSES, "kill", "resonate-server")
-        with listener_once_free(int(first.split(":")[2].split("/")[0])):
+        port = int(first.split(":")[2].split("/")[0])
+        with TestHolding().held(port) if is_held else listener_once_free(port):
             stack.run(*PROCESSES, "start", "resonate-server")
             stack.assert_whole()
             second = stack.run(*PROCESSES, "metrics").stdout.strip()
