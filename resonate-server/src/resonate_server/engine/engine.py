@@ -308,9 +308,10 @@ class Engine:
 
     async def _renew_leases(self) -> None:
         """Raises :class:`ReadFailed`."""
-        away_s = (self.now() - self._present) / 1_000
+        since, now = self._present, self.now()
         await self._act(*kernel.renewing(self._rules))
-        logger.warning("heartbeats could not be recorded for %.1f s: all leases start again", away_s)
+        if self._present == since:  # Due work and the beat may notice the same.
+            logger.warning("heartbeats could not be recorded for %.1f s: all leases start again", (now - since) / 1_000)
         self._present = self.now()
 
     async def _begin(self) -> Counter[TaskState]:
