@@ -7,7 +7,7 @@ from flask import Flask
 from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.test import create_environ
 
-from foo_web.inputs import Delays, parse_delays, parse_hosts, parse_key, parse_preference, refuse_others
+from foo_web.inputs import Delays, check_host_and_origin, parse_delays, parse_hosts, parse_key, parse_preference
 
 OWN = {"Origin": "http://localhost:5000", "Sec-Fetch-Site": "same-origin"}
 LINK = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
@@ -23,7 +23,7 @@ def answer(headers: Headers, hosts: str = "", body: bytes | None = None, without
     environ.pop(without, None)
     with Flask(__name__).request_context(environ):
         try:
-            refuse_others(parse_hosts(hosts))
+            check_host_and_origin(parse_hosts(hosts))
         except HTTPException as refusal:
             return refusal.code or 0, refusal.description or ""
     return 200, ""

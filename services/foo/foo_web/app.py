@@ -56,7 +56,7 @@ def create_app(chains: Chains, hosts: str, *, offers_faults: bool) -> AsyncFlask
 
         trace_requests(app, chains.tracing.tracer)
     known_hosts = inputs.parse_hosts(hosts)
-    app.before_request(lambda: inputs.refuse_others(known_hosts))
+    app.before_request(lambda: inputs.check_host_and_origin(known_hosts))
     ends: list[float] = []
 
     @app.post("/foo")

@@ -43,7 +43,7 @@ def parse_hosts(names: str) -> set[str]:
     return {name.strip().lower() for name in f"localhost,{names}".split(",") if name.strip()}
 
 
-def refuse_others(known: AbstractSet[str]) -> None:
+def check_host_and_origin(known: AbstractSet[str]) -> None:
     """Refuse the current request if it is for none of these hosts, or by a page of another site. Raises HTTP errors."""
     headers = request.headers
     host, origin, site = headers.get("Host", "").lower(), headers.get("Origin"), headers.get("Sec-Fetch-Site", "none")

@@ -85,11 +85,14 @@ class Tracing:
         """
         carrier: dict[str, str] = {}
         W3C.inject(carrier)
-        request = msgspec.json.decode(req)
-        if not carrier or (creation := _creation(request)) is None:
+        request = msgspec.json.decode(req) if carrier else None
+        if (creation := _creation(request)) is None:
             return req
         param = creation.setdefault("param", {})
-        param["headers"] = carrier | (param.get("headers") or {})
+        given = param.get("headers") or {}
+        if carrier.keys() & given.keys():  # half of theirs and half of ours would name no span at all
+            return req
+        param["headers"] = given | carrier
         return msgspec.json.encode(request).decode()
 
     def begin(self, task: TaskRef, promise: PromiseRecord) -> None:

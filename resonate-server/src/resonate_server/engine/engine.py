@@ -119,8 +119,8 @@ class Engine:
         self._unpaused = asyncio.Event()
         """Cleared by ``debug.start``: then nothing happens by itself, and nothing is delivered."""
         self._unpaused.set()
-        self._present = 0
-        """When a heartbeat could last have been recorded (ms)."""
+        self._in_touch_at = 0
+        """When the store last showed that it can record heartbeats (ms)."""
         self._outbound: Outbound
         self.observer = DecisionObserver()
         self.trace: Trace | None = None
@@ -277,8 +277,8 @@ class Engine:
 
     async def _run_loop(self) -> None:
         self._metrics.tasks_changed(await self._retry(self._begin))
-        self._present = self.now()
-        self._in_flight.begin(self._note_presence())
+        self._in_touch_at = self.now()
+        self._in_flight.begin(self._keep_in_touch())
         self._outbound.refresh()
         while True:
             await self._store.until_due()
@@ -287,32 +287,32 @@ class Engine:
 
     async def _do_due_work(self, request: Request | None = None, at: int | None = None) -> bool:
         """Do one batch; return whether anything changed. Raises :class:`ReadFailed`."""
-        not_after = self._present + AWAY_MS if at is None else None
+        not_after = self._in_touch_at + AWAY_MS if at is None else None
         done = (await self._act(*kernel.due(self._rules, request, at, not_after))).data
         if done is None:
             await self._renew_leases()
             done = (await self._act(*kernel.due(self._rules, request, at))).data
         return bool(done)
 
-    async def _note_presence(self) -> None:
+    async def _keep_in_touch(self) -> None:
         """Notice by the clock that this process stood still, and by asking that the store did not work."""
         while True:
             await asyncio.sleep(BEAT_S)
             if await self._store.trouble():
                 continue
-            if self._unpaused.is_set() and self.now() - self._present > AWAY_MS:
+            if self._unpaused.is_set() and self.now() - self._in_touch_at > AWAY_MS:
                 with suppress(ReadFailed):  # This is tried again at the next beat.
                     await self._renew_leases()
             else:
-                self._present = self.now()
+                self._in_touch_at = self.now()
 
     async def _renew_leases(self) -> None:
         """Raises :class:`ReadFailed`."""
-        since, now = self._present, self.now()
+        since, now = self._in_touch_at, self.now()
         await self._act(*kernel.renewing(self._rules))
-        if self._present == since:  # Due work and the beat may notice the same.
+        if self._in_touch_at == since:  # Due work and the beat may notice the same.
             logger.warning("heartbeats could not be recorded for %.1f s: all leases start again", (now - since) / 1_000)
-        self._present = self.now()
+        self._in_touch_at = self.now()
 
     async def _begin(self) -> Counter[TaskState]:
         """Renew leases if need be, and count tasks, before any request."""
