@@ -87,12 +87,18 @@ def test_server_measures_every_variant(guarded: OwnServer) -> None:
 
 def test_budget_accounts_for_all_of_a_chains_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget, "STEPS", 20)
-    report = budget.measure(seconds=2)
+    titles = ("one chain at a time", "64 chains in flight: of the time of each, they take turns")
+
+    def names_all(report: Report) -> bool:
+        seen = [{row[0] for row in table(report, title).rows} for title in titles]
+        return all({"resonate-server", "foo", "bar", "baz", budget.CLIENT} <= names for names in seen)
+
+    # On a busy machine, a short run may never see a process at work.
+    report = next(filter(names_all, (budget.measure(seconds=seconds) for seconds in (2, 10, 60))))
     save([report], tmp_path / "results.json")
 
-    for title in ("one chain at a time", "64 chains in flight: of the time of each, they take turns"):
+    for title in titles:
         rows = table(report, title).rows
-        assert {"resonate-server", "foo", "bar", "baz", budget.CLIENT} <= {row[0] for row in rows}
         assert sum(float(str(row[-1]).rstrip("%")) for row in rows) == pytest.approx(100, abs=len(rows))
     code = table(report, "code that runs, 1 in flight").rows
     assert {row[0] for row in code} >= {"resonate-server", "foo", "bar"}
