@@ -48,6 +48,7 @@ class Terminal:
         return kept | {
             "PATH": f"{self.folder}/bin:{os.environ['PATH']}",
             "PIP_CONSTRAINT": str(constraints),
+            "PIP_NO_COMPILE": "1",  # most modules are never loaded
             "RESONATE_OBSERVABILITY__METRICS_PORT": "0",
             "RESONATE_SERVER__PORT": self.ports["8001"],
             "RESONATE_TOKEN": "",

@@ -80,7 +80,7 @@ class WithOutside(selectors.DefaultSelector):
         began = time.monotonic()
         found = self._look(seconds)
         if not found:
-            time.sleep(0.0002)  # Data for an actor that is held stays readable: do not spin.
+            time.sleep(0.002)  # Data for an actor that is held stays readable: do not spin.
             if self.loop.is_stuck():
                 self.loop.advance(self.STEP_S)
         self.loop.advance(time.monotonic() - began)

@@ -16,13 +16,13 @@ from simulation.mutants import MUTANTS
 from simulation.on_sqlite import OnSQLite
 from simulation.world import FAULTS, simulate
 
-SEEDS = int(os.environ.get("SEEDS", "500"))
+SEEDS = int(os.environ.get("SEEDS", "250"))
 ONE_SEED = os.environ.get("SEED")
 FEW = 30
 """Enough runs to find most bugs."""
 CALM = 20
 """Number of runs without faults."""
-ENOUGH = 500
+ENOUGH = 200
 """From this many runs on, each of the happenings must occur at least once."""
 
 HAPPENINGS = (
