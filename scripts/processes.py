@@ -20,6 +20,7 @@ import os
 import pwd
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -83,22 +84,25 @@ class Process(NamedTuple):
             return str(self.uid)
 
 
-def every_process() -> list[Process]:
-    """Return all processes of this machine; those that belong to no stack have no name."""
+def every_process(containing: str = "") -> list[Process]:
+    """Return all processes with that on their command lines; those that belong to no stack have no name."""
     processes = []
-    for (pid, parent, group, uid), command in from_proc() if Path(f"{PROC}/self/stat").exists() else from_ps():
+    found = from_proc(containing) if Path(f"{PROC}/self/stat").exists() else from_ps()
+    for (pid, parent, group, uid), command in found:
         interpreter, _, rest = command.partition(MARK)
         stack, _, name = rest.partition(" ")[0].partition("/")
         processes.append(Process(pid, parent, group, uid, stack, name, interpreter))
     return processes
 
 
-def from_proc() -> Iterator[tuple[list[int], str]]:
-    """Yield pid, parent, group and user of each process, and its command, in a fifth of the time that `ps` takes."""
+def from_proc(containing: str) -> Iterator[tuple[list[int], str]]:
+    """Yield pid, parent, group and user of each, and its command, in a fifth of the time that `ps` takes."""
     for folder in os.scandir(PROC):
         if folder.name.isdigit():
             with contextlib.suppress(OSError):  # it has ended meanwhile, or is hidden
                 command = content(f"{folder.path}/cmdline").replace(b"\0", b" ").decode(errors="replace")
+                if containing not in command:
+                    continue
                 _, parent, group, _ = content(f"{folder.path}/stat").rpartition(b") ")[2].split(b" ", 3)
                 yield [int(folder.name), int(parent), int(group), folder.stat().st_uid], command
 
@@ -119,7 +123,7 @@ def from_ps() -> Iterator[tuple[list[int], str]]:
 
 def ours(name: str | None = None) -> list[Process]:
     """Return the processes of this stack, or those with the given name."""
-    return [each for each in every_process() if each.name and each.stack == STACK and name in (None, each.name)]
+    return [each for each in every_process(MARK) if each.name and each.stack == STACK and name in (None, each.name)]
 
 
 def family(name: str) -> list[Process]:
@@ -265,9 +269,11 @@ def program(service: str) -> list[str]:
 def start(name: str) -> None:
     """Start it, unless it runs, in a session of its own, so that it outlives the script and its terminal."""
     with only_here(name):
-        if name in running():
+        present = ours(name)
+        if any(each.is_leader for each in present):
             return
-        await_end(name, END_SECONDS)
+        if present:
+            await_end(name, END_SECONDS)
         if reason := intruder(name):
             sys.exit(f"{name} cannot be started: {reason}")
         if name == SERVER:
@@ -309,13 +315,17 @@ def up(services: list[str]) -> None:
 
 
 def start_all(names: list[str]) -> None:
+    up_already = running()
     for name in names:
-        mend(name)
+        if name in up_already:
+            send(signal.SIGCONT, name)
+        else:
+            start(name)
     for name in names:
         end = time.monotonic() + HEALTHY_SECONDS
         while not healthy(name):
-            reason = intruder(name)
-            if reason or time.monotonic() > end or name not in running():
+            if time.monotonic() > end or name not in running():
+                reason = intruder(name)
                 lines = log_file(name).read_text(errors="replace").splitlines(keepends=True)
                 sys.stderr.write("".join(lines[-15:]))
                 sys.exit(
@@ -359,12 +369,12 @@ def healthy(name: str) -> bool:
     kind = kind_of(service_of(name))
     if kind == "worker":
         return bool(module("health", "worker/src/worker").is_fresh(health_file(name)))
+    if kind != POSTGRES and not answers(port_of(name), "/health" if kind == "web" else "/ready"):
+        return False
     heard = listening(port_of(name))
     if name not in running() if heard is None else name not in heard or SOMEBODY_ELSE in heard:
         return False
-    if kind == POSTGRES:
-        return bool(postgres().is_ready(FOLDER / POSTGRES))
-    return answers(port_of(name), "/health" if kind == "web" else "/ready")
+    return kind != POSTGRES or bool(postgres().is_ready(FOLDER / POSTGRES))
 
 
 def port_of(name: str) -> str:
@@ -377,7 +387,9 @@ def port_of(name: str) -> str:
 
 def listening(port: str) -> set[str] | None:
     """Return the names of those that listen, `SOMEBODY_ELSE` included; None if this system does not tell."""
-    names = {each.pid: each.name for each in ours()} | {each.pid: POSTGRES for each in family(POSTGRES)}
+    names = {each.pid: each.name for each in ours()}
+    if HAS_POSTGRES:
+        names |= {each.pid: POSTGRES for each in family(POSTGRES)}
     pids = ports().listeners(int(port), names)
     return None if pids is None else {names.get(pid, SOMEBODY_ELSE) for pid in pids}
 
@@ -401,17 +413,12 @@ def metrics() -> str:
 
 
 def answers(port: str, path: str) -> bool:
-    # Slower to import than all else here, and seldom needed.
-    from http.client import HTTPConnection, HTTPException
-
-    connection = HTTPConnection("127.0.0.1", int(port), timeout=2)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status == 200
-    except (OSError, HTTPException):
-        return False
-    finally:
-        connection.close()
+    """Without `http.client`, whose import takes longer than all else here."""
+    request = f"GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n"
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(port)), timeout=2) as connection:
+        connection.sendall(request.encode())
+        return connection.makefile("rb").readline().split()[1:2] == [b"200"]
+    return False
 
 
 def show(name: str) -> None:
@@ -471,7 +478,7 @@ def main(verb: str, *names: str) -> None:
             "running": running,
             "metrics": lambda: [metrics()],
             "stacks": lambda: sorted(
-                {each.stack for each in every_process() if each.name and each.interpreter == mine}
+                {each.stack for each in every_process(MARK) if each.name and each.interpreter == mine}
             ),
         }
         sys.stdout.writelines(line + "\n" for line in lines[verb]())

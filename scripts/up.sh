@@ -107,7 +107,7 @@ last_run() { cat "$STACK_DIR/last-run" 2>/dev/null || { [ ! -e "$STACK_DIR/reson
 # ── ports ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 belongs_to() { # SERVICE, or to the remains of a killed one, whose end is awaited
-    [ -n "$("$kind" of "$1")" ] || processes list 2>/dev/null | grep -q ", $1\$"
+    { [ "$kind" = "$up_as" ] && grep -q -x -- "$1" <<<"$running_services"; } || processes list 2>/dev/null | grep -q ", $1\$"
 }
 
 own_ports_aside() { # FOO SERVER...: prints the ports that the stack does not have already
@@ -116,6 +116,7 @@ own_ports_aside() { # FOO SERVER...: prints the ports that the stack does not ha
 }
 
 can_have() { # PORT...: holds them until the stack has bound them, against others that start meanwhile; else sets taken
+    [ $# != 0 ] || return 0
     exec 9<&-
     for taken in "$@"; do # by a program, whether it accepts connections or not
         within 2 bash -p -c "exec 3<>/dev/tcp/127.0.0.1/$taken" 2>/dev/null

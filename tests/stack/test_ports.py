@@ -188,7 +188,7 @@ class TestMoment:
     def test_kill_waits_until_the_process_is_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
         dying = processes.Process(1, 0, 1, 0, processes.STACK, "foo", "python")
         listed = iter([[dying], [dying], [dying], []])
-        monkeypatch.setattr(processes, "every_process", lambda: next(listed))
+        monkeypatch.setattr(processes, "every_process", lambda *_: next(listed))
         monkeypatch.setattr(os, "kill", lambda *_: None)
         processes.kill("foo")
 
