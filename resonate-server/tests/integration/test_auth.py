@@ -415,11 +415,21 @@ def test_other_tags_are_unrestricted(guarded: Guarded, sign: Sign) -> None:
 
 @pytest.mark.parametrize(
     ("path", "status"),
-    [("/poll/a:workers/w", 200), ("/poll/a%3Aworkers/w", 200), ("/poll/g/w", 403), ("/poll/g/a:", 403)],
+    [("/poll/a:workers/own", 200), ("/poll/a%3Aworkers/own", 200), ("/poll/g/w", 403), ("/poll/g/a:", 403)],
 )
 def test_a_prefix_permits_the_groups_that_begin_with_it(guarded: Guarded, sign: Sign, path: str, status: int) -> None:
     """Messages to a group name the promises of all its callers and show their values."""
     assert guarded.poll(f"Bearer {sign(role=None, prefix='a:')}", path) == status
+
+
+def test_a_prefix_does_not_permit_to_speak_for_a_worker_of_others(guarded: Guarded, sign: Sign) -> None:
+    """A stream with a promise that the worker does not keep would have its tasks given to others."""
+    limited, theirs = f"Bearer {sign(role=None, prefix='a:')}", HTTPConnection("127.0.0.1", guarded.server.port)
+    theirs.request("GET", "/poll/b:workers/theirs", headers={"Authorization": f"Bearer {sign()}"})
+    with theirs.getresponse() as stream:
+        assert stream.status == 200
+        assert guarded.poll(limited, "/poll/a:workers/theirs") == 403
+    assert guarded.poll(limited, "/poll/a:workers/mine") == guarded.poll(limited, "/poll/a:others/mine") == 200
 
 
 # --- a shared secret ------------------------------------------------------------------------------------------
