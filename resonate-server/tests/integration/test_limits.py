@@ -376,7 +376,7 @@ class TestBodies:
         self, alone: ServerProcess, connect: Open, head: bytes
     ) -> None:
         half = head + b"Content-Length: 65000\r\n\r\n" + b"x" * 64_990
-        peers = [connect(alone.port, half) for _ in range(600)]
+        peers = [connect(alone.port, half) for _ in range(300)]
         whole = encode("promise.create", id="s", timeoutAt=FAR, tags={"t": "x" * 60_000})
         assert alone.client().post(whole).status == 200
         assert b" 408 " in peers[0].recv(100)
