@@ -68,6 +68,30 @@ def running_receiver() -> Iterator[Receiver]:
     server.server_close()
 
 
+@contextmanager
+def endless_answers() -> Iterator[tuple[str, threading.Event]]:
+    """Serve an answer without an end to whoever sends spans; the event tells that a client has stopped reading it."""
+    stopped = threading.Event()
+
+    class Endless(_Handler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(10**15))
+            self.end_headers()
+            try:
+                while True:
+                    self.wfile.write(b" " * 65_536)
+            except OSError:
+                stopped.set()
+                self.close_connection = True
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Endless)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", stopped
+    server.shutdown()
+
+
 class _Handler(BaseHTTPRequestHandler):
     take: Callable[[Iterator[Seen]], None]
 

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
-from harness.otlp import Receiver, running_receiver
+from harness.otlp import Receiver, endless_answers, running_receiver
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExportResult
@@ -338,3 +338,9 @@ def test_at_the_end_finished_spans_are_exported_within_the_time_limit(collector:
     collector.lets.set()
     tracing.flush(60)
     assert [span.name for span in collector.get_finished_spans()] == ["last"]
+
+
+def test_an_answer_without_an_end_is_not_read(provided: Callable[..., TracerProvider]) -> None:
+    with endless_answers() as (url, stopped):
+        provided(OTEL_EXPORTER_OTLP_ENDPOINT=url).get_tracer("test").start_span("any").end()
+        assert stopped.wait(10)

@@ -35,6 +35,8 @@ logger = logging.getLogger("resonate_server")
 M_MMAP_THRESHOLD = -3
 LARGE_BYTES = 256 * 1_024
 
+NEVER_S = 365 * 24 * 3_600.0
+
 READ_BYTES = 32 * 1_024
 """Unread bytes of a body (twice as many at most) at which reading pauses until a handler takes them."""
 
@@ -219,7 +221,7 @@ def _runner(app: web.Application, settings: Settings) -> web.AppRunner:
         handle_signals=False,
         handler_cancellation=True,  # a stream's handler learns at once that its worker is gone
         auto_decompress=False,  # no client compresses; undecoded bytes are refused like any other non-JSON
-        keepalive_timeout=settings.server.client_timeout / 1_000,
+        keepalive_timeout=NEVER_S,  # our own connections close themselves
         read_bufsize=READ_BYTES,
         max_line_size=MAX_LINE_BYTES,
         max_field_size=MAX_LINE_BYTES,

@@ -1,5 +1,6 @@
 """What a command prints and returns when a server is slow, cut off, hostile, or no Resonate server at all."""
 
+import itertools
 import os
 import signal
 import socket
@@ -167,12 +168,14 @@ def test_the_time_to_wait_counts_for_all_requests_together(serve: Serve) -> None
 PROMISE = {"id": "x", "state": "pending", "param": {}, "value": {}, "tags": {}, "timeoutAt": 2**62, "createdAt": 1}
 
 
-def test_a_page_that_points_to_itself_ends_the_search(serve: Serve) -> None:
+def test_pages_that_lead_in_a_circle_end_the_search(serve: Serve) -> None:
+    cursors = itertools.cycle("xy")
+
     def same_page(head: bytes) -> Iterator[bytes]:
         if head.startswith(b"GET"):
             yield answer(b"", status="404 Not Found")
         else:
-            yield envelope({"promise": PROMISE, "promises": [PROMISE], "cursor": "x"})
+            yield envelope({"promise": PROMISE, "promises": [PROMISE], "cursor": next(cursors)})
 
     assert "pending" in run(serve(same_page), "tree", "x").stdout
 

@@ -241,6 +241,25 @@ class TestSlowClients:
         while time.monotonic() < end:
             assert peer.recv(65_536)
 
+    def test_nobody_was_slow_while_the_server_stood_still(self, impatient: ServerProcess, connect: Open) -> None:
+        """It reads what has arrived meanwhile before it judges, whichever parser reads it."""
+        kept = connect(impatient.port, get("nobody", ODD))
+        assert b" 404 " in kept.recv(65_536)
+        halves = {connect(impatient.port, whole[:cut]): whole[cut:] for whole, cut in (
+            (get("nobody"), len(START)), (get("nobody"), -5), (get("nobody", ODD), len(ODD)), (get("nobody", ODD), -5),
+            (request(large("half")), 100_000),
+        )} | {kept: get("nobody", ODD)}  # fmt: skip
+        assert impatient.client().call("promise.get", id="nobody").status == 404  # all of the above has been read
+        impatient.freeze()
+        senders = [threading.Thread(target=peer.sendall, args=(rest,)) for peer, rest in halves.items()]
+        for sender in senders:
+            sender.start()
+        time.sleep(3 * PATIENCE_S)
+        impatient.thaw()
+        assert {peer.recv(65_536).split()[1] for peer in halves} == {b"404", b"200"}
+        for sender in senders:
+            sender.join()
+
     def test_many_clients_that_do_not_read_large_answers_neither_fill_the_memory_nor_delay_others(
         self, alone: ServerProcess, connect: Open
     ) -> None:
@@ -357,7 +376,7 @@ class TestBodies:
         self, alone: ServerProcess, connect: Open, head: bytes
     ) -> None:
         half = head + b"Content-Length: 65000\r\n\r\n" + b"x" * 64_990
-        peers = [connect(alone.port, half) for _ in range(600)]
+        peers = [connect(alone.port, half) for _ in range(300)]
         whole = encode("promise.create", id="s", timeoutAt=FAR, tags={"t": "x" * 60_000})
         assert alone.client().post(whole).status == 200
         assert b" 408 " in peers[0].recv(100)

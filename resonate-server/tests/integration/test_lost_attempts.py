@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from harness.basics import wait_until
-from harness.otlp import Receiver, Seen, running_receiver
+from harness.otlp import Receiver, Seen, endless_answers, running_receiver
 from harness.server import FAR, Client, ServerProcess
 from integration.calls import acquire, action, awaiting, named
 from integration.servers import Start
@@ -146,3 +146,10 @@ async def test_a_collector_must_be_a_url(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318")
     with pytest.raises(SystemExit, match="OTEL_EXPORTER_OTLP_ENDPOINT must be a URL"):
         build.build(load({"storage.sqlite.path": IN_MEMORY}, {}))
+
+
+def test_an_answer_without_an_end_is_not_read(start: Start, id: str) -> None:
+    with endless_answers() as (url, stopped):
+        server = start(OTEL_EXPORTER_OTLP_ENDPOINT=url)
+        claim(server.client(), id, ttl=1)
+        wait_until(stopped.is_set, "the server closes the connection")

@@ -16,6 +16,7 @@ from hashlib import sha256
 from typing import Any, Final, override
 
 import msgspec
+import requests
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -32,6 +33,7 @@ from resonate.types import PromiseRecord
 W3C: Final = TraceContextTextMapPropagator()
 EXPORT_MS: Final = 200
 """A killed worker loses the spans that ended this recently; OpenTelemetry's own default is 5 s."""
+_MAX_ANSWER_BYTES: Final = 4_096
 
 _given: ContextVar[tuple[int, int] | None] = ContextVar("_given", default=None)
 
@@ -65,9 +67,22 @@ def make_provider(group: str, pid: str) -> TracerProvider:
         resource=own.merge(OTELResourceDetector().detect()), shutdown_on_exit=False, id_generator=Ids()
     )
     delay = None if os.environ.get("OTEL_BSP_SCHEDULE_DELAY") else EXPORT_MS
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(), schedule_delay_millis=delay))
+    exporter = OTLPSpanExporter(session=_session())
+    provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=delay))
     trace.set_tracer_provider(provider)  # for spans made by functions and their libraries
     return provider
+
+
+def _session() -> requests.Session:
+    """Read at most a little of each answer: only its status counts, and another server's body may never end."""
+    session = requests.Session()
+    session.hooks["response"].append(_close)
+    return session
+
+
+def _close(response: requests.Response, **_: object) -> None:
+    response.raw.read1(_MAX_ANSWER_BYTES, decode_content=False)  # a whole answer leaves the connection open
+    response.close()
 
 
 class Tracing:

@@ -130,7 +130,7 @@ class CallTree:
     def _read(self) -> list[Call]:
         top = msgspec.convert(self._connection.call("promise.get", {"id": self._id})["promise"], Promise)
         origin = top.origin or self._id
-        promises = {promise.id: promise for promise in self._of_origin(origin)}
+        promises = self._of_origin(origin)
         promises.setdefault(self._id, top)
         tasks = {promise.id: self._task(promise) for promise in promises.values()}
         lives = self._lives()
@@ -162,13 +162,16 @@ class CallTree:
         self._has_lives = False
         return {}
 
-    def _of_origin(self, origin: str) -> Iterator[Promise]:
+    def _of_origin(self, origin: str) -> dict[str, Promise]:
+        """Return the promises by id. A page without any new one is the last: cursors may lead in a circle."""
+        found: dict[str, Promise] = {}
         query: dict[str, Any] = {"tags": {"resonate:origin": origin}, "limit": PAGE}
         while True:
             page = self._connection.call("promise.search", query)
-            yield from msgspec.convert(page["promises"], list[Promise])
-            if not page["promises"] or page.get("cursor") in (None, query.get("cursor")):
-                return
+            known = len(found)
+            found |= {promise.id: promise for promise in msgspec.convert(page["promises"], list[Promise])}
+            if len(found) == known or page.get("cursor") is None:
+                return found
             query["cursor"] = page["cursor"]
 
     def _task(self, promise: Promise) -> TaskRecord | None:

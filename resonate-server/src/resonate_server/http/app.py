@@ -1,6 +1,7 @@
 """Routes of the API port (protocol section 1.1) and of the metrics port, wired to their handlers."""
 
 import logging
+from collections.abc import Callable
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -8,11 +9,13 @@ from msgspec import Struct
 
 from resonate_server.config import Settings
 from resonate_server.delivery import Hub
+from resonate_server.delivery.presence import Member
 from resonate_server.engine import Engine
 from resonate_server.http.api import Api
 from resonate_server.http.auth import Guard
 from resonate_server.http.backup import Backups
 from resonate_server.http.bodies import BodyReader, Budget, Unfinished
+from resonate_server.http.client_time import ClientTime
 from resonate_server.http.connections import (
     MAX_NON_STREAM_CONNECTIONS,
     AiohttpConnection,
@@ -53,7 +56,8 @@ in a URL (``%xx``); SDKs also send ids in a header."""
 
 
 class Parts(Struct, frozen=True):
-    """The components that the applications are built from. ``watch``: ``None`` if the live page is disabled."""
+    """The components that the applications are built from. ``watch``: ``None`` if the live page is disabled;
+    ``members`` returns the workers of all servers."""
 
     settings: Settings
     guard: Guard
@@ -63,6 +67,7 @@ class Parts(Struct, frozen=True):
     hub: Hub
     watch: Watch | None
     pulse: Pulse
+    members: Callable[[], list[Member]]
 
 
 def build_app(parts: Parts) -> web.Application:
@@ -74,11 +79,12 @@ def build_app(parts: Parts) -> web.Application:
     limit = allow_connections(settings.transports.http_poll.max_connections + MAX_NON_STREAM_CONNECTIONS)
     bytes_held = Budget(settings.server.max_body_bytes)
     connections = _bound(app, settings, limit, bytes_held.unfinished)
-    bodies = BodyReader(settings.server.max_body_bytes, connections.patience_s, bytes_held, guard)
+    bodies = BodyReader(settings.server.max_body_bytes, connections.patience, bytes_held, guard)
     api = Api(engine, guard, parts.metrics, bodies, connections, settings.debug)
     app.router.add_post("/", api.post)
     if settings.transports.http_poll.enabled:
-        app.router.add_get("/poll/{group}/{id}", Streams(hub, guard, settings, engine.now).get, allow_head=False)
+        streams = Streams(hub, guard, settings, engine.now, parts.members)
+        app.router.add_get("/poll/{group}/{id}", streams.get, allow_head=False)
     app.router.add_get("/health", _health)
     app.router.add_get("/ready", lambda _: report(parts.store, parts.pulse))
     app.router.add_get("/backup", Backups(parts.store, guard).get, allow_head=False)
@@ -119,7 +125,7 @@ def site(runner: web.AppRunner, host: str, port: int, reuse_port: bool = False) 
 
 
 def _bound(app: web.Application, settings: Settings, limit: int, unfinished: Unfinished) -> Connections:
-    app[CONNECTIONS] = Connections(limit, settings.server.client_timeout / 1_000, KEEP_ALIVE_S, unfinished)
+    app[CONNECTIONS] = Connections(limit, ClientTime(settings.server.client_timeout / 1_000), KEEP_ALIVE_S, unfinished)
     return app[CONNECTIONS]
 
 

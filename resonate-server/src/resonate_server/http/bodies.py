@@ -18,6 +18,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from resonate_server.http.auth import Guard
+from resonate_server.http.client_time import ClientLimit, ClientTime
 from resonate_server.protocol.errors import ProtocolError
 
 SMALL_BYTES = 64 * 1_024
@@ -142,10 +143,10 @@ type Received = tuple[bytes, Callable[[], None]]
 
 
 class BodyReader(Struct, frozen=True):
-    """``max_body``: in bytes; ``patience_s``: how long a body may wait for room, and then take to arrive."""
+    """``max_body``: in bytes; ``patience``: how long a body may wait for room, and then take to arrive."""
 
     max_body: int
-    patience_s: float
+    patience: ClientTime
     budget: Budget
     guard: Guard
 
@@ -168,14 +169,14 @@ class Reading:
     def __init__(self, reader: BodyReader, request: web.Request) -> None:
         self._reader = reader
         self._request = request
-        self._deadline = asyncio.timeout(reader.patience_s)
+        self._limit = ClientLimit(reader.patience)
         self._taken: tuple[Quota, int] | None = None
         self._waits = False
 
     async def read(self) -> Received:
         """Read the body. Errors have no traceback, which would keep the body in memory until they are answered."""
         try:
-            async with self._deadline:
+            async with self._limit:
                 return await self._collect(), self._release
         except Full:
             refusal = _no_room()
@@ -194,14 +195,11 @@ class Reading:
         raise refusal
 
     def hurry(self) -> None:
-        """Shorten the deadline, because others wait."""
-        end = asyncio.get_running_loop().time() + CONTENDED_S
-        if not self._deadline.expired():
-            self._deadline.reschedule(min(end, self._deadline.when() or end))
+        """Leave less time, because others wait."""
+        self._limit.shorten(CONTENDED_S)
 
     def evict(self) -> None:
-        if not self._deadline.expired():
-            self._deadline.reschedule(asyncio.get_running_loop().time())
+        self._limit.expire()
 
     async def _collect(self) -> bytes:
         size = self._request.content_length or 0
@@ -233,7 +231,7 @@ class Reading:
     async def _take_large(self, size: int) -> None:
         quota = self._reader.quota_for(self._request)
         await self._take(quota, size)
-        self._deadline.reschedule(asyncio.get_running_loop().time() + self._reader.patience_s)
+        self._limit.restart()
         quota.begins(self)
 
     async def _take(self, quota: Quota, size: int) -> None:

@@ -1,7 +1,7 @@
 """Limits that apply to every connection, whichever HTTP parser serves it: the number of connections and how long a peer
 may take.
 
-The *patience* (s) is the time that a peer has to send the rest of a request, and to read the answer. A connection that
+The *patience* is the time that a peer has to send the rest of a request, and to read the answer. A connection that
 takes longer is closed, so no peer holds resources forever.
 """
 
@@ -16,6 +16,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from resonate_server.http.bodies import Unfinished
+from resonate_server.http.client_time import STEP_S, ClientTime
 
 MAX_NON_STREAM_CONNECTIONS = 1_024
 """Connections allowed in addition to the streams. At the limit, those that have waited longest for a request are
@@ -26,8 +27,6 @@ RESERVED_FILES = 512
 
 SOCKET_BYTES = 64 * 1_024
 """Socket buffer per direction. The kernel allocates twice as much, which counts towards a container's memory limit."""
-
-SWEEP_S = 1.0
 
 WRITE_TIMEOUT_S = 20.0
 """A peer that reads nothing from a streaming response for this long is taken to be gone."""
@@ -51,12 +50,13 @@ class Connections:
     """The open connections of a port. ``limit``: how many; ``keep_alive_s``: maximum idle time between requests;
     ``unfinished``: counts the bytes of heads that are still arriving."""
 
-    def __init__(self, limit: int, patience_s: float, keep_alive_s: float, unfinished: Unfinished) -> None:
-        self.patience_s = patience_s
+    def __init__(self, limit: int, patience: ClientTime, keep_alive_s: float, unfinished: Unfinished) -> None:
+        self.patience = patience
         self.keep_alive_s = keep_alive_s
         self.unfinished = unfinished
         self._limit = limit
-        self._open: set[Connection] = set()
+        self._open: dict[Connection, None] = {}
+        """Oldest first."""
         self._emptied = asyncio.Event()
         self._sweep: asyncio.TimerHandle | None = None
         self._holding: set[Connection] = set()
@@ -69,14 +69,14 @@ class Connections:
             self._close_idle(max(self._limit // 32, 1))
         if len(self._open) >= self._limit:
             return False
-        self._open.add(connection)
+        self._open[connection] = None
         if self._sweep is None:
-            self._sweep = asyncio.get_running_loop().call_later(SWEEP_S, self._check)
+            self._sweep = asyncio.get_running_loop().call_later(STEP_S, self._check)
         return True
 
     def left(self, connection: "Connection") -> None:
         """Remove a connection that was closed or handed over."""
-        self._open.discard(connection)
+        self._open.pop(connection, None)
         self.taken(connection)
         if not self._open:
             self._emptied.set()
@@ -85,7 +85,7 @@ class Connections:
 
     @property
     def write_patience_s(self) -> float:
-        return min(PRESSED_S, self.patience_s) if self._answers else self.patience_s
+        return min(PRESSED_S, self.patience.seconds) if self._answers else self.patience.seconds
 
     def has_room(self) -> bool:
         """Return whether another large answer may be written now."""
@@ -142,19 +142,21 @@ class Connections:
             connection.abort()
 
     def _check(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        self.patience.pass_step()
         for connection in list(self._open):
-            connection.check(now)
-        self._sweep = loop.call_later(SWEEP_S, self._check)
+            connection.check()
+        self._sweep = asyncio.get_running_loop().call_later(STEP_S, self._check)
 
 
 class Connection(asyncio.Protocol):
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
+        self._patience = connections.patience
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
         self._blocked = False
+        self._since = self._patience.now
+        """When it began to wait for a request, or the rest of one."""
         self._unsent: tuple[float, int] | None = None
         """Time and size of the last measurement of unread bytes that showed progress."""
 
@@ -168,7 +170,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._blocked = True
-        self._unsent = self._loop.time(), self.unsent_bytes
+        self._unsent = self._patience.now, self.unsent_bytes
         self._connections.holds(self)
 
     def resume_writing(self) -> None:
@@ -182,7 +184,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def waiting_since(self) -> float | None:
-        """When it began to wait for a request or the rest of one (loop time); ``None`` while it answers."""
+        """When it began to wait for a request or the rest of one; ``None`` while it answers."""
         raise NotImplementedError
 
     def abort(self) -> None:
@@ -193,12 +195,28 @@ class Connection(asyncio.Protocol):
         """Close it as soon as it owes no answer."""
         raise NotImplementedError
 
-    def check(self, now: float) -> None:
-        """Close it if the peer has taken too long."""
-        if self._is_stuck(now):
-            self.abort()
+    @property
+    def has_begun(self) -> bool:
+        """Whether part of the next request has arrived."""
+        raise NotImplementedError
 
-    def _is_stuck(self, now: float) -> bool:
+    def dismiss(self) -> None:
+        """Close it because the rest of the request does not arrive."""
+        self.abort()
+
+    def check(self) -> None:
+        """Close it if the peer has taken too long."""
+        if self._is_stuck():
+            self.abort()
+        elif not self._blocked and not self._transport.is_closing() and self.waiting_since is not None:
+            waited = self._patience.now - self.waiting_since
+            if self.has_begun and waited > self._patience.seconds:
+                self.dismiss()
+            elif waited > self._connections.keep_alive_s:
+                self._transport.close()
+
+    def _is_stuck(self) -> bool:
+        now = self._patience.now
         size = self._transport.get_write_buffer_size()
         if not size or not (self._blocked or self._transport.is_closing()):
             self._unsent = None
@@ -208,10 +226,7 @@ class Connection(asyncio.Protocol):
 
 
 class AiohttpConnection(Connection):
-    """A connection that aiohttp serves: a proxy between the transport and ``handler``.
-
-    Idle connections are closed by aiohttp (``keepalive_timeout``).
-    """
+    """A connection that aiohttp serves: a proxy between the transport and ``handler``."""
 
     def __init__(self, connections: Connections, handler: asyncio.Protocol) -> None:
         super().__init__(connections)
@@ -227,11 +242,14 @@ class AiohttpConnection(Connection):
         self._ends_with_peer = False
         self._is_new = False
         """Whether data has come since the last request was begun."""
-        self._since = self._loop.time()
 
     @property
     def waiting_since(self) -> float | None:
         return self._since if self._request is None else None
+
+    @property
+    def has_begun(self) -> bool:
+        return self._unfinished > 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -262,6 +280,8 @@ class AiohttpConnection(Connection):
         if self._owes_answer or self._transport.is_closing():
             self._connections.unfinished.drop(self)
         else:
+            if not self._unfinished:
+                self._since = self._patience.now
             self._unfinished += size
             self._connections.unfinished.hold(self, self._unfinished)
 
@@ -305,7 +325,7 @@ class AiohttpConnection(Connection):
         try:
             yield is_pipelined
         finally:
-            self._request, self._since = None, self._loop.time()
+            self._request, self._since = None, self._patience.now
             self._answered += 1
             if self._coming:
                 self._loop.call_soon(self._written)

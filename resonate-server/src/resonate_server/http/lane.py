@@ -133,11 +133,14 @@ class Lane(Connection):
         self._paused = False
         self._closing = False
         self._peer_ended = False
-        self._since = self._loop.time()
 
     @property
     def waiting_since(self) -> float | None:
         return None if self._busy else self._since
+
+    @property
+    def has_begun(self) -> bool:
+        return bool(self._received)
 
     # --- callbacks of the transport ---------------------------------------------------------------------------------
 
@@ -152,7 +155,7 @@ class Lane(Connection):
             self._received += data
         else:
             self._received = data
-            self._since = self._loop.time()
+            self._since = self._patience.now
         self._advance()
         if len(self._received) > MAX_RECEIVED_BYTES:
             self._paused = True
@@ -175,27 +178,18 @@ class Lane(Connection):
         if not self._busy:
             self._transport.close()
 
-    def check(self, now: float) -> None:
-        super().check(now)
-        if self._busy or self._blocked or self._transport.is_closing():
-            return
-        waited = now - self._since
-        if self._received and waited > self._connections.patience_s:
-            self._dismiss()
-        elif waited > self._connections.keep_alive_s:
-            self._transport.close()
-
     def evict(self) -> None:
         """Close this connection to make room for others."""
         self._received = b""
         if self._busy or self._blocked:
             self._closing = True
         else:
-            self._dismiss()
+            self.dismiss()
 
-    def _dismiss(
-        self, status: int = HTTPStatus.REQUEST_TIMEOUT, text: bytes = b"the request came too slowly\n"
-    ) -> None:
+    def dismiss(self) -> None:
+        self._refuse(HTTPStatus.REQUEST_TIMEOUT, b"the request came too slowly\n")
+
+    def _refuse(self, status: int, text: bytes) -> None:
         self._closing = True
         self._write(status, b"Content-Type: text/plain\r\nRetry-After: 1\r\n", text)
 
@@ -235,7 +229,7 @@ class Lane(Connection):
             place = self._lanes.budget.small.ask(len(body))
         except Full:
             self._busy = False
-            self._dismiss(HTTPStatus.SERVICE_UNAVAILABLE, b"too many requests at a time; try again later\n")
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, b"too many requests at a time; try again later\n")
             return
         self._size = len(body)
         if place is None:
@@ -268,7 +262,7 @@ class Lane(Connection):
 
     def _respond(self, status: int, body: bytes) -> None:
         self._busy = False
-        self._since = self._loop.time()
+        self._since = self._patience.now
         self._lanes.budget.small.give_back(self._size)
         if self._transport.is_closing():
             return

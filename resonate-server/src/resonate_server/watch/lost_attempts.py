@@ -12,6 +12,7 @@ import time
 from hashlib import sha256
 from typing import Final, override
 
+import requests
 from msgspec import UNSET
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -39,6 +40,7 @@ OUTCOMES: Final = {
 }
 EXPORT_MS: Final = 200
 CLOSE_TIMEOUT_S: Final = 0.2
+MAX_ANSWER_BYTES: Final = 4_096
 MAX_HELD: Final = 10_000
 """Attempts whose beginning is remembered; for others, the span begins at the last sign of life."""
 
@@ -51,7 +53,8 @@ class LostAttempts(DecisionObserver):
         self._engine, self._others, self._ids = engine, others, _Ids()
         resource = Resource.create({"service.name": "resonate-server"}).merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False, id_generator=self._ids)
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(), schedule_delay_millis=EXPORT_MS))
+        exporter = OTLPSpanExporter(session=_session())
+        self._provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=EXPORT_MS))
         self._tracer = self._provider.get_tracer("resonate_server")
         self._held_since: dict[tuple[str, int], int] = {}
         """By task and attempt: when this server first saw it held, in ms."""
@@ -111,6 +114,18 @@ class LostAttempts(DecisionObserver):
         span.set_attributes({"resonate.attempt": task.version, "resonate.outcome": outcome})
         span.set_status(StatusCode.ERROR, f"{outcome}; it was held by {task.pid}")
         span.end(end * 1_000_000 + ahead)
+
+
+def _session() -> requests.Session:
+    """Read at most a little of each answer: only its status counts, and another server's body may never end."""
+    session = requests.Session()
+    session.hooks["response"].append(_close)
+    return session
+
+
+def _close(response: requests.Response, **_: object) -> None:
+    response.raw.read1(MAX_ANSWER_BYTES, decode_content=False)  # a whole answer leaves the connection open
+    response.close()
 
 
 class _Ids(IdGenerator):
