@@ -30,8 +30,23 @@ class Mute(Exception):
         raise self
 
 
+class Deadly(Exception):
+    """An error that ends the process when it is shown."""
+
+    def __str__(self) -> str:
+        sys.exit(3)
+
+
 async def exits(ctx: Context) -> None:  # noqa: ARG001
     sys.exit(3)
+
+
+async def is_interrupted(ctx: Context) -> None:  # noqa: ARG001
+    raise KeyboardInterrupt
+
+
+async def raises_a_generator_s_end(ctx: Context) -> None:  # noqa: ARG001
+    raise GeneratorExit
 
 
 async def raises_a_base_exception(ctx: Context) -> None:  # noqa: ARG001
@@ -48,6 +63,10 @@ async def raises_what_cannot_be_shown(ctx: Context) -> None:  # noqa: ARG001
     raise Mute
 
 
+async def raises_what_ends_whoever_shows_it(ctx: Context) -> None:  # noqa: ARG001
+    raise Deadly
+
+
 async def cancels_itself(ctx: Context) -> None:  # noqa: ARG001
     task = asyncio.current_task()
     assert task is not None
@@ -57,10 +76,13 @@ async def cancels_itself(ctx: Context) -> None:  # noqa: ARG001
 
 ENDS: dict[Function, str] = {
     exits: "the function ended with SystemExit: 3",
+    is_interrupted: "the function ended with KeyboardInterrupt",
+    raises_a_generator_s_end: "the function ended with GeneratorExit",
     raises_a_base_exception: "the function ended with Odd: not an Exception",
     awaits_what_was_cancelled: "the function ended with CancelledError",
     cancels_itself: "the function ended with CancelledError",
     raises_what_cannot_be_shown: "its message cannot be shown",
+    raises_what_ends_whoever_shows_it: "its message cannot be shown",
 }
 
 
@@ -85,6 +107,7 @@ async def test_the_caller_of_a_function_that_raises_no_exception_gets_an_error(
 @pytest.mark.parametrize(
     ("text", "arrives"),
     [
+        pytest.param("", "ValueError", id="empty"),
         pytest.param(f"no {b'caf\xe9'.decode(errors='surrogateescape')}", r"no caf\udce9", id="not unicode"),
         pytest.param("x" * 10_000_000, "x" * (MAX_MESSAGE_CHARACTERS - 1) + "…", id="endless"),
     ],

@@ -168,7 +168,7 @@ def message_of(error: BaseException) -> str:
     """Return its message, with lone surrogates escaped."""
     try:
         return str(error).encode(errors="backslashreplace").decode()
-    except Exception:
+    except BaseException:  # also one that would end this process
         return "its message cannot be shown"
 
 
