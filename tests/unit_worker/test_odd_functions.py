@@ -1,6 +1,7 @@
 """Functions that end in ways that the SDK does not expect: their callers hear of it, and the worker continues."""
 
 import asyncio
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -246,3 +247,30 @@ def test_a_set_among_the_arguments_is_the_same_step_in_another_process(server: S
         asking.wait_for(comes_to)
         asking.kill()
         client.call("promise.settle", id="sets:1", state="resolved", value=encoded(7))
+
+
+FORKING = """
+import asyncio, multiprocessing, time
+from worker import Worker
+
+def stop_a_child():
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=[60])
+    child.start()
+    child.terminate()
+    child.join()
+    return child.exitcode
+
+async def fork(ctx):
+    return await asyncio.to_thread(stop_a_child)
+
+Worker("forking", fork).run()
+"""
+
+
+def test_a_process_that_a_function_forks_ends_when_it_is_told_to(server: ServerProcess, tmp_path: Path) -> None:
+    """As at the end of every pool of `multiprocessing`: it took itself for the worker, and ended after 3 s."""
+    server.client().begin("forks", "forking", "fork")
+    forking = launched(tmp_path, FORKING, RESONATE_URL=server.url)
+    assert server.client().result("forks") == -signal.SIGTERM
+    assert "a function blocks" not in forking.output()
+    forking.kill()
