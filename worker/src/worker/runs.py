@@ -138,6 +138,11 @@ class RunLog:
         if run := self._runs.get((task.id, task.version)):
             self._end(task, f"given back: {run.outcome}" if run.outcome else "given back")
 
+    def left(self, task: TaskRef) -> None:
+        """The server has refused to take the task back."""
+        reason = self.take_reason(task)
+        self._end(task, f"broken off, and held until its lease ends{f': {shortened(reason)}' if reason else ''}")
+
     # ── when the worker stops ──
 
     def withdrawn(self, task: TaskRef) -> None:
