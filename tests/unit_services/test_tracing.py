@@ -159,7 +159,9 @@ def test_a_server_that_is_killed_meanwhile_breaks_no_trace(running: Stack, recei
     assert foo.attributes["resonate.outcome"] == "resolved"
 
 
-def test_a_foo_that_was_killed_continues_in_the_trace_of_the_request(running: Stack, receiver: Receiver, id: str) -> None:
+def test_a_foo_that_was_killed_continues_in_the_trace_of_the_request(
+    running: Stack, receiver: Receiver, id: str
+) -> None:
     suspend(running, receiver, id)
     request = receiver.wait("POST /foo", promise_id=id)
     running.program("foo").kill()
