@@ -78,7 +78,7 @@ class HttpNetwork:
                 if not is_for_later(status, answer, req):
                     return answer.decode(errors="replace")
                 pause = BUSY_SECONDS
-                self._tell(ConnectionError(f"answered with status {status}, not by the server or not now"), since)
+                self._tell(ConnectionError(f"status {status} instead of an answer"), since)
             except (OSError, UnicodeError) as error:  # the latter for an invalid host name
                 if self._stopped.is_set():
                     raise ConnectorError(error) from error
