@@ -4,9 +4,10 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import psutil
 import pytest
@@ -16,11 +17,9 @@ from msgspec.structs import replace
 from bench import recovery
 from bench.load import WrongAnswers
 from bench.recovery import METHOD, SCENARIOS, Measures, Scenario
-from bench.report import Report
 from bench.stack import SERVER, OwnServer
 from bench.stage import Stage, TooLate
 
-QUIET = Scenario("nothing happens", "suspended")
 SMALL_CROWD = 30
 """Replaces the very large number of chains."""
 ENOUGH_TIME: dict[str, Any] = {"PAUSE_SECONDS": 4.0, "REST_SECONDS": 4.0}
@@ -33,10 +32,17 @@ def draw(_: Scenario, __: Stage, chance: random.Random) -> Measures:
     return {"a to b": chance.random()}
 
 
-def measured(scenario: Scenario, seed: int = 1, trials: int = 1, parallel: int = 1) -> Report:
-    """Measure with trials in which nothing happens."""
+@pytest.fixture
+def empty_stage() -> Iterator[None]:
+    """Start nothing: these trials need no programs."""
+    with patch.object(Scenario, "stage", return_value=Mock()):
+        yield
+
+
+def drawn(parallel: int) -> list[float]:
     with patch.object(Scenario, "play", draw):
-        return recovery.measure(seed, trials, parallel, scenarios=[scenario])
+        report = recovery.measure(7, 10, parallel, scenarios=[Scenario("nothing happens", "at work")])
+    return sorted(report.samples[0].values)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
@@ -67,16 +73,16 @@ def test_another_server_is_measured_without_the_faults_that_kill_it(tmp_path: Pa
     assert [table.title for table in report.tables] == [SCENARIOS[0].name]
 
 
+@pytest.mark.usefixtures("empty_stage")
 def test_the_same_seed_draws_the_same_moments_however_many_stacks_share_them() -> None:
-    waiting = Scenario(QUIET.name, "at work")
-    alone, shared = (measured(waiting, seed=7, trials=10, parallel=each) for each in (1, 2))
-
-    assert sorted(alone.samples[0].values) == sorted(shared.samples[0].values)
+    assert len(set(drawn(1))) == 10
+    assert drawn(1) == drawn(2)
 
 
+@pytest.mark.usefixtures("empty_stage")
 def test_a_trial_whose_fault_came_too_late_is_repeated_and_reported() -> None:
     with patch.object(Scenario, "play", side_effect=[TooLate(), {"a to b": 1.0}]):
-        report = recovery.measure(trials=1, scenarios=[QUIET])
+        report = recovery.measure(trials=1, scenarios=[Scenario("nothing happens", "suspended")])
 
     assert report.samples[0].values == [1.0]
     assert "Trials repeated because their fault came too late: 1." in report.notes

@@ -15,7 +15,7 @@ from bench import budget, chain, load, meters, overload, server, stores
 from bench.load import Played, Workload, WrongAnswers
 from bench.report import Report, Table, save
 from bench.server import copy_chain
-from bench.stack import OtherServer, OwnServer, PlainStack
+from bench.stack import OtherServer, OwnServer
 
 pytestmark = pytest.mark.long
 
@@ -135,32 +135,33 @@ def test_a_request_is_overtaken_for_as_long_as_a_later_one_was_answered_before_i
 # ── load ──
 
 
-def test_a_wrong_answer_is_no_measurement(tmp_path: Path) -> None:
-    with PlainStack(tmp_path) as plain, pytest.raises(WrongAnswers, match='"message":3'):
-        load.run(Workload("request to foo", plain.urls["bar"], in_flight=1))
-
-
-def test_a_chain_that_is_refused_is_no_measurement() -> None:
+@pytest.mark.parametrize(
+    ("status", "body", "complaint"),
+    [(200, b'{"message":2}', 'instead of "message":3'), (503, b"", "of 1 chains 1 are refused")],
+    ids=["wrong", "refused"],
+)
+def test_an_answer_that_is_not_the_right_one_is_no_measurement(status: int, body: bytes, complaint: str) -> None:
     """A request that is refused ends soon: its figures would be good ones."""
 
-    class Busy(BaseHTTPRequestHandler):
+    class Other(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(503)
-            self.send_header("Content-Length", "0")
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
+            self.wfile.write(body)
 
         def log_message(self, *arguments: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Busy) as busy:
-        threading.Thread(target=busy.serve_forever).start()
-        url = f"http://127.0.0.1:{busy.server_port}/foo"
-        with pytest.raises(WrongAnswers, match="of 1 chains 1 are refused"):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as other:
+        threading.Thread(target=other.serve_forever).start()
+        url = f"http://127.0.0.1:{other.server_port}/foo"
+        with pytest.raises(WrongAnswers, match=complaint):
             load.run(Workload("request to foo", url, in_flight=1))
-        busy.shutdown()
+        other.shutdown()
 
 
 def test_a_server_that_requires_a_token_cannot_be_measured_without_it(guarded: OwnServer) -> None:

@@ -20,6 +20,7 @@ def test_every_program_is_started_the_requested_number_of_times() -> None:
 
 def test_without_docker_its_figures_are_missing_and_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(start, "docker_obstacle", lambda: "no Docker engine answers")
+    monkeypatch.setattr(start, "_start_processes", lambda *_: {})
     report = start.measure(repeats=1, container_repeats=1)
 
     for name in (UP, DOWN):

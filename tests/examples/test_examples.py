@@ -3,22 +3,32 @@
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, override
 
 import pytest
 from harness.basics import wait_until
 from harness.process import Process
+from harness.server import ServerProcess
 from harness.services import CONNECTED
+from harness.stack import Programs
 from unit_services.programs import Stack
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 class Site(Stack):
-    """A server, and workers with short leases."""
+    """Workers with short leases, on a server that all tests share."""
+
+    def __init__(self, folder: Path, server: ServerProcess) -> None:
+        super().__init__(folder)
+        self.server, self.server_port = server, server.port
+
+    @override
+    def close(self) -> None:
+        Programs.close(self)
 
     def worker(self, name: str) -> Process:
         """Start a worker for one of the examples, or a service."""
@@ -33,10 +43,17 @@ class Site(Stack):
         return Counter(re.findall(pattern, self.printed()))
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    folder = tmp_path_factory.mktemp("server")
+    server = ServerProcess(folder / "log", folder / "state.db").start()
+    yield server
+    server.kill()
+
+
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    site = Site(tmp_path)
-    site.start_server()
+def site(tmp_path: Path, server: ServerProcess) -> Iterator[Site]:
+    site = Site(tmp_path, server)
     yield site
     site.close()
 
@@ -91,23 +108,22 @@ def decide_by_curl(site: Site, promise: str) -> None:
     assert site.client().post(body[1].replace("PROMISE", promise).encode()).status == 200
 
 
-@pytest.mark.parametrize("decide", [decide_by_command, decide_by_curl])
-def test_an_approval_is_asked_for_once_and_may_be_given_while_nothing_runs(
-    site: Site, decide: Callable[[Site, str], None]
-) -> None:
+def test_an_approval_is_asked_for_once_and_may_be_given_while_nothing_runs(site: Site) -> None:
+    ways = {"command": decide_by_command, "curl": decide_by_curl}
     example = site.worker("approval")
-    site.call("pay", "approval")
-    example.wait_for("suspended")
+    for id in ways:
+        site.call(id, "approval")
+    wait_until(lambda: example.count("suspended") == 2, "both wait")
     example.kill()
     site.server.kill()
     site.server.start()
-    [promise] = site.counted(r"Resolve the promise (\S+)")
-    decide(site, promise)
-    assert site.client().state("pay") == "pending"
+    for promise in site.counted(r"Resolve the promise (\S+)"):
+        ways[promise.partition(":")[0]](site, promise)
 
+    assert {site.client().state(id) for id in ways} == {"pending"}
     site.worker("approval")
-    assert site.client().result("pay") == "paid"
-    assert site.counted("shall (100) be paid") == {"100": 1}
+    assert {site.client().result(id) for id in ways} == {"paid"}
+    assert site.counted("shall (100) be paid") == {"100": 2}
 
 
 def test_a_saga_that_dies_twice_undoes_its_steps_in_order_and_repeats_no_finished_one(site: Site) -> None:
@@ -132,9 +148,9 @@ def test_a_saga_that_dies_twice_undoes_its_steps_in_order_and_repeats_no_finishe
 
 def test_a_saga_in_which_everything_is_available_cancels_nothing(site: Site) -> None:
     site.worker("saga")
-    site.call("trip", "saga", "nothing", 0)
+    site.call("whole", "saga", "nothing", 0)
 
-    assert site.client().result("trip") == "booked: flight, hotel, car"
+    assert site.client().result("whole") == "booked: flight, hotel, car"
     assert "cancelled" not in site.printed()
 
 

@@ -14,7 +14,7 @@ from harness.process import Process
 
 from .programs import Stack, read_all
 
-CLAIMS_SECONDS = 1.2
+CLAIMS_SECONDS = 0.5
 ALARMS = ("Traceback", "CRITICAL", "ERROR", "exited with code", "never retrieved", "has left")
 
 
@@ -31,6 +31,12 @@ def _wait_for_leases(stack: Stack) -> None:
     wait_until(lambda: not stack.ask_server("task.search", state="acquired")["tasks"], "the leases are back")
 
 
+def _accepted(stack: Stack, foo: Process) -> int:
+    [serving] = psutil.Process(foo.pid).children()
+    own = (each for each in serving.net_connections() if each.laddr.port == stack.foo_port)
+    return sum(each.status == psutil.CONN_ESTABLISHED for each in own)
+
+
 def _crowd(stack: Stack, size: int) -> list[socket.socket]:
     waiting = [stack.send_waiting_request(f"crowd-{number}", pause=600) for number in range(size)]
     wait_until(lambda: all(stack.get(f"/foo/crowd-{at}").status == 200 for at in (0, size - 1)), "all have begun", 60)
@@ -43,6 +49,7 @@ def test_foo_is_told_to_stop_while_it_claims_tasks_for_100_clients(
 ) -> None:
     served.server.send(signal.SIGSTOP)
     waiting = [served.send_waiting_request(f"crowd-{number}" if number % 2 else None) for number in range(100)]
+    wait_until(lambda: _accepted(served, foo) == 100, "foo has accepted all")
     time.sleep(CLAIMS_SECONDS)  # its claims are in flight for that long
     served.server.send(becomes)
 

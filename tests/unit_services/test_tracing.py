@@ -30,13 +30,6 @@ def variables(receiver: Receiver) -> Iterator[None]:
 
 
 @pytest.fixture
-def own(served: Stack) -> Stack:
-    """A stack in which everything runs, for a test that breaks part of it."""
-    served.start_services()
-    return served
-
-
-@pytest.fixture
 def id() -> str:
     return f"chain-{secrets.token_hex(4)}"
 
@@ -130,15 +123,18 @@ def test_a_repeated_request_is_linked_to_the_trace_of_the_first(running: Stack, 
     assert again.trace != first.trace
 
 
+# Each of these replaces what it has killed.
+
+
 def test_the_server_records_a_killed_attempt_and_the_next_one_is_linked_to_it(
-    own: Stack, receiver: Receiver, id: str
+    running: Stack, receiver: Receiver, id: str
 ) -> None:
-    own.post({"running": LONG}, key=id, prefer="respond-async")
-    own.program("bar").wait_for("running function work")
+    running.post({"running": LONG}, key=id, prefer="respond-async")
+    running.program("bar").wait_for("running function work")
     baz = attempt(receiver, "baz", 1, id)
-    own.program("bar").end(signal.SIGKILL)
-    own.settle(f"{id}:1.2")  # the work, done by others
-    own.start_worker("bar")
+    running.program("bar").end(signal.SIGKILL)
+    running.settle(f"{id}:1.2")  # the work, done by others
+    running.start_worker("bar")
     request, foo = receiver.wait("POST /foo", promise_id=id), attempt(receiver, "foo", 1, id)
     killed, second = (attempt(receiver, "bar", number, id) for number in (1, 2))
     assert {span.trace for span in (baz, foo, killed, second)} == {request.trace}
@@ -150,12 +146,12 @@ def test_the_server_records_a_killed_attempt_and_the_next_one_is_linked_to_it(
     assert second.attributes["resonate.outcome"] == "resolved"
 
 
-def test_a_server_that_is_killed_meanwhile_breaks_no_trace(own: Stack, receiver: Receiver, id: str) -> None:
-    suspend(own, receiver, id)
+def test_a_server_that_is_killed_meanwhile_breaks_no_trace(running: Stack, receiver: Receiver, id: str) -> None:
+    suspend(running, receiver, id)
     bar = attempt(receiver, "bar", 1, id)
-    own.server.end(signal.SIGKILL)
-    own.start_server()
-    own.settle(f"{id}:1.2")
+    running.server.end(signal.SIGKILL)
+    running.start_server()
+    running.settle(f"{id}:1.2")
     request, foo = receiver.wait("POST /foo", promise_id=id), attempt(receiver, "foo", 2, id)
     second = attempt(receiver, "bar", 2, id)
     assert {span.trace for span in (bar, second, foo)} == {request.trace}
@@ -163,12 +159,14 @@ def test_a_server_that_is_killed_meanwhile_breaks_no_trace(own: Stack, receiver:
     assert foo.attributes["resonate.outcome"] == "resolved"
 
 
-def test_a_foo_that_was_killed_continues_in_the_trace_of_the_request(own: Stack, receiver: Receiver, id: str) -> None:
-    suspend(own, receiver, id)
+def test_a_foo_that_was_killed_continues_in_the_trace_of_the_request(
+    running: Stack, receiver: Receiver, id: str
+) -> None:
+    suspend(running, receiver, id)
     request = receiver.wait("POST /foo", promise_id=id)
-    own.program("foo").kill()
-    own.start_foo()
-    own.settle(f"{id}:1.2")
+    running.program("foo").kill()
+    running.start_foo()
+    running.settle(f"{id}:1.2")
     second = attempt(receiver, "foo", 2, id)
     assert (second.trace, second.parent) == (request.trace, request.id)
 

@@ -218,7 +218,7 @@ async def test_the_number_of_leases_that_the_server_took_back_is_returned(networ
         ("task.fulfill", 200, ["result: 3"]),
         ("task.fulfill", 500, []),
         ("task.release", 200, ["given back: result: 3"]),
-        ("task.release", 400, []),
+        ("task.release", 400, ["broken off, and held until its lease ends: no"]),
     ],
 )
 async def test_the_server_s_answer_to_the_end_of_a_run_is_logged(

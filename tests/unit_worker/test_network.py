@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import itertools
+import json
 import socket
 import ssl
 from collections.abc import Iterator
@@ -26,6 +27,12 @@ ENDS = b"\0"
 
 
 def answer(text: str, status: str = "200 OK", *headers: str) -> bytes:
+    """Return an answer of the server."""
+    return page(json.dumps({"kind": text}), status, *headers)
+
+
+def page(text: str, status: str = "200 OK", *headers: str) -> bytes:
+    """Return an answer of somebody else."""
     body = text.encode()
     return "\r\n".join([f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", ""]).encode() + body
 
@@ -75,10 +82,11 @@ class Server:
     def used(self) -> list[int]:
         return [connection for connection, _ in self.requests]
 
-    async def ask(self, count: int = 1) -> list[str]:
-        """Send that many requests, one after the other."""
+    async def ask(self, count: int = 1, kind: str = "promise.get") -> list[str]:
+        """Send that many requests, one after the other, and return what they were told."""
+        request = json.dumps({"kind": kind, "data": "ü"}, ensure_ascii=False)
         async with asyncio.timeout(60):
-            return [await self.network.send(f"{number}. ü") for number in range(count)]
+            return [json.loads(await self.network.send(request))["kind"] for _ in range(count)]
 
 
 @pytest.fixture
@@ -97,21 +105,21 @@ async def test_a_request_is_a_post_to_the_server_s_path_with_the_token() -> None
         f"Host: {server.url.removeprefix('http://')}",
         "Content-Type: application/json",
         "Authorization: Bearer secret",
-        "Content-Length: 5",
+        "Content-Length: 37",
     ]
-    assert body == "0. ü"
+    assert body == '{"kind": "promise.get", "data": "ü"}'
 
 
 ANSWERS: dict[str, tuple[list[bytes], list[int]]] = {
     # What the server sends, and the connections of the two requests, the second of which may be repeated at once.
     "of any status": ([answer("told", "500 Internal Server Error")], [1, 1]),
     "in chunks": (
-        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nto\r\n2\r\nld\r\n0\r\n\r\n"],
+        [b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n{"kind":"\r\n6\r\ntold"}\r\n0\r\n\r\n'],
         [1, 1],
     ),
     "after an interim one": ([b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + answer("told")], [1, 1]),
     # As that of a proxy that speaks HTTP/1.0: the request was repeated forever, although it was answered.
-    "that ends with its connection": ([b"HTTP/1.0 200 OK\r\n\r\ntold" + ENDS], [1, 2]),
+    "that ends with its connection": ([b'HTTP/1.0 200 OK\r\n\r\n{"kind":"told"}' + ENDS], [1, 2]),
     "that announces the end of its connection": ([answer("told", "200 OK", "Connection: close")], [1, 2]),
     "whose connection is closed while it is kept": ([answer("told"), ENDS], [1, 1, 2]),
     "followed by one that nobody asked for": ([answer("told") + answer("and a trap")], [1, 2]),
@@ -152,7 +160,7 @@ async def test_concurrent_requests_use_separate_connections_up_to_the_limit() ->
         await until(lambda: len(server.requests) == 2)
         server.goes_on.set()
         async with asyncio.timeout(60):
-            assert await asyncio.gather(*sending) == ["last"] * 5
+            assert await asyncio.gather(*sending) == ['{"kind": "last"}'] * 5
         assert sorted(server.used[:2]) == [1, 2] and server.connections == 2
 
 
@@ -176,6 +184,43 @@ async def test_a_request_whose_answer_fails_is_retried_on_another_connection(
         assert await server.ask() == ["last"]
         assert server.requests[0][1] == server.requests[1][1]
         assert server.used[:2] == [1, 2]
+
+
+HTML = "<html><h1>Bad gateway</h1></html>"
+FOR_LATER = {
+    # What comes instead of an answer, and whether also a request that begins a call is sent again.
+    "the page of a proxy that reaches no server": (page(HTML, "502 Bad Gateway"), True),
+    "JSON by such a proxy": (page('{"message": "no healthy upstream"}', "503 Service Unavailable"), True),
+    "a proxy's limit": (page("slow down", "429 Too Many Requests", "Retry-After: 1"), True),
+    "a page to log in": (page(HTML), True),
+    "the way to such a page": (page("", "302 Found", "Location: /login"), True),
+    "half of an answer": (page('{"kind": "told", "data'), True),
+    "nothing": (page(""), True),
+    "no room in the server": (page("too many requests at a time; try again later", "503 Service Unavailable"), True),
+    "a server that cannot store anything": (answer("told", "503 Service Unavailable"), False),
+    "a server that is overloaded": (answer("told", "429 Too Many Requests"), False),
+}
+
+
+@pytest.mark.parametrize(("told", "always"), FOR_LATER.values(), ids=FOR_LATER)
+async def test_what_is_no_answer_of_the_server_or_one_for_later_does_not_end_a_request_for_a_task(
+    told: bytes, always: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SDK would give the task back: what its function has just done was done again by the next attempt."""
+    monkeypatch.setattr(network, "BUSY_SECONDS", 0)
+    async with Server(told, told) as server:
+        assert await server.ask(kind="task.fence") == ["last"]
+        assert len(server.requests) == 3
+    for kind in ("promise.create", "task.create"):
+        async with Server(told) as server:
+            assert await server.ask(kind=kind) == ["last" if always else "told"]
+
+
+async def test_a_page_that_says_no_ends_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "BUSY_SECONDS", 3_600)
+    for status in ("404 Not Found", "413 Content Too Large", "500 Internal Server Error"):
+        async with Server(page(HTML, status)) as server, asyncio.timeout(60):
+            assert await server.network.send('{"kind": "task.fence"}') == HTML
 
 
 def test_an_answer_that_is_still_arriving_may_take_any_time() -> None:

@@ -1,6 +1,7 @@
 """Functions that end in ways that the SDK does not expect: their callers hear of it, and the worker continues."""
 
 import asyncio
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -30,8 +31,23 @@ class Mute(Exception):
         raise self
 
 
+class Deadly(Exception):
+    """An error that ends the process when it is shown."""
+
+    def __str__(self) -> str:
+        sys.exit(3)
+
+
 async def exits(ctx: Context) -> None:  # noqa: ARG001
     sys.exit(3)
+
+
+async def is_interrupted(ctx: Context) -> None:  # noqa: ARG001
+    raise KeyboardInterrupt
+
+
+async def raises_a_generator_s_end(ctx: Context) -> None:  # noqa: ARG001
+    raise GeneratorExit
 
 
 async def raises_a_base_exception(ctx: Context) -> None:  # noqa: ARG001
@@ -48,6 +64,10 @@ async def raises_what_cannot_be_shown(ctx: Context) -> None:  # noqa: ARG001
     raise Mute
 
 
+async def raises_what_ends_whoever_shows_it(ctx: Context) -> None:  # noqa: ARG001
+    raise Deadly
+
+
 async def cancels_itself(ctx: Context) -> None:  # noqa: ARG001
     task = asyncio.current_task()
     assert task is not None
@@ -57,10 +77,13 @@ async def cancels_itself(ctx: Context) -> None:  # noqa: ARG001
 
 ENDS: dict[Function, str] = {
     exits: "the function ended with SystemExit: 3",
+    is_interrupted: "the function ended with KeyboardInterrupt",
+    raises_a_generator_s_end: "the function ended with GeneratorExit",
     raises_a_base_exception: "the function ended with Odd: not an Exception",
     awaits_what_was_cancelled: "the function ended with CancelledError",
     cancels_itself: "the function ended with CancelledError",
     raises_what_cannot_be_shown: "its message cannot be shown",
+    raises_what_ends_whoever_shows_it: "its message cannot be shown",
 }
 
 
@@ -85,6 +108,7 @@ async def test_the_caller_of_a_function_that_raises_no_exception_gets_an_error(
 @pytest.mark.parametrize(
     ("text", "arrives"),
     [
+        pytest.param("", "ValueError", id="empty"),
         pytest.param(f"no {b'caf\xe9'.decode(errors='surrogateescape')}", r"no caf\udce9", id="not unicode"),
         pytest.param("x" * 10_000_000, "x" * (MAX_MESSAGE_CHARACTERS - 1) + "…", id="endless"),
     ],
@@ -223,3 +247,30 @@ def test_a_set_among_the_arguments_is_the_same_step_in_another_process(server: S
         asking.wait_for(comes_to)
         asking.kill()
         client.call("promise.settle", id="sets:1", state="resolved", value=encoded(7))
+
+
+FORKING = """
+import asyncio, multiprocessing, time
+from worker import Worker
+
+def stop_a_child():
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=[60])
+    child.start()
+    child.terminate()
+    child.join()
+    return child.exitcode
+
+async def fork(ctx):
+    return await asyncio.to_thread(stop_a_child)
+
+Worker("forking", fork).run()
+"""
+
+
+def test_a_process_that_a_function_forks_ends_when_it_is_told_to(server: ServerProcess, tmp_path: Path) -> None:
+    """As at the end of every pool of `multiprocessing`: it took itself for the worker, and ended after 3 s."""
+    server.client().begin("forks", "forking", "fork")
+    forking = launched(tmp_path, FORKING, RESONATE_URL=server.url)
+    assert server.client().result("forks") == -signal.SIGTERM
+    assert "a function blocks" not in forking.output()
+    forking.kill()

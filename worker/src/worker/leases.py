@@ -208,6 +208,7 @@ class LeaseKeeper:
             # A released task no longer runs: if the server has not heard of that, the lease must lapse.
             if request.kind == "task.release" and self._held.get(task.id) == task.version:
                 self._leaves(task.id)
+                self._runs.left(task)
             self._in_flight.discard(answered)
             answered.set_result(None)
         self._refuse_if_closing()

@@ -11,11 +11,13 @@ import os
 import re
 import ssl
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any, override
 from urllib.parse import SplitResult, urlsplit
 
 import aiohappyeyeballs
 import httptools
+import msgspec
 from resonate.error import ConnectorError
 
 logger = logging.getLogger(__name__)
@@ -27,6 +29,9 @@ NEXT_ADDRESS_SECONDS = 0.25
 # The server may close a connection at any moment once it has been idle for longer.
 IDLE_SECONDS = 15.0
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 0.2
+# A server that is too busy says so by these, and a proxy that reaches none. As a pause, our server names a second.
+FOR_LATER = {408, 429, 502, 503, 504}
+BUSY_SECONDS = 1.0
 # Failures that last this long are logged, and then at this interval.
 QUIET_SECONDS = 5.0
 REMIND_SECONDS = 60.0
@@ -67,14 +72,18 @@ class HttpNetwork:
         """Raises :class:`ConnectorError` after :meth:`stop`, and only then."""
         since = asyncio.get_running_loop().time()
         while True:
+            pause = pause_after(asyncio.get_running_loop().time() - since)
             try:
-                return await self._ask(req)
+                status, answer = await self._ask(req)
+                if not is_for_later(status, answer, req):
+                    return answer.decode(errors="replace")
+                pause = BUSY_SECONDS
+                self._tell(ConnectionError(f"status {status} instead of an answer"), since)
             except (OSError, UnicodeError) as error:  # the latter for an invalid host name
                 if self._stopped.is_set():
                     raise ConnectorError(error) from error
                 self._tell(error, since)
             with suppress(TimeoutError):
-                pause = pause_after(asyncio.get_running_loop().time() - since)
                 await asyncio.wait_for(self._stopped.wait(), pause)
 
     def _tell(self, error: Exception, since: float) -> None:
@@ -84,7 +93,7 @@ class HttpNetwork:
             self._warned_at = now
             logger.warning("requests have been failing for %.0f s and are retried: %s", now - since, reason_of(error))
 
-    async def _ask(self, req: str) -> str:
+    async def _ask(self, req: str) -> tuple[int, bytes]:
         """Raises :class:`OSError`."""
         body = req.encode()
         message = b"%b%d\r\n\r\n%b" % (self._head, len(body), body)
@@ -94,7 +103,7 @@ class HttpNetwork:
                     return await self._ask_by(connection, message)
             return await self._ask_by(await self._connect(), message)
 
-    async def _ask_by(self, connection: "_Connection", message: bytes) -> str:
+    async def _ask_by(self, connection: "_Connection", message: bytes) -> tuple[int, bytes]:
         self._busy.add(connection)
         try:
             answer = await connection.ask(message)
@@ -107,7 +116,7 @@ class HttpNetwork:
             self._idle.append(connection)
         else:
             connection.close()
-        return answer.decode(errors="replace")
+        return answer
 
     def _kept(self) -> "_Connection | None":
         oldest = asyncio.get_running_loop().time() - IDLE_SECONDS
@@ -143,14 +152,14 @@ class _Connection(asyncio.Protocol):
         self.idle_since = 0.0
         self._transport: Any
         self._parser = httptools.HttpResponseParser(self)
-        self._answer: asyncio.Future[bytes] | None = None
+        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
         self._parts: list[bytes] = []
         self._received = 0
         self._beginning = b""
         self._watching: asyncio.TimerHandle
 
-    def ask(self, message: bytes) -> asyncio.Future[bytes]:
-        """Return the answer's body, whatever its status. Raises :class:`OSError`."""
+    def ask(self, message: bytes) -> asyncio.Future[tuple[int, bytes]]:
+        """Return the answer's status and body. Raises :class:`OSError`."""
         self._parts, self._received = [], 0
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(message)
@@ -210,14 +219,14 @@ class _Connection(asyncio.Protocol):
         self.is_open = self.is_open and self._parser.should_keep_alive()
         self.idle_since = asyncio.get_running_loop().time()
         if answer := self._waiting():
-            answer.set_result(b"".join(self._parts))
+            answer.set_result((self._parser.get_status_code(), b"".join(self._parts)))
 
     def _fail(self, error: Exception) -> None:
         self.close()
         if answer := self._waiting():
             answer.set_exception(error)
 
-    def _waiting(self) -> asyncio.Future[bytes] | None:
+    def _waiting(self) -> asyncio.Future[tuple[int, bytes]] | None:
         """Take the future of the answer, if somebody still waits for it."""
         answer, self._answer = self._answer, None
         if answer is None:
@@ -232,6 +241,25 @@ def _head(url: SplitResult, token: str | None) -> bytes:
     lines = [f"POST {url.path.rstrip('/')}/ HTTP/1.1", f"Host: {host}", "Content-Type: application/json"]
     lines += [] if token is None else [f"Authorization: Bearer {token}"]
     return "\r\n".join([*lines, "Content-Length: "]).encode()
+
+
+class _Envelope(msgspec.Struct):
+    kind: str
+
+
+def is_for_later(status: int, answer: bytes, req: str) -> bool:
+    """Return whether to send a request again: it was not answered by the server, but by a proxy for instance, or the
+    server refuses it for now.
+
+    To the SDK each answer is final: it would give the task back, and what its function has just done would be repeated.
+    But whoever begins a call hears of the refusal.
+    """
+    try:
+        msgspec.json.decode(answer, type=_Envelope)
+    except (ValueError, RecursionError):
+        return status < HTTPStatus.BAD_REQUEST or status in FOR_LATER
+    kind = msgspec.json.decode(req, type=_Envelope).kind if status in FOR_LATER else ""
+    return kind.startswith("task.") and kind != "task.create"
 
 
 def pause_after(seconds: float) -> float:

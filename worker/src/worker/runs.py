@@ -138,6 +138,11 @@ class RunLog:
         if run := self._runs.get((task.id, task.version)):
             self._end(task, f"given back: {run.outcome}" if run.outcome else "given back")
 
+    def left(self, task: TaskRef) -> None:
+        """The server has refused to take the task back."""
+        reason = self.take_reason(task)
+        self._end(task, f"broken off, and held until its lease ends{f': {shortened(reason)}' if reason else ''}")
+
     # ── when the worker stops ──
 
     def withdrawn(self, task: TaskRef) -> None:
@@ -168,7 +173,7 @@ def message_of(error: BaseException) -> str:
     """Return its message, with lone surrogates escaped."""
     try:
         return str(error).encode(errors="backslashreplace").decode()
-    except Exception:
+    except BaseException:  # also one that would end this process
         return "its message cannot be shown"
 
 

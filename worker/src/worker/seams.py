@@ -168,11 +168,10 @@ def plain_encode(codec: Codec, value: Any) -> Value:
 
 def _failure(error: BaseException, runs: RunLog) -> BaseException:
     """Return the error with which a function fails. If it is no `Exception`, the SDK settles nothing and releases
-    nothing, and `sys.exit()` would end this worker, and then the next one that gets the task."""
+    nothing, and some end the process: `sys.exit()` would end this worker, and then the next one that gets the task."""
     if isinstance(error, BaseExceptionGroup) and (sign := _sign_in(error)):
         return sign
-    is_cut_short = isinstance(error, asyncio.CancelledError) and runs.is_ending()
-    if is_cut_short or isinstance(error, Exception | Suspended | PlatformError | GeneratorExit | KeyboardInterrupt):
+    if isinstance(error, Exception | Suspended | PlatformError) or runs.is_ending():
         return error
     return RuntimeError(f"the function ended with {_described(error)}")
 

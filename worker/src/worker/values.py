@@ -38,6 +38,8 @@ class PlainValues:
 
 
 def value_of(error: Exception) -> dict[str, Any]:
-    """Return what to write for an error. The name of its class is for people, as in the SDK for TypeScript."""
-    message = shortened(message_of(error), MAX_MESSAGE_CHARACTERS)
-    return {"__type": "error", "message": message, "name": type(error).__name__}
+    """Return what to write for an error. The name of its class is for people, as in the SDK for TypeScript, and all
+    that a caller learns of an error without a message, like most `TimeoutError`s."""
+    name = type(error).__name__
+    message = shortened(message_of(error), MAX_MESSAGE_CHARACTERS) or name
+    return {"__type": "error", "message": message, "name": name}

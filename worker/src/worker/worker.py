@@ -81,8 +81,14 @@ class Worker:
             loop.call_soon_threadsafe(told_to_stop.set)
             threading.Thread(target=_end_anyway, daemon=True).start()
 
-        for number in ending_signals():
-            signal.signal(number, stop)  # a handler of the loop would not be called while a function blocks it
+        # A handler of the loop would not be called while a function blocks it.
+        former = {number: signal.signal(number, stop) for number in ending_signals()}
+
+        def restore() -> None:
+            for number, handler in former.items():
+                signal.signal(number, handler)
+
+        os.register_at_fork(after_in_child=restore)  # `multiprocessing` ends the processes of a pool by SIGTERM
         running = RunningWorker(self, settings)
         await told_to_stop.wait()
         await running.stop()
