@@ -104,7 +104,7 @@ def due(
 
 
 def renewing(rules: Rules, lost_ms: int = MAX_INTEGER) -> tuple[Footprint, Rule]:
-    """Have all leases last ``lost_ms`` longer, because for so long no heartbeat could be recorded; by default, and at
+    """Have all leases last longer by ``lost_ms``, the time in which no heartbeat could be recorded; by default, and at
     most, they start again."""
     return Footprint(leased=True), Rule(lambda rows, now: _renew_leases(rows, now, rules, lost_ms))
 
