@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import override
 
 from differential.kernel import Kernel, body_of
-from differential.operations import BITS, EVERYTHING, FEW_IDS, IDS, PIDS, START, Choices, Request, Tick, Wait
+from differential.operations import BITS, EVERYTHING, IDS, PIDS, START, Choices, Request, Tick, Wait
 from differential.sequences import run_sequences
 from unit.driver import promise_create
 from unit.rows import transaction
@@ -78,7 +78,7 @@ class Both:
 
     def step(self, number: int) -> None:
         Both.steps += 1
-        choices = Choices(number >> BITS // 2, FEW_IDS)
+        choices = Choices(number >> BITS // 2)
         is_request = choices.one((True,) * 9 + (False,))
         operation = EVERYTHING.decode(number, self._forgetful.scene(self._now)) if is_request else None
         match operation:
