@@ -30,6 +30,12 @@ def starting(folder: Path) -> Iterator[Start]:
         server.stop()
 
 
+def server_with_a_clock_off_by(hours: int) -> str:
+    """Return the program of a server whose time differs from that of its clients."""
+    lines = ["import time", "now = time.time_ns", f"time.time_ns = lambda: now() + {hours} * 3_600_000_000_000"]
+    return "\n".join([*lines, "from resonate_server.cli import main", "main()"])
+
+
 def postgres_at(url: str) -> dict[str, str]:
     """Return the settings of a server whose state is in this database."""
     return {"RESONATE_STORAGE__TYPE": "postgres", "RESONATE_STORAGE__POSTGRES__URL": url}

@@ -14,7 +14,7 @@ from harness.adapter import Reply, running_adapter
 from harness.basics import free_port
 from harness.server import FAR, Client, ServerProcess
 from integration.calls import RESONATE, action, awaiting
-from integration.servers import Start
+from integration.servers import Start, server_with_a_clock_off_by
 
 from resonate_server.client import main
 
@@ -217,6 +217,20 @@ def test_invoke_writes_what_the_sdks_read(shown: Callable[..., Any], id: str) ->
     assert json.loads(decoded(promise["param"])) == {"func": "add", "args": [1, "two", {"a": 3}], "version": 1}
     assert promise["tags"] == {"resonate:target": "poll://any@default"}
     assert abs(promise["timeoutAt"] - promise["createdAt"] - 3_600_000) < 5_000
+
+
+@pytest.mark.parametrize("hours", [-48, 48])
+def test_a_deadline_is_one_by_the_clock_of_the_server_which_judges_it(start: Start, hours: int) -> None:
+    url = start(program=server_with_a_clock_off_by(hours)).url
+
+    def created(*arguments: str) -> Any:
+        result = CliRunner().invoke(main, ["--server", url, *arguments])
+        assert result.exit_code == 0, result.stderr
+        return json.loads(result.stdout)["promise"]
+
+    for promise in (created("invoke", "a", "-f", "f", "-t", "1h"), created("promises", "create", "b", "--timeout=1h")):
+        assert promise["state"] == "pending"
+        assert abs(promise["timeoutAt"] - promise["createdAt"] - 3_600_000) < 10_000
 
 
 def test_invoke_with_every_option(shown: Callable[..., Any], id: str) -> None:

@@ -1,5 +1,6 @@
 """``resonate report`` and ``resonate chains`` on a real server, with the logs of workers on standard input."""
 
+import re
 import subprocess
 import sys
 import uuid
@@ -9,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from harness.server import Client, ServerProcess
 from integration.calls import create, settle
-from integration.servers import Start
+from integration.servers import Start, server_with_a_clock_off_by
 
 from resonate_server.client import main
 from resonate_server.client.server_connection import CallFailed
@@ -62,6 +63,20 @@ def test_a_fault_is_reported_with_what_only_the_caller_knows(root: str, report: 
     assert result.exit_code == 0, result.output
     assert "baz was killed 2.0 s after the request was sent, and started again 5.0 s later." in result.stdout
     assert "The crash cost 8.0" in result.stdout
+
+
+def test_the_clock_of_the_server_may_differ_from_all_others(start: Start) -> None:
+    server = start(program=server_with_a_clock_off_by(-1))
+    root = chain(server.client())
+    server.client().create(f"{root}.2", timer="true", origin=root, parent=root)
+    sent = now_ms()
+    times = ["--sent", f"{sent}", "--answered", f"{sent + 9_000}", "--takes", "5s"]
+    fault = ["--fault", "kill", "--struck", "baz", "--group", "service-baz", "--struck-at", f"{sent + 2_000}"]
+    arguments = ["report", "-S", server.url, root, *times, *fault, "--over-at", f"{sent + 7_000}"]
+    result = CliRunner().invoke(main, arguments, logs_of(root))
+
+    assert result.exit_code == 0, result.output
+    assert re.search(r"The crash cost [34]\.\d+ s", result.stdout), result.stdout
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,32 @@ def hold(client: Client, worker: Stream, name: str) -> None:
     assert acquire(client, *offered(worker), f"{name}-w").status == 200
 
 
+IMPATIENT = """
+from resonate_server.cli import main
+from resonate_server.store.postgres import postgres_store
+postgres_store.PATIENCE_S = 2.0
+main()
+"""
+
+
+def test_a_server_that_stood_still_refuses_no_request_for_the_time_lost(
+    postgres: PostgresServer, start: Start, name: str
+) -> None:
+    """To an SDK, a refusal means that its function has to run again."""
+    database = postgres.create(name.replace("-", "_"))
+    server = start(program=IMPATIENT, **postgres_at(database))
+    server.client().create(name)
+    with psycopg.connect(database) as other, ThreadPoolExecutor() as pool:
+        other.execute("SELECT id FROM promises FOR UPDATE")
+        asked = pool.submit(server.client().call, "promise.settle", id=name, state="resolved")
+        time.sleep(0.5)
+        server.freeze()
+        time.sleep(3.5)
+        other.rollback()
+        server.thaw()
+        assert asked.result().status == 200
+
+
 def test_a_task_reaches_a_worker_connected_to_another_server(
     servers: list[ServerProcess], clients: list[Client], open_stream: Connect, name: str
 ) -> None:

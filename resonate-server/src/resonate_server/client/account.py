@@ -142,7 +142,8 @@ class Part(Struct, frozen=True):
 class Case(Struct, frozen=True):
     """All known facts. ``message``: the answer that the caller got; ``expected``: what it should be, if given.
 
-    ``takes``: ms of sleep or work in the chain, without which it would be answered at once.
+    ``takes``: ms of sleep or work in the chain, without which it would be answered at once. ``ahead``: how far (ms) the
+    server's clock, which dates the calls, is ahead of the one that dates everything else.
     """
 
     calls: list[Call]
@@ -153,6 +154,7 @@ class Case(Struct, frozen=True):
     takes: int
     message: Any
     expected: Any
+    ahead: int = 0
 
     @property
     def leaves(self) -> list[Part]:
@@ -313,7 +315,7 @@ def _due(case: Case) -> int:
 
     ``takes`` counts from the last sleep or step that began before the fault, or else from the request.
     """
-    sleeps = [call.promise.created_at for call in case.calls if call.is_timer]
+    sleeps = [call.promise.created_at - case.ahead for call in case.calls if call.is_timer]
     steps = [part.runs[0].began for part in case.parts if part.caller is not None and part.runs]
     begun = [at for at in sleeps + steps if case.fault is not None and at <= case.fault.began]
     return max(begun, default=case.sent) + case.takes

@@ -105,7 +105,8 @@ class CallTree:
     """The tree below promise ``id``; may be read repeatedly.
 
     A fulfilled task is final and is not requested again. As this server reported at the last read: ``story`` is what a
-    fault did to the whole chain, in sentences; ``now`` goes by its clock, which may differ from this machine's.
+    fault did to the whole chain, in sentences; ``ahead``: how far its clock, which dates the calls, is ahead of this
+    machine's (ms).
     """
 
     def __init__(self, connection: ServerConnection, id: str) -> None:
@@ -114,11 +115,11 @@ class CallTree:
         self._fulfilled: dict[str, TaskRecord] = {}
         self._has_lives = True
         self.story: list[str] = []
-        self._ahead = 0
+        self.ahead = 0
 
     def now(self) -> int:
         """Return the time in ms since the epoch."""
-        return now_ms() + self._ahead
+        return now_ms() + self.ahead
 
     def read(self) -> list[Call]:
         """Return the calls: the promise itself first, every parent before its children. Raises :class:`CallFailed`."""
@@ -152,7 +153,7 @@ class CallTree:
         try:
             answer = self._connection.get(f"ui/api/chain?{urlencode({'id': self._id})}")
             told = msgspec.json.decode(answer, type=_ChainLives)
-            self.story, self._ahead = told.story, told.at - now_ms() if told.at else 0
+            self.story, self.ahead = told.story, told.at - now_ms() if told.at else 0
             return {life.id: life.phases for life in told.promises}
         except CallFailed as error:
             if error.is_transient:

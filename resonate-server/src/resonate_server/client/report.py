@@ -54,15 +54,16 @@ def report(
     once, or twice if the fault broke off its first run. Otherwise it is 1, and the reason is printed.
     """
     struck = _fault(**fault)
-    calls = _settled_calls(id, patience)
+    calls, ahead = _settled_calls(id, patience)
     root = calls[0]
     runs = read_runs(_logs(), [call.promise.id for call in calls])
     case = Case(
         calls=calls,
         parts=parts_of(calls, runs),
         fault=struck,
-        sent=root.promise.created_at if sent is None else sent,
-        answered=(root.settled_at or 0) if answered is None else answered,
+        sent=root.promise.created_at - ahead if sent is None else sent,
+        answered=(root.settled_at or 0) - ahead if answered is None else answered,
+        ahead=ahead,
         takes=takes,
         message=root.result if answer is None else _message(answer),
         expected=None if expected is None else _json(expected),
@@ -93,11 +94,13 @@ def _logs() -> BinaryIO:
     return stdin.buffer
 
 
-def _settled_calls(id: str, patience_ms: int) -> list[Call]:
+def _settled_calls(id: str, patience_ms: int) -> tuple[list[Call], int]:
+    """Return the calls, and how far the clock that dates them is ahead of this machine's, in ms."""
     end = time.monotonic() + patience_ms / 1_000
     while True:
         try:
-            calls = CallTree(where().connection(), id).read()
+            tree = CallTree(where().connection(), id)
+            calls = tree.read()
             break
         except CallFailed as error:
             if not error.is_transient or time.monotonic() >= end:
@@ -105,7 +108,7 @@ def _settled_calls(id: str, patience_ms: int) -> list[Call]:
         time.sleep(LOOK_PAUSE_S)
     if not calls[0].is_settled:
         fail(f"{id} is still pending: there is nothing to judge yet")
-    return calls
+    return calls, tree.ahead
 
 
 def _message(answer: str) -> Any:

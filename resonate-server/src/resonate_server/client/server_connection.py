@@ -6,6 +6,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 from functools import partial
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
+from resonate_server.client.values import now_ms
 from resonate_server.protocol.envelope import VERSION
 from resonate_server.protocol.payload import NOT_JSON
 
@@ -29,6 +31,9 @@ REFUSAL_SHOWN = 5_000
 """Characters of a refusal that are shown: more than any id has, but what answers may be any web server."""
 
 UNKNOWN_KIND = 501
+
+AGREES_MS = 3_000
+"""Two clocks that differ by less may agree: a date leaves out the milliseconds, and answers take their time."""
 
 TOKEN = re.compile(r"[!-~]*")
 """What a header can hold."""
@@ -97,6 +102,19 @@ class ServerConnection:
         except NOT_JSON:
             wrong = f"{self._server} does not answer like a Resonate server (HTTP status {response.status})"
             raise CallFailed(wrong) from None
+
+    def now_ms(self) -> int:
+        """Return the time in ms by the server's clock, which judges all deadlines. Raises :class:`CallFailed`.
+
+        The date of an answer has only seconds, so this machine's clock counts if the two agree."""
+        response = self._request("GET", self._path + "health", None)
+        self._whole(response)
+        here = now_ms()
+        try:
+            there = round(parsedate_to_datetime(response.headers.get("Date", "")).timestamp() * 1_000)
+        except (ValueError, OverflowError):  # It has no date.
+            return here
+        return here if abs(there - here) < AGREES_MS else there
 
     def get(self, path: str) -> bytes:
         """Return the body of ``GET path``. Raises :class:`CallFailed`."""

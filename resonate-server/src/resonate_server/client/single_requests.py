@@ -18,13 +18,11 @@ from resonate_server.client.values import (
     ACTION,
     ACTIONS,
     ARRAY,
-    DEADLINE,
     DURATION,
     OBJECT,
     PAYLOAD,
     base64_of,
     json_or_text,
-    now_ms,
     printable,
     readable,
 )
@@ -49,6 +47,14 @@ def _state(states: type[StrEnum]) -> click.Option:
     return _option("--state", type=click.Choice([state.value for state in states]), help="Only those in this state.")
 
 
+def _now_ms() -> int:
+    """Return the time by the server's clock; end the command if the server does not answer."""
+    try:
+        return where().connection().now_ms()
+    except CallFailed as error:
+        fail(str(error))
+
+
 ID = _argument("id")
 PID = _option("--pid", required=True, help="The process that claims it.")
 TTL = _option("--ttl", type=DURATION, required=True, help="How long the lease lasts, like 15s.")
@@ -70,9 +76,12 @@ def _command(
     members: Callable[..., dict[str, Any]] = given,
     then: Callable[[Any], None] = lambda _: None,
 ) -> None:
-    """Add a command that sends a request of that kind, whose ``members`` are by default the command's parameters."""
+    """Add a command that sends a request of that kind, whose ``members`` are by default the command's parameters. A
+    ``timeoutAt`` is given from now."""
 
     def run(**arguments: Any) -> None:
+        if "timeoutAt" in arguments:
+            arguments["timeoutAt"] += _now_ms()
         then(request(kind, members(**arguments)))
 
     group, _, verb = kind.partition(".")
@@ -108,7 +117,7 @@ _command(
     "Create a pending promise that others may await; an existing one is left as it is.\n\n"
     "The data of --param is stored in base64, as SDKs read it.",
     ID,
-    _option("--timeout", "timeoutAt", type=DEADLINE, required=True, help="How long it may stay pending, like 1h."),
+    _option("--timeout", "timeoutAt", type=DURATION, required=True, help="How long it may stay pending, like 1h."),
     _option("--param", type=PAYLOAD, help='Its parameter, for example \'{"data": "hello"}\'.'),
     _option("--tags", type=OBJECT, help="Its tags: an object of strings."),
     _option("--internal", is_flag=True, help="Leave out the tag resonate:external=true, so that nothing can await it."),
@@ -157,7 +166,7 @@ _command(
     ID,
     PID,
     TTL,
-    _option("--timeout", "timeoutAt", type=DEADLINE, required=True, help="How long its promise may stay pending."),
+    _option("--timeout", "timeoutAt", type=DURATION, required=True, help="How long its promise may stay pending."),
     _option("--param", type=OBJECT, help="The promise's parameter, sent as it is."),
     _option("--tags", type=OBJECT, help="The promise's tags; resonate:target is required."),
     members=_new_task,
@@ -276,7 +285,7 @@ def invoke(
     if args and json_args is not None:
         raise click.UsageError("--arg and --json-args cannot be combined")
     arguments = [json_or_text(arg) for arg in args] if json_args is None else json_args
-    begin = now_ms() + (delay or 0)
+    begin = _now_ms() + (delay or 0)
     tags = {"resonate:target": target}
     if delay is not None:
         tags["resonate:delay"] = str(begin)

@@ -37,13 +37,6 @@ class Duration(click.ParamType[int]):
         return length
 
 
-class Deadline(Duration):
-    """A duration from now, as ms since the epoch."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        return value if isinstance(value, int) else now_ms() + super().convert(value, param, ctx)
-
-
 class Json(click.ParamType[Any]):
     """JSON text whose outermost value is a ``kind``: an object (``dict``) or an array (``list``). ``sent`` makes of it
     what is sent."""
@@ -77,7 +70,6 @@ def _encoded(value: dict[str, Any]) -> dict[str, Any]:
 
 
 DURATION = Duration()
-DEADLINE = Deadline()
 OBJECT = Json(dict)
 ARRAY = Json(list)
 PAYLOAD = Json(dict, _encoded)

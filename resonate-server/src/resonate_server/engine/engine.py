@@ -81,7 +81,7 @@ PATIENCE_S = 10.0
 
 BEAT_S = 0.5
 AWAY_MS = 2_000
-"""After a longer time without a sign of the store, heartbeats may have gone unrecorded, and all leases restart."""
+"""A longer time without a sign of the store does not count for leases: heartbeats may have gone unrecorded."""
 
 PAUSE_AFTER_FAILURE_S = 1.0
 """Pause before retrying the engine's own work, which nobody else retries."""
@@ -121,6 +121,7 @@ class Engine:
         self._unpaused.set()
         self._in_touch_at = 0
         """When the store last showed that it can record heartbeats (ms)."""
+        self._giving_back = asyncio.Lock()
         self._outbound: Outbound
         self.observer = DecisionObserver()
         self.trace: Trace | None = None
@@ -129,8 +130,8 @@ class Engine:
     def start(self, outbound: Outbound) -> None:
         """Start working, and have ``outbound`` request everything undelivered.
 
-        Renew all leases if no other server was running: nobody could receive heartbeats. The same holds whenever this
-        server was frozen, its machine asleep, or its store did not work.
+        Renew all leases if no other server was running: nobody could receive heartbeats. Later, the time in which this
+        server was frozen, its machine asleep, or its store did not work does not count for leases.
         """
         self._outbound = outbound
         self._store.start(self)
@@ -287,10 +288,11 @@ class Engine:
 
     async def _do_due_work(self, request: Request | None = None, at: int | None = None) -> bool:
         """Do one batch; return whether anything changed. Raises :class:`ReadFailed`."""
-        not_after = self._in_touch_at + AWAY_MS if at is None else None
+        since = self._in_touch_at
+        not_after = since + AWAY_MS if at is None else None
         done = (await self._act(*kernel.due(self._rules, request, at, not_after))).data
         if done is None:
-            await self._renew_leases()
+            await self._give_back_time(since)
             done = (await self._act(*kernel.due(self._rules, request, at))).data
         return bool(done)
 
@@ -302,17 +304,20 @@ class Engine:
                 continue
             if self._unpaused.is_set() and self.now() - self._in_touch_at > AWAY_MS:
                 with suppress(ReadFailed):  # This is tried again at the next beat.
-                    await self._renew_leases()
+                    await self._give_back_time(self._in_touch_at)
             else:
                 self._in_touch_at = self.now()
 
-    async def _renew_leases(self) -> None:
-        """Raises :class:`ReadFailed`."""
-        since, now = self._in_touch_at, self.now()
-        await self._act(*kernel.renewing(self._rules))
-        if self._in_touch_at == since:  # Due work and the beat may notice the same.
-            logger.warning("heartbeats could not be recorded for %.1f s: all leases start again", (now - since) / 1_000)
-        self._in_touch_at = self.now()
+    async def _give_back_time(self, since: int) -> None:
+        """Have leases last longer by the time in which no heartbeat could be recorded, from ``since`` (ms) until now:
+        so a server that stands still again and again gives up dead workers, too. Due work and the beat may notice the
+        same. Raises :class:`ReadFailed`."""
+        async with self._giving_back:
+            if self._in_touch_at == since:
+                lost_ms = self.now() - since
+                await self._act(*kernel.renewing(self._rules, lost_ms))
+                logger.warning("heartbeats could not be recorded for %.1f s: all leases last longer", lost_ms / 1_000)
+                self._in_touch_at = self.now()
 
     async def _begin(self) -> Counter[TaskState]:
         """Renew leases if need be, and count tasks, before any request."""

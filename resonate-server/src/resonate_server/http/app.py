@@ -93,10 +93,11 @@ def build_app(parts: Parts) -> web.Application:
     for name in GONE:
         app.router.add_route("*", f"/{name}", _gone)
         app.router.add_route("*", f"/{name}/{{rest:.*}}", _gone)
-    app[LANES] = LaneFactory(api.handle, gate.names_this_server, connections, bytes_held)
+    lanes = app[LANES] = LaneFactory(api.handle, gate.names_this_server, connections, bytes_held, engine.now)
     app.on_shutdown.append(lambda _: _end_streams(hub))
     app.on_shutdown.append(lambda _: connections.drain(settings.server.shutdown_timeout / 1_000))
     app.on_response_prepare.append(add_origin)
+    app.on_response_prepare.append(lanes.add_date)
     return app
 
 

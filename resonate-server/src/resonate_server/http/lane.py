@@ -10,11 +10,11 @@ received so far. So everything else has one implementation, and one parser decid
 
 import asyncio
 import re
-import time
 from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
 
+from aiohttp import web
 from msgspec import Struct
 
 from resonate_server.http.bodies import SMALL_BYTES, Budget, Full
@@ -87,12 +87,21 @@ def read_head(head: bytes, names_this_server: HostCheck) -> HttpHead | None:
 
 
 class LaneFactory:
-    """State shared by all lanes. ``fallback`` makes the protocol that serves a connection once it has left the lane."""
+    """State shared by all lanes. ``fallback`` makes the protocol that serves a connection once it has left the lane;
+    ``now`` returns the server's time (ms)."""
 
-    def __init__(self, handle: Handle, names_this_server: HostCheck, connections: Connections, budget: Budget) -> None:
+    def __init__(
+        self,
+        handle: Handle,
+        names_this_server: HostCheck,
+        connections: Connections,
+        budget: Budget,
+        now: Callable[[], int],
+    ) -> None:
         self.handle = handle
         self.connections = connections
         self.budget = budget
+        self._now = now
         self._names_this_server = names_this_server
         self.fallback: Callable[[], asyncio.Protocol]
         self._heads: dict[bytes, HttpHead | None] = {}
@@ -113,11 +122,15 @@ class LaneFactory:
         return head
 
     def date(self) -> bytes:
-        """Return the current time in the format of RFC 9110 section 5.6.7."""
-        second = int(time.time())
+        """Return the server's time, by which it judges deadlines, in the format of RFC 9110 section 5.6.7."""
+        second = self._now() // 1_000
         if second != self._date[0]:
             self._date = (second, formatdate(second, usegmt=True).encode())
         return self._date[1]
+
+    async def add_date(self, _: web.Request, response: web.StreamResponse) -> None:
+        """Date other responses, too, in a signal handler of aiohttp."""
+        response.headers["Date"] = self.date().decode()
 
 
 class Lane(Connection):

@@ -27,6 +27,7 @@ from resonate_server.protocol.errors import ProtocolError
 from resonate_server.protocol.messages import Execute
 from resonate_server.protocol.records import PromiseState
 from resonate_server.protocol.requests import (
+    MAX_INTEGER,
     FenceCreate,
     FenceSettle,
     PromiseCreate,
@@ -102,9 +103,10 @@ def due(
     return Footprint(due=MAX_DUE), Rule(decide, request, at)
 
 
-def renewing(rules: Rules) -> tuple[Footprint, Rule]:
-    """Restart all leases, because no heartbeat could be recorded for a while."""
-    return Footprint(leased=True), Rule(lambda rows, now: _renew_leases(rows, now, rules))
+def renewing(rules: Rules, lost_ms: int = MAX_INTEGER) -> tuple[Footprint, Rule]:
+    """Have all leases last longer by ``lost_ms``, the time in which no heartbeat could be recorded; by default, and at
+    most, they start again."""
+    return Footprint(leased=True), Rule(lambda rows, now: _renew_leases(rows, now, rules, lost_ms))
 
 
 def releasing(pid: str, task_ids: tuple[str, ...], rules: Rules) -> tuple[Footprint, Rule]:
@@ -252,10 +254,10 @@ def _recall(work: Workspace, task_ids: Iterable[str]) -> None:
             moves.queue(work, task)
 
 
-def _renew_leases(rows: Rows, now: int, rules: Rules) -> Decision:
+def _renew_leases(rows: Rows, now: int, rules: Rules, lost_ms: int) -> Decision:
     work = Workspace(rows, now, rules)
     for task in _movable(work, rows.leased, TaskEvent.HEARTBEAT, Move.EXTEND):
-        moves.extend(work, task)
+        moves.extend(work, task, lost_ms)
     return work.decide(Answer(status=200, data=Nothing()))
 
 

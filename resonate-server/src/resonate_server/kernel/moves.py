@@ -80,9 +80,9 @@ def is_repeated(task: Task, claim: Claim, version: int) -> bool:
     return task.state is TaskState.ACQUIRED and claim.is_unique and same and task.version == version + 1
 
 
-def extend(work: Workspace, task: Task) -> None:
-    """Restart the lease, for the ``ttl`` of the claim."""
-    work.put_task(replace(task, timer_at=later(work, task.ttl or 0)))
+def extend(work: Workspace, task: Task, by_ms: int = MAX_INTEGER) -> None:
+    """Have the lease last ``by_ms`` longer, at most for the ``ttl`` of the claim from now."""
+    work.put_task(replace(task, timer_at=min((task.timer_at or 0) + by_ms, later(work, task.ttl or 0))))
 
 
 def queue(work: Workspace, task: Task, not_before: int = 0) -> None:

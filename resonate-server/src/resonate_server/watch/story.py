@@ -46,12 +46,19 @@ class Break(Struct, frozen=True):
         return self.after is not None and self.after.kind is Kind.RUNNING
 
     @property
+    def was_bridged(self) -> bool:
+        """The worker was back in time and still held its lease, as when it turns to another server."""
+        if self.after is None:
+            return self.gap.end is not None
+        return self.after.kind in (Kind.RUNNING, Kind.SUSPENDED) and self.after.attempt == self.gap.attempt
+
+    @property
     def is_worth_telling(self) -> bool:
         """A call that still waits for its first worker has met no fault."""
-        if self.broke_off or (self.was_suspended and self.gap.end is None):
+        if (self.broke_off and not self.was_bridged) or (self.was_suspended and self.gap.end is None):
             return True
         is_noticeable = self.gap.end is not None and self.gap.end - self.gap.begin >= NOTICEABLE_MS
-        return is_noticeable and (self.was_suspended or self.goes_on)
+        return is_noticeable and (self.broke_off or self.was_suspended or self.goes_on)
 
     def delay(self, settled: dict[str, int]) -> tuple[int, int] | None:
         """Return the time in which the call could have run but had no worker. A suspended call needs no worker until

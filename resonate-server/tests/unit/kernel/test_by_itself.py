@@ -85,11 +85,16 @@ def test_only_tasks_that_were_set_aside_are_recalled(server: Driver) -> None:
     assert [(task.id, task.queued) for task in decision.changes.tasks.values()] == [("pending", True)]
 
 
-def test_a_renewed_lease_starts_now_and_changes_nothing_else(server: Driver) -> None:
+@pytest.mark.parametrize(
+    ("lost", "end"), [((), HOUR + LEASE), ((HOUR - 100,), HOUR - 100 + LEASE), ((2 * HOUR,), HOUR + LEASE)]
+)
+def test_a_lease_lasts_longer_by_the_time_lost_at_most_it_starts_again(
+    server: Driver, lost: tuple[int, ...], end: int
+) -> None:
     server.now += HOUR
-    decision = decided(server, *kernel.renewing(RULES))
+    decision = decided(server, *kernel.renewing(RULES, *lost))
     after = decision.changes.tasks["acquired"]
-    assert (after.timer_at, after.state) == (START + HOUR + LEASE, TaskState.ACQUIRED)
+    assert (after.timer_at, after.state) == (START + end, TaskState.ACQUIRED)
     assert (after.version, after.pid) == (1, "pid-1")
     assert decision.messages == []
 

@@ -65,6 +65,9 @@ def test_a_call_that_waits_for_its_first_worker_has_met_no_fault() -> None:
 
 def test_a_worker_that_is_gone_for_a_moment_and_loses_nothing_is_no_fault() -> None:
     assert told(bar(suspended(10, 500, broken=True), gap(500, 900, "absent"), suspended(900, 7_990))) == []
+    at_work = running(10, 500, broken=True), gap(500, 900, "silent")
+    assert told(bar(*at_work, running(900, 7_990))) == told(bar(*at_work, suspended(900, 7_990))) == []
+    assert told(bar(*at_work, end=900)) == []
 
 
 def test_a_kill_at_work_names_who_died_what_was_kept_who_continued_what_ran_twice_and_how_long_it_took() -> None:
@@ -162,7 +165,10 @@ def test_only_the_first_of_many_faults_are_told() -> None:
     phases = [
         phase
         for n in range(MAX_FAULTS + 2)
-        for phase in (running(n * 1_000, n * 1_000 + 400, broken=True), gap(n * 1_000 + 400, n * 1_000 + 1_000))
+        for phase in (
+            running(n * 1_000, n * 1_000 + 400, attempt=n, broken=True),
+            gap(n * 1_000 + 400, n * 1_000 + 1_000, attempt=n),
+        )
     ]
     sentences = told(FOO, bar(*phases, running(6_000, 7_990, NEW, 7)))
 

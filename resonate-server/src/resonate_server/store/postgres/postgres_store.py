@@ -57,6 +57,9 @@ logger = logging.getLogger(__name__)
 PATIENCE_S = 10.0
 """A request or query that the database does not complete in this time is refused; it may be repeated."""
 
+STOOD_STILL_S = 1.0
+"""A timer that is later than this shows that this process was frozen, or its machine asleep."""
+
 MOST_PATIENT_S = 3_600.0
 """Longest patience with a query: there may be very much to count."""
 
@@ -209,14 +212,12 @@ class PostgresStore(Store):
     # --- the contract -----------------------------------------------------------------------------------------------
 
     def decide(self, footprint: Footprint, rule: Rule) -> asyncio.Future[Answer]:
-        loop = asyncio.get_running_loop()
-        inquiry = Inquiry(loop.create_future(), footprint, rule)
+        inquiry = Inquiry(asyncio.get_running_loop().create_future(), footprint, rule)
         if rule.request is not None:  # The server's own work waits: nobody else would ask for it again.
             if refusal := self._refusal():
                 inquiry.refuse(refusal)
                 return inquiry.done
-            patience = loop.call_later(PATIENCE_S, self._give_up, inquiry)
-            inquiry.done.add_done_callback(lambda _: patience.cancel())
+            self._be_patient(inquiry)
         self._line.put(inquiry)
         return inquiry.done
 
@@ -306,7 +307,17 @@ class PostgresStore(Store):
         """Return why requests are refused: this server is stopping, or has never been at work."""
         return STOPS if self._stopping else "" if self.sharing.has_joined else self.sharing.trouble
 
-    def _give_up(self, inquiry: Inquiry) -> None:
+    def _be_patient(self, inquiry: Inquiry) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + PATIENCE_S
+        patience = loop.call_at(end, self._give_up, inquiry, end)
+        inquiry.done.add_done_callback(lambda _: patience.cancel())
+
+    def _give_up(self, inquiry: Inquiry, end: float) -> None:
+        """Refuse it at ``end``. If this process stood still then, the database may have answered long ago."""
+        if asyncio.get_running_loop().time() - end > STOOD_STILL_S:
+            self._be_patient(inquiry)
+            return
         trouble = self.sharing.trouble or self._health.trouble or SLOW
         inquiry.refuse(f"this was abandoned and can be tried again: {trouble}")
 
