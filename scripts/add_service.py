@@ -12,7 +12,7 @@ SOURCES = "Dockerfile docker-compose.yml pyproject.toml requirements.lock servic
 
 RESERVED = """attr bench build chaos dateutil dist google harness jwt mypyc opentelemetry postgres py pylab re2 resonate
     rpds ruamel server target tests worker xdist"""
-"""Names that the stack uses itself, modules whose packages have another name, and folders that Git or Docker ignores."""
+"""Names that the stack uses itself, modules whose packages have another name, folders that Git or Docker ignore."""
 
 NEXT = """services/{name} is there, and in services/services.txt, docker-compose.yml and pyproject.toml. Next:
 

@@ -110,13 +110,13 @@ wait_until() { # SECONDS COMMAND...: repeats the command until it succeeds; fail
 alone() { # FILE: waits until no other script holds it, and writes its pid there; status 1 if it had to wait
     local had_to_wait=0
     { mkdir -p "${1%/*}" && exec 8<>"$1"; } 2>/dev/null || return 0
-    lock -n || { say "another script is doing this already; waiting for it ..." && lock && had_to_wait=1; }
+    lock -n 8 || { say "another script is doing this already; waiting for it ..." && lock 8 && had_to_wait=1; }
     { echo $$ >&8 || true; } 2>/dev/null # the disk may be full
     return "$had_to_wait"
 }
-lock() { # [-n]: file descriptor 8. A Mac has no `flock`, but Perl; without either, nobody waits
-    if command -v flock >/dev/null; then flock "$@" 8; return; fi
-    ! command -v perl >/dev/null || perl -MFcntl=:flock -e 'open my $file, ">&=8"; exit !flock($file, LOCK_EX | (@ARGV && LOCK_NB))' -- "$@"
+lock() { # [-n] FILE_DESCRIPTOR. A Mac has no `flock`, but Perl; without either, nobody waits
+    if command -v flock >/dev/null; then flock "$@"; return; fi
+    ! command -v perl >/dev/null || perl -MFcntl=:flock -e 'open my $file, ">&=" . pop; exit !flock($file, LOCK_EX | (@ARGV && LOCK_NB))' -- "$@"
 }
 
 # shellcheck disable=SC2046 # a list
@@ -323,8 +323,8 @@ require() { # [SERVICES], else all: sets kind, and the variables with which a re
 
 break_alone() { find_stack; alone "$STACK_DIR/run/breaking" || true; } # one script at a time breaks a stack, and mends it
 end_breaking() { # fails until it has ended: it would start again what down.sh stops
-    { exec 8<>"$STACK_DIR/run/breaking"; } 2>/dev/null || return 0
-    lock -n || { kill -TERM "$(head -n 1 "$STACK_DIR/run/breaking")" 2>/dev/null; return 1; }
+    { exec 7<>"$STACK_DIR/run/breaking"; } 2>/dev/null || return 0
+    lock -n 7 || { kill -TERM "$(head -n 1 "$STACK_DIR/run/breaking")" 2>/dev/null; return 1; }
 }
 
 resonate_command() { # ARGUMENTS: runs `resonate` beside the server, on this terminal if there is one; with become=exec, in place of this shell

@@ -143,6 +143,26 @@ class TestHolding:
         assert checkout.env == env
         assert "FOO_PORT" not in env
 
+    def test_down_waits_for_an_up_that_would_go_on_starting_what_it_has_stopped(self, tmp_path: Path) -> None:
+        checkout = Checkout.make(tmp_path / "checkout")
+        build = f"until [ -e {tmp_path}/go ]; do sleep 0.1; done; echo no builder here >&2; exit 1"
+        path = tools(tmp_path / "tools", docker=engine({"compose build": build}))
+        ports = {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(free_port())}
+        logs = [tmp_path / "up", tmp_path / "down"]
+        commands = ("scripts/up.sh --docker", "scripts/down.sh")
+
+        def has_said(log: Path, text: str) -> bool:
+            return log.exists() and text in log.read_text()
+
+        with ThreadPoolExecutor() as threads:
+            for log, command, text in zip(logs, commands, ("building the images", "waiting for it"), strict=True):
+                threads.submit(checkout.run, "bash", "-c", f"exec {command} 2>'{log}'", PATH=path, **ports)
+                wait_until(functools.partial(has_said, log, text), f"{log.name}: {text}")
+            (tmp_path / "go").touch()
+
+        assert "no builder here" in logs[0].read_text()
+        assert "The stack is down" in logs[1].read_text()
+
 
 def noted(checkout: Checkout, name: str) -> str:
     return next(line.split("=")[1].split()[0] for line in checkout.env.splitlines() if line.startswith(f"{name}="))
