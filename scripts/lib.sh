@@ -78,7 +78,7 @@ read_arguments() { # HOW_MANY_WORDS_AT_MOST ARGUMENTS...
 
 check_value() { # OPTION KIND VALUE
     case "$2" in
-        SECONDS) [[ "$3" =~ ^(0|[1-9][0-9]*)(\.[0-9]+)?$ ]] || bad_usage "$1 needs a number of seconds, not '$3'" ;;
+        SECONDS) [[ "$3" =~ ^(0|[1-9][0-9]{0,8})(\.[0-9]+)?$ ]] || bad_usage "$1 needs a number of seconds, not '$3'" ;;
         NUMBER) [[ "$3" =~ ^(0|[1-9][0-9]{0,8})$ ]] || bad_usage "$1 needs a whole number, not '$3'" ;;
         [a-z]*) [ "$3" = "$2" ] || bad_usage "$1 must be $2, not '$3'" ;;
     esac
