@@ -42,7 +42,7 @@ env_is_readable || tell "$PWD/.env cannot be read by $(id -un)."
 [ -n "$CHOSEN_NAME" ] || alone .local/up.lock || true # otherwise it would go on starting what this stops
 find_stack
 ! is_foreign || say "Note: this checkout was copied or moved. To stop its former stack: COMPOSE_PROJECT_NAME=$(noted COMPOSE_PROJECT_NAME) scripts/down.sh"
-end_breaking || say "ending the script that breaks the stack; it mends everything first ..."
+end_breaking || say "ending the script that breaks the stack; it repairs everything first ..."
 wait_until 60 end_breaking || tell "crash.sh or chaos.sh has not ended within 60 s."
 stop_all_processes
 [ -z "$volumes" ] || [ -n "$trouble" ] || rm -rf "$STACK_DIR"/resonate.sqlite* "$STACK_DIR/postgres"

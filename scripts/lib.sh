@@ -321,7 +321,7 @@ require() { # [SERVICES], else all: sets kind, and the variables with which a re
     use_settings of_stack noted
 }
 
-break_alone() { find_stack; alone "$STACK_DIR/run/breaking" || true; } # one script at a time breaks a stack, and mends it
+break_alone() { find_stack; alone "$STACK_DIR/run/breaking" || true; } # one script at a time breaks a stack, and repairs it
 end_breaking() { # fails until it has ended: it would start again what down.sh stops
     { exec 7<>"$STACK_DIR/run/breaking"; } 2>/dev/null || return 0
     lock -n 7 || { kill -TERM "$(head -n 1 "$STACK_DIR/run/breaking")" 2>/dev/null; return 1; }
