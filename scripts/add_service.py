@@ -10,9 +10,9 @@ from typing import NoReturn
 SOURCES = "Dockerfile docker-compose.yml pyproject.toml requirements.lock services/services.txt services/baz/baz.py"
 """Files that a service is made from, or entered in."""
 
-RESERVED = """attr bench chaos dateutil google harness jwt mypyc opentelemetry postgres py pylab re2 resonate rpds
-    ruamel server worker xdist"""
-"""Names that the stack uses itself, and modules whose packages have another name."""
+RESERVED = """attr bench build chaos dateutil dist google harness jwt mypyc opentelemetry postgres py pylab re2 resonate
+    rpds ruamel server target tests worker xdist"""
+"""Names that the stack uses itself, modules whose packages have another name, folders that Git or Docker ignore."""
 
 NEXT = """services/{name} is there, and in services/services.txt, docker-compose.yml and pyproject.toml. Next:
 

@@ -6,6 +6,7 @@ chains=200 seconds=120 seed=$((RANDOM * 32768 + RANDOM))
 read_arguments 0 "$@"
 need_some --chains "$chains"
 need_some --seconds "$seconds"
+break_alone
 require
 scripts/venv.sh
 PYTHONPATH=scripts exec "$VENV/bin/python" -m chaos.experiment kind="$kind" services="$SERVICES" foo_port="$FOO_PORT" \

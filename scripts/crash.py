@@ -38,6 +38,8 @@ REPORT_S = 60
 LOG_S = 10
 """Within this, the output of a container can be read."""
 LEASE_LOST_S = 30
+GONE = "No such"
+"""What Docker says about a container that somebody has removed meanwhile."""
 LOOK_S = 0.1
 ANSWER_S = 5.0
 
@@ -158,6 +160,11 @@ class Scripts:
     def do(self, *words: str) -> bool:
         """Return whether the command succeeds; its output goes to the user."""
         return self._call("do", *words)[0] == 0
+
+    def failure(self, *words: str) -> str:
+        """Return what the command says if it fails; else empty."""
+        status, output = self._call("ask", *words)
+        return (output or f"status {status}") if status else ""
 
     def sleep(self, seconds: float) -> None:
         if self._told_to_end.wait(seconds):
@@ -379,6 +386,8 @@ class Crash:
         if self._case.service == "resonate-server":  # Others that share its database go on.
             self._has_others = len(self._instances()) > 1
             self._struck = self._struck[:1]
+        if not self._struck:
+            give_up(f"{self._case.service} is not running any more; scripts/up.sh starts it.")
         self._struck_at = now_ms()
         if not self._each(self._fault.strike, self._struck):
             give_up(f"{self._case.service} could not be made to fail; see above.")
@@ -450,9 +459,9 @@ class Crash:
     def _end_fault(self) -> None:
         case, were = self._case, self._struck
         self._over_at = now_ms()
-        self._event(self._struck_are(self._fault.undone), GREEN, self._over_at)  # while `_struck` is not empty yet
         if not self._each(self._fault.undo, were):
             give_up(f"{case.service} could not be {self._fault.undone}; see above.")
+        self._event(self._struck_are(self._fault.undone), GREEN, self._over_at)
         self._struck = []
         if case.fault == "kill" and self._has_others:
             self._detail(ONE_OF_SEVERAL_SERVERS["after-kill"])
@@ -493,12 +502,16 @@ bar stays dead. To continue by hand:
         """Whatever happens, leave nothing dead, frozen or cut off, and no second instance."""
         service, end = self._case.service, time.monotonic() + MENDING_S
         if self._struck:  # perhaps only some were struck, or brought back
-            while not (is_mended := self._each("mend", self._struck)) and time.monotonic() < end:
+            undone = self._fault.undone
+            while (reason := self._failure_to_mend()) and GONE not in reason and time.monotonic() < end:
                 time.sleep(LOOK_S)
-            outcome = "has been {}." if is_mended else "could not be {}; scripts/up.sh tries again."
-            complain(f"{service} {outcome.format(self._fault.undone)}")
+            problem = f"could not be {undone}: {reason}\nscripts/up.sh tries again."
+            complain(f"{service} {problem if reason else f'has been {undone}.'}")
         if not self._each("remove", self._second):
             complain(f"the second {service} could not be removed; scripts/down.sh removes it.")
+
+    def _failure_to_mend(self) -> str:
+        return self._scripts.failure("at_once", self._case.kind, "mend", *self._struck).partition("\n")[0]
 
 
 def main() -> int:

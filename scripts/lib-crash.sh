@@ -52,6 +52,7 @@ report() { # ID OPTIONS...: ends with 0 if everything is as expected
 play() { # SERVICE ARGUMENTS of crash.py...: sets id; ends with 0 if everything is as expected
     local service=$1 work status=0
     trap 'exit 130' INT
+    break_alone
     require
     [ "$kind" = containers ] || [ -x "$VENV/bin/python" ] || die "the stack runs with $VENV/bin/python, which $(id -un) may not execute."
     [[ "$kind $*" != *processes*fault=partition* ]] ||

@@ -78,7 +78,7 @@ read_arguments() { # HOW_MANY_WORDS_AT_MOST ARGUMENTS...
 
 check_value() { # OPTION KIND VALUE
     case "$2" in
-        SECONDS) [[ "$3" =~ ^(0|[1-9][0-9]*)(\.[0-9]+)?$ ]] || bad_usage "$1 needs a number of seconds, not '$3'" ;;
+        SECONDS) [[ "$3" =~ ^(0|[1-9][0-9]{0,8})(\.[0-9]+)?$ ]] || bad_usage "$1 needs a number of seconds, not '$3'" ;;
         NUMBER) [[ "$3" =~ ^(0|[1-9][0-9]{0,8})$ ]] || bad_usage "$1 needs a whole number, not '$3'" ;;
         [a-z]*) [ "$3" = "$2" ] || bad_usage "$1 must be $2, not '$3'" ;;
     esac
@@ -96,13 +96,6 @@ one_of() { # OPTION..., without dashes: prints the one that was given
     echo "$one"
 }
 
-need_commands() { # NAME=DEBIAN_PACKAGE...
-    local command
-    for command in "$@"; do
-        command -v "${command%=*}" >/dev/null || die "the command '${command%=*}' is missing. On Debian: apt-get install ${command#*=}"
-    done
-}
-
 # ── waiting ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 wait_until() { # SECONDS COMMAND...: repeats the command until it succeeds; fails after that time
@@ -114,13 +107,16 @@ wait_until() { # SECONDS COMMAND...: repeats the command until it succeeds; fail
     done
 }
 
-alone() { # FILE: waits until no other script of this checkout holds it; status 1 if it had to
-    { mkdir -p .local && exec 8>".local/$1"; } 2>/dev/null || return 0
-    lock -n || { say "another script is doing this already; waiting for it ..." && lock && return 1; }
+alone() { # FILE: waits until no other script holds it, and writes its pid there; status 1 if it had to wait
+    local had_to_wait=0
+    { mkdir -p "${1%/*}" && exec 8<>"$1"; } 2>/dev/null || return 0
+    lock -n 8 || { say "another script is doing this already; waiting for it ..." && lock 8 && had_to_wait=1; }
+    { echo $$ >&8 || true; } 2>/dev/null # the disk may be full
+    return "$had_to_wait"
 }
-lock() { # [-n]: file descriptor 8. A Mac has no `flock`, but Perl; without either, nobody waits
-    if command -v flock >/dev/null; then flock "$@" 8; return; fi
-    ! command -v perl >/dev/null || perl -MFcntl=:flock -e 'open my $file, ">&=8"; exit !flock($file, LOCK_EX | (@ARGV && LOCK_NB))' -- "$@"
+lock() { # [-n] FILE_DESCRIPTOR. A Mac has no `flock`, but Perl; without either, nobody waits
+    if command -v flock >/dev/null; then flock "$@"; return; fi
+    ! command -v perl >/dev/null || perl -MFcntl=:flock -e 'open my $file, ">&=" . pop; exit !flock($file, LOCK_EX | (@ARGV && LOCK_NB))' -- "$@"
 }
 
 # shellcheck disable=SC2046 # a list
@@ -267,7 +263,8 @@ processes() { # VERB ARGUMENTS...
 # ── either kind of stack ────────────────────────────────────────────────────────────────────────────────────
 
 look_at_stack() { # sets kind (processes, containers or none), the running services, and what of_stack reads, even from stopped containers
-    need_commands curl=curl timeout=coreutils
+    command -v curl >/dev/null || die "the command 'curl' is missing. On Debian: apt-get install curl"
+    command -v timeout >/dev/null || die "the command 'timeout' is missing. On Debian: apt-get install coreutils"
     find_stack
     kind=none stack_settings="" looked=0
     running_services=$(processes running 2>/dev/null | sed 's/-[0-9]*$//') || true
@@ -322,6 +319,12 @@ require() { # [SERVICES], else all: sets kind, and the variables with which a re
     token=$(of_stack RESONATE_TOKEN)
     RESONATE_TOKEN=${token:-${RESONATE_TOKEN:-}} # the stack's own, whatever the shell has
     use_settings of_stack noted
+}
+
+break_alone() { find_stack; alone "$STACK_DIR/run/breaking" || true; } # one script at a time breaks a stack, and repairs it
+end_breaking() { # fails until it has ended: it would start again what down.sh stops
+    { exec 7<>"$STACK_DIR/run/breaking"; } 2>/dev/null || return 0
+    lock -n 7 || { kill -TERM "$(head -n 1 "$STACK_DIR/run/breaking")" 2>/dev/null; return 1; }
 }
 
 resonate_command() { # ARGUMENTS: runs `resonate` beside the server, on this terminal if there is one; with become=exec, in place of this shell

@@ -7,13 +7,14 @@ show() { # FILE, of a process: prefixes each line with the service's name, witho
     { cat "$1.1" 2>/dev/null || true; tail -n +1 $follow "$1" 2>/dev/null; } | sed -u "s/^/$(printf %-15s "$(basename "$1" .log)") | /"
 }
 
-follow=""
+follow="" containers=""
 read_arguments 1 "$@"
 follow=${follow:+-f} wanted=${words[0]:-}
 [ -z "$wanted" ] || need_service "$wanted"
 set -m && trap end_jobs EXIT && trap exit INT TERM HUP # in its own time: at once, not every job would be known
 find_stack
-if [ -z "$(processes running 2>/dev/null)" ] && [ -n "$(docker_says compose ps --all --quiet)" ]; then
+[ -n "$(processes running 2>/dev/null)" ] || containers=$(docker_says compose ps --all --quiet) || [ $? != "$ENDED_BY_FORCE" ] || die "cannot tell whether there are containers: $NO_ANSWER."
+if [ -n "$containers" ]; then
     [ ! -t 1 ] || exec docker compose logs $follow $wanted
     # Some versions of Compose put terminal control characters into pipes as well.
     docker compose logs $follow $wanted | sed -u $'s/^\033\\[2K//' &

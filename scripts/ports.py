@@ -9,8 +9,9 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-HELD = Path(os.environ.get("PORTS_FILE", "/tmp/durable-rpc-ports"))  # noqa: S108
-"""Shared by all users: whoever is about to take a port locks the byte with its number. The file stays empty."""
+HELD = Path(os.environ.get("PORTS_FILE", f"/tmp/durable-rpc-{os.getuid()}.ports"))  # noqa: S108
+"""Whoever is about to take a port locks the byte with its number. The file stays empty. Each user has one: whoever may
+lock the file of another could keep that one from starting anything."""
 PATIENCE_SECONDS = 1
 """A process that ends frees its ports a moment later."""
 SOCKETS = Path("/proc/net/tcp")
@@ -20,7 +21,8 @@ LAST = 65_535
 
 
 def hold(ports: Collection[int]) -> bool:
-    """Hold the ports until this process ends, against other stacks that start. False if another holds one of them."""
+    """Hold the ports until this process ends, against other stacks of this user that start. False if another holds one
+    of them."""
     try:
         file = _open()
     except OSError:
@@ -30,12 +32,12 @@ def hold(ports: Collection[int]) -> bool:
 
 
 def _open() -> int:
-    """Open the file. Create it only if missing: in a shared folder, a system may refuse O_CREAT for another user's."""
-    with contextlib.suppress(FileExistsError):
-        file = os.open(HELD, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW)
-        os.fchmod(file, 0o666)
-        return file
-    return os.open(HELD, os.O_RDWR | os.O_NOFOLLOW)
+    """Raises ``OSError`` if it is not this user's: everybody may create files in that folder."""
+    file = os.open(HELD, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    if os.fstat(file).st_uid != os.getuid():
+        os.close(file)
+        raise PermissionError(f"{HELD} belongs to another user")
+    return file
 
 
 def _lock(file: int, port: int, end: float) -> bool:

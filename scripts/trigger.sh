@@ -2,8 +2,6 @@
 # Sends a request to foo and shows its answer.
 set -euo pipefail; SELF=$(readlink -f -- "$0"); cd -P -- "${SELF%/*}/.."; . scripts/lib.sh #
 
-readonly HINT_SECONDS=10
-
 leave() { # REASON [STATUS]: stops waiting
     say "$SCRIPT: $1. The request continues; to get its answer: scripts/trigger.sh --id $id"
     exit "${2:-1}"
@@ -40,7 +38,7 @@ url=http://127.0.0.1:$FOO_PORT
 { outcome=$(mktemp -d) && : >"$outcome/body"; } || die "no request was sent: cannot create a file for its answer in ${TMPDIR:-/tmp}."
 set -m && trap 'end_jobs; rm -rf "$outcome"' EXIT
 trap 'leave interrupted 130' INT TERM HUP
-{ sleep "$HINT_SECONDS" >/dev/null 2>&1 && say "still waiting; to see why: scripts/watch.sh $id"; } </dev/null >/dev/null &
+{ sleep 10 >/dev/null 2>&1 && say "still waiting; to see why: scripts/watch.sh $id"; } </dev/null >/dev/null &
 local_curl --show-error --max-time "${max_time:-0}" --output "$outcome/body" --write-out '%{http_code} %{time_total}\n' \
     --header "Idempotency-Key: $id" --header "Content-Type: application/json" ${prefer[@]+"${prefer[@]}"} \
     --data "{${length:+\"$length\": ${!length}}}" "$url/foo" >"$outcome/said" 2>&1 & # a signal does not wait for it

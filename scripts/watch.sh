@@ -2,9 +2,6 @@
 # Shows the calls of a request as they happen, whichever kind of stack it is.
 set -euo pipefail; SELF=$(readlink -f -- "$0"); cd -P -- "${SELF%/*}/.."; . scripts/lib.sh #
 
-readonly BACK_SECONDS=120       # how long to wait for a server that is away
-readonly KILLED_WITH_SERVER=137 # what runs in the server's container is killed with it
-
 read_arguments 1 "$@"
 require resonate-server
 id=${words[0]:-$(resonate_command chains --limit 1)} ||
@@ -16,9 +13,9 @@ trap 'kill $(jobs -pr) 2>/dev/null || true' EXIT && trap exit INT TERM HUP
 while true; do
     resonate_command tree --watch -- "$id" <&0 & # a signal does not wait for it
     status=0 && wait $! || status=$?
-    [ "$status" = "$KILLED_WITH_SERVER" ] || exit "$status"
+    [ "$status" = "$ENDED_BY_FORCE" ] || exit "$status" # what runs in the server's container is killed with it
     [ ! -t 1 ] || printf '\033[?25h' # the cursor was hidden when it was killed
     say "the server is unreachable; waiting"
-    wait_until "$BACK_SECONDS" local_curl --fail --max-time 2 "http://127.0.0.1:$RESONATE_PORT/ready" ||
-        die "the server did not come back within $BACK_SECONDS s; scripts/up.sh starts it."
+    wait_until 120 local_curl --fail --max-time 2 "http://127.0.0.1:$RESONATE_PORT/ready" ||
+        die "the server did not come back within 120 s; scripts/up.sh starts it."
 done

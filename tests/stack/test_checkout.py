@@ -309,12 +309,12 @@ class TestNothingRuns:
         assert "the stack is not up; scripts/up.sh starts it." in done.stderr
 
     @pytest.mark.long
-    @pytest.mark.parametrize("script", ["trigger.sh", "crash-bar.sh", "down.sh"])
+    @pytest.mark.parametrize("script", ["trigger.sh", "crash-bar.sh", "down.sh", "logs.sh"])
     def test_no_script_claims_that_nothing_runs_when_the_engine_takes_too_long_to_answer(
         self, checkout: Checkout, tmp_path: Path, script: str
     ) -> None:
         checkout.add_to_env(f"COMPOSE_PROJECT_NAME={NAMED} # by scripts/up.sh for {checkout.folder}\n")
-        done = checkout.run(f"scripts/{script}", PATH=tools(tmp_path / "tools", docker=engine({"ps *": "sleep 600"})))
+        done = checkout.run(f"scripts/{script}", PATH=tools(tmp_path / "tools", docker=engine({"*ps *": "sleep 600"})))
 
         assert done.returncode == 1
         assert ": Docker has not answered within 10 s" in done.stderr

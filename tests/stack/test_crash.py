@@ -120,6 +120,34 @@ def assert_mended(stack: Stack, crash: subprocess.Popen[str], status: int, servi
     assert stack.post(id) == Answer(200, id, 3)
 
 
+@containers_seldom
+def test_only_one_script_breaks_a_stack_at_a_time_and_down_ends_all_before_it_stops_anything(stack: Stack) -> None:
+    """Otherwise they would start again what has been stopped, and undo each other's faults."""
+    first, _ = begin_crash(stack, "bar", "--kill")
+    second = stack.begin("scripts/crash.sh", "bar", "--down", "600")
+    assert second.stderr is not None
+    assert "waiting for it" in second.stderr.readline()
+    stack.down()
+    statuses = [crash.wait(timeout=END_SECONDS) for crash in (first, second)]
+
+    assert statuses[0] == 143
+    assert statuses[1] in (1, 143, -signal.SIGTERM), "it found no stack, or was ended, too"
+    assert [stack.instances(service) for service in stack.services] == [[]] * len(stack.services)
+    stack.up()
+
+
+@in_containers
+def test_a_container_that_was_removed_meanwhile_is_reported_once(stack: Stack) -> None:
+    """As by `docker compose down`."""
+    crash, _ = begin_crash(stack, "bar", "--kill")
+    stack.succeed("docker", "rm", "--force", *stack._containers("--all", "--quiet", service="bar"))
+    crash.send_signal(signal.SIGTERM)
+    _, said = crash.communicate(timeout=END_SECONDS)
+
+    assert "bar could not be started again: " in said
+    assert said.count("No such") <= 2, said
+
+
 @pytest.mark.long
 @in_containers
 def test_a_bar_can_be_frozen_again_at_once(stack: Stack) -> None:

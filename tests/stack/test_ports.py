@@ -1,6 +1,7 @@
 """Ports: no two stacks share one, and whatever answers at a stack's port is the stack's own process."""
 
 import contextlib
+import fcntl
 import functools
 import http.server
 import os
@@ -20,6 +21,7 @@ from stack.checkouts import Checkout, engine, tools
 from stack.driver import PROCESSES, REPOSITORY, Answer, Stack, new_id
 
 PYTHON_OF_ALL = Path("/usr/bin/python3")
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", PYTHON_OF_ALL)
 
 
 @contextlib.contextmanager
@@ -141,6 +143,26 @@ class TestHolding:
         assert checkout.env == env
         assert "FOO_PORT" not in env
 
+    def test_down_waits_for_an_up_that_would_go_on_starting_what_it_has_stopped(self, tmp_path: Path) -> None:
+        checkout = Checkout.make(tmp_path / "checkout")
+        build = f"until [ -e {tmp_path}/go ]; do sleep 0.1; done; echo no builder here >&2; exit 1"
+        path = tools(tmp_path / "tools", docker=engine({"compose build": build}))
+        ports = {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(free_port())}
+        logs = [tmp_path / "up", tmp_path / "down"]
+        commands = ("scripts/up.sh --docker", "scripts/down.sh")
+
+        def has_said(log: Path, text: str) -> bool:
+            return log.exists() and text in log.read_text()
+
+        with ThreadPoolExecutor() as threads:
+            for log, command, text in zip(logs, commands, ("building the images", "waiting for it"), strict=True):
+                threads.submit(checkout.run, "bash", "-c", f"exec {command} 2>'{log}'", PATH=path, **ports)
+                wait_until(functools.partial(has_said, log, text), f"{log.name}: {text}")
+            (tmp_path / "go").touch()
+
+        assert "no builder here" in logs[0].read_text()
+        assert "The stack is down" in logs[1].read_text()
+
 
 def noted(checkout: Checkout, name: str) -> str:
     return next(line.split("=")[1].split()[0] for line in checkout.env.splitlines() if line.startswith(f"{name}="))
@@ -225,18 +247,40 @@ class TestMetrics:
 class TestUsers:
     def nobody_holds(self, port: int) -> str:
         """Return what another user is told who wants to hold the port."""
-        nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", PYTHON_OF_ALL)
         hold = (REPOSITORY / "scripts/ports.py").read_text() + f"hold_for_reader([{port}])"
-        with subprocess.Popen([*nobody, "-c", hold], stdout=subprocess.PIPE, text=True, cwd="/") as holder:
+        with subprocess.Popen([*NOBODY, "-c", hold], stdout=subprocess.PIPE, text=True, cwd="/") as holder:
             assert holder.stdout is not None
             told = holder.stdout.readline()
             holder.stdout.close()
         return told
 
-    def test_users_hold_ports_against_each_other(self) -> None:
+    def test_no_user_keeps_another_from_a_port(self) -> None:
+        """Two that start at the same moment learn of each other when they bind it."""
         port = free_port()
+        lock_all = "import fcntl, glob, sys; files = [open(file, 'r+') for file in glob.glob('/tmp/durable-rpc*ports')]"
+        lock_all += (
+            "; [fcntl.lockf(file, fcntl.LOCK_EX) for file in files]; print('locked', flush=True); sys.stdin.read()"
+        )
         with TestHolding().held(port):
-            assert self.nobody_holds(port) == f"{port}\n"
+            assert self.nobody_holds(port) == "held\n"
+        with subprocess.Popen([*NOBODY, "-c", lock_all], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as hostile:
+            assert hostile.stdout is not None
+            hostile.stdout.readline()
+            with TestHolding().held(port):
+                pass
+
+    def test_a_file_that_another_user_made_in_its_place_is_not_used(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its owner may lock it at any time."""
+        file = tmp_path / "ports"
+        file.touch()
+        os.chown(file, 65_534, -1)
+        monkeypatch.setenv("PORTS_FILE", str(file))
+        with file.open("r+") as opened:
+            fcntl.lockf(opened, fcntl.LOCK_EX)
+            with TestHolding().held(free_port()):
+                pass
 
     def test_a_port_that_only_root_may_bind_is_not_taken(self) -> None:
         """Docker's engine may bind it for any user."""

@@ -87,6 +87,7 @@ def test_an_unknown_option_is_named_and_refused(path: Path) -> None:
         ("crash.sh", "bar", "--kill", "--freeze"),
         ("crash.sh", "bar", "--for", "0"),
         ("crash.sh", "bar", "--down", "x"),
+        ("crash.sh", "bar", "--down", "99999999999999999999"),
         ("chaos.sh", "--chains", "0"),
         ("chaos.sh", "--chains", "1.5"),
         ("watch.sh", ""),

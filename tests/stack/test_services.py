@@ -125,7 +125,9 @@ def test_a_module_that_the_stack_may_load_is_not_accepted_as_a_name(monkeypatch:
     assert [name for name in names if not add_service.is_taken(name)] == []
 
 
-@pytest.mark.parametrize("name", ["", "Qux", "1qux", "my-qux", "../qux", "foo", "worker", "import", "postgres"])
+@pytest.mark.parametrize(
+    "name", ["", "Qux", "1qux", "my-qux", "../qux", "foo", "worker", "import", "postgres", "build", "tests"]
+)
 def test_an_invalid_or_taken_name_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(REPOSITORY)
     with pytest.raises(SystemExit) as refused:

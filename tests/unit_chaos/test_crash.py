@@ -127,6 +127,11 @@ def test_a_fault_is_printed_with_the_same_time_as_in_the_report(monkeypatch: pyt
         assert f"{(at - play._began) / 1_000:.1f} s  bar is {what}" in shell.told
 
 
+def test_a_service_of_which_nothing_runs_any_more_is_not_said_to_be_killed() -> None:
+    with pytest.raises(Ended, match="bar is not running any more"):
+        Crash(msgspec.structs.replace(CASE, fault="kill"), Shell()).strike()
+
+
 @pytest.mark.parametrize(
     ("servers", "told"),
     [
