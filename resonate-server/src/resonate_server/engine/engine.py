@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from itertools import batched
 from typing import Any, Concatenate
 
@@ -58,7 +59,7 @@ from resonate_server.protocol.requests import (
     TaskSearch,
     TaskSuspend,
 )
-from resonate_server.store import Decided, Store, View
+from resonate_server.store import Decided, Holding, OpenTask, Store, View
 from resonate_server.store.errors import ReadFailed
 from resonate_server.store.in_flight import InFlightTasks
 from resonate_server.store.outgoing import weighed
@@ -75,6 +76,9 @@ MAX_UNBLOCK_BYTES = 1_024 * 1_024
 
 MAX_LEASES = 200
 """Most leases that one transaction extends or takes back."""
+
+MAX_CLAIMS = 10_000
+"""Most claims that are listed at once."""
 
 PATIENCE_S = 10.0
 """How long a request waits for one batch of due work."""
@@ -309,19 +313,34 @@ class Engine:
     async def _renew_leases(self) -> None:
         """Raises :class:`ReadFailed`."""
         since, now = self._in_touch_at, self.now()
-        await self._act(*kernel.renewing(self._rules))
+        await self._restart_leases()
         if self._in_touch_at == since:  # Due work and the beat may notice the same.
             logger.warning("heartbeats could not be recorded for %.1f s: all leases start again", (now - since) / 1_000)
         self._in_touch_at = self.now()
 
     async def _begin(self) -> Counter[TaskState]:
-        """Renew leases if need be, and count tasks, before any request."""
+        """Renew leases if need be, and count tasks."""
         async with self._store.beginning() as nobody_was_at_work:
-            renewed = self._store.decide(*kernel.renewing(self._rules)) if nobody_was_at_work else None
-            counts = await self._store.read(lambda view: view.count_tasks())
-            if renewed is not None:
-                _raise_if_failed(await renewed)
-        return counts
+            if nobody_was_at_work:
+                await self._restart_leases()
+            return await self._store.read(lambda view: view.count_tasks())
+
+    async def _restart_leases(self) -> None:
+        """In portions, because there may be very many. Raises :class:`ReadFailed`."""
+        last: Holding = ("", "")
+        while claims := await self._store.read(partial(_claims_after, last)):
+            for ids in batched((task.id for _, task in claims), MAX_LEASES):
+                await self._restart_some(ids)
+            last = claims[-1][0]
+
+    async def _restart_some(self, ids: tuple[str, ...]) -> None:
+        """A lease that cannot be restarted, which the store reports, holds up no other."""
+        answer = await self._store.decide(*kernel.renewing(ids, self._rules))
+        if answer.status == 500 and len(ids) > 1:
+            for id in ids:
+                await self._restart_some((id,))
+        elif answer.status != 500:
+            _raise_if_failed(answer)
 
     async def _act(self, footprint: Footprint, rule: Rule) -> Answer:
         """Raises :class:`ReadFailed`."""
@@ -438,6 +457,10 @@ class Engine:
 def _raise_if_failed(answer: Answer) -> None:
     if answer.status != 200:
         raise ReadFailed(answer.data)
+
+
+def _claims_after(last: Holding, view: View) -> list[tuple[Holding, OpenTask]]:
+    return view.claims(last, MAX_CLAIMS)
 
 
 def _ends_waiting(promise: Promise) -> bool:

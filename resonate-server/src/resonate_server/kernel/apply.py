@@ -102,9 +102,9 @@ def due(
     return Footprint(due=MAX_DUE), Rule(decide, request, at)
 
 
-def renewing(rules: Rules) -> tuple[Footprint, Rule]:
-    """Restart all leases, because no heartbeat could be recorded for a while."""
-    return Footprint(leased=True), Rule(lambda rows, now: _renew_leases(rows, now, rules))
+def renewing(task_ids: tuple[str, ...], rules: Rules) -> tuple[Footprint, Rule]:
+    """Restart the leases of those of ``task_ids`` that are held: no heartbeat could be recorded for a while."""
+    return _acting(task_ids, lambda work: _renew_leases(work, task_ids), rules)
 
 
 def releasing(pid: str, task_ids: tuple[str, ...], rules: Rules) -> tuple[Footprint, Rule]:
@@ -252,11 +252,9 @@ def _recall(work: Workspace, task_ids: Iterable[str]) -> None:
             moves.queue(work, task)
 
 
-def _renew_leases(rows: Rows, now: int, rules: Rules) -> Decision:
-    work = Workspace(rows, now, rules)
-    for task in _movable(work, rows.leased, TaskEvent.HEARTBEAT, Move.EXTEND):
+def _renew_leases(work: Workspace, task_ids: Iterable[str]) -> None:
+    for task in _movable(work, task_ids, TaskEvent.HEARTBEAT, Move.EXTEND):
         moves.extend(work, task)
-    return work.decide(Answer(status=200, data=Nothing()))
 
 
 def _fire_timer(work: Workspace, task: Task) -> None:

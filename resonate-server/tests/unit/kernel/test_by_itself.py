@@ -47,7 +47,7 @@ def decided(server: Driver, footprint: Footprint, rule: Rule) -> Decision:
         (lambda: kernel.releasing("pid-1", tuple(TASKS), RULES), {"acquired"}),
         (lambda: kernel.setting_aside(executes(), RULES), {"pending"}),
         (lambda: kernel.recalling(tuple(TASKS), RULES), set()),
-        (lambda: kernel.renewing(RULES), {"acquired", "another's"}),
+        (lambda: kernel.renewing(tuple(TASKS), RULES), {"acquired", "another's"}),
     ],
     ids=["releasing", "setting aside", "recalling", "renewing"],
 )
@@ -87,7 +87,7 @@ def test_only_tasks_that_were_set_aside_are_recalled(server: Driver) -> None:
 
 def test_a_renewed_lease_starts_now_and_changes_nothing_else(server: Driver) -> None:
     server.now += HOUR
-    decision = decided(server, *kernel.renewing(RULES))
+    decision = decided(server, *kernel.renewing(("acquired",), RULES))
     after = decision.changes.tasks["acquired"]
     assert (after.timer_at, after.state) == (START + HOUR + LEASE, TaskState.ACQUIRED)
     assert (after.version, after.pid) == (1, "pid-1")

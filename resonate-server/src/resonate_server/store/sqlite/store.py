@@ -200,7 +200,7 @@ class SQLiteStore(Store):
 
     def decide(self, footprint: Footprint, rule: Rule) -> asyncio.Future[Answer]:
         many = len(footprint.ids) > MAX_QUICK
-        is_quick = not (many or footprint.due or footprint.leased)
+        is_quick = not (many or footprint.due)
         queue = self._patient if many else self._timely if footprint.due else self._jobs
         work, is_own = partial(self._answer, footprint, rule), rule.request is None
         return self._put(queue, Question(self._promise(), work, is_own, is_quick))
