@@ -26,6 +26,7 @@ from unit.store.servers import (
 )
 
 from resonate_server import kernel
+from resonate_server.http.ready import Pulse, report
 from resonate_server.kernel.model import Footprint, Rule
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.records import TaskState, Value
@@ -485,6 +486,8 @@ async def test_what_the_database_has_no_room_for_leaves_the_connection_and_the_o
 
     assert (await large).status == 503
     assert "no room" in large.result().data
+    ready = await report(bench.store, Pulse())
+    assert (ready.status, "no room" in str(ready.body)) == (503, True)
     assert bench.store._connection is not None
     assert bench.store._connection.backend == backend
 
