@@ -310,7 +310,8 @@ class SQLiteStore(Store):
             seconds = seconds + SWEEP_S if batch and self._batch is batch else 0
             batch = self._batch
             if seconds == PATIENCE_S:
-                self._health.failed(StoreFailed(f"the disk has not answered for {PATIENCE_S} s"))
+                what = "the disk" if self._health.is_committing else "a query, or the disk that it reads,"
+                self._health.failed(StoreFailed(f"{what} has not answered for {PATIENCE_S} s"))
                 self._refuse_all()
             if not batch:
                 self._jobs.append(Job(None, self._probe))
