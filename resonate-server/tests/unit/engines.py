@@ -43,9 +43,9 @@ class Mistake(Exception):
 
 
 class WatchedDatabase(Database):
-    """``down``: every commit and check fails. ``poisoned``: writing this promise or its task fails. ``gate``: no commit ends while
-    it is closed. ``refill_fails``: the number of refills that fail. ``is_timeless``: asking for the next deadline
-    fails."""
+    """``down``: every commit and check fails. ``poisoned``: writing this promise or its task fails. ``gate``: no commit
+    ends while it is closed. ``refill_fails``: the number of refills that fail. ``is_timeless``: asking for the next
+    deadline fails."""
 
     def __init__(self) -> None:
         super().__init__(IN_MEMORY)

@@ -149,19 +149,6 @@ def test_time_continues_where_it_stood(path: Path, file: Location, database: Loc
         fold(db)
 
 
-def test_owed_messages_keep_their_order(file: Location, database: Location) -> None:
-    owed = [f"poll://any@callers/{number}" for number in (2, 3, 1)]
-    with opened(file) as store, transaction(store):
-        store.write(changes(EVERYTHING[2]))
-        for address in owed:
-            store.put_unblock(Unblock(promise=EVERYTHING[2], address=address), NOW)
-
-    move(file, database)
-
-    with opened(database) as store, transaction(store):
-        assert [each.unblock.address for each in store.unblocks("callers", "x", 0)] == owed
-
-
 def test_a_target_that_is_not_empty_stays_as_it_is(full_file: Location, database: Location) -> None:
     with opened(database) as store, transaction(store):
         store.write(changes(schedule("of somebody else")))
