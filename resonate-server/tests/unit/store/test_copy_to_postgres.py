@@ -16,7 +16,7 @@ from resonate_server.moving import Location, move
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import PromiseState, TaskState, Value
 from resonate_server.store.postgres import sql
-from resonate_server.store.postgres.driver import connect
+from resonate_server.store.postgres.driver import connect, name_of
 from resonate_server.store.sqlite import Database, statements
 from resonate_server.store.sqlite.clock import MARK_MS
 from resonate_server.store.sqlite.file import open_file
@@ -158,7 +158,7 @@ def test_a_target_that_is_not_empty_stays_as_it_is(full_file: Location, database
 
 def test_a_database_in_use_by_a_server_is_left_alone(full_file: Location, database: Location) -> None:
     make_schema(database.where)
-    with connect(database.where) as server:
+    with connect(database.where, name_of(1)) as server:
         server.execute(sql.JOIN.encode(), (1, 1, b"[]"))
         assert is_refused(full_file, database, "a server is using the database")
 
