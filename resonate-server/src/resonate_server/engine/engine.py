@@ -319,11 +319,12 @@ class Engine:
         self._in_touch_at = self.now()
 
     async def _begin(self) -> Counter[TaskState]:
-        """Renew leases if need be, and count tasks."""
+        """Count tasks before any request, and renew leases if need be."""
         async with self._store.beginning() as nobody_was_at_work:
+            counting = self._store.read(lambda view: view.count_tasks())
             if nobody_was_at_work:
-                await self._restart_leases()
-            return await self._store.read(lambda view: view.count_tasks())
+                await asyncio.gather(counting, self._restart_leases())
+            return await counting
 
     async def _restart_leases(self) -> None:
         """In portions, because there may be very many. Raises :class:`ReadFailed`."""

@@ -410,6 +410,7 @@ async def test_leases_start_afresh_when_a_server_starts() -> None:
         task = (await restarted.call(TaskGet(id="t"))).data.task
 
         assert (task.state, task.version) == (TaskState.ACQUIRED, 1)
+        await restarted.settle_down()
         restarted.now += claimed.data.task.ttl
         await restarted.until(lambda: ("execute", "t") in restarted.notes.seen)
         assert (await restarted.call(TaskGet(id="t"))).data.task.state is TaskState.PENDING
