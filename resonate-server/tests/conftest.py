@@ -1,13 +1,19 @@
 """PostgreSQL fixtures shared by several test folders: one server per pytest process that needs it."""
 
 from collections.abc import Iterator
-from itertools import count
 from typing import Any
 
 import pytest
 from harness.postgres import PostgresServer
 
-_numbers = count()
+EMPTY = (
+    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    "DROP SCHEMA IF EXISTS resonate, elsewhere CASCADE",
+    "DROP SCHEMA public CASCADE",
+    "CREATE SCHEMA public",
+    "ALTER DATABASE own RESET ALL",
+)
 
 
 @pytest.fixture(scope="session")
@@ -28,10 +34,21 @@ def postgres_url(postgres: PostgresServer) -> str:
     return postgres.url
 
 
+@pytest.fixture(scope="session")
+def emptied_postgres_url(postgres: PostgresServer) -> str:
+    return postgres.create("own")
+
+
 @pytest.fixture
-def own_postgres_url(postgres: PostgresServer) -> str:
-    """The URL of an empty database for this test alone."""
-    return postgres.create(f"own_{next(_numbers)}")
+def own_postgres_url(emptied_postgres_url: str) -> str:
+    """The URL of an empty database that no other test uses meanwhile. It is always the same one: to create a database
+    takes as long as most tests."""
+    import psycopg
+
+    with psycopg.connect(emptied_postgres_url, autocommit=True) as connection:
+        for statement in EMPTY:
+            connection.execute(statement)
+    return emptied_postgres_url
 
 
 @pytest.fixture(scope="session")

@@ -71,11 +71,11 @@ def _pass_on(source: socket.socket, target: socket.socket) -> None:
 
 
 class Site(Programs):
-    """Starts nothing by itself."""
+    """Starts nothing by itself. ``url``: another database of ``database`` than its first."""
 
-    def __init__(self, folder: Path, database: PostgresServer) -> None:
+    def __init__(self, folder: Path, database: PostgresServer, url: str = "") -> None:
         super().__init__(folder, {})
-        self.database = database
+        self.database, self.url = database, url or database.url
         self.door = Door()
         self._servers: list[ServerProcess] = []
         self._stop = threading.Event()
@@ -84,7 +84,7 @@ class Site(Programs):
     def server(self, port: int | None = None) -> ServerProcess:
         """Launch another server."""
         number = len(self._servers)
-        place = {"RESONATE_STORAGE__TYPE": "postgres", "RESONATE_STORAGE__POSTGRES__URL": self.database.url}
+        place = {"RESONATE_STORAGE__TYPE": "postgres", "RESONATE_STORAGE__POSTGRES__URL": self.url}
         server = ServerProcess(self.folder / f"server-{number}.log", None, port or free_port(), **place)
         self._servers.append(server)
         self.door.servers.append(server)

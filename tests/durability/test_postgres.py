@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import psycopg
@@ -15,8 +16,10 @@ from harness.stream import Stream
 
 from resonate_server.moving import Location, move
 
+_numbers = count()
 
-@pytest.fixture
+
+@pytest.fixture(scope="module")
 def database() -> Iterator[PostgresServer]:
     server = PostgresServer()
     server.start()
@@ -26,7 +29,8 @@ def database() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def site(tmp_path: Path, database: PostgresServer) -> Iterator[Site]:
-    site = Site(tmp_path, database)
+    """On an empty database."""
+    site = Site(tmp_path, database, database.create(f"site_{next(_numbers)}"))
     yield site
     site.close()
 
@@ -39,7 +43,7 @@ def test_a_chain_continues_after_its_server_has_moved_from_sqlite_to_postgresql(
     wait_until(lambda: old.client().call("task.get", id="chain").data["task"]["state"] == "suspended", "bar sleeps")
     old.stop()
 
-    move(Location("sqlite", str(site.folder / "state.db")), Location("postgres", site.database.url))
+    move(Location("sqlite", str(site.folder / "state.db")), Location("postgres", site.url))
     new = site.server(old.port)
     wait_until(new.is_ready, "the server is ready")
     new.client().end_sleep("chain")
@@ -190,7 +194,7 @@ def test_a_database_that_is_away_ends_no_leases(site: Site) -> None:
 
 
 def end_of_lease(site: Site) -> int:
-    with psycopg.connect(site.database.url) as connection:
+    with psycopg.connect(site.url) as connection:
         [(time,)] = connection.execute("SELECT timer_at FROM resonate.tasks").fetchall()
     return int(time)
 

@@ -43,9 +43,9 @@ class Mistake(Exception):
 
 
 class WatchedDatabase(Database):
-    """``down``: every commit and check fails. ``poisoned``: writing this promise fails. ``gate``: no commit ends while
-    it is closed. ``refill_fails``: the number of refills that fail. ``is_timeless``: asking for the next deadline
-    fails."""
+    """``down``: every commit and check fails. ``poisoned``: writing this promise or its task fails. ``gate``: no commit
+    ends while it is closed. ``refill_fails``: the number of refills that fail. ``is_timeless``: asking for the next
+    deadline fails."""
 
     def __init__(self) -> None:
         super().__init__(IN_MEMORY)
@@ -71,7 +71,7 @@ class WatchedDatabase(Database):
             raise StoreDown
 
     def write(self, changes: Changes) -> None:
-        if self.poisoned in changes.promises:
+        if self.poisoned in changes.promises or self.poisoned in changes.tasks:
             raise Mistake
         super().write(changes)
 

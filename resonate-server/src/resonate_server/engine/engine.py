@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from itertools import batched
 from typing import Any, Concatenate
 
@@ -43,6 +44,7 @@ from resonate_server.protocol.messages import Execute, OwedUnblock, UnblockKey
 from resonate_server.protocol.payload import function_of
 from resonate_server.protocol.records import Promise, PromiseState, TaskState
 from resonate_server.protocol.requests import (
+    MAX_INTEGER,
     DebugReset,
     DebugSnap,
     DebugStart,
@@ -58,7 +60,7 @@ from resonate_server.protocol.requests import (
     TaskSearch,
     TaskSuspend,
 )
-from resonate_server.store import Decided, Store, View
+from resonate_server.store import Decided, Holding, OpenTask, Store, View
 from resonate_server.store.errors import ReadFailed
 from resonate_server.store.in_flight import InFlightTasks
 from resonate_server.store.outgoing import weighed
@@ -75,6 +77,9 @@ MAX_UNBLOCK_BYTES = 1_024 * 1_024
 
 MAX_LEASES = 200
 """Most leases that one transaction extends or takes back."""
+
+MAX_CLAIMS = 10_000
+"""Most claims that are listed at once."""
 
 PATIENCE_S = 10.0
 """How long a request waits for one batch of due work."""
@@ -315,18 +320,34 @@ class Engine:
         async with self._giving_back:
             if self._in_touch_at == since:
                 lost_ms = self.now() - since
-                await self._act(*kernel.renewing(self._rules, lost_ms))
+                await self._renew_leases(lost_ms)
                 logger.warning("heartbeats could not be recorded for %.1f s: all leases last longer", lost_ms / 1_000)
                 self._in_touch_at = self.now()
 
     async def _begin(self) -> Counter[TaskState]:
-        """Renew leases if need be, and count tasks, before any request."""
+        """Count tasks before any request, and have leases start again if need be."""
         async with self._store.beginning() as nobody_was_at_work:
-            renewed = self._store.decide(*kernel.renewing(self._rules)) if nobody_was_at_work else None
-            counts = await self._store.read(lambda view: view.count_tasks())
-            if renewed is not None:
-                _raise_if_failed(await renewed)
-        return counts
+            counting = self._store.read(lambda view: view.count_tasks())
+            if nobody_was_at_work:
+                await asyncio.gather(counting, self._renew_leases(MAX_INTEGER))
+            return await counting
+
+    async def _renew_leases(self, lost_ms: int) -> None:
+        """In portions, because there may be very many. Raises :class:`ReadFailed`."""
+        last: Holding = ("", "")
+        while claims := await self._store.read(partial(_claims_after, last)):
+            for ids in batched((task.id for _, task in claims), MAX_LEASES):
+                await self._renew_some(ids, lost_ms)
+            last = claims[-1][0]
+
+    async def _renew_some(self, ids: tuple[str, ...], lost_ms: int) -> None:
+        """A lease that cannot be renewed, which the store reports, holds up no other."""
+        answer = await self._store.decide(*kernel.renewing(ids, self._rules, lost_ms))
+        if answer.status == 500 and len(ids) > 1:
+            for id in ids:
+                await self._renew_some((id,), lost_ms)
+        elif answer.status != 500:
+            _raise_if_failed(answer)
 
     async def _act(self, footprint: Footprint, rule: Rule) -> Answer:
         """Raises :class:`ReadFailed`."""
@@ -443,6 +464,10 @@ class Engine:
 def _raise_if_failed(answer: Answer) -> None:
     if answer.status != 200:
         raise ReadFailed(answer.data)
+
+
+def _claims_after(last: Holding, view: View) -> list[tuple[Holding, OpenTask]]:
+    return view.claims(last, MAX_CLAIMS)
 
 
 def _ends_waiting(promise: Promise) -> bool:

@@ -15,6 +15,9 @@ from resonate_server.store import Store
 TIMEOUT_S = 2.0
 """The server is not ready if the store, a commit or the event loop takes longer than this."""
 
+LATELY_S = 5.0
+"""Nor is it if the latest attempt to store something was made within this time, and failed."""
+
 MIN_FREE_BYTES = 1_024 * 1_024
 """Free disk space that a commit and its log need at least."""
 
@@ -68,7 +71,8 @@ class Readiness(msgspec.Struct, frozen=True, rename="camel"):
 async def report(store: Store, pulse: Pulse) -> web.Response:
     """Answer 200 if every check is ok, else 503."""
     disk, free = _disk(store)
-    checks = Checks(await _state(store), disk, _commit(store), _loop(pulse))
+    state = await _state(store)
+    checks = Checks(state, disk, _commit(store, state), _loop(pulse))
     commit = store.last_commit
     body = Readiness(
         ready=set(msgspec.structs.astuple(checks)) == {OK},
@@ -124,10 +128,13 @@ def _disk(store: Store) -> tuple[str, int | None]:
     return (OK if use.free >= MIN_FREE_BYTES else f"{use.free} bytes are free"), use.free
 
 
-def _commit(store: Store) -> str:
+def _commit(store: Store, state: str) -> str:
+    """A store that answers queries may still have no room for anything."""
     commit = store.last_commit
     if commit is not None and commit.is_under_way and commit.seconds > TIMEOUT_S:
         return f"under way for {commit.seconds:.1f} s"
+    if commit is not None and commit.trouble and commit.seconds < LATELY_S and state == OK:
+        return f"it failed {commit.seconds:.1f} s ago: {commit.trouble}"
     return OK
 
 

@@ -103,10 +103,10 @@ def due(
     return Footprint(due=MAX_DUE), Rule(decide, request, at)
 
 
-def renewing(rules: Rules, lost_ms: int = MAX_INTEGER) -> tuple[Footprint, Rule]:
-    """Have all leases last longer by ``lost_ms``, the time in which no heartbeat could be recorded; by default, and at
-    most, they start again."""
-    return Footprint(leased=True), Rule(lambda rows, now: _renew_leases(rows, now, rules, lost_ms))
+def renewing(task_ids: tuple[str, ...], rules: Rules, lost_ms: int = MAX_INTEGER) -> tuple[Footprint, Rule]:
+    """Have the leases of those of ``task_ids`` that are held last longer by ``lost_ms``, the time in which no heartbeat
+    could be recorded; by default, and at most, they start again."""
+    return _acting(task_ids, lambda work: _renew_leases(work, task_ids, lost_ms), rules)
 
 
 def releasing(pid: str, task_ids: tuple[str, ...], rules: Rules) -> tuple[Footprint, Rule]:
@@ -254,11 +254,9 @@ def _recall(work: Workspace, task_ids: Iterable[str]) -> None:
             moves.queue(work, task)
 
 
-def _renew_leases(rows: Rows, now: int, rules: Rules, lost_ms: int) -> Decision:
-    work = Workspace(rows, now, rules)
-    for task in _movable(work, rows.leased, TaskEvent.HEARTBEAT, Move.EXTEND):
+def _renew_leases(work: Workspace, task_ids: Iterable[str], lost_ms: int) -> None:
+    for task in _movable(work, task_ids, TaskEvent.HEARTBEAT, Move.EXTEND):
         moves.extend(work, task, lost_ms)
-    return work.decide(Answer(status=200, data=Nothing()))
 
 
 def _fire_timer(work: Workspace, task: Task) -> None:

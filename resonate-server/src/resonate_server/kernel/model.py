@@ -117,7 +117,7 @@ class Footprint(Struct, frozen=True):
     ``settles``: the one of ``ids`` that the request itself may settle.
     ``spreading``: settlements to propagate further, within the limit of the :class:`LinkFootprint`.
     ``preload_for``: a task whose preload candidates to load; ``branch`` is its branch, in case its promise is new.
-    ``due``: how many due rows of each kind to load. ``leased``: load all acquired tasks, with their promises.
+    ``due``: how many due rows of each kind to load.
     """
 
     ids: tuple[str, ...] = ()
@@ -128,7 +128,6 @@ class Footprint(Struct, frozen=True):
     branch: str | None = None
     schedule: str | None = None
     due: int = 0
-    leased: bool = False
 
 
 class LinkFootprint(Struct, frozen=True):
@@ -171,7 +170,6 @@ class Rows(Struct):
     preload: list[Promise] = field(default_factory=list)
     schedules: dict[str, Schedule] = field(default_factory=dict)
     due: Due = field(default_factory=Due)
-    leased: tuple[str, ...] = ()
     asked: list[Footprint | LinkFootprint] = field(default_factory=list)
     """The footprints that were loaded, in this order."""
 

@@ -112,10 +112,12 @@ class DiskUse(Struct, frozen=True):
 
 
 class CommitAge(Struct, frozen=True):
-    """How long ago the last commit attempt began, and whether it is still under way."""
+    """How long ago the last commit attempt began, and whether it is still under way. ``trouble``: why the latest
+    attempt to store something has failed, for people; empty if it has not."""
 
     seconds: float
     is_under_way: bool
+    trouble: str = ""
 
 
 class Decided(Struct, frozen=True):

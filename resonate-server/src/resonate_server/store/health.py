@@ -1,6 +1,7 @@
 """Whether the store can be written to. A change is logged in one line, however many requests fail meanwhile."""
 
 import logging
+import re
 import time
 
 from resonate_server.store import CommitAge
@@ -8,38 +9,48 @@ from resonate_server.store.errors import StoreFailed
 
 logger = logging.getLogger(__name__)
 
+QUIET_S = 30.0
+"""A trouble that comes and goes, as when only small things find room, is logged this often."""
+
 
 class StoreHealth:
     """``trouble``: why nothing can be stored at the moment, for people; empty if all is well."""
 
     def __init__(self) -> None:
         self.trouble = ""
+        self.is_committing = False
         self._attempted: float | None = None
-        self._is_committing = False
+        self._logged: dict[str, float] = {}
+        """What was logged lately, without its numbers, and when (monotonic seconds)."""
+        self._is_logged = False
 
     @property
     def commit(self) -> CommitAge | None:
         """``None`` before the first one."""
         if self._attempted is None:
             return None
-        return CommitAge(seconds=time.monotonic() - self._attempted, is_under_way=self._is_committing)
+        return CommitAge(
+            seconds=time.monotonic() - self._attempted, is_under_way=self.is_committing, trouble=self.trouble
+        )
 
     def commits(self) -> None:
         """A commit begins."""
         self._attempted = time.monotonic()
-        self._is_committing = True
+        self.is_committing = True
 
     def failed(self, error: Exception) -> None:
-        self._is_committing = False
-        trouble = str(error) or type(error).__name__
-        if trouble != self.trouble:
+        self.is_committing = False
+        self.trouble = str(error) or type(error).__name__
+        kind, now = re.sub(r"\d+", "", self.trouble), time.monotonic()
+        if now - self._logged.get(kind, -QUIET_S) >= QUIET_S:
             # A disk or database failure needs no traceback; anything else may be a bug of ours.
             unforeseen = None if isinstance(error, StoreFailed | OSError) else error
-            logger.error("cannot store anything, answering requests with 503: %s", trouble, exc_info=unforeseen)
-        self.trouble = trouble
+            logger.error("cannot store anything, answering requests with 503: %s", self.trouble, exc_info=unforeseen)
+            self._logged = {each: at for each, at in self._logged.items() if now - at < QUIET_S} | {kind: now}
+            self._is_logged = True
 
     def worked(self) -> None:
-        self._is_committing = False
-        if self.trouble:
+        self.is_committing = False
+        if self._is_logged:
             logger.info("the store works again")
-        self.trouble = ""
+        self.trouble, self._is_logged = "", False

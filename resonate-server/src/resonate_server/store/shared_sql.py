@@ -41,9 +41,6 @@ PROMISE, TASK = ", ".join(COLUMNS["promises"][:6]), ", ".join(COLUMNS["tasks"][:
 SCHEDULE = ", ".join(COLUMNS["schedules"][:-1])
 PROMISE_OF_PAIR, TASK_OF_PAIR = _of("p", PROMISE), _of("t", TASK)
 
-GET_ACQUIRED = "SELECT id FROM tasks WHERE pid IS NOT NULL AND state = 'acquired'"
-"""Only acquired tasks have a pid; the condition on it lets the index of holders be used."""
-
 ALL_TASKS = f"SELECT {TASK} FROM tasks ORDER BY id"
 ALL_CALLBACKS = "SELECT awaited, awaiter FROM callbacks ORDER BY awaited, awaiter"
 ALL_LISTENERS = "SELECT awaited, address FROM listeners ORDER BY awaited, address"

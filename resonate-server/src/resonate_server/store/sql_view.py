@@ -48,10 +48,6 @@ class SqlView(View):
     def set_aside_tasks(self, group: str, limit: int) -> list[str]:
         return self._ids(self._sql.GET_SET_ASIDE, {"group": group, "limit": limit})
 
-    def acquired_tasks(self) -> list[str]:
-        """Return ids of all tasks under a lease."""
-        return self._ids(shared_sql.GET_ACQUIRED)
-
     def held_tasks(self, pid: str) -> list[str]:
         return self._ids(self._sql.GET_HELD, {"pid": pid})
 

@@ -410,6 +410,29 @@ async def test_leases_start_afresh_when_a_server_starts() -> None:
         task = (await restarted.call(TaskGet(id="t"))).data.task
 
         assert (task.state, task.version) == (TaskState.ACQUIRED, 1)
+        await restarted.settle_down()
         restarted.now += claimed.data.task.ttl
         await restarted.until(lambda: ("execute", "t") in restarted.notes.seen)
         assert (await restarted.call(TaskGet(id="t"))).data.task.state is TaskState.PENDING
+
+
+async def test_leases_restart_in_portions_and_one_that_cannot_holds_up_neither_the_others_nor_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("resonate_server.engine.engine.MAX_LEASES", 2)
+    monkeypatch.setattr("resonate_server.engine.engine.MAX_CLAIMS", 3)
+    bench, ids = Bench(), [f"t{number}" for number in range(7)]
+    async with bench.at_work():
+        for id in ids:
+            claimed = await bench.call(promise_create(id), TaskAcquire(id=id, version=0, pid=PID, ttl=SECOND))
+    bench.store.poisoned = "t4"
+    restarted = Bench(bench.store)
+    restarted.now = bench.now + 10 * SECOND
+
+    async with restarted.at_work():
+        held = {id for id in ids if (await restarted.call(TaskGet(id=id))).data.task.state is TaskState.ACQUIRED}
+        assert held == {*ids}
+        bench.store.poisoned = None
+        await restarted.until(lambda: ("execute", "t4") in restarted.notes.seen)
+        assert [id for what, id in restarted.notes.seen if what == "execute"] == ["t4"]
+    assert claimed.status == 200

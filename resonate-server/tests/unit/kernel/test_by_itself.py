@@ -47,7 +47,7 @@ def decided(server: Driver, footprint: Footprint, rule: Rule) -> Decision:
         (lambda: kernel.releasing("pid-1", tuple(TASKS), RULES), {"acquired"}),
         (lambda: kernel.setting_aside(executes(), RULES), {"pending"}),
         (lambda: kernel.recalling(tuple(TASKS), RULES), set()),
-        (lambda: kernel.renewing(RULES), {"acquired", "another's"}),
+        (lambda: kernel.renewing(tuple(TASKS), RULES), {"acquired", "another's"}),
     ],
     ids=["releasing", "setting aside", "recalling", "renewing"],
 )
@@ -92,7 +92,7 @@ def test_a_lease_lasts_longer_by_the_time_lost_at_most_it_starts_again(
     server: Driver, lost: tuple[int, ...], end: int
 ) -> None:
     server.now += HOUR
-    decision = decided(server, *kernel.renewing(RULES, *lost))
+    decision = decided(server, *kernel.renewing(("acquired",), RULES, *lost))
     after = decision.changes.tasks["acquired"]
     assert (after.timer_at, after.state) == (START + end, TaskState.ACQUIRED)
     assert (after.version, after.pid) == (1, "pid-1")

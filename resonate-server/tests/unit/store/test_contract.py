@@ -814,15 +814,3 @@ def test_there_is_something_to_commit_only_after_a_write(store: Database) -> Non
     assert store.flush()
     store.commit()
     assert not store.flush()
-
-
-def test_acquired_tasks_are_those_with_a_holder(store: Database) -> None:
-    write(
-        store,
-        promise("held"),
-        task("held", TaskState.ACQUIRED, pid="pid-1", timer_at=NOW),
-        promise("queued"),
-        task("queued", queued=True, timer_at=NOW),
-    )
-    with transaction(store):
-        assert store.acquired_tasks() == ["held"]

@@ -16,7 +16,7 @@ from resonate_server.moving import Location, move
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import PromiseState, TaskState, Value
 from resonate_server.store.postgres import sql
-from resonate_server.store.postgres.driver import connect
+from resonate_server.store.postgres.driver import connect, name_of
 from resonate_server.store.sqlite import Database, statements
 from resonate_server.store.sqlite.clock import MARK_MS
 from resonate_server.store.sqlite.file import open_file
@@ -149,19 +149,6 @@ def test_time_continues_where_it_stood(path: Path, file: Location, database: Loc
         fold(db)
 
 
-def test_owed_messages_keep_their_order(file: Location, database: Location) -> None:
-    owed = [f"poll://any@callers/{number}" for number in (2, 3, 1)]
-    with opened(file) as store, transaction(store):
-        store.write(changes(EVERYTHING[2]))
-        for address in owed:
-            store.put_unblock(Unblock(promise=EVERYTHING[2], address=address), NOW)
-
-    move(file, database)
-
-    with opened(database) as store, transaction(store):
-        assert [each.unblock.address for each in store.unblocks("callers", "x", 0)] == owed
-
-
 def test_a_target_that_is_not_empty_stays_as_it_is(full_file: Location, database: Location) -> None:
     with opened(database) as store, transaction(store):
         store.write(changes(schedule("of somebody else")))
@@ -171,7 +158,7 @@ def test_a_target_that_is_not_empty_stays_as_it_is(full_file: Location, database
 
 def test_a_database_in_use_by_a_server_is_left_alone(full_file: Location, database: Location) -> None:
     make_schema(database.where)
-    with connect(database.where) as server:
+    with connect(database.where, name_of(1)) as server:
         server.execute(sql.JOIN.encode(), (1, 1, b"[]"))
         assert is_refused(full_file, database, "a server is using the database")
 

@@ -26,3 +26,16 @@ def test_trouble_is_logged_once_and_so_is_its_end_and_only_what_may_be_a_bug_has
     assert failed.getMessage() == f"cannot store anything, answering requests with 503: {error}"
     assert failed.exc_info == ((type(error), error, None) if is_traced else None)
     assert works.getMessage() == "the store works again"
+
+
+def test_a_trouble_that_comes_and_goes_is_not_logged_each_time(caplog: pytest.LogCaptureFixture) -> None:
+    """As on a full disk, where small things may still find room."""
+    caplog.set_level(logging.INFO)
+    health = StoreHealth()
+    for number in range(5):
+        health.failed(StoreFailed(f"no room for file {number}"))
+        health.worked()
+    health.failed(StoreFailed("it has gone away"))
+
+    logged = [record.getMessage().rpartition(": ")[2] for record in caplog.records]
+    assert logged == ["no room for file 0", "the store works again", "it has gone away"]

@@ -26,6 +26,7 @@ from unit.store.servers import (
 )
 
 from resonate_server import kernel
+from resonate_server.http.ready import Pulse, report
 from resonate_server.kernel.model import Footprint, Rule
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.records import TaskState, Value
@@ -85,7 +86,7 @@ async def bench(own_postgres_url: str) -> AsyncIterator[Bench]:
     bench = Bench(PostgresStore(own_postgres_url, 6))
     bench.store.start(bench.told)
     async with asyncio.timeout(PATIENCE_S), bench.store.beginning():
-        await bench.store.decide(*kernel.renewing(RULES))
+        pass
     yield bench
     await bench.store.close()
 
@@ -485,8 +486,33 @@ async def test_what_the_database_has_no_room_for_leaves_the_connection_and_the_o
 
     assert (await large).status == 503
     assert "no room" in large.result().data
+    ready = await report(bench.store, Pulse())
+    assert (ready.status, "no room" in str(ready.body)) == (503, True)
     assert bench.store._connection is not None
     assert bench.store._connection.backend == backend
+
+
+async def test_a_right_that_is_missing_for_a_while_fails_no_request(site: Site) -> None:
+    """A client takes any answer but 503 as final."""
+    database = site.url.rpartition("/")[2]
+    user = f"user_of_{database}"
+    await site.execute(f"CREATE ROLE {user} LOGIN")
+    await site.execute(f"GRANT CREATE ON DATABASE {database} TO {user}")
+    store, _ = site.start(site.url.replace("resonate@", f"{user}@"))
+    async with asyncio.timeout(PATIENCE_S), store.beginning():
+        await site.execute(f"REVOKE INSERT ON promises FROM {user}")
+    refused = asyncio.ensure_future(call(store, create("p")))
+    await until(lambda: "permission denied" in store._health.trouble)
+    assert not refused.done()
+
+    await site.execute(f"GRANT INSERT ON promises TO {user}")
+    assert (await refused).status == 200
+
+
+async def test_what_makes_no_sense_is_reported_as_a_failed_read(bench: Bench) -> None:
+    """Else whatever the server does with it would end."""
+    with pytest.raises(ReadFailed, match="cannot be read: division by zero"):
+        await bench.store.read(lambda _: 1 / 0)
 
 
 async def test_a_primary_that_has_become_read_only_is_left_for_another_one(bench: Bench) -> None:
@@ -516,15 +542,20 @@ async def test_settings_of_the_environment_and_of_the_database_change_nothing(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGCLIENTENCODING", "SQL_ASCII")
-    await site.execute(f"ALTER DATABASE {site.url.rpartition('/')[2]} SET statement_timeout = '100ms'")
+    for setting in ("statement_timeout", "idle_session_timeout"):
+        await site.execute(f"ALTER DATABASE {site.url.rpartition('/')[2]} SET {setting} = '100ms'")
     store, _ = await site.store()
+    assert (await call(store, create("first"))).status == 200
+    used = store._connection
 
     def look(view: Any) -> Any:
         return view._query("SELECT 'done' FROM pg_sleep(0.3)")
 
     assert await store.browse(look) == [("done",)]
     assert (await call(store, create("é → 😀"))).status == 200
-    assert [promise.id for promise in (await store.read(lambda view: view.snapshot())).promises] == ["é → 😀"]
+    assert store._connection is used
+    snapshot = await store.read(lambda view: view.snapshot())
+    assert [promise.id for promise in snapshot.promises] == ["first", "é → 😀"]
 
 
 async def test_queries_that_were_given_up_end(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

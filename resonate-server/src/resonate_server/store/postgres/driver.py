@@ -47,6 +47,7 @@ OPTIONS = {
     "synchronous_commit": "on",  # an answer leaves after the commit is on disk
     "idle_in_transaction_session_timeout": "10s",  # for a server that froze: others need its locks
     "client_connection_check_interval": "1s",  # for one that gave up: a query would work on, and keep its place
+    "idle_session_timeout": "0",
     "statement_timeout": "0",  # a server has its own patience
     "lock_timeout": "0",
     "tcp_keepalives_idle": "2",  # likewise for one that is cut off
@@ -157,7 +158,7 @@ def _with_nuls(text: Any) -> Any:
 
 
 def name_of(server: int) -> str:
-    """Return the name of the server's connections in the database."""
+    """Return the name of the server's connections in the database; see :data:`.sql.OTHERS`."""
     return f"resonate-server {server:x}"
 
 

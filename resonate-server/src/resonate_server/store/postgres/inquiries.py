@@ -53,8 +53,8 @@ class Inquiry(Struct, eq=False):
 
     @property
     def is_of_time(self) -> bool:
-        """Afterwards, the database is asked what is due next. At the start, when leases restart, that is unknown."""
-        return bool(self.footprint.due or self.footprint.leased)
+        """Afterwards, the database is asked what is due next."""
+        return self.footprint.due > 0
 
     def give(self, answer: Answer) -> bool:
         """Set the answer; return whether somebody waits for it."""

@@ -370,7 +370,8 @@ class Membership(Sharing):
 def told(error: BaseException) -> str:
     """Describe ``error`` for people, in one line."""
     text = " ".join(str(error).split())
-    return f"the database does not answer: {text or type(error).__name__}"
+    verb = "refuses this" if getattr(error, "sqlstate", None) else "does not answer"
+    return f"the database {verb}: {text or type(error).__name__}"
 
 
 def _packed(messages: list[bytes]) -> Iterator[bytes]:

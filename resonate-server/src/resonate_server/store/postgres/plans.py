@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from resonate_server.kernel.model import (
     Changes,
@@ -39,7 +38,7 @@ from resonate_server.store import MAX_TOLD_BYTES, Decided, SettledRoot, rows
 from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.sql import DROPS, MAX_AWAITERS_AHEAD, PUTS
 from resonate_server.store.rows import Row
-from resonate_server.store.shared_sql import COLUMNS, COUNT_TASKS, GET_ACQUIRED
+from resonate_server.store.shared_sql import COLUMNS, COUNT_TASKS
 
 type Asked = tuple[str, Sequence[Any] | dict[str, Any]]
 """A statement and its parameters."""
@@ -148,10 +147,6 @@ class Unit:
         """Add what ``footprint`` names to ``loaded``."""
         if footprint.due:
             loaded.due = await self.due(now, footprint.due)
-        if footprint.leased:
-            [leased] = await self._ask((GET_ACQUIRED, ()))
-            loaded.leased = tuple(id for (id,) in leased)
-            footprint = replace(footprint, ids=(*footprint.ids, *loaded.leased))
         await self.fetch([footprint])
         self._add(loaded, footprint.ids, footprint.shown)
         if footprint.preload_for is not None:

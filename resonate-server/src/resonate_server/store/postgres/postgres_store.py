@@ -109,14 +109,10 @@ CONFLICTS = (
 TOO_LONG = errors.ProgramLimitExceeded
 """An id is too long for an index, so nobody could find it again."""
 
-SHORTAGES = (
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
-    OSError,
-    errors.ReadOnlySqlTransaction,
-    errors.UndefinedTable,
-)
-"""Besides conflicts and :data:`TOO_LONG`: the database, or the way to it, is down, full, no primary, or being restored.
+FAULTY_ROWS = ("21", "22", "23", "54", "P0", "XX")
+"""Classes of errors (appendix A of PostgreSQL's manual) whose cause is what was to be read or written: values,
+constraints, limits, triggers, damaged pages. For any other, the database is at fault, or the way to it: it is down,
+full, no primary, being restored, or does not grant a right. Sooner or later the same will succeed.
 """
 
 
@@ -629,10 +625,15 @@ class PostgresStore(Store):
                 if time.monotonic() >= until:
                     raise TooSlow(SLOW) from error
                 raise
+            except Exception as error:
+                logger.exception("what was read makes no sense")
+                raise ReadFailed(f"what the database has cannot be read: {error}") from error
 
 
 def _is_shortage(error: Exception) -> bool:
-    return isinstance(error, SHORTAGES) and not isinstance(error, (*CONFLICTS, TOO_LONG))
+    if not isinstance(error, psycopg.Error) or isinstance(error, CONFLICTS):
+        return isinstance(error, OSError)
+    return error.sqlstate is None or not error.sqlstate.startswith(FAULTY_ROWS)
 
 
 async def _completed[T](transaction: Transaction, work: Callable[[Asking], Awaitable[T]]) -> T:

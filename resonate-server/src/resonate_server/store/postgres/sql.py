@@ -184,10 +184,13 @@ ON CONFLICT (id) DO UPDATE SET
 """
 # Finds no row if another server took this one for dead.
 BEAT = f"UPDATE servers SET beat_at = {TIME} WHERE id = %s RETURNING id"
-# The connection of a killed server ends with it. That of a frozen one does not, but its beats stop. Rosters come only
-# if their versions are not among the known ones.
+# The connection of a killed server ends with it; its process number may be another's by then. That of a frozen one does
+# not, but its beats stop. (A pooler may add to a connection's name.) Rosters come only if their versions are not among
+# the known ones.
 OTHERS = """
-SELECT id, version, beat_at, NOT EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.pid = backend),
+SELECT id, version, beat_at, NOT EXISTS (
+           SELECT FROM pg_stat_activity
+           WHERE pid = backend AND starts_with(application_name, 'resonate-server ' || to_hex(id))),
        CASE WHEN (id, version) NOT IN (SELECT * FROM unnest(%s::bigint[], %s::bigint[])) THEN roster END
 FROM servers WHERE id <> %s ORDER BY id
 """

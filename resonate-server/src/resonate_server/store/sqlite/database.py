@@ -342,9 +342,7 @@ class Database(SqlView):
     def _load(self, loaded: Rows, footprint: Footprint, now: int) -> None:
         if footprint.due:
             loaded.due = self.due(now, footprint.due)
-        if footprint.leased:
-            loaded.leased = tuple(self.acquired_tasks())
-        for id in (*footprint.ids, *loaded.leased):
+        for id in footprint.ids:
             entry = self._load_pair(id, loaded)
             if entry is not None and id in footprint.shown:
                 loaded.promises[id] = self._whole_promise(entry)

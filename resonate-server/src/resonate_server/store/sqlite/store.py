@@ -200,7 +200,7 @@ class SQLiteStore(Store):
 
     def decide(self, footprint: Footprint, rule: Rule) -> asyncio.Future[Answer]:
         many = len(footprint.ids) > MAX_QUICK
-        is_quick = not (many or footprint.due or footprint.leased)
+        is_quick = not (many or footprint.due)
         queue = self._patient if many else self._timely if footprint.due else self._jobs
         work, is_own = partial(self._answer, footprint, rule), rule.request is None
         return self._put(queue, Question(self._promise(), work, is_own, is_quick))
@@ -310,7 +310,8 @@ class SQLiteStore(Store):
             seconds = seconds + SWEEP_S if batch and self._batch is batch else 0
             batch = self._batch
             if seconds == PATIENCE_S:
-                self._health.failed(StoreFailed(f"the disk has not answered for {PATIENCE_S} s"))
+                what = "the disk" if self._health.is_committing else "a query, or the disk that it reads,"
+                self._health.failed(StoreFailed(f"{what} has not answered for {PATIENCE_S} s"))
                 self._refuse_all()
             if not batch:
                 self._jobs.append(Job(None, self._probe))
