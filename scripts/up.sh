@@ -116,8 +116,7 @@ own_ports_aside() { # FOO SERVER...: prints the ports that the stack does not ha
 }
 
 can_have() { # PORT...: holds them until the stack has bound them, against others that start meanwhile; else sets taken
-    [ $# != 0 ] || return 0
-    exec 9<&-
+    if [ $# = 0 ]; then return; else exec 9<&-; fi
     for taken in "$@"; do # by a program, whether it accepts connections or not
         within 2 bash -p -c "exec 3<>/dev/tcp/127.0.0.1/$taken" 2>/dev/null
         [ $? = 1 ] || return 1
