@@ -262,6 +262,11 @@ class Comparison:
             if theirs:
                 self.met(Differs.PRELOAD_OF_FULFILLED)
             return
+        if request.kind == "task.fence":
+            assert preload == []
+            if theirs:
+                self.met(Differs.PRELOAD_OF_FENCE)
+            return
         branch = self.theirs.state.promises[task_id].tags.get("resonate:branch")
         same = [promise for promise in preload if branch and promise["tags"].get("resonate:branch") == branch]
         children = [promise for promise in preload if promise not in same]

@@ -66,6 +66,9 @@ class Differs(Enum):
     PRELOAD_OF_FULFILLED = Difference(
         "3.2 task.create", "preloads also for a task that is fulfilled", "not compared there; ours must be empty"
     )
+    PRELOAD_OF_FENCE = Difference(
+        "3.4", "preloads with each answer of task.fence", "not compared there; ours must be empty"
+    )
     PRELOAD_OF_CHILDREN = Difference(
         "9 item 9", "preloads only what shares the branch", "what ours has besides must be the task's children"
     )

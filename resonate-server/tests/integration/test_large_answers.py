@@ -109,7 +109,9 @@ def test_a_task_with_large_children_is_claimed_without_them(large: ServerProcess
     small = action(
         "promise.create", id="parent:small", timeoutAt=FAR, tags=named({"branch": "parent", "parent": "parent"})
     )
-    answer = large.client().call("task.fence", id="parent", version=1, action=small)
+    assert large.client().call("task.fence", id="parent", version=1, action=small).status == 200
+    large.client().call("task.release", id="parent", version=1)
+    answer = large.client().call("task.acquire", id="parent", version=1, pid="p", ttl=60_000)
     assert [promise["id"] for promise in answer.data["preload"]] == ["parent:small"]
 
 

@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from resonate_server.config import Auth, WrongSetting
-from resonate_server.protocol.answers import Answer, ClaimData, FencedData, PreloadData
+from resonate_server.protocol.answers import Answer, ClaimData, PreloadData
 from resonate_server.protocol.errors import Forbidden, Unauthorized
 from resonate_server.protocol.records import Promise
 from resonate_server.protocol.requests import Request
@@ -61,7 +61,7 @@ class Access(Struct, frozen=True):
 
     def redact(self, answer: Answer) -> Answer:
         """Drop preloaded promises that are not granted: tags are free text, so a branch may name someone else's."""
-        if self.prefix and isinstance(answer.data, ClaimData | FencedData | PreloadData):
+        if self.prefix and isinstance(answer.data, ClaimData | PreloadData):
             return replace(answer, data=replace(answer.data, preload=self._granted(answer.data.preload)))
         return answer
 

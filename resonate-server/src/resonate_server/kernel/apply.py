@@ -164,9 +164,9 @@ def footprint(request: Request) -> Footprint:
         case TaskSuspend(id=id):
             return Footprint(ids=ids, preload_for=id)
         case TaskFence(id=id, action=FenceCreate(data=create)):
-            return Footprint(ids=ids, shown=(create.id,), preload_for=id)
+            return Footprint(ids=ids, shown=(create.id,))
         case TaskFence(id=id, action=FenceSettle(data=settle)):
-            return Footprint(ids=ids, shown=(settle.id,), settles=settle.id, preload_for=id)
+            return Footprint(ids=ids, shown=(settle.id,), settles=settle.id)
         case PromiseGet() | PromiseCreate() | PromiseRegisterListener():
             return Footprint(ids=ids, shown=ids)
         case PromiseSettle(id=id) | TaskFulfill(id=id):

@@ -73,8 +73,8 @@ def answer_weight(data: Any) -> int:
             return weight(promise)
         case ClaimData(promise=promise, preload=preload):
             return weight(promise) + sum(map(weight, preload))
-        case FencedData(action=action, preload=preload):
-            return answer_weight(action.data) + sum(map(weight, preload))
+        case FencedData(action=action):
+            return answer_weight(action.data)
         case PreloadData(preload=preload):
             return sum(map(weight, preload))
         case ScheduleData(schedule=schedule):

@@ -134,7 +134,7 @@ def task_fence(work: Workspace, request: TaskFence) -> Answer:
         promises.require_in_reach(work.promise_or_404(request.id), existing)
     kind, inner = _apply_fenced(work, request.action)
     action = ResponseEnvelope(kind=kind, head=ResponseHead(corr_id=work.corr_id, status=inner.status), data=inner.data)
-    return Answer(status=200, data=FencedData(action=action, preload=_preload(work, task.id)))
+    return Answer(status=200, data=FencedData(action=action))
 
 
 def _apply_fenced(work: Workspace, action: FenceCreate | FenceSettle) -> tuple[str, Answer]:

@@ -41,10 +41,11 @@ class PreloadData(Struct, frozen=True):
 
 
 class FencedData(Struct, frozen=True):
-    """``action`` is a complete inner envelope, because typed SDKs check it."""
+    """``action`` is a complete inner envelope, because typed SDKs check it. They require the ``preload``, too, which is
+    always empty: the claim has given it."""
 
     action: Any
-    preload: list[Promise]
+    preload: tuple[()] = ()
 
 
 class ScheduleData(Struct, frozen=True):

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from unit.driver import Driver, promise_create, promise_settle, value
+from unit.driver import Driver, promise_create, value
 
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.records import PromiseState
@@ -43,8 +43,6 @@ PRELOADED: dict[str, tuple[str, Callable[[Driver], Answer]]] = {
     "acquire": ("pending", lambda server: server.acquire("t")),
     "create a task": ("pending", lambda server: server.create_task(promise_create("t"))),
     "suspend": ("acquired", lambda server: server.suspend("t", 1, "other")),
-    "fence create": ("acquired", lambda server: server.fence("t", 1, promise_create("other"))),
-    "fence settle": ("acquired", lambda server: server.fence("t", 1, promise_settle("other"))),
 }
 
 

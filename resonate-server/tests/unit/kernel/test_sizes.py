@@ -74,7 +74,7 @@ def test_row(row: Any, expected: int) -> None:
     [
         (PromiseData(promise=PROMISE), PROMISE_BYTES),
         (ClaimData(task("1").record(), PROMISE, [SMALL, SMALL]), PROMISE_BYTES + 2 * SMALL_BYTES),
-        (FencedData(INNER, [SMALL]), PROMISE_BYTES + SMALL_BYTES),
+        (FencedData(INNER), PROMISE_BYTES),
         (PreloadData([SMALL, PROMISE]), SMALL_BYTES + PROMISE_BYTES),
         (ScheduleData(SCHEDULE), SCHEDULE_BYTES),
         (PromisePage([SMALL, PROMISE]), SMALL_BYTES + PROMISE_BYTES),
