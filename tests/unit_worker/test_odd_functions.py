@@ -250,13 +250,14 @@ def test_a_set_among_the_arguments_is_the_same_step_in_another_process(server: S
 
 
 FORKING = """
-import asyncio, multiprocessing, time
+import asyncio, multiprocessing, os, signal, time
 from worker import Worker
+
+os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGTERM))
 
 def stop_a_child():
     child = multiprocessing.get_context("fork").Process(target=time.sleep, args=[60])
     child.start()
-    child.terminate()
     child.join()
     return child.exitcode
 
@@ -268,7 +269,8 @@ Worker("forking", fork).run()
 
 
 def test_a_process_that_a_function_forks_ends_when_it_is_told_to(server: ServerProcess, tmp_path: Path) -> None:
-    """As at the end of every pool of `multiprocessing`: it took itself for the worker, and ended after 3 s."""
+    """As at the end of every pool of `multiprocessing`: it took itself for the worker, and ended after 3 s. Here it is
+    told so at its very beginning."""
     server.client().begin("forks", "forking", "fork")
     forking = launched(tmp_path, FORKING, RESONATE_URL=server.url)
     assert server.client().result("forks") == -signal.SIGTERM

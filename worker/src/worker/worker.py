@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import uvloop
@@ -87,8 +88,12 @@ class Worker:
         def restore() -> None:
             for number, handler in former.items():
                 signal.signal(number, handler)
+            unblock()
 
-        os.register_at_fork(after_in_child=restore)  # `multiprocessing` ends the processes of a pool by SIGTERM
+        # `multiprocessing` ends the processes of a pool by SIGTERM, perhaps before they have forgotten the handler.
+        block = partial(signal.pthread_sigmask, signal.SIG_BLOCK, former)
+        unblock = partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, former)
+        os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=restore)
         running = RunningWorker(self, settings)
         await told_to_stop.wait()
         await running.stop()
