@@ -408,8 +408,9 @@ async def test_while_the_server_is_away_clients_are_told_to_retry(alone: Foo, ke
 
 @pytest.mark.asyncio(loop_scope="function")
 @pytest.mark.usefixtures("sdk")
-async def test_a_server_that_is_none_is_reported_shortly() -> None:
+async def test_a_server_that_is_none_is_reported_shortly(monkeypatch: pytest.MonkeyPatch) -> None:
     """As much as it likes to say does not reach clients."""
+    monkeypatch.setattr(chains_module, "ANSWER_SECONDS", 1)
 
     async def stream(request: web_server.Request) -> web_server.StreamResponse:
         response = web_server.StreamResponse(headers={"Content-Type": "text/event-stream"})
