@@ -346,7 +346,7 @@ resonate_command() { # ARGUMENTS: runs `resonate` beside the server, on this ter
 #   kill, start          SIGKILL it; start it again
 #   freeze, thaw         stop it, with its connections open
 #   cut_off, reconnect   from the network; containers only, as processes share an interface
-#   loosen               thaw it if it is frozen, reconnect it if it is cut off; a dead one may stay dead
+#   loosen               thaw it if it is frozen, reconnect it if it is cut off; a dead one may stay dead; containers only
 #   mend                 undo whatever a fault has done to it
 #   remove               remove a second one that is no longer needed
 # KIND of SERVICE prints its living instances, frozen ones included; KIND said SERVICE prints the output of all its instances;
@@ -391,9 +391,9 @@ is_connected() { # CONTAINER: to the network of its stack
         grep -q -x "${COMPOSE_PROJECT_NAME}_default"
 }
 
-loosen_all() { # KIND
-    local service instance
+loosen_containers() {
+    local service id
     for service in $SERVICES; do
-        for instance in $("$1" of "$service"); do "$1" loosen "$instance" || return 1; done
+        for id in $(containers of "$service"); do containers loosen "$id" || return 1; done
     done
 }

@@ -454,7 +454,6 @@ VERBS: dict[str, Callable[[str], object]] = {
     "start": start,
     "freeze": lambda name: send(signal.SIGSTOP, name),
     "thaw": lambda name: send(signal.SIGCONT, name),
-    "loosen": lambda name: send(signal.SIGCONT, name),
     "mend": mend,
     "second": second,
     "remove": lambda name: finish([name]),

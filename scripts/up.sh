@@ -157,7 +157,7 @@ none_unhealthy() { [ -z "$(docker ps --quiet --filter "label=com.docker.compose.
 start_containers() {
     say "building the images ..."
     shown_on_terminal docker compose build || die "the images could not be built."
-    loosen_all containers || die "could not bring back frozen or disconnected containers."
+    loosen_containers || die "could not bring back frozen or disconnected containers."
     # Compose gives up at once on a container whose last health checks failed, as those of a frozen one did, so wait for the
     # next check first. Compose reports a container that stays unhealthy.
     wait_until "$HEALTHY_SECONDS" none_unhealthy || true

@@ -214,12 +214,12 @@ class Stack:
 
     def restore(self) -> None:
         """Bring back everything that a test has ended, frozen or cut off, with one instance of each service."""
-        self.succeed("bash", "-c", f". scripts/lib.sh; loosen_all {self.kind}")
         if self.kind == "containers":
+            self.succeed("bash", "-c", ". scripts/lib.sh; loosen_containers")
             self.compose("up", "--detach", "--no-build")
             wait_until(self.is_whole, "all services are healthy", seconds=180, every=LOOK_SECONDS)
         else:
-            self.succeed(*PROCESSES, "up", *self.services)
+            self.succeed(*PROCESSES, "up", *self.services)  # thaws those that are frozen
         self.disturbed = False
 
     def is_complete(self) -> bool:
