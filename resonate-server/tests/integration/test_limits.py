@@ -296,22 +296,23 @@ class TestSlowClients:
     def test_many_requests_at_once_on_one_connection_let_others_have_their_turn(
         self, alone: ServerProcess, connect: Open
     ) -> None:
-        """Whichever parser reads them. On a busy machine, this client may come too late to see it."""
+        """Whichever parser reads them. On a busy machine, this client may come too late to see it, or the server have
+        received more than it accepts before an answer."""
         other = connect(alone.port)
 
         def waits_for_few(one: bytes) -> bool:
-            many, count = connect(alone.port), 60_000 // len(one)  # more would be too much before an answer
+            many, count = connect(alone.port), 150_000 // len(one)
             began = time.monotonic()
             many.sendall(one * count)
             other.sendall(get("nobody"))
             assert b" 404 " in other.recv(65_536)
             waited = time.monotonic() - began
             many.shutdown(socket.SHUT_WR)
-            assert read_all(many).count(b"HTTP/1.1 ") == count
-            return waited < (time.monotonic() - began) / 3
+            answers = read_all(many).count(b"HTTP/1.1 ")
+            return answers == count and waited < (time.monotonic() - began) / 3
 
         for one in (b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n", get("nobody", ODD), get("nobody")):
-            assert any(waits_for_few(one) for _ in range(5))
+            assert any(waits_for_few(one) for _ in range(8))
 
 
 @contextmanager
