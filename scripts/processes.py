@@ -87,7 +87,7 @@ class Process(NamedTuple):
 def every_process(containing: str = "") -> list[Process]:
     """Return all processes with that on their command lines; those that belong to no stack have no name."""
     processes = []
-    found = from_proc(containing) if Path(f"{PROC}/self/stat").exists() else from_ps()
+    found = from_proc(containing) if Path(f"{PROC}/self/stat").exists() else from_ps(containing)
     for (pid, parent, group, uid), command in found:
         interpreter, _, rest = command.partition(MARK)
         stack, _, name = rest.partition(" ")[0].partition("/")
@@ -112,13 +112,14 @@ def content(file: str) -> bytes:
         return opened.read()
 
 
-def from_ps() -> Iterator[tuple[list[int], str]]:
+def from_ps(containing: str) -> Iterator[tuple[list[int], str]]:
     """Yield the same where there is no `/proc`. Without the locale, `ps` may write "?" for letters of a path."""
     ps = ["ps", "-A", "-ww", "-o", "pid=,ppid=,pgid=,uid=,command="]
     listed = subprocess.check_output(ps, encoding="utf-8", errors="replace", env={**os.environ, "LC_ALL": "C.UTF-8"})  # noqa: S603
     for line in listed.removesuffix("\n").split("\n"):  # splitlines() would also split at other characters
         *numbers, command = (*line.split(None, 4), "")[:5]
-        yield list(map(int, numbers)), command
+        if containing in command:
+            yield list(map(int, numbers)), command
 
 
 def ours(name: str | None = None) -> list[Process]:

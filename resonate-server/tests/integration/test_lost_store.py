@@ -147,9 +147,9 @@ class TestHangingDisk:
         assert found == [200, 404, 404]
 
         hangs.touch()
-        self.stops_without_waiting_for_ever_and_loses_nothing(server, hangs)
+        self.assert_it_stops_although_the_disk_hangs(server, hangs)
 
-    def stops_without_waiting_for_ever_and_loses_nothing(self, server: ServerProcess, hangs: Path) -> None:
+    def assert_it_stops_although_the_disk_hangs(self, server: ServerProcess, hangs: Path) -> None:
         with ThreadPoolExecutor() as clients:
             under_way = clients.submit(server.client().create, "under way")
             time.sleep(0.5)

@@ -76,12 +76,9 @@ def _command(
     members: Callable[..., dict[str, Any]] = given,
     then: Callable[[Any], None] = lambda _: None,
 ) -> None:
-    """Add a command that sends a request of that kind, whose ``members`` are by default the command's parameters. A
-    ``timeoutAt`` is given from now."""
+    """Add a command that sends a request of that kind, whose ``members`` are by default the command's parameters."""
 
     def run(**arguments: Any) -> None:
-        if "timeoutAt" in arguments:
-            arguments["timeoutAt"] += _now_ms()
         then(request(kind, members(**arguments)))
 
     group, _, verb = kind.partition(".")
@@ -108,8 +105,13 @@ def as_read(answer: Any) -> Any:
     return answer
 
 
-def _promise(internal: bool, tags: dict[str, Any] | None, **others: Any) -> dict[str, Any]:
-    return given(tags=({} if internal else {"resonate:external": "true"}) | (tags or {}), **others)
+def _promise(timeout: int, **others: Any) -> dict[str, Any]:
+    """``timeout``: from now, in ms."""
+    return given(timeoutAt=_now_ms() + timeout, **others)
+
+
+def _new_promise(internal: bool, tags: dict[str, Any] | None, **others: Any) -> dict[str, Any]:
+    return _promise(tags=({} if internal else {"resonate:external": "true"}) | (tags or {}), **others)
 
 
 _command(
@@ -117,11 +119,11 @@ _command(
     "Create a pending promise that others may await; an existing one is left as it is.\n\n"
     "The data of --param is stored in base64, as SDKs read it.",
     ID,
-    _option("--timeout", "timeoutAt", type=DURATION, required=True, help="How long it may stay pending, like 1h."),
+    _option("--timeout", type=DURATION, required=True, help="How long it may stay pending, like 1h."),
     _option("--param", type=PAYLOAD, help='Its parameter, for example \'{"data": "hello"}\'.'),
     _option("--tags", type=OBJECT, help="Its tags: an object of strings."),
     _option("--internal", is_flag=True, help="Leave out the tag resonate:external=true, so that nothing can await it."),
-    members=_promise,
+    members=_new_promise,
 )
 for _name, _settled, _help in (
     ("resolve", PromiseState.RESOLVED, "Settle a promise with success."),
@@ -156,7 +158,7 @@ _command(
 
 
 def _new_task(pid: str, ttl: int, **promise: Any) -> dict[str, Any]:
-    return {"pid": pid, "ttl": ttl, "action": {"kind": "promise.create", "head": {}, "data": given(**promise)}}
+    return {"pid": pid, "ttl": ttl, "action": {"kind": "promise.create", "head": {}, "data": _promise(**promise)}}
 
 
 _command("task.get", "Show a task.", ID)
@@ -166,7 +168,7 @@ _command(
     ID,
     PID,
     TTL,
-    _option("--timeout", "timeoutAt", type=DURATION, required=True, help="How long its promise may stay pending."),
+    _option("--timeout", type=DURATION, required=True, help="How long its promise may stay pending."),
     _option("--param", type=OBJECT, help="The promise's parameter, sent as it is."),
     _option("--tags", type=OBJECT, help="The promise's tags; resonate:target is required."),
     members=_new_task,

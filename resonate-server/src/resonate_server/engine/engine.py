@@ -87,6 +87,8 @@ PATIENCE_S = 10.0
 BEAT_S = 0.5
 AWAY_MS = 2_000
 """A longer time without a sign of the store does not count for leases: heartbeats may have gone unrecorded."""
+UNKNOWN_MS = MAX_INTEGER
+"""How long no server was running: leases that lost so much start again."""
 
 PAUSE_AFTER_FAILURE_S = 1.0
 """Pause before retrying the engine's own work, which nobody else retries."""
@@ -329,7 +331,7 @@ class Engine:
         async with self._store.beginning() as nobody_was_at_work:
             counting = self._store.read(lambda view: view.count_tasks())
             if nobody_was_at_work:
-                await asyncio.gather(counting, self._renew_leases(MAX_INTEGER))
+                await asyncio.gather(counting, self._renew_leases(UNKNOWN_MS))
             return await counting
 
     async def _renew_leases(self, lost_ms: int) -> None:

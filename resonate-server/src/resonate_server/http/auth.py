@@ -55,7 +55,7 @@ class Access(Struct, frozen=True):
 
     def check_process(self, groups: Iterable[str]) -> None:
         """Raise :class:`Forbidden` if a process is known in one of ``groups`` that is not granted. Whoever spoke for it
-        could break its promises, and so have its tasks given to other workers while it runs them."""
+        could promise signs of life that it does not give, and so have its tasks given to others while it runs them."""
         if not all(map(self._covers, groups)):
             raise Forbidden(f"this process is a worker of groups whose names do not begin with {self.prefix!r}")
 

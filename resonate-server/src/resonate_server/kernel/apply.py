@@ -27,7 +27,6 @@ from resonate_server.protocol.errors import ProtocolError
 from resonate_server.protocol.messages import Execute
 from resonate_server.protocol.records import PromiseState
 from resonate_server.protocol.requests import (
-    MAX_INTEGER,
     FenceCreate,
     FenceSettle,
     PromiseCreate,
@@ -103,9 +102,9 @@ def due(
     return Footprint(due=MAX_DUE), Rule(decide, request, at)
 
 
-def renewing(task_ids: tuple[str, ...], rules: Rules, lost_ms: int = MAX_INTEGER) -> tuple[Footprint, Rule]:
+def renewing(task_ids: tuple[str, ...], rules: Rules, lost_ms: int) -> tuple[Footprint, Rule]:
     """Have the leases of those of ``task_ids`` that are held last longer by ``lost_ms``, the time in which no heartbeat
-    could be recorded; by default, and at most, they start again."""
+    could be recorded; at most, they start again."""
     return _acting(task_ids, lambda work: _renew_leases(work, task_ids, lost_ms), rules)
 
 

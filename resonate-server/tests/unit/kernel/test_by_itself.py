@@ -12,6 +12,7 @@ from resonate_server.kernel.model import Decision, DeliveryFailing, Footprint, R
 from resonate_server.protocol.answers import Answer, Nothing
 from resonate_server.protocol.messages import Execute
 from resonate_server.protocol.records import TaskState
+from resonate_server.protocol.requests import MAX_INTEGER
 
 RULES = Rules(retry_timeout_ms=RETRY)
 
@@ -47,7 +48,7 @@ def decided(server: Driver, footprint: Footprint, rule: Rule) -> Decision:
         (lambda: kernel.releasing("pid-1", tuple(TASKS), RULES), {"acquired"}),
         (lambda: kernel.setting_aside(executes(), RULES), {"pending"}),
         (lambda: kernel.recalling(tuple(TASKS), RULES), set()),
-        (lambda: kernel.renewing(tuple(TASKS), RULES), {"acquired", "another's"}),
+        (lambda: kernel.renewing(tuple(TASKS), RULES, HOUR), {"acquired", "another's"}),
     ],
     ids=["releasing", "setting aside", "recalling", "renewing"],
 )
@@ -86,13 +87,11 @@ def test_only_tasks_that_were_set_aside_are_recalled(server: Driver) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lost", "end"), [((), HOUR + LEASE), ((HOUR - 100,), HOUR - 100 + LEASE), ((2 * HOUR,), HOUR + LEASE)]
+    ("lost", "end"), [(HOUR - 100, HOUR - 100 + LEASE), (2 * HOUR, HOUR + LEASE), (MAX_INTEGER, HOUR + LEASE)]
 )
-def test_a_lease_lasts_longer_by_the_time_lost_at_most_it_starts_again(
-    server: Driver, lost: tuple[int, ...], end: int
-) -> None:
+def test_a_lease_lasts_longer_by_the_time_lost_at_most_it_starts_again(server: Driver, lost: int, end: int) -> None:
     server.now += HOUR
-    decision = decided(server, *kernel.renewing(("acquired",), RULES, *lost))
+    decision = decided(server, *kernel.renewing(("acquired",), RULES, lost))
     after = decision.changes.tasks["acquired"]
     assert (after.timer_at, after.state) == (START + end, TaskState.ACQUIRED)
     assert (after.version, after.pid) == (1, "pid-1")
