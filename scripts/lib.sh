@@ -107,10 +107,10 @@ wait_until() { # SECONDS COMMAND...: repeats the command until it succeeds; fail
     done
 }
 
-alone() { # FILE: waits until no other script holds it, and writes its pid there; status 1 if it had to wait
+alone() { # FILE DOING: waits until no other script holds it, and writes its pid there; status 1 if it had to wait
     local had_to_wait=0
     { mkdir -p "${1%/*}" && exec 8<>"$1"; } 2>/dev/null || return 0
-    lock -n 8 || { say "another script is doing this already; waiting for it ..." && lock 8 && had_to_wait=1; }
+    lock -n 8 || { say "another script $2; waiting for it ..." && lock 8 && had_to_wait=1; }
     { echo $$ >&8 || true; } 2>/dev/null # the disk may be full
     return "$had_to_wait"
 }
@@ -321,7 +321,7 @@ require() { # [SERVICES], else all: sets kind, and the variables with which a re
     use_settings of_stack noted
 }
 
-break_alone() { find_stack; alone "$STACK_DIR/run/breaking" || true; } # one script at a time breaks a stack, and repairs it
+break_alone() { find_stack; alone "$STACK_DIR/run/breaking" "breaks this stack" || true; } # one script at a time breaks a stack, and repairs it
 end_breaking() { # fails until it has ended: it would start again what down.sh stops
     { exec 7<>"$STACK_DIR/run/breaking"; } 2>/dev/null || return 0
     lock -n 7 || { kill -TERM "$(head -n 1 "$STACK_DIR/run/breaking")" 2>/dev/null; return 1; }

@@ -199,7 +199,7 @@ read_arguments 0 "$@"
 wanted=$(one_of docker processes)
 if [ -n "$postgres" ] && ! has_postgres; then COMPOSE_FILE=docker-compose.yml:compose.postgres.yml exec scripts/up.sh "$@"; fi
 env_is_readable || die "$PWD/.env cannot be read by $(id -un)."
-[ -n "$CHOSEN_NAME" ] || alone .local/up.lock || exec scripts/up.sh "$@" # to find the name and the ports that the other has chosen; also of down.sh
+[ -n "$CHOSEN_NAME" ] || alone .local/up.lock "starts or stops this stack" || exec scripts/up.sh "$@" # to find the name and the ports that the other has chosen; also of down.sh
 look_at_stack
 up_as=$kind
 trap 'say "up.sh: interrupted. Services already started keep running: scripts/up.sh starts the rest, scripts/down.sh stops them."; exit 130' INT

@@ -51,7 +51,7 @@ for folder in "${HOME:-}"/.pyenv/versions/3.*/bin /opt/homebrew/bin /usr/local/b
 { [ -d "${HOME:-/}" ] && [ -w "${HOME:-/}" ]; } || export UV_CACHE_DIR=${UV_CACHE_DIR:-$PWD/.local/uv-cache}
 python="" uv=""
 read_arguments 0 "$@"
-alone .local/venv.lock || true
+alone .local/venv.lock "installs this environment" || true
 if [ -n "$uv" ]; then find_uv && exit; fi
 folder=$VENV
 [ -z "$python" ] || folder=$PWD/.local/python-$python
