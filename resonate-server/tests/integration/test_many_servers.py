@@ -302,7 +302,8 @@ def test_a_server_can_be_paused_for_debugging_only_if_it_is_the_only_one(clients
 def test_a_server_whose_listening_connection_breaks_misses_nothing(
     servers: list[ServerProcess], clients: list[Client], open_stream: Connect, name: str, database: str
 ) -> None:
-    """The database keeps closing all connections that listen."""
+    """The database keeps closing all connections that listen. The page, which has no events then, must read again."""
+    page = Page(servers[0].port).watch()
     worker = open_stream(servers[1], name, f"{name}-w")
     listener = open_stream(servers[2], f"{name}-callers", "caller")
     with psycopg.connect(database, autocommit=True) as connection:
@@ -320,6 +321,8 @@ def test_a_server_whose_listening_connection_breaks_misses_nothing(
             assert clients[0].call("task.fulfill", id=id, version=1, action=settling(id)).status == 200
             while listener.message()["data"]["promise"]["id"] != id:
                 pass  # delivered twice
+    with page:
+        page.until("server.missed")
 
 
 def test_due_work_is_done_once(

@@ -29,12 +29,13 @@ test("siblings stand by age, then by number", () => {
   assert.deepEqual(ids({ foo: {}, "foo:10": { parent: "foo" }, "foo:9": { parent: "foo" }, "foo:11": { parent: "foo", created_at: -1 } }), ["foo", "foo:11", "foo:9", "foo:10"]);
 });
 
-test("its own events touch a chain, and what happens to workers, but not that one was heard of", () => {
+test("its own events touch a chain, and what happens to workers or was missed, but not that one was heard of", () => {
   const chain = new Chain(detail({ foo: {}, "foo:1": {} }));
   const touches = (event) => chain.isTouchedBy(event);
   assert.ok(touches({ kind: "promise.created", chain: "foo", id: "foo:2" }));
   assert.ok(touches({ kind: "task.sent", chain: null, id: "foo:1" }));
   assert.ok(touches({ kind: "worker.left", group: "g", pid: "p" }));
+  assert.ok(touches({ kind: "server.missed" }));
   assert.ok(!touches({ kind: "worker.heard", group: "g", pid: "p" }));
   assert.ok(!touches({ kind: "promise.created", chain: "other", id: "other" }));
 });

@@ -140,6 +140,10 @@ class ServerBack(Event, tag="server.back", gc=False):
     since: int
 
 
+class EventsMissed(Event, tag="server.missed", gc=False):
+    """Events of other servers may have been lost: what is shown must be read again."""
+
+
 class WorkerEvent(Event, gc=False):
     """Something that a worker did."""
 

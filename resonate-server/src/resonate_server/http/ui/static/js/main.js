@@ -145,6 +145,7 @@ class Page {
     if (text) this.log.add(event, text);
     if (event.seq <= this.liveFrom) return; // An earlier event, which list and chain already include.
     if (event.at > this.clock.now()) this.clock.heard(event.at);
+    if (event.kind === "server.missed") this.loadList(true);
     if (this.list.apply(event, event.id && this.names.get(event.id))) this.change("list");
     this.chainEvent(event);
     if (text) this.log.announce(event, text);

@@ -31,7 +31,7 @@ export class Chain {
   /** Whether `event` may change the server's description of the chain. Events of workers and of the server may, too. */
   isTouchedBy(event) {
     if (event.kind.startsWith("worker.")) return event.kind !== "worker.heard";
-    if (event.kind === "server.back") return true;
+    if (event.kind.startsWith("server.")) return true;
     return event.chain === this.id || this.promises.has(event.id);
   }
 }
