@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, override
@@ -47,7 +47,7 @@ from resonate_server.store.errors import StoreFailed, StoreLost, StoreUnusable
 from resonate_server.store.sql_view import SqlView
 from resonate_server.store.sqlite import statements
 from resonate_server.store.sqlite.backup import make_copy, remove_leftovers
-from resonate_server.store.sqlite.cache import CACHE_BYTES, Cache, Entry, Family, new_entry, without_large_payloads
+from resonate_server.store.sqlite.cache import CACHE_BYTES, Cache, Entry
 from resonate_server.store.sqlite.clock import ClockMark
 from resonate_server.store.sqlite.file import (
     IN_MEMORY,
@@ -327,6 +327,11 @@ class Database(SqlView):
 
     _stream = _query
 
+    def _stored(self, statement: str, parameters: Any) -> list[str]:
+        """Return ids as they are in the database. Most requests ask for nothing that waits to be written, and a buffer
+        that is kept together is written faster."""
+        return [id for (id,) in self._db.execute(statement, parameters)]
+
     def _forget_rows(self) -> None:
         self._cache.clear()
         self._absent.clear()
@@ -384,13 +389,12 @@ class Database(SqlView):
 
     def _links(self, spreading: Spreading, limit: int) -> tuple[list[str], list[str]]:
         """Return awaiters and listeners; if there are more than ``limit``, at least one more."""
-        id, after = spreading.promise_id, spreading.after
-        entry = self._cache.get(id)
-        if entry is not None and entry.callbacks is not None and entry.listeners is not None:
-            return sorted(each for each in entry.callbacks if each > after), sorted(entry.listeners)
-        awaiters = [awaiter for (awaiter,) in self._query(statements.GET_AWAITERS, (id, after, limit + 1))]
-        room = limit + 1 - len(awaiters)
-        return awaiters, [address for (address,) in self._query(statements.GET_LISTENERS, (id, room))]
+        id = spreading.promise_id
+        awaiters = self._stored(statements.GET_AWAITERS, (id, spreading.after, limit + 1))
+        if self._write_buffer.changes_links(id, awaiters):
+            self._write_out()
+            awaiters = self._stored(statements.GET_AWAITERS, (id, spreading.after, limit + 1))
+        return awaiters, self._stored(statements.GET_LISTENERS, (id, limit + 1 - len(awaiters)))
 
     def weigh(self, ids: Iterable[str]) -> int:
         """Estimate how many bytes the promises of ``ids`` take in an answer. Reads no payload."""
@@ -414,10 +418,7 @@ class Database(SqlView):
         if row is None:
             self._absent.add(id)
             return None
-        promise, task = rows.pair(row)
-        entry = Entry(promise=promise, task=task)
-        self._cache.put(entry)
-        return entry
+        return self._cache.put(*rows.pair(row))
 
     def _whole_promise(self, entry: Entry) -> Promise:
         """Return the promise with its payloads."""
@@ -429,13 +430,14 @@ class Database(SqlView):
         return whole
 
     def _preload(self, task_id: str, branch: str | None) -> list[Promise]:
-        own = self._cache.get(task_id)
+        """A stored branch takes precedence. One more than is sent: the task's own promise is among them."""
+        own = self._entry(task_id)
         branch = own.promise.branch if own is not None else branch
-        ids = set(self._members(self._cache.children(task_id), statements.GET_CHILDREN, task_id))
-        if branch:
-            ids.update(self._members(self._cache.branch(branch), statements.GET_BRANCH, branch))
-        ids.discard(task_id)
-        entries = [entry for id in sorted(ids) if (entry := self._entry(id)) is not None]
+        query = {"task": task_id, "branch": branch or None, "limit": MAX_PRELOAD + 1}
+        if self._write_buffer.has_related(task_id, branch):
+            self._write_out()
+        related = self._stored(statements.GET_RELATED, query)
+        entries = [entry for id in related if id != task_id and (entry := self._entry(id)) is not None]
         return self._read_what_fits(entries)
 
     def _read_what_fits(self, entries: list[Entry]) -> list[Promise]:
@@ -444,20 +446,6 @@ class Database(SqlView):
             return promises
         chosen = {promise.id for promise in fitting(promises)}
         return [self._whole_promise(entry) for entry in entries if entry.promise.id in chosen]
-
-    def _members(self, family: Family, statement: str, id: str) -> Collection[str]:
-        """Return the ids of the family, or only the first of them if there are many."""
-        limit = MAX_PRELOAD + 1  # One more than is sent, because the task's own promise is among them.
-        if not family.complete and not family.large:
-            # Buffered rows were added to the family when they were written.
-            stored = [member for (member,) in self._db.execute(statement, (id, limit))]
-            family.ids.update(stored)
-            family.complete = True
-        if len(family.ids) >= limit:
-            family.give_up()
-        if family.large:
-            return [member for (member,) in self._query(statement, (id, limit))]
-        return family.ids
 
     # --- writing rows -----------------------------------------------------------------------------------------------
 
@@ -475,7 +463,7 @@ class Database(SqlView):
         for task in changes.tasks.values():
             self._keep_task(task)
         for link in changes.links:
-            self._keep_link(link, changes)
+            self._keep_link(link)
         for schedule in changes.schedules.values():
             self._wake_at(schedule.next_run_at if schedule is not None else None)
         self._write_buffer.promises.update(promise_rows)
@@ -498,10 +486,8 @@ class Database(SqlView):
         entry = self._cache.get(promise.id)
         if entry is not None:
             self._cache.replace(entry, promise)
-        else:
-            self._cache.add_to_families(promise)
-            if promise.id in self._absent:
-                self._cache.put(new_entry(without_large_payloads(promise)))
+        elif promise.id in self._absent:
+            self._cache.put(promise)
         if promise.state is PromiseState.PENDING and promise.is_external:
             self._wake_at(promise.timeout_at)
 
@@ -511,22 +497,14 @@ class Database(SqlView):
             entry.task = task
         self._wake_at(task.timer_at)
 
-    def _keep_link(self, link: LinkChange, changes: Changes) -> None:
+    def _keep_link(self, link: LinkChange) -> None:
         match link:
             case DropCallbacks(awaiter=awaiter):
-                self._cache.drop_callbacks(awaiter, self._awaited_by(awaiter, changes))
+                self._write_buffer.freed.add(awaiter)
+            case PutCallback() | DropCallback() | PutListener() | DropListener():
+                self._write_buffer.linked.add(link.awaited)
             case PutSpreading():
                 self._alarm = _UNKNOWN
-            case _:
-                self._cache.apply(link)
-
-    def _awaited_by(self, awaiter: str, changes: Changes) -> list[str]:
-        """Return what ``awaiter`` waits for, including what is only now being written."""
-        entry = self._cache.get(awaiter)
-        if entry is not None and entry.awaits is not None:
-            return list(entry.awaits)
-        written = [awaited for (awaited,) in self._query(statements.GET_AWAITED, (awaiter,))]
-        return written + [link.awaited for link in changes.links if isinstance(link, PutCallback)]
 
     def _wake_at(self, time: int | None) -> None:
         if time is not None and time < self._alarm:
@@ -681,7 +659,7 @@ class Database(SqlView):
         for (id,) in self._query(statements.TREE, {"root": root, "after": after}):
             promise = self._query(statements.GET_WHOLE_PROMISE, (id,)).fetchone()
             task = self._query(statements.GET_TASK, (id,)).fetchone()
-            awaits = [awaited for (awaited,) in self._query(statements.GET_AWAITED, (id,))]
+            awaits = self._ids(statements.GET_AWAITED, (id,))
             yield Branch(projected(rows.promise(promise), now), None if task is None else rows.task(task), awaits)
 
     def groups_with_waiting_tasks(self, limit: int) -> list[str]:

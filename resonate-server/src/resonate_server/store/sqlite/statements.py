@@ -178,8 +178,11 @@ GET_LISTENERS = "SELECT address FROM listeners WHERE awaited = ? ORDER BY addres
 GET_PARAM = "SELECT (SELECT data FROM params WHERE promise = number) FROM promises WHERE id = ?"
 
 # Steps of one execution, and children of one task: these are sent together with it.
-GET_BRANCH = "SELECT id FROM promises WHERE branch = ? ORDER BY id LIMIT ?"
-GET_CHILDREN = "SELECT id FROM promises WHERE parent = ? ORDER BY id LIMIT ?"
+GET_RELATED = """
+SELECT id FROM (SELECT id FROM promises WHERE branch = :branch ORDER BY id LIMIT :limit)
+UNION SELECT id FROM (SELECT id FROM promises WHERE parent = :task ORDER BY id LIMIT :limit)
+ORDER BY id
+"""
 
 # The other columns of an existing promise never change.
 PUT_PROMISE = f"""
