@@ -1,4 +1,4 @@
-"""What both stores share: the meaning of their tables, which differ only in where payloads are kept, and some SQL.
+"""What both stores share: the meaning of their tables, which differ only in where payloads are kept, and queries.
 
 Times are in ms since the epoch. Tags and payloads are JSON; an empty payload is not stored.
 
@@ -46,6 +46,60 @@ ALL_CALLBACKS = "SELECT awaited, awaiter FROM callbacks ORDER BY awaited, awaite
 ALL_LISTENERS = "SELECT awaited, address FROM listeners ORDER BY awaited, address"
 ALL_SPREADING = "SELECT promise_id, after FROM spreading ORDER BY promise_id"
 COUNT_TASKS = "SELECT state, count(*) FROM tasks GROUP BY state"
+
+# --- queries in a common dialect --------------------------------------------------------------------------------------
+#
+# ``own`` of each store's module with statements turns them into its database's own. ``:name`` is a parameter; booleans
+# are compared with ``true`` and ``false``; ``==`` compares texts that may be too long for an index.
+
+_QUEUED, _SET_ASIDE = "queued = true", "unclaimed > 0 AND state = 'pending' AND queued = false"
+_OF_GROUP = "recipient == :group"
+
+GET_HELD = "SELECT id FROM tasks WHERE pid == :pid"
+GET_QUEUED = f"SELECT {TASK} FROM tasks WHERE {_QUEUED} AND {_OF_GROUP} ORDER BY timer_at, id LIMIT :limit"
+GET_SET_ASIDE = f"SELECT id FROM tasks WHERE {_SET_ASIDE} AND {_OF_GROUP} ORDER BY timer_at, id LIMIT :limit"
+
+# Where a portion of a search ends.
+PROMISE_AHEAD = "SELECT id FROM promises WHERE id > :after ORDER BY id LIMIT 1 OFFSET :rows - 1"
+PROMISE_OF_ORIGIN_AHEAD = PROMISE_AHEAD.replace("WHERE", "WHERE origin == :origin AND")
+TASK_AHEAD = PROMISE_AHEAD.replace("promises", "tasks")
+SCHEDULE_AHEAD = PROMISE_AHEAD.replace("promises", "schedules")
+
+COUNT_QUEUED = f"""
+SELECT recipient, count(*) FROM (SELECT recipient FROM tasks WHERE {_QUEUED} AND recipient IS NOT NULL LIMIT :limit)
+AS seen GROUP BY recipient
+"""
+COUNT_HELD = "SELECT pid, count(*) FROM (SELECT pid FROM tasks WHERE pid IS NOT NULL LIMIT :limit) AS seen GROUP BY pid"
+COUNT_WAITING = f"""
+SELECT (SELECT count(*) FROM (SELECT 1 FROM tasks WHERE {_QUEUED} AND {_OF_GROUP} LIMIT :limit) AS queued)
+     + (SELECT count(*) FROM (SELECT 1 FROM tasks WHERE {_SET_ASIDE} AND {_OF_GROUP} LIMIT :limit) AS set_aside),
+       (SELECT count(*) FROM (SELECT 1 FROM unblocks WHERE {_OF_GROUP} LIMIT :limit) AS owed)
+"""
+_WAITING = f"""
+SELECT t.id, t.version, t.recipient, p.created_at, p.tags
+FROM (SELECT id, version, recipient, timer_at FROM tasks WHERE {{condition}} AND {_OF_GROUP}
+      ORDER BY timer_at, id LIMIT :limit) AS t JOIN promises AS p ON p.id = t.id ORDER BY t.timer_at, t.id
+"""
+WAITING_QUEUED, WAITING_SET_ASIDE = _WAITING.format(condition=_QUEUED), _WAITING.format(condition=_SET_ASIDE)
+CLAIMS = """
+SELECT pid, id, version, coalesce(recipient, '') FROM tasks
+WHERE pid IS NOT NULL AND (pid, id) > (:pid COLLATE "C", :id COLLATE "C") ORDER BY pid, id LIMIT :limit
+"""
+
+# Roots that settled before a time, and whether their trees may be deleted.
+SETTLED_ROOTS = """
+SELECT coalesce(settled_at, timeout_at), id,
+      NOT EXISTS (SELECT 1 FROM promises
+                  WHERE origin == root.id AND (armed = true OR coalesce(settled_at, timeout_at) >= :before))
+  AND NOT EXISTS (SELECT 1 FROM unblocks WHERE promise_id = root.id)
+  AND NOT EXISTS (SELECT 1 FROM promises AS p JOIN unblocks AS u ON u.promise_id = p.id WHERE p.origin == root.id)
+  AND NOT EXISTS (SELECT 1 FROM spreading WHERE promise_id = root.id)
+  AND NOT EXISTS (SELECT 1 FROM promises AS p JOIN spreading AS s ON s.promise_id = p.id WHERE p.origin == root.id)
+FROM promises AS root
+WHERE armed = false AND (origin IS NULL OR origin = id) AND coalesce(settled_at, timeout_at) < :before
+  AND (coalesce(settled_at, timeout_at), id) > (:settled_at, :id COLLATE "C")
+ORDER BY coalesce(settled_at, timeout_at), id LIMIT :limit
+"""
 
 
 def any_of(table: str) -> str:

@@ -1,4 +1,4 @@
-"""The queries that both stores run in the same way, each with SQL statements of its own."""
+"""The queries that both stores run in the same way."""
 
 from abc import abstractmethod
 from collections import Counter
@@ -15,7 +15,7 @@ from resonate_server.store.rows import Row
 
 
 class SqlView(View):
-    """``_sql``: the module with the statements."""
+    """``_sql``: the module with the database's own statements."""
 
     _sql: ModuleType
 
@@ -26,6 +26,10 @@ class SqlView(View):
     @abstractmethod
     def _stream(self, statement: str, parameters: Any) -> Iterable[Row]:
         """Yield rows one by one; the caller may stop early."""
+
+    def _ask(self, query: str, **parameters: Any) -> Iterable[Row]:
+        """Return all rows that a query in the common dialect finds."""
+        return self._query(self._sql.own(query), parameters)
 
     def _ids(self, statement: str, parameters: Any = ()) -> list[str]:
         return [id for (id,) in self._query(statement, parameters)]
@@ -43,13 +47,13 @@ class SqlView(View):
                 yield OwedUnblock(place=place, unblock=Unblock(promise=promise, address=address))
 
     def queued_tasks(self, group: str, limit: int) -> list[Task]:
-        return [rows.task(row) for row in self._query(self._sql.GET_QUEUED, {"group": group, "limit": limit})]
+        return [rows.task(row) for row in self._ask(shared_sql.GET_QUEUED, group=group, limit=limit)]
 
     def set_aside_tasks(self, group: str, limit: int) -> list[str]:
-        return self._ids(self._sql.GET_SET_ASIDE, {"group": group, "limit": limit})
+        return [id for (id,) in self._ask(shared_sql.GET_SET_ASIDE, group=group, limit=limit)]
 
     def held_tasks(self, pid: str) -> list[str]:
-        return self._ids(self._sql.GET_HELD, {"pid": pid})
+        return [id for (id,) in self._ask(shared_sql.GET_HELD, pid=pid)]
 
     # --- for viewers ------------------------------------------------------------------------------------------------
 
@@ -57,14 +61,14 @@ class SqlView(View):
         query: dict[str, Any] = {"after": self._after(search), "rows": rows}
         match search:
             case PromiseSearch(tags={"resonate:origin": origin}):
-                query["origin"], statement = origin, self._sql.PROMISE_OF_ORIGIN_AHEAD
+                query["origin"], statement = origin, shared_sql.PROMISE_OF_ORIGIN_AHEAD
             case PromiseSearch():
-                statement = self._sql.PROMISE_AHEAD
+                statement = shared_sql.PROMISE_AHEAD
             case TaskSearch():
-                statement = self._sql.TASK_AHEAD
+                statement = shared_sql.TASK_AHEAD
             case ScheduleSearch():
-                statement = self._sql.SCHEDULE_AHEAD
-        return next(iter(self._ids(statement, query)), None)
+                statement = shared_sql.SCHEDULE_AHEAD
+        return next((id for (id,) in self._ask(statement, **query)), None)
 
     def _after(self, search: Search) -> str:
         """Return the id after which ``search`` begins."""
@@ -72,22 +76,21 @@ class SqlView(View):
 
     def occupation(self) -> Occupation:
         return Occupation(
-            queued=dict(self._query(self._sql.COUNT_QUEUED, (MAX_COUNTED,))),
-            held=dict(self._query(self._sql.COUNT_HELD, (MAX_COUNTED,))),
+            queued=dict(self._ask(shared_sql.COUNT_QUEUED, limit=MAX_COUNTED)),
+            held=dict(self._ask(shared_sql.COUNT_HELD, limit=MAX_COUNTED)),
         )
 
     def backlog(self, group: str) -> Backlog:
-        [counts] = self._query(self._sql.COUNT_WAITING, {"group": group, "limit": MAX_COUNTED})
+        [counts] = self._ask(shared_sql.COUNT_WAITING, group=group, limit=MAX_COUNTED)
         return Backlog(*counts)
 
     def waiting_tasks(self, group: str, limit: int) -> list[OpenTask]:
-        query = {"group": group, "limit": limit}
-        both = (self._sql.WAITING_QUEUED, self._sql.WAITING_SET_ASIDE)
-        return [_open_task(row) for statement in both for row in self._query(statement, query)]
+        both = (shared_sql.WAITING_QUEUED, shared_sql.WAITING_SET_ASIDE)
+        return [_open_task(row) for query in both for row in self._ask(query, group=group, limit=limit)]
 
     def claims(self, after: Holding, limit: int) -> list[tuple[Holding, OpenTask]]:
-        query = {"pid": after[0], "id": after[1], "limit": limit}
-        return [((pid, id), OpenTask(id, *row)) for pid, id, *row in self._query(self._sql.CLAIMS, query)]
+        found = self._ask(shared_sql.CLAIMS, pid=after[0], id=after[1], limit=limit)
+        return [((pid, id), OpenTask(id, *row)) for pid, id, *row in found]
 
     def count_tasks(self) -> Counter[TaskState]:
         return Counter({TaskState(state): count for state, count in self._query(shared_sql.COUNT_TASKS)})

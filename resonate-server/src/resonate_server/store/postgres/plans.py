@@ -38,7 +38,7 @@ from resonate_server.store import MAX_TOLD_BYTES, Decided, SettledRoot, rows
 from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.sql import DROPS, MAX_AWAITERS_AHEAD, PUTS
 from resonate_server.store.rows import Row
-from resonate_server.store.shared_sql import COLUMNS, COUNT_TASKS
+from resonate_server.store.shared_sql import COLUMNS, COUNT_TASKS, SETTLED_ROOTS
 
 type Asked = tuple[str, Sequence[Any] | dict[str, Any]]
 """A statement and its parameters."""
@@ -429,7 +429,8 @@ async def settled_roots(
     visited, ``None`` if none follow.
     """
     settled_at, id = after
-    [found] = await ask((sql.SETTLED_ROOTS, {"before": before, "limit": limit, "settled_at": settled_at, "id": id}))
+    query = {"before": before, "limit": limit, "settled_at": settled_at, "id": id}
+    [found] = await ask((sql.own(SETTLED_ROOTS), query))
     return [id for _, id, may_go in found if may_go], found[-1][:2] if len(found) == limit else None
 
 

@@ -1,5 +1,6 @@
 """Every SQL statement of the PostgreSQL store. The rows are those of the kernel's model."""
 
+import re
 from functools import cache
 
 from resonate_server.store.shared_sql import COLUMNS, PROMISE, PROMISE_OF_PAIR, SCHEDULE, TASK, TASK_OF_PAIR
@@ -223,6 +224,14 @@ ON CONFLICT (connection) DO UPDATE SET last = endings.last RETURNING last
 
 # --- reading rows ---
 
+
+@cache
+def own(query: str) -> str:
+    """Return a query of :mod:`.shared_sql` in PostgreSQL's dialect; long texts are found by their hashes."""
+    query = re.sub(r"([:\w.]+) == ([:\w.]+)", r"md5(\1) = md5(\2) AND \1 = \2", query)
+    return re.sub(r":(\w+)", r"%(\1)s", query)
+
+
 MAX_READ_ALONG = 2_048
 """Payloads up to this many bytes come with their row; larger ones only if they are to be shown."""
 
@@ -294,17 +303,6 @@ WHERE p.id <> w.task ORDER BY w.number, p.id LIMIT %(most_rows)s
 LOCK_SCHEDULE = f"SELECT {_WHOLE_SCHEDULE} FROM schedules WHERE id = %s FOR UPDATE NOWAIT"
 # Covers a schedule that does not exist yet: of two servers that create it, the second finds it. Before any row lock.
 LOCK_SCHEDULE_NAME = "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))"
-
-GET_HELD = "SELECT id FROM tasks WHERE md5(pid) = md5(%(pid)s) AND pid = %(pid)s"
-GET_QUEUED = f"""
-SELECT {TASK} FROM tasks WHERE queued AND md5(recipient) = md5(%(group)s) AND recipient = %(group)s
-ORDER BY timer_at, id LIMIT %(limit)s
-"""
-_SET_ASIDE = "unclaimed > 0 AND state = 'pending' AND NOT queued"
-GET_SET_ASIDE = f"""
-SELECT id FROM tasks WHERE {_SET_ASIDE} AND md5(recipient) = md5(%(group)s) AND recipient = %(group)s
-ORDER BY timer_at, id LIMIT %(limit)s
-"""
 
 # A server that asks at the same time takes what is left. First schedules, then promises, tasks, and settlements.
 TAKE_DUE = (
@@ -420,23 +418,6 @@ WHERE unblocks.promise_id = told.promise_id AND md5(unblocks.address) = md5(told
 """
 DROP_UNBLOCKS_BEFORE = "DELETE FROM unblocks WHERE kept_since < %s"
 
-# Roots that settled before a time, and whether their trees may be deleted.
-SETTLED_ROOTS = """
-SELECT coalesce(settled_at, timeout_at), id,
-      NOT EXISTS (SELECT 1 FROM promises
-                  WHERE md5(origin) = md5(root.id) AND origin = root.id
-                    AND (armed OR coalesce(settled_at, timeout_at) >= %(before)s))
-  AND NOT EXISTS (SELECT 1 FROM unblocks WHERE promise_id = root.id)
-  AND NOT EXISTS (SELECT 1 FROM promises AS p JOIN unblocks AS u ON u.promise_id = p.id
-                  WHERE md5(p.origin) = md5(root.id) AND p.origin = root.id)
-  AND NOT EXISTS (SELECT 1 FROM spreading WHERE promise_id = root.id)
-  AND NOT EXISTS (SELECT 1 FROM promises AS p JOIN spreading AS s ON s.promise_id = p.id
-                  WHERE md5(p.origin) = md5(root.id) AND p.origin = root.id)
-FROM promises AS root
-WHERE NOT armed AND (origin IS NULL OR origin = id) AND coalesce(settled_at, timeout_at) < %(before)s
-  AND (coalesce(settled_at, timeout_at), id) > (%(settled_at)s, %(id)s COLLATE "C")
-ORDER BY coalesce(settled_at, timeout_at), id LIMIT %(limit)s
-"""
 _TREES = """
 SELECT id FROM promises WHERE md5(origin) = ANY(ARRAY(SELECT md5(root) FROM unnest(%(roots)s::text[]) AS root))
 AND origin = ANY(%(roots)s::text[]) UNION SELECT unnest(%(roots)s::text[])
@@ -476,12 +457,6 @@ SCAN_SCHEDULES = f"""
 SELECT {_WHOLE_SCHEDULE} FROM schedules WHERE id > %(after)s AND (%(last)s::text IS NULL OR id <= %(last)s) ORDER BY id
 """
 
-# Where a portion of a search ends.
-PROMISE_AHEAD = "SELECT id FROM promises WHERE id > %(after)s ORDER BY id LIMIT 1 OFFSET %(rows)s - 1"
-PROMISE_OF_ORIGIN_AHEAD = PROMISE_AHEAD.replace("WHERE", _OF_ORIGIN)
-TASK_AHEAD = PROMISE_AHEAD.replace("promises", "tasks")
-SCHEDULE_AHEAD = PROMISE_AHEAD.replace("promises", "schedules")
-
 # --- for viewers ---
 
 # Two index scans, merged: the caller stops after a few rows.
@@ -515,33 +490,10 @@ SELECT {PROMISE_OF_PAIR}, p.param, p.value,
        ARRAY(SELECT awaited FROM callbacks WHERE awaiter = p.id ORDER BY awaited), {TASK_OF_PAIR}
 FROM promises AS p LEFT JOIN tasks AS t ON t.id = p.id WHERE p.id = ANY(%s::text[]) ORDER BY p.id
 """
-COUNT_QUEUED = """
-SELECT recipient, count(*) FROM (
-    SELECT recipient FROM tasks WHERE queued AND recipient IS NOT NULL LIMIT %s
-) AS seen GROUP BY recipient
-"""
-COUNT_HELD = "SELECT pid, count(*) FROM (SELECT pid FROM tasks WHERE pid IS NOT NULL LIMIT %s) AS seen GROUP BY pid"
+_SET_ASIDE = "unclaimed > 0 AND state = 'pending' AND NOT queued"
 GROUPS_WITH_WAITING = f"""
 SELECT DISTINCT recipient FROM tasks WHERE (queued OR ({_SET_ASIDE})) AND recipient > '' ORDER BY recipient LIMIT %s
 """
-_OF_GROUP = "md5(recipient) = md5(%(group)s) AND recipient = %(group)s"
-COUNT_WAITING = f"""
-SELECT (SELECT count(*) FROM (SELECT 1 FROM tasks WHERE queued AND {_OF_GROUP} LIMIT %(limit)s) AS queued)
-     + (SELECT count(*) FROM (SELECT 1 FROM tasks WHERE {_SET_ASIDE} AND {_OF_GROUP} LIMIT %(limit)s) AS set_aside),
-       (SELECT count(*) FROM (SELECT 1 FROM unblocks WHERE {_OF_GROUP} LIMIT %(limit)s) AS owed)
-"""
-_WAITING = f"""
-SELECT t.id, t.version, t.recipient, p.created_at, p.tags
-FROM (SELECT id, version, recipient, timer_at FROM tasks WHERE {{condition}} AND {_OF_GROUP}
-      ORDER BY timer_at, id LIMIT %(limit)s) AS t JOIN promises AS p ON p.id = t.id ORDER BY t.timer_at, t.id
-"""
-WAITING_QUEUED = _WAITING.format(condition="queued")
-WAITING_SET_ASIDE = _WAITING.format(condition=_SET_ASIDE)
-CLAIMS = """
-SELECT pid, id, version, coalesce(recipient, '') FROM tasks
-WHERE pid IS NOT NULL AND (pid, id) > (%(pid)s COLLATE "C", %(id)s COLLATE "C") ORDER BY pid, id LIMIT %(limit)s
-"""
-
 ALL_PROMISES = f"SELECT {WHOLE_PROMISE} FROM promises ORDER BY id"
 ALL_UNBLOCKS = f"""
 SELECT address, {PROMISE_OF_PAIR}, param, value FROM unblocks JOIN promises AS p ON p.id = unblocks.promise_id

@@ -44,6 +44,7 @@ from resonate_server.protocol.records import Promise, PromiseState, Schedule
 from resonate_server.protocol.requests import MAX_INTEGER, ScheduleSearch, Search, TaskSearch
 from resonate_server.store import FIRST, MAX_TOLD_BYTES, Branch, Decided, DiskUse, Dropped, Place, SettledRoot, rows
 from resonate_server.store.errors import StoreFailed, StoreLost, StoreUnusable
+from resonate_server.store.shared_sql import SETTLED_ROOTS
 from resonate_server.store.sql_view import SqlView
 from resonate_server.store.sqlite import statements
 from resonate_server.store.sqlite.backup import make_copy, remove_leftovers
@@ -569,7 +570,7 @@ class Database(SqlView):
         delete those that settled completely before then and owe no message."""
         settled_at, id = after
         query = {"before": before, "limit": limit, "settled_at": settled_at, "id": id}
-        found = self._query(statements.SETTLED_ROOTS, query).fetchall()
+        found = self._query(statements.own(SETTLED_ROOTS), query).fetchall()
         roots = [id for _, id, may_go in found if may_go]
         if roots:
             self._begin_deleting()

@@ -1,6 +1,7 @@
 """Every SQL statement of the SQLite store, in SQLite's dialect. The rows are those of the kernel's model."""
 
 from collections.abc import Collection, Iterable
+from functools import cache
 
 from resonate_server.store.shared_sql import PROMISE, PROMISE_OF_PAIR, SCHEDULE, TASK, TASK_OF_PAIR
 
@@ -152,6 +153,13 @@ PRAGMA user_version = {SCHEMA_VERSION};
 
 COLUMNS = "SELECT t.name, c.name FROM sqlite_schema AS t, pragma_table_info(t.name) AS c WHERE t.type = 'table'"
 
+
+@cache
+def own(query: str) -> str:
+    """Return a query of :mod:`.shared_sql` in SQLite's dialect: partial indexes are used only with these literals."""
+    return query.replace("= true", "= 1").replace("= false", "= 0").replace(' COLLATE "C"', "")
+
+
 _TIMED_OUT = "rejected_timedout"
 _SIZES = """
 (SELECT length(data) FROM params WHERE promise = number), (SELECT length(data) FROM results WHERE promise = number)
@@ -225,17 +233,6 @@ WHERE recipient = :group AND member = '' AND :member != '' AND place > :after
 ORDER BY place
 """
 
-GET_QUEUED = f"""
-SELECT {TASK} FROM tasks WHERE queued = 1 AND recipient = :group ORDER BY timer_at, id LIMIT :limit
-"""
-
-GET_SET_ASIDE = """
-SELECT id FROM tasks
-WHERE unclaimed > 0 AND state = 'pending' AND queued = 0 AND recipient = :group ORDER BY timer_at, id LIMIT :limit
-"""
-
-GET_HELD = "SELECT id FROM tasks WHERE pid = :pid"
-
 # The literal conditions repeat those of the partial indexes; without them SQLite may not use them.
 DUE_PROMISES = "SELECT id FROM promises WHERE armed = 1 AND timeout_at <= ? ORDER BY timeout_at, id LIMIT ?"
 DUE_TASKS = "SELECT id FROM tasks WHERE timer_at IS NOT NULL AND timer_at <= ? ORDER BY timer_at, id LIMIT ?"
@@ -244,20 +241,6 @@ NEXT_DEADLINE = "SELECT min(timeout_at) FROM promises WHERE armed = 1"
 IS_SPREADING = "SELECT 0 FROM spreading UNION ALL SELECT NULL LIMIT 1"
 NEXT_TIMER = "SELECT min(timer_at) FROM tasks WHERE timer_at IS NOT NULL"
 
-# Roots that settled before a time, and whether their trees may be deleted.
-SETTLED_ROOTS = """
-SELECT coalesce(settled_at, timeout_at), id,
-      NOT EXISTS (SELECT 1 FROM promises
-                  WHERE origin = root.id AND (armed = 1 OR coalesce(settled_at, timeout_at) >= :before))
-  AND NOT EXISTS (SELECT 1 FROM unblocks WHERE promise_id = root.id)
-  AND NOT EXISTS (SELECT 1 FROM promises JOIN unblocks ON promise_id = id WHERE origin = root.id)
-  AND NOT EXISTS (SELECT 1 FROM spreading WHERE promise_id = root.id)
-  AND NOT EXISTS (SELECT 1 FROM spreading JOIN promises ON id = promise_id WHERE origin = root.id)
-FROM promises AS root
-WHERE armed = 0 AND (origin IS NULL OR origin = id) AND coalesce(settled_at, timeout_at) < :before
-  AND (coalesce(settled_at, timeout_at), id) > (:settled_at, :id)
-ORDER BY coalesce(settled_at, timeout_at), id LIMIT :limit
-"""
 _TREE = "SELECT id FROM promises WHERE origin = :root UNION SELECT :root"
 # In this order: the promises tell which rows of other tables belong to the tree.
 DROP_LINKS_OF_TREE = (
@@ -329,12 +312,6 @@ WHERE id > :after AND id <= :last AND (:tags = '{{}}' OR has_tags(promise_tags, 
 ORDER BY id LIMIT :limit
 """
 
-# Where a portion of a search ends.
-PROMISE_AHEAD = "SELECT id FROM promises WHERE id > :after ORDER BY id LIMIT 1 OFFSET :rows - 1"
-PROMISE_OF_ORIGIN_AHEAD = PROMISE_AHEAD.replace("WHERE", "WHERE origin = :origin AND")
-TASK_AHEAD = PROMISE_AHEAD.replace("promises", "tasks")
-SCHEDULE_AHEAD = PROMISE_AHEAD.replace("promises", "schedules")
-
 # Each state scans its part of the index backwards; the caller merges the results.
 RECENT_ROOTS = f"""
 SELECT {PROMISE}, {_SIZES} FROM promises INDEXED BY roots_by_creation
@@ -348,12 +325,7 @@ UNION ALL
 SELECT id FROM promises WHERE origin = :root AND id > :after
 ORDER BY id
 """
-COUNT_QUEUED = """
-SELECT recipient, count(*) FROM (SELECT recipient FROM tasks WHERE queued = 1 AND recipient IS NOT NULL LIMIT ?)
-GROUP BY recipient
-"""
-
-# For operators. Each step of the first two skips a whole group, however many tasks it has.
+# For operators. Each step skips a whole group, however many tasks it has.
 _GROUPS = """
 WITH RECURSIVE found (name) AS (
     SELECT min(recipient) FROM tasks WHERE {condition} AND recipient > ''
@@ -365,24 +337,6 @@ SELECT name FROM found WHERE name IS NOT NULL LIMIT :limit
 _SET_ASIDE = "unclaimed > 0 AND state = 'pending' AND queued = 0"
 GROUPS_WITH_QUEUED = _GROUPS.format(condition="queued = 1")
 GROUPS_WITH_SET_ASIDE = _GROUPS.format(condition=_SET_ASIDE)
-COUNT_WAITING = f"""
-SELECT (SELECT count(*) FROM (SELECT 1 FROM tasks WHERE queued = 1 AND recipient = :group LIMIT :limit))
-     + (SELECT count(*) FROM (SELECT 1 FROM tasks WHERE {_SET_ASIDE} AND recipient = :group LIMIT :limit)),
-       (SELECT count(*) FROM (SELECT 1 FROM unblocks WHERE recipient = :group LIMIT :limit))
-"""
-_WAITING = """
-SELECT t.id, t.version, t.recipient, p.created_at, p.tags
-FROM (SELECT id, version, recipient FROM tasks WHERE {condition} AND recipient = :group ORDER BY timer_at LIMIT :limit)
-AS t CROSS JOIN promises AS p ON p.id = t.id
-"""
-WAITING_QUEUED = _WAITING.format(condition="queued = 1")
-WAITING_SET_ASIDE = _WAITING.format(condition=_SET_ASIDE)
-CLAIMS = """
-SELECT pid, id, version, coalesce(recipient, '') FROM tasks WHERE pid IS NOT NULL AND (pid, id) > (:pid, :id)
-ORDER BY pid, id LIMIT :limit
-"""
-COUNT_HELD = "SELECT pid, count(*) FROM (SELECT pid FROM tasks WHERE pid IS NOT NULL LIMIT ?) GROUP BY pid"
-
 ALL_PROMISES = f"SELECT {_WHOLE_PROMISE} FROM promises ORDER BY id"
 ALL_UNBLOCKS = f"""
 SELECT address, {_WHOLE_PROMISE} FROM unblocks JOIN promises ON promises.id = unblocks.promise_id
