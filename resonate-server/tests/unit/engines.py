@@ -191,7 +191,7 @@ class Bench:
     @now.setter
     def now(self, now: int) -> None:
         self._now = now
-        self.seam._is_earlier.set()  # Otherwise the store would read the clock again within a second.
+        self.seam._alarm._is_earlier.set()  # Otherwise the store would read the clock again within a second.
 
     @asynccontextmanager
     async def at_work(self, outbound: Outbound | None = None) -> AsyncIterator["Bench"]:

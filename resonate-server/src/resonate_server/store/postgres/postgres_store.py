@@ -29,11 +29,12 @@ import psycopg
 from msgspec.structs import replace
 from psycopg import errors
 
-from resonate_server.kernel.model import Changes, Footprint, PutSpreading, Rule
+from resonate_server.kernel.model import Footprint, Rule
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import UnblockKey
-from resonate_server.protocol.records import PromiseState, TaskState
+from resonate_server.protocol.records import TaskState
 from resonate_server.store import FIRST, CommitAge, Decided, DecisionListener, DiskUse, SettledRoot, Store, View
+from resonate_server.store.alarm import NEVER, Alarm, first_due
 from resonate_server.store.errors import STOPS, ReadFailed, StoreFailed
 from resonate_server.store.health import StoreHealth
 from resonate_server.store.in_flight import InFlightTasks
@@ -92,11 +93,8 @@ PUT_OFF_S = 60.0
 FORGET_S = 1.0
 """Interval at which delivered messages are deleted."""
 
-SWEEP_S = 1.0
 SKIPPED_MS = 100
 """Due work that is locked is tried again after this time: another server is doing it, or has died doing it."""
-
-NEVER = 2**63
 
 CONFLICTS = (
     errors.SerializationFailure,
@@ -140,7 +138,8 @@ class PostgresStore(Store):
         self._is_by_turns = pool_size == 1
         looking = max(1, pool_size - 1)
         self._threads = ThreadPoolExecutor(looking, "view")
-        self.sharing = Membership(url, self._lose, self._wake_at)
+        self.sharing = Membership(url, self._lose, lambda time: self._alarm.set_if_earlier(time))
+        self._alarm = Alarm(self.sharing.clock)
         self._name = name_of(self.sharing.id)
         self._connection: ServingConnection | None = None
         self._views = Views(url, self._name)
@@ -159,9 +158,6 @@ class PostgresStore(Store):
         """The latest one."""
         self._put_off: dict[str, float] = {}
         """Ids of what is due and cannot be done, and until when it is put off (monotonic seconds)."""
-        self._alarm = 0
-        """Nothing is due before this time (ms)."""
-        self._is_earlier = asyncio.Event()
         self._due_at = 0
         self._stopping = False
         self._listener: DecisionListener
@@ -224,13 +220,7 @@ class PostgresStore(Store):
         return self._looking.begin(self._browse(query))
 
     async def until_due(self) -> None:
-        while (left := self._alarm - self.sharing.clock()) > 0:
-            self._is_earlier.clear()
-            try:
-                async with asyncio.timeout(min(left / 1_000, SWEEP_S)):
-                    await self._is_earlier.wait()
-            except TimeoutError:
-                continue
+        await self._alarm.rings()
 
     @property
     def due_at(self) -> int:
@@ -397,12 +387,12 @@ class PostgresStore(Store):
 
     async def _decide(self, batch: list[Inquiry]) -> None:
         """Decide the whole batch in one transaction."""
-        first, due_at, decided = batch[0], self._alarm, False
+        first, due_at, decided = batch[0], self._alarm.at, False
         if first.is_large and self.outgoing.is_full:
             self._hold_back(first)
             return
         if first.is_of_time:
-            self._alarm = NEVER  # Set again by what becomes due meanwhile or is left over.
+            self._alarm.set(NEVER)  # Set again by what becomes due meanwhile or is left over.
         try:
             async with self._transaction() as transaction:
                 outcomes = await self._transact(transaction, batch)
@@ -411,7 +401,7 @@ class PostgresStore(Store):
                 self._publish(batch, outcomes)
         finally:
             if not decided:
-                self._wake_at(due_at)
+                self._alarm.set_if_earlier(due_at)
 
     async def _transact(self, transaction: Transaction, batch: list[Inquiry]) -> list[Outcome]:
         self.outgoing.begin()
@@ -426,7 +416,7 @@ class PostgresStore(Store):
         if unit.writing:
             self._listener.committed(len(decided), time.perf_counter() - began)
         for each in decided:
-            self._wake_at(_first_due(each.decision.changes))
+            self._alarm.set_if_earlier(first_due(each.decision.changes))
         return outcomes
 
     def _affordable(self, inquiry: Inquiry) -> Footprint:
@@ -454,7 +444,7 @@ class PostgresStore(Store):
             found = await transaction.ask(*asked) if asked else []
         for [(next_due,)] in found:
             others_have_it = 0 if writing else self.sharing.clock() + SKIPPED_MS
-            self._wake_at(NEVER if next_due is None else max(next_due, others_have_it))
+            self._alarm.set_if_earlier(NEVER if next_due is None else max(next_due, others_have_it))
 
     async def _commit(self, transaction: Transaction, writing: Writing, *asked: Asked) -> Found:
         """An error that the database reports on an open connection means that nothing was committed."""
@@ -484,11 +474,6 @@ class PostgresStore(Store):
                     return await ending.fetchall() == [(transaction.number,)]
             except (psycopg.Error, OSError):
                 await asyncio.sleep(PAUSE_S)
-
-    def _wake_at(self, time: int) -> None:
-        if time < self._alarm:
-            self._alarm = time
-            self._is_earlier.set()
 
     def _publish(self, batch: list[Inquiry], outcomes: list[Outcome]) -> None:
         self.outgoing.begin()
@@ -646,13 +631,3 @@ def pause_after(seconds: float, others: int) -> float:
     """Return how long to pause after a shared transaction that took ``seconds``: as long for each other server. So
     there are few large transactions instead of many small ones, as if one server decided everything."""
     return min(seconds * others, LONGEST_PAUSE_S)
-
-
-def _first_due(changes: Changes) -> int:
-    """Return when the first of these changes is due (ms)."""
-    times = [task.timer_at for task in changes.tasks.values() if task.timer_at is not None]
-    pending = [promise for promise in changes.promises.values() if promise.state is PromiseState.PENDING]
-    times += [promise.timeout_at for promise in pending if promise.is_external]
-    times += [schedule.next_run_at for schedule in changes.schedules.values() if schedule is not None]
-    times += [0 for link in changes.links if isinstance(link, PutSpreading)]
-    return min(times, default=NEVER)

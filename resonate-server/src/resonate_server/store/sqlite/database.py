@@ -43,6 +43,7 @@ from resonate_server.protocol.messages import OwedUnblock, Unblock, UnblockKey
 from resonate_server.protocol.records import Promise, PromiseState, Schedule
 from resonate_server.protocol.requests import MAX_INTEGER, ScheduleSearch, Search, TaskSearch
 from resonate_server.store import FIRST, MAX_TOLD_BYTES, Branch, Decided, DiskUse, Dropped, Place, SettledRoot, rows
+from resonate_server.store.alarm import NEVER, first_due
 from resonate_server.store.errors import StoreFailed, StoreLost, StoreUnusable
 from resonate_server.store.shared_sql import SETTLED_ROOTS
 from resonate_server.store.sql_view import SqlView
@@ -75,7 +76,6 @@ _ARMED, _UNARMED = (PromiseState.PENDING, 1), (PromiseState.PENDING, 0)
 """Parts of the index of roots: pending ones with a timer at their deadline, and pending internal ones."""
 
 _UNKNOWN = 0
-_NEVER = 2**63
 
 
 class Database(SqlView):
@@ -465,8 +465,7 @@ class Database(SqlView):
             self._keep_task(task)
         for link in changes.links:
             self._keep_link(link)
-        for schedule in changes.schedules.values():
-            self._wake_at(schedule.next_run_at if schedule is not None else None)
+        self._alarm = min(self._alarm, first_due(changes))
         self._write_buffer.promises.update(promise_rows)
         self._write_buffer.payloads.update(payloads)
         self._write_buffer.tasks.update(task_rows)
@@ -489,14 +488,11 @@ class Database(SqlView):
             self._cache.replace(entry, promise)
         elif promise.id in self._absent:
             self._cache.put(promise)
-        if promise.state is PromiseState.PENDING and promise.is_external:
-            self._wake_at(promise.timeout_at)
 
     def _keep_task(self, task: Task) -> None:
         entry = self._cache.get(task.id)
         if entry is not None:
             entry.task = task
-        self._wake_at(task.timer_at)
 
     def _keep_link(self, link: LinkChange) -> None:
         match link:
@@ -504,12 +500,6 @@ class Database(SqlView):
                 self._write_buffer.freed.add(awaiter)
             case PutCallback() | DropCallback() | PutListener() | DropListener():
                 self._write_buffer.linked.add(link.awaited)
-            case PutSpreading():
-                self._alarm = _UNKNOWN
-
-    def _wake_at(self, time: int | None) -> None:
-        if time is not None and time < self._alarm:
-            self._alarm = time
 
     # --- unblock messages -------------------------------------------------------------------------------------------
 
@@ -562,8 +552,8 @@ class Database(SqlView):
                 statements.NEXT_RUN,
             )
             times = [self._query(query).fetchone()[0] for query in queries]
-            self._alarm = min((time for time in times if time is not None), default=_NEVER)
-        return None if self._alarm == _NEVER else self._alarm
+            self._alarm = min((time for time in times if time is not None), default=NEVER)
+        return None if self._alarm == NEVER else self._alarm
 
     def drop_settled_trees(self, before: int, limit: int, after: SettledRoot = FIRST) -> Dropped:
         """Visit up to ``limit`` trees whose root settled before ``before`` (ms), oldest first, from after ``after`` on;

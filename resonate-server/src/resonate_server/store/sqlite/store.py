@@ -16,7 +16,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -30,6 +30,7 @@ from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import UnblockKey
 from resonate_server.protocol.records import TaskState
 from resonate_server.store import FIRST, CommitAge, Decided, DecisionListener, DiskUse, SettledRoot, Store, View
+from resonate_server.store.alarm import NEVER, Alarm
 from resonate_server.store.errors import STOPS, ReadFailed, StoreFailed, StoreLost
 from resonate_server.store.health import StoreHealth
 from resonate_server.store.outgoing import LARGE_BYTES, Outgoing, weighed
@@ -52,7 +53,7 @@ MAX_TREES = 50
 """Trees that one transaction checks for deletion."""
 
 SWEEP_S = 1
-"""Interval at which an idle database is checked, and the clock is read again."""
+"""Interval at which an idle database is checked."""
 
 PAUSE_AFTER_FAILURE_MS = 1_000
 """Pause before a failed database is asked for due work again."""
@@ -62,9 +63,6 @@ PATIENCE_S = 10
 
 CLOSE_S = 5
 """Time for the disk to end the work under way, and to close the file. Counted like `PATIENCE_S`."""
-
-NEVER = 2**63
-
 
 NOTHING, UNKNOWN = "nothing was changed", "whether this was done will show when it is back"
 """What became of a request that is refused."""
@@ -146,10 +144,7 @@ class SQLiteStore(Store):
         self._health = StoreHealth()
         self._marked = 0
         """When the last clock mark was written (ms)."""
-        self._alarm = 0
-        """Nothing is due before this time (ms)."""
-        self._is_earlier = asyncio.Event()
-        """The alarm has moved closer."""
+        self._alarm = Alarm(self._clock)
         self._due_at = 0
         """The alarm as it was before the current batch, or else the last one."""
         self._kernel: KernelSync | None = None
@@ -212,11 +207,7 @@ class SQLiteStore(Store):
         return self._patiently(lambda: query(self.database))
 
     async def until_due(self) -> None:
-        while (left := self._alarm - self._clock()) > 0:
-            self._is_earlier.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(min(left / 1_000, SWEEP_S)):
-                    await self._is_earlier.wait()
+        await self._alarm.rings()
 
     @property
     def due_at(self) -> int:
@@ -369,7 +360,7 @@ class SQLiteStore(Store):
 
     def _fail(self, batch: list[Job], error: Exception) -> list[Outcome]:
         self._health.failed(StoreFailed(str(error)) if isinstance(error, sqlite3.Error) else error)
-        self._ring_at(self._clock() + PAUSE_AFTER_FAILURE_MS)
+        self._alarm.set(self._clock() + PAUSE_AFTER_FAILURE_MS)
         self._marked = 0  # The last mark may be among what is undone.
         became_of_it = NOTHING
         if isinstance(error, StoreLost):
@@ -385,7 +376,7 @@ class SQLiteStore(Store):
     async def _transact(self, batch: list[Job]) -> list[Outcome]:
         began = time.perf_counter()
         self.outgoing.begin()
-        now, self._due_at = self._clock(), self._alarm
+        now, self._due_at = self._clock(), self._alarm.at
         if batch[0].is_quick:
             outcomes, written = self._decide(batch, now)
         else:
@@ -480,12 +471,7 @@ class SQLiteStore(Store):
         except Exception:
             logger.exception("the store cannot say what is due next")
             due = self._clock() + PAUSE_AFTER_FAILURE_MS
-        self._ring_at(NEVER if due is None else due)
-
-    def _ring_at(self, time: int) -> None:
-        if time < self._alarm:
-            self._is_earlier.set()
-        self._alarm = time
+        self._alarm.set(NEVER if due is None else due)
 
     def _probe(self, _: int) -> None:
         """Only a write shows that a failed store works again."""
