@@ -18,7 +18,7 @@ from resonate_server.protocol.envelope import CheckedRequest
 from resonate_server.protocol.messages import UnblockKey
 from resonate_server.store.sqlite import IN_MEMORY, Database
 
-STEPS = 1_000
+STEPS = 500
 RULES = Rules(notify_batch_size=1)
 
 

@@ -7,7 +7,15 @@ from typing import override
 import pytest
 from unit.rows import changes, promise, transaction
 
-from resonate_server.kernel.model import Footprint, PutCallback, PutListener
+from resonate_server.kernel.model import (
+    DropCallbacks,
+    Footprint,
+    LinkFootprint,
+    PutCallback,
+    PutListener,
+    Rows,
+    Spreading,
+)
 from resonate_server.kernel.sizes import is_read
 from resonate_server.protocol.records import Value
 from resonate_server.store.sqlite import Database
@@ -96,3 +104,18 @@ def test_awaiting_a_popular_promise_costs_no_more_than_any_other(path: Path) -> 
         costs.append(store.statements - before)
 
     assert max(costs[100:]) <= max(costs[:50]) + 1
+
+
+def test_what_waits_to_be_written_counts(path: Path) -> None:
+    """Links that are gone, and promises around a task."""
+    store, loaded = CountingStore(path), Rows()
+    with transaction(store):
+        store.write(changes(promise("p"), promise("w", tags={"resonate:branch": "b"}), PutCallback("p", "w")))
+    with transaction(store):
+        store.write(changes(DropCallbacks("w")))
+        store.load_links(loaded, LinkFootprint(spreading=(Spreading("p", ""),), limit=10))
+        assert loaded.awaiters == {"p": []}
+    with transaction(store):
+        for id, tags in (("child", {"resonate:parent": "w"}), ("step", {"resonate:branch": "b"})):
+            store.write(changes(promise(id, tags=tags)))
+            assert id in [each.id for each in store.load(Footprint(ids=("w",), preload_for="w")).preload]
