@@ -52,7 +52,10 @@ def fill(server: ServerProcess, megabytes: int) -> None:
 def test_a_backup_holds_everything_acknowledged_before_it(
     server: ServerProcess, target: Path, start: Start, tmp_path: Path
 ) -> None:
+    """Not if it would take the place of the database itself."""
     server.client().create("a")
+    refused = backup(server, tmp_path / "state.db")
+    assert (refused.exit_code, "state.db is in use by another server" in refused.output) == (1, True), refused.output
     assert backup(server, target).exit_code == 0
     server.client().create("b")
     assert restore(target, tmp_path / "other.db").exit_code == 0

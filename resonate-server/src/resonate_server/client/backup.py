@@ -13,6 +13,7 @@ import click
 from resonate_server.client.commands import ended_by_signals, fail, where
 from resonate_server.client.server_connection import CallFailed
 from resonate_server.store.sqlite.backup import BackupUnusable, check_backup, sync
+from resonate_server.store.sqlite.lock import PathTaken, check_free
 
 
 @click.command(short_help="Copy the database of a running server.")
@@ -31,7 +32,7 @@ def backup(path: str) -> None:
             _write_to_stdout()
         else:
             _write(Path(path))
-    except CallFailed as error:
+    except (CallFailed, PathTaken) as error:
         fail(str(error))
     except OSError as error:
         fail(f"cannot write {path}: {error.strerror or error}")
@@ -45,6 +46,7 @@ def _write_to_stdout() -> None:
 
 
 def _write(path: Path) -> None:
+    check_free(path.resolve())
     coming = path.with_name(path.name + ".part")
     with ended_by_signals(), _open_alone(coming) as file:
         try:

@@ -10,6 +10,8 @@ import os
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
+_SUFFIX = ".lock"
+
 
 class PathTaken(Exception):
     """Another process holds the lock. ``holder`` is its pid, or empty if unknown."""
@@ -19,6 +21,12 @@ class PathTaken(Exception):
         super().__init__(f"{path} is in use by another server{process}")
 
 
+def check_free(path: Path) -> None:
+    """Raise :class:`PathTaken` if a server has the file open. Unlike a lock, this leaves no file behind."""
+    if path.with_name(path.name + _SUFFIX).exists():
+        PathLock(path).release()
+
+
 class PathLock(AbstractContextManager["PathLock"]):
     """Held from construction until :meth:`release`.
 
@@ -26,7 +34,7 @@ class PathLock(AbstractContextManager["PathLock"]):
     """
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._descriptor = os.open(path.with_name(path.name + _SUFFIX), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
