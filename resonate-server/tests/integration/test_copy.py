@@ -70,26 +70,20 @@ def promises_in(url: str) -> int:
         return int(database.execute("SELECT count(*) FROM resonate.promises").fetchall()[0][0])
 
 
-def test_it_reports_how_much_it_copied_and_no_password(path: Path, own_postgres_url: str) -> None:
-    fill(path, 3, "x")
-    url = own_postgres_url.replace("resonate@", "resonate:secret@")
-    done = copy(path, url)
-    assert done.exit_code == 0
-    assert "3 promises, 0 tasks, 0 schedules, and 0 answers still owed" in done.stdout
-    assert "secret" not in done.output
-
-
 def test_a_server_continues_with_the_copied_state(path: Path, own_postgres_url: str, start: Start) -> None:
+    """The command tells how much it copied, and no password."""
     old = start(path)
     old.client().create("a")
     refused = copy(path, own_postgres_url)
     old.stop()
-    done = copy(path, own_postgres_url)
+    done = copy(path, own_postgres_url.replace("resonate@", "resonate:secret@"))
 
     new = start(**postgres_at(own_postgres_url))
     assert new.client().call("promise.get", id="a").status == 200
     assert (refused.exit_code, done.exit_code) == (2, 0)
     assert "in use by another server" in refused.stderr
+    assert "1 promise, 0 tasks, 0 schedules, and 0 answers still owed" in done.stdout
+    assert "secret" not in done.output
 
 
 def refused(place: str, target: str, folder: Path) -> str:
@@ -106,14 +100,11 @@ def test_an_invalid_place_is_reported(place: str, tmp_path: Path) -> None:
     refused(place, "sqlite:other.db", tmp_path)
 
 
-def test_the_same_file_on_both_sides_is_refused(path: Path) -> None:
+def test_the_same_place_on_both_sides_is_refused_however_it_is_spelled(
+    path: Path, own_postgres_url: str, tmp_path: Path
+) -> None:
     fill(path, 1, "x")
     assert "source and target are the same file" in refused(f"sqlite:{path}", "sqlite:./state.db", path.parent)
-
-
-def test_the_same_database_on_both_sides_is_refused_however_it_is_spelled(
-    own_postgres_url: str, tmp_path: Path
-) -> None:
     make_schema(own_postgres_url)
     other = f"{own_postgres_url}{'&' if '?' in own_postgres_url else '?'}application_name=other"
     assert "source and target are the same database" in refused(own_postgres_url, other, tmp_path)

@@ -163,13 +163,8 @@ def test_a_database_in_use_by_a_server_is_left_alone(full_file: Location, databa
         assert is_refused(full_file, database, "a server is using the database")
 
 
-def test_a_file_that_does_not_exist_is_not_made(path: Path, file: Location, database: Location) -> None:
-    with pytest.raises(CannotCopy, match="does not exist"):
-        move(file, database)
-    assert not path.exists()
-
-
-def test_an_empty_file_is_no_state_and_stays_empty(path: Path, file: Location, database: Location) -> None:
+def test_a_file_that_does_not_exist_or_is_empty_is_no_state(path: Path, file: Location, database: Location) -> None:
+    assert is_refused(file, database, "does not exist")
     path.touch()
     assert is_refused(file, database, "there is no database in it")
     assert path.stat().st_size == 0
