@@ -19,7 +19,7 @@ from harness.server import ServerProcess
 from integration.calls import RESONATE, create, encoded, settle
 from integration.servers import Start
 
-from resonate_server.client import main, server_connection
+from resonate_server.client import calls, main, server_connection
 from resonate_server.client.calls import CallTree
 from resonate_server.client.server_connection import CallFailed, ServerConnection
 
@@ -178,6 +178,15 @@ def test_pages_that_lead_in_a_circle_end_the_search(serve: Serve) -> None:
             yield envelope({"promise": PROMISE, "promises": [PROMISE], "cursor": next(cursors)})
 
     assert "pending" in run(serve(same_page), "tree", "x").stdout
+
+
+def test_pages_that_never_end_end_the_command(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "MAX_CALLS", 20)
+    ids = map(str, itertools.count())
+    url = serve(
+        lambda _: iter([envelope({"promise": PROMISE, "promises": [PROMISE | {"id": next(ids)}], "cursor": "x"})])
+    )
+    assert refused(url, "tree", "x") == "Error: the chain has more than 20 calls"
 
 
 def test_a_history_that_was_cut_off_is_asked_for_again(serve: Serve) -> None:

@@ -12,7 +12,10 @@ from harness.server import FAR, Client, ServerProcess
 from integration.calls import acquire, create, settle, step_of
 
 from resonate_server.client import main
+from resonate_server.client.calls import CallTree, Task
+from resonate_server.client.server_connection import Response, ServerConnection
 from resonate_server.client.values import now_ms
+from resonate_server.protocol.records import TaskState
 
 PID = "0123456789abcdef"
 
@@ -74,6 +77,28 @@ def test_a_pending_chain_shows_who_waits_and_who_runs(chain: Chain, tree: Tree, 
     assert re.fullmatch(f"● foo +{root} +pending for [^ ]+ [a-z]+ +service-foo +pending", drawn[0])
     assert drawn[1].startswith(f"└─ ● bar  {bar}")
     assert drawn[1].endswith(f"service-bar  attempt 1 by {PID[:8]}")
+
+
+def test_a_tree_of_any_size_takes_few_requests(
+    chain: Chain, client: Client, server: ServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = chain.rpc("", "foo")
+    bars = [chain.rpc(f":{number}", "bar") for number in range(20)]
+    acquire(client, bars[0])
+    connection = ServerConnection(server.url)
+    asked: list[str] = []
+    ask = connection.ask
+
+    def noted(kind: str, data: object) -> Response:
+        asked.append(kind)
+        return ask(kind, data)
+
+    monkeypatch.setattr(connection, "ask", noted)
+    calls = {call.promise.id: call for call in CallTree(connection, root).read()}
+
+    assert asked == ["promise.get", "promise.search"]
+    assert calls[bars[0]].task == Task(TaskState.ACQUIRED, 1, PID)
+    assert calls[bars[1]].task == Task(TaskState.PENDING)
 
 
 def test_it_lasts_as_long_as_by_the_server_s_clock(chain: Chain, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,8 @@ from resonate_server.protocol.payload import NOT_JSON, function_of
 from resonate_server.protocol.records import Promise, PromiseState, Role, TaskRecord, TaskState, Value
 
 PAGE = 100
+MAX_CALLS = 100_000
+"""A server with more is not drawn: its pages may never end."""
 
 
 class Phase(Struct, frozen=True):
@@ -28,8 +30,15 @@ class Phase(Struct, frozen=True):
     begin: int = field(name="from")
 
 
-type Lives = dict[str, list[Phase]]
-"""Phases by promise id, oldest first."""
+class Task(Struct, frozen=True):
+    """``attempt``: the latest one, 0 before the first. ``pid``: the worker that holds it. ``trouble``: what is wrong
+    with it, in words; ``why``: the reason given by the worker that released it last."""
+
+    state: TaskState
+    attempt: int = 0
+    pid: str | None = None
+    trouble: str = ""
+    why: str = ""
 
 
 class Call(Struct, frozen=True):
@@ -40,7 +49,7 @@ class Call(Struct, frozen=True):
     """
 
     promise: Promise
-    task: TaskRecord | None
+    task: Task | None
     more: tuple[bool, ...]
     host: "Call | None" = None
     phases: list[Phase] = []
@@ -91,8 +100,11 @@ class Call(Struct, frozen=True):
 
 
 class _Life(Struct):
+    """A call as this server knows it."""
+
     id: str
     phases: list[Phase]
+    task: Task | None = None
 
 
 class _ChainLives(Struct):
@@ -104,15 +116,15 @@ class _ChainLives(Struct):
 class CallTree:
     """The tree below promise ``id``; may be read repeatedly.
 
-    A fulfilled task is final and is not requested again. As this server reported at the last read: ``story`` is what a
-    fault did to the whole chain, in sentences; ``ahead``: how far its clock, which dates the calls, is ahead of this
-    machine's (ms).
+    Of a server that does not report lives, or not all, each task is requested until it is fulfilled. As this server
+    reported at the last read: ``story`` is what a fault did to the whole chain, in sentences; ``ahead``: how far its
+    clock, which dates the calls, is ahead of this machine's (ms).
     """
 
     def __init__(self, connection: ServerConnection, id: str) -> None:
         self._connection = connection
         self._id = id
-        self._fulfilled: dict[str, TaskRecord] = {}
+        self._fulfilled: dict[str, Task] = {}
         self._has_lives = True
         self.story: list[str] = []
         self.ahead = 0
@@ -133,8 +145,10 @@ class CallTree:
         origin = top.origin or self._id
         promises = self._of_origin(origin)
         promises.setdefault(self._id, top)
-        tasks = {promise.id: self._task(promise) for promise in promises.values()}
         lives = self._lives()
+        for promise in promises.values():
+            if promise.id not in lives:
+                lives[promise.id] = _Life(promise.id, [], self._task(promise))
         calls: list[Call] = []
         above: list[Call] = []
         for promise, more in _walk(promises, origin, self._id):
@@ -142,11 +156,12 @@ class CallTree:
             host = None
             if promise.role is Role.STEP and above:
                 host = above[-1] if above[-1].promise.role is Role.CALL else above[-1].host
-            calls.append(Call(promise, tasks[promise.id], more, host, lives.get(promise.id, [])))
+            life = lives[promise.id]
+            calls.append(Call(promise, life.task, more, host, life.phases))
             above.append(calls[-1])
         return calls
 
-    def _lives(self) -> Lives:
+    def _lives(self) -> dict[str, _Life]:
         """Return the lives that this server gives its page. Others do not know the request, and are asked once."""
         if not self._has_lives:
             return {}
@@ -154,7 +169,7 @@ class CallTree:
             answer = self._connection.get(f"ui/api/chain?{urlencode({'id': self._id})}")
             told = msgspec.json.decode(answer, type=_ChainLives)
             self.story, self.ahead = told.story, told.at - now_ms() if told.at else 0
-            return {life.id: life.phases for life in told.promises}
+            return {life.id: life for life in told.promises}
         except CallFailed as error:
             if error.is_transient:
                 raise
@@ -173,19 +188,22 @@ class CallTree:
             found |= {promise.id: promise for promise in msgspec.convert(page["promises"], list[Promise])}
             if len(found) == known or page.get("cursor") is None:
                 return found
+            if len(found) > MAX_CALLS:
+                raise CallFailed(f"the chain has more than {MAX_CALLS:,} calls")
             query["cursor"] = page["cursor"]
 
-    def _task(self, promise: Promise) -> TaskRecord | None:
+    def _task(self, promise: Promise) -> Task | None:
         if promise.target is None:
             return None
         if promise.id in self._fulfilled:
             return self._fulfilled[promise.id]
         try:
-            task = msgspec.convert(self._connection.call("task.get", {"id": promise.id})["task"], TaskRecord)
+            record = msgspec.convert(self._connection.call("task.get", {"id": promise.id})["task"], TaskRecord)
         except CallFailed as error:
             if error.status == 404:
                 return None
             raise
+        task = Task(record.state, record.version, record.pid or None, record.trouble, record.reason or "")
         if task.state is TaskState.FULFILLED:
             self._fulfilled[promise.id] = task
         return task

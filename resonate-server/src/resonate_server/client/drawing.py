@@ -15,9 +15,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from resonate_server.client.calls import Call, Phase
+from resonate_server.client.calls import Call, Phase, Task
 from resonate_server.client.commands import shown
-from resonate_server.protocol.records import PromiseState, TaskRecord, TaskState
+from resonate_server.protocol.records import PromiseState, TaskState
 from resonate_server.protocol.words import duration
 
 PID_SHOWN = 8
@@ -267,11 +267,11 @@ class Drawing:
         highlighted = {TaskState.ACQUIRED: "cyan", TaskState.PENDING: "yellow", TaskState.HALTED: "magenta"}
         return Text(self._attempt(task), highlighted.get(task.state, "dim"))
 
-    def _attempt(self, task: TaskRecord) -> str:
-        """Describe the latest attempt, whose number is the task's version: its worker, or else the task's state."""
-        if isinstance(task.pid, str):
-            return f"attempt {task.version} by {shown(task.pid[:PID_SHOWN])}"
-        return f"{task.state}, attempt {task.version}" if task.version else task.state
+    def _attempt(self, task: Task) -> str:
+        """Describe the latest attempt: its worker, or else the task's state."""
+        if task.pid:
+            return f"attempt {task.attempt} by {shown(task.pid[:PID_SHOWN])}"
+        return f"{task.state}, attempt {task.attempt}" if task.attempt else task.state
 
     # ── below the table ──
 
