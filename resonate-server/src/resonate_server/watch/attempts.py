@@ -7,7 +7,7 @@ life of a call is a list of phases: it waits, runs, is suspended, or lacks a wor
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from msgspec.structs import replace
@@ -15,20 +15,7 @@ from msgspec.structs import replace
 from resonate_server.protocol.records import Role, TaskState
 from resonate_server.watch.absences import FOREVER, ConnectionHistory
 from resonate_server.watch.derive import RELEASED
-from resonate_server.watch.events import (
-    ChainEvent,
-    PromiseCreated,
-    PromiseSettled,
-    TaskClaimed,
-    TaskHalted,
-    TaskLost,
-    TaskQueued,
-    TaskRefused,
-    TaskReleased,
-    TaskSent,
-    TaskSuspended,
-    TaskUnclaimed,
-)
+from resonate_server.watch.events import ChainEvent, PromiseCreated, PromiseSettled, TaskEvent, What
 from resonate_server.watch.views import Kind, Phase, PromiseView
 
 MAX_PIECES = 20_000
@@ -53,9 +40,9 @@ class Lives:
     def take(self, event: ChainEvent) -> None:
         if isinstance(event, PromiseCreated):
             self._born.add(event.id)
-        elif isinstance(event, TaskRefused):
+        elif event.kind is What.REFUSED:
             self.refused.add(event.id)
-        elif (step := _STEPS.get(type(event))) is not None:
+        elif (step := _STEPS.get(event.kind)) is not None:
             phases = self._phases.setdefault(event.id, [])
             before = _before(event, self._since)
             if not phases and event.id not in self._born:
@@ -127,7 +114,7 @@ def _open(phases: list[Phase], *kinds: Kind) -> Phase | None:
     return phases[-1] if phases and phases[-1].end is None and phases[-1].kind in kinds else None
 
 
-def _queued(phases: list[Phase], event: TaskQueued) -> None:
+def _queued(phases: list[Phase], event: TaskEvent) -> None:
     waiting = _open(phases, Kind.WAITING, Kind.GAP)
     if waiting is None:
         _begin(phases, Phase(Kind.WAITING, event.at, attempt=event.version, reason=event.reason))
@@ -135,12 +122,12 @@ def _queued(phases: list[Phase], event: TaskQueued) -> None:
         waiting.reason = event.reason
 
 
-def _sent(phases: list[Phase], event: TaskSent) -> None:
+def _sent(phases: list[Phase], event: TaskEvent) -> None:
     if (waiting := _open(phases, Kind.WAITING)) is not None:
         waiting.pid = event.pid
 
 
-def _claimed(phases: list[Phase], event: TaskClaimed) -> None:
+def _claimed(phases: list[Phase], event: TaskEvent) -> None:
     _run(phases, Phase(Kind.RUNNING, event.at, attempt=event.version, pid=event.pid))
 
 
@@ -164,30 +151,30 @@ _CAUSES = {Kind.RUNNING: RELEASED, Kind.SUSPENDED: "resumed", Kind.HALTED: "cont
 """Reason for an attempt, by the kind of phase before it. After a gap, it is the gap's own reason."""
 
 
-def _suspended(phases: list[Phase], event: TaskSuspended) -> None:
+def _suspended(phases: list[Phase], event: TaskEvent) -> None:
     _begin(phases, Phase(Kind.SUSPENDED, event.at, attempt=event.version, pid=event.pid, on=event.on))
 
 
-def _lost(phases: list[Phase], event: TaskLost) -> None:
+def _lost(phases: list[Phase], event: TaskEvent) -> None:
     """Break the attempt off. A gap follows until a worker claims the task."""
     if (running := _open(phases, Kind.RUNNING)) is not None:
         running.broken = True
     _begin(phases, Phase(Kind.GAP, event.at, attempt=event.version, pid=event.pid, reason=event.reason))
 
 
-def _released(phases: list[Phase], event: TaskReleased) -> None:
+def _released(phases: list[Phase], event: TaskEvent) -> None:
     """The worker gave the task back itself: the attempt is not broken."""
     waiting = Phase(Kind.WAITING, event.at, attempt=event.version, reason=RELEASED, trouble=event.trouble)
     _begin(phases, replace(waiting, why=event.why))
 
 
-def _unclaimed(phases: list[Phase], event: TaskUnclaimed) -> None:
+def _unclaimed(phases: list[Phase], event: TaskEvent) -> None:
     """The task still waits: a worker was sent it but did not claim it."""
     if (waiting := _open(phases, Kind.WAITING, Kind.GAP)) is not None:
         waiting.trouble = event.trouble
 
 
-def _halted(phases: list[Phase], event: TaskHalted) -> None:
+def _halted(phases: list[Phase], event: TaskEvent) -> None:
     _begin(phases, Phase(Kind.HALTED, event.at, attempt=event.version))
 
 
@@ -195,16 +182,16 @@ def _settled(phases: list[Phase], event: PromiseSettled) -> None:
     _end(phases, event.settled_at)
 
 
-_STEPS: dict[type[ChainEvent], Callable[[list[Phase], Any], None]] = {
-    TaskQueued: _queued,
-    TaskSent: _sent,
-    TaskClaimed: _claimed,
-    TaskSuspended: _suspended,
-    TaskLost: _lost,
-    TaskReleased: _released,
-    TaskUnclaimed: _unclaimed,
-    TaskHalted: _halted,
-    PromiseSettled: _settled,
+_STEPS: dict[What, Callable[[list[Phase], Any], None]] = {
+    What.QUEUED: _queued,
+    What.SENT: _sent,
+    What.CLAIMED: _claimed,
+    What.SUSPENDED: _suspended,
+    What.LOST: _lost,
+    What.RELEASED: _released,
+    What.UNCLAIMED: _unclaimed,
+    What.HALTED: _halted,
+    What.SETTLED: _settled,
 }
 
 
@@ -253,17 +240,17 @@ def _recorded(call: PromiseView, begin: int) -> Phase:
 
 def _before(event: Any, since: int) -> Phase:
     """Infer the phase before the first event that was seen of a call."""
-    match event:
-        case TaskClaimed():
-            return Phase(Kind.WAITING, since, attempt=event.version - 1, known=False)
-        case TaskQueued(reason="resumed"):
-            return Phase(Kind.SUSPENDED, since, attempt=event.version, known=False)
-        case TaskQueued() | TaskSent() | TaskUnclaimed():
-            return Phase(Kind.WAITING, since, attempt=event.version, known=False)
-        case TaskSuspended() | TaskLost() | TaskReleased() | PromiseSettled(pid=str()):
-            return Phase(Kind.RUNNING, since, attempt=event.version, pid=event.pid, known=False)
-        case _:
-            return Phase(Kind.UNKNOWN, since, attempt=event.version, known=False)
+    before = partial(Phase, begin=since, attempt=event.version, known=False)
+    match event.kind:
+        case What.CLAIMED:
+            return before(Kind.WAITING, attempt=event.version - 1)
+        case What.QUEUED if event.reason == "resumed":
+            return before(Kind.SUSPENDED)
+        case What.QUEUED | What.SENT | What.UNCLAIMED:
+            return before(Kind.WAITING)
+        case What.SUSPENDED | What.LOST | What.RELEASED | What.SETTLED if event.pid is not None:
+            return before(Kind.RUNNING, pid=event.pid)
+    return before(Kind.UNKNOWN)
 
 
 def _whole(kind: Kind, promise: PromiseView) -> Phase:
