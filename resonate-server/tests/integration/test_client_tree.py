@@ -12,7 +12,7 @@ from harness.server import FAR, Client, ServerProcess
 from integration.calls import acquire, create, settle, step_of
 
 from resonate_server.client import main
-from resonate_server.client.calls import CallTree, Task
+from resonate_server.client.calls import CallTask, CallTree
 from resonate_server.client.server_connection import Response, ServerConnection
 from resonate_server.client.values import now_ms
 from resonate_server.protocol.records import TaskState
@@ -97,8 +97,8 @@ def test_a_tree_of_any_size_takes_few_requests(
     calls = {call.promise.id: call for call in CallTree(connection, root).read()}
 
     assert asked == ["promise.get", "promise.search"]
-    assert calls[bars[0]].task == Task(TaskState.ACQUIRED, 1, PID)
-    assert calls[bars[1]].task == Task(TaskState.PENDING)
+    assert calls[bars[0]].task == CallTask(TaskState.ACQUIRED, 1, PID)
+    assert calls[bars[1]].task == CallTask(TaskState.PENDING)
 
 
 def test_it_lasts_as_long_as_by_the_server_s_clock(chain: Chain, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ class Phase(Struct, frozen=True):
     begin: int = field(name="from")
 
 
-class Task(Struct, frozen=True):
+class CallTask(Struct, frozen=True):
     """``attempt``: the latest one, 0 before the first. ``pid``: the worker that holds it. ``trouble``: what is wrong
     with it, in words; ``why``: the reason given by the worker that released it last."""
 
@@ -49,7 +49,7 @@ class Call(Struct, frozen=True):
     """
 
     promise: Promise
-    task: Task | None
+    task: CallTask | None
     more: tuple[bool, ...]
     host: "Call | None" = None
     phases: list[Phase] = []
@@ -104,7 +104,7 @@ class _Life(Struct):
 
     id: str
     phases: list[Phase]
-    task: Task | None = None
+    task: CallTask | None = None
 
 
 class _ChainLives(Struct):
@@ -124,7 +124,7 @@ class CallTree:
     def __init__(self, connection: ServerConnection, id: str) -> None:
         self._connection = connection
         self._id = id
-        self._fulfilled: dict[str, Task] = {}
+        self._fulfilled: dict[str, CallTask] = {}
         self._has_lives = True
         self.story: list[str] = []
         self.ahead = 0
@@ -192,7 +192,7 @@ class CallTree:
                 raise CallFailed(f"the chain has more than {MAX_CALLS:,} calls")
             query["cursor"] = page["cursor"]
 
-    def _task(self, promise: Promise) -> Task | None:
+    def _task(self, promise: Promise) -> CallTask | None:
         if promise.target is None:
             return None
         if promise.id in self._fulfilled:
@@ -203,7 +203,7 @@ class CallTree:
             if error.status == 404:
                 return None
             raise
-        task = Task(record.state, record.version, record.pid or None, record.trouble, record.reason or "")
+        task = CallTask(record.state, record.version, record.pid or None, record.trouble, record.reason or "")
         if task.state is TaskState.FULFILLED:
             self._fulfilled[promise.id] = task
         return task

@@ -15,7 +15,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from resonate_server.client.calls import Call, Phase, Task
+from resonate_server.client.calls import Call, CallTask, Phase
 from resonate_server.client.commands import shown
 from resonate_server.protocol.records import PromiseState, TaskState
 from resonate_server.protocol.words import duration
@@ -267,7 +267,7 @@ class Drawing:
         highlighted = {TaskState.ACQUIRED: "cyan", TaskState.PENDING: "yellow", TaskState.HALTED: "magenta"}
         return Text(self._attempt(task), highlighted.get(task.state, "dim"))
 
-    def _attempt(self, task: Task) -> str:
+    def _attempt(self, task: CallTask) -> str:
         """Describe the latest attempt: its worker, or else the task's state."""
         if task.pid:
             return f"attempt {task.attempt} by {shown(task.pid[:PID_SHOWN])}"

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from msgspec import Struct
 
-from resonate_server.client.calls import Call, CallTree, Task
+from resonate_server.client.calls import Call, CallTask, CallTree
 from resonate_server.client.commands import ANSWER_S, ended_by_signals, fail, shown, where
 from resonate_server.client.server_connection import CallFailed
 from resonate_server.client.values import DURATION
@@ -63,7 +63,7 @@ class Reached(Struct, frozen=True):
 
     call: Call
     state: str
-    task: Task | None
+    task: CallTask | None
 
     def line(self) -> str:
         """Return STATE, ATTEMPT, WORKER and ID, separated by tabs."""
@@ -189,7 +189,7 @@ def find(calls: list[Call], goal: Goal, after: int = 0) -> Reached | None:
     return None
 
 
-def _state(call: Call, task: Task | None) -> str:
+def _state(call: Call, task: CallTask | None) -> str:
     """Empty while it waits for a worker."""
     if call.is_settled:
         return "settled"

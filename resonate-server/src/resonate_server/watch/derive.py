@@ -93,7 +93,7 @@ def _settled(promise: Promise, before: Task | None, decided: Decided) -> Promise
 
 
 def _moved(before: Task | None, task: Task, chain: str, decided: Decided) -> Iterator[TaskEvent]:
-    """Yield what happened to a task that is in another state now, or is offered anew."""
+    """Yield what happened to a task that is in another state now, or is offered again."""
     holder = None if before is None else before.pid
     common: Any = {"at": decided.now, "chain": chain, "id": task.id, "version": task.version}
     group = group_of(task.target)
