@@ -56,16 +56,10 @@ class Receiver:
 
 @contextmanager
 def running_receiver() -> Iterator[Receiver]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
-    receiver = Receiver(server.server_port)
-    _Handler.take = staticmethod(receiver.seen.extend)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield receiver
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with _serving(_Handler) as server:
+        receiver = Receiver(server.server_port)
+        _Handler.take = staticmethod(receiver.seen.extend)
+        yield receiver
 
 
 @contextmanager
@@ -85,11 +79,35 @@ def endless_answers() -> Iterator[tuple[str, threading.Event]]:
                 stopped.set()
                 self.close_connection = True
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Endless)
+    with _serving(Endless) as server:
+        yield f"http://127.0.0.1:{server.server_port}", stopped
+
+
+@contextmanager
+def redirecting() -> Iterator[str]:
+    """Send whoever sends spans elsewhere, as a proxy does that asks to log in."""
+
+    class Redirecting(_Handler):
+        def do_POST(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", "/login")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    with _serving(Redirecting) as server:
+        yield f"http://127.0.0.1:{server.server_port}"
+
+
+@contextmanager
+def _serving(handler: "type[_Handler]") -> Iterator[ThreadingHTTPServer]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", stopped
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield server
     server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):

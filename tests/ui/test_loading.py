@@ -93,3 +93,17 @@ def test_a_tab_out_of_sight_leaves_its_connection_to_others(demo: Demo, tab: Tab
 
     expect(tab.find("#headline-text")).to_contain_text("Resolved: 7")
     expect(tab.find("#status")).to_have_attribute("data-state", "live")
+
+
+def test_a_chain_that_is_gone_is_no_longer_shown(demo: Demo, tab: Tab, id: str) -> None:
+    """As after a restart with another database, when the status says Live again."""
+    create(demo.client(), id)
+    tab.may_lack_answers = True
+    tab.open(id)
+    expect(tab.find("#chain-id")).to_have_text(id)
+    tab.page.route("**/api/chain?*", lambda route: route.fulfill(status=404, json={"error": "there is none"}))
+    settle(demo.client(), id, 7)
+
+    expect(tab.find("#notice")).to_contain_text(f"There is no chain {id}")
+    expect(tab.find("#chain-title")).to_have_text("No chain yet")
+    expect(tab.find("#timeline .row")).to_have_count(0)

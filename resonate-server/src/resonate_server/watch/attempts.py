@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from resonate_server.protocol.records import Role, TaskState
 from resonate_server.watch.absences import FOREVER, ConnectionHistory
 from resonate_server.watch.derive import RELEASED
-from resonate_server.watch.events import ChainEvent, PromiseCreated, PromiseSettled, TaskEvent, What
+from resonate_server.watch.events import ChainEvent, PromiseCreated, PromiseSettled, TaskNews, What
 from resonate_server.watch.views import Kind, Phase, PromiseView
 
 MAX_PIECES = 20_000
@@ -114,7 +114,7 @@ def _open(phases: list[Phase], *kinds: Kind) -> Phase | None:
     return phases[-1] if phases and phases[-1].end is None and phases[-1].kind in kinds else None
 
 
-def _queued(phases: list[Phase], event: TaskEvent) -> None:
+def _queued(phases: list[Phase], event: TaskNews) -> None:
     waiting = _open(phases, Kind.WAITING, Kind.GAP)
     if waiting is None:
         _begin(phases, Phase(Kind.WAITING, event.at, attempt=event.version, reason=event.reason))
@@ -122,12 +122,12 @@ def _queued(phases: list[Phase], event: TaskEvent) -> None:
         waiting.reason = event.reason
 
 
-def _sent(phases: list[Phase], event: TaskEvent) -> None:
+def _sent(phases: list[Phase], event: TaskNews) -> None:
     if (waiting := _open(phases, Kind.WAITING)) is not None:
         waiting.pid = event.pid
 
 
-def _claimed(phases: list[Phase], event: TaskEvent) -> None:
+def _claimed(phases: list[Phase], event: TaskNews) -> None:
     _run(phases, Phase(Kind.RUNNING, event.at, attempt=event.version, pid=event.pid))
 
 
@@ -151,30 +151,30 @@ _CAUSES = {Kind.RUNNING: RELEASED, Kind.SUSPENDED: "resumed", Kind.HALTED: "cont
 """Reason for an attempt, by the kind of phase before it. After a gap, it is the gap's own reason."""
 
 
-def _suspended(phases: list[Phase], event: TaskEvent) -> None:
+def _suspended(phases: list[Phase], event: TaskNews) -> None:
     _begin(phases, Phase(Kind.SUSPENDED, event.at, attempt=event.version, pid=event.pid, on=event.on))
 
 
-def _lost(phases: list[Phase], event: TaskEvent) -> None:
+def _lost(phases: list[Phase], event: TaskNews) -> None:
     """Break the attempt off. A gap follows until a worker claims the task."""
     if (running := _open(phases, Kind.RUNNING)) is not None:
         running.broken = True
     _begin(phases, Phase(Kind.GAP, event.at, attempt=event.version, pid=event.pid, reason=event.reason))
 
 
-def _released(phases: list[Phase], event: TaskEvent) -> None:
+def _released(phases: list[Phase], event: TaskNews) -> None:
     """The worker gave the task back itself: the attempt is not broken."""
     waiting = Phase(Kind.WAITING, event.at, attempt=event.version, reason=RELEASED, trouble=event.trouble)
     _begin(phases, replace(waiting, why=event.why))
 
 
-def _unclaimed(phases: list[Phase], event: TaskEvent) -> None:
+def _unclaimed(phases: list[Phase], event: TaskNews) -> None:
     """The task still waits: a worker was sent it but did not claim it."""
     if (waiting := _open(phases, Kind.WAITING, Kind.GAP)) is not None:
         waiting.trouble = event.trouble
 
 
-def _halted(phases: list[Phase], event: TaskEvent) -> None:
+def _halted(phases: list[Phase], event: TaskNews) -> None:
     _begin(phases, Phase(Kind.HALTED, event.at, attempt=event.version))
 
 

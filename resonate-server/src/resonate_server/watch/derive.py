@@ -12,7 +12,7 @@ from resonate_server.protocol.payload import Excerpt, Function, step_function
 from resonate_server.protocol.records import Promise, PromiseState, TaskState
 from resonate_server.protocol.requests import Request, TaskFence, TaskFulfill, TaskRelease, TaskSuspend
 from resonate_server.store import Decided
-from resonate_server.watch.events import ChainEvent, PromiseCreated, PromiseSettled, TaskEvent, What
+from resonate_server.watch.events import ChainEvent, PromiseCreated, PromiseSettled, TaskNews, What
 
 CONFLICT = 409
 CREATED, RELEASED = "created", "released"
@@ -92,7 +92,7 @@ def _settled(promise: Promise, before: Task | None, decided: Decided) -> Promise
 # ── tasks ──
 
 
-def _moved(before: Task | None, task: Task, chain: str, decided: Decided) -> Iterator[TaskEvent]:
+def _moved(before: Task | None, task: Task, chain: str, decided: Decided) -> Iterator[TaskNews]:
     """Yield what happened to a task that is in another state now, or is offered again."""
     holder = None if before is None else before.pid
     common: Any = {"at": decided.now, "chain": chain, "id": task.id, "version": task.version}
@@ -103,19 +103,19 @@ def _moved(before: Task | None, task: Task, chain: str, decided: Decided) -> Ite
             if before is not None and before.state is TaskState.ACQUIRED:
                 if reason == RELEASED:
                     trouble, why = task.report().trouble, task.reason or ""
-                    yield TaskEvent(**common, kind=What.RELEASED, pid=holder, trouble=trouble, why=why)
+                    yield TaskNews(**common, kind=What.RELEASED, pid=holder, trouble=trouble, why=why)
                 else:
-                    yield TaskEvent(**common, kind=What.LOST, pid=holder, reason=reason)
+                    yield TaskNews(**common, kind=What.LOST, pid=holder, reason=reason)
             if before is not None and task.unclaimed > before.unclaimed:
-                yield TaskEvent(**common, kind=What.UNCLAIMED, group=group, trouble=task.report().trouble)
+                yield TaskNews(**common, kind=What.UNCLAIMED, group=group, trouble=task.report().trouble)
             if task.queued:  # A timer, or a task that is delayed, waits without an event.
-                yield TaskEvent(**common, kind=What.QUEUED, group=group, reason=reason)
+                yield TaskNews(**common, kind=What.QUEUED, group=group, reason=reason)
         case TaskState.ACQUIRED:
-            yield TaskEvent(**common, kind=What.CLAIMED, group=group, pid=task.pid)
+            yield TaskNews(**common, kind=What.CLAIMED, group=group, pid=task.pid)
         case TaskState.SUSPENDED:
-            yield TaskEvent(**common, kind=What.SUSPENDED, pid=holder, on=_awaited(task.id, decided))
+            yield TaskNews(**common, kind=What.SUSPENDED, pid=holder, on=_awaited(task.id, decided))
         case TaskState.HALTED:
-            yield TaskEvent(**common, kind=What.HALTED, pid=holder)
+            yield TaskNews(**common, kind=What.HALTED, pid=holder)
         case TaskState.FULFILLED:
             pass  # The event of its promise is enough.
 
@@ -148,7 +148,7 @@ def _refused(request: Request, rows: Rows, now: int) -> Iterator[ChainEvent]:
     assert isinstance(request, WRITES)
     promise = rows.promises.get(request.id)
     if promise is not None:
-        yield TaskEvent(
+        yield TaskNews(
             kind=What.REFUSED,
             at=now,
             chain=chain_of(promise),

@@ -93,7 +93,7 @@ class PromiseSettled(ChainEvent, gc=False, kw_only=True):
     by_worker: bool = False
 
 
-class TaskEvent(ChainEvent, gc=False, kw_only=True, omit_defaults=True):
+class TaskNews(ChainEvent, gc=False, kw_only=True, omit_defaults=True):
     """Something that happened to a task in its attempt ``version``. ``pid``: the worker that has it, had it or was sent
     it.
 
@@ -142,7 +142,7 @@ encoder = msgspec.json.Encoder(enc_hook=_for_the_wire)
 SHORT_TEXT = 256
 """Characters of a payload that are sent to other servers."""
 
-_CLASSES: dict[str, type[Event]] = {"task": TaskEvent, "worker": WorkerEvent, "server": ServerBack}
+_CLASSES: dict[str, type[Event]] = {"task": TaskNews, "worker": WorkerEvent, "server": ServerBack}
 _OF_PROMISES: dict[What, type[Event]] = {What.CREATED: PromiseCreated, What.SETTLED: PromiseSettled}
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
-from resonate_server.watch.events import ChainEvent, Event, PromiseCreated, TaskEvent, What, WorkerEvent, encoder
+from resonate_server.watch.events import ChainEvent, Event, PromiseCreated, TaskNews, What, WorkerEvent, encoder
 
 MAX_EVENTS = 20_000
 MAX_WEIGHT = 16 * 1_024 * 1_024
@@ -126,7 +126,7 @@ def place(event: ChainEvent) -> tuple[int, int, int]:
     match event:
         case PromiseCreated():
             return BEFORE_ALL, 0, event.at
-        case TaskEvent():
+        case TaskNews():
             return event.version, STAGES.get(event.kind, 2), event.at
     return AFTER_ALL, 0, event.at
 
@@ -279,6 +279,6 @@ def _redacted(event: ChainEvent, prefix: str) -> ChainEvent:
     match event:
         case PromiseCreated(parent=str() as parent) if not parent.startswith(prefix):
             return replace(event, chain=chain, parent=None)
-        case TaskEvent(kind=What.SUSPENDED, on=on):
+        case TaskNews(kind=What.SUSPENDED, on=on):
             return replace(event, chain=chain, on=[id for id in on if id.startswith(prefix)])
     return event if chain == event.chain else replace(event, chain=chain)

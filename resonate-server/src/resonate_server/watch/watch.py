@@ -16,7 +16,7 @@ from resonate_server.store import Decided
 from resonate_server.watch import derive
 from resonate_server.watch.absences import ConnectionHistory, Outage, Outages
 from resonate_server.watch.chain_reader import ChainReader, RowReader
-from resonate_server.watch.events import Event, PromiseSettled, ServerBack, TaskEvent, What, WorkerEvent
+from resonate_server.watch.events import Event, PromiseSettled, ServerBack, TaskNews, What, WorkerEvent
 from resonate_server.watch.ring import Feed, Ring
 from resonate_server.watch.views import GroupView, groups
 
@@ -108,7 +108,7 @@ class Watch(DecisionObserver, WorkerObserver):
 
     def task_sent(self, group: str, pid: str, execute: Execute) -> None:
         id, version = execute.task_id, execute.version
-        self._put(TaskEvent(kind=What.SENT, at=self.now(), chain=None, id=id, group=group, pid=pid, version=version))
+        self._put(TaskNews(kind=What.SENT, at=self.now(), chain=None, id=id, group=group, pid=pid, version=version))
 
     def _worker(self, what: What, group: str, pid: str, again: bool = False, planned: bool = False) -> None:
         self._put(WorkerEvent(kind=what, at=self.now(), group=group, pid=pid, again=again, planned=planned))
@@ -165,7 +165,7 @@ def actor(event: Event) -> str | None:
     """Return the worker whose request caused the event: it was connected then."""
     match event:
         case (
-            TaskEvent(kind=What.CLAIMED | What.SUSPENDED | What.RELEASED, pid=pid)
+            TaskNews(kind=What.CLAIMED | What.SUSPENDED | What.RELEASED, pid=pid)
             | PromiseSettled(pid=pid, by_worker=True)
         ):
             return pid

@@ -6,7 +6,7 @@ from typing import Any
 from resonate_server.protocol.payload import Excerpt
 from resonate_server.protocol.records import PromiseState
 from resonate_server.watch.absences import ConnectionHistory
-from resonate_server.watch.events import PromiseCreated, PromiseSettled, TaskEvent, What, WorkerEvent
+from resonate_server.watch.events import PromiseCreated, PromiseSettled, TaskNews, What, WorkerEvent
 
 
 def settled(id: str, data: str = "", chain: str | None = None) -> PromiseSettled:
@@ -30,8 +30,8 @@ def created(
     )
 
 
-def task(kind: What, at: int = 1, version: int = 1, id: str = "a", chain: str | None = None, **more: Any) -> TaskEvent:
-    return TaskEvent(kind=kind, at=at, chain=chain or id, id=id, version=version, **more)
+def task(kind: What, at: int = 1, version: int = 1, id: str = "a", chain: str | None = None, **more: Any) -> TaskNews:
+    return TaskNews(kind=kind, at=at, chain=chain or id, id=id, version=version, **more)
 
 
 def gone(pid: str = "pid") -> WorkerEvent:

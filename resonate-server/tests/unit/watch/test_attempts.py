@@ -8,7 +8,7 @@ from unit.watch import scene
 
 from resonate_server.protocol.records import PromiseState, Role, TaskState
 from resonate_server.watch.attempts import MAX_PIECES, Lives, fill_in
-from resonate_server.watch.events import ChainEvent, PromiseSettled, TaskEvent, What
+from resonate_server.watch.events import ChainEvent, PromiseSettled, TaskNews, What
 from resonate_server.watch.views import Kind, Phase, PromiseView, TaskView
 
 GROUP = "bar"
@@ -28,27 +28,27 @@ def task(state: TaskState, attempt: int, pid: str | None = None) -> TaskView:
     return TaskView(state, attempt, pid, None, "")
 
 
-def happened(kind: What, at: int, version: int = 1, **more: Any) -> TaskEvent:
+def happened(kind: What, at: int, version: int = 1, **more: Any) -> TaskNews:
     return scene.task(kind, at, version, "bar", pid=f"p{version}", **more)
 
 
-def queued(at: int, reason: str = "created", version: int = 0) -> TaskEvent:
+def queued(at: int, reason: str = "created", version: int = 0) -> TaskNews:
     return happened(What.QUEUED, at, version, reason=reason)
 
 
-def claimed(at: int, version: int = 1) -> TaskEvent:
+def claimed(at: int, version: int = 1) -> TaskNews:
     return happened(What.CLAIMED, at, version)
 
 
-def suspended(at: int, *on: str) -> TaskEvent:
+def suspended(at: int, *on: str) -> TaskNews:
     return happened(What.SUSPENDED, at, on=[*on])
 
 
-def lost(at: int, reason: str = "gone") -> TaskEvent:
+def lost(at: int, reason: str = "gone") -> TaskNews:
     return happened(What.LOST, at, reason=reason)
 
 
-def released(at: int, trouble: str = "", why: str = "") -> TaskEvent:
+def released(at: int, trouble: str = "", why: str = "") -> TaskNews:
     return happened(What.RELEASED, at, trouble=trouble, why=why)
 
 

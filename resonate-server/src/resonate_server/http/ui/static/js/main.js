@@ -241,7 +241,7 @@ class Page {
   openWanted() {
     this.wanted = routed();
     attribute(byId("follow"), "aria-pressed", String(this.wanted === null));
-    const id = this.wanted ?? this.list.items[0]?.id;
+    const id = this.wanted ?? this.list.items[0]?.id ?? this.chain?.id;
     if (id !== undefined) this.open(id);
     else if (this.list.loaded) this.showThatThereIsNone();
   }
@@ -317,7 +317,9 @@ class Page {
     if (detail && this.chain.id === id) this.take(detail);
   }
 
+  /** A chain that was shown has gone with its database, or was deleted: nothing of it may look alive. */
   absent(id) {
+    if (this.chain?.promises.has(id)) return location.reload();
     notice(`There is no chain ${shorten(id, 60)}; if it begins, it is shown`);
     this.showThatThereIsNone();
   }
