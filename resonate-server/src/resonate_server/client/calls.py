@@ -5,7 +5,6 @@ does not follow it is shown without them.
 """
 
 import base64
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,6 +14,7 @@ from msgspec import UNSET, Struct, field
 from resonate_server.client.server_connection import CallFailed, ServerConnection
 from resonate_server.client.values import now_ms
 from resonate_server.protocol.address import group_of
+from resonate_server.protocol.lineage import rows
 from resonate_server.protocol.payload import NOT_JSON, function_of
 from resonate_server.protocol.records import Promise, PromiseState, Role, TaskRecord, TaskState, Value
 
@@ -44,13 +44,14 @@ class CallTask(Struct, frozen=True):
 class Call(Struct, frozen=True):
     """One promise and its place in the tree.
 
-    ``more``: for each level from the root down to it, whether a sibling follows; empty for the root. ``host``: the call
-    that runs it, if it is a step. ``phases``: its life, oldest first; empty if the server does not report it.
+    ``depth``: levels below the topmost one; ``follows``: whether a sibling follows. ``host``: the call that runs it, if
+    it is a step. ``phases``: its life, oldest first; empty if the server does not report it.
     """
 
     promise: Promise
     task: CallTask | None
-    more: tuple[bool, ...]
+    depth: int = 0
+    follows: bool = False
     host: "Call | None" = None
     phases: list[Phase] = []
 
@@ -149,17 +150,11 @@ class CallTree:
         for promise in promises.values():
             if promise.id not in lives:
                 lives[promise.id] = _Life(promise.id, [], self._task(promise))
-        calls: list[Call] = []
-        above: list[Call] = []
-        for promise, more in _walk(promises, origin, self._id):
-            del above[len(more) :]
-            host = None
-            if promise.role is Role.STEP and above:
-                host = above[-1] if above[-1].promise.role is Role.CALL else above[-1].host
-            life = lives[promise.id]
-            calls.append(Call(promise, life.task, more, host, life.phases))
-            above.append(calls[-1])
-        return calls
+        calls: dict[str, Call] = {}
+        for row in rows(promises.values(), origin if origin in promises else self._id, self._id):
+            id, host = row.node.id, None if row.host is None else calls[row.host.id]
+            calls[id] = Call(row.node, lives[id].task, row.depth, row.follows, host, lives[id].phases)
+        return [*calls.values()]
 
     def _lives(self) -> dict[str, _Life]:
         """Return the lives that this server gives its page. Others do not know the request, and are asked once."""
@@ -207,42 +202,6 @@ class CallTree:
         if task.state is TaskState.FULFILLED:
             self._fulfilled[promise.id] = task
         return task
-
-
-def _walk(promises: dict[str, Promise], origin: str, top: str) -> Iterator[tuple[Promise, tuple[bool, ...]]]:
-    """Walk depth first, without recursion: a chain of calls may be thousands long."""
-    children = _children(promises, origin, top)
-    stack: list[tuple[str, tuple[bool, ...]]] = [(top, ())]
-    while stack:
-        id, more = stack.pop()
-        yield promises[id], more
-        below = children.get(id, [])
-        stack += [(child, (*more, child != below[-1])) for child in reversed(below)]
-
-
-def _children(promises: dict[str, Promise], origin: str, top: str) -> dict[str, list[str]]:
-    """Return ids by their parent's id, in the order in which they were created."""
-    root = origin if origin in promises else top
-    parents = {id: promise.parent or root for id, promise in promises.items() if id != root}
-    _cut_circles(parents, root)
-    children: dict[str, list[str]] = {}
-    for id in sorted(parents, key=lambda id: (promises[id].created_at, id)):
-        children.setdefault(parents[id], []).append(id)
-    return children
-
-
-def _cut_circles(parents: dict[str, str], root: str) -> None:
-    """Make every promise reach the root. Tags are free text: a parent may be unknown, or a descendant."""
-    reaching = {root}
-    for id in parents:
-        path: dict[str, None] = {}
-        at = id
-        while at not in reaching:
-            path[at] = None
-            if (parents[at] not in parents and parents[at] != root) or parents[at] in path:
-                parents[at] = root
-            at = parents[at]
-        reaching.update(path)
 
 
 def _decode(value: Value) -> Any:

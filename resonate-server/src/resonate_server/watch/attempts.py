@@ -12,6 +12,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from resonate_server.protocol.lineage import Row
 from resonate_server.protocol.records import Role, TaskState
 from resonate_server.watch.absences import FOREVER, ConnectionHistory
 from resonate_server.watch.derive import RELEASED
@@ -71,25 +72,23 @@ def _unknown(call: PromiseView, until: int, attempts: int) -> Phase:
     return Phase(Kind.UNKNOWN, call.created_at, until, attempt=max(attempts, 0), known=False)
 
 
-def fill_in(promises: list[PromiseView], lives: Lives, history: ConnectionHistory) -> Iterator[None]:
+def fill_in(rows: list[Row[PromiseView]], lives: Lives, history: ConnectionHistory) -> Iterator[None]:
     """Set the phases of each promise of a chain, and yield after each one. ``history`` knows when workers were
     connected."""
-    share = MAX_PIECES // max(len(promises), 1) + 1
+    share = MAX_PIECES // max(len(rows), 1) + 1
     away = cache(lambda pid: history.away(pid)[-share:])
     absent = cache(lambda group: history.absent(group)[-share:])
-    for promise in promises:
-        if promise.role is Role.CALL:
-            promise.phases = _with_gaps(lives.of(promise), away, absent, promise.group or "")
-            yield
-    hosts = hosts_of(promises)
-    for promise in promises:
-        host = hosts.get(promise.id) if promise.role is Role.STEP else None
-        if host is not None:
-            promise.phases = _of_step(promise, host.phases)[-share:]
-        elif promise.role is Role.TIMER:
-            promise.phases = [_whole(Kind.TIMER, promise)]
-        elif promise.role is not Role.CALL:
-            promise.phases = [replace(_whole(Kind.WAITING, promise), reason="outside")]
+    for row in rows:  # A call stands before the steps that it runs.
+        promise = row.node
+        match promise.role:
+            case Role.CALL:
+                promise.phases = _with_gaps(lives.of(promise), away, absent, promise.group or "")
+            case Role.STEP if row.host is not None:
+                promise.phases = _of_step(promise, row.host.phases)[-share:]
+            case Role.TIMER:
+                promise.phases = [_whole(Kind.TIMER, promise)]
+            case _:
+                promise.phases = [replace(_whole(Kind.WAITING, promise), reason="outside")]
         yield
 
 
@@ -317,22 +316,6 @@ def _or_open(end: int) -> int | None:
 
 
 # ── steps: they have no task of their own ──
-
-
-def hosts_of(promises: list[PromiseView]) -> dict[str, PromiseView | None]:
-    """Return the call that each promise runs in, by id. Parents are free text: trees may be deep, and have cycles."""
-    by_id = {promise.id: promise for promise in promises}
-    hosts: dict[str, PromiseView | None] = {}
-    for promise in promises:
-        passed: list[str] = []
-        at: PromiseView | None = promise
-        while at is not None and at.role is not Role.CALL and at.id not in hosts:
-            hosts[at.id] = None  # until it is found: in a cycle there is none
-            passed.append(at.id)
-            at = by_id.get(at.parent or "")
-        host = at if at is None or at.role is Role.CALL else hosts[at.id]
-        hosts.update(dict.fromkeys(passed, host))
-    return hosts
 
 
 def _of_step(step: PromiseView, host: list[Phase]) -> list[Phase]:

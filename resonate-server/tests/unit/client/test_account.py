@@ -47,12 +47,12 @@ def call(id: str, result: Any = None, settled: float = 10, func: str = "", **tag
         timeout_at=at(10),
         settled_at=at(settled),
     )
-    return Call(replace(made, created_at=at(0.1)), task=None, more=(False,) * id.count("."))
+    return Call(replace(made, created_at=at(0.1)), task=None, depth=id.count("."))
 
 
 FOO = call("a", 3, func="foo", target="poll://any@service-foo")
 BAR = call("a.1", 2, func="bar", target="poll://any@service-bar")
-BAZ = replace(call("a.1.1", 1, 0.3, func="baz", target="poll://any@service-baz"), more=(False, True))
+BAZ = replace(call("a.1.1", 1, 0.3, func="baz", target="poll://any@service-baz"), follows=True)
 SLEEP = call("a.1.2", timer="true", target="poll://any@service-bar")
 WORK = replace(call("a.1.2", parent="a.1"), host=BAR)
 WITHIN = replace(call("a.1.2.1", parent="a.1.2"), host=BAR)

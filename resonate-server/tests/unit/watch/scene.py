@@ -3,10 +3,12 @@
 import re
 from typing import Any
 
+from resonate_server.protocol.lineage import Row, rows
 from resonate_server.protocol.payload import Excerpt
 from resonate_server.protocol.records import PromiseState
 from resonate_server.watch.absences import ConnectionHistory
 from resonate_server.watch.events import PromiseCreated, PromiseSettled, TaskNews, What, WorkerEvent
+from resonate_server.watch.views import PromiseView
 
 
 def settled(id: str, data: str = "", chain: str | None = None) -> PromiseSettled:
@@ -36,6 +38,11 @@ def task(kind: What, at: int = 1, version: int = 1, id: str = "a", chain: str | 
 
 def gone(pid: str = "pid") -> WorkerEvent:
     return WorkerEvent(kind=What.GONE, at=1, group="workers", pid=pid)
+
+
+def placed(promises: list[PromiseView]) -> list[Row[PromiseView]]:
+    """The first one is the root."""
+    return [*rows(promises, promises[0].id, promises[0].id)] if promises else []
 
 
 def connections(since: int, steps: str) -> ConnectionHistory:
