@@ -84,21 +84,6 @@ def endless_answers() -> Iterator[tuple[str, threading.Event]]:
 
 
 @contextmanager
-def redirecting() -> Iterator[str]:
-    """Send whoever sends spans elsewhere, as a proxy does that asks to log in."""
-
-    class Redirecting(_Handler):
-        def do_POST(self) -> None:
-            self.send_response(302)
-            self.send_header("Location", "/login")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-    with _serving(Redirecting) as server:
-        yield f"http://127.0.0.1:{server.server_port}"
-
-
-@contextmanager
 def _serving(handler: "type[_Handler]") -> Iterator[ThreadingHTTPServer]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
@@ -114,6 +99,11 @@ class _Handler(BaseHTTPRequestHandler):
     take: Callable[[Iterator[Seen]], None]
 
     def do_POST(self) -> None:
+        if self.path.startswith("/moved/"):  # as a proxy does that asks to log in
+            self.send_response(302)
+            self.send_header("Location", "/login")
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
         assert (self.path, self.headers["Content-Type"]) == ("/v1/traces", "application/x-protobuf")
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.headers.get("Content-Encoding") == "gzip":
@@ -125,6 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)
+        return None
 
     def log_message(self, *_: Any) -> None:
         pass

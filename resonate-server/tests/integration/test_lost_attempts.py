@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from harness.basics import wait_until
-from harness.otlp import Receiver, Seen, endless_answers, redirecting, running_receiver
+from harness.otlp import Receiver, Seen, endless_answers, running_receiver
 from harness.server import FAR, Client, ServerProcess
 from integration.calls import acquire, action, awaiting, named
 from integration.servers import Start
@@ -155,9 +155,8 @@ def test_an_answer_without_an_end_is_not_read(start: Start, id: str) -> None:
         wait_until(stopped.is_set, "the server closes the connection")
 
 
-def test_a_collector_that_redirects_is_reported(start: Start, id: str) -> None:
+def test_a_collector_that_redirects_is_reported(start: Start, receiver: Receiver, id: str) -> None:
     """OpenTelemetry neither follows a redirect nor takes it for a failure: all spans would be lost without a word."""
-    with redirecting() as url:
-        server = start(OTEL_EXPORTER_OTLP_ENDPOINT=url)
-        claim(server.client(), id, ttl=1)
-        wait_until(lambda: "redirects to /login" in server.output(), "the log says it")
+    server = start(OTEL_EXPORTER_OTLP_ENDPOINT=f"{receiver.url}/moved")
+    claim(server.client(), id, ttl=1)
+    wait_until(lambda: "redirects to /login" in server.output(), "the log says it")

@@ -19,17 +19,8 @@ def settled(id: str, data: str = "", chain: str | None = None) -> PromiseSettled
 def created(
     id: str, chain: str | None = None, parent: str | None = None, group: str | None = None, at: int = 1
 ) -> PromiseCreated:
-    return PromiseCreated(
-        at=at,
-        chain=chain or id,
-        id=id,
-        parent=parent,
-        func=None,
-        group=group,
-        timer=False,
-        timeout_at=10_000,
-        created_at=at,
-    )
+    times: Any = {"at": at, "created_at": at, "timeout_at": 10_000}
+    return PromiseCreated(chain=chain or id, id=id, parent=parent, func=None, group=group, timer=False, **times)
 
 
 def task(kind: What, at: int = 1, version: int = 1, id: str = "a", chain: str | None = None, **more: Any) -> TaskNews:
