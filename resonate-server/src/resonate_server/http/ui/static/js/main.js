@@ -319,9 +319,19 @@ class Page {
 
   /** A chain that was shown has gone with its database, or was deleted: nothing of it may look alive. */
   absent(id) {
-    if (this.chain?.promises.has(id)) return location.reload();
+    if (this.chain?.promises.has(id)) this.forget();
     notice(`There is no chain ${shorten(id, 60)}; if it begins, it is shown`);
     this.showThatThereIsNone();
+  }
+
+  forget() {
+    this.chain = this.picked = this.pointed = null;
+    delete document.body.dataset.chain;
+    sayId(byId("chain-id"), "");
+    say(byId("chain-duration"), "");
+    attribute(byId("headline"), "data-tone", "calm");
+    this.timeline.clear();
+    this.detail.clear();
   }
 
   showThatThereIsNone() {
