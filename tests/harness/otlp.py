@@ -56,16 +56,10 @@ class Receiver:
 
 @contextmanager
 def running_receiver() -> Iterator[Receiver]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
-    receiver = Receiver(server.server_port)
-    _Handler.take = staticmethod(receiver.seen.extend)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield receiver
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with _serving(_Handler) as server:
+        receiver = Receiver(server.server_port)
+        _Handler.take = staticmethod(receiver.seen.extend)
+        yield receiver
 
 
 @contextmanager
@@ -85,17 +79,31 @@ def endless_answers() -> Iterator[tuple[str, threading.Event]]:
                 stopped.set()
                 self.close_connection = True
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Endless)
+    with _serving(Endless) as server:
+        yield f"http://127.0.0.1:{server.server_port}", stopped
+
+
+@contextmanager
+def _serving(handler: "type[_Handler]") -> Iterator[ThreadingHTTPServer]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", stopped
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield server
     server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):
     take: Callable[[Iterator[Seen]], None]
 
     def do_POST(self) -> None:
+        if self.path.startswith("/moved/"):  # as a proxy does that asks to log in
+            self.send_response(302)
+            self.send_header("Location", "/login")
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
         assert (self.path, self.headers["Content-Type"]) == ("/v1/traces", "application/x-protobuf")
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.headers.get("Content-Encoding") == "gzip":
@@ -107,6 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)
+        return None
 
     def log_message(self, *_: Any) -> None:
         pass

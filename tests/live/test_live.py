@@ -28,18 +28,6 @@ def send(page: Page, **wish: float) -> str:
     return id
 
 
-def test_a_chain_is_reported_from_the_button_to_the_result(page: Page) -> None:
-    with page.watch() as watching:
-        id = send(page)
-        settled = watching.until("promise.settled", id=id)
-
-    own = [event for event in watching.seen if event.get("chain") == id]
-    claimed = [event for event in own if event["kind"] == "task.claimed"]
-    assert [event["func"] for event in own if event["kind"] == "promise.created"] == ["foo", "bar", "baz"]
-    assert {event["group"] for event in claimed} == {"service-foo", "service-bar", "service-baz"}
-    assert settled["value"]["text"] == "3"
-
-
 def test_a_killed_bar_leaves_a_gap_and_its_successor_continues(demo: Demo, page: Page) -> None:
     with page.watch() as watching:
         id = send(page, pause=600)
@@ -58,6 +46,10 @@ def test_a_killed_bar_leaves_a_gap_and_its_successor_continues(demo: Demo, page:
         claimed = watching.until("task.claimed", id=bar)
         settled = watching.until("promise.settled", id=id)
 
+    own = [event for event in watching.seen if event.get("chain") == id]
+    claims = {event["group"] for event in own if event["kind"] == "task.claimed"}
+    assert {"foo", "bar", "baz"} == {event.get("func") for event in own} - {None}
+    assert claims == {"service-foo", "service-bar", "service-baz"}
     assert suspended["pid"] == left["pid"] != connected["pid"] == sent["pid"] == claimed["pid"]
     assert waiting["reason"] == "resumed"
     assert claimed["version"] == waiting["version"] + 1
@@ -85,15 +77,3 @@ def test_the_page_offers_what_foo_offers_and_a_field_has_the_limits_that_foo_che
     assert "the body must be a JSON object like" in replies[-1].json["error"]
     missing = page.act(b"{}", "nothing")
     assert (missing.status, list(missing.json)) == (400, ["error"])
-
-
-def test_a_bar_that_is_killed_at_work_loses_its_attempt(demo: Demo, page: Page) -> None:
-    with page.watch() as watching:
-        demo.send("at-work", running=60)
-        bar = watching.until("promise.created", func="bar", chain="at-work")["id"]
-        watching.until("promise.created", parent=bar, group=None)
-        demo.kill("bar")
-        lost = watching.until("task.lost", id=bar)
-        queued = watching.until("task.queued", id=bar)
-
-    assert (lost["reason"], queued["reason"]) == ("gone", "gone")

@@ -1,4 +1,4 @@
-"""What the page shows as soon as it is opened, or when it fails to load."""
+"""What the page shows as soon as it is opened, when it or an answer fails to load, and while it is out of sight."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from harness.basics import wait_until
 from playwright.sync_api import Route, expect
 
 from ui.browser import Tab
-from ui.demo import Demo
+from ui.demo import Demo, create, settle
 
 pytestmark = pytest.mark.browser
 
@@ -60,3 +60,50 @@ def test_the_log_shows_what_happened_before_the_page_was_opened(demo: Demo, tab:
     for said in (f"foo called: {id}", "bar runs", "foo resolved: 3"):
         expect(tab.find("#log li", said).first).to_be_visible()
     expect(tab.find("#announce")).to_be_empty()
+
+
+def test_a_chain_and_a_list_that_could_not_be_read_are_read_again(demo: Demo, tab: Tab, id: str) -> None:
+    """The answers that are missing are those after the last event: nothing else would lead to them."""
+    client = demo.client()
+    create(client, id)
+    tab.may_lack_answers = True
+    for path in ("chains", "chain"):
+        tab.page.route(f"**/api/{path}?*", lambda route: route.fulfill(status=502, body="<p>Bad gateway"), times=1)
+    tab.open(id)
+    expect(tab.find("#chain-id")).to_have_text(id)
+    expect(tab.find(f"#chains [data-chain={id}]")).to_be_visible()
+
+    tab.page.route("**/api/chain?*", lambda route: route.fulfill(body="<p>Log in"), times=1)
+    settle(client, id, 7)
+    expect(tab.find("#notice-text")).to_have_text("The server does not answer")
+    expect(tab.find("#headline-text")).to_contain_text("Resolved: 7")
+
+
+def test_a_tab_out_of_sight_leaves_its_connection_to_others(demo: Demo, tab: Tab, id: str) -> None:
+    """Six of them would keep the seventh from loading: browsers open no more connections to one server."""
+    client = demo.client()
+    create(client, id)
+    tab.page.add_init_script("Object.defineProperty(document, 'hidden', { get: () => window.isOutOfSight === true })")
+    tab.open(id)
+    turn = "isOutOfSight = {}; document.dispatchEvent(new Event('visibilitychange'))"
+    with tab.page.expect_event("requestfailed", lambda request: "/api/events" in request.url):
+        tab.script(turn.format("true"))
+    settle(client, id, 7)
+    tab.script(turn.format("false"))
+
+    expect(tab.find("#headline-text")).to_contain_text("Resolved: 7")
+    expect(tab.find("#status")).to_have_attribute("data-state", "live")
+
+
+def test_a_chain_that_is_gone_is_no_longer_shown(demo: Demo, tab: Tab, id: str) -> None:
+    """As after a restart with another database, when the status says Live again."""
+    create(demo.client(), id)
+    tab.may_lack_answers = True
+    tab.open(id)
+    expect(tab.find("#chain-id")).to_have_text(id)
+    tab.page.route("**/api/chain?*", lambda route: route.fulfill(status=404, json={"error": "there is none"}))
+    settle(demo.client(), id, 7)
+
+    expect(tab.find("#notice")).to_contain_text(f"There is no chain {id}")
+    expect(tab.find("#chain-title")).to_have_text("No chain yet")
+    expect(tab.find("#timeline .row")).to_have_count(0)

@@ -31,14 +31,12 @@ SCENARIOS = [
     ("foo", "kill", "suspended"),
     ("foo", "freeze", "running"),
     ("bar", "kill", "running"),
-    ("bar", "pause", "suspended"),
     ("bar", "freeze", "running"),
-    ("bar", "kill", "idle"),
     ("baz", "pause", "idle"),
     (SERVER, "kill", "suspended"),
     (SERVER, "pause", "running"),
 ]
-"""Each service, each fault and each moment, several times."""
+"""Each service, each fault and each moment."""
 
 PICTURE = """() => {
   const rows = [...document.querySelectorAll("#timeline .row")].sort((a, b) => a.ariaPosInSet - b.ariaPosInSet);

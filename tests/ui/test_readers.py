@@ -9,7 +9,7 @@ from ui.demo import Demo
 
 pytestmark = [pytest.mark.long, pytest.mark.browser]
 
-NARROW = {"viewport": {"width": 380, "height": 800}}
+NARROW = {"viewport": {"width": 320, "height": 640}}
 CONTRAST = """
 ([selector]) => {
   const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d", { willReadFrequently: true });
@@ -105,7 +105,7 @@ def test_help_opens_and_closes_by_keyboard(tab: Tab) -> None:
     expect(tab.find("#help-dialog")).to_be_hidden()
 
 
-def test_380_pixels_are_wide_enough(demo: Demo, open_tab: OpenTab, id: str) -> None:
+def test_320_pixels_are_wide_enough(demo: Demo, open_tab: OpenTab, id: str) -> None:
     long = f"{id}-{'very-long-' * 11}"
     demo.send(long)
     tab = open_tab(demo.page, **NARROW)
@@ -116,8 +116,8 @@ def test_380_pixels_are_wide_enough(demo: Demo, open_tab: OpenTab, id: str) -> N
         tab.find(f"#tabs [data-pane={pane}]").click()
 
         expect(tab.find(f"#pane-{pane}")).to_be_visible()
-        assert tab.script("document.documentElement.scrollWidth") <= 380
-        assert tab.script(f"document.querySelector('#pane-{pane}').getBoundingClientRect().right") <= 380
+        assert tab.script("document.documentElement.scrollWidth") <= 320
+        assert tab.script(f"document.querySelector('#pane-{pane}').getBoundingClientRect().right") <= 320
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -9,8 +9,8 @@ import pytest
 
 import crash
 from crash import Answer, Case, Crash, Ended, Scripts, now_ms
-from resonate_server.client.calls import Call
-from resonate_server.protocol.records import EMPTY, Promise, PromiseState, TaskRecord, TaskState, Value
+from resonate_server.client.calls import Call, CallTask
+from resonate_server.protocol.records import EMPTY, Promise, PromiseState, TaskState, Value
 
 CASE = Case(
     script="crash.sh",
@@ -54,7 +54,7 @@ class Shell(Scripts):
 def call(attempt: int, state: PromiseState = PromiseState.PENDING, task: TaskState = TaskState.ACQUIRED) -> Call:
     param = Value(data=base64.b64encode(msgspec.json.encode({"func": "bar"})).decode())
     promise = Promise(id="x", state=state, param=param, value=EMPTY, tags={}, timeout_at=0, created_at=0)
-    return Call(promise, TaskRecord(id="x", state=task, version=attempt, resumes=0), ())
+    return Call(promise, CallTask(task, attempt))
 
 
 def bar_at_work(shell: Shell, monkeypatch: pytest.MonkeyPatch, *then: Call) -> Crash:

@@ -177,7 +177,9 @@ def test_a_token_for_another_time_or_place_is_refused(guarded: Guarded, sign: Si
     assert guarded.status(sign(**changes)) == guarded.poll(f"Bearer {sign(**changes)}") == 401
 
 
-@pytest.mark.parametrize("exp", [float("inf"), float("-inf"), float("nan"), 1e300, True, {}, []])
+@pytest.mark.parametrize(
+    "exp", [float("inf"), float("-inf"), float("nan"), 1e300, 10**400, True, {}, []], ids=lambda exp: str(exp)[:5]
+)
 def test_an_odd_expiry_never_causes_a_server_error(guarded: Guarded, sign: Sign, exp: object) -> None:
     for claim in ("exp", "nbf", "iat"):
         assert guarded.status(sign(**{claim: exp})) in (401, 404)
@@ -216,12 +218,11 @@ def test_health_and_readiness_are_open(guarded: Guarded) -> None:
     assert guarded.poll(path="/health") == guarded.poll(path="/ready") == 200
 
 
-def test_claims_are_trusted_unverified_if_so_configured(start: Start, tmp_path: Path) -> None:
-    open_house = Guarded(start(RESONATE_AUTH__PUBLICKEY="none"), Issuer("ed25519", tmp_path / "key.pem"))
-    tokens = {exp: f"{encode({'alg': 'none'})}.{encode({'exp': exp, 'role': 'admin'})}." for exp in (FAR, 10**400)}
-    assert open_house.status(tokens[FAR]) == 404
-    assert open_house.status(open_house.issuer.token(exp=1, role="admin")) == 401
-    assert open_house.status(tokens[10**400]) in (401, 404)
+def test_claims_are_trusted_unverified_if_so_configured(tmp_path: Path) -> None:
+    guard = Guard(Auth(publickey="none"))
+    assert guard.authenticate(f"{encode({'alg': 'none'})}.{encode({'exp': FAR, 'role': 'admin'})}.", None) == Access()
+    with pytest.raises(Unauthorized):
+        guard.authenticate(Issuer("ed25519", tmp_path / "key.pem").token(exp=1, role="admin"), None)
 
 
 UNUSABLE = {
@@ -474,9 +475,8 @@ def test_the_secret_is_never_revealed(secretive: Guarded) -> None:
         assert SECRET.encode() not in page.get(path).body
 
 
-def test_an_empty_secret_counts_as_none(start: Start, tmp_path: Path) -> None:
-    open_house = Guarded(start(RESONATE_AUTH__TOKEN=""), Issuer("ed25519", tmp_path / "key.pem"))
-    assert [open_house.status(), open_house.poll(), open_house.status("anything")] == [404, 200, 404]
+def test_an_empty_secret_counts_as_none() -> None:
+    assert Guard(Auth(token="")).authenticate("anything", None) == Access()
 
 
 @pytest.mark.parametrize(("secret", "warned"), [("x" * 15, True), ("x" * 16, False)])

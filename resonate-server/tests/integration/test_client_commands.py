@@ -57,11 +57,6 @@ def test_create_and_get_a_promise(shown: Callable[..., Any], id: str) -> None:
     assert abs(promise["timeoutAt"] - promise["createdAt"] - 5_400_000) < 5_000
 
 
-def test_data_that_is_not_text_is_sent_as_json(shown: Callable[..., Any], id: str) -> None:
-    created = shown("promises", "create", id, "--timeout", "1h", "--param", '{"data": {"n": [1, null]}}')
-    assert json.loads(decoded(created["promise"]["param"])) == {"n": [1, None]}
-
-
 @pytest.mark.parametrize(
     ("data", "read"),
     [

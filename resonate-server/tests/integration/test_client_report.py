@@ -147,8 +147,3 @@ def test_the_newest_chain_comes_first(client: Client, server: ServerProcess, roo
     one = CliRunner(charset="ascii").invoke(main, ["chains", "--limit", "1", "-S", server.url])
     assert result.stdout.splitlines()[:2] == [newer, root]
     assert one.stdout_bytes == f"{newer}\n".encode(), "whatever the locale: it is passed on as an argument"
-
-
-def test_without_chains_nothing_is_printed(start: Start) -> None:
-    result = CliRunner().invoke(main, ["chains", "-S", start().url])
-    assert (result.exit_code, result.stdout) == (0, "")

@@ -12,7 +12,10 @@ from harness.server import FAR, Client, ServerProcess
 from integration.calls import acquire, create, settle, step_of
 
 from resonate_server.client import main
+from resonate_server.client.calls import CallTask, CallTree
+from resonate_server.client.server_connection import ServerConnection
 from resonate_server.client.values import now_ms
+from resonate_server.protocol.records import TaskState
 
 PID = "0123456789abcdef"
 
@@ -74,6 +77,16 @@ def test_a_pending_chain_shows_who_waits_and_who_runs(chain: Chain, tree: Tree, 
     assert re.fullmatch(f"● foo +{root} +pending for [^ ]+ [a-z]+ +service-foo +pending", drawn[0])
     assert drawn[1].startswith(f"└─ ● bar  {bar}")
     assert drawn[1].endswith(f"service-bar  attempt 1 by {PID[:8]}")
+
+
+def test_the_tasks_of_a_tree_are_not_requested_one_by_one(
+    chain: Chain, client: Client, server: ServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, bar = chain.rpc("", "foo"), chain.rpc(":1", "bar")
+    acquire(client, bar)
+    monkeypatch.setattr(CallTree, "_task", lambda *_: pytest.fail("a task is requested"))
+    calls = {call.promise.id: call.task for call in CallTree(ServerConnection(server.url), root).read()}
+    assert calls == {root: CallTask(TaskState.PENDING), bar: CallTask(TaskState.ACQUIRED, 1, PID)}
 
 
 def test_it_lasts_as_long_as_by_the_server_s_clock(chain: Chain, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,17 +165,6 @@ def test_a_chain_larger_than_a_page_is_shown_whole(chain: Chain, tree: Tree) -> 
     for number in range(205):
         chain.step(f":{number}")
     assert len(lines(tree(root))) == 206
-
-
-def test_cycles_and_unknown_parents_are_drawn_below_the_root(chain: Chain, tree: Tree) -> None:
-    root = chain.rpc("", "foo")
-    chain.step(":a", parent=":b")
-    chain.step(":b", parent=":a")
-    chain.step(":c", parent=":nowhere")
-    chain.step(":d", parent=":d")
-    shown = "\n".join(lines(tree(root)))
-
-    assert all(shown.count(f"{chain.root}:{name} ") == 1 for name in "abcd")
 
 
 def test_within_80_columns_ids_omit_what_they_share(chain: Chain, tree: Tree, client: Client) -> None:

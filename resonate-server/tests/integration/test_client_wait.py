@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import pytest
 from click.testing import CliRunner, Result
-from harness.basics import free_port
 from harness.server import Client, ServerProcess
 from integration.calls import RESONATE, acquire, create, settle, step_of, suspend
 from integration.servers import Start
@@ -152,12 +151,6 @@ def test_the_reason_a_call_keeps_coming_back_is_reported_once_and_at_the_end(
     assert wait(root, "--timeout", "500ms").stderr == (
         f"waiting: {trouble}\nError: timed out before it is settled: {trouble}\n"
     )
-
-
-def test_without_a_server_it_does_not_begin(root: str) -> None:
-    result = CliRunner().invoke(main, ["wait", "-S", f"http://127.0.0.1:{free_port()}", root])
-    assert result.exit_code == 1
-    assert "cannot reach the server" in result.stderr
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

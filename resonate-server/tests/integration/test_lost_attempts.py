@@ -153,3 +153,10 @@ def test_an_answer_without_an_end_is_not_read(start: Start, id: str) -> None:
         server = start(OTEL_EXPORTER_OTLP_ENDPOINT=url)
         claim(server.client(), id, ttl=1)
         wait_until(stopped.is_set, "the server closes the connection")
+
+
+def test_a_collector_that_redirects_is_reported(start: Start, receiver: Receiver, id: str) -> None:
+    """OpenTelemetry neither follows a redirect nor takes it for a failure: all spans would be lost without a word."""
+    server = start(OTEL_EXPORTER_OTLP_ENDPOINT=f"{receiver.url}/moved")
+    claim(server.client(), id, ttl=1)
+    wait_until(lambda: "redirects to /login" in server.output(), "the log says it")

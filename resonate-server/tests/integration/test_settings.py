@@ -9,14 +9,13 @@ from urllib.parse import quote
 import psutil
 import pytest
 from click.testing import CliRunner
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from harness.basics import answers_200, free_port, wait_until
 from harness.server import ServerProcess
 from harness.stream import Stream
 from integration.servers import Start
 
 from resonate_server import cli
+from resonate_server.config import load
 
 Connect = Callable[[ServerProcess, str, str], Stream]
 
@@ -63,46 +62,36 @@ def run(*arguments: str, port: int, **env: str) -> str:
     return server.output()
 
 
-def run_on_free_ports(*arguments: str, **env: str) -> tuple[set[str], str]:
-    """Run a server and return the addresses it listened on, including the metrics port, and its log."""
-    port = free_port()
-    ports = {"RESONATE_SERVER__PORT": str(port), "RESONATE_OBSERVABILITY__METRICS_PORT": str(free_port())}
-    server = unstarted(*arguments, port=port, **ports, **env).start()
-    wait_until(lambda: len(listening(server.pid)) == 2, "both ports are open")
-    addresses = {address for address, _ in listening(server.pid)}
-    server.stop()
-    return addresses, server.output()
-
-
-def listening(pid: int) -> list[tuple[str, int]]:
-    return [each.laddr for each in psutil.Process(pid).net_connections("tcp") if each.status == psutil.CONN_LISTEN]
-
-
-OPEN = ("--host", "0.0.0.0")
-KEY = "RESONATE_AUTH__PUBLICKEY"
-PUBLISHED_ON = "RESONATE_SERVER__PUBLISHED_ON"
+OPEN = {"server.bind": "0.0.0.0"}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "env", "address", "warnings"),
+    ("given", "warned"),
     [
-        pytest.param(["serve"], {}, "127.0.0.1", 0, id="loopback unless told otherwise"),
-        pytest.param(["dev"], {}, "127.0.0.1", 0, id="loopback for development, too"),
-        pytest.param(["serve", *OPEN], {}, "0.0.0.0", 1, id="open to others"),
-        pytest.param(["dev", *OPEN], {KEY: "none"}, "0.0.0.0", 1, id="tokens that are not verified do not count"),
-        pytest.param(["dev", *OPEN], {KEY: "key.pem"}, "0.0.0.0", 0, id="with tokens"),
-        pytest.param(["serve", *OPEN], {PUBLISHED_ON: "127.0.0.1"}, "0.0.0.0", 0, id="a container on loopback"),
-        pytest.param(["serve", *OPEN], {PUBLISHED_ON: "0.0.0.0"}, "0.0.0.0", 1, id="a container open to others"),
+        pytest.param({}, False, id="loopback unless told otherwise"),
+        pytest.param(OPEN, True, id="open to others"),
+        pytest.param({**OPEN, "auth.publickey": "none"}, True, id="tokens that are not verified do not count"),
+        pytest.param({**OPEN, "auth.publickey": "key.pem"}, False, id="with tokens"),
+        pytest.param({**OPEN, "server.published_on": "127.0.0.1"}, False, id="a container on loopback"),
+        pytest.param({**OPEN, "server.published_on": "0.0.0.0"}, True, id="a container open to others"),
     ],
 )
-def test_a_server_open_to_others_without_tokens_warns_once(
-    arguments: list[str], env: dict[str, str], address: str, warnings: int
+def test_a_server_open_to_others_without_tokens_warns(
+    caplog: pytest.LogCaptureFixture, given: dict[str, str], warned: bool
 ) -> None:
-    key = Ed25519PrivateKey.generate().public_key()
-    Path("key.pem").write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    addresses, log = run_on_free_ports(*arguments, **env)
-    assert addresses == {address}
-    assert log.count("WARNING") == log.count("without tokens: whoever can reach this server") == warnings
+    cli._warn_if_exposed(load(given, {}))
+    assert ("without tokens: whoever can reach this server" in caplog.text) == warned
+
+
+@pytest.mark.parametrize(("flags", "address"), [([], "127.0.0.1"), (["--host", "0.0.0.0"], "0.0.0.0")])
+def test_the_metrics_listen_where_the_server_does(flags: list[str], address: str) -> None:
+    ports = {"RESONATE_OBSERVABILITY__METRICS_PORT": str(free_port())}
+    server = unstarted("dev", "--port", str(port := free_port()), *flags, port=port, **ports).start()
+    sockets = psutil.Process(server.pid).net_connections("tcp")
+    listening = [each.laddr.ip for each in sockets if each.status == psutil.CONN_LISTEN]
+    server.stop()
+    assert listening == [address] * 2
+    assert server.output().count("without tokens") == len(flags) / 2
 
 
 @pytest.mark.parametrize(
@@ -138,28 +127,10 @@ def test_flags_override_the_environment_which_overrides_the_file_member_by_membe
     assert json.loads(server.output().splitlines()[0])["message"].startswith("listening on http://127.0.0.1:")
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        *[("RESONATE_SERVER__PORT", value) for value in ("70000", "-1")],
-        ("RESONATE_SERVER__MAX_BODY_BYTES", "10"),
-        *[("RESONATE_TASKS__RETRY_TIMEOUT", value) for value in ("0", "30s")],
-        ("RESONATE_LEVEL", "loud"),
-        ("RESONATE_LOG_FORMAT", "xml"),
-        ("RESONATE_DEBUG", "perhaps"),
-        ("RESONATE_STORAGE__TYPE", "oracle"),
-        ("RESONATE_STORAGE__SQLITE__SYNCHRONOUS", "OFF"),
-        ("RESONATE_RETENTION__SETTLED_AFTER", "-1"),
-        ("RESONATE_TRANSPORTS__HTTP_PUSH__AUTH__MODE", "basic"),
-        ("RESONATE_SERVER__PROT", "1"),
-        *[(f"RESONATE_{name}", "9223372036854775807") for name in ("TASKS__RETRY_TIMEOUT", "RETENTION__SETTLED_AFTER")],
-    ],
-)
-def test_a_wrong_value_is_named_in_one_sentence(refused: Callable[..., str], name: str, value: str) -> None:
-    error = refused("dev", **{name: value})
-    assert name in error
+def test_a_wrong_value_is_named_in_one_sentence(refused: Callable[..., str]) -> None:
+    error = refused("dev", RESONATE_SERVER__PORT="70000")
+    assert "RESONATE_SERVER__PORT" in error and "70000" in error
     assert error.count("\n") == 1
-    assert value in error
 
 
 @pytest.mark.parametrize(
@@ -178,6 +149,7 @@ def test_an_invalid_file_is_reported_in_one_sentence(refused: Callable[..., str]
     error = refused("dev")
     assert error.count("\n") == 1
     assert error.startswith("resonate-server: ")
+    assert ("did you mean RESONATE_SERVER__PORT?" in error) == ("prot =" in text or "[sever]" in text)
 
 
 OFFICIAL_FLAGS = """

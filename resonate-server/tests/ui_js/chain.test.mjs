@@ -6,27 +6,11 @@ import { STATIC, detail } from "./build.mjs";
 
 const { Chain, fold, originOf, rowsOf } = await import(new URL("model/chain.js", STATIC));
 
-const ids = (promises) => rowsOf(new Chain(detail(promises))).map((row) => row.promise.id);
-
-test("a promise stands below its parent, and a step is run by its caller's group", () => {
-  const promises = { foo: {}, "foo:1": { parent: "foo", role: "call", group: "service-bar" }, "foo:2": { parent: "foo" }, "foo:1.1": { parent: "foo:1", role: "step" } };
+test("lines lead from a row to its ancestors, and a step is run by its caller's group", () => {
+  const promises = { foo: {}, "foo:1": { parent: "foo", role: "call", group: "service-bar", follows: true }, "foo:1.1": { parent: "foo:1", role: "step" }, "foo:2": { parent: "foo" } };
   const rows = rowsOf(new Chain(detail(promises)));
-  assert.deepEqual(rows.map((row) => [row.promise.id, row.depth]), [["foo", 0], ["foo:1", 1], ["foo:1.1", 2], ["foo:2", 1]]);
-  assert.equal(rows[2].group, "service-bar");
-});
-
-test("parents that go round in circles, or are missing, leave every promise a row", () => {
-  assert.deepEqual(ids({ foo: {}, a: { parent: "b" }, b: { parent: "a" }, c: { parent: "nowhere" } }).sort(), ["a", "b", "c", "foo"]);
-});
-
-test("a deep tree takes no longer than a wide one", { timeout: 20_000 }, () => {
-  const deep = Object.fromEntries(Array.from({ length: 100_000 }, (_, n) => [`p${n}`, n ? { parent: `p${n - 1}` } : {}]).reverse());
-  const rows = rowsOf(Object.assign(new Chain(detail(deep)), { id: "p0" }));
-  assert.deepEqual([rows.length, rows.at(-1).depth], [100_000, 99_999]);
-});
-
-test("siblings stand by age, then by number", () => {
-  assert.deepEqual(ids({ foo: {}, "foo:10": { parent: "foo" }, "foo:9": { parent: "foo" }, "foo:11": { parent: "foo", created_at: -1 } }), ["foo", "foo:11", "foo:9", "foo:10"]);
+  assert.deepEqual(rows.map((row) => row.more), [[], [true], [true, false], [false]]);
+  assert.deepEqual(rows.map((row) => row.group), [null, "service-bar", "service-bar", null]);
 });
 
 test("its own events touch a chain, and what happens to workers or was missed, but not that one was heard of", () => {
@@ -64,7 +48,8 @@ test("one function of two services is two rows", () => {
 });
 
 test("what stands below a folded call is folded with it", () => {
-  const promises = { ...calls("pay", 4), "foo.pay0.1": { parent: "foo.pay0" }, "foo.ship": call("ship") };
+  const pay = calls("pay", 3);
+  const promises = { "foo.pay": call("pay"), "foo.pay.1": { parent: "foo.pay" }, ...pay, "foo.ship": call("ship") };
   assert.deepEqual(shown(rows(promises)), ["foo", "4 × pay", "foo.ship"]);
 });
 

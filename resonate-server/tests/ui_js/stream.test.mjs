@@ -5,7 +5,8 @@ import { createServer } from "node:http";
 import { test } from "node:test";
 import { STATIC } from "./build.mjs";
 
-const server = createServer((_request, response) => {
+const server = createServer((request, response) => {
+  if (request.url.startsWith("/ui/api/chain?")) return; // It is never answered.
   opened += 1;
   response.write(`{"kind":"hello","epoch":"e","seq":0,"resumed":false}\n`);
   if (opened === 1) response.end();
@@ -13,10 +14,16 @@ const server = createServer((_request, response) => {
 await new Promise((ready) => server.listen(0, "127.0.0.1", ready));
 globalThis.document = { baseURI: `http://127.0.0.1:${server.address().port}/ui/` };
 globalThis.sessionStorage = { getItem: () => null };
+const { chain } = await import(new URL("net/api.js", STATIC));
 const { Stream } = await import(new URL("net/stream.js", STATIC));
 
 let opened = 0;
 const pause = (ms) => new Promise((wake) => setTimeout(wake, ms));
+
+test("a request that is never answered fails after a while", async () => {
+  AbortSignal.timeout = () => AbortSignal.abort(new DOMException("late", "TimeoutError"));
+  await assert.rejects(chain("x"), { status: 0, mayPass: true, message: "The server does not answer" });
+});
 
 test("one that is stopped while it pauses, and started again at once, does not run twice", async () => {
   let greeted = 0;

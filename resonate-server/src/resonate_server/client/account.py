@@ -183,7 +183,7 @@ def parts_of(calls: list[Call], runs: list[Run]) -> list[Part]:
                 call=call,
                 name=own[0].function if own else call.name,
                 caller=None if call.host is None else parts[call.host.promise.id],
-                is_leaf=following is None or len(following.more) <= len(call.more),
+                is_leaf=following is None or following.depth <= call.depth,
                 runs=own,
             )
     return [*parts.values()]

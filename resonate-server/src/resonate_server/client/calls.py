@@ -5,7 +5,6 @@ does not follow it is shown without them.
 """
 
 import base64
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,10 +14,13 @@ from msgspec import UNSET, Struct, field
 from resonate_server.client.server_connection import CallFailed, ServerConnection
 from resonate_server.client.values import now_ms
 from resonate_server.protocol.address import group_of
+from resonate_server.protocol.lineage import rows
 from resonate_server.protocol.payload import NOT_JSON, function_of
 from resonate_server.protocol.records import Promise, PromiseState, Role, TaskRecord, TaskState, Value
 
 PAGE = 100
+MAX_CALLS = 100_000
+"""A server with more is not drawn: its pages may never end."""
 
 
 class Phase(Struct, frozen=True):
@@ -28,20 +30,28 @@ class Phase(Struct, frozen=True):
     begin: int = field(name="from")
 
 
-type Lives = dict[str, list[Phase]]
-"""Phases by promise id, oldest first."""
+class CallTask(Struct, frozen=True):
+    """``attempt``: the latest one, 0 before the first. ``pid``: the worker that holds it. ``trouble``: what is wrong
+    with it, in words; ``why``: the reason given by the worker that released it last."""
+
+    state: TaskState
+    attempt: int = 0
+    pid: str | None = None
+    trouble: str = ""
+    why: str = ""
 
 
 class Call(Struct, frozen=True):
     """One promise and its place in the tree.
 
-    ``more``: for each level from the root down to it, whether a sibling follows; empty for the root. ``host``: the call
-    that runs it, if it is a step. ``phases``: its life, oldest first; empty if the server does not report it.
+    ``depth``: levels below the topmost one; ``follows``: whether a sibling follows. ``host``: the call that runs it, if
+    it is a step. ``phases``: its life, oldest first; empty if the server does not report it.
     """
 
     promise: Promise
-    task: TaskRecord | None
-    more: tuple[bool, ...]
+    task: CallTask | None
+    depth: int = 0
+    follows: bool = False
     host: "Call | None" = None
     phases: list[Phase] = []
 
@@ -91,8 +101,11 @@ class Call(Struct, frozen=True):
 
 
 class _Life(Struct):
+    """A call as this server knows it."""
+
     id: str
     phases: list[Phase]
+    task: CallTask | None = None
 
 
 class _ChainLives(Struct):
@@ -104,15 +117,15 @@ class _ChainLives(Struct):
 class CallTree:
     """The tree below promise ``id``; may be read repeatedly.
 
-    A fulfilled task is final and is not requested again. As this server reported at the last read: ``story`` is what a
-    fault did to the whole chain, in sentences; ``ahead``: how far its clock, which dates the calls, is ahead of this
-    machine's (ms).
+    Of a server that does not report lives, or not all, each task is requested until it is fulfilled. As this server
+    reported at the last read: ``story`` is what a fault did to the whole chain, in sentences; ``ahead``: how far its
+    clock, which dates the calls, is ahead of this machine's (ms).
     """
 
     def __init__(self, connection: ServerConnection, id: str) -> None:
         self._connection = connection
         self._id = id
-        self._fulfilled: dict[str, TaskRecord] = {}
+        self._fulfilled: dict[str, CallTask] = {}
         self._has_lives = True
         self.story: list[str] = []
         self.ahead = 0
@@ -133,20 +146,17 @@ class CallTree:
         origin = top.origin or self._id
         promises = self._of_origin(origin)
         promises.setdefault(self._id, top)
-        tasks = {promise.id: self._task(promise) for promise in promises.values()}
         lives = self._lives()
-        calls: list[Call] = []
-        above: list[Call] = []
-        for promise, more in _walk(promises, origin, self._id):
-            del above[len(more) :]
-            host = None
-            if promise.role is Role.STEP and above:
-                host = above[-1] if above[-1].promise.role is Role.CALL else above[-1].host
-            calls.append(Call(promise, tasks[promise.id], more, host, lives.get(promise.id, [])))
-            above.append(calls[-1])
-        return calls
+        for promise in promises.values():
+            if promise.id not in lives:
+                lives[promise.id] = _Life(promise.id, [], self._task(promise))
+        calls: dict[str, Call] = {}
+        for row in rows(promises.values(), origin if origin in promises else self._id, self._id):
+            id, host = row.node.id, None if row.host is None else calls[row.host.id]
+            calls[id] = Call(row.node, lives[id].task, row.depth, row.follows, host, lives[id].phases)
+        return [*calls.values()]
 
-    def _lives(self) -> Lives:
+    def _lives(self) -> dict[str, _Life]:
         """Return the lives that this server gives its page. Others do not know the request, and are asked once."""
         if not self._has_lives:
             return {}
@@ -154,7 +164,7 @@ class CallTree:
             answer = self._connection.get(f"ui/api/chain?{urlencode({'id': self._id})}")
             told = msgspec.json.decode(answer, type=_ChainLives)
             self.story, self.ahead = told.story, told.at - now_ms() if told.at else 0
-            return {life.id: life.phases for life in told.promises}
+            return {life.id: life for life in told.promises}
         except CallFailed as error:
             if error.is_transient:
                 raise
@@ -173,58 +183,25 @@ class CallTree:
             found |= {promise.id: promise for promise in msgspec.convert(page["promises"], list[Promise])}
             if len(found) == known or page.get("cursor") is None:
                 return found
+            if len(found) > MAX_CALLS:
+                raise CallFailed(f"the chain has more than {MAX_CALLS:,} calls")
             query["cursor"] = page["cursor"]
 
-    def _task(self, promise: Promise) -> TaskRecord | None:
+    def _task(self, promise: Promise) -> CallTask | None:
         if promise.target is None:
             return None
         if promise.id in self._fulfilled:
             return self._fulfilled[promise.id]
         try:
-            task = msgspec.convert(self._connection.call("task.get", {"id": promise.id})["task"], TaskRecord)
+            record = msgspec.convert(self._connection.call("task.get", {"id": promise.id})["task"], TaskRecord)
         except CallFailed as error:
             if error.status == 404:
                 return None
             raise
+        task = CallTask(record.state, record.version, record.pid or None, record.trouble, record.reason or "")
         if task.state is TaskState.FULFILLED:
             self._fulfilled[promise.id] = task
         return task
-
-
-def _walk(promises: dict[str, Promise], origin: str, top: str) -> Iterator[tuple[Promise, tuple[bool, ...]]]:
-    """Walk depth first, without recursion: a chain of calls may be thousands long."""
-    children = _children(promises, origin, top)
-    stack: list[tuple[str, tuple[bool, ...]]] = [(top, ())]
-    while stack:
-        id, more = stack.pop()
-        yield promises[id], more
-        below = children.get(id, [])
-        stack += [(child, (*more, child != below[-1])) for child in reversed(below)]
-
-
-def _children(promises: dict[str, Promise], origin: str, top: str) -> dict[str, list[str]]:
-    """Return ids by their parent's id, in the order in which they were created."""
-    root = origin if origin in promises else top
-    parents = {id: promise.parent or root for id, promise in promises.items() if id != root}
-    _cut_circles(parents, root)
-    children: dict[str, list[str]] = {}
-    for id in sorted(parents, key=lambda id: (promises[id].created_at, id)):
-        children.setdefault(parents[id], []).append(id)
-    return children
-
-
-def _cut_circles(parents: dict[str, str], root: str) -> None:
-    """Make every promise reach the root. Tags are free text: a parent may be unknown, or a descendant."""
-    reaching = {root}
-    for id in parents:
-        path: dict[str, None] = {}
-        at = id
-        while at not in reaching:
-            path[at] = None
-            if (parents[at] not in parents and parents[at] != root) or parents[at] in path:
-                parents[at] = root
-            at = parents[at]
-        reaching.update(path)
 
 
 def _decode(value: Value) -> Any:

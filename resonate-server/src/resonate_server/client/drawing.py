@@ -15,9 +15,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from resonate_server.client.calls import Call, Phase
+from resonate_server.client.calls import Call, CallTask, Phase
 from resonate_server.client.commands import shown
-from resonate_server.protocol.records import PromiseState, TaskRecord, TaskState
+from resonate_server.protocol.records import PromiseState, TaskState
 from resonate_server.protocol.words import duration
 
 PID_SHOWN = 8
@@ -200,12 +200,16 @@ class Drawing:
         axis = self._axis(stripe_width)
         if stripe_width:
             table.add_column(axis.header(), no_wrap=True, width=stripe_width)
-        for call in self._rows:
-            table.add_row(*self._cells(call, layout, axis if stripe_width else None))
+        drawn = {call.promise.id for call in self._rows}
+        follow: list[bool] = []
+        for call in self._calls:
+            follow[call.depth :] = [call.follows]
+            if call.promise.id in drawn:
+                table.add_row(*self._cells(call, self._guides(follow[1:]), layout, axis if stripe_width else None))
         return table
 
-    def _cells(self, call: Call, layout: Layout, axis: Axis | None) -> Iterator[Text]:
-        yield self._call(call, layout)
+    def _cells(self, call: Call, guides: str, layout: Layout, axis: Axis | None) -> Iterator[Text]:
+        yield self._call(call, guides, layout)
         yield self._state(call)
         if layout.group:
             yield self._group(call)
@@ -219,11 +223,11 @@ class Drawing:
         end = max(call.settled_at or self._now for call in self._calls)
         return Axis(begin=begin, end=max(begin, end), width=width, ascii_only=self._ascii_only)
 
-    def _call(self, call: Call, layout: Layout) -> Text:
+    def _call(self, call: Call, guides: str, layout: Layout) -> Text:
         symbol, plain, colour, _ = STATES[call.promise.state]
         shown_id = shown(self._short(call.promise.id) if layout.short_ids else call.promise.id)
         return Text.assemble(
-            (self._guides(call.more), "dim"),
+            (guides, "dim"),
             (plain if self._ascii_only else symbol, colour),
             " ",
             (self._name(call), "bold" if call.function else ""),
@@ -237,13 +241,13 @@ class Drawing:
             return id.removeprefix(self._root)
         return ("..." if self._ascii_only else "…") + id.removeprefix(self._root)
 
-    def _guides(self, more: tuple[bool, ...]) -> str:
-        """Return the lines that lead to a call from its ancestors."""
-        if not more:
+    def _guides(self, follow: list[bool]) -> str:
+        """Return the lines that lead to a call. ``follow``: whether a sibling follows, for each level down to it."""
+        if not follow:
             return ""
         passing, branch, last = ("|  ", "+- ", "`- ") if self._ascii_only else ("│  ", "├─ ", "└─ ")
-        above = "".join(passing if follows else "   " for follows in more[:-1])
-        return above + (branch if more[-1] else last)
+        above = "".join(passing if follows else "   " for follows in follow[:-1])
+        return above + (branch if follow[-1] else last)
 
     def _name(self, call: Call) -> str:
         if call.is_timer:
@@ -267,11 +271,11 @@ class Drawing:
         highlighted = {TaskState.ACQUIRED: "cyan", TaskState.PENDING: "yellow", TaskState.HALTED: "magenta"}
         return Text(self._attempt(task), highlighted.get(task.state, "dim"))
 
-    def _attempt(self, task: TaskRecord) -> str:
-        """Describe the latest attempt, whose number is the task's version: its worker, or else the task's state."""
-        if isinstance(task.pid, str):
-            return f"attempt {task.version} by {shown(task.pid[:PID_SHOWN])}"
-        return f"{task.state}, attempt {task.version}" if task.version else task.state
+    def _attempt(self, task: CallTask) -> str:
+        """Describe the latest attempt: its worker, or else the task's state."""
+        if task.pid:
+            return f"attempt {task.attempt} by {shown(task.pid[:PID_SHOWN])}"
+        return f"{task.state}, attempt {task.attempt}" if task.attempt else task.state
 
     # ── below the table ──
 

@@ -7,11 +7,11 @@ from typing import Any
 import click
 from msgspec import Struct
 
-from resonate_server.client.calls import Call, CallTree
+from resonate_server.client.calls import Call, CallTask, CallTree
 from resonate_server.client.commands import ANSWER_S, ended_by_signals, fail, shown, where
 from resonate_server.client.server_connection import CallFailed
 from resonate_server.client.values import DURATION
-from resonate_server.protocol.records import TaskRecord, TaskState
+from resonate_server.protocol.records import TaskState
 
 READ_PAUSE_S = 0.1
 
@@ -63,11 +63,11 @@ class Reached(Struct, frozen=True):
 
     call: Call
     state: str
-    task: TaskRecord | None
+    task: CallTask | None
 
     def line(self) -> str:
         """Return STATE, ATTEMPT, WORKER and ID, separated by tabs."""
-        attempt = "-" if self.task is None else str(self.task.version)
+        attempt = "-" if self.task is None else str(self.task.attempt)
         return "\t".join([self.state, attempt, shown(self._pid or "-"), shown(self.call.promise.id)])
 
     def sentence(self) -> str:
@@ -78,11 +78,11 @@ class Reached(Struct, frozen=True):
 
     @property
     def _pid(self) -> str:
-        return self.task.pid if self.task is not None and isinstance(self.task.pid, str) else ""
+        return (self.task.pid if self.task else None) or ""
 
     @property
     def attempt(self) -> int:
-        return 0 if self.task is None else self.task.version
+        return 0 if self.task is None else self.task.attempt
 
 
 @click.command(short_help="Wait until a chain reaches a state.")
@@ -173,7 +173,7 @@ class Waiter:
                 continue
             trouble = f"{call.name}: {call.task.trouble}"
             self._obstacle = f": {trouble}"
-            if (about := (call.promise.id, str(call.task.reason))) not in self._told:
+            if (about := (call.promise.id, call.task.why)) not in self._told:
                 self._told.add(about)
                 click.echo(f"waiting: {shown(trouble)}", err=True)
 
@@ -189,7 +189,7 @@ def find(calls: list[Call], goal: Goal, after: int = 0) -> Reached | None:
     return None
 
 
-def _state(call: Call, task: TaskRecord | None) -> str:
+def _state(call: Call, task: CallTask | None) -> str:
     """Empty while it waits for a worker."""
     if call.is_settled:
         return "settled"

@@ -33,7 +33,7 @@ from resonate_server.protocol.records import Promise, PromiseState
 from resonate_server.store.in_flight import InFlightTasks
 from resonate_server.store.sharing import PeerListener, Rosters, Sharing
 from resonate_server.watch import Watch, events
-from resonate_server.watch.events import Event, EventsMissed
+from resonate_server.watch.events import Event, What
 
 logger = logging.getLogger(__name__)
 
@@ -196,7 +196,7 @@ class Peers(PeerListener):
     def may_have_missed(self) -> None:
         self._hub.ask_again()
         if self._watch is not None:
-            self._watch.take_remote_event(EventsMissed(0, self._watch.now()))
+            self._watch.take_remote_event(Event(kind=What.EVENTS_MISSED, at=self._watch.now()))
 
     def heard(self, told: str) -> None:
         try:

@@ -7,28 +7,16 @@ life of a call is a list of phases: it waits, runs, is suspended, or lacks a wor
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from msgspec.structs import replace
 
+from resonate_server.protocol.lineage import Row
 from resonate_server.protocol.records import Role, TaskState
 from resonate_server.watch.absences import FOREVER, ConnectionHistory
 from resonate_server.watch.derive import RELEASED
-from resonate_server.watch.events import (
-    ChainEvent,
-    PromiseCreated,
-    PromiseSettled,
-    TaskClaimed,
-    TaskHalted,
-    TaskLost,
-    TaskQueued,
-    TaskRefused,
-    TaskReleased,
-    TaskSent,
-    TaskSuspended,
-    TaskUnclaimed,
-)
+from resonate_server.watch.events import ChainEvent, PromiseCreated, PromiseSettled, TaskNews, What
 from resonate_server.watch.views import Kind, Phase, PromiseView
 
 MAX_PIECES = 20_000
@@ -53,9 +41,9 @@ class Lives:
     def take(self, event: ChainEvent) -> None:
         if isinstance(event, PromiseCreated):
             self._born.add(event.id)
-        elif isinstance(event, TaskRefused):
+        elif event.kind is What.REFUSED:
             self.refused.add(event.id)
-        elif (step := _STEPS.get(type(event))) is not None:
+        elif (step := _STEPS.get(event.kind)) is not None:
             phases = self._phases.setdefault(event.id, [])
             before = _before(event, self._since)
             if not phases and event.id not in self._born:
@@ -84,25 +72,23 @@ def _unknown(call: PromiseView, until: int, attempts: int) -> Phase:
     return Phase(Kind.UNKNOWN, call.created_at, until, attempt=max(attempts, 0), known=False)
 
 
-def fill_in(promises: list[PromiseView], lives: Lives, history: ConnectionHistory) -> Iterator[None]:
+def fill_in(rows: list[Row[PromiseView]], lives: Lives, history: ConnectionHistory) -> Iterator[None]:
     """Set the phases of each promise of a chain, and yield after each one. ``history`` knows when workers were
     connected."""
-    share = MAX_PIECES // max(len(promises), 1) + 1
+    share = MAX_PIECES // max(len(rows), 1) + 1
     away = cache(lambda pid: history.away(pid)[-share:])
     absent = cache(lambda group: history.absent(group)[-share:])
-    for promise in promises:
-        if promise.role is Role.CALL:
-            promise.phases = _with_gaps(lives.of(promise), away, absent, promise.group or "")
-            yield
-    hosts = hosts_of(promises)
-    for promise in promises:
-        host = hosts.get(promise.id) if promise.role is Role.STEP else None
-        if host is not None:
-            promise.phases = _of_step(promise, host.phases)[-share:]
-        elif promise.role is Role.TIMER:
-            promise.phases = [_whole(Kind.TIMER, promise)]
-        elif promise.role is not Role.CALL:
-            promise.phases = [replace(_whole(Kind.WAITING, promise), reason="outside")]
+    for row in rows:  # A call stands before the steps that it runs.
+        promise = row.node
+        match promise.role:
+            case Role.CALL:
+                promise.phases = _with_gaps(lives.of(promise), away, absent, promise.group or "")
+            case Role.STEP if row.host is not None:
+                promise.phases = _of_step(promise, row.host.phases)[-share:]
+            case Role.TIMER:
+                promise.phases = [_whole(Kind.TIMER, promise)]
+            case _:
+                promise.phases = [replace(_whole(Kind.WAITING, promise), reason="outside")]
         yield
 
 
@@ -127,7 +113,7 @@ def _open(phases: list[Phase], *kinds: Kind) -> Phase | None:
     return phases[-1] if phases and phases[-1].end is None and phases[-1].kind in kinds else None
 
 
-def _queued(phases: list[Phase], event: TaskQueued) -> None:
+def _queued(phases: list[Phase], event: TaskNews) -> None:
     waiting = _open(phases, Kind.WAITING, Kind.GAP)
     if waiting is None:
         _begin(phases, Phase(Kind.WAITING, event.at, attempt=event.version, reason=event.reason))
@@ -135,12 +121,12 @@ def _queued(phases: list[Phase], event: TaskQueued) -> None:
         waiting.reason = event.reason
 
 
-def _sent(phases: list[Phase], event: TaskSent) -> None:
+def _sent(phases: list[Phase], event: TaskNews) -> None:
     if (waiting := _open(phases, Kind.WAITING)) is not None:
         waiting.pid = event.pid
 
 
-def _claimed(phases: list[Phase], event: TaskClaimed) -> None:
+def _claimed(phases: list[Phase], event: TaskNews) -> None:
     _run(phases, Phase(Kind.RUNNING, event.at, attempt=event.version, pid=event.pid))
 
 
@@ -164,30 +150,30 @@ _CAUSES = {Kind.RUNNING: RELEASED, Kind.SUSPENDED: "resumed", Kind.HALTED: "cont
 """Reason for an attempt, by the kind of phase before it. After a gap, it is the gap's own reason."""
 
 
-def _suspended(phases: list[Phase], event: TaskSuspended) -> None:
+def _suspended(phases: list[Phase], event: TaskNews) -> None:
     _begin(phases, Phase(Kind.SUSPENDED, event.at, attempt=event.version, pid=event.pid, on=event.on))
 
 
-def _lost(phases: list[Phase], event: TaskLost) -> None:
+def _lost(phases: list[Phase], event: TaskNews) -> None:
     """Break the attempt off. A gap follows until a worker claims the task."""
     if (running := _open(phases, Kind.RUNNING)) is not None:
         running.broken = True
     _begin(phases, Phase(Kind.GAP, event.at, attempt=event.version, pid=event.pid, reason=event.reason))
 
 
-def _released(phases: list[Phase], event: TaskReleased) -> None:
+def _released(phases: list[Phase], event: TaskNews) -> None:
     """The worker gave the task back itself: the attempt is not broken."""
     waiting = Phase(Kind.WAITING, event.at, attempt=event.version, reason=RELEASED, trouble=event.trouble)
     _begin(phases, replace(waiting, why=event.why))
 
 
-def _unclaimed(phases: list[Phase], event: TaskUnclaimed) -> None:
+def _unclaimed(phases: list[Phase], event: TaskNews) -> None:
     """The task still waits: a worker was sent it but did not claim it."""
     if (waiting := _open(phases, Kind.WAITING, Kind.GAP)) is not None:
         waiting.trouble = event.trouble
 
 
-def _halted(phases: list[Phase], event: TaskHalted) -> None:
+def _halted(phases: list[Phase], event: TaskNews) -> None:
     _begin(phases, Phase(Kind.HALTED, event.at, attempt=event.version))
 
 
@@ -195,16 +181,16 @@ def _settled(phases: list[Phase], event: PromiseSettled) -> None:
     _end(phases, event.settled_at)
 
 
-_STEPS: dict[type[ChainEvent], Callable[[list[Phase], Any], None]] = {
-    TaskQueued: _queued,
-    TaskSent: _sent,
-    TaskClaimed: _claimed,
-    TaskSuspended: _suspended,
-    TaskLost: _lost,
-    TaskReleased: _released,
-    TaskUnclaimed: _unclaimed,
-    TaskHalted: _halted,
-    PromiseSettled: _settled,
+_STEPS: dict[What, Callable[[list[Phase], Any], None]] = {
+    What.QUEUED: _queued,
+    What.SENT: _sent,
+    What.CLAIMED: _claimed,
+    What.SUSPENDED: _suspended,
+    What.LOST: _lost,
+    What.RELEASED: _released,
+    What.UNCLAIMED: _unclaimed,
+    What.HALTED: _halted,
+    What.SETTLED: _settled,
 }
 
 
@@ -253,17 +239,17 @@ def _recorded(call: PromiseView, begin: int) -> Phase:
 
 def _before(event: Any, since: int) -> Phase:
     """Infer the phase before the first event that was seen of a call."""
-    match event:
-        case TaskClaimed():
-            return Phase(Kind.WAITING, since, attempt=event.version - 1, known=False)
-        case TaskQueued(reason="resumed"):
-            return Phase(Kind.SUSPENDED, since, attempt=event.version, known=False)
-        case TaskQueued() | TaskSent() | TaskUnclaimed():
-            return Phase(Kind.WAITING, since, attempt=event.version, known=False)
-        case TaskSuspended() | TaskLost() | TaskReleased() | PromiseSettled(pid=str()):
-            return Phase(Kind.RUNNING, since, attempt=event.version, pid=event.pid, known=False)
-        case _:
-            return Phase(Kind.UNKNOWN, since, attempt=event.version, known=False)
+    before = partial(Phase, begin=since, attempt=event.version, known=False)
+    match event.kind:
+        case What.CLAIMED:
+            return before(Kind.WAITING, attempt=event.version - 1)
+        case What.QUEUED if event.reason == "resumed":
+            return before(Kind.SUSPENDED)
+        case What.QUEUED | What.SENT | What.UNCLAIMED:
+            return before(Kind.WAITING)
+        case What.SUSPENDED | What.LOST | What.RELEASED | What.SETTLED if event.pid is not None:
+            return before(Kind.RUNNING, pid=event.pid)
+    return before(Kind.UNKNOWN)
 
 
 def _whole(kind: Kind, promise: PromiseView) -> Phase:
@@ -330,22 +316,6 @@ def _or_open(end: int) -> int | None:
 
 
 # ── steps: they have no task of their own ──
-
-
-def hosts_of(promises: list[PromiseView]) -> dict[str, PromiseView | None]:
-    """Return the call that each promise runs in, by id. Parents are free text: trees may be deep, and have cycles."""
-    by_id = {promise.id: promise for promise in promises}
-    hosts: dict[str, PromiseView | None] = {}
-    for promise in promises:
-        passed: list[str] = []
-        at: PromiseView | None = promise
-        while at is not None and at.role is not Role.CALL and at.id not in hosts:
-            hosts[at.id] = None  # until it is found: in a cycle there is none
-            passed.append(at.id)
-            at = by_id.get(at.parent or "")
-        host = at if at is None or at.role is Role.CALL else hosts[at.id]
-        hosts.update(dict.fromkeys(passed, host))
-    return hosts
 
 
 def _of_step(step: PromiseView, host: list[Phase]) -> list[Phase]:

@@ -18,6 +18,7 @@ from msgspec import UNSET, Struct
 from resonate_server.kernel.model import Footprint
 from resonate_server.kernel.sizes import weight
 from resonate_server.protocol.address import group_of
+from resonate_server.protocol.lineage import Row, rows
 from resonate_server.protocol.payload import MAX_TEXT, excerpt, function_of, readable
 from resonate_server.protocol.records import Promise, PromiseState, TaskState
 from resonate_server.protocol.requests import Id, Millis
@@ -140,10 +141,11 @@ class ChainReader:
         created = {promise.id: promise.created_at for promise in promises}
         events = (event for event in self._ring.of(created) if event.at > created[event.id] - DIFFER_MS)
         await _in_turns(map(lives.take, events))
-        await _in_turns(fill_in(promises, lives, self._history))
+        placed = _placed(promises, root)
+        await _in_turns(fill_in(placed, lives, self._history))
         outages = self._outages.between(*_span(promises))
-        shown = [_redacted(view, prefix) for view in promises]
-        return ChainView(root, self._now(), shown, cut, outages, story(shown, outages, lives.refused))
+        shown = [_redacted(row.node, prefix) for row in placed]
+        return ChainView(root, self._now(), shown, cut, outages, story(placed, outages, lives.refused))
 
     async def _read_tree(self, root: str, prefix: str) -> tuple[list[PromiseView], bool]:
         """Return the promises to show, and whether there are more."""
@@ -210,6 +212,15 @@ def _bounded[T](rows: Iterator[T], weigh: Callable[[T], int]) -> Iterator[T]:
         weighed += weigh(row)
         if weighed > PORTION_BYTES or time.perf_counter() > end:
             return
+
+
+def _placed(promises: list[PromiseView], root: str) -> list[Row[PromiseView]]:
+    """Put the promises in the order of the call tree, and each of them in its place there."""
+    top = next((view.id for view in promises if view.id == root), promises[0].id if promises else "")
+    placed = [*rows(promises, top, top)] if promises else []
+    for row in placed:
+        row.node.depth, row.node.follows = row.depth, row.follows
+    return placed
 
 
 def _span(promises: list[PromiseView]) -> tuple[int, int]:

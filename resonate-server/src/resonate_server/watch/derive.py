@@ -4,6 +4,7 @@ Rules do not know that they are watched, so the reason why a task waits again is
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from resonate_server.kernel.model import PutCallback, Rows, Task
 from resonate_server.protocol.address import group_of
@@ -11,19 +12,7 @@ from resonate_server.protocol.payload import Excerpt, Function, step_function
 from resonate_server.protocol.records import Promise, PromiseState, TaskState
 from resonate_server.protocol.requests import Request, TaskFence, TaskFulfill, TaskRelease, TaskSuspend
 from resonate_server.store import Decided
-from resonate_server.watch.events import (
-    ChainEvent,
-    PromiseCreated,
-    PromiseSettled,
-    TaskClaimed,
-    TaskHalted,
-    TaskLost,
-    TaskQueued,
-    TaskRefused,
-    TaskReleased,
-    TaskSuspended,
-    TaskUnclaimed,
-)
+from resonate_server.watch.events import ChainEvent, PromiseCreated, PromiseSettled, TaskNews, What
 
 CONFLICT = 409
 CREATED, RELEASED = "created", "released"
@@ -53,7 +42,7 @@ def events(decided: Decided) -> list[ChainEvent]:
         before = rows.tasks.get(task.id)
         if before is None or before.state is not task.state or _is_offered_anew(before, task):
             promise = changes.promises.get(task.id) or rows.promises[task.id]
-            _MOVED[task.state](found, before, task, chain_of(promise), decided)
+            found += _moved(before, task, chain_of(promise), decided)
     if decided.decision.answer.status == CONFLICT and isinstance(decided.request, WRITES):
         found += _refused(decided.request, rows, decided.now)
     return found
@@ -72,80 +61,63 @@ def _created(promise: Promise, now: int) -> PromiseCreated:
     id, tags, param = promise.id, promise.tags, promise.param.data
     parent = tags.get("resonate:parent")
     return PromiseCreated(
-        0,
-        now,
-        tags.get("resonate:origin") or id,
-        id,
-        None if parent == id else parent,
-        Function(param) if param else step_function(tags),
-        group_of(tags.get("resonate:target")),
-        tags.get("resonate:timer") == "true",
-        promise.timeout_at,
-        promise.created_at,
+        at=now,
+        chain=tags.get("resonate:origin") or id,
+        id=id,
+        parent=None if parent == id else parent,
+        func=Function(param) if param else step_function(tags),
+        group=group_of(tags.get("resonate:target")),
+        timer=tags.get("resonate:timer") == "true",
+        timeout_at=promise.timeout_at,
+        created_at=promise.created_at,
     )
 
 
 def _settled(promise: Promise, before: Task | None, decided: Decided) -> PromiseSettled:
     settled_at, value, request = promise.settled_at, promise.value.data, decided.request
     return PromiseSettled(
-        0,
-        decided.now,
-        chain_of(promise),
-        promise.id,
-        promise.state,
-        Excerpt(value) if value else None,
-        promise.created_at,
-        settled_at or decided.now,
-        None if before is None else before.pid,
-        0 if before is None else before.version,
-        isinstance(request, TaskFulfill) and request.id == promise.id,
+        at=decided.now,
+        chain=chain_of(promise),
+        id=promise.id,
+        state=promise.state,
+        value=Excerpt(value) if value else None,
+        created_at=promise.created_at,
+        settled_at=settled_at or decided.now,
+        pid=None if before is None else before.pid,
+        version=0 if before is None else before.version,
+        by_worker=isinstance(request, TaskFulfill) and request.id == promise.id,
     )
 
 
-# ── tasks, by their new state ──
+# ── tasks ──
 
 
-def _pending(found: list[ChainEvent], before: Task | None, task: Task, chain: str, decided: Decided) -> None:
-    """The task waits: it is new, its attempt came to nothing, or what it awaited has settled. A task that is not
-    offered (a timer, or one that is delayed) waits without an event."""
-    now, reason = decided.now, _reason(before, task, decided.now)
-    if before is not None and before.state is TaskState.ACQUIRED:
-        if reason == RELEASED:
-            trouble, why = task.report().trouble, task.reason or ""
-            found.append(TaskReleased(0, now, chain, task.id, before.pid, before.version, trouble, why))
-        else:
-            found.append(TaskLost(0, now, chain, task.id, before.pid, before.version, reason))
-    if before is not None and task.unclaimed > before.unclaimed:
-        trouble = task.report().trouble
-        found.append(TaskUnclaimed(0, now, chain, task.id, group_of(task.target), task.version, trouble))
-    if task.queued:
-        found.append(TaskQueued(0, now, chain, task.id, group_of(task.target), task.version, reason))
-
-
-def _acquired(found: list[ChainEvent], _: Task | None, task: Task, chain: str, decided: Decided) -> None:
-    found.append(TaskClaimed(0, decided.now, chain, task.id, group_of(task.target), task.pid, task.version))
-
-
-def _suspended(found: list[ChainEvent], before: Task | None, task: Task, chain: str, decided: Decided) -> None:
-    awaited = _awaited(task.id, decided)
-    found.append(TaskSuspended(0, decided.now, chain, task.id, before.pid if before else None, task.version, awaited))
-
-
-def _halted(found: list[ChainEvent], before: Task | None, task: Task, chain: str, decided: Decided) -> None:
-    found.append(TaskHalted(0, decided.now, chain, task.id, before.pid if before else None, task.version))
-
-
-def _fulfilled(found: list[ChainEvent], before: Task | None, task: Task, chain: str, decided: Decided) -> None:
-    """The event of its promise is enough."""
-
-
-_MOVED = {
-    TaskState.PENDING: _pending,
-    TaskState.ACQUIRED: _acquired,
-    TaskState.SUSPENDED: _suspended,
-    TaskState.HALTED: _halted,
-    TaskState.FULFILLED: _fulfilled,
-}
+def _moved(before: Task | None, task: Task, chain: str, decided: Decided) -> Iterator[TaskNews]:
+    """Yield what happened to a task that is in another state now, or is offered again."""
+    holder = None if before is None else before.pid
+    common: Any = {"at": decided.now, "chain": chain, "id": task.id, "version": task.version}
+    group = group_of(task.target)
+    match task.state:
+        case TaskState.PENDING:  # It is new, its attempt came to nothing, or what it awaited has settled.
+            reason = _reason(before, task, decided.now)
+            if before is not None and before.state is TaskState.ACQUIRED:
+                if reason == RELEASED:
+                    trouble, why = task.report().trouble, task.reason or ""
+                    yield TaskNews(**common, kind=What.RELEASED, pid=holder, trouble=trouble, why=why)
+                else:
+                    yield TaskNews(**common, kind=What.LOST, pid=holder, reason=reason)
+            if before is not None and task.unclaimed > before.unclaimed:
+                yield TaskNews(**common, kind=What.UNCLAIMED, group=group, trouble=task.report().trouble)
+            if task.queued:  # A timer, or a task that is delayed, waits without an event.
+                yield TaskNews(**common, kind=What.QUEUED, group=group, reason=reason)
+        case TaskState.ACQUIRED:
+            yield TaskNews(**common, kind=What.CLAIMED, group=group, pid=task.pid)
+        case TaskState.SUSPENDED:
+            yield TaskNews(**common, kind=What.SUSPENDED, pid=holder, on=_awaited(task.id, decided))
+        case TaskState.HALTED:
+            yield TaskNews(**common, kind=What.HALTED, pid=holder)
+        case TaskState.FULFILLED:
+            pass  # The event of its promise is enough.
 
 
 def _reason(before: Task | None, task: Task, now: int) -> str:
@@ -176,4 +148,11 @@ def _refused(request: Request, rows: Rows, now: int) -> Iterator[ChainEvent]:
     assert isinstance(request, WRITES)
     promise = rows.promises.get(request.id)
     if promise is not None:
-        yield TaskRefused(0, now, chain_of(promise), request.id, request.version, request.kind)
+        yield TaskNews(
+            kind=What.REFUSED,
+            at=now,
+            chain=chain_of(promise),
+            id=request.id,
+            version=request.version,
+            request=request.kind,
+        )

@@ -5,6 +5,7 @@ of the root; times are in ms since the epoch.
 """
 
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -15,17 +16,41 @@ from resonate_server.protocol.payload import Excerpt, Function, Payload, functio
 from resonate_server.protocol.records import PromiseState
 
 
-class Event(Struct, tag_field="kind", gc=False):
+class What(StrEnum):
+    """What has happened: the member ``kind`` of an event."""
+
+    CREATED = "promise.created"
+    SETTLED = "promise.settled"
+    QUEUED = "task.queued"  # it waits for a worker; its next attempt is `version` + 1
+    SENT = "task.sent"  # to a worker, by one who does not know its chain
+    CLAIMED = "task.claimed"  # attempt `version` runs
+    SUSPENDED = "task.suspended"
+    LOST = "task.lost"  # the attempt was broken off
+    RELEASED = "task.released"  # by its worker
+    UNCLAIMED = "task.unclaimed"  # by the worker that was sent it; it is offered again after a pause
+    HALTED = "task.halted"
+    REFUSED = "task.refused"  # a write by an attempt that no longer holds the task
+    SERVER_BACK = "server.back"
+    EVENTS_MISSED = "server.missed"  # events of other servers may have been lost: what is shown must be read again
+    CONNECTED = "worker.connected"
+    LEFT = "worker.left"
+    SILENT = "worker.silent"  # it let a lease lapse
+    GONE = "worker.gone"
+    HEARD = "worker.heard"
+
+
+class Event(Struct, gc=False, kw_only=True):
     """Something that happened."""
 
-    seq: int
+    kind: What
+    seq: int = 0
     at: int
 
     def weight(self) -> int:
         """Return how many characters are kept with it. All come from clients, and each text may have thousands."""
         weight = 0
         for kept in astuple(self):
-            if (characters := _CHARACTERS.get(type(kept))) is not None:
+            if kept and (characters := _CHARACTERS.get(type(kept))) is not None:
                 weight += characters(kept)
         return weight
 
@@ -39,14 +64,15 @@ _CHARACTERS: dict[type, Callable[[Any], int]] = {
 }
 
 
-class ChainEvent(Event, gc=False):
+class ChainEvent(Event, gc=False, kw_only=True):
     """Something that happened to the promise ``id``, or to its task."""
 
     chain: str | None
     id: str
 
 
-class PromiseCreated(ChainEvent, tag="promise.created", gc=False):
+class PromiseCreated(ChainEvent, gc=False, kw_only=True):
+    kind: What = What.CREATED
     parent: str | None
     func: Function | str | None
     group: str | None
@@ -55,9 +81,10 @@ class PromiseCreated(ChainEvent, tag="promise.created", gc=False):
     created_at: int
 
 
-class PromiseSettled(ChainEvent, tag="promise.settled", gc=False):
+class PromiseSettled(ChainEvent, gc=False, kw_only=True):
     """``pid``: the worker that held the task, in attempt ``version``; ``by_worker``: whether that worker settled it."""
 
+    kind: What = What.SETTLED
     state: PromiseState
     value: Excerpt | Payload | None
     created_at: int
@@ -67,110 +94,38 @@ class PromiseSettled(ChainEvent, tag="promise.settled", gc=False):
     by_worker: bool = False
 
 
-class TaskQueued(ChainEvent, tag="task.queued", gc=False):
-    """The task waits for a worker; its next attempt is ``version`` + 1."""
+class TaskNews(ChainEvent, gc=False, kw_only=True, omit_defaults=True):
+    """Something that happened to a task in its attempt ``version``. ``pid``: the worker that has it, had it or was sent
+    it.
 
-    group: str | None
+    ``reason``: why it is queued or lost. ``trouble``: what is wrong with a task that keeps coming back; ``why``: the
+    reason that its worker gave. ``on``: what it awaits. ``request``: the kind of the write that was refused.
+    """
+
     version: int
-    reason: str
-
-
-class TaskSent(ChainEvent, tag="task.sent", gc=False):
-    """A worker was sent the task; the sender does not know its chain."""
-
-    group: str
-    pid: str
-    version: int
-
-
-class TaskClaimed(ChainEvent, tag="task.claimed", gc=False):
-    """Attempt ``version`` runs."""
-
-    group: str | None
-    pid: str | None
-    version: int
-
-
-class TaskSuspended(ChainEvent, tag="task.suspended", gc=False):
-    pid: str | None
-    version: int
-    on: list[str]
-
-
-class TaskLost(ChainEvent, tag="task.lost", gc=False):
-    """The attempt was broken off."""
-
-    pid: str | None
-    version: int
-    reason: str
-
-
-class TaskReleased(ChainEvent, tag="task.released", gc=False):
-    """``trouble``: what is wrong with a task that keeps coming back; ``why``: the reason that its worker gave."""
-
-    pid: str | None
-    version: int
-    trouble: str
+    group: str | None = None
+    pid: str | None = None
+    reason: str = ""
+    trouble: str = ""
     why: str = ""
+    on: list[str] = []
+    request: str = ""
 
 
-class TaskUnclaimed(ChainEvent, tag="task.unclaimed", gc=False):
-    """A worker was sent the task and did not claim it; it is offered again after a pause."""
-
-    group: str | None
-    version: int
-    trouble: str
-
-
-class TaskHalted(ChainEvent, tag="task.halted", gc=False):
-    pid: str | None
-    version: int
-
-
-class TaskRefused(ChainEvent, tag="task.refused", gc=False):
-    """A write by an attempt that no longer holds the task; ``request`` is its kind."""
-
-    version: int
-    request: str
-
-
-class ServerBack(Event, tag="server.back", gc=False):
+class ServerBack(Event, gc=False, kw_only=True):
     """This server is running again, after an outage that began at ``since``."""
 
+    kind: What = What.SERVER_BACK
     since: int
 
 
-class EventsMissed(Event, tag="server.missed", gc=False):
-    """Events of other servers may have been lost: what is shown must be read again."""
-
-
-class WorkerEvent(Event, gc=False):
-    """Something that a worker did."""
+class WorkerEvent(Event, gc=False, kw_only=True):
+    """Something that a worker did. ``again``: it is back after this server had ended its stream as ``planned``."""
 
     group: str
     pid: str
-
-
-class WorkerConnected(WorkerEvent, tag="worker.connected", gc=False):
-    """``again``: it is back after this server ended its stream as planned."""
-
-    again: bool
-
-
-class WorkerLeft(WorkerEvent, tag="worker.left", gc=False):
-    planned: bool
-
-
-class WorkerSilent(WorkerEvent, tag="worker.silent", gc=False):
-    """It let a lease lapse."""
-
-
-class WorkerGone(WorkerEvent, tag="worker.gone", gc=False):
-    pass
-
-
-class WorkerHeard(WorkerEvent, tag="worker.heard", gc=False):
-    pass
+    again: bool = False
+    planned: bool = False
 
 
 def _for_the_wire(kept: Any) -> str | Payload | None:
@@ -188,12 +143,8 @@ encoder = msgspec.json.Encoder(enc_hook=_for_the_wire)
 SHORT_TEXT = 256
 """Characters of a payload that are sent to other servers."""
 
-_KINDS: dict[str, type[Event]] = {
-    str(kind.__struct_config__.tag): kind
-    for parent in (Event, ChainEvent, WorkerEvent)
-    for kind in parent.__subclasses__()
-    if kind not in (ChainEvent, WorkerEvent)
-}
+_CLASSES: dict[str, type[Event]] = {"task": TaskNews, "worker": WorkerEvent, "server": ServerBack}
+_OF_PROMISES: dict[What, type[Event]] = {What.CREATED: PromiseCreated, What.SETTLED: PromiseSettled}
 
 
 def encode_for_peers(event: Event) -> bytes:
@@ -206,10 +157,10 @@ def decode_from_peer(data: bytes | msgspec.Raw) -> Event:
     """Decode an event of another server. Raises :class:`ValueError` for one that this version does not know."""
     try:
         fields = msgspec.json.decode(data)
-        kind = _KINDS[fields.pop("kind")]
-        if kind is PromiseSettled:
+        kind = fields["kind"] = What(fields["kind"])
+        if kind is What.SETTLED:
             fields["state"] = PromiseState(fields["state"])
             fields["value"] = fields["value"] and Payload(**fields["value"])
-        return kind(**fields)
-    except (KeyError, TypeError, AttributeError) as error:
+        return (_OF_PROMISES.get(kind) or _CLASSES[kind.partition(".")[0]])(**fields)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"unknown event: {error}") from None

@@ -126,6 +126,8 @@ def _session() -> requests.Session:
 def _close(response: requests.Response, **_: object) -> None:
     response.raw.read1(MAX_ANSWER_BYTES, decode_content=False)  # a whole answer leaves the connection open
     response.close()
+    if response.is_redirect:  # not followed, but taken for a success
+        raise requests.TooManyRedirects(f"it redirects to {response.headers['Location']}")
 
 
 class _Ids(IdGenerator):

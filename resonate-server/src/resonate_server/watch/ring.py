@@ -16,22 +16,7 @@ from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
-from resonate_server.watch.events import (
-    ChainEvent,
-    Event,
-    PromiseCreated,
-    TaskClaimed,
-    TaskHalted,
-    TaskLost,
-    TaskQueued,
-    TaskRefused,
-    TaskReleased,
-    TaskSent,
-    TaskSuspended,
-    TaskUnclaimed,
-    WorkerEvent,
-    encoder,
-)
+from resonate_server.watch.events import ChainEvent, Event, PromiseCreated, TaskNews, What, WorkerEvent, encoder
 
 MAX_EVENTS = 20_000
 MAX_WEIGHT = 16 * 1_024 * 1_024
@@ -141,19 +126,13 @@ def place(event: ChainEvent) -> tuple[int, int, int]:
     match event:
         case PromiseCreated():
             return BEFORE_ALL, 0, event.at
-        case TaskClaimed(version=attempt):
-            return attempt, 0, event.at
-        case TaskSuspended(version=attempt) | TaskLost(version=attempt) | TaskReleased(version=attempt):
-            return attempt, 1, event.at
-        case (
-            TaskQueued(version=attempt)
-            | TaskSent(version=attempt)
-            | TaskUnclaimed(version=attempt)
-            | TaskHalted(version=attempt)
-            | TaskRefused(version=attempt)
-        ):
-            return attempt, 2, event.at
+        case TaskNews():
+            return event.version, STAGES.get(event.kind, 2), event.at
     return AFTER_ALL, 0, event.at
+
+
+STAGES = {What.CLAIMED: 0, What.SUSPENDED: 1, What.LOST: 1, What.RELEASED: 1}
+"""An attempt begins, it ends, and everything else follows, until the next one."""
 
 
 # ── viewers ──
@@ -300,6 +279,6 @@ def _redacted(event: ChainEvent, prefix: str) -> ChainEvent:
     match event:
         case PromiseCreated(parent=str() as parent) if not parent.startswith(prefix):
             return replace(event, chain=chain, parent=None)
-        case TaskSuspended(on=on):
+        case TaskNews(kind=What.SUSPENDED, on=on):
             return replace(event, chain=chain, on=[id for id in on if id.startswith(prefix)])
     return event if chain == event.chain else replace(event, chain=chain)

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
+from resonate_server.protocol.lineage import Row
 from resonate_server.protocol.records import PromiseState, Role
 from resonate_server.protocol.words import duration, listed
 from resonate_server.watch.absences import Outage
-from resonate_server.watch.attempts import DONE_AGAIN, hosts_of
+from resonate_server.watch.attempts import DONE_AGAIN
 from resonate_server.watch.views import Kind, Phase, PromiseView
 
 MAX_FAULTS = 4
@@ -79,13 +80,13 @@ class Loss(Struct, frozen=True):
     breaks: list[Break]
 
 
-def story(promises: list[PromiseView], outages: list[Outage], refused: Iterable[str]) -> list[str]:
-    """Return the sentences; none if there was no fault. ``promises`` have their phases; ``refused``: calls with an
+def story(rows: list[Row[PromiseView]], outages: list[Outage], refused: Iterable[str]) -> list[str]:
+    """Return the sentences; none if there was no fault. The promises have their phases; ``refused``: calls with an
     attempt that sent its outcome after it had lost its lease."""
-    faults = _faults(promises)
-    if not promises or not (faults or outages):
+    faults = _faults([row.node for row in rows])
+    if not rows or not (faults or outages):
         return []
-    return [*_Story(promises, faults, outages, set(refused)).tell()]
+    return [*_Story(rows, faults, outages, set(refused)).tell()]
 
 
 def _faults(promises: list[PromiseView]) -> list[Loss]:
@@ -109,12 +110,11 @@ def _breaks(call: PromiseView) -> Iterator[Break]:
             yield Break(call, before, phase, after)
 
 
-def _steps_by_host(promises: list[PromiseView]) -> dict[str, list[PromiseView]]:
-    hosts = hosts_of(promises)
+def _steps_by_host(rows: list[Row[PromiseView]]) -> dict[str, list[PromiseView]]:
     steps: dict[str, list[PromiseView]] = {}
-    for promise in promises:
-        if promise.role is Role.STEP and (host := hosts[promise.id]) is not None:
-            steps.setdefault(host.id, []).append(promise)
+    for row in rows:
+        if row.host is not None:
+            steps.setdefault(row.host.id, []).append(row.node)
     return steps
 
 
@@ -127,14 +127,14 @@ class _Redone(Struct, frozen=True):
 
 class _Story:
     def __init__(
-        self, promises: list[PromiseView], faults: list[Loss], outages: list[Outage], refused: set[str]
+        self, rows: list[Row[PromiseView]], faults: list[Loss], outages: list[Outage], refused: set[str]
     ) -> None:
-        self._promises = promises
+        self._promises = promises = [row.node for row in rows]
         self._faults = faults
         self._outages = outages
         self._refused = refused
         self._begin = min(promise.created_at for promise in promises)
-        self._steps = _steps_by_host(promises)
+        self._steps = _steps_by_host(rows)
         self._parents = {promise.parent for promise in promises}
         self._redone = [[*self._redone_by(each)] for fault in faults for each in fault.breaks]
 

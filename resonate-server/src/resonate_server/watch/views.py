@@ -64,7 +64,7 @@ class TaskView(Struct, frozen=True):
 
 
 class PromiseView(Struct):
-    """``phases``: its life, oldest first."""
+    """``phases``: its life, oldest first. ``depth``: levels below the root; ``follows``: whether a sibling follows."""
 
     id: str
     role: Role
@@ -81,10 +81,13 @@ class PromiseView(Struct):
     task: TaskView | None
     awaits: list[str]
     phases: list[Phase] = []
+    depth: int = 0
+    follows: bool = False
 
 
 class ChainView(Struct, frozen=True):
-    """``at``: the server's time (ms). ``promises`` are sorted by id; ``cut``: there are more. ``outages``: the server's
+    """``at``: the server's time (ms). ``promises``: parents before children, siblings by
+    age; ``cut``: there are more. ``outages``: the server's
     during the chain. ``story``: what a fault did to the chain, in sentences."""
 
     id: str

@@ -16,20 +16,7 @@ from resonate_server.store import Decided
 from resonate_server.watch import derive
 from resonate_server.watch.absences import ConnectionHistory, Outage, Outages
 from resonate_server.watch.chain_reader import ChainReader, RowReader
-from resonate_server.watch.events import (
-    Event,
-    PromiseSettled,
-    ServerBack,
-    TaskClaimed,
-    TaskReleased,
-    TaskSent,
-    TaskSuspended,
-    WorkerConnected,
-    WorkerGone,
-    WorkerHeard,
-    WorkerLeft,
-    WorkerSilent,
-)
+from resonate_server.watch.events import Event, PromiseSettled, ServerBack, TaskNews, What, WorkerEvent
 from resonate_server.watch.ring import Feed, Ring
 from resonate_server.watch.views import GroupView, groups
 
@@ -105,25 +92,29 @@ class Watch(DecisionObserver, WorkerObserver):
     # --- what delivery reports --------------------------------------------------------------------------------------
 
     def worker_connected(self, group: str, pid: str, again: bool) -> None:
-        self._put(WorkerConnected(0, self.now(), group, pid, again))
+        self._worker(What.CONNECTED, group, pid, again=again)
 
     def worker_left(self, group: str, pid: str, planned: bool) -> None:
-        self._put(WorkerLeft(0, self.now(), group, pid, planned))
+        self._worker(What.LEFT, group, pid, planned=planned)
 
     def worker_silent(self, group: str, pid: str) -> None:
-        self._put(WorkerSilent(0, self.now(), group, pid))
+        self._worker(What.SILENT, group, pid)
 
     def worker_gone(self, group: str, pid: str) -> None:
-        self._put(WorkerGone(0, self.now(), group, pid))
+        self._worker(What.GONE, group, pid)
 
     def worker_heard(self, group: str, pid: str) -> None:
-        self._put(WorkerHeard(0, self.now(), group, pid))
+        self._worker(What.HEARD, group, pid)
 
     def task_sent(self, group: str, pid: str, execute: Execute) -> None:
-        self._put(TaskSent(0, self.now(), None, execute.task_id, group, pid, execute.version))
+        id, version = execute.task_id, execute.version
+        self._put(TaskNews(kind=What.SENT, at=self.now(), chain=None, id=id, group=group, pid=pid, version=version))
+
+    def _worker(self, what: What, group: str, pid: str, again: bool = False, planned: bool = False) -> None:
+        self._put(WorkerEvent(kind=what, at=self.now(), group=group, pid=pid, again=again, planned=planned))
 
     def _ended(self, outage: Outage) -> None:
-        self.ring.append(ServerBack(0, outage.end, outage.begin))
+        self.ring.append(ServerBack(at=outage.end, since=outage.begin))
         self.feed.reported()
 
     # --- from reports to events -------------------------------------------------------------------------------------
@@ -162,10 +153,10 @@ class Watch(DecisionObserver, WorkerObserver):
         """Put an event into the ring now, and what it says of a worker into the history."""
         self.ring.append(event)
         match event:
-            case WorkerConnected(group=group, pid=pid):
-                self._history.connected(group, pid, event.at)
-            case WorkerLeft(group=group, pid=pid, planned=False) | WorkerGone(group=group, pid=pid):
-                self._history.left(group, pid, event.at)  # An end that the server planned says nothing.
+            case WorkerEvent(kind=What.CONNECTED):
+                self._history.connected(event.group, event.pid, event.at)
+            case WorkerEvent(kind=What.LEFT, planned=False) | WorkerEvent(kind=What.GONE):
+                self._history.left(event.group, event.pid, event.at)  # An end that the server planned says nothing.
         if (asking := actor(event)) is not None:
             self._history.acted(asking, event.at)
 
@@ -174,9 +165,7 @@ def actor(event: Event) -> str | None:
     """Return the worker whose request caused the event: it was connected then."""
     match event:
         case (
-            TaskClaimed(pid=pid)
-            | TaskSuspended(pid=pid)
-            | TaskReleased(pid=pid)
+            TaskNews(kind=What.CLAIMED | What.SUSPENDED | What.RELEASED, pid=pid)
             | PromiseSettled(pid=pid, by_worker=True)
         ):
             return pid

@@ -47,12 +47,12 @@ def call(id: str, result: Any = None, settled: float = 10, func: str = "", **tag
         timeout_at=at(10),
         settled_at=at(settled),
     )
-    return Call(replace(made, created_at=at(0.1)), task=None, more=(False,) * id.count("."))
+    return Call(replace(made, created_at=at(0.1)), task=None, depth=id.count("."))
 
 
 FOO = call("a", 3, func="foo", target="poll://any@service-foo")
 BAR = call("a.1", 2, func="bar", target="poll://any@service-bar")
-BAZ = replace(call("a.1.1", 1, 0.3, func="baz", target="poll://any@service-baz"), more=(False, True))
+BAZ = replace(call("a.1.1", 1, 0.3, func="baz", target="poll://any@service-baz"), follows=True)
 SLEEP = call("a.1.2", timer="true", target="poll://any@service-bar")
 WORK = replace(call("a.1.2", parent="a.1"), host=BAR)
 WITHIN = replace(call("a.1.2.1", parent="a.1.2"), host=BAR)
@@ -288,7 +288,7 @@ def test_runs_are_ordered_by_their_beginning_whichever_log_comes_first() -> None
     assert [run.attempt for run in read(BEGINS, earlier)] == [0, 1]
 
 
-RUNS = {
+RUNS: dict[str, str | bytes] = {
     "as logs.sh prints it": f"bar             | {BEGINS}",
     "as docker compose prints it": f"bar-1  | {BEGINS}",
     "CR LF": BEGINS + "\r",
@@ -297,12 +297,7 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("line", RUNS.values(), ids=RUNS)
-def test_these_are_runs(line: str) -> None:
-    assert len(read(line)) == 1
-
-
-NO_RUNS = {
+NO_RUNS: dict[str, str | bytes] = {
     "nothing": "",
     "a traceback": "Traceback (most recent call last):",
     "quoted in a traceback": f"  {BEGINS}",
@@ -321,9 +316,9 @@ NO_RUNS = {
 }
 
 
-@pytest.mark.parametrize("line", NO_RUNS.values(), ids=NO_RUNS)
-def test_these_are_no_runs(line: str | bytes) -> None:
-    assert read(line) == []
+@pytest.mark.parametrize("what", [*RUNS, *NO_RUNS])
+def test_runs_are_told_from_everything_else(what: str) -> None:
+    assert len(read((RUNS | NO_RUNS)[what])) == (what in RUNS)
 
 
 def test_an_id_with_control_characters_is_found_as_workers_write_it() -> None:

@@ -12,7 +12,7 @@ from resonate_server.client.drawing import Axis, Drawing, Mark, legend
 from resonate_server.protocol.records import PromiseState
 from resonate_server.watch.views import Kind
 
-CALL = Call(promise("a"), task=None, more=())
+CALL = Call(promise("a"), task=None)
 
 
 def drawn(story: list[str], width: int = 80) -> list[str]:
@@ -39,7 +39,7 @@ AXIS = Axis(begin=0, end=1_000, width=10, ascii_only=True)
 def call(*phases: tuple[str, int], begin: int = 0, end: int | None = None) -> Call:
     """Return a call that is settled at ``end``, if given."""
     made = promise("a") if end is None else promise("a", PromiseState.RESOLVED, settled_at=end)
-    return Call(replace(made, created_at=begin), task=None, more=(), phases=[Phase(*phase) for phase in phases])
+    return Call(replace(made, created_at=begin), task=None, phases=[Phase(*phase) for phase in phases])
 
 
 STRIPES = {

@@ -1,27 +1,39 @@
 """Shorthands for events and for the comings of workers, for the tests of their consumers. No assertions in here."""
 
 import re
+from typing import Any
 
+from resonate_server.protocol.lineage import Row, rows
 from resonate_server.protocol.payload import Excerpt
 from resonate_server.protocol.records import PromiseState
 from resonate_server.watch.absences import ConnectionHistory
-from resonate_server.watch.events import PromiseCreated, PromiseSettled, TaskSuspended, WorkerGone
+from resonate_server.watch.events import PromiseCreated, PromiseSettled, TaskNews, What, WorkerEvent
+from resonate_server.watch.views import PromiseView
 
 
 def settled(id: str, data: str = "", chain: str | None = None) -> PromiseSettled:
-    return PromiseSettled(0, 5, chain or id, id, PromiseState.RESOLVED, Excerpt(data) if data else None, 1, 5)
+    value, state = Excerpt(data) if data else None, PromiseState.RESOLVED
+    return PromiseSettled(at=5, chain=chain or id, id=id, state=state, value=value, created_at=1, settled_at=5)
 
 
-def created(id: str, chain: str | None = None, parent: str | None = None) -> PromiseCreated:
-    return PromiseCreated(0, 1, chain or id, id, parent, None, None, False, 9, 1)
+def created(
+    id: str, chain: str | None = None, parent: str | None = None, group: str | None = None, at: int = 1
+) -> PromiseCreated:
+    times: Any = {"at": at, "created_at": at, "timeout_at": 10_000}
+    return PromiseCreated(chain=chain or id, id=id, parent=parent, func=None, group=group, timer=False, **times)
 
 
-def suspended(id: str, chain: str, on: list[str]) -> TaskSuspended:
-    return TaskSuspended(0, 1, chain, id, "pid", 1, on)
+def task(kind: What, at: int = 1, version: int = 1, id: str = "a", chain: str | None = None, **more: Any) -> TaskNews:
+    return TaskNews(kind=kind, at=at, chain=chain or id, id=id, version=version, **more)
 
 
-def gone(pid: str = "pid") -> WorkerGone:
-    return WorkerGone(0, 1, "workers", pid)
+def gone(pid: str = "pid") -> WorkerEvent:
+    return WorkerEvent(kind=What.GONE, at=1, group="workers", pid=pid)
+
+
+def placed(promises: list[PromiseView]) -> list[Row[PromiseView]]:
+    """The first one is the root."""
+    return [*rows(promises, promises[0].id, promises[0].id)] if promises else []
 
 
 def connections(since: int, steps: str) -> ConnectionHistory:

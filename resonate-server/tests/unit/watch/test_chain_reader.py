@@ -151,9 +151,6 @@ class TestList:
         assert found == sorted(found, key=lambda id: (id[7:], id), reverse=True)
         assert len(found) == 6
 
-    async def test_the_last_page_says_so(self, three: Scene) -> None:
-        assert (await three.chains.page(ChainQuery(limit=3))).next is None
-
     @pytest.mark.parametrize(
         ("wanted", "found"),
         [

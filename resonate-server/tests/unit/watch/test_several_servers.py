@@ -11,7 +11,7 @@ from resonate_server.delivery.presence import Member, State
 from resonate_server.store import View
 from resonate_server.store.sqlite import IN_MEMORY, Database
 from resonate_server.watch import Watch
-from resonate_server.watch.events import Event, TaskClaimed, WorkerLeft, decode_from_peer, encode_for_peers
+from resonate_server.watch.events import Event, What, decode_from_peer, encode_for_peers
 
 GROUP = "workers"
 TAKEN_BACK_MS, WENT_ON_MS = 300, 1_500
@@ -107,17 +107,17 @@ async def told_by_all(site: Site) -> tuple[list[str], list[str]]:
     return told[0]
 
 
-@pytest.mark.parametrize("held_back", [TaskClaimed, WorkerLeft])
+@pytest.mark.parametrize("held_back", [What.CLAIMED, What.LEFT])
 async def test_all_report_a_worker_killed_at_work_whatever_the_clocks_say_and_whatever_is_heard_first(
-    site: Site, held_back: type[Event]
+    site: Site, held_back: What
 ) -> None:
     begin(site)
     site.ask(ASKED, lambda: site.driver.acquire("t"))
     kill(site)
     end(site)
     rung = site.rings()
-    site.hear([each for each in rung if not isinstance(each[1], held_back)])
-    site.hear([each for each in rung if isinstance(each[1], held_back)])
+    site.hear([each for each in rung if each[1].kind is not held_back])
+    site.hear([each for each in rung if each[1].kind is held_back])
 
     story, kinds = await told_by_all(site)
     assert "of workers was gone" in story[0]

@@ -3,6 +3,7 @@
 from typing import Any
 
 from msgspec.structs import replace
+from unit.watch.scene import placed
 
 from resonate_server.protocol.payload import Payload
 from resonate_server.protocol.records import PromiseState, Role
@@ -48,7 +49,7 @@ SLEEP = promise("foo.bar.sleep", 100, 6_000, role=Role.TIMER)
 
 
 def told(*promises: PromiseView, outages: tuple[Outage, ...] = (), refused: tuple[str, ...] = ()) -> list[str]:
-    return story([*promises], [*outages], refused)
+    return story(placed([*promises]), [*outages], refused)
 
 
 def bar(*phases: Phase, end: int | None = 7_990) -> PromiseView:

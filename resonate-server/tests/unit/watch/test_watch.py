@@ -5,13 +5,13 @@ from typing import cast
 import pytest
 from unit.driver import LEASE, Driver
 from unit.hubs import execute, until
-from unit.watch.scene import created, gone, settled, suspended
+from unit.watch.scene import created, gone, settled, task
 
 from resonate_server.protocol.payload import Payload
 from resonate_server.protocol.records import PromiseState
 from resonate_server.watch import Watch, derive, watch
 from resonate_server.watch.chain_reader import RowReader
-from resonate_server.watch.events import Event, PromiseSettled, TaskSent, decode_from_peer, encode_for_peers
+from resonate_server.watch.events import Event, PromiseSettled, What, decode_from_peer, encode_for_peers
 from resonate_server.watch.watch import MAX_REPORTS
 
 
@@ -34,8 +34,8 @@ class Scene:
     def events(self) -> list[Event]:
         return self.watch.ring.after(0, 1_000)
 
-    def kinds(self) -> list[str]:
-        return [type(event).__name__ for event in self.events()]
+    def kinds(self) -> list[What]:
+        return [event.kind for event in self.events()]
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ async def test_a_reader_finds_decisions_and_events_in_their_order(scene: Scene) 
     scene.worker_gone()
     scene.driver.acquire("t")
     scene.report()
-    assert scene.kinds() == ["PromiseCreated", "TaskQueued", "WorkerGone", "TaskClaimed"]
+    assert scene.kinds() == [What.CREATED, What.QUEUED, What.GONE, What.CLAIMED]
 
 
 async def test_reports_become_events_soon_even_without_readers(
@@ -85,14 +85,14 @@ async def test_a_decision_that_cannot_be_turned_into_events_does_not_block_the_o
     monkeypatch.setattr(derive, "events", lambda _: 1 / 0)
     scene.worker_gone()
 
-    assert scene.kinds() == ["WorkerGone"]
+    assert scene.kinds() == [What.GONE]
     assert "could not report a decision" in caplog.text
 
 
 # ── events of other servers ──
 
 
-@pytest.mark.parametrize("event", [created("p"), settled("p"), suspended("p", "c", ["a"]), gone()])
+@pytest.mark.parametrize("event", [created("p"), settled("p"), task(What.SUSPENDED, on=["a"]), gone()])
 def test_another_server_can_read_an_event(event: Event) -> None:
     assert decode_from_peer(encode_for_peers(event)) == event
 
@@ -112,6 +112,6 @@ def test_unknown_events_are_refused(told: bytes) -> None:
 
 
 async def test_offers_of_this_server_and_of_others_are_found_with_their_promise(scene: Scene) -> None:
-    scene.watch.take_remote_event(TaskSent(0, 2, None, "t", "workers", "w", 0))
+    scene.watch.take_remote_event(task(What.SENT, id="t"))
     scene.watch.task_sent("workers", "pid", execute("t"))
-    assert [type(event) for event in scene.watch.ring.of(["t"])] == [TaskSent, TaskSent]
+    assert [event.kind for event in scene.watch.ring.of(["t"])] == [What.SENT] * 2

@@ -75,7 +75,7 @@ class Page {
     this.stream = new Stream({
       hello: (message) => this.hello(message),
       event: (event) => this.event(event),
-      beat: (message) => this.heard(message),
+      beat: (message) => this.beat(message),
       lost: (why) => this.lost(why),
       refused: (error) => this.refused(error),
     });
@@ -83,6 +83,15 @@ class Page {
 
   start() {
     showStatus("connecting");
+    document.addEventListener("visibilitychange", () => this.attend());
+    this.attend();
+  }
+
+  /** Only a tab in sight has a stream: browsers open six connections to a server, for all of their tabs together. */
+  attend() {
+    if (document.hidden) return this.stream.stop();
+    if (!this.stream.isStopped || byId("auth").open) return;
+    this.lost("This tab was out of sight");
     this.stream.run();
   }
 
@@ -100,11 +109,26 @@ class Page {
 
   // ── events from the stream ──
 
-  async hello(message) {
+  hello(message) {
     this.heard(message);
     this.loadActions();
-    if (!message.resumed) this.liveFrom = message.seq;
-    if (message.resumed && this.list.loaded) return;
+    if (message.resumed) return this.readMissed();
+    this.liveFrom = message.seq;
+    return this.reload();
+  }
+
+  beat(message) {
+    this.heard(message);
+    this.readMissed();
+  }
+
+  /** Ask again for what the server could not answer: no event may follow that would lead to it. */
+  readMissed() {
+    if (!this.list.loaded && !this.paging) this.reload();
+    else this.missed?.();
+  }
+
+  async reload() {
     await this.loadList(true);
     this.openWanted();
   }
@@ -179,6 +203,7 @@ class Page {
       found = this.list.items.length > 0;
     } catch (error) {
       this.failed(error);
+      if (first) this.list.loaded = !error.mayPass;
     } finally {
       if (this.paging === paging) {
         this.paging = null;
@@ -217,7 +242,7 @@ class Page {
   openWanted() {
     this.wanted = routed();
     attribute(byId("follow"), "aria-pressed", String(this.wanted === null));
-    const id = this.wanted ?? this.list.items[0]?.id;
+    const id = this.wanted ?? this.list.items[0]?.id ?? this.chain?.id;
     if (id !== undefined) this.open(id);
     else if (this.list.loaded) this.showThatThereIsNone();
   }
@@ -234,7 +259,7 @@ class Page {
 
   async open(id) {
     this.listView.mark(id);
-    const detail = await this.read(id);
+    const detail = await this.read(id, () => this.open(id));
     if (!detail) return;
     if (this.chain?.id !== detail.id) this.detail.clear();
     byId("notice").hidden = true;
@@ -244,15 +269,17 @@ class Page {
     this.showDetail(this.picked);
   }
 
-  /** The detail of chain `id`; null if it cannot be read, or another one was requested meanwhile. */
-  async read(id) {
+  /** The detail of chain `id`; null if it cannot be read, or another one was requested meanwhile. `again` repeats it. */
+  async read(id, again) {
     this.loading?.abort();
     const loading = (this.loading = new AbortController());
+    this.missed = null;
     try {
       return await api.chain(id, loading.signal);
     } catch (error) {
       if (error.status === 404) this.absent(id);
       else this.failed(error);
+      if (error.mayPass) this.missed = again;
       return null;
     } finally {
       if (this.loading === loading) this.loading = null;
@@ -287,13 +314,25 @@ class Page {
     this.isBehind = false;
     if (!this.chain) return;
     const id = this.chain.id;
-    const detail = await this.read(id);
+    const detail = await this.read(id, () => this.keepUp());
     if (detail && this.chain.id === id) this.take(detail);
   }
 
+  /** A chain that was shown has gone with its database, or was deleted: nothing of it may look alive. */
   absent(id) {
+    if (this.chain?.promises.has(id)) this.forget();
     notice(`There is no chain ${shorten(id, 60)}; if it begins, it is shown`);
     this.showThatThereIsNone();
+  }
+
+  forget() {
+    this.chain = this.picked = this.pointed = null;
+    delete document.body.dataset.chain;
+    sayId(byId("chain-id"), "");
+    say(byId("chain-duration"), "");
+    attribute(byId("headline"), "data-tone", "calm");
+    this.timeline.clear();
+    this.detail.clear();
   }
 
   showThatThereIsNone() {

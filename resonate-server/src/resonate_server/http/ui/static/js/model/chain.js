@@ -1,5 +1,5 @@
-// A chain as the server describes it: promises, each with its phases; its rows, in the order of the call tree, each with its
-// depth, or folded; and the names of promises. Pure.
+// A chain as the server describes it: promises, each with its phases and its depth in the call tree; its rows,
+// folded or not; and the names of promises. Pure.
 
 /** A promise. `to` is null in its current phase. */
 const promiseOf = ({ created_at: createdAt, settled_at: settledAt, timeout_at: timeoutAt, ...same }) => ({
@@ -36,24 +36,17 @@ export class Chain {
   }
 }
 
-/** Rows of `chain`: parents before children, siblings by age. `group`: the group that runs it; for a step, its caller's. */
+/** Rows of `chain`, in the order of the call tree. `group`: the group that runs it; for a step, its caller's. */
 export function rowsOf(chain) {
-  const children = childrenOf(chain);
-  const rows = [];
-  const seen = new Set();
-  const stack = [{ promise: chain.root, depth: 0, group: null, more: [] }];
-  while (stack.length) {
-    const { promise, depth, group, more } = stack.pop();
-    if (!promise || seen.has(promise.id)) continue;
-    seen.add(promise.id);
-    const owner = isCall(promise) ? promise.group : group;
-    rows.push({ promise, phases: promise.phases, depth, group: owner, more });
-    const below = children.get(promise.id) ?? [];
-    for (let index = below.length - 1; index >= 0; index -= 1) {
-      stack.push({ promise: below[index], depth: depth + 1, group: owner, more: [...more.slice(-7), index < below.length - 1] });
-    }
-  }
-  return rows;
+  const above = [];
+  return Array.from(chain.promises.values(), (promise) => {
+    above.length = promise.depth;
+    const parent = above.at(-1);
+    const group = isCall(promise) ? promise.group : (parent?.group ?? null);
+    const row = { promise, phases: promise.phases, depth: promise.depth, group, more: parent ? [...parent.more.slice(-7), promise.follows] : [] };
+    above.push(row);
+    return row;
+  });
 }
 
 /** The origin of the failure of `row`: the first row below it that failed with the same value. */
@@ -65,38 +58,6 @@ export function originOf(row, rows) {
   const same = below.filter(({ promise }) => promise.state === "rejected" && promise.value?.text === text);
   return same.reduce((first, other) => (other.promise.settledAt < first.promise.settledAt || other.depth > first.depth ? other : first), row);
 }
-
-/** Children by parent. A promise whose parent is missing (cut, or in another chain) goes below the root. */
-function childrenOf(chain) {
-  const root = chain.root;
-  const isBelow = belowRoot(chain);
-  const children = new Map();
-  for (const promise of [...chain.promises.values()].sort(byAge)) {
-    if (promise === root) continue;
-    const parent = isBelow.get(promise.id) ? promise.parent : root.id;
-    if (!children.has(parent)) children.set(parent, []);
-    children.get(parent).push(promise);
-  }
-  return children;
-}
-
-/** By id, whether the parents of a promise lead to the root. Trees may be deep, and malicious parents form cycles. */
-function belowRoot(chain) {
-  const known = new Map([[chain.root.id, true]]);
-  for (const promise of chain.promises.values()) {
-    const passed = [];
-    let at = promise;
-    for (; at && !known.has(at.id); at = chain.promises.get(at.parent)) {
-      known.set(at.id, false); // Until the root is found: in a cycle it is not.
-      passed.push(at.id);
-    }
-    for (const id of passed) known.set(id, at !== undefined && known.get(at.id));
-  }
-  return known;
-}
-
-const natural = new Intl.Collator("en", { numeric: true });
-const byAge = (a, b) => a.createdAt - b.createdAt || natural.compare(a.id, b.id);
 
 const MOST_NAMES = 20_000;
 

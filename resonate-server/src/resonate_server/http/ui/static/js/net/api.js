@@ -3,6 +3,8 @@
 const TOKEN = "resonate-token";
 const HANDED_OVER = "#token=";
 const BASE = new URL("api/", document.baseURI);
+/** A request whose answer takes longer is lost: no connection tells of a network that swallows everything. */
+const PATIENCE = 30_000;
 /** Version of the protocol that `ask` speaks. */
 const VERSION = "2026-04-01";
 
@@ -11,6 +13,11 @@ export class Refused extends Error {
   constructor(status, message) {
     super(message);
     this.status = status;
+  }
+
+  /** Whether the same request may succeed later. */
+  get mayPass() {
+    return this.status === 0 || this.status >= 500;
   }
 }
 
@@ -40,10 +47,7 @@ export async function request(path, query = {}, options = {}) {
 function send(url, options) {
   const known = token.get();
   const headers = { ...options.headers, ...(known && { Authorization: `Bearer ${known}` }) };
-  return fetch(url, { cache: "no-store", ...options, headers }).catch((error) => {
-    if (error.name === "AbortError") throw error;
-    throw new Refused(0, "The server does not answer");
-  });
+  return fetch(url, { cache: "no-store", ...options, headers });
 }
 
 async function reason(response) {
@@ -55,7 +59,16 @@ async function reason(response) {
   }
 }
 
-const json = async (...args) => (await request(...args)).json();
+/** An answer as JSON, complete in time. What a proxy says in its place, or half of it, is none. */
+async function json(path, query, { signal, ...options } = {}) {
+  const signals = [AbortSignal.timeout(PATIENCE), signal].filter(Boolean);
+  try {
+    return await (await request(path, query, { ...options, signal: AbortSignal.any(signals) })).json();
+  } catch (error) {
+    if (error instanceof Refused || error.name === "AbortError") throw error;
+    throw new Refused(0, "The server does not answer");
+  }
+}
 
 export const chains = (filter, before, signal) => json("chains", { limit: "50", before, ...filter }, { signal });
 export const chain = (id, signal) => json("chain", { id }, { signal });

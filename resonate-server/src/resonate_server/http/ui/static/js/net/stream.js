@@ -26,6 +26,10 @@ export class Stream {
     this.on = on;
   }
 
+  get isStopped() {
+    return this.#running === null;
+  }
+
   async run() {
     const own = (this.#running = {});
     while (this.#running === own) {

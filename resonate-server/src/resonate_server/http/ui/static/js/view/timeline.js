@@ -58,6 +58,14 @@ export class TimelineView {
     this.refresh();
   }
 
+  clear() {
+    Object.assign(this, { chain: null, all: [], byId: new Map() });
+    this.#showRows();
+    tellStory([]);
+    byId("outages").replaceChildren();
+    for (const part of ["now", "now-mark", "timeline-cut"]) byId(part).hidden = true;
+  }
+
   #reset() {
     this.scale = new Scale();
     this.#focused = null;
