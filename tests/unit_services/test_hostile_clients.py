@@ -320,6 +320,21 @@ def _seconds_and_answer_of_one_among(stack: Stack, others: int) -> tuple[float, 
 
 
 @pytest.mark.long
+def test_requests_that_arrive_while_foo_is_frozen_are_answered(running: Stack) -> None:
+    """Their time was over before what lay in the sockets was read, so complete requests were cut off."""
+    [serving] = psutil.Process(running.program("foo").pid).children()
+    with running.connect() as begun, running.connect() as whole:
+        begun.sendall(HEAD + b"Content-Length: 2\r\n\r\n{")
+        _seconds_of_health(running)
+        serving.suspend()
+        begun.sendall(b"}")
+        whole.sendall(HEAD + b"Content-Length: 2\r\n\r\n{}")
+        time.sleep(12)
+        serving.resume()
+        assert _is(read_all(begun), 200) and _is(read_all(whole), 200)
+
+
+@pytest.mark.long
 def test_a_request_may_wait_for_longer_than_it_may_take_to_arrive(running: Stack) -> None:
     assert running.post({"pause": 11}).json["message"] == 3
 
