@@ -337,7 +337,9 @@ async def test_a_refused_token_is_logged_again_and_again(
     reason: str,
 ) -> None:
     caplog.set_level(logging.WARNING)
-    monkeypatch.setattr("worker.stream.REMIND_SECONDS", 0.2)
+    monkeypatch.setattr("worker.stream.REMIND_SECONDS", 0.05)
+    monkeypatch.setattr("worker.stream.REFUSED_SECONDS", 0.02)
+    monkeypatch.setattr("worker.stream.pause_after", lambda _: 3_600)
     server.status = status
     stream = Listener(server.url, token)
     await stream.start()

@@ -37,6 +37,8 @@ _TIME = re.compile(rb": time ([0-9]{1,15})")
 EVENTS = "text/event-stream"
 # Many times as long as any message.
 MAX_LINE_BYTES = 64 * 1024 * 1024
+# A refused token seldom becomes right.
+REFUSED_SECONDS = 5.0
 # Do not log shorter outages: all programs start at the same time, and a server's restart takes a moment.
 QUIET_SECONDS = 1.5
 
@@ -149,7 +151,7 @@ class Stream:
                     self._away_since = now
                 self._lose()
                 if not lasted:
-                    await asyncio.sleep(pause_after(now - self._away_since))
+                    await asyncio.sleep(REFUSED_SECONDS if self.refusal else pause_after(now - self._away_since))
 
     async def _read_one_stream(self, session: aiohttp.ClientSession) -> None:
         """Raises :class:`TimeoutError` if the server does not answer, or later hangs and is one of several."""
