@@ -11,7 +11,6 @@ import os
 import re
 import ssl
 from contextlib import suppress
-from http import HTTPStatus
 from typing import Any, override
 from urllib.parse import SplitResult, urlsplit
 
@@ -29,9 +28,11 @@ NEXT_ADDRESS_SECONDS = 0.25
 # The server may close a connection at any moment once it has been idle for longer.
 IDLE_SECONDS = 15.0
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 0.2
-# A server that is too busy says so by these, and a proxy that reaches none. As a pause, our server names a second.
+# By these a server refuses for now. As a pause, ours names a second.
 FOR_LATER = {408, 429, 502, 503, 504}
 BUSY_SECONDS = 1.0
+# By these an HTTP server refuses the request itself, in words of its own: repeating it would not help.
+MALFORMED = {400, 411, 413, 414, 431}
 # Failures that last this long are logged, and then at this interval.
 QUIET_SECONDS = 5.0
 REMIND_SECONDS = 60.0
@@ -248,8 +249,8 @@ class _Envelope(msgspec.Struct):
 
 
 def is_for_later(status: int, answer: bytes, req: str) -> bool:
-    """Return whether to send a request again: it was not answered by the server, but by a proxy for instance, or the
-    server refuses it for now.
+    """Return whether to send a request again: it was not answered by the server, but by a proxy for instance, whatever
+    its status, or the server refuses it for now.
 
     To the SDK each answer is final: it would give the task back, and what its function has just done would be repeated.
     But whoever begins a call hears of the refusal.
@@ -257,7 +258,7 @@ def is_for_later(status: int, answer: bytes, req: str) -> bool:
     try:
         msgspec.json.decode(answer, type=_Envelope)
     except (ValueError, RecursionError):
-        return status < HTTPStatus.BAD_REQUEST or status in FOR_LATER
+        return status not in MALFORMED
     kind = msgspec.json.decode(req, type=_Envelope).kind if status in FOR_LATER else ""
     return kind.startswith("task.") and kind != "task.create"
 
