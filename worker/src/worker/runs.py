@@ -170,9 +170,11 @@ class RunLog:
 
 
 def message_of(error: BaseException) -> str:
-    """Return its message, with lone surrogates escaped."""
+    """Return its message, with lone surrogates escaped; for a group of errors, with theirs."""
+    members = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
     try:
-        return str(error).encode(errors="backslashreplace").decode()
+        text = "; ".join(map(message_of, members))
+        return f"{error}{': ' if text else ''}{text}".encode(errors="backslashreplace").decode()
     except BaseException:  # also one that would end this process
         return "its message cannot be shown"
 
