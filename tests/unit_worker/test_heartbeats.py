@@ -172,8 +172,7 @@ async def test_heartbeats_stop_if_the_loop_stays_blocked() -> None:
     server = Server(listens=True)
     companion = Companion("me", LEASE, server, lambda: {"a": 1}, lambda: True)
     companion._asked_at = time.monotonic() - heartbeats.KEEP_SECONDS
-    beats = (companion._keep_leases, companion._show_life)
-    beating = asyncio.gather(*(companion._every(PAUSE, beat) for beat in beats))
+    beating = asyncio.create_task(companion._beat())
     await asyncio.sleep(4 * PAUSE)
     assert server.heard == []
     companion._asked_at = None

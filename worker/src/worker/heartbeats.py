@@ -10,7 +10,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -73,35 +73,32 @@ class HeartbeatThread:
 
     async def run(self) -> None:
         self._running = asyncio.current_task()
-        keeping, living = self._every(self._interval, self._keep_leases), self._every(SIGN_SECONDS, self._show_life)
         with suppress(asyncio.CancelledError):
-            await asyncio.gather(keeping, living, self._watch())
+            await asyncio.gather(self._beat(), self._watch())
 
     def _silence(self) -> float:
         """Return for how many seconds the loop has not answered."""
         asked_at = self._asked_at
         return 0.0 if asked_at is None else time.monotonic() - asked_at
 
-    async def _every(self, seconds: float, beat: Callable[[float], Awaitable[None]]) -> None:
-        """Call `beat` at a steady pace, unless the loop hangs. Its argument is how long it may take."""
+    async def _beat(self) -> None:
+        """Renew the leases at a steady pace, unless the loop hangs. In between, a heartbeat for no task shows that this
+        process lives: it costs the server no commit."""
+        renewed_at = time.monotonic()
         while True:
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(min(SIGN_SECONDS, self._interval))
             await asyncio.sleep(0)  # if all threads were blocked, the watch must look before the function continues
-            if self._silence() < KEEP_SECONDS:
-                await beat(seconds)
+            if self._silence() >= KEEP_SECONDS:
+                continue
+            leases: dict[str, int] = {}
+            if time.monotonic() - renewed_at >= self._interval:
+                renewed_at, leases = time.monotonic(), self._leases()
+            if leases or self._wants_signs():
+                await self._heartbeat([TaskRef(id=id, version=version) for id, version in leases.items()])
 
-    async def _keep_leases(self, seconds: float) -> None:
-        if leases := self._leases():
-            await self._heartbeat([TaskRef(id=id, version=version) for id, version in leases.items()], seconds)
-
-    async def _show_life(self, seconds: float) -> None:
-        """Send a heartbeat for no task: it costs the server no commit."""
-        if self._wants_signs():
-            await self._heartbeat([], seconds)
-
-    async def _heartbeat(self, held: list[TaskRef], seconds: float) -> None:
+    async def _heartbeat(self, held: list[TaskRef]) -> None:
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(self._interval):
                 await self._sender.task_heartbeat(self._pid, held)
         except ServerError as error:
             if time.monotonic() - self._warned_at > REMIND_SECONDS:
