@@ -164,20 +164,22 @@ async def test_a_page_is_no_stream(server: Server, caplog: pytest.LogCaptureFixt
         ("http://127.0.0.1:1", "connection refused"),
         ("http://user:password@127.0.0.1:1", "Cannot combine AUTHORIZATION header"),  # aiohttp's ValueError
         (f"http://{'a' * 70}.example", "'idna' codec can't encode"),  # Python's UnicodeError
+        ("https", "[ssl: "),  # TLS to a server that speaks none; it was "operation not permitted"
     ],
-    ids=["refused", "password", "name"],
+    ids=["refused", "password", "name", "TLS"],
 )
 async def test_whatever_prevents_the_connection_is_logged_once(
-    url: str, reason: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    server: Server, url: str, reason: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("worker.stream.QUIET_SECONDS", 0.1)
+    url = server.url.replace("http", url) if url == "https" else url
     stream = Listener(url, "token")
     await stream.start()
-    await until(lambda: caplog.messages)
+    await until(lambda: "cannot reach" in caplog.text)
     await asyncio.sleep(0.1)
     await stream.stop()
-    assert len(caplog.messages) == 1
-    assert caplog.messages[0].startswith(f"cannot reach server {url}, retrying ({reason}")
+    [told] = [record.getMessage() for record in caplog.records if record.name == "worker.stream"]
+    assert told.startswith(f"cannot reach server {url}, retrying ({reason}")
     assert not stream.connected
 
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -41,6 +42,14 @@ async def test_a_call_that_it_cannot_run_is_released_with_the_reason(group: Grou
     id = group.begin_as("mistaken", call)
     await until(lambda: group.task(id).get("reason") is not None)
     assert group.task(id)["reason"] == reason
+
+
+async def test_functions_that_cannot_be_registered_end_the_worker_with_only_the_reason(group: Group) -> None:
+    """A thread was left that found the event loop closed, and told that at greater length."""
+    before = threading.active_count()
+    with pytest.raises(ResonateError, match="double"):
+        await group.work(double, double)
+    assert threading.active_count() == before
 
 
 async def test_a_failing_function_is_tried_three_times_and_then_its_caller_gets_the_error(

@@ -271,7 +271,8 @@ def pause_after(seconds: float) -> float:
 def reason_of(error: Exception) -> str:
     """Describe the error in a few words, the system's if it has some."""
     if isinstance(error, OSError) and error.errno:
-        # Failed name lookups have error numbers of their own, below zero.
-        text = os.strerror(error.errno) if error.errno > 0 else error.strerror
+        # Failed name lookups have error numbers of their own, below zero. TLS, also within an error of aiohttp, has 1.
+        is_tls = isinstance(getattr(error, "os_error", error), ssl.SSLError)
+        text = error.strerror if is_tls or error.errno < 0 else os.strerror(error.errno)
         return (text or type(error).__name__).lower()
     return str(error) or type(error).__name__

@@ -132,8 +132,8 @@ class RunningWorker:
             self._leases.leases,
             lambda: self.stream.expects_liveness,
         )
-        self._heartbeats.start()
         self.resonate = self._sdk(worker, settings, pid)
+        self._heartbeats.start()
         if settings.health_file:
             self._beating = asyncio.create_task(self._show_health(HealthFile(settings.health_file)))
         self._counting = asyncio.create_task(report_full(lambda: len(self._leases.leases()), settings.max_tasks))
