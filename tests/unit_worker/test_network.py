@@ -134,14 +134,6 @@ async def test_an_answer_is_read(answers: list[bytes], used: list[int]) -> None:
         assert server.used == used
 
 
-async def test_the_first_request_does_not_wait_for_a_connection() -> None:
-    async with Server() as server:
-        await server.network.start()
-        await until(lambda: server.connections == 1)
-        assert await server.ask() == ["last"]
-        assert server.connections == 1
-
-
 @pytest.mark.usefixtures("at_once")
 async def test_a_connection_that_was_idle_too_long_is_not_reused(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Server() as server:

@@ -60,9 +60,7 @@ class HttpNetwork:
         self._warned_at = -math.inf
 
     async def start(self) -> None:
-        """Make a connection for the first request, if the server is there. Others are made on demand."""
-        with suppress(OSError, UnicodeError):
-            self._idle.append(await self._connect())
+        """Do nothing: connections are made on demand."""
 
     async def stop(self) -> None:
         self._stopped.set()

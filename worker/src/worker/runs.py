@@ -91,7 +91,7 @@ class RunLog:
             case asyncio.CancelledError():
                 run.outcome = STOPS
             case Exception():
-                run.error, run.outcome = error, f"{type(error).__name__}: {shortened(message_of(error))}"
+                run.error, run.outcome = error, shortened(described(error))
                 return
         if run.id != run.task.id:  # a step ends here; a task's run ends with the server's answer
             self._log_end(run, f"broken off: {run.outcome}")
@@ -156,6 +156,12 @@ def message_of(error: BaseException) -> str:
         return f"{error}{': ' if text else ''}{text}".encode(errors="backslashreplace").decode()
     except BaseException:  # also one that would end this process
         return "its message cannot be shown"
+
+
+def described(error: BaseException) -> str:
+    """Return the name of its class and its message, if it has one."""
+    message = message_of(error)
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def shortened(text: str, limit: int = MAX_SHOWN_CHARACTERS) -> str:

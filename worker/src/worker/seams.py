@@ -42,7 +42,7 @@ from resonate.send import TaskRef
 from resonate.types import PromiseCreateReq, PromiseRecord, Value
 
 from worker.replay import FUNCTION_TAG, StepChangedError, is_same, step_of
-from worker.runs import LEASE_IS_GONE, RunLog, message_of
+from worker.runs import LEASE_IS_GONE, RunLog, described, message_of
 from worker.values import value_of
 
 MAX_VALUE_BYTES: Final = 4 * 1024 * 1024 - 8192
@@ -199,7 +199,7 @@ def _failure(error: BaseException, runs: RunLog) -> BaseException:
         return sign
     if isinstance(error, Exception | Suspended | PlatformError) or runs.is_ending():
         return error
-    return RuntimeError(f"the function ended with {_described(error)}")
+    return RuntimeError(f"the function ended with {described(error)}")
 
 
 def _sign_in(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
@@ -219,12 +219,7 @@ def _reason(error: BaseException) -> str:
     if isinstance(cause, FunctionNotFoundError):
         version = "" if cause.version == 1 else f"version {cause.version} of "
         return f"{version}function '{cause.name}' is not known to this worker"
-    return message_of(cause) if isinstance(cause, ResonateError) else _described(cause)
-
-
-def _described(error: BaseException) -> str:
-    message = message_of(error)
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+    return message_of(cause) if isinstance(cause, ResonateError) else described(cause)
 
 
 ADAPTED: Final[tuple[tuple[Any, str, Any], ...]] = (
