@@ -14,7 +14,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from resonate.error import ServerError
 from resonate.send import TaskHeartbeating, TaskRef
@@ -41,7 +40,7 @@ BLOCKED = "%s blocked the event loop for %.1f s"
 
 
 class HeartbeatThread:
-    """Create it on the event loop to be watched.
+    """Create it on the event loop to be watched. It ends soon after that loop is closed.
 
     `lease`: in seconds; `leases`: versions by task; `wants_signs`: whether the server expects signs of life.
     """
@@ -58,21 +57,12 @@ class HeartbeatThread:
         self._interval, self._patience = lease / HEARTBEATS_PER_LEASE, lease / 2
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self._asked_at: float | None = None
-        self._running: asyncio.Task[Any] | None = None
-        self._is_stopped = False
         self._warned_at = -math.inf
 
     def start(self) -> None:
         threading.Thread(target=asyncio.run, args=[self.run()], name="heartbeats", daemon=True).start()
 
-    def stop(self) -> None:
-        """Stop, and do not touch the loop any more: it may be closed next."""
-        if self._running is not None and not self._is_stopped:
-            self._running.get_loop().call_soon_threadsafe(self._running.cancel)
-        self._is_stopped = True
-
     async def run(self) -> None:
-        self._running = asyncio.current_task()
         with suppress(asyncio.CancelledError):
             await asyncio.gather(self._beat(), self._watch())
 
@@ -108,7 +98,7 @@ class HeartbeatThread:
             return
 
     async def _watch(self) -> None:
-        while not self._is_stopped:
+        while True:
             await self._ask()
             await self._rest()
 
@@ -116,7 +106,10 @@ class HeartbeatThread:
         """Wait for the loop to answer. Warn as time passes; after a warning, log how long it took in the end."""
         self._asked_at = since = time.monotonic()
         answered, culprit = asyncio.Event(), ""
-        self._loop.call_soon_threadsafe(asyncio.get_running_loop().call_soon_threadsafe, answered.set)
+        try:
+            self._loop.call_soon_threadsafe(asyncio.get_running_loop().call_soon_threadsafe, answered.set)
+        except RuntimeError:  # the loop is closed: the worker has ended
+            raise asyncio.CancelledError from None
         for seconds, warning in ((self._patience, BLOCKS), (KEEP_SECONDS, HANGS)):
             with suppress(TimeoutError):
                 await asyncio.wait_for(answered.wait(), since + seconds - time.monotonic())

@@ -12,7 +12,7 @@ import re
 import ssl
 from contextlib import suppress
 from typing import Any, override
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import aiohappyeyeballs
 import httptools
@@ -49,7 +49,11 @@ class HttpNetwork:
     def __init__(self, url: str, token: str | None, limit: int = 256) -> None:
         """`limit`: the most connections at a time."""
         self._url = urlsplit(url)
-        self._head = _head(self._url, token)
+        host = self._url.netloc.rpartition("@")[2]
+        head = [f"POST {self._url.path.rstrip('/')}/ HTTP/1.1", f"Host: {host}", "Content-Type: application/json"]
+        head += [] if token is None else [f"Authorization: Bearer {token}"]
+        self._head = "\r\n".join([*head, "Content-Length: "]).encode()
+        """Of all requests, up to the length of the body."""
         # Once: reading the system's certificates blocks the event loop.
         self._context = ssl.create_default_context() if self._url.scheme == "https" else None
         self._room = asyncio.Semaphore(limit)
@@ -232,14 +236,6 @@ class _Connection(asyncio.Protocol):
             return None
         self._watching.cancel()
         return None if answer.done() else answer
-
-
-def _head(url: SplitResult, token: str | None) -> bytes:
-    """Return the head of all requests, up to the length of the body."""
-    host = url.netloc.rpartition("@")[2]
-    lines = [f"POST {url.path.rstrip('/')}/ HTTP/1.1", f"Host: {host}", "Content-Type: application/json"]
-    lines += [] if token is None else [f"Authorization: Bearer {token}"]
-    return "\r\n".join([*lines, "Content-Length: "]).encode()
 
 
 class _Envelope(msgspec.Struct):

@@ -112,8 +112,6 @@ def silence_sdk() -> None:
 # ── what is replaced in the SDK ──
 
 sdk_run: Final[Any] = Context.run
-sdk_rpc: Final[Any] = Context.rpc
-sdk_detached: Final[Any] = Context.detached
 sdk_invoke: Final = DurableFunction.invoke
 sdk_execute: Final[Any] = Core.execute_until_blocked_inner
 sdk_encode: Final = Codec.encode
@@ -225,8 +223,8 @@ def _reason(error: BaseException) -> str:
 ADAPTED: Final[tuple[tuple[Any, str, Any], ...]] = (
     (resonate.core, "ResonateEffects", ComparingEffects),
     (Context, "run", named_run),
-    (Context, "rpc", checked_call(sdk_rpc)),
-    (Context, "detached", checked_call(sdk_detached)),
+    (Context, "rpc", checked_call(Context.rpc)),
+    (Context, "detached", checked_call(Context.detached)),
     (DurableFunction, "invoke", reported_invoke),
     (Core, "execute_until_blocked_inner", explained_execute),
     (ResonateFuture, "__await__", shielded_await),

@@ -162,7 +162,8 @@ class Stream:
                 self._report_refusal(response.status, response.content_type)
                 return
             self.expects_liveness = HEARTBEAT_WITHIN in response.headers
-            self._patience = _seconds(response.headers.get(WRITE_WITHIN, ""))
+            within = response.headers.get(WRITE_WITHIN, "")
+            self._patience = int(within) / 1_000 if re.fullmatch("[0-9]+", within) else None
             self._establish()
             self._await_more(silence)
             async for chunk in response.content.iter_any():
@@ -226,10 +227,6 @@ class Stream:
         if line != self._last_report:
             self._last_report = line
             logger.log(level, "%s%s", line, f" ({detail})" if detail else "")
-
-
-def _seconds(ms: str) -> float | None:
-    return int(ms) / 1_000 if ms.isascii() and ms.isdigit() else None
 
 
 def _session() -> aiohttp.ClientSession:
