@@ -260,18 +260,6 @@ async def test_it_promises_signs_of_life_and_knows_whether_the_server_expects_th
     assert stream.expects_liveness == listens
 
 
-async def test_between_two_attempts_there_is_a_pause(
-    server: Server, stream: Listener, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server.status = 503
-    monkeypatch.setattr("worker.stream.pause_after", lambda _: 60)
-    await stream.start()
-    await until(lambda: server.asked == 1)
-    await asyncio.sleep(0.1)
-    await stream.stop()
-    assert server.asked == 1
-
-
 async def test_a_brief_absence_of_the_server_is_not_logged(
     server: Server, stream: Listener, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
