@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, override
 
 import pytest
@@ -21,8 +21,7 @@ class ThreadOfOneLoop(HeartbeatThread):
 
     @override
     async def run(self) -> None:
-        with suppress(RuntimeError):
-            await super().run()
+        await super().run()
         sender: Any = self._sender
         await sender.transport._network.stop()
 

@@ -419,7 +419,7 @@ async def test_a_server_that_is_none_is_reported_shortly(monkeypatch: pytest.Mon
         return response
 
     async def answer(_: web_server.Request) -> web_server.Response:
-        return web_server.Response(text="<html>" * 1_000_000)
+        return web_server.Response(status=400, text="<html>" * 1_000_000)
 
     other = web_server.Application()
     other.router.add_get("/{path:.*}", stream)

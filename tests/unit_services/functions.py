@@ -1,5 +1,4 @@
-"""A worker with functions of all kinds: they fail, work until a file exists, block its event loop, or await promises
-that anybody may settle and report the errors they get.
+"""A worker with functions of all kinds: they fail, work until a file exists, or block its event loop.
 
 GROUP: its group. BLOCK_SECONDS: for how long functions block. KEEP_SECONDS: how long its leases are kept meanwhile,
 instead of the worker's own limit.
@@ -8,7 +7,6 @@ instead of the worker's own limit.
 import asyncio
 import os
 import time
-from collections.abc import Awaitable
 from pathlib import Path
 
 from harness.basics import hold_gil
@@ -33,37 +31,9 @@ async def work(ctx: Context, until: str) -> str:
     return "done"
 
 
-# ── what others write ──
-
-
-async def error_of(awaited: Awaitable[object]) -> list[str]:
-    """Return the name and the message of the error that it ends with."""
-    try:
-        await awaited
-    except Exception as error:
-        return [type(error).__name__, str(error)]
-    return []
-
-
-async def ask_function(ctx: Context) -> list[str]:
-    """Call a group that has no worker."""
-    log_run(ctx)
-    return await error_of(ctx.options(target="service-nobody").rpc("answer"))
-
-
-async def ask_person(ctx: Context) -> list[str]:
-    log_run(ctx)
-    return await error_of(ctx.promise())
-
-
 async def fail(ctx: Context, message: str = "no number today") -> None:
     log_run(ctx)
     raise ValueError(message)
-
-
-async def fail_in_a_step(ctx: Context) -> list[str]:
-    log_run(ctx)
-    return await error_of(ctx.run(fail))
 
 
 async def give_back(ctx: Context, value: object) -> object:
@@ -111,10 +81,9 @@ def _library() -> None:
     time.sleep(SECONDS)
 
 
-FAILING = (baz, fail, fail_in_a_step)
-WAITING = (work, ask_function, ask_person, give_back)
+PLAIN = (baz, fail, work, give_back)
 BLOCKING = (sleeping, computing, holding, with_a_step)
 
 if __name__ == "__main__":
     heartbeats.KEEP_SECONDS = float(os.environ.get("KEEP_SECONDS", heartbeats.KEEP_SECONDS))
-    Worker(os.environ.get("GROUP", "service-functions"), *FAILING, *WAITING, *BLOCKING).run()
+    Worker(os.environ.get("GROUP", "service-functions"), *PLAIN, *BLOCKING).run()

@@ -99,27 +99,13 @@ class Calls(Client):
         promise: dict[str, Any] = self.call("promise.get", id=id).data["promise"]
         return promise
 
-    def child(self, id: str) -> str:
-        """Wait until the function of ``id`` awaits a promise, and return that promise's id."""
-        tags = {"resonate:parent": id}
-        wait_until(lambda: self.call("promise.search", tags=tags).data["promises"], f"{id} awaits something")
-        return str(self.call("promise.search", tags=tags).data["promises"][0]["id"])
-
-    def reject(self, id: str, value: bytes) -> None:
-        assert self.call("promise.settle", id=id, state="rejected", value={"data": _base64(value)}).status == 200
-
     def settled(self, id: str) -> dict[str, Any]:
         wait_until(lambda: self.state(id) != "pending", f"{id} is settled")
         return self.promise(id)
 
     def outcome(self, id: str) -> Any:
         """Wait until it is settled; return what the function returned, or its error."""
-        return json.loads(written(self.settled(id)))
-
-
-def written(promise: dict[str, Any]) -> bytes:
-    """Return the value of a promise as bytes."""
-    return base64.b64decode(promise["value"]["data"])
+        return json.loads(base64.b64decode(self.settled(id)["value"]["data"]))
 
 
 def _base64(data: bytes) -> str:

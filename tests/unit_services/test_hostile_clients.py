@@ -248,7 +248,7 @@ def test_clients_that_never_read_their_answer_delay_nobody_and_are_closed(runnin
     before = serving.num_fds()
     id = running.post({"pause": 60}, prefer="respond-async").json["id"]
     running.settle(id, json.dumps("x" * 60_000).encode())
-    with closing([socket.socket() for _ in range(600)]) as silent:
+    with closing([socket.socket() for _ in range(300)]) as silent:
         for connection in silent:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
             connection.connect(("127.0.0.1", running.foo_port))
@@ -265,7 +265,7 @@ def test_a_slow_server_does_not_delay_health(served: Stack) -> None:
     served.start_foo()
     served.server.send(signal.SIGSTOP)
     with closing([]) as asking:
-        for _ in range(2500):
+        for _ in range(1300):  # more than foo works on at a time
             asking.append(served.connect())
             asking[-1].sendall(b"GET /foo/any HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         for _ in range(5):
@@ -317,6 +317,21 @@ def _seconds_and_answer_of_one_among(stack: Stack, others: int) -> tuple[float, 
         seconds = time.monotonic() - began
         return seconds, read_all(connection)
     return time.monotonic() - began, b""
+
+
+@pytest.mark.long
+def test_requests_that_arrive_while_foo_is_frozen_are_answered(running: Stack) -> None:
+    """Their time was over before what lay in the sockets was read, so complete requests were cut off."""
+    [serving] = psutil.Process(running.program("foo").pid).children()
+    with running.connect() as begun, running.connect() as whole:
+        begun.sendall(HEAD + b"Content-Length: 2\r\n\r\n{")
+        _seconds_of_health(running)
+        serving.suspend()
+        begun.sendall(b"}")
+        whole.sendall(HEAD + b"Content-Length: 2\r\n\r\n{}")
+        time.sleep(12)
+        serving.resume()
+        assert _is(read_all(begun), 200) and _is(read_all(whole), 200)
 
 
 @pytest.mark.long

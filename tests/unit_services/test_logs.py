@@ -128,33 +128,6 @@ def test_a_frozen_worker_logs_that_it_lost_its_lease(served: Stack, calls: Calls
     other.wait_for("result: 'done'")
 
 
-def test_a_full_worker_says_so_and_further_calls_wait_for_a_place(served: Stack, calls: Calls, tmp_path: Path) -> None:
-    worker = served.connect_worker("functions", MAX_TASKS="3")
-    end = tmp_path / "end"
-
-    ids = [calls.start(f"call-{number}", "work", str(end)) for number in range(4)]
-    worker.wait_for("all 3 places are taken")
-    assert worker.count("running function work") == 3
-
-    end.touch()
-    assert [calls.outcome(id) for id in ids] == ["done"] * 4
-    worker.wait_for("not all 3 places are taken any more")
-    assert worker.count("all 3 places are taken;") == 1
-
-
-def test_a_worker_that_stops_under_load_logs_only_the_end_of_every_run(
-    served: Stack, calls: Calls, tmp_path: Path
-) -> None:
-    worker = served.connect_worker("functions", MAX_TASKS="3")
-    for number in range(20):
-        calls.start(f"much-{number}", "work", str(tmp_path / "never"))
-    worker.wait_for("all 3 places are taken")
-    worker.end()
-    after = lines(worker.output().partition("shutting down\n")[2])
-    assert [line.partition("  seconds=")[2][7:] for line in after[:3]] == ["given back: the worker stops"] * 3
-    assert [line.partition(" ")[2] for line in after[3:]] == ["released 3 tasks for other workers"]
-
-
 @pytest.mark.parametrize("order", ["foo bar baz server", "server baz bar foo"])
 def test_a_stack_that_stops_under_load_logs_no_errors(served: Stack, order: str) -> None:
     served.start_services()

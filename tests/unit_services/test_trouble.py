@@ -6,7 +6,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
 
-import pytest
 from harness.basics import free_port, wait_until
 from harness.foo import Reply
 from harness.process import Process
@@ -70,12 +69,11 @@ def test_a_worker_that_is_told_to_stop_hands_its_work_to_another(served: Stack) 
     assert "Traceback" not in bar.output()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["told to stop", "interrupted"])
-def test_foo_that_ends_sends_its_clients_away(served: Stack, number: signal.Signals) -> None:
+def test_foo_that_ends_sends_its_clients_away(served: Stack) -> None:
     foo, _, baz = served.start_services()
     request = begin(served, {"pause": LONG}, "again")
     baz.wait_for("running function baz")
-    assert ends_soon(foo, number)
+    assert ends_soon(foo)
     reply = request.result(60)
     assert is_problem(reply, HTTPStatus.SERVICE_UNAVAILABLE)
     assert reply.headers["Retry-After"] == "1"
@@ -133,10 +131,9 @@ def test_requests_survive_an_absence_of_the_server(stack: Stack, tmp_path: Path)
 
 
 def test_a_worker_ends_at_once_even_if_no_server_answers(stack: Stack) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        bar = stack.start_worker("bar")
-        bar.wait_for("cannot reach server")
-        assert ends_soon(bar, number)
+    bar = stack.start_worker("bar")
+    bar.wait_for("cannot reach server")
+    assert ends_soon(bar, signal.SIGHUP)
 
 
 def test_foo_without_a_server_or_with_a_wrong_token_says_so(stack: Stack) -> None:

@@ -66,8 +66,11 @@ class Group:
         await until(lambda: self.task(id)["state"] == "suspended")
 
     def settle(self, id: str, value: Any) -> None:
-        settled = self._client.call("promise.settle", id=id, state="resolved", value=encoded(value))
-        assert settled.status == 200
+        self.settle_as(id, "resolved", json.dumps(value).encode())
+
+    def settle_as(self, id: str, state: str, value: bytes) -> None:
+        data = {"data": b64encode(value).decode()}
+        assert self._client.call("promise.settle", id=id, state=state, value=data).status == 200
 
     async def close(self) -> None:
         for running in self._workers:

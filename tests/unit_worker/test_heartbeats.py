@@ -172,8 +172,7 @@ async def test_heartbeats_stop_if_the_loop_stays_blocked() -> None:
     server = Server(listens=True)
     companion = Companion("me", LEASE, server, lambda: {"a": 1}, lambda: True)
     companion._asked_at = time.monotonic() - heartbeats.KEEP_SECONDS
-    beats = (companion._keep_leases, companion._show_life)
-    beating = asyncio.gather(*(companion._every(PAUSE, beat) for beat in beats))
+    beating = asyncio.create_task(companion._beat())
     await asyncio.sleep(4 * PAUSE)
     assert server.heard == []
     companion._asked_at = None
@@ -194,13 +193,10 @@ async def test_a_pause_that_endangers_no_lease_is_not_logged(
     assert caplog.messages == []
 
 
-async def test_once_stopped_the_thread_ends() -> None:
+def test_once_its_loop_is_closed_the_thread_ends() -> None:
+    async def begin() -> None:
+        Companion("me", LEASE, Server(), dict, lambda: False).start()
+
     before = threading.active_count()
-    companion = Companion("me", LEASE, Server(), dict, lambda: False)
-    companion.start()
-    async with asyncio.timeout(PATIENCE):
-        while not companion.answers:
-            await asyncio.sleep(0.01)
-        companion.stop()
-        while threading.active_count() > before:
-            await asyncio.sleep(0.01)
+    asyncio.run(begin())
+    block_until(lambda: threading.active_count() == before)

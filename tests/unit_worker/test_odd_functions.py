@@ -13,6 +13,7 @@ from resonate.context import Context
 from resonate.retry import Constant
 
 from worker import log_run, worker
+from worker.seams import MAX_VALUE_BYTES
 from worker.values import MAX_MESSAGE_CHARACTERS
 
 from .group import Group, Told, encoded, launched, until
@@ -75,6 +76,49 @@ async def cancels_itself(ctx: Context) -> None:  # noqa: ARG001
     await asyncio.sleep(0)
 
 
+ENDLESS: list[Any] = []
+ENDLESS.append(ENDLESS)
+
+
+async def returns_what_contains_itself(ctx: Context) -> Any:  # noqa: ARG001
+    return ENDLESS
+
+
+async def returns_an_object(ctx: Context) -> object:  # noqa: ARG001
+    return object()
+
+
+async def returns_too_much(ctx: Context) -> str:  # noqa: ARG001
+    return "x" * MAX_VALUE_BYTES
+
+
+async def breaks_its_word(ctx: Context) -> str:
+    async def count(ctx: Context) -> int:  # noqa: ARG001
+        return "many"  # type: ignore[return-value]
+
+    return str(await ctx.run(count))
+
+
+async def passes_it_on(ctx: Context) -> Any:
+    return await ctx.options(target="nobody").rpc("answer", ENDLESS)
+
+
+async def leaves_alone_what_it_asked_for(ctx: Context) -> None:
+    ctx.options(target="nobody").rpc("answer", object())
+
+
+async def asks_in_vain_in_the_background(ctx: Context) -> None:
+    await ctx.options(target="nobody").detached("answer", "x" * MAX_VALUE_BYTES)
+
+
+async def asks_too_much_in_a_task_group(ctx: Context) -> None:
+    async def ask() -> None:
+        await ctx.options(target="nobody").rpc("answer", object())
+
+    async with asyncio.TaskGroup() as asking:
+        asking.create_task(ask())
+
+
 ENDS: dict[Function, str] = {
     exits: "the function ended with SystemExit: 3",
     is_interrupted: "the function ended with KeyboardInterrupt",
@@ -84,6 +128,14 @@ ENDS: dict[Function, str] = {
     cancels_itself: "the function ended with CancelledError",
     raises_what_cannot_be_shown: "its message cannot be shown",
     raises_what_ends_whoever_shows_it: "its message cannot be shown",
+    returns_an_object: "the result of returns_an_object cannot be stored: serialization error: cannot encode object",
+    returns_what_contains_itself: "the result of returns_what_contains_itself cannot be stored: maximum recursion",
+    returns_too_much: "the result of returns_too_much cannot be stored: 5581488 bytes in base64, the limit is 4186112",
+    breaks_its_word: "serialization error: Expected `int`, got `str`",
+    passes_it_on: "the arguments of answer cannot be stored: maximum recursion",
+    leaves_alone_what_it_asked_for: "the arguments of answer cannot be stored: serialization error: cannot encode",
+    asks_in_vain_in_the_background: "the arguments of answer cannot be stored: 558149",
+    asks_too_much_in_a_task_group: "unhandled errors in a TaskGroup (1 sub-exception): the arguments of answer cannot",
 }
 
 
@@ -92,17 +144,16 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "RETRY_POLICY", Constant(max_retries=0, delay=0))
 
 
-@pytest.mark.parametrize("is_step", [False, True], ids=["the function", "a step"])
-@pytest.mark.parametrize("odd", ENDS, ids=lambda function: function.__name__)
-async def test_the_caller_of_a_function_that_raises_no_exception_gets_an_error(
-    group: Group, odd: Function, is_step: bool
-) -> None:
-    async def order(ctx: Context) -> Any:
-        log_run(ctx)
-        return await ctx.run(odd) if is_step else await odd(ctx)
+async def test_the_caller_of_a_function_that_ends_oddly_hears_of_it(group: Group) -> None:
+    """What could not be stored was made again and again, and its caller waited for it for a day."""
 
-    await group.work(order)
-    assert (await group.result(group.begin("order")))["message"] == ENDS[odd]
+    async def in_a_step(ctx: Context, function: str) -> Any:
+        return await ctx.run(function)
+
+    await group.work(*ENDS, in_a_step)
+    begun = [(odd, id) for odd in ENDS for id in (group.begin(odd.__name__), group.begin("in_a_step", odd.__name__))]
+    for odd, id in begun:
+        assert (await group.result(id))["message"].startswith(ENDS[odd])
 
 
 @pytest.mark.parametrize(
@@ -159,60 +210,6 @@ async def test_a_task_group_may_wait_for_calls(group: Group) -> None:
     for number in (1, 2):
         group.settle(f"{id}:{number}", number)
     assert await group.result(id) == [1, 2]
-
-
-ENDLESS: list[Any] = []
-ENDLESS.append(ENDLESS)
-
-
-async def returns_what_contains_itself(ctx: Context) -> Any:  # noqa: ARG001
-    return ENDLESS
-
-
-async def returns_an_object(ctx: Context) -> object:  # noqa: ARG001
-    return object()
-
-
-async def does_so_in_a_step(ctx: Context) -> Any:
-    return await ctx.run(returns_what_contains_itself)
-
-
-async def passes_it_on(ctx: Context) -> Any:
-    return await ctx.options(target="nobody").rpc("answer", ENDLESS)
-
-
-async def asks_too_much_in_a_task_group(ctx: Context) -> None:
-    async def ask() -> None:
-        await ctx.options(target="nobody").rpc("answer", object())
-
-    async with asyncio.TaskGroup() as asking:
-        asking.create_task(ask())
-
-
-GIVEN_BACK: dict[Function, str] = {
-    returns_an_object: "serialization error: cannot encode object of type object",
-    returns_what_contains_itself: "serialization error: maximum recursion depth exceeded",
-    does_so_in_a_step: "serialization error: maximum recursion depth exceeded",
-    passes_it_on: "serialization error: maximum recursion depth exceeded",
-    asks_too_much_in_a_task_group: "serialization error: cannot encode object of type object",
-}
-
-
-@pytest.mark.parametrize("odd", GIVEN_BACK, ids=lambda function: function.__name__)
-async def test_a_task_whose_attempt_fails_is_given_back_with_the_reason(
-    group: Group, odd: Function, told: Told
-) -> None:
-    """It was held for as long as the worker lived, and nobody ran it."""
-
-    async def order(ctx: Context) -> Any:
-        log_run(ctx)
-        return await odd(ctx)
-
-    await group.work(order)
-    id = group.begin("order")
-    await until(lambda: told("given back: "))
-    await until(lambda: group.task(id).get("reason"))
-    assert group.task(id)["reason"].startswith(GIVEN_BACK[odd])
 
 
 async def test_a_function_that_logs_its_run_twice_is_not_taken_for_a_retry(group: Group, told: Told) -> None:

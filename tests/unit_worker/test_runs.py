@@ -10,13 +10,13 @@ import pytest
 from resonate.error import PlatformError, ServerError, Suspended
 from resonate.send import TaskRef
 
-from worker.runs import MAX_SHOWN_CHARACTERS, RunLog
+from worker.runs import MAX_REASON_CHARACTERS, MAX_SHOWN_CHARACTERS, RunLog
 
 BAR, NEXT, OTHER = TaskRef(id="a:1", version=2), TaskRef(id="a:1", version=3), TaskRef(id="b:1", version=1)
 FAILED = ValueError("no number today")
 DISK_FULL = PlatformError([ServerError(500, "disk full")])
 LOST = "lease lost, leaving the task to others (code=409): late"
-WHOLE = "x" * MAX_SHOWN_CHARACTERS
+WHOLE = "x" * MAX_REASON_CHARACTERS
 
 type Act = Callable[[RunLog], object]
 
@@ -48,12 +48,8 @@ def fulfilled(task: TaskRef = BAR) -> Act:
     return lambda runs: runs.fulfilled(task)
 
 
-def released(task: TaskRef = BAR) -> Act:
-    return lambda runs: runs.released(task)
-
-
-def refused(status: int, message: str) -> Act:
-    return lambda runs: runs.refused(BAR, status, message)
+def ends(text: str, task: TaskRef = BAR) -> Act:
+    return lambda runs: runs.ends(task, text)
 
 
 def suspended(*awaited: str, goes_on: bool = False) -> Act:
@@ -79,21 +75,14 @@ STORIES: dict[str, tuple[tuple[Act, ...], list[str]]] = {
     "goes on at once": ((suspended("a", goes_on=True),), ["suspended, waits for a, which is there already"]),
     "waits for five": ((suspended(*"abcde"),), ["suspended, waits for a, b, c, d, e"]),
     "waits for more": ((suspended(*"abcdef"),), ["suspended, waits for a, b, c, d, e and 1 more"]),
-    "too late": ((returned(), refused(409, "late"), released()), [LOST]),  # the SDK also tries to release it
-    "gone": ((refused(404, "late"),), [LOST.replace("409", "404")]),
-    "refused": ((returned(), refused(500, "disk full")), []),
-    "refused, given back": ((returned(), refused(500, "disk full"), released()), ["given back: disk full"]),
-    "a step not taken": ((raised(DISK_FULL), released()), ["given back: server error (code=500): disk full"]),
-    "given back": ((released(),), ["given back"]),
-    "given back twice": ((released(), released()), ["given back"]),
-    "a message as long as may be": ((refused(500, WHOLE), released()), [f"given back: {WHOLE}"]),
-    "a longer one": ((refused(500, f"{WHOLE}x"), released()), [f"given back: {WHOLE[1:]}…"]),
+    "ended twice": ((returned(), ends("lease lost"), ends("given back")), ["lease lost"]),
+    "a long reason": ((ends(f"{WHOLE}xy"),), [f"{WHOLE[1:]}…"]),
     "the worker stops": (
-        (raised(asyncio.CancelledError()), lambda runs: runs.withdrawn(BAR)),
+        (raised(asyncio.CancelledError()), ends("given back: the worker stops")),
         ["given back: the worker stops"],
     ),
     "it stops, and the server is away": (
-        (begin(OTHER), raised(asyncio.CancelledError(), "b:1", 1), lambda runs: runs.withdrawn(BAR), abandoned),
+        (begin(OTHER), raised(asyncio.CancelledError(), "b:1", 1), ends("given back: the worker stops"), abandoned),
         [
             "b: begins",
             "given back: the worker stops",
@@ -105,7 +94,7 @@ STORIES: dict[str, tuple[tuple[Act, ...], list[str]]] = {
             returned(3, "b:1", 1),
             raised(FAILED, "b:1", 1),
             fulfilled(OTHER),
-            released(OTHER),
+            ends("given back", OTHER),
             settled("b:1"),
         ),
         [],
@@ -120,11 +109,11 @@ STORIES: dict[str, tuple[tuple[Act, ...], list[str]]] = {
         ["work: begins", "work: broken off: server error (code=500): disk full"],
     ),
     "a step whose result was not stored": (
-        (*STEP, returned(None, "a:1.1"), refused(409, "late")),
+        (*STEP, returned(None, "a:1.1"), ends(LOST)),
         ["work: begins", LOST, f"work: {LOST}"],
     ),
     "a lease lost unawares is not taken for the next one": (
-        (begin(NEXT), returned(3, attempt=3), fulfilled(NEXT), returned(2), refused(409, "late")),
+        (begin(NEXT), returned(3, attempt=3), fulfilled(NEXT), returned(2), ends(LOST)),
         ["3: begins", "3: result: 3", LOST],
     ),
     "what is told is forgotten": ((returned(), fulfilled(), fulfilled(), abandoned), ["result: 3"]),
@@ -175,5 +164,5 @@ def test_a_large_result_is_shortened(runs: RunLog, caplog: pytest.LogCaptureFixt
 
 
 def test_the_reason_is_kept_until_it_is_sent_to_the_server(runs: RunLog) -> None:
-    refused(500, "disk full")(runs)
+    runs.failed(BAR, "disk full")
     assert [runs.take_reason(BAR), runs.take_reason(BAR)] == ["disk full", ""]

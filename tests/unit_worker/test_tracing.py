@@ -110,12 +110,6 @@ async def test_calls_of_a_chain_that_nobody_traces_share_a_trace(traced: Traced,
     assert [ids(span) for span in traced.spans] == [(trace_id("a"), span_id(id, 1), None) for id in ("a", "a:1")]
 
 
-async def test_an_attempt_is_linked_to_the_one_before(traced: Traced) -> None:
-    await traced.fulfill(await traced.claim("a", version=3))
-    (link,) = traced.spans[0].links
-    assert (link.context.trace_id, link.context.span_id) == (TRACE, span_id("a", 2))
-
-
 # ── ends ──
 
 
@@ -163,12 +157,6 @@ async def test_the_outcome_of_an_attempt(
         if (attributes := span.attributes)
     ]
     assert seen == outcomes
-
-
-async def test_a_suspended_attempt_names_what_it_awaits(traced: Traced) -> None:
-    await traced.claim("a")
-    await suspend(traced, 200)
-    assert (traced.spans[0].attributes or {})["resonate.awaits"] == ("a:1", "a:2")
 
 
 async def test_a_task_that_the_sdk_drops_is_no_attempt(traced: Traced) -> None:

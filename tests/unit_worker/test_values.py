@@ -2,16 +2,23 @@
 
 import base64
 import importlib.metadata
+import json
+import pickle
 import re
+from collections.abc import Awaitable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import resonate
 from resonate.codec import Codec
+from resonate.context import Context
 from resonate.error import ResonateError
 from resonate.types import Value
 
 from worker.values import PlainValues
+
+from .group import Group
 
 SDK = Path(resonate.__file__).parent
 REPOSITORY = Path(__file__).parents[2]
@@ -72,6 +79,74 @@ def test_an_unreadable_value_goes_no_further(data: bytes) -> None:
         CODEC.decode(Value(data=base64.b64encode(data).decode()))
     with pytest.raises(ResonateError):
         CODEC.decode_error(Value(data=base64.b64encode(data).decode()))
+
+
+class Touch:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self._path,)
+
+
+async def error_of(awaited: Awaitable[object]) -> list[str]:
+    try:
+        await awaited
+    except Exception as error:
+        return [type(error).__name__, str(error)]
+    return []
+
+
+async def test_code_in_a_value_does_not_run_and_the_message_beside_it_arrives(group: Group, tmp_path: Path) -> None:
+    async def ask_function(ctx: Context) -> list[str]:
+        return await error_of(ctx.options(target="nobody").rpc("answer"))
+
+    async def ask_person(ctx: Context) -> list[str]:
+        return await error_of(ctx.promise())
+
+    async def give_back(ctx: Context, value: object) -> object:  # noqa: ARG001
+        return value
+
+    mark = tmp_path / "executed"
+    pickled = pickle.dumps(Touch(mark))
+    code = base64.b64encode(pickled).decode()
+    written = {
+        '{"__type":"error","message":"no","__py_pickle":"%s"}': "no",
+        r'{"__py_pickle":"","message":"yes","__py_\u0070ickle":"%s","message":"no"}': "no",
+        '{"__py_pickle":"%s"}': "unknown error: {}",
+        '"%s"': f'unknown error: "{code}"',
+    }
+    await group.work(ask_function, ask_person, give_back)
+    for function in ("ask_function", "ask_person"):
+        for value, message in written.items():
+            id = group.begin(function)
+            await group.waits(id)
+            group.settle_as(f"{id}:1", "rejected", value.replace("%s", code).encode())
+            assert await group.result(id) == ["ApplicationError", message]
+    result = await group.result(group.begin("give_back", {"message": "no", "__py_pickle": code}))
+    assert result == {"message": "no"}
+    assert not mark.exists()
+    pickle.loads(pickled)
+    assert mark.exists(), "it would have run"
+
+
+async def test_what_raises_writes_only_its_message_and_the_name_of_its_error(group: Group) -> None:
+    async def fail(ctx: Context) -> None:  # noqa: ARG001
+        raise ValueError("no number today")
+
+    async def fail_in_a_step(ctx: Context) -> list[str]:
+        return await error_of(ctx.run(fail))
+
+    await group.work(fail, fail_in_a_step)
+    failed, id = group.begin("fail"), group.begin("fail_in_a_step")
+    assert await group.result(id) == ["ApplicationError", "no number today"]
+    await group.result(failed)
+    for promise in (group.promise(failed), group.promise(f"{id}:1")):
+        assert promise["state"] == "rejected"
+        value = json.loads(base64.b64decode(promise["value"]["data"]))
+        assert value == {"__type": "error", "message": "no number today", "name": "ValueError"}
 
 
 def test_the_sdk_reads_values_only_in_the_known_places() -> None:

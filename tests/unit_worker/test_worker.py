@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -41,6 +42,14 @@ async def test_a_call_that_it_cannot_run_is_released_with_the_reason(group: Grou
     id = group.begin_as("mistaken", call)
     await until(lambda: group.task(id).get("reason") is not None)
     assert group.task(id)["reason"] == reason
+
+
+async def test_functions_that_cannot_be_registered_end_the_worker_with_only_the_reason(group: Group) -> None:
+    """A thread was left that found the event loop closed, and told that at greater length."""
+    before = threading.active_count()
+    with pytest.raises(ResonateError, match="double"):
+        await group.work(double, double)
+    assert threading.active_count() == before
 
 
 async def test_a_failing_function_is_tried_three_times_and_then_its_caller_gets_the_error(
@@ -133,6 +142,7 @@ async def test_no_more_tasks_run_at_a_time_than_there_are_places(group: Group, t
     for id in ids:
         await group.result(id)
     assert running == 4
+    await until(lambda: told("not all 2 places are taken any more"))
 
 
 async def test_full_places_are_logged_only_if_that_lasts(monkeypatch: pytest.MonkeyPatch, told: Told) -> None:
@@ -191,28 +201,31 @@ async def test_deadlines_are_in_the_servers_time_whatever_the_worker_s_clock_sho
     assert began + 1_000 <= group.promise(f"{id}:1")["timeoutAt"] < began + 60_000
 
 
-async def test_a_stopping_worker_releases_its_tasks_and_logs_it(group: Group, told: Told) -> None:
-    is_running, cleaned_up = asyncio.Event(), False
+async def test_a_worker_that_stops_under_load_releases_its_tasks_and_logs_only_that(
+    group: Group, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    begun = cleaned_up = 0
 
     async def take_long(ctx: Context) -> None:
-        nonlocal cleaned_up
+        nonlocal begun, cleaned_up
         log_run(ctx)
-        is_running.set()
+        begun += 1
         try:
             await asyncio.sleep(3600)
         finally:
-            cleaned_up = True
+            cleaned_up += 1
 
-    running = await group.work(take_long)
-    id = group.begin("take_long")
-    await is_running.wait()
+    running = await group.work(take_long, places=3)
+    id, *_ = [group.begin("take_long") for _ in range(20)]
+    await until(lambda: begun == 3)
     await running.stop()
     assert group.task(id)["state"] == "pending"
-    assert cleaned_up
+    assert cleaned_up == 3
     assert not running.stream.connected
-    assert told("shutting down")
-    assert told("given back: the worker stops")
-    assert told("released 1 task for other workers")
+    after = [message.partition("  seconds=")[2][7:] or message for message in caplog.messages]
+    after = after[after.index("shutting down") + 1 :]
+    assert after == ["given back: the worker stops"] * 3 + ["released 3 tasks for other workers"]
     with pytest.raises(ResonateError):
         await running.resonate.promises.sender.promise_get(id)
 

@@ -10,11 +10,10 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from resonate.error import ServerError
 from resonate.send import TaskHeartbeating, TaskRef
@@ -41,7 +40,7 @@ BLOCKED = "%s blocked the event loop for %.1f s"
 
 
 class HeartbeatThread:
-    """Create it on the event loop to be watched.
+    """Create it on the event loop to be watched. It ends soon after that loop is closed.
 
     `lease`: in seconds; `leases`: versions by task; `wants_signs`: whether the server expects signs of life.
     """
@@ -58,50 +57,38 @@ class HeartbeatThread:
         self._interval, self._patience = lease / HEARTBEATS_PER_LEASE, lease / 2
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self._asked_at: float | None = None
-        self._running: asyncio.Task[Any] | None = None
-        self._is_stopped = False
         self._warned_at = -math.inf
 
     def start(self) -> None:
         threading.Thread(target=asyncio.run, args=[self.run()], name="heartbeats", daemon=True).start()
 
-    def stop(self) -> None:
-        """Stop, and do not touch the loop any more: it may be closed next."""
-        if self._running is not None and not self._is_stopped:
-            self._running.get_loop().call_soon_threadsafe(self._running.cancel)
-        self._is_stopped = True
-
     async def run(self) -> None:
-        self._running = asyncio.current_task()
-        keeping, living = self._every(self._interval, self._keep_leases), self._every(SIGN_SECONDS, self._show_life)
         with suppress(asyncio.CancelledError):
-            await asyncio.gather(keeping, living, self._watch())
+            await asyncio.gather(self._beat(), self._watch())
 
     def _silence(self) -> float:
         """Return for how many seconds the loop has not answered."""
         asked_at = self._asked_at
         return 0.0 if asked_at is None else time.monotonic() - asked_at
 
-    async def _every(self, seconds: float, beat: Callable[[float], Awaitable[None]]) -> None:
-        """Call `beat` at a steady pace, unless the loop hangs. Its argument is how long it may take."""
+    async def _beat(self) -> None:
+        """Renew the leases at a steady pace, unless the loop hangs. In between, a heartbeat for no task shows that this
+        process lives: it costs the server no commit."""
+        renewed_at = time.monotonic()
         while True:
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(min(SIGN_SECONDS, self._interval))
             await asyncio.sleep(0)  # if all threads were blocked, the watch must look before the function continues
-            if self._silence() < KEEP_SECONDS:
-                await beat(seconds)
+            if self._silence() >= KEEP_SECONDS:
+                continue
+            leases: dict[str, int] = {}
+            if time.monotonic() - renewed_at >= self._interval:
+                renewed_at, leases = time.monotonic(), self._leases()
+            if leases or self._wants_signs():
+                await self._heartbeat([TaskRef(id=id, version=version) for id, version in leases.items()])
 
-    async def _keep_leases(self, seconds: float) -> None:
-        if leases := self._leases():
-            await self._heartbeat([TaskRef(id=id, version=version) for id, version in leases.items()], seconds)
-
-    async def _show_life(self, seconds: float) -> None:
-        """Send a heartbeat for no task: it costs the server no commit."""
-        if self._wants_signs():
-            await self._heartbeat([], seconds)
-
-    async def _heartbeat(self, held: list[TaskRef], seconds: float) -> None:
+    async def _heartbeat(self, held: list[TaskRef]) -> None:
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(self._interval):
                 await self._sender.task_heartbeat(self._pid, held)
         except ServerError as error:
             if time.monotonic() - self._warned_at > REMIND_SECONDS:
@@ -111,7 +98,7 @@ class HeartbeatThread:
             return
 
     async def _watch(self) -> None:
-        while not self._is_stopped:
+        while True:
             await self._ask()
             await self._rest()
 
@@ -119,7 +106,10 @@ class HeartbeatThread:
         """Wait for the loop to answer. Warn as time passes; after a warning, log how long it took in the end."""
         self._asked_at = since = time.monotonic()
         answered, culprit = asyncio.Event(), ""
-        self._loop.call_soon_threadsafe(asyncio.get_running_loop().call_soon_threadsafe, answered.set)
+        try:
+            self._loop.call_soon_threadsafe(asyncio.get_running_loop().call_soon_threadsafe, answered.set)
+        except RuntimeError:  # the loop is closed: the worker has ended
+            raise asyncio.CancelledError from None
         for seconds, warning in ((self._patience, BLOCKS), (KEEP_SECONDS, HANGS)):
             with suppress(TimeoutError):
                 await asyncio.wait_for(answered.wait(), since + seconds - time.monotonic())

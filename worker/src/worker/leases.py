@@ -18,7 +18,7 @@ from resonate.send import Sender, TaskRef
 from resonate.types import PromiseRecord, TaskRecord
 from resonate_base.connections import Network
 
-from worker.runs import LEASE_IS_GONE, RunLog
+from worker.runs import LEASE_IS_GONE, STOPS, RunLog
 
 if TYPE_CHECKING:
     from worker.tracing import Tracing
@@ -208,7 +208,6 @@ class LeaseKeeper:
             # A released task no longer runs: if the server has not heard of that, the lease must lapse.
             if request.kind == "task.release" and self._held.get(task.id) == task.version:
                 self._leaves(task.id)
-                self._runs.left(task)
             self._in_flight.discard(answered)
             answered.set_result(None)
         self._refuse_if_closing()
@@ -260,22 +259,30 @@ class LeaseKeeper:
             logger.warning("claiming %s failed: %s", task.id or "a task", ServerError(status, answer.text))
 
     def _attempt_ends(self, request: Request, answer: Answer, reason: str) -> None:
-        """Log the end, unless the server refuses it: then the SDK releases the task."""
+        """Report how the attempt ended. If the server refuses that, the SDK releases the task next."""
         task, status = request.data.task, answer.head.status
         awaited = [action.data.awaited for action in request.data.actions]
-        outcome = "given back"
-        if status >= HTTPStatus.BAD_REQUEST:
-            self._runs.refused(task, status, answer.text)
+        if status in LEASE_IS_GONE:
             outcome = "lease lost"
+            self._runs.ends(task, f"lease lost, leaving the task to others (code={status}): {answer.text}")
+        elif status >= HTTPStatus.BAD_REQUEST:
+            if request.kind == "task.release":
+                self._runs.ends(task, f"broken off, and held until its lease ends: {answer.text}")
+            else:
+                self._runs.failed(task, answer.text)
+            return
         elif request.kind == "task.suspend":
-            self._runs.suspended(task, awaited, goes_on=status != HTTPStatus.OK)
-            outcome = "suspended"
+            outcome, goes_on = "suspended", status != HTTPStatus.OK
+            self._runs.suspended(task, awaited, goes_on=goes_on)
+            if goes_on:
+                return
         elif request.kind == "task.fulfill":
-            self._runs.fulfilled(task)
             outcome = request.data.action.data.state if request.data.action else ""
+            self._runs.fulfilled(task)
         else:
-            self._runs.released(task)
-        if self._tracing is not None and status in {HTTPStatus.OK, *LEASE_IS_GONE}:
+            outcome = "given back"
+            self._runs.ends(task, f"given back: {reason}" if reason else "given back")
+        if self._tracing is not None:
             self._tracing.end(task, outcome, awaited, reason)
 
     async def _release(self, sender: Sender, id: str, version: int) -> bool:
@@ -284,7 +291,7 @@ class LeaseKeeper:
         except ResonateError:
             return False
         task = TaskRef(id=id, version=version)
-        self._runs.withdrawn(task)
+        self._runs.ends(task, f"given back: {STOPS}")
         if self._tracing is not None:
             self._tracing.end(task, "given back")
         return True

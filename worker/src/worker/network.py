@@ -11,9 +11,8 @@ import os
 import re
 import ssl
 from contextlib import suppress
-from http import HTTPStatus
 from typing import Any, override
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import aiohappyeyeballs
 import httptools
@@ -29,9 +28,11 @@ NEXT_ADDRESS_SECONDS = 0.25
 # The server may close a connection at any moment once it has been idle for longer.
 IDLE_SECONDS = 15.0
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 0.2
-# A server that is too busy says so by these, and a proxy that reaches none. As a pause, our server names a second.
+# By these a server refuses for now. As a pause, ours names a second.
 FOR_LATER = {408, 429, 502, 503, 504}
 BUSY_SECONDS = 1.0
+# By these an HTTP server refuses the request itself, in words of its own: repeating it would not help.
+MALFORMED = {400, 411, 413, 414, 431}
 # Failures that last this long are logged, and then at this interval.
 QUIET_SECONDS = 5.0
 REMIND_SECONDS = 60.0
@@ -48,7 +49,11 @@ class HttpNetwork:
     def __init__(self, url: str, token: str | None, limit: int = 256) -> None:
         """`limit`: the most connections at a time."""
         self._url = urlsplit(url)
-        self._head = _head(self._url, token)
+        host = self._url.netloc.rpartition("@")[2]
+        head = [f"POST {self._url.path.rstrip('/')}/ HTTP/1.1", f"Host: {host}", "Content-Type: application/json"]
+        head += [] if token is None else [f"Authorization: Bearer {token}"]
+        self._head = "\r\n".join([*head, "Content-Length: "]).encode()
+        """Of all requests, up to the length of the body."""
         # Once: reading the system's certificates blocks the event loop.
         self._context = ssl.create_default_context() if self._url.scheme == "https" else None
         self._room = asyncio.Semaphore(limit)
@@ -59,9 +64,7 @@ class HttpNetwork:
         self._warned_at = -math.inf
 
     async def start(self) -> None:
-        """Make a connection for the first request, if the server is there. Others are made on demand."""
-        with suppress(OSError, UnicodeError):
-            self._idle.append(await self._connect())
+        """Do nothing: connections are made on demand."""
 
     async def stop(self) -> None:
         self._stopped.set()
@@ -235,21 +238,13 @@ class _Connection(asyncio.Protocol):
         return None if answer.done() else answer
 
 
-def _head(url: SplitResult, token: str | None) -> bytes:
-    """Return the head of all requests, up to the length of the body."""
-    host = url.netloc.rpartition("@")[2]
-    lines = [f"POST {url.path.rstrip('/')}/ HTTP/1.1", f"Host: {host}", "Content-Type: application/json"]
-    lines += [] if token is None else [f"Authorization: Bearer {token}"]
-    return "\r\n".join([*lines, "Content-Length: "]).encode()
-
-
 class _Envelope(msgspec.Struct):
     kind: str
 
 
 def is_for_later(status: int, answer: bytes, req: str) -> bool:
-    """Return whether to send a request again: it was not answered by the server, but by a proxy for instance, or the
-    server refuses it for now.
+    """Return whether to send a request again: it was not answered by the server, but by a proxy for instance, whatever
+    its status, or the server refuses it for now.
 
     To the SDK each answer is final: it would give the task back, and what its function has just done would be repeated.
     But whoever begins a call hears of the refusal.
@@ -257,7 +252,7 @@ def is_for_later(status: int, answer: bytes, req: str) -> bool:
     try:
         msgspec.json.decode(answer, type=_Envelope)
     except (ValueError, RecursionError):
-        return status < HTTPStatus.BAD_REQUEST or status in FOR_LATER
+        return status not in MALFORMED
     kind = msgspec.json.decode(req, type=_Envelope).kind if status in FOR_LATER else ""
     return kind.startswith("task.") and kind != "task.create"
 
@@ -270,7 +265,8 @@ def pause_after(seconds: float) -> float:
 def reason_of(error: Exception) -> str:
     """Describe the error in a few words, the system's if it has some."""
     if isinstance(error, OSError) and error.errno:
-        # Failed name lookups have error numbers of their own, below zero.
-        text = os.strerror(error.errno) if error.errno > 0 else error.strerror
+        # Failed name lookups have error numbers of their own, below zero. TLS, also within an error of aiohttp, has 1.
+        is_tls = isinstance(getattr(error, "os_error", error), ssl.SSLError)
+        text = error.strerror if is_tls or error.errno < 0 else os.strerror(error.errno)
         return (text or type(error).__name__).lower()
     return str(error) or type(error).__name__

@@ -85,11 +85,7 @@ def _is_like(then: Any, now: Any) -> bool:
         case list() | tuple():
             return isinstance(then, list) and len(then) == len(now) and all(map(_is_like, then, now))
         case dict():
-            return (
-                isinstance(then, dict)
-                and then.keys() == now.keys()
-                and all(_is_like(then[key], now[key]) for key in now)
-            )
+            return isinstance(then, dict) and then.keys() == now.keys() and all(_is_like(then[k], now[k]) for k in now)
     return _json(then) == _json(now)
 
 

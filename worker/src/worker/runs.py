@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 
 MAX_SHOWN_CHARACTERS: Final = 200
 """Of a result or a message."""
-MAX_REASON_CHARACTERS: Final = 400
-"""Of the reason why an attempt stopped: for a changed step, what it was and what it is."""
+MAX_REASON_CHARACTERS: Final = 500
+"""Of how an attempt stopped, and why: for a changed step, what it was and what it is."""
 MAX_SHOWN_IDS: Final = 5
 STOPS: Final = "the worker stops"
 LEASE_IS_GONE: Final = {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}
@@ -87,11 +87,11 @@ class RunLog:
             case Suspended():
                 return  # the request to suspend its task names what it awaits
             case PlatformError():
-                run.outcome = shortened(str(error.cause), MAX_REASON_CHARACTERS)
+                run.outcome = shortened(message_of(error.cause), MAX_REASON_CHARACTERS)
             case asyncio.CancelledError():
                 run.outcome = STOPS
             case Exception():
-                run.error, run.outcome = error, f"{type(error).__name__}: {shortened(message_of(error))}"
+                run.error, run.outcome = error, shortened(described(error))
                 return
         if run.id != run.task.id:  # a step ends here; a task's run ends with the server's answer
             self._log_end(run, f"broken off: {run.outcome}")
@@ -115,16 +115,7 @@ class RunLog:
         """`goes_on`: the awaited result is there already, so the attempt runs the function from its top again."""
         shown = ", ".join(awaited[:MAX_SHOWN_IDS])
         more = f" and {len(awaited) - MAX_SHOWN_IDS} more" if len(awaited) > MAX_SHOWN_IDS else ""
-        self._end(task, f"suspended, waits for {shown}{more}{', which is there already' if goes_on else ''}")
-
-    def refused(self, task: TaskRef, status: int, message: str) -> None:
-        """The server rejects the attempt's outcome: the lease is gone, or the task is released next."""
-        if status in LEASE_IS_GONE:
-            self._end(task, f"lease lost, leaving the task to others (code={status}): {shortened(message)}")
-            return
-        self.failed(task, message)
-        if run := self._runs.get((task.id, task.version)):
-            run.outcome = shortened(message)
+        self.ends(task, f"suspended, waits for {shown}{more}{', which is there already' if goes_on else ''}")
 
     def failed(self, task: TaskRef, reason: str) -> None:
         """Note why the attempt failed; the task is released next."""
@@ -134,29 +125,17 @@ class RunLog:
         """Return why the attempt failed, and forget it; empty if unknown."""
         return self._reasons.pop((task.id, task.version), "")
 
-    def released(self, task: TaskRef) -> None:
-        if run := self._runs.get((task.id, task.version)):
-            self._end(task, f"given back: {run.outcome}" if run.outcome else "given back")
-
-    def left(self, task: TaskRef) -> None:
-        """The server has refused to take the task back."""
-        reason = self.take_reason(task)
-        self._end(task, f"broken off, and held until its lease ends{f': {shortened(reason)}' if reason else ''}")
+    def ends(self, task: TaskRef, text: str) -> None:
+        """Log the end of the attempt: of the task's function and of its steps."""
+        for run in [run for run in self._runs.values() if run.task == task]:
+            self._log_end(run, shortened(text, MAX_REASON_CHARACTERS))
 
     # ── when the worker stops ──
-
-    def withdrawn(self, task: TaskRef) -> None:
-        self._end(task, f"given back: {STOPS}")
 
     def abandoned(self) -> None:
         """Log the end of all remaining runs: the server has not answered for them."""
         for run in list(self._runs.values()):
             self._log_end(run, f"broken off: {STOPS}, and the server does not answer")
-
-    def _end(self, task: TaskRef, text: str) -> None:
-        """Log the end of the task's function and of its steps."""
-        for run in [run for run in self._runs.values() if run.task == task]:
-            self._log_end(run, text)
 
     def _log_outcome(self, run: _Run) -> None:
         self._log_end(run, run.outcome, logging.ERROR if run.error else logging.INFO, run.error)
@@ -170,11 +149,19 @@ class RunLog:
 
 
 def message_of(error: BaseException) -> str:
-    """Return its message, with lone surrogates escaped."""
+    """Return its message, with lone surrogates escaped; for a group of errors, with theirs."""
+    members = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
     try:
-        return str(error).encode(errors="backslashreplace").decode()
+        text = "; ".join(map(message_of, members))
+        return f"{error}{': ' if text else ''}{text}".encode(errors="backslashreplace").decode()
     except BaseException:  # also one that would end this process
         return "its message cannot be shown"
+
+
+def described(error: BaseException) -> str:
+    """Return the name of its class and its message, if it has one."""
+    message = message_of(error)
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def shortened(text: str, limit: int = MAX_SHOWN_CHARACTERS) -> str:

@@ -8,8 +8,9 @@
   and nothing says why.
 * `ResonateFuture`: who stops waiting for a step, by `asyncio.timeout` for instance, cancels it within the SDK, and the
   attempt never ends. So waiting is shielded: the step continues, and its function ends after it.
-* `Codec.encode` pickles errors, fails for messages that cannot be written, and passes on a `RecursionError`, for which
-  no task is released.
+* `Context.rpc` and `Context.detached`: if the arguments cannot be stored, or a result, the task is released. So the
+  function would run again and again, and nobody would hear why: it fails instead.
+* `Codec.encode` pickles errors, and fails for messages that cannot be written.
 * Each call that a function makes is requested in an asyncio task with the function's context, and so with its span.
 * Its loggers: what they say about failed requests and lost leases is logged better elsewhere.
 
@@ -19,7 +20,7 @@ tests/unit_worker/test_seams.py fails if these differ in another version of the 
 import asyncio
 import logging
 import warnings
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, Final, cast
 
 import resonate.core
@@ -34,7 +35,6 @@ from resonate.error import (
     FunctionNotFoundError,
     PlatformError,
     ResonateError,
-    SerializationError,
     ServerError,
     Suspended,
 )
@@ -42,8 +42,11 @@ from resonate.send import TaskRef
 from resonate.types import PromiseCreateReq, PromiseRecord, Value
 
 from worker.replay import FUNCTION_TAG, StepChangedError, is_same, step_of
-from worker.runs import LEASE_IS_GONE, RunLog, message_of
+from worker.runs import LEASE_IS_GONE, RunLog, described, message_of
 from worker.values import value_of
+
+MAX_VALUE_BYTES: Final = 4 * 1024 * 1024 - 8192
+"""In base64. The server refuses requests of more than 4 MiB."""
 
 
 class ComparingEffects(ResonateEffects):
@@ -121,12 +124,36 @@ def named_run(ctx: Context, fn: Any, *args: Any, **kwargs: Any) -> Any:
     return future
 
 
+def checked_call(sdk_call: Callable[..., Any]) -> Callable[..., Any]:
+    def call(ctx: Context, fn: Any, *args: Any, **kwargs: Any) -> Any:
+        name = fn if isinstance(fn, str) else getattr(fn, "__name__", "a function")
+        _stored(ctx, [args, kwargs], f"arguments of {name}")
+        return sdk_call(ctx, fn, *args, **kwargs)
+
+    return call
+
+
+def _stored(ctx: Context, value: Any, what: str) -> Any:
+    """Return the value as whoever reads it will get it. Raises :class:`ApplicationError` if it cannot be stored."""
+    codec: Any = cast("ComparingEffects", ctx._state.effects).codec
+    try:
+        encoded = codec.encode(value)
+        if (length := len(encoded.data or "")) > MAX_VALUE_BYTES:
+            raise ValueError(f"{length} bytes in base64, the limit is {MAX_VALUE_BYTES}")
+        return codec.decode(encoded)
+    except (ResonateError, ValueError, RecursionError) as error:
+        raise ApplicationError(f"the {what} cannot be stored: {error}") from error
+
+
 async def reported_invoke(function: DurableFunction, ctx: Context, packed: Any, **options: Any) -> Any:
     runs, id, task = runs_of(ctx), ctx.info.id, task_of(ctx)
     cast("ComparingEffects", ctx._state.effects).functions.setdefault(id, ctx.info.func_name)
     try:
         with runs.surround(ctx.info.func_name, id, task):
             result = await sdk_invoke(function, ctx, packed, **options)
+        stored = _stored(ctx, result, f"result of {ctx.info.func_name}")
+        if id != task.id:
+            function.coerce_result(stored)  # as for the step's caller
     except BaseException as error:
         failure = _failure(error, runs)
         runs.raised(id, task.version, failure)
@@ -160,10 +187,7 @@ def shielded_await(future: ResonateFuture[Any]) -> Generator[Any, None, Any]:
 
 
 def plain_encode(codec: Codec, value: Any) -> Value:
-    try:
-        return sdk_encode(codec, value_of(value) if isinstance(value, Exception) else value)
-    except RecursionError as error:
-        raise SerializationError(error) from error
+    return sdk_encode(codec, value_of(value) if isinstance(value, Exception) else value)
 
 
 def _failure(error: BaseException, runs: RunLog) -> BaseException:
@@ -173,7 +197,7 @@ def _failure(error: BaseException, runs: RunLog) -> BaseException:
         return sign
     if isinstance(error, Exception | Suspended | PlatformError) or runs.is_ending():
         return error
-    return RuntimeError(f"the function ended with {_described(error)}")
+    return RuntimeError(f"the function ended with {described(error)}")
 
 
 def _sign_in(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
@@ -193,17 +217,14 @@ def _reason(error: BaseException) -> str:
     if isinstance(cause, FunctionNotFoundError):
         version = "" if cause.version == 1 else f"version {cause.version} of "
         return f"{version}function '{cause.name}' is not known to this worker"
-    return message_of(cause) if isinstance(cause, ResonateError) else _described(cause)
-
-
-def _described(error: BaseException) -> str:
-    message = message_of(error)
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+    return message_of(cause) if isinstance(cause, ResonateError) else described(cause)
 
 
 ADAPTED: Final[tuple[tuple[Any, str, Any], ...]] = (
     (resonate.core, "ResonateEffects", ComparingEffects),
     (Context, "run", named_run),
+    (Context, "rpc", checked_call(Context.rpc)),
+    (Context, "detached", checked_call(Context.detached)),
     (DurableFunction, "invoke", reported_invoke),
     (Core, "execute_until_blocked_inner", explained_execute),
     (ResonateFuture, "__await__", shielded_await),

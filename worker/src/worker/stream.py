@@ -7,7 +7,6 @@ a server that vanished without closing the connection, and loses messages whose 
 import asyncio
 import contextlib
 import logging
-import math
 import re
 import socket
 import time
@@ -18,7 +17,7 @@ from typing import Any
 import aiohttp
 from resonate.timing import now_ms
 
-from worker.network import REMIND_SECONDS, pause_after, reason_of
+from worker.network import pause_after, reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +36,8 @@ _TIME = re.compile(rb": time ([0-9]{1,15})")
 EVENTS = "text/event-stream"
 # Many times as long as any message.
 MAX_LINE_BYTES = 64 * 1024 * 1024
+# A refused token seldom becomes right.
+REFUSED_SECONDS = 5.0
 # Do not log shorter outages: all programs start at the same time, and a server's restart takes a moment.
 QUIET_SECONDS = 1.5
 
@@ -95,7 +96,6 @@ class Stream:
         self.expects_liveness = False
         """Whether the server expects the signs of life that this worker promises. Only ours does."""
         self._last_report = ""
-        self._warned_at = -math.inf
         self._away_since = 0.0
         """Since when there has been no stream that lasted."""
         self._established = asyncio.Event()
@@ -149,7 +149,7 @@ class Stream:
                     self._away_since = now
                 self._lose()
                 if not lasted:
-                    await asyncio.sleep(pause_after(now - self._away_since))
+                    await asyncio.sleep(REFUSED_SECONDS if self.refusal else pause_after(now - self._away_since))
 
     async def _read_one_stream(self, session: aiohttp.ClientSession) -> None:
         """Raises :class:`TimeoutError` if the server does not answer, or later hangs and is one of several."""
@@ -162,7 +162,8 @@ class Stream:
                 self._report_refusal(response.status, response.content_type)
                 return
             self.expects_liveness = HEARTBEAT_WITHIN in response.headers
-            self._patience = _seconds(response.headers.get(WRITE_WITHIN, ""))
+            within = response.headers.get(WRITE_WITHIN, "")
+            self._patience = int(within) / 1_000 if re.fullmatch("[0-9]+", within) else None
             self._establish()
             self._await_more(silence)
             async for chunk in response.content.iter_any():
@@ -197,7 +198,6 @@ class Stream:
 
     def _establish(self) -> None:
         self._report(f"connected to server {self._server}")
-        self._warned_at = -math.inf
         self.refusal = ""
         self.clock.start_afresh()
         self._established.set()
@@ -216,23 +216,17 @@ class Stream:
             HTTPStatus.FORBIDDEN: "RESONATE_TOKEN does not permit listening for this worker's group",
         }
         self.refusal = reasons.get(status, "")
-        if not self.refusal:
+        if self.refusal:
+            self._report(f"server {self._server} refuses this worker: {self.refusal}", level=logging.WARNING)
+        else:
             detail = f"it answers with {content}" if status == HTTPStatus.OK else str(status)
             self._report(f"server {self._server} refuses the stream, retrying", detail)
-        elif time.monotonic() - self._warned_at > REMIND_SECONDS:
-            self._warned_at = time.monotonic()
-            self._last_report = ""
-            logger.warning("server %s refuses this worker: %s", self._server, self.refusal)
 
-    def _report(self, line: str, detail: str = "") -> None:
+    def _report(self, line: str, detail: str = "", level: int = logging.INFO) -> None:
         """Log a line unless it repeats the last one: streams end as planned every few minutes."""
         if line != self._last_report:
             self._last_report = line
-            logger.info("%s%s", line, f" ({detail})" if detail else "")
-
-
-def _seconds(ms: str) -> float | None:
-    return int(ms) / 1_000 if ms.isascii() and ms.isdigit() else None
+            logger.log(level, "%s%s", line, f" ({detail})" if detail else "")
 
 
 def _session() -> aiohttp.ClientSession:

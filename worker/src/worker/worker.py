@@ -125,15 +125,15 @@ class RunningWorker:
         self._releasing = Sender(Transport(network), token)
         results = OwnResults(network.send, self.stream.deliver)
         self._leases = LeaseKeeper(network, self._runs, results, settings.max_tasks, self.tracing)
-        self._heartbeats = HeartbeatThread(
+        heartbeats = HeartbeatThread(
             pid,
             settings.lease.total_seconds(),
             Sender(Transport(HttpNetwork(settings.server_url, token)), token),
             self._leases.leases,
             lambda: self.stream.expects_liveness,
         )
-        self._heartbeats.start()
         self.resonate = self._sdk(worker, settings, pid)
+        heartbeats.start()
         if settings.health_file:
             self._beating = asyncio.create_task(self._show_health(HealthFile(settings.health_file)))
         self._counting = asyncio.create_task(report_full(lambda: len(self._leases.leases()), settings.max_tasks))
@@ -183,7 +183,6 @@ class RunningWorker:
             task.cancel()  # another worker may run these functions as soon as their leases are released
         released = await self._leases.release_all(self._releasing, RELEASE_SECONDS)
         self._runs.abandoned()
-        self._heartbeats.stop()
         await self._leases.stop()
         if released:
             logger.info("released %d %s for other workers", released, "task" if released == 1 else "tasks")
