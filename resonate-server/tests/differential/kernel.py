@@ -117,7 +117,7 @@ class Kernel:
     def give(self, group: str, pid: str, after: int, owed: list[OwedUnblock], complete: bool) -> None:
         pass
 
-    def is_at_work(self, pid: str) -> None:
+    def is_at_work(self, _: str, pid: str) -> None:
         pass
 
     def refresh(self) -> None:
@@ -126,8 +126,8 @@ class Kernel:
     def reset(self) -> None:
         self._sent.clear()
 
-    def fell_silent(self, pid: str) -> None:
+    def fell_silent(self, _: str, pid: str) -> None:
         pass
 
-    def heard_from(self, pid: str) -> None:
+    def heard_from(self, pid: str, _: str = "") -> None:
         pass

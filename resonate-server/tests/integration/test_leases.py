@@ -1,6 +1,7 @@
 """Leases of workers that are gone end early (protocol section 9, item 4)."""
 
 import signal
+import threading
 import time
 from collections.abc import Callable
 
@@ -128,14 +129,24 @@ def test_stopping_or_killing_the_server_ends_no_leases(start: Start, name: str, 
 
 
 def test_a_server_that_stood_still_ends_no_leases(server: ServerProcess, client: Client, name: str) -> None:
-    """Frozen, or its machine asleep: heartbeats could not arrive."""
+    """Frozen, or its machine asleep: heartbeats could not arrive, nor could a worker whose stream broke before."""
     stream, before = Stream(server.port, name, name), server.count("all leases last longer")
     claim(client, stream, name, name, ttl=5_000)
+    other = f"{name}-other"
+    broken = Stream(server.port, other, other)
+    claim(client, broken, other, other)
+    broken.close()
+    wait_until(lambda: f"worker gone: {other}" in server.output(), "the server notices the end of the stream")
     server.send(signal.SIGSTOP)
+    back = threading.Thread(target=Stream, args=(server.port, other, other))
+    back.start()
     time.sleep(5.5)
     server.send(signal.SIGCONT)
+    back.join()
+    time.sleep(GRACE_S)
 
     assert is_held(client, name, name)
+    assert is_held(client, other, other)
     wait_until(lambda: not is_held(client, name, name), "its lease ends after the usual time without heartbeats")
     assert server.count("all leases last longer") == before + 1
 

@@ -156,7 +156,7 @@ class Notes:
     def give(self, group: str, pid: str, after: int, owed: list[OwedUnblock], complete: bool) -> None:
         self.given.append((group, pid, after, owed, complete))
 
-    def is_at_work(self, pid: str) -> None:
+    def is_at_work(self, _: str, pid: str) -> None:
         self.at_work.append(pid)
 
     def reset(self) -> None:
@@ -165,10 +165,10 @@ class Notes:
     def refresh(self) -> None:
         self.refreshes += 1
 
-    def fell_silent(self, pid: str) -> None:
+    def fell_silent(self, _: str, pid: str) -> None:
         self.silent_workers.add(pid)
 
-    def heard_from(self, pid: str) -> None:
+    def heard_from(self, pid: str, _: str = "") -> None:
         self.silent_workers.discard(pid)
 
 

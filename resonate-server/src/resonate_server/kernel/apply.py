@@ -21,6 +21,7 @@ from resonate_server.kernel.model import (
 )
 from resonate_server.kernel.states import MOVES, Move, TaskEvent
 from resonate_server.kernel.workspace import Workspace
+from resonate_server.protocol.address import group_of
 from resonate_server.protocol.answers import Answer, Nothing
 from resonate_server.protocol.envelope import CheckedRequest
 from resonate_server.protocol.errors import ProtocolError
@@ -108,9 +109,10 @@ def renewing(task_ids: tuple[str, ...], rules: Rules, lost_ms: int) -> tuple[Foo
     return _acting(task_ids, lambda work: _renew_leases(work, task_ids, lost_ms), rules)
 
 
-def releasing(pid: str, task_ids: tuple[str, ...], rules: Rules) -> tuple[Footprint, Rule]:
-    """Take back those of ``task_ids`` that ``pid`` still holds: it is gone, so do not wait for its leases to end."""
-    return _acting(task_ids, lambda work: _release_leases(work, pid, task_ids), rules)
+def releasing(group: str, pid: str, task_ids: tuple[str, ...], rules: Rules) -> tuple[Footprint, Rule]:
+    """Take back those of ``task_ids`` that are for ``group`` and that ``pid`` still holds: it is gone from there, so do
+    not wait for its leases to end."""
+    return _acting(task_ids, lambda work: _release_leases(work, group, pid, task_ids), rules)
 
 
 def setting_aside(executes: list[Execute], rules: Rules) -> tuple[Footprint, Rule]:
@@ -234,9 +236,9 @@ def _movable(work: Workspace, task_ids: Iterable[str], event: TaskEvent, move: M
             yield task
 
 
-def _release_leases(work: Workspace, pid: str, task_ids: Iterable[str]) -> None:
+def _release_leases(work: Workspace, group: str, pid: str, task_ids: Iterable[str]) -> None:
     for task in _movable(work, task_ids, TaskEvent.HOLDER_GONE, Move.REQUEUE):
-        if task.pid == pid:
+        if task.pid == pid and group_of(task.target) == group:
             moves.take_back(work, task)
 
 

@@ -236,14 +236,14 @@ class TestUnclaimed:
                 clock.seconds += 1
                 scene.hub.run_round()
             patience.append(clock.seconds - began)
-            scene.hub.is_at_work("w1")
+            scene.hub.is_at_work("workers", "w1")
 
         assert patience == [UNCLAIMED_S, 2 * UNCLAIMED_S, UNCLAIMED_MAX_S, UNCLAIMED_MAX_S]
 
     async def test_tasks_that_a_working_worker_skipped_are_set_aside(self, scene: Scene, clock: Clock) -> None:
         """SDKs claim tasks in the order of the offers."""
         scene.worker()
-        scene.hub.is_at_work("w1")
+        scene.hub.is_at_work("workers", "w1")
         scene.send(*many(5))
         scene.claim("t-3")
         clock.seconds += UNCLAIMED_S
