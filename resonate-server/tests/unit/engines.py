@@ -126,7 +126,7 @@ class Notes:
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, str]] = []
-        self.unblocks: list[Unblock] = []
+        self.messages: list[Message] = []
         self.silent_workers: set[str] = set()
         self.refills: list[tuple[str, list[Execute], bool]] = []
         self.given: list[tuple[str, str, int, list[OwedUnblock], bool]] = []
@@ -135,11 +135,15 @@ class Notes:
         self.commits_at_first_message: int | None = None
         self.store: WatchedDatabase | None = None
 
+    @property
+    def unblocks(self) -> list[Unblock]:
+        return [message for message in self.messages if isinstance(message, Unblock)]
+
     def send(self, message: Message) -> None:
         if self.store is not None and self.commits_at_first_message is None:
             self.commits_at_first_message = self.store.commits
+        self.messages.append(message)
         if isinstance(message, Unblock):
-            self.unblocks.append(message)
             self.seen.append(("unblock", message.promise.id))
         else:
             self.seen.append(("execute", message.task_id))
@@ -160,6 +164,7 @@ class Notes:
         self.at_work.append(pid)
 
     def reset(self) -> None:
+        self.messages.clear()
         self.seen.append(("reset", ""))
 
     def refresh(self) -> None:

@@ -147,7 +147,7 @@ class Hub:
         # A planned reconnect is not worth a line for people.
         logger.log(logging.DEBUG if again else logging.INFO, "worker connected: %s", stream)
         self._unblocks.join(stream)
-        self._pump_all(group)
+        self._pump(group)
         if self._round is None:
             self._come_round_in(ROUND_S)
         return stream
@@ -168,7 +168,7 @@ class Hub:
         for offer in list(group.waiting.values()):
             if not group.serves(offer.address):  # The store keeps it.
                 self._forget(offer)
-        self._pump_all(group)
+        self._pump(group)
         if not group.streams:
             del self._groups[group.name]
 
@@ -279,8 +279,7 @@ class Hub:
         self._source.unclaimed(stream.group, stream.id, overdue)
         group = self._groups[stream.group]
         group.sort_in(stream)
-        self._pump(group, stream)
-        self._refill_if_needed(group)
+        self._pump(group)
 
     # --- messages ---------------------------------------------------------------------------------------------------
 
@@ -327,8 +326,7 @@ class Hub:
         del self._offers[task_id]
         holder.claimed(task_id)
         group.sort_in(holder)
-        self._pump(group, holder)
-        self._refill_if_needed(group)
+        self._pump(group)
         return True
 
     def refresh(self) -> None:
@@ -386,7 +384,7 @@ class Hub:
             self._wait(group, offer)
         else:
             self._hand_over(group, receiver, offer, offer.since)
-        self._pump(group, earlier)
+        self._pump(group)
 
     def _offer(self, group: Group, offer: Offer) -> bool:
         """Return whether a worker has the task or it waits here, not only in the store."""
@@ -422,13 +420,8 @@ class Hub:
         group.sort_in(receiver)
         self.observer.task_sent(group.name, receiver.id, offer.execute)
 
-    def _pump(self, group: Group, member: WorkerStream) -> None:
-        """Hand out waiting tasks as long as ``member`` has room."""
-        while member.room and (offer := group.next_for(member)) is not None:
-            self._wait_no_longer(offer)
-            self._hand_over(group, self._choose(group, offer.address) or member, offer)
-
-    def _pump_all(self, group: Group) -> None:
+    def _pump(self, group: Group) -> None:
+        """Hand out waiting tasks as long as there is room, and request more if only few are left."""
         for offer in list(group.waiting.values()):
             if not group.has_room:
                 break

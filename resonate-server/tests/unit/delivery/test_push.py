@@ -239,6 +239,18 @@ class TestQueue:
         post.receiver.gate.set()
         await until(lambda: post.counted("success") + post.counted("error") == 4)
 
+    @with_settings(concurrency=2)
+    async def test_targets_that_do_not_answer_give_their_places_up_soon_if_others_wait(
+        self, post: Post, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(push_module, "TRIAL_S", 0.05)
+        post.receiver.gate.clear()
+        post.send(execute("stuck"))
+        await until(lambda: post.receiver.received)
+        post.send(execute("t"), url=post.other.url)
+        await post.until_counted("success", 1)
+        assert (post.other.tasks, post.counted("error")) == (["t"], 1)
+
     async def answer(self, post: Post, total: int) -> None:
         """Wait for ``total`` requests and return them all."""
         await until(lambda: len(post.receiver.received) == total)
