@@ -114,18 +114,20 @@ def test_a_stream_or_a_heartbeat_within_the_grace_period_keeps_the_lease(
     assert all(is_held(client, each, each) for each in names)
 
 
-@pytest.mark.parametrize("end", ["SIGTERM", "SIGKILL", "SIGTERM after the worker's"])
-def test_stopping_or_killing_the_server_ends_no_leases(start: Start, name: str, end: str) -> None:
-    server = start("state.db", **GRACE)
-    stream = Stream(server.port, name, name)
-    claim(server.client(), stream, name, name)
-    if "worker" in end:
-        stream.close()
-    (server.kill if end == "SIGKILL" else server.stop)()
-    stream.close()
-    server.start()
-    time.sleep(GRACE_S + 0.25)
-    assert is_held(server.client(), name, name)
+def test_stopping_or_killing_the_server_ends_no_leases(start: Start, name: str) -> None:
+    """Neither that of a worker with a stream nor that of one whose stream ended a moment before."""
+    server, left = start("state.db", **GRACE), f"{name}-left"
+    for each in (name, left):
+        claim(server.client(), Stream(server.port, each, each), each, each)
+    for end in (server.stop, server.kill):
+        staying = Stream(server.port, name, name)
+        Stream(server.port, left, left).close()
+        end()
+        staying.close()
+        server.start()
+        time.sleep(GRACE_S + 0.25)
+        assert is_held(server.client(), name, name)
+        assert is_held(server.client(), left, left)
 
 
 def test_a_server_that_stood_still_ends_no_leases(server: ServerProcess, client: Client, name: str) -> None:
@@ -138,7 +140,8 @@ def test_a_server_that_stood_still_ends_no_leases(server: ServerProcess, client:
     broken.close()
     wait_until(lambda: f"worker gone: {other}" in server.output(), "the server notices the end of the stream")
     server.send(signal.SIGSTOP)
-    back = threading.Thread(target=Stream, args=(server.port, other, other))
+    streams = [stream]
+    back = threading.Thread(target=lambda: streams.append(Stream(server.port, other, other)))
     back.start()
     time.sleep(5.5)
     server.send(signal.SIGCONT)

@@ -73,13 +73,6 @@ async def test_a_message_or_the_end_of_the_stream_ends_its_waiting_at_once(scene
     assert await connection.wait(60) == []
 
 
-@pytest.mark.parametrize("group", ["others", "Workers", "worker", ""])
-async def test_a_worker_of_another_group_gets_no_task(scene: Scene, group: str) -> None:
-    worker = scene.worker(group=group)
-    scene.send(execute("t"))
-    assert await received(worker) == []
-
-
 class TestRefill:
     """Section 9, item 3: tasks that wait for the group are handed over the moment a worker connects."""
 

@@ -216,13 +216,6 @@ class TestQueue:
 
         assert (len(post.receiver.received), post.counted("error")) == (4, 2)
 
-    async def test_an_unresponsive_target_does_not_hold_up_others(self, post: Post) -> None:
-        post.receiver.gate.clear()
-        post.send(*many(5, prefix="stuck"))
-        post.send(*many(5), url=post.other.url)
-        await until(lambda: len(post.other.received) == 5)
-        assert len(post.receiver.received) == 1
-
     @with_settings(concurrency=2)
     async def test_half_of_the_slots_are_reserved_for_targets_that_have_answered(self, post: Post) -> None:
         post.send(execute("first"), url=post.other.url)

@@ -137,7 +137,7 @@ async def test_the_time_in_which_the_server_stood_still_proves_nothing(
     scene.send(unblock("p"))
     await received(caller)
     time.sleep(0.3)  # noqa: ASYNC251 - as if the process were frozen
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.001)
     scene.hub.disconnect(caller, planned=False)
     assert await received(scene.worker("c1", "callers")) == ["p"]
 
