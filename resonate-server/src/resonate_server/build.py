@@ -65,7 +65,7 @@ def build(settings: Settings) -> Server:
     presence = Presence(
         settings.tasks.worker_grace / 1_000,
         engine.now,
-        lambda pid: (peers or engine).worker_gone(pid),
+        lambda group, pid: (peers or engine).worker_gone(group, pid),
         _count_misjudged(metrics),
     )
     hub = Hub(engine, push, presence, metrics)

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from differential.operations import Scene
 from msgspec import Struct
-from unit.engines import HandClock, InstantStore
+from unit.engines import HandClock, InstantStore, Notes
 
 from resonate_server import kernel
 from resonate_server.engine import Engine, EngineSettings
@@ -17,7 +17,7 @@ from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import VERSION, CheckedRequest, UnreadableRequest, decode_request, open_envelope
 from resonate_server.protocol.errors import ProtocolError
-from resonate_server.protocol.messages import Execute, Message, OwedUnblock, Unblock
+from resonate_server.protocol.messages import Message, Unblock
 from resonate_server.store.sqlite import IN_MEMORY, Database
 
 SERVER_URL = "http://localhost:8001"
@@ -45,7 +45,7 @@ class Kernel:
     def __init__(self, rules: Rules, server_url: str = SERVER_URL, store: Database | None = None) -> None:
         """``store``: an empty database, or a stand-in with the same interface; by default one in memory."""
         self.store = store or Database(IN_MEMORY)
-        self._sent: list[Message] = []
+        self._notes = Notes()
         self._rules = rules
         self._seam = InstantStore(self.store, HandClock(lambda: 0))
         settings = EngineSettings(rules=rules, server_url=server_url)
@@ -53,7 +53,7 @@ class Kernel:
         LOOP.run_until_complete(self._start())
 
     async def _start(self) -> None:
-        self._engine.start(self)
+        self._engine.start(self._notes)
 
     def call(self, body: bytes) -> Reply:
         answer = self._answer(body)
@@ -68,7 +68,7 @@ class Kernel:
 
     def take_sent(self) -> list[Message]:
         """Return the messages since the last call; they count as delivered."""
-        sent, self._sent = self._sent, []
+        sent, self._notes.messages = self._notes.messages, []
         for message in sent:
             if isinstance(message, Unblock):
                 self.store.delivered(message.key)
@@ -99,35 +99,3 @@ class Kernel:
 
     async def _submit(self, call: CheckedRequest) -> Answer:
         return await self._engine.submit(call)
-
-    # --- engine.Outbound --------------------------------------------------------------------------------------------
-
-    def send(self, message: Message) -> None:
-        self._sent.append(message)
-
-    def withdraw(self, task_id: str, version: int = 0) -> None:
-        pass
-
-    def settled(self, ids: list[str]) -> None:
-        pass
-
-    def refill(self, group: str, messages: list[Execute], complete: bool) -> None:
-        pass
-
-    def give(self, group: str, pid: str, after: int, owed: list[OwedUnblock], complete: bool) -> None:
-        pass
-
-    def is_at_work(self, pid: str) -> None:
-        pass
-
-    def refresh(self) -> None:
-        pass
-
-    def reset(self) -> None:
-        self._sent.clear()
-
-    def fell_silent(self, pid: str) -> None:
-        pass
-
-    def heard_from(self, pid: str) -> None:
-        pass

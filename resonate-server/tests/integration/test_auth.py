@@ -18,8 +18,10 @@ import pytest
 from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from harness.basics import wait_until
 from harness.page import Page
 from harness.server import FAR, Reply, ServerProcess
+from harness.stream import Stream
 from integration.calls import action, awaiting, request
 from integration.servers import Start
 
@@ -415,13 +417,21 @@ def test_a_prefix_permits_the_groups_that_begin_with_it(guarded: Guarded, sign: 
 
 
 def test_a_prefix_does_not_permit_to_speak_for_a_worker_of_others(guarded: Guarded, sign: Sign) -> None:
-    """A stream with a promise that the worker does not keep would have its tasks given to others."""
-    limited, theirs = f"Bearer {sign(role=None, prefix='a:')}", HTTPConnection("127.0.0.1", guarded.server.port)
-    theirs.request("GET", "/poll/b:workers/theirs", headers={"Authorization": f"Bearer {sign()}"})
-    with theirs.getresponse() as stream:
-        assert stream.status == 200
-        assert guarded.poll(limited, "/poll/a:workers/theirs") == 403
-    assert guarded.poll(limited, "/poll/a:workers/mine") == guarded.poll(limited, "/poll/a:others/mine") == 200
+    """Neither a stream nor heartbeats under the name of its process keep the lease of a worker that is gone."""
+    limited, token = sign(role=None, prefix="a:"), sign()
+    Stream(guarded.server.port, "a:workers", "theirs", Authorization=f"Bearer {limited}")
+    promised = {"Authorization": f"Bearer {token}", "Resonate_Reconnect_Within": "150"}
+    theirs = Stream(guarded.server.port, "b:workers", "theirs", **promised)
+    call: dict[str, Any] = {"timeoutAt": FAR, "tags": {"resonate:target": "poll://any@b:workers"}}
+    assert guarded.call("promise.create", token, id="b:call", **call).status == 200
+    assert guarded.call("task.acquire", token, id="b:call", version=0, pid="theirs", ttl=3_600_000).status == 200
+    theirs.close()
+
+    def is_taken_back() -> bool:
+        assert guarded.call("task.heartbeat", limited, pid="theirs", tasks=[]).status == 200
+        return bool(guarded.call("task.get", token, id="b:call").data["task"]["state"] == "pending")
+
+    wait_until(is_taken_back, "its task is offered again")
 
 
 # --- a shared secret ------------------------------------------------------------------------------------------

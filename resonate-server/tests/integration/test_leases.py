@@ -1,6 +1,7 @@
 """Leases of workers that are gone end early (protocol section 9, item 4)."""
 
 import signal
+import threading
 import time
 from collections.abc import Callable
 
@@ -113,29 +114,42 @@ def test_a_stream_or_a_heartbeat_within_the_grace_period_keeps_the_lease(
     assert all(is_held(client, each, each) for each in names)
 
 
-@pytest.mark.parametrize("end", ["SIGTERM", "SIGKILL", "SIGTERM after the worker's"])
-def test_stopping_or_killing_the_server_ends_no_leases(start: Start, name: str, end: str) -> None:
-    server = start("state.db", **GRACE)
-    stream = Stream(server.port, name, name)
-    claim(server.client(), stream, name, name)
-    if "worker" in end:
-        stream.close()
-    (server.kill if end == "SIGKILL" else server.stop)()
-    stream.close()
-    server.start()
-    time.sleep(GRACE_S + 0.25)
-    assert is_held(server.client(), name, name)
+def test_stopping_or_killing_the_server_ends_no_leases(start: Start, name: str) -> None:
+    """Neither that of a worker with a stream nor that of one whose stream ended a moment before."""
+    server, left = start("state.db", **GRACE), f"{name}-left"
+    for each in (name, left):
+        claim(server.client(), Stream(server.port, each, each), each, each)
+    for end in (server.stop, server.kill):
+        staying = Stream(server.port, name, name)
+        Stream(server.port, left, left).close()
+        end()
+        staying.close()
+        server.start()
+        time.sleep(GRACE_S + 0.25)
+        assert is_held(server.client(), name, name)
+        assert is_held(server.client(), left, left)
 
 
 def test_a_server_that_stood_still_ends_no_leases(server: ServerProcess, client: Client, name: str) -> None:
-    """Frozen, or its machine asleep: heartbeats could not arrive."""
+    """Frozen, or its machine asleep: heartbeats could not arrive, nor could a worker whose stream broke before."""
     stream, before = Stream(server.port, name, name), server.count("all leases last longer")
     claim(client, stream, name, name, ttl=5_000)
+    other = f"{name}-other"
+    broken = Stream(server.port, other, other)
+    claim(client, broken, other, other)
+    broken.close()
+    wait_until(lambda: f"worker gone: {other}" in server.output(), "the server notices the end of the stream")
     server.send(signal.SIGSTOP)
+    streams = [stream]
+    back = threading.Thread(target=lambda: streams.append(Stream(server.port, other, other)))
+    back.start()
     time.sleep(5.5)
     server.send(signal.SIGCONT)
+    back.join()
+    time.sleep(GRACE_S)
 
     assert is_held(client, name, name)
+    assert is_held(client, other, other)
     wait_until(lambda: not is_held(client, name, name), "its lease ends after the usual time without heartbeats")
     assert server.count("all leases last longer") == before + 1
 

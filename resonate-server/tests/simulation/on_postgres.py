@@ -113,8 +113,8 @@ class SharingServer(Server):
         self._peers.begin(None)
         self.outbound = self._peers.router
 
-    def worker_gone(self, pid: str) -> None:
-        self._peers.worker_gone(pid)
+    def worker_gone(self, group: str, pid: str) -> None:
+        self._peers.worker_gone(group, pid)
 
     def start(self) -> None:
         super().start()

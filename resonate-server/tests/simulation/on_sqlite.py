@@ -152,9 +152,9 @@ class OnlyServer(Server):
     def new_hub(self, *parts: Any) -> Hub:
         return CheckedHub(self.database, *parts)
 
-    def worker_gone(self, pid: str) -> None:
+    def worker_gone(self, group: str, pid: str) -> None:
         self.run.happened["leases given back early"] += bool(self.database.held_tasks(pid))
-        super().worker_gone(pid)
+        super().worker_gone(group, pid)
 
 
 class OnSQLite(Cluster):

@@ -109,7 +109,7 @@ class Server:
         self.context = copy_context()
         self.context.run(ACTOR.set, self)
         self.engine = engine
-        self.presence = Presence(GRACE_S, engine.now, lambda pid: self.worker_gone(pid))
+        self.presence = Presence(GRACE_S, engine.now, lambda group, pid: self.worker_gone(group, pid))
         self.hub = self.new_hub(engine, Push(HttpPush(), "", METRICS, lambda _: None), self.presence, METRICS)
         self._open: set[asyncio.Future[Answer]] = set()
         self._streams: dict[Stream, asyncio.Task[None]] = {}
@@ -118,8 +118,8 @@ class Server:
     def new_hub(self, *parts: Any) -> Hub:
         return Hub(*parts)
 
-    def worker_gone(self, pid: str) -> None:
-        self.engine.worker_gone(pid)
+    def worker_gone(self, group: str, pid: str) -> None:
+        self.engine.worker_gone(group, pid)
 
     def start(self) -> None:
         self.context.run(self.engine.start, self.outbound)

@@ -15,7 +15,7 @@ from simulation.on_postgres import simulate_servers
 
 ONE_SEED = os.environ.get("SEED")
 SEEDS = int(os.environ.get("SEEDS", "24"))
-FEW = 5
+FEW = 3
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,9 @@ from simulation.world import FAULTS, simulate
 
 SEEDS = int(os.environ.get("SEEDS", "250"))
 ONE_SEED = os.environ.get("SEED")
-FEW = 30
+FEW = 20
 """Enough runs to find most bugs."""
-CALM = 20
+CALM = 12
 """Number of runs without faults."""
 ENOUGH = 200
 """From this many runs on, each of the happenings must occur at least once."""

@@ -124,7 +124,7 @@ class Driver:
 
     def release_leases(self, pid: str) -> None:
         """Take back what ``pid`` holds: it is gone."""
-        self._decide(*kernel.releasing(pid, tuple(self.store.held_tasks(pid)), self.rules))
+        self._decide(*kernel.releasing("workers", pid, tuple(self.store.held_tasks(pid)), self.rules))
 
     def _decide(self, footprint: Footprint, rule: Rule) -> Answer:
         with transaction(self.store):

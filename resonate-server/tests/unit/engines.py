@@ -126,7 +126,7 @@ class Notes:
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, str]] = []
-        self.unblocks: list[Unblock] = []
+        self.messages: list[Message] = []
         self.silent_workers: set[str] = set()
         self.refills: list[tuple[str, list[Execute], bool]] = []
         self.given: list[tuple[str, str, int, list[OwedUnblock], bool]] = []
@@ -135,11 +135,15 @@ class Notes:
         self.commits_at_first_message: int | None = None
         self.store: WatchedDatabase | None = None
 
+    @property
+    def unblocks(self) -> list[Unblock]:
+        return [message for message in self.messages if isinstance(message, Unblock)]
+
     def send(self, message: Message) -> None:
         if self.store is not None and self.commits_at_first_message is None:
             self.commits_at_first_message = self.store.commits
+        self.messages.append(message)
         if isinstance(message, Unblock):
-            self.unblocks.append(message)
             self.seen.append(("unblock", message.promise.id))
         else:
             self.seen.append(("execute", message.task_id))
@@ -156,19 +160,20 @@ class Notes:
     def give(self, group: str, pid: str, after: int, owed: list[OwedUnblock], complete: bool) -> None:
         self.given.append((group, pid, after, owed, complete))
 
-    def is_at_work(self, pid: str) -> None:
+    def is_at_work(self, _: str, pid: str) -> None:
         self.at_work.append(pid)
 
     def reset(self) -> None:
+        self.messages.clear()
         self.seen.append(("reset", ""))
 
     def refresh(self) -> None:
         self.refreshes += 1
 
-    def fell_silent(self, pid: str) -> None:
+    def fell_silent(self, _: str, pid: str) -> None:
         self.silent_workers.add(pid)
 
-    def heard_from(self, pid: str) -> None:
+    def heard_from(self, pid: str, _: str = "") -> None:
         self.silent_workers.discard(pid)
 
 

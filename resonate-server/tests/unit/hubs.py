@@ -57,7 +57,7 @@ class Scene:
         self.delivered_unblocks: list[str] = []
         self.now = 1_000_000
         """Presence's clock, in ms."""
-        self.presence = Presence(3_600, lambda: self.now, lambda _: None)
+        self.presence = Presence(3_600, lambda: self.now, lambda *_: None)
         self.pushed: list[tuple[Message, str]] = []
         push = pushing_to(lambda message, url: self.pushed.append((message, url)))
         self.hub = Hub(self, push, self.presence, Metrics())
@@ -85,7 +85,7 @@ class Scene:
         for owed in self.owed.values():
             owed[:] = [each for each in owed if each.unblock.key != key]
 
-    def unclaimed(self, pid: str, executes: list[Execute]) -> None:
+    def unclaimed(self, _: str, pid: str, executes: list[Execute]) -> None:
         self.set_aside.append((pid, [each.task_id for each in executes]))
 
     # --- short spellings --------------------------------------------------------------------------------------------

@@ -50,12 +50,6 @@ class Group:
         """Return whether the address means any of these workers."""
         return address.id in self.streams if address.exact else bool(self.streams)
 
-    def next_for(self, member: WorkerStream) -> Offer | None:
-        """Return the longest waiting task that the member may get."""
-        return next(
-            (each for each in self.waiting.values() if each.address.id == member.id or not each.address.exact), None
-        )
-
     @property
     def has_room(self) -> bool:
         """Whether some worker can take another task."""

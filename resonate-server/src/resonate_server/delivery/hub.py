@@ -21,7 +21,6 @@ The hub knows only this server's workers. :mod:`resonate_server.peers` joins the
 import asyncio
 import logging
 import time
-from collections import defaultdict
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -68,8 +67,8 @@ class MessageSource(unblocks.UnblockSource, Protocol):
     def request_pushes(self, after: int) -> None:
         """Send messages for HTTP addresses, from after place ``after``, through :meth:`Hub.give` without a group."""
 
-    def unclaimed(self, pid: str, executes: list[Execute]) -> None:
-        """Report tasks that the process did not claim; the hub has taken them back."""
+    def unclaimed(self, group: str, pid: str, executes: list[Execute], /) -> None:
+        """Report tasks that the worker did not claim; the hub has taken them back."""
 
 
 class Hub:
@@ -85,15 +84,16 @@ class Hub:
         self._presence = presence
         self._metrics = metrics
         self.heard_from = presence.heard_from
+        self.has_stream_of = presence.has_stream_of
         self.observer = WorkerObserver()
         self._groups: dict[str, Group] = {}
-        self._streams: dict[str, set[WorkerStream]] = defaultdict(set)
-        """By process: one may have streams in several groups."""
         self._offers: dict[str, Offer] = {}
         """By task: those that a worker was sent and has not claimed, and those that wait for one with room."""
         self._waiting_characters = 0
         self._unblocks = Unblocks(source, self._listener)
         self._round: asyncio.TimerHandle | None = None
+        self._still_s = 0.0
+        """How long this server stood still, as far as it has noticed."""
         self._to_visit: list[WorkerStream] = []
         """Streams that are still to be visited in this round."""
 
@@ -102,7 +102,7 @@ class Hub:
     @property
     def streams(self) -> int:
         """Number of open streams."""
-        return sum(map(len, self._streams.values()))
+        return sum(len(group.streams) for group in self._groups.values())
 
     def workers(self) -> dict[str, int]:
         """Return the number of connected workers, by group."""
@@ -112,12 +112,9 @@ class Hub:
         """Return when each open stream began (ms), by group and process."""
         return {(stream.group, stream.id): stream.since for stream in self._all() if not stream.closed}
 
-    def has_stream_of(self, pid: str) -> bool:
-        return pid in self._streams
-
     def has_seat(self, group: str, pid: str) -> bool:
         """Return whether the process has a stream in this group."""
-        return group in self._groups and pid in self._groups[group].streams
+        return self._stream(group, pid) is not None
 
     def serves(self, address: PollAddress) -> bool:
         """Return whether a worker here may get a task sent there."""
@@ -141,9 +138,8 @@ class Hub:
         if stale is not None:
             stale.close()
             self._detach(group, stale)
-        stream = WorkerStream(group_name, id, self._presence.now(), self._unblocks.taken)
+        stream = WorkerStream(group_name, id, self._presence.now(), self._uptime, self._unblocks.taken)
         group.join(stream)
-        self._streams[id].add(stream)
         group.more_in_store = group.more_in_store or not group.refilling
         again = self._presence.connected(group_name, id, pledge)
         if not again:
@@ -151,7 +147,7 @@ class Hub:
         # A planned reconnect is not worth a line for people.
         logger.log(logging.DEBUG if again else logging.INFO, "worker connected: %s", stream)
         self._unblocks.join(stream)
-        self._pump_all(group)
+        self._pump(group)
         if self._round is None:
             self._come_round_in(ROUND_S)
         return stream
@@ -172,33 +168,35 @@ class Hub:
         for offer in list(group.waiting.values()):
             if not group.serves(offer.address):  # The store keeps it.
                 self._forget(offer)
-        self._pump_all(group)
+        self._pump(group)
         if not group.streams:
             del self._groups[group.name]
 
-    def fell_silent(self, pid: str) -> None:
-        """Avoid a process that let a lease lapse or was given up: it may be frozen with its stream open.
+    def fell_silent(self, group: str, id: str) -> None:
+        """Avoid a worker that let a lease lapse or was given up: it may be frozen with its stream open.
 
         Until it is heard from, others are preferred, and get the tasks it did not claim.
         """
-        self._presence.fell_silent(pid)
-        for stream in list(self._streams.get(pid, ())):
-            if len(self._groups[stream.group].streams) > 1:
-                for offer in list(stream.unclaimed.values()):
-                    self._send_execute(offer.execute, offer.address)
+        self._presence.fell_silent(group, id)
+        stream = self._stream(group, id)
+        if stream is not None and len(self._groups[group].streams) > 1:
+            for offer in list(stream.unclaimed.values()):
+                self._send_execute(offer.execute, offer.address)
 
-    def is_at_work(self, pid: str) -> None:
-        """Note that the process holds tasks, and so may be full."""
-        for stream in self._streams.get(pid, ()):
+    def is_at_work(self, group: str, id: str) -> None:
+        """Note that the worker holds tasks, and so may be full."""
+        if (stream := self._stream(group, id)) is not None:
             stream.is_at_work()
 
     def _is_silent(self, stream: WorkerStream) -> bool:
-        return self._presence.is_silent(stream.id)
+        return self._presence.is_silent(stream.group, stream.id)
 
-    def end_before(self, group_name: str, id: str, since: int) -> None:
+    def _stream(self, group: str, id: str) -> WorkerStream | None:
+        return self._groups[group].streams.get(id) if group in self._groups else None
+
+    def end_before(self, group: str, id: str, since: int) -> None:
         """Close a stream of the worker that began before its stream to another server (``since``, ms)."""
-        group = self._groups.get(group_name)
-        stream = None if group is None else group.streams.get(id)
+        stream = self._stream(group, id)
         if stream is not None and stream.since < since:
             stream.close()
 
@@ -226,13 +224,10 @@ class Hub:
         self._unblocks.reset()
 
     def _all(self) -> list[WorkerStream]:
-        return [stream for streams in self._streams.values() for stream in streams]
+        return [stream for group in self._groups.values() for stream in group.streams.values()]
 
     def _detach(self, group: Group, stream: WorkerStream) -> None:
         group.leave(stream)
-        self._streams[stream.id].discard(stream)
-        if not self._streams[stream.id]:
-            del self._streams[stream.id]
         for offer in reversed(stream.unclaimed.values()):
             self._wait(group, offer)
             group.waiting.move_to_end(offer.execute.task_id, last=False)
@@ -244,7 +239,19 @@ class Hub:
     # --- rounds -----------------------------------------------------------------------------------------------------
 
     def _come_round_in(self, seconds: float) -> None:
-        self._round = asyncio.get_running_loop().call_later(seconds, self.run_round)
+        loop = asyncio.get_running_loop()
+        due = loop.time() + seconds
+
+        def begin() -> None:
+            late_s = loop.time() - due
+            self._still_s += late_s if late_s > ROUND_S else 0
+            self.run_round()
+
+        self._round = loop.call_at(due, begin)
+
+    def _uptime(self) -> float:
+        """Return the time in s, in which this server ran: what has arrived while it stood still is read first."""
+        return time.monotonic() - self._still_s
 
     def run_round(self) -> None:
         """Visit streams for one time slice; schedule itself again while anybody is connected."""
@@ -253,11 +260,11 @@ class Hub:
         end = time.monotonic() + SLICE_S
         while self._to_visit and time.monotonic() <= end:
             self._visit(self._to_visit.pop())
-        if self._streams:
+        if self._groups:
             self._come_round_in(SLICE_S if self._to_visit else ROUND_S)
 
     def _visit(self, stream: WorkerStream) -> None:
-        if stream in self._streams.get(stream.id, ()):
+        if self._stream(stream.group, stream.id) is stream:
             self._take_overdue(stream)
             self._unblocks.confirm(stream)
 
@@ -268,12 +275,11 @@ class Hub:
         for execute in overdue:
             del self._offers[execute.task_id]
         logger.debug("%d tasks were not claimed by %s; other tasks get their places", len(overdue), stream)
-        self._presence.left_unclaimed(stream.id, int(UNCLAIMED_S * 1_000))
-        self._source.unclaimed(stream.id, overdue)
+        self._presence.left_unclaimed(stream.group, stream.id, int(UNCLAIMED_S * 1_000))
+        self._source.unclaimed(stream.group, stream.id, overdue)
         group = self._groups[stream.group]
         group.sort_in(stream)
-        self._pump(group, stream)
-        self._refill_if_needed(group)
+        self._pump(group)
 
     # --- messages ---------------------------------------------------------------------------------------------------
 
@@ -320,8 +326,7 @@ class Hub:
         del self._offers[task_id]
         holder.claimed(task_id)
         group.sort_in(holder)
-        self._pump(group, holder)
-        self._refill_if_needed(group)
+        self._pump(group)
         return True
 
     def refresh(self) -> None:
@@ -379,7 +384,7 @@ class Hub:
             self._wait(group, offer)
         else:
             self._hand_over(group, receiver, offer, offer.since)
-        self._pump(group, earlier)
+        self._pump(group)
 
     def _offer(self, group: Group, offer: Offer) -> bool:
         """Return whether a worker has the task or it waits here, not only in the store."""
@@ -415,13 +420,8 @@ class Hub:
         group.sort_in(receiver)
         self.observer.task_sent(group.name, receiver.id, offer.execute)
 
-    def _pump(self, group: Group, member: WorkerStream) -> None:
-        """Hand out waiting tasks as long as ``member`` has room."""
-        while member.room and (offer := group.next_for(member)) is not None:
-            self._wait_no_longer(offer)
-            self._hand_over(group, self._choose(group, offer.address) or member, offer)
-
-    def _pump_all(self, group: Group) -> None:
+    def _pump(self, group: Group) -> None:
+        """Hand out waiting tasks as long as there is room, and request more if only few are left."""
         for offer in list(group.waiting.values()):
             if not group.has_room:
                 break
@@ -462,9 +462,7 @@ class Hub:
     def give(self, group: str, pid: str, after: int, owed: list[OwedUnblock], complete: bool) -> None:
         """Take in requested ``unblock`` messages for a worker, or for HTTP addresses if ``group`` is empty."""
         if group:
-            listening = self._groups.get(group)
-            stream = None if listening is None else listening.streams.get(pid)
-            if stream is not None:
+            if (stream := self._stream(group, pid)) is not None:
                 self._unblocks.give(stream, after, owed, complete)
             return
         for each in owed:

@@ -3,7 +3,8 @@
 At most once per dispatch: a failure is counted and logged, and the task's retry timer sends the message again.
 
 Every target has its own queue and starts with one request at a time. Each success allows one more, a failure resets it
-to one. So a target that does not answer, or whose name is not found for long, holds up only itself.
+to one. So a target that does not answer, or whose name is not found for long, holds up only itself. Where many such
+targets take all places, they get less time.
 """
 
 import asyncio
@@ -39,6 +40,9 @@ MAX_TARGETS = 1_024
 
 MAX_AT_A_TIME = 32
 """Most concurrent requests to one target, once it has answered as many."""
+
+TRIAL_S = 5.0
+"""How long a target that has not answered lately keeps its place while others wait for one."""
 
 LOG_PAUSE_S = 60.0
 """Minimum time between two warnings about one target."""
@@ -95,6 +99,8 @@ class Push:
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._trials = asyncio.Semaphore(max(settings.concurrency // 2, 1))
         """Half of the slots are for targets that have answered before."""
+        self._on_trial: dict[asyncio.Timeout, float] = {}
+        """Requests to the other targets, and when each began (loop time)."""
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
@@ -188,6 +194,8 @@ class Push:
         """Send queued messages one by one, unless the target has more senders than its window allows."""
         try:
             while target.queue and len(target.senders) <= target.window:
+                if target.window == 1 and self._trials.locked():
+                    self._hurry()
                 async with self._trials if target.window == 1 else nullcontext(), self._slots:
                     if target.queue:
                         await self._deliver(target, target.queue.popitem(last=False)[1])
@@ -197,7 +205,14 @@ class Push:
 
     async def _deliver(self, target: PushTarget, delivery: Delivery) -> None:
         _served.set(target)
-        trouble = await self._post(delivery)
+        try:
+            async with asyncio.timeout(None) as limit:
+                if target.window == 1:
+                    self._on_trial[limit] = asyncio.get_running_loop().time()
+                trouble = await self._post(delivery)
+        except TimeoutError:
+            trouble = f"no answer within {TRIAL_S:g} s, and others wait"
+        self._on_trial.pop(limit, None)
         self._metrics.deliveries.labels("error" if trouble else "success").inc()
         if trouble:
             self._metrics.push_failed(target.origin)
@@ -209,6 +224,12 @@ class Push:
         if target.lookup is not None:  # It outlives the request, and its thread takes the place of a request.
             await asyncio.wait([target.lookup])
         self._forget(target, delivery)
+
+    def _hurry(self) -> None:
+        """End the oldest trial in time: another target waits for its place."""
+        oldest = next((limit for limit in self._on_trial if limit.when() is None), None)
+        if oldest is not None:
+            oldest.reschedule(self._on_trial[oldest] + TRIAL_S)
 
     async def _post(self, delivery: Delivery) -> str | None:
         """Return what went wrong, or ``None``. Do not follow redirects: our credentials are for this address only."""

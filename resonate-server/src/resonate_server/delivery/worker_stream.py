@@ -1,7 +1,6 @@
 """One connected worker: its outgoing messages, and those it may not have received."""
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable
 
@@ -38,7 +37,7 @@ class Offer(Struct, eq=False):
     number: int = 0
     """Among all offers to that worker."""
     since: float = 0.0
-    """When it was sent (monotonic seconds)."""
+    """When it was sent, in s of uptime."""
 
     @property
     def characters(self) -> int:
@@ -48,10 +47,18 @@ class Offer(Struct, eq=False):
 class WorkerStream:
     """``group``, ``id``: the worker process; ``since``: when its stream began (ms). :meth:`wait` returns what to write.
 
-    ``taken`` is called after ``unblock`` messages were handed over, with their size in bytes.
+    ``uptime`` returns how long this server has run, in s. ``taken`` is called after ``unblock`` messages were handed
+    over, with their size in bytes.
     """
 
-    def __init__(self, group: str, id: str, since: int, taken: Callable[["WorkerStream", int], None]) -> None:
+    def __init__(
+        self,
+        group: str,
+        id: str,
+        since: int,
+        uptime: Callable[[], float],
+        taken: Callable[["WorkerStream", int], None],
+    ) -> None:
         self.group = group
         self.id = id
         self.since = since
@@ -60,6 +67,7 @@ class WorkerStream:
         self.closed = False
         self.unblock_bytes = 0
         """Size of the ``unblock`` messages that wait for the stream."""
+        self._uptime = uptime
         self._taken = taken
         self._executes: dict[str, Execute] = {}
         self._unblocks: deque[Unblock] = deque()
@@ -87,7 +95,7 @@ class WorkerStream:
     def offer(self, offer: Offer, since: float | None = None) -> None:
         """Queue the task for the stream. ``since``: when a worker was first sent it, if earlier."""
         self._offered += 1
-        offer.holder, offer.number, offer.since = self, self._offered, time.monotonic() if since is None else since
+        offer.holder, offer.number, offer.since = self, self._offered, self._uptime() if since is None else since
         self.unclaimed[offer.execute.task_id] = offer
         self._executes[offer.execute.task_id] = offer.execute
         self._wake.set()
@@ -111,7 +119,7 @@ class WorkerStream:
 
     def take_overdue(self) -> list[Execute]:
         """Remove and return overdue tasks. One that a later claim has overtaken gets no extra time."""
-        now = time.monotonic()
+        now = self._uptime()
         overdue: list[Execute] = []
         for offer in self.unclaimed.values():
             patience_s = UNCLAIMED_S if offer.number < self._claimed else self._patience_s
@@ -136,7 +144,7 @@ class WorkerStream:
 
     def take_delivered(self, limit: int) -> list[UnblockKey]:
         """Remove and return up to ``limit`` messages that the peer has surely read by now."""
-        oldest = time.monotonic() - DOUBT_S
+        oldest = self._uptime() - DOUBT_S
         delivered: list[UnblockKey] = []
         while self._in_doubt and self._in_doubt[0][0] < oldest and len(delivered) < limit:
             delivered.append(self._in_doubt.popleft()[1])
@@ -176,7 +184,7 @@ class WorkerStream:
         messages: list[Message] = [*self._executes.values(), *self._unblocks]
         self._executes.clear()
         if self._unblocks:
-            now, weight = time.monotonic(), self.unblock_bytes
+            now, weight = self._uptime(), self.unblock_bytes
             self._in_doubt.extend((now, unblock.key) for unblock in self._unblocks)
             self._unblocks.clear()
             self.unblock_bytes = 0

@@ -169,7 +169,7 @@ class Engine:
     def _submit(self, checked: CheckedRequest) -> asyncio.Future[Answer]:
         request = checked.request
         if isinstance(request, TaskHeartbeat | TaskAcquire | TaskCreate):
-            self._outbound.heard_from(request.pid)
+            self._outbound.heard_from(request.pid, checked.prefix)
         match request:
             case PromiseSearch() | TaskSearch() | ScheduleSearch():
                 return self._in_flight.begin(self._answer(checked, self._search(checked, request)))
@@ -398,11 +398,11 @@ class Engine:
         self._store.delivered(key)
 
     @_in_background
-    async def unclaimed(self, pid: str, executes: list[Execute]) -> None:
+    async def unclaimed(self, group: str, pid: str, executes: list[Execute]) -> None:
         if self._unpaused.is_set():
             await self._act_with_retry(*kernel.setting_aside(executes, self._rules))
             if await self._read_with_retry(lambda view: view.held_tasks(pid)):
-                self._outbound.is_at_work(pid)
+                self._outbound.is_at_work(group, pid)
 
     @_in_background
     async def forget_stale_unblocks(self, kept_seconds: int) -> None:
@@ -416,11 +416,11 @@ class Engine:
         self._patience.settled(ids)
 
     @_in_background
-    async def worker_gone(self, pid: str) -> None:
-        """Give others the tasks that the process was offered or holds."""
-        self._outbound.fell_silent(pid)
+    async def worker_gone(self, group: str, pid: str) -> None:
+        """Give others the tasks of the group that the process was offered or holds."""
+        self._outbound.fell_silent(group, pid)
         for ids in batched(await self._read_with_retry(lambda view: view.held_tasks(pid)), MAX_LEASES):
-            await self._act_with_retry(*kernel.releasing(pid, ids, self._rules))
+            await self._act_with_retry(*kernel.releasing(group, pid, ids, self._rules))
 
     # --- called by the store (store.Listener) -----------------------------------------------------------------------
 
@@ -448,7 +448,7 @@ class Engine:
 
     def _take_notice(self, notice: Notice) -> None:
         if isinstance(notice, LeaseLost):
-            self._outbound.fell_silent(notice.pid)
+            self._outbound.fell_silent(notice.group, notice.pid)
         if isinstance(notice, DeliveryFailing):
             self._report_failures(notice.task)
         else:

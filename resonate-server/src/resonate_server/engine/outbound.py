@@ -31,17 +31,17 @@ class Outbound(Protocol):
     def refill(self, group: str, messages: list[Execute], complete: bool) -> None:
         """Take in the queued tasks of a group, as requested."""
 
-    def fell_silent(self, pid: str) -> None:
-        """The process let a lease lapse: prefer others until it is heard from."""
+    def fell_silent(self, group: str, pid: str, /) -> None:
+        """The worker let a lease lapse: prefer others until it is heard from."""
 
-    def heard_from(self, pid: str) -> None:
-        """The process has sent a request of its own."""
+    def heard_from(self, pid: str, prefix: str = "", /) -> None:
+        """The process has sent a request of its own, and may speak for groups that begin with ``prefix``."""
 
     def give(self, group: str, pid: str, after: int, owed: list[OwedUnblock], complete: bool) -> None:
         """Take in undelivered messages for a listener, from after place ``after``, as requested."""
 
-    def is_at_work(self, pid: str) -> None:
-        """The process left tasks unclaimed, but holds others."""
+    def is_at_work(self, group: str, pid: str, /) -> None:
+        """The worker left tasks unclaimed, but holds others."""
 
     def refresh(self) -> None:
         """Request everything undelivered again: some of it may not have been sent."""

@@ -82,8 +82,8 @@ class Api(Struct, frozen=True):
             raise Forbidden(f"{envelope.kind} is for servers started with debug = true")
         checked = self._decode(envelope)
         exchange.access.check(checked.request)
-        if not self.debug:
-            checked = CheckedRequest(corr_id=checked.corr_id, request=checked.request)
+        debug_time = checked.debug_time if self.debug else None
+        checked = CheckedRequest(checked.corr_id, checked.request, debug_time, exchange.access.prefix)
         self.engine.submit(checked, envelope).add_done_callback(exchange.decided)
 
     def _decode(self, envelope: Envelope) -> CheckedRequest:

@@ -83,7 +83,7 @@ def build_app(parts: Parts) -> web.Application:
     api = Api(engine, guard, parts.metrics, bodies, connections, settings.debug)
     app.router.add_post("/", api.post)
     if settings.transports.http_poll.enabled:
-        streams = Streams(hub, guard, settings, engine.now, parts.members)
+        streams = Streams(hub, guard, settings, engine.now)
         app.router.add_get("/poll/{group}/{id}", streams.get, allow_head=False)
     app.router.add_get("/health", _health)
     app.router.add_get("/ready", lambda _: report(parts.store, parts.pulse))

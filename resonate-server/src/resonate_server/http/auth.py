@@ -6,7 +6,7 @@ create, and in tags.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from hmac import compare_digest
 from pathlib import Path
 from typing import Any
@@ -52,12 +52,6 @@ class Access(Struct, frozen=True):
         """Raise :class:`Forbidden` unless the group's messages, which show promises and values, may be read."""
         if not self._covers(group):
             raise Forbidden(f"this token is only for groups whose names begin with {self.prefix!r}")
-
-    def check_process(self, groups: Iterable[str]) -> None:
-        """Raise :class:`Forbidden` if a process is known in one of ``groups`` that is not granted. Whoever spoke for it
-        could promise signs of life that it does not give, and so have its tasks given to others while it runs them."""
-        if not all(map(self._covers, groups)):
-            raise Forbidden(f"this process is a worker of groups whose names do not begin with {self.prefix!r}")
 
     def redact(self, answer: Answer) -> Answer:
         """Drop preloaded promises that are not granted: tags are free text, so a branch may name someone else's."""

@@ -12,7 +12,6 @@ from aiohttp import ClientConnectionError, web
 
 from resonate_server.config import Settings
 from resonate_server.delivery import Hub, Pledge, WorkerStream
-from resonate_server.delivery.presence import Member
 from resonate_server.http.auth import Guard
 from resonate_server.http.connections import connection_of, write
 from resonate_server.protocol.messages import Message, encode_message
@@ -49,14 +48,11 @@ LEAST_MS, MAX_DIGITS = 100, 6
 class Streams:
     """Serves all streams; refuses new ones above the configured limit."""
 
-    def __init__(
-        self, hub: Hub, guard: Guard, settings: Settings, now: Callable[[], int], members: Callable[[], list[Member]]
-    ) -> None:
-        """``now`` returns the server's time in ms, and ``members`` the workers of all servers."""
+    def __init__(self, hub: Hub, guard: Guard, settings: Settings, now: Callable[[], int]) -> None:
+        """``now`` returns the server's time in ms."""
         self._hub = hub
         self._guard = guard
         self._now = now
-        self._members = members
         self._server_url = settings.server.public_url
         self._may_have_others = settings.storage.is_postgres
         self._keep_alive_s = KEEP_ALIVE_AMONG_OTHERS_S if self._may_have_others else KEEP_ALIVE_S
@@ -64,10 +60,7 @@ class Streams:
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         group, id = _name(request, "group"), _name(request, "id")
-        access = self._guard.authenticate(None, request.headers.get("Authorization"))
-        access.check_group(group)
-        if access.prefix:
-            access.check_process(each.group for each in self._members() if each.pid == id and each.gone_at is None)
+        self._guard.authenticate(None, request.headers.get("Authorization")).check_group(group)
         if self._hub.streams >= self._max_connections:
             return web.Response(status=503, text=f"more than {self._max_connections} streams\n")
         pledge = _pledge(request)

@@ -21,6 +21,7 @@ from resonate_server.kernel.model import (
 )
 from resonate_server.kernel.states import MOVES, Move, TaskEvent
 from resonate_server.kernel.workspace import Workspace
+from resonate_server.protocol.address import group_of
 from resonate_server.protocol.answers import Answer, Nothing
 from resonate_server.protocol.envelope import CheckedRequest
 from resonate_server.protocol.errors import ProtocolError
@@ -105,23 +106,48 @@ def due(
 def renewing(task_ids: tuple[str, ...], rules: Rules, lost_ms: int) -> tuple[Footprint, Rule]:
     """Have the leases of those of ``task_ids`` that are held last longer by ``lost_ms``, the time in which no heartbeat
     could be recorded; at most, they start again."""
-    return _acting(task_ids, lambda work: _renew_leases(work, task_ids, lost_ms), rules)
+
+    def renew(work: Workspace) -> None:
+        for task in _movable(work, task_ids, TaskEvent.HEARTBEAT, Move.EXTEND):
+            moves.extend(work, task, lost_ms)
+
+    return _acting(task_ids, renew, rules)
 
 
-def releasing(pid: str, task_ids: tuple[str, ...], rules: Rules) -> tuple[Footprint, Rule]:
-    """Take back those of ``task_ids`` that ``pid`` still holds: it is gone, so do not wait for its leases to end."""
-    return _acting(task_ids, lambda work: _release_leases(work, pid, task_ids), rules)
+def releasing(group: str, pid: str, task_ids: tuple[str, ...], rules: Rules) -> tuple[Footprint, Rule]:
+    """Take back those of ``task_ids`` that are for ``group`` and that ``pid`` still holds: it is gone from there, so do
+    not wait for its leases to end."""
+
+    def release(work: Workspace) -> None:
+        for task in _movable(work, task_ids, TaskEvent.HOLDER_GONE, Move.REQUEUE):
+            if task.pid == pid and group_of(task.target) == group:
+                moves.take_back(work, task)
+
+    return _acting(task_ids, release, rules)
 
 
 def setting_aside(executes: list[Execute], rules: Rules) -> tuple[Footprint, Rule]:
     """Set aside tasks that a worker was offered and did not claim, if they are still queued at the offered version."""
     ids = tuple(execute.task_id for execute in executes)
-    return _acting(ids, lambda work: _set_aside(work, executes), rules)
+
+    def set_aside(work: Workspace) -> None:
+        for execute in executes:
+            for task in _movable(work, [execute.task_id], TaskEvent.PASSED_OVER, Move.SET_ASIDE):
+                if task.queued and task.version == execute.version:
+                    moves.set_aside(work, task)
+
+    return _acting(ids, set_aside, rules)
 
 
 def recalling(task_ids: tuple[str, ...], rules: Rules) -> tuple[Footprint, Rule]:
     """End the pauses of tasks that were set aside: a new worker may be able to claim them."""
-    return _acting(task_ids, lambda work: _recall(work, task_ids), rules)
+
+    def recall(work: Workspace) -> None:
+        for task in _movable(work, task_ids, TaskEvent.RETRY_DUE, Move.RESEND):
+            if not task.queued:
+                moves.queue(work, task)
+
+    return _acting(task_ids, recall, rules)
 
 
 def _acting(task_ids: tuple[str, ...], act: Callable[[Workspace], None], rules: Rules) -> tuple[Footprint, Rule]:
@@ -232,30 +258,6 @@ def _movable(work: Workspace, task_ids: Iterable[str], event: TaskEvent, move: M
         task = work.task(id)
         if task is not None and MOVES[event].get(task.state) is move:
             yield task
-
-
-def _release_leases(work: Workspace, pid: str, task_ids: Iterable[str]) -> None:
-    for task in _movable(work, task_ids, TaskEvent.HOLDER_GONE, Move.REQUEUE):
-        if task.pid == pid:
-            moves.take_back(work, task)
-
-
-def _set_aside(work: Workspace, executes: Iterable[Execute]) -> None:
-    for execute in executes:
-        for task in _movable(work, [execute.task_id], TaskEvent.PASSED_OVER, Move.SET_ASIDE):
-            if task.queued and task.version == execute.version:
-                moves.set_aside(work, task)
-
-
-def _recall(work: Workspace, task_ids: Iterable[str]) -> None:
-    for task in _movable(work, task_ids, TaskEvent.RETRY_DUE, Move.RESEND):
-        if not task.queued:
-            moves.queue(work, task)
-
-
-def _renew_leases(work: Workspace, task_ids: Iterable[str], lost_ms: int) -> None:
-    for task in _movable(work, task_ids, TaskEvent.HEARTBEAT, Move.EXTEND):
-        moves.extend(work, task, lost_ms)
 
 
 def _fire_timer(work: Workspace, task: Task) -> None:

@@ -227,6 +227,7 @@ class LeaseLost(Struct, frozen=True):
     """``pid`` held the task, and its lease expired or its stream broke and it did not reconnect in time."""
 
     task_id: str
+    group: str
     pid: str
 
 

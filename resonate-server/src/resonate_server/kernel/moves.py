@@ -6,6 +6,7 @@ from msgspec.structs import replace
 from resonate_server.kernel.model import ClaimNotice, DeliveryFailing, DropCallbacks, LeaseLost, Task
 from resonate_server.kernel.states import MOVES, Move, TaskEvent
 from resonate_server.kernel.workspace import Workspace
+from resonate_server.protocol.address import group_of
 from resonate_server.protocol.errors import Conflict
 from resonate_server.protocol.records import TaskState
 from resonate_server.protocol.requests import MAX_INTEGER
@@ -160,7 +161,7 @@ def finish(work: Workspace, task: Task) -> None:
 
 def take_back(work: Workspace, task: Task) -> None:
     """End the lease of a lost worker; its writes are refused from then on."""
-    work.notice(LeaseLost(task_id=task.id, pid=task.pid or ""))
+    work.notice(LeaseLost(task_id=task.id, group=group_of(task.target) or "", pid=task.pid or ""))
     queue(work, replace(task, lost_at=work.now))
 
 

@@ -57,16 +57,18 @@ class Settled(Hint, frozen=True):
 
 
 class Heard(Hint, frozen=True):
-    """The process has sent a request, at ``at`` (ms)."""
+    """The process has sent a request, at ``at`` (ms), and may speak for groups that begin with ``prefix``."""
 
     pid: str
     at: int | None = None
+    prefix: str = ""
 
 
 class Silent(Hint, frozen=True):
-    """The process let a lease lapse."""
+    """The worker let a lease lapse."""
 
     pid: str
+    group: str = ""
 
 
 class Happened(Hint, frozen=True):

@@ -158,19 +158,19 @@ class Peers(PeerListener):
 
     # --- workers ----------------------------------------------------------------------------------------------------
 
-    def worker_gone(self, pid: str) -> None:
-        """Take back the tasks of a process, unless it has moved to another server."""
-        if self._sharing.has_others and not self._hub.has_stream_of(pid):
-            self._in_flight.begin(self._look_for(pid))
+    def worker_gone(self, group: str, pid: str) -> None:
+        """Take back the tasks of a worker, unless it has moved to another server."""
+        if self._sharing.has_others and not self._hub.has_seat(group, pid):
+            self._in_flight.begin(self._look_for(group, pid))
         else:
-            self._engine.worker_gone(pid)
+            self._engine.worker_gone(group, pid)
 
-    async def _look_for(self, pid: str) -> None:
+    async def _look_for(self, group: str, pid: str) -> None:
         await self._sharing.look()
-        if pid in self._others.pids:
-            self._presence.moved(pid)
+        if (group, pid) in self._others.seats:
+            self._presence.moved(group, pid)
         else:
-            self._engine.worker_gone(pid)
+            self._engine.worker_gone(group, pid)
 
     # --- called by the store (store.sharing.PeerListener) -----------------------------------------------------------
 
@@ -180,17 +180,13 @@ class Peers(PeerListener):
         for (group, pid), since in self._others.are(rosters):
             self._hub.end_before(group, pid, since)
         self._tell_whether_all_are_known()
-        there = self._others.pids
-        for _, pid in self._presence.missed():
-            if pid in there:
-                self._presence.moved(pid)
+        for group, pid in self._others.seats.intersection(self._presence.missed()):
+            self._presence.moved(group, pid)
 
     def inherits(self, roster: bytes) -> None:
         left = decode_roster(roster)
-        there = self._others.pids
-        for group, pid in (*left.seats, *left.missed):
-            if pid not in there:
-                self._presence.inherit(group, pid)
+        for group, pid in {*left.seats, *left.missed} - self._others.seats:
+            self._presence.inherit(group, pid)
         self._hub.refresh()
 
     def may_have_missed(self) -> None:
@@ -217,10 +213,10 @@ class Peers(PeerListener):
                 self._is_owed(hint)
             case Settled(promise_ids=ids):
                 self._engine.settled_elsewhere(ids)
-            case Heard(pid=pid, at=at):
-                self._hub.heard_from(pid, at)
-            case Silent(pid=pid):
-                self._hub.fell_silent(pid)
+            case Heard(pid=pid, at=at, prefix=prefix):
+                self._hub.heard_from(pid, prefix, at)
+            case Silent(pid=pid, group=group):
+                self._hub.fell_silent(group, pid)
             case Present():
                 self._update_members(hint)
             case Happened(event=event) if self._watch is not None:

@@ -51,11 +51,6 @@ class Roster(Struct, frozen=True, array_like=True):
     since: list[int] = []
 
     @property
-    def pids(self) -> set[str]:
-        """Processes that have a stream."""
-        return {pid for _, pid in self.seats}
-
-    @property
     def begun(self) -> dict[tuple[str, str], int]:
         """When each stream began (ms)."""
         return dict(zip(self.seats, self.since or repeat(LATEST), strict=False))
@@ -114,9 +109,9 @@ class Others:
         return list(best.values())
 
     @property
-    def pids(self) -> set[str]:
-        """Processes that have a stream to one of them."""
-        return set().union(*(roster.pids for roster in self._rosters.values()))
+    def seats(self) -> set[tuple[str, str]]:
+        """Group and process of each stream to one of them."""
+        return set().union(*(roster.seats for roster in self._rosters.values()))
 
     def workers(self, group: str) -> int:
         """Return how many of the group's workers are connected to them."""
@@ -168,7 +163,7 @@ class Router:
         self._now = now
         self._seen: dict[str, dict[tuple[str, int], float]] = {}
         """By group: since when tasks of other servers were seen waiting (monotonic seconds)."""
-        self._heard: dict[str, float] = {}
+        self._heard: dict[tuple[str, str], float] = {}
         self.give = hub.give
         self.is_at_work = hub.is_at_work
         self.refresh = hub.refresh
@@ -223,21 +218,21 @@ class Router:
 
     # --- processes --------------------------------------------------------------------------------------------------
 
-    def heard_from(self, pid: str) -> None:
-        self._hub.heard_from(pid)
+    def heard_from(self, pid: str, prefix: str = "") -> None:
+        self._hub.heard_from(pid, prefix)
         if not self._sharing.has_others or self._hub.has_stream_of(pid):
             return
         now = time.monotonic()
-        if now - self._heard.get(pid, 0) >= HEARD_EVERY_S:
+        if now - self._heard.get((pid, prefix), 0) >= HEARD_EVERY_S:
             if len(self._heard) == MAX_HEARD:
                 self._heard.clear()
-            self._heard[pid] = now
-            self._ring(Heard(pid, self._now()))
+            self._heard[pid, prefix] = now
+            self._ring(Heard(pid, self._now(), prefix))
 
-    def fell_silent(self, pid: str) -> None:
-        self._hub.fell_silent(pid)
-        if self._sharing.has_others and not self._hub.has_stream_of(pid):
-            self._ring(Silent(pid))
+    def fell_silent(self, group: str, pid: str) -> None:
+        self._hub.fell_silent(group, pid)
+        if self._sharing.has_others and not self._hub.has_seat(group, pid):
+            self._ring(Silent(pid, group))
 
     # --- queued tasks -----------------------------------------------------------------------------------------------
 

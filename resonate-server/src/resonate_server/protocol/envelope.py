@@ -58,12 +58,14 @@ class UnreadableRequest(Struct, frozen=True):
 class CheckedRequest(Struct, frozen=True):
     """A request that passed all stateless checks.
 
-    ``debug_time`` (ms) replaces the clock where that is allowed.
+    ``debug_time`` (ms) replaces the clock where that is allowed. ``prefix``: of the groups for whose workers the sender
+    may speak.
     """
 
     corr_id: str
     request: Request
     debug_time: int | None = None
+    prefix: str = ""
 
 
 _FREE_FORM = {"tags", "headers", "promiseTags"}

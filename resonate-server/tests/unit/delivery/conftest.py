@@ -11,8 +11,7 @@ def scene() -> Scene:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """A hand-moved clock for the hub and its connections."""
+    """A hand-moved clock for the hub."""
     clock = Clock()
     monkeypatch.setattr("resonate_server.delivery.hub.time", clock)
-    monkeypatch.setattr("resonate_server.delivery.worker_stream.time", clock)
     return clock

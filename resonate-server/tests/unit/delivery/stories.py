@@ -45,7 +45,9 @@ async def play(story: str, scene: Scene, clock: Clock) -> str:
                 await received(workers[name])
             case [name, ":", "closed"]:
                 workers[name].close()
-            case [name, ":", what]:
-                {"silent": scene.hub.fell_silent, "heard": scene.hub.heard_from}[what](name)
+            case [name, ":", "silent"]:
+                scene.hub.fell_silent("workers", name)
+            case [name, ":", "heard"]:
+                scene.hub.heard_from(name)
     names = [each.partition("=")[0] for each in end.split()]
     return " ".join([f"{name}={','.join(await received(workers[name]))}" for name in names])

@@ -73,13 +73,6 @@ async def test_a_message_or_the_end_of_the_stream_ends_its_waiting_at_once(scene
     assert await connection.wait(60) == []
 
 
-@pytest.mark.parametrize("group", ["others", "Workers", "worker", ""])
-async def test_a_worker_of_another_group_gets_no_task(scene: Scene, group: str) -> None:
-    worker = scene.worker(group=group)
-    scene.send(execute("t"))
-    assert await received(worker) == []
-
-
 class TestRefill:
     """Section 9, item 3: tasks that wait for the group are handed over the moment a worker connects."""
 
@@ -236,14 +229,14 @@ class TestUnclaimed:
                 clock.seconds += 1
                 scene.hub.run_round()
             patience.append(clock.seconds - began)
-            scene.hub.is_at_work("w1")
+            scene.hub.is_at_work("workers", "w1")
 
         assert patience == [UNCLAIMED_S, 2 * UNCLAIMED_S, UNCLAIMED_MAX_S, UNCLAIMED_MAX_S]
 
     async def test_tasks_that_a_working_worker_skipped_are_set_aside(self, scene: Scene, clock: Clock) -> None:
         """SDKs claim tasks in the order of the offers."""
         scene.worker()
-        scene.hub.is_at_work("w1")
+        scene.hub.is_at_work("workers", "w1")
         scene.send(*many(5))
         scene.claim("t-3")
         clock.seconds += UNCLAIMED_S

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+import time
 
 import pytest
 from unit.hubs import until
@@ -13,7 +14,6 @@ from resonate_server.delivery.presence import (
     GONE_KEPT_MS,
     LAST_WORDS_MS,
     MAX_AWAY,
-    MAX_GROUPS,
     NO_PLEDGE,
     Member,
     Pledge,
@@ -38,8 +38,11 @@ class Scene(WorkerObserver):
         self.judged: list[str] = []
         self.told: list[tuple[str, str, str]] = []
         self.misjudged: list[str] = []
-        self.presence = Presence(grace_seconds, lambda: self.now, self.judged.append, self.misjudged.append)
+        self.presence = Presence(grace_seconds, lambda: self.now, self.judge, self.misjudged.append)
         self.presence.observer = self
+
+    def judge(self, group: str, pid: str) -> None:
+        self.judged.append(pid if group == "bar" else f"{group}/{pid}")
 
     def worker_connected(self, group: str, pid: str, again: bool) -> None:
         self.told.append(("back" if again else "connected", group, pid))
@@ -83,7 +86,11 @@ class Scene(WorkerObserver):
             if step.startswith("+"):
                 self.presence.connected(group, pid, PLEDGES[rest])
             elif name == "grace":
-                await asyncio.sleep(3 * GRACE_S)
+                await asyncio.sleep(2 * GRACE_S)
+                await until(lambda: not self.presence.missed())
+            elif name == "still":
+                time.sleep(3 * GRACE_S)  # noqa: ASYNC251 - as if the process were frozen
+                await asyncio.sleep(0)
             elif name == "frozen":
                 self.now += int(rest.removesuffix("s")) * 1_000
                 self.presence.check_pledges()
@@ -96,9 +103,12 @@ class Scene(WorkerObserver):
             elif sign in ("!", "."):
                 self.presence.left(group, pid, planned=sign == ".")
             else:
-                {"?": self.presence.heard_from, "~": self.presence.fell_silent}[sign](pid)
-        members = [f"{each.pid}={each.state}" for each in self.presence.members() if each.pid == "pid"]
-        avoided = ["avoided"] * self.presence.is_silent("pid")
+                if sign == "?":
+                    self.presence.heard_from(pid)
+                else:
+                    self.presence.fell_silent(group, pid)
+        members = [f"pid={each.state}" for each in self.presence.members() if (each.group, each.pid) == ("bar", "pid")]
+        avoided = ["avoided"] * self.presence.is_silent("bar", "pid")
         lists = {"judged": self.judged, "misjudged": self.misjudged}
         return " ".join([*members[:1], *avoided, *(f"{name}:{','.join(pids)}" for name, pids in lists.items() if pids)])
 
@@ -124,8 +134,8 @@ async def test_a_worker_is_connected_since_its_stream_began_and_its_requests_are
 
 # `+pid` opens a stream in the group bar, `+baz/pid:speaks` in another one, with a pledge; `pid!` breaks it, `pid.` is
 # its planned end. `pid?` is a request of the process, `pid~` a lease that lapsed. `8s(other)` passes time in which only
-# `other` sends something; `frozen:8s` stops this server for as long; `grace` waits until the grace period is over.
-# After the bar: what is known of `pid` at the end, and who was judged.
+# `other` sends something; `frozen:8s` stops this server for as long, `still` for a few grace periods; `grace` waits
+# until that of nobody runs. After the bar: what is known of `pid` at the end, and who was judged.
 STORIES = {
     # A broken stream.
     "the worker is silent until the grace period ends": "+pid pid! | pid=silent",
@@ -134,6 +144,8 @@ STORIES = {
     "a worker that is heard in time is not judged": "+pid pid! 1s pid? grace | pid=silent",
     "one that is still to be judged is not forgotten": "+pid pid! 660s forget +pid grace | pid=connected",
     "nobody is judged when the server stops": "+pid pid! stop grace | pid=silent",
+    "a server that stood still reads first what has arrived": "+pid pid! still +pid grace | pid=connected",
+    "then the grace period begins again": "+pid pid! still grace | pid=gone judged:pid",
     "a pledge to be back at once does not prolong the grace period": "+pid:soon pid! grace | pid=gone judged:pid",
     # A lapsed lease.
     "a lapsed lease makes it silent": "+pid pid~ | pid=silent avoided",
@@ -152,9 +164,11 @@ STORIES = {
     "nor when they are heard again": "+pid:speaks +other:speaks 12s 3s(other) 4s(other,pid) | pid=connected",
     "a server that was frozen listens first": "+pid:speaks +other 1s(pid,other) frozen:40s other? 1s | pid=connected",
     "before it judges": "+pid:speaks +other 1s(pid,other) frozen:40s other? 8s(other) | pid=connected judged:pid",
-    "a worker of two groups is judged": "+pid:speaks +other +baz/pid:speaks 12s(other) | pid=connected",
-    "if both could continue without it": "+pid:speaks +other +baz/pid:speaks +baz/third 8s(other,third) | "
+    "a process of two groups is judged in each by itself": "+pid:speaks +other +baz/pid:speaks 12s(other) | "
     "pid=connected judged:pid",
+    "in both if both could continue without it": "+pid:speaks +other +baz/pid:speaks +baz/third 8s(other,third) | "
+    "pid=connected judged:pid,baz/pid",
+    "a stream in another group says nothing of this one": "+baz/pid +pid pid! grace | pid=gone judged:pid",
     # Otherwise work that stops all threads of a worker for long would be restarted again and again.
     "one that lives was misjudged and is not held to it again": "+pid:speaks +other 8s(other) pid? 12s(other) | "
     "pid=connected judged:pid misjudged:pid",
@@ -197,9 +211,9 @@ async def test_an_old_request_that_comes_late_is_no_sign_of_life(strict: Scene, 
     """Delayed by the network, or reported by another server that heard it at ``at``."""
     strict.cut()
     strict.now += passed
-    strict.presence.heard_from("pid", at)
+    strict.presence.heard_from("pid", at=at)
     await until(lambda: strict.judged)
-    strict.presence.heard_from("pid", at)
+    strict.presence.heard_from("pid", at=at)
     assert strict.misjudged == []
 
 
@@ -260,15 +274,3 @@ class TestMemory:
 
         assert len(pids) == MAX_AWAY + 1
         assert ("stays" in pids, "pid-0" in pids, "pid-1" in pids) == (True, False, True)
-
-    async def test_the_number_of_groups_that_one_process_has_left_is_limited(self, patient: Scene) -> None:
-        """Each request of a process is noted in all of its groups."""
-        patient.presence.connected("stays", "pid")
-        for number in range(MAX_GROUPS):
-            patient.presence.connected(f"group-{number}", "pid")
-            patient.presence.left(f"group-{number}", "pid", planned=True)
-
-        groups = [member.group for member in patient.presence.members()]
-
-        assert len(groups) == MAX_GROUPS
-        assert ("stays" in groups, "group-0" in groups, "group-1" in groups) == (True, False, True)

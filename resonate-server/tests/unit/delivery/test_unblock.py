@@ -1,5 +1,6 @@
 """``unblock`` messages are kept until a live stream has taken them: section 5.2, and section 9, item 6."""
 
+import asyncio
 import time
 
 import pytest
@@ -125,6 +126,20 @@ class TestWhileTheStoreIsAsked:
         scene.answer(0, [OwedUnblock(5, unblock("early")), OwedUnblock(7, unblock("late"))])
 
         assert await received(scene.listener) == ["early"]
+
+
+async def test_the_time_in_which_the_server_stood_still_proves_nothing(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resonate_server.delivery.hub.ROUND_S", 0.02)
+    monkeypatch.setattr("resonate_server.delivery.worker_stream.DOUBT_S", 0.2)
+    caller = scene.worker("c1", "callers")
+    scene.send(unblock("p"))
+    await received(caller)
+    time.sleep(0.3)  # noqa: ASYNC251 - as if the process were frozen
+    await asyncio.sleep(0.001)
+    scene.hub.disconnect(caller, planned=False)
+    assert await received(scene.worker("c1", "callers")) == ["p"]
 
 
 async def test_what_was_written_just_before_is_sent_again(scene: Scene, clock: Clock) -> None:

@@ -350,7 +350,7 @@ OFFER = Execute(task_id="t", version=0, target=TARGET)
 class TestUnclaimed:
     async def test_the_task_is_sent_again_after_its_pause(self, bench: Bench) -> None:
         await bench.call(promise_create("t"))
-        bench.engine.unclaimed(PID, [OFFER])
+        bench.engine.unclaimed("workers", PID, [OFFER])
         await bench.settle_down()
         assert bench.notes.seen == [("execute", "t"), ("withdraw", "t")]
         bench.now += 5_000
@@ -358,7 +358,7 @@ class TestUnclaimed:
 
     async def test_the_task_is_sent_at_once_if_a_worker_connects(self, bench: Bench) -> None:
         await bench.call(promise_create("t"))
-        bench.engine.unclaimed(PID, [OFFER])
+        bench.engine.unclaimed("workers", PID, [OFFER])
         bench.engine.request_recall("workers")
         await bench.until(lambda: bench.notes.seen[2:] == [("execute", "t")])
 
@@ -367,7 +367,7 @@ class TestUnclaimed:
         self, bench: Bench, held: list[Request], told: list[str]
     ) -> None:
         await bench.call(promise_create("t"), *held)
-        bench.engine.unclaimed(PID, [OFFER])
+        bench.engine.unclaimed("workers", PID, [OFFER])
         await bench.settle_down()
 
         assert bench.notes.at_work == told
@@ -393,7 +393,7 @@ class TestHolderGone:
 
     async def test_its_tasks_are_given_to_others(self, bench: Bench) -> None:
         await bench.call(promise_create("t"), acquire("t"))
-        bench.engine.worker_gone(PID)
+        bench.engine.worker_gone("workers", PID)
         await bench.until(lambda: bench.notes.seen[-1] == ("execute", "t"))
         assert (await bench.call(TaskGet(id="t"))).data.task.state is TaskState.PENDING
 

@@ -40,7 +40,7 @@ async def scene() -> AsyncIterator[Witness]:
 
 
 def set_aside(bench: Bench) -> None:
-    bench.engine.unclaimed(PID, [Execute(task_id="queued", version=0, target=TARGET)])
+    bench.engine.unclaimed("workers", PID, [Execute(task_id="queued", version=0, target=TARGET)])
 
 
 def recall(bench: Bench) -> None:
@@ -49,7 +49,7 @@ def recall(bench: Bench) -> None:
 
 
 def take_back(bench: Bench) -> None:
-    bench.engine.worker_gone(PID)
+    bench.engine.worker_gone("workers", PID)
 
 
 BY_ITSELF: dict[str, tuple[Callable[[Bench], None], list[str]]] = {

@@ -45,7 +45,7 @@ def decided(server: Driver, footprint: Footprint, rule: Rule) -> Decision:
 @pytest.mark.parametrize(
     ("question", "concerned"),
     [
-        (lambda: kernel.releasing("pid-1", tuple(TASKS), RULES), {"acquired"}),
+        (lambda: kernel.releasing("workers", "pid-1", tuple(TASKS), RULES), {"acquired"}),
         (lambda: kernel.setting_aside(executes(), RULES), {"pending"}),
         (lambda: kernel.recalling(tuple(TASKS), RULES), set()),
         (lambda: kernel.renewing(tuple(TASKS), RULES, HOUR), {"acquired", "another's"}),

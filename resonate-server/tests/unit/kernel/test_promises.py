@@ -19,13 +19,6 @@ class TestCreate:
         assert (promise.param, promise.value, promise.settled_at) == (value("x"), EMPTY, UNSET)
         assert promise.tags == {"resonate:branch": "p", "resonate:external": "true"}
 
-    def test_an_existing_promise_is_returned_as_stored_whatever_the_request_says(self, server: Driver) -> None:
-        first = server.create("p", target=None, param=value("first")).data.promise
-        server.now += 1
-        again = server.create("p", target=TARGET, timeout_at=START + 7, param=value("second"), branch="p")
-        assert (again.status, again.data.promise) == (200, first)
-        assert server.get_task("p").status == 404
-
     @pytest.mark.parametrize("late", [0, 1, 1_000, START])
     @pytest.mark.parametrize(("timer", "state"), [("false", PromiseState.TIMEDOUT), ("true", PromiseState.RESOLVED)])
     def test_past_its_deadline_it_is_born_timed_out_at_the_deadline_and_a_timer_resolved(
@@ -49,13 +42,6 @@ class TestSettle:
         assert answer.status == 200
         assert (promise.state, promise.value, promise.settled_at) == (state, value("result"), START + 3)
         assert server.promise("p") == promise
-
-    def test_the_first_writer_wins_and_later_ones_get_what_it_stored(self, server: Driver) -> None:
-        server.create("p", target=None)
-        first = server.settle("p", PromiseState.RESOLVED, value("first")).data.promise
-        server.now += 1
-        later = server.settle("p", PromiseState.REJECTED, value("later"))
-        assert (later.status, later.data.promise) == (200, first)
 
 
 class TestRegisterListener:

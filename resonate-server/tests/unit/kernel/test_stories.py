@@ -219,7 +219,7 @@ def look(server: Driver, status: int, what: str, *words: str) -> None:
         case "withdrawn", _:
             assert server.take_withdrawn() == [*words]
         case "lost", [id]:
-            assert server.leases_lost == [LeaseLost(task_id=id, pid=PID)]
+            assert server.leases_lost == [LeaseLost(task_id=id, group="workers", pid=PID)]
         case "owed", _:
             assert [task.id for task in server.store.queued_tasks("workers", 10)] == [*words]
         case "awaited", [id, *awaiters]:

@@ -92,7 +92,7 @@ class Nobody:
     def load(self, _: Any) -> Any:
         return self
 
-    def worker_gone(self, pid: str) -> None:
+    def worker_gone(self, _: str, pid: str) -> None:
         self.gone.append(pid)
 
     def settled_elsewhere(self, ids: list[str]) -> None:
@@ -159,7 +159,7 @@ async def test_a_lone_server_sends_nothing_to_others(bus: Bus, one: Server) -> N
     one.router.withdraw("unknown", 0)
     one.router.send(unblock("p"))
     one.router.heard_from("somebody")
-    one.router.fell_silent("somebody")
+    one.router.fell_silent("workers", "somebody")
     one.router.settled(["p"])
 
     assert bus.rung == []
@@ -274,7 +274,7 @@ async def test_claims_are_announced_later_and_all_else_at_once(bus: Bus, one: Se
     one.router.send(execute("t"))
     one.router.send(unblock("p", "poll://any@workers"))
     one.router.heard_from("w2")
-    one.router.fell_silent("w2")
+    one.router.fell_silent("workers", "w2")
     assert bus.mentioned == []
 
     one.router.withdraw("claimed elsewhere", 0)

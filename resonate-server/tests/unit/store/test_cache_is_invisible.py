@@ -107,7 +107,7 @@ class Both:
                 if what == "drop":
                     store.drop_settled_trees(self._now, 2)
                 else:
-                    store.decide(*kernel.releasing(pid, tuple(store.held_tasks(pid)), RULES), self._now)
+                    store.decide(*kernel.releasing("workers", pid, tuple(store.held_tasks(pid)), RULES), self._now)
 
     def _compare(self) -> None:
         """Only between transactions, because reading all rows flushes pending writes. Messages have no order."""
