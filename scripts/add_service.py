@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 SOURCES = "Dockerfile docker-compose.yml pyproject.toml requirements.lock services/services.txt services/baz/baz.py"
@@ -72,18 +73,13 @@ def add(name: str) -> None:
 
 def write(files: dict[Path, str]) -> None:
     """Write all of them, or none: the disk may be full."""
-    coming = {file: file.with_name(f".{file.name}.coming") for file in files}
-    try:
+    with TemporaryDirectory(dir=".") as folder:
+        coming = {file: Path(folder, str(number)) for number, file in enumerate(files)}
         for file, text in files.items():
-            file.parent.mkdir(exist_ok=True)
             coming[file].write_text(text)
         for file in files:
+            file.parent.mkdir(exist_ok=True)
             coming[file].replace(file)
-    except OSError as error:
-        for each in coming.values():
-            each.unlink(missing_ok=True)
-        next(iter(files)).parent.rmdir()
-        refuse(f"nothing was added: {error}")
 
 
 if __name__ == "__main__":
@@ -91,5 +87,8 @@ if __name__ == "__main__":
         refuse(f"{missing[0]} is missing; new services are copied from it, so use a complete checkout.")
     fcntl.flock(os.open("services", os.O_RDONLY), fcntl.LOCK_EX)  # two at once would lose an entry
     check(sys.argv[1])
-    add(sys.argv[1])
+    try:
+        add(sys.argv[1])
+    except OSError as error:
+        refuse(f"nothing was added: {error}")
     print(NEXT.format(name=sys.argv[1]))

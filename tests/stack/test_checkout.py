@@ -72,7 +72,7 @@ def compose_config(folder: Path, **env: str) -> dict[str, object]:
 
 
 class TestName:
-    @pytest.mark.parametrize("how", ["copied", "moved"])
+    @pytest.mark.parametrize("how", ["copied", pytest.param("moved", marks=pytest.mark.long)])
     def test_a_copied_or_moved_checkout_gets_another_and_mentions_the_first(
         self, checkout: Checkout, path: str, tmp_path: Path, how: str
     ) -> None:
