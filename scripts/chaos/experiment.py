@@ -206,7 +206,7 @@ class Experiment:
     def _status(self) -> str:
         sent = self._record.chains
         answered = sum(chain.answered is not None for chain in sent)
-        now = ", ".join(f"{fault.service} {fault.kind.struck}" for fault in self._wrecker.lasting)
+        now = ", ".join(f"{fault.service} {fault.kind.struck}" for fault in self._wrecker.faults if fault.ended is None)
         return (
             f"chains {len(sent)}/{self._settings.chains}, {answered} answered, {len(sent) - answered} open; "
             f"faults {len(self._wrecker.faults)}{'; now: ' + now if now else ''}"

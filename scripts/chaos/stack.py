@@ -93,10 +93,6 @@ class Wrecker:
         self.instances: dict[str, list[str]] = {}
         """By service, as they were before the first fault."""
 
-    @property
-    def lasting(self) -> list[Fault]:
-        return [fault for fault in self.faults if fault.ended is None]
-
     async def look_around(self) -> None:
         self.instances = await self._stack.instances()
         if missing := [service for service, instances in self.instances.items() if not instances]:
