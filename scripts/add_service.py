@@ -1,10 +1,13 @@
 """Adds a service to this checkout: `add_service.py NAME`. scripts/add-service.sh calls it. Any Python 3 will do."""
 
+import fcntl
 import importlib.util
 import keyword
+import os
 import re
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 SOURCES = "Dockerfile docker-compose.yml pyproject.toml requirements.lock services/services.txt services/baz/baz.py"
@@ -44,34 +47,48 @@ def is_taken(name: str) -> bool:
     return is_known or locked is not None or importlib.util.find_spec(name) is not None
 
 
-def insert_before(line: str, text: str, file: Path) -> None:
-    """Insert the text before the first line that begins with ``line``."""
-    before, found, after = file.read_text().partition("\n" + line)
-    if not found:
-        refuse(f"{file} has no line that starts with {line!r}; add the service there by hand.")
-    file.write_text(f"{before}\n{text}{found}{after}")
+def with_entry(before: str, text: str, content: str, file: str) -> str:
+    """Return the file's content with the text before the first line that begins with ``before``."""
+    start, found, end = content.partition("\n" + before)
+    return f"{start}\n{text}{found}{end}" if found else refuse(f"{file} has no line that starts with {before!r}.")
 
 
 def add(name: str) -> None:
     folder, baz = Path("services", name), Path("services/baz")
-    folder.mkdir()
-    for file in ("pyproject.toml", "requirements.lock"):
-        (folder / file).write_text((baz / file).read_text().replace("baz", name))
+    project, compose, listed = Path("pyproject.toml"), Path("docker-compose.yml"), Path("services/services.txt")
+    files = {
+        folder / file: (baz / file).read_text().replace("baz", name) for file in (project.name, "requirements.lock")
+    }
     function = (baz / "baz.py").read_text().partition("\n")[2].replace("baz", name)
-    (folder / f"{name}.py").write_text(f'"""{name}: what it does, in one sentence."""\n{function}')
-    project = Path("pyproject.toml")
-    insert_before('    "demo-worker",', f'    "demo-{name}",', project)
-    insert_before("demo-worker = ", f"demo-{name} = {{ workspace = true }}", project)
+    files[folder / f"{name}.py"] = f'"""{name}: what it does, in one sentence."""\n{function}'
+    source = f"demo-{name} = {{ workspace = true }}"
+    member = with_entry('    "demo-worker",', f'    "demo-{name}",', project.read_text(), project.name)
+    files[project] = with_entry("demo-worker = ", source, member, project.name)
     build = f"build: {{ context: ., target: worker, args: {{ <<: *build-args, SERVICE: {name} }} }}"
     service = f"  {name}:\n    <<: *worker\n    {build}\n"
-    insert_before("  resonate-server:", service, Path("docker-compose.yml"))
-    with Path("services/services.txt").open("a") as services:
-        services.write(f"{name:7} {'service-' + name:12} worker  {name}\n")
+    files[compose] = with_entry("  resonate-server:", service, compose.read_text(), compose.name)
+    files[listed] = f"{listed.read_text()}{name:7} {'service-' + name:12} worker  {name}\n"
+    write(files)
+
+
+def write(files: dict[Path, str]) -> None:
+    """Write all of them, or none: the disk may be full."""
+    with TemporaryDirectory(dir=".") as folder:
+        coming = {file: Path(folder, str(number)) for number, file in enumerate(files)}
+        for file, text in files.items():
+            coming[file].write_text(text)
+        for file in files:
+            file.parent.mkdir(exist_ok=True)
+            coming[file].replace(file)
 
 
 if __name__ == "__main__":
     if missing := [source for source in SOURCES.split() if not Path(source).exists()]:
         refuse(f"{missing[0]} is missing; new services are copied from it, so use a complete checkout.")
+    fcntl.flock(os.open("services", os.O_RDONLY), fcntl.LOCK_EX)  # two at once would lose an entry
     check(sys.argv[1])
-    add(sys.argv[1])
+    try:
+        add(sys.argv[1])
+    except OSError as error:
+        refuse(f"nothing was added: {error}")
     print(NEXT.format(name=sys.argv[1]))

@@ -25,7 +25,8 @@ serve() { # reads commands, one per line, and answers each with its status and, 
             ask) output=$("${@:2}" 2>"$work/errors" </dev/null) || status=$? output=$(cat "$work/errors") ;;
             do) "${@:2}" </dev/null || status=$? ;;
         esac
-        printf '%s %s\n' "$status" "$(printf %s "$output" | base64 | tr -d '\n')" >&3
+        [ -z "$output" ] || output=$(printf %s "$output" | base64 | tr -d '\n')
+        printf '%s %s\n' "$status" "$output" >&3
     done
 }
 
@@ -38,15 +39,14 @@ at_once() { # KIND VERB INSTANCES...: fails if it fails for any of them
 
 print() { printf '%s\n' "$1" 2>/dev/null; } # TEXT: fails if nobody reads it any more
 
-has_printed() { # INSTANCE PATTERN: not `grep -q`, which would end the log's reader by SIGPIPE
-    [ "$("$kind" log "$1" | grep -c -- "$2")" -gt 0 ]
-}
+has_printed() { [ "$("$kind" log "$1" | grep -c -- "$2")" -gt 0 ]; } # INSTANCE PATTERN: `grep -q` would end the log's reader by SIGPIPE
 
 report() { # ID OPTIONS...: ends with 0 if everything is as expected
-    local group name
+    local group
     group=$(service_field "$service" group) || true # the server has none
     echo
-    for name in $(services); do "$kind" said "$name"; done | resonate_command report "$@" ${group:+--group "$group"}
+    # shellcheck disable=SC2046 # a list
+    "$kind" said $(services) | resonate_command report "$@" ${group:+--group "$group"}
 }
 
 play() { # SERVICE ARGUMENTS of crash.py...: sets id; ends with 0 if everything is as expected
@@ -63,13 +63,15 @@ play() { # SERVICE ARGUMENTS of crash.py...: sets id; ends with 0 if everything 
     [ "$(service_field "$service" kind)" != worker ] || set -- "$@" is_worker=1
     [ ! -t 1 ] || [ -n "${NO_COLOR:-}" ] || set -- "$@" colours=1
     work=$(mktemp -d)
-    mkfifo "$work/asked" "$work/answered"
+    mkfifo "$work/asked" "$work/answered" "$work/lives"
     exec 3<>"$work/answered"
     trap 'echo "end 130" >&3' INT
     trap 'echo "end 143" >&3' TERM HUP
     set -m # process groups of their own, out of reach of Ctrl-C
-    serve <"$work/asked" &
-    { direct "$@" <"$work/answered" >"$work/asked" 3>&- || status=$?; echo "$status" >"$work/status"; } &
+    { read -r _ || echo "end 143"; } <"$work/lives" >&3 8>&- & # if this script is killed, its fault does not outlive it
+    exec 6>"$work/lives"
+    serve <"$work/asked" 6>&- &
+    { exec 6>&-; direct "$@" <"$work/answered" >"$work/asked" 3>&- || status=$?; echo "$status" >"$work/status"; } &
     set +m
     while kill -0 $! 2>/dev/null; do wait $! || true; done
     trap : INT TERM HUP # the verdict is known: a signal that ends what runs now, such as rm, does not change it

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Shared by all scripts: messages, arguments, and control of the stack. Sourced from the repository's folder.
 # The "#" that ends the next line, and the line that sources this file, swallows a CR, so that a checkout with CR LF gets a message.
-case "$(head -n 1 scripts/lib.sh)" in *$'\r') echo "Lines in scripts/*.sh end with CR LF, which bash cannot read. A fresh git clone has the right line endings." >&2 && exit 1 ;; esac #
+read -r REPLY <scripts/lib.sh; case "$REPLY" in *$'\r') echo "Lines in scripts/*.sh end with CR LF, which bash cannot read. A fresh git clone has the right line endings." >&2 && exit 1 ;; esac #
 
 readonly VENV=$PWD/.venv
 : "${SELF:=$0}" # the script that sources this, whatever symlink led there
@@ -20,27 +20,28 @@ unset variable CDPATH TMOUT # with them, cd may print and go elsewhere, and `rea
 
 # ── the services ────────────────────────────────────────────────────────────────────────────────────────────
 
-service_lines() { tr -d '\r' <services/services.txt | sed -e '/^#/d' -e '/^ *$/d'; }
-services() { service_lines | awk '{ print $1 }'; }
-workers() { service_lines | awk '$3 == "worker" { print $1 }'; }
+# What each script does at its start is done by bash itself: to start one of sed, tr or awk takes longer than all of it.
+services() { # [KIND]: prints their names
+    local IFS=$' \t\r' name kind
+    while read -r name _ kind _; do
+        [[ -z "$name" || "$name" = "#"* || "${1:-$kind}" != "$kind" ]] || printf '%s\n' "$name"
+    done <services/services.txt
+}
 
 service_field() { # NAME group|kind|image: status 1 where there is no such service or field
-    service_lines | awk -v name="$1" -v field="$2" '
-        BEGIN { column["group"] = 2; column["kind"] = 3; column["image"] = 4 }
-        $1 == name && field in column { print $column[field]; found = 1 } END { exit !found }'
+    tr -d '\r' <services/services.txt | awk -v name="$1" -v field="$2" '$1 == name { of["group"] = $2; of["kind"] = $3; of["image"] = $4 }
+        END { if (!(field in of)) exit 1; print of[field] }'
 }
 
 # ── messages and arguments ──────────────────────────────────────────────────────────────────────────────────
 
-say() { printf '%s\n' "$*" >&2; }
+say() { printf '%s\n' "$*" >&2 || true; } # the disk may be full: what a script does must not depend on what it says
 die() { say "$SCRIPT: $*"; exit 1; }
 bad_usage() { say "$SCRIPT: $*; see scripts/$SCRIPT --help"; exit 2; }
 
 quietly() { # COMMAND...: shows its output only if it fails
-    local output status=0
-    output=$("$@" 2>&1) || status=$?
-    [ "$status" = 0 ] || say "$output"
-    return "$status"
+    local output status
+    output=$("$@" 2>&1) || { status=$? && say "$output" && return "$status"; }
 }
 
 usage() { awk -v script="scripts/$SCRIPT" '/^usage: / { shown = $2 == script } shown' scripts/usage.txt; }
@@ -48,8 +49,9 @@ usage() { awk -v script="scripts/$SCRIPT" '/^usage: / { shown = $2 == script } s
 # Accepts the options listed in scripts/usage.txt: "--keep-down" sets keep_down to yes, and "--down SECONDS" sets down. Other words
 # go into `words`. A value is checked if the usage calls it SECONDS or NUMBER, or names the only one that is allowed.
 read_arguments() { # HOW_MANY_WORDS_AT_MOST ARGUMENTS...
-    local most=$1 listed option value
-    listed=$(usage | sed -n -E 's/^  (-f, )?(--[a-z-]+)( [A-Za-z]+)?.*/ \2=\3/p' | sed 's/= /=/' | tr '\n' ' ')
+    local most=$1 listed="" option value
+    [ $# = 1 ] || listed=$(usage | sed -n -E 's/^  (-f, )?(--[a-z-]+)( ([A-Za-z]+))?.*/ \2=\4/p')
+    listed=${listed//$'\n'/ }" "
     shift
     words=()
     while [ $# -gt 0 ]; do
@@ -110,7 +112,7 @@ wait_until() { # SECONDS COMMAND...: repeats the command until it succeeds; fail
 alone() { # FILE DOING: waits until no other script holds it, and writes its pid there; status 1 if it had to wait
     local had_to_wait=0
     { mkdir -p "${1%/*}" && exec 8<>"$1"; } 2>/dev/null || return 0
-    lock -n 8 || { say "another script $2; waiting for it ..." && lock 8 && had_to_wait=1; }
+    lock -n 8 || { say "another script, process $(head -n 1 "$1"), $2; waiting for it ..." && lock 8 && had_to_wait=1; }
     { echo $$ >&8 || true; } 2>/dev/null # the disk may be full
     return "$had_to_wait"
 }
@@ -176,8 +178,17 @@ debian_mirror() { # prints the address this machine takes Debian's main packages
 readonly OWN_LINE="# by scripts/up.sh"
 
 env_is_readable() { [ ! -e .env ] || { [ -f .env ] && [ -r .env ]; }; }
-noted_line() { { tr -d '\r' <.env | grep -a "^$1=" | tail -n 1; } 2>/dev/null || true; } # NAME: the last one that sets it
-noted() { noted_line "$1" | sed -n "s/^$1=[\"']\{0,1\}\([^\"' #]*\).*/\1/p"; } # NAME: prints the value as docker compose reads it
+last_line() { # NAME: prints the last line of the input that sets it
+    local line last=""
+    while IFS= read -r line || [ -n "$line" ]; do [[ "$line" != "$1="* ]] || last=$line; done
+    printf '%s\n' "${last%$'\r'}"
+}
+noted_line() { last_line "$1" <.env || true; } 2>/dev/null
+noted() { # NAME: prints the value as docker compose reads it
+    local value
+    value=$(noted_line "$1") && value=${value#*=} && value=${value#[\"\']}
+    printf '%s\n' "${value%%[\"\' #]*}"
+}
 
 rewrite_env() { # NAME [LINE]: removes lines that set it, and appends LINE; mktemp makes the file private, as it may hold a token
     local new=""
@@ -200,8 +211,8 @@ COMPOSE_FILE=${COMPOSE_FILE:-$(noted COMPOSE_FILE)}
 if [ -n "$COMPOSE_FILE" ]; then export COMPOSE_FILE; else unset COMPOSE_FILE; fi
 has_postgres() { [[ "${COMPOSE_FILE:-}" = *compose.postgres.yml* ]]; }
 
-SERVICES="$(! has_postgres || echo 'postgres ')resonate-server $(services | paste -s -d ' ' -)"
-readonly SERVICES
+SERVICES=$(! has_postgres || echo postgres; echo resonate-server; services)
+readonly SERVICES=${SERVICES//$'\n'/ }
 
 # ── whose stack this is ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -210,11 +221,10 @@ readonly SERVICES
 # the folder that it was made for: it is not valid in a copied or moved checkout.
 
 readonly NOTED_FOR="for $PWD"
-BY_HAND=durable-rpc-$(printf %s "$PWD" | tr '[:upper:]' '[:lower:]' | LC_ALL=C tr -cd 'a-z0-9_-') # see docker-compose.yml
+by_hand() { printf %s "durable-rpc-$PWD" | tr '[:upper:]' '[:lower:]' | LC_ALL=C tr -cd 'a-z0-9_-'; } # see docker-compose.yml
 
-use_name() { # NAME; STACK_DIR is for settings, logs, health files and database of the stack as processes
-    export COMPOSE_PROJECT_NAME=$1 STACK_DIR=${STACK_DIR:-$PWD/.local/$1}
-}
+# STACK_DIR is for settings, logs, health files and database of the stack as processes.
+use_name() { export COMPOSE_PROJECT_NAME=$1 STACK_DIR=${STACK_DIR:-$PWD/.local/$1}; } # NAME
 
 is_foreign() { # whether the name in .env was made for another folder, rather than chosen by somebody
     [[ "$(noted_line COMPOSE_PROJECT_NAME)" = *"$OWN_LINE for "* && "$(noted_line COMPOSE_PROJECT_NAME)" != *" $NOTED_FOR" ]]
@@ -222,16 +232,15 @@ is_foreign() { # whether the name in .env was made for another folder, rather th
 
 # Containers and processes know their checkout, so a stack is found again after `git clean`, or if it was started by hand.
 found_name() { # prints the name of what runs for this folder, but not one that somebody chose for the moment
-    { processes stacks; names_of_containers; } 2>/dev/null | grep -x -E "durable-rpc-[0-9a-f]{8}|$BY_HAND" | head -n 1
+    { processes stacks; names_of_containers; } 2>/dev/null | grep -x -E "durable-rpc-[0-9a-f]{8}|$(by_hand)" | head -n 1
 }
 
 names_of_containers() { # even if they were started through a symlink
     local name folder
-    docker_says ps --all --filter label=com.docker.compose.service=resonate-server --format \
-        '{{.Label "com.docker.compose.project"}} {{.Label "com.docker.compose.project.working_dir"}}' |
+    docker_says ps --all --filter label=com.docker.compose.service=resonate-server --format '{{.Label "com.docker.compose.project"}} {{.Label "com.docker.compose.project.working_dir"}}' |
         while read -r name folder; do
             [ "$(cd -P -- "$folder" && pwd)" != "$PWD" ] || echo "$name"
-        done && docker_says volume inspect "${BY_HAND}_resonate-data" --format "$BY_HAND"
+        done && docker_says volume inspect "$(by_hand)_resonate-data" --format "$(by_hand)"
 }
 
 random_hex() { od -An -N"$1" -tx1 /dev/urandom | tr -d ' \n'; } # BYTES
@@ -287,7 +296,7 @@ container_settings() { # prints NAME=VALUE
         sed -e '/^FOO_PORT=/d' -e 's|^5000/tcp=|FOO_PORT=|' -e 's|^8001/tcp=\([0-9]*\).*|RESONATE_PORT=\1|'
 }
 
-of_stack() { sed -n "s/^$1=//p" <<<"$stack_settings" | tail -n 1; } # NAME: prints the value with which the stack was started
+of_stack() { local line && line=$(last_line "$1" <<<"$stack_settings") && printf '%s\n' "${line#*=}"; } # NAME: prints the value with which the stack was started
 
 use_settings() { # SOURCE...: exports each setting, as chosen for this command, else from the first source that has it
     local setting name source value
@@ -324,8 +333,8 @@ require() { # [SERVICES], else all: sets kind, and the variables with which a re
 break_alone() { find_stack; alone "$STACK_DIR/run/breaking" "breaks this stack" || true; } # one script at a time breaks a stack, and repairs it
 end_breaking() { # fails until it has ended: it would start again what down.sh stops
     { exec 7<>"$STACK_DIR/run/breaking"; } 2>/dev/null || return 0
-    lock -n 7 || { kill -TERM "$(head -n 1 "$STACK_DIR/run/breaking")" 2>/dev/null; return 1; }
-}
+    lock -n 7 || { kill -TERM "$(head -n 1 <&7)" && kill -CONT "$(head -n 1 "$STACK_DIR/run/breaking")"; return 1; } # Ctrl-Z may have stopped it
+} 2>/dev/null
 
 resonate_command() { # ARGUMENTS: runs `resonate` beside the server, on this terminal if there is one; with become=exec, in place of this shell
     local name options=()
@@ -349,17 +358,17 @@ resonate_command() { # ARGUMENTS: runs `resonate` beside the server, on this ter
 #   loosen               thaw it if it is frozen, reconnect it if it is cut off; a dead one may stay dead; containers only
 #   mend                 undo whatever a fault has done to it
 #   remove               remove a second one that is no longer needed
-# KIND of SERVICE prints its living instances, frozen ones included; KIND said SERVICE prints the output of all its instances;
+# KIND of SERVICE prints its living instances, frozen ones included; KIND said SERVICE... prints the output of all their instances;
 # KIND second SERVICE starts one more, and prints it.
 
-# SERVICE OPTIONS...: prints their ids, without the workers of examples, in a tenth of the time that docker compose needs
-containers_of() { docker ps --quiet --no-trunc --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" --filter label=com.docker.compose.oneoff=False --filter "label=com.docker.compose.service=$1" "${@:2}"; }
+# SERVICE OPTIONS...: prints their ids, or those of all services if it is empty, without the workers of examples, in a tenth of the time that docker compose needs
+containers_of() { docker ps --quiet --no-trunc --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" --filter label=com.docker.compose.oneoff=False --filter "label=com.docker.compose.service${1:+=$1}" "${@:2}"; }
 
 containers() { # VERB ARGUMENTS...
-    local id
+    local id service
     case "$1" in
         of) containers_of "$2" ;;
-        said) for id in $(containers_of "$2" --all); do containers log "$id"; done ;;
+        said) for service in "${@:2}"; do for id in $(containers_of "$service" --all); do containers log "$id"; done; done ;;
         log) docker logs "$2" 2>&1 ;;
         healthy) [ "$(docker inspect --format '{{.State.Status}} {{.State.Health.Status}}' "$2")" = "running healthy" ] ;;
         kill) quietly docker kill "$2" ;;
@@ -380,20 +389,10 @@ containers() { # VERB ARGUMENTS...
             containers_of "$2" --all | grep -vxF "$id"
             ;;
         remove) quietly docker rm --force "$2" ;;
-        metrics) echo "not published; see docs/operations.md" ;;
     esac
 }
 
 has_status() { [ "$(docker inspect --format '{{.State.Status}}' "$1")" = "$2" ]; } # CONTAINER STATUS
 pause_container() { docker pause "$1" || has_status "$1" paused; }
-is_connected() { # CONTAINER: to the network of its stack
-    docker inspect --format '{{range $name, $_ := .NetworkSettings.Networks}}{{println $name}}{{end}}' "$1" |
-        grep -q -x "${COMPOSE_PROJECT_NAME}_default"
-}
-
-loosen_containers() {
-    local service id
-    for service in $SERVICES; do
-        for id in $(containers of "$service"); do containers loosen "$id" || return 1; done
-    done
-}
+is_connected() { docker inspect --format '{{range $name, $_ := .NetworkSettings.Networks}}{{println $name}}{{end}}' "$1" | grep -q -x "${COMPOSE_PROJECT_NAME}_default"; } # CONTAINER: to its stack's network
+loosen_containers() { local id && for id in $(containers_of ""); do containers loosen "$id" || return 1; done; }

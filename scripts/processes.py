@@ -15,13 +15,10 @@ will do, without packages.
 
 import contextlib
 import fcntl
-import getpass
 import os
 import pwd
 import re
 import signal
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -76,12 +73,12 @@ class Process(NamedTuple):
         """A child that outlives its parent for a moment is not a leader."""
         return self.pid == self.group
 
-    @property
-    def user(self) -> str:
-        try:
-            return pwd.getpwuid(self.uid).pw_name
-        except KeyError:
-            return str(self.uid)
+
+def user_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def every_process(containing: str = "") -> list[Process]:
@@ -114,6 +111,8 @@ def content(file: str) -> bytes:
 
 def from_ps(containing: str) -> Iterator[tuple[list[int], str]]:
     """Yield the same where there is no `/proc`. Without the locale, `ps` may write "?" for letters of a path."""
+    import subprocess
+
     ps = ["ps", "-A", "-ww", "-o", "pid=,ppid=,pgid=,uid=,command="]
     listed = subprocess.check_output(ps, encoding="utf-8", errors="replace", env={**os.environ, "LC_ALL": "C.UTF-8"})  # noqa: S603
     for line in listed.removesuffix("\n").split("\n"):  # splitlines() would also split at other characters
@@ -197,12 +196,7 @@ def ask_to_end(name: str) -> None:
 def kill(name: str) -> None:
     """Return when nothing is left: a process about to end would pass for a running one, and not be started again."""
     send(signal.SIGKILL, name)
-    ends(name, END_SECONDS)
-
-
-def ends(name: str, seconds: float) -> bool:
-    """Return whether it and its children end within that time."""
-    return within(seconds, lambda: not ours(name))
+    within(END_SECONDS, lambda: not ours(name))
 
 
 def within(seconds: float, condition: Callable[[], bool]) -> bool:
@@ -216,7 +210,7 @@ def within(seconds: float, condition: Callable[[], bool]) -> bool:
 
 def await_end(name: str, seconds: float) -> None:
     """Wait for it and its children to end; kill them if they take longer."""
-    if not ends(name, seconds):
+    if not within(seconds, lambda: not ours(name)):
         with contextlib.suppress(PermissionError):
             send(signal.SIGKILL, name)
         time.sleep(LOOK_SECONDS)
@@ -269,6 +263,8 @@ def program(service: str) -> list[str]:
 
 def start(name: str) -> None:
     """Start it, unless it runs, in a session of its own, so that it outlives the script and its terminal."""
+    import subprocess  # it takes as long as all that most verbs do
+
     with only_here(name):
         present = ours(name)
         if any(each.is_leader for each in present):
@@ -313,6 +309,7 @@ def up(services: list[str]) -> None:
     names = [name for service in services for name in instances(service)]
     for together in ([name for name in names if name == POSTGRES], [name for name in names if name != POSTGRES]):
         start_all(together)
+    print(metrics())
 
 
 def start_all(names: list[str]) -> None:
@@ -351,9 +348,9 @@ def stop() -> None:
     """Stop workers first, so that they release their tasks while the server is still there."""
     for kept in ((SERVER, POSTGRES), (POSTGRES,), ()):
         finish(each.name for each in ours() if service_of(each.name) not in kept)
-    left = [f"{each.name} could not be stopped: process {each.pid} of {each.user}" for each in ours()]
+    left = [f"{each.name} could not be stopped: process {each.pid} of {user_of(each.uid)}" for each in ours()]
     if left:
-        sys.exit("\n".join(f"down.sh: {reason}, and this is {getpass.getuser()}." for reason in left))
+        sys.exit("\n".join(f"down.sh: {reason}, and this is {user_of(os.getuid())}." for reason in left))
 
 
 # ── looking ──
@@ -415,6 +412,8 @@ def metrics() -> str:
 
 def answers(port: str, path: str) -> bool:
     """Without `http.client`, whose import takes longer than all else here."""
+    import socket
+
     request = f"GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n"
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(port)), timeout=2) as connection:
         connection.sendall(request.encode())
@@ -489,9 +488,9 @@ if __name__ == "__main__":
     try:
         main(*sys.argv[1:])
     except PermissionError as error:
-        owners = sorted({each.user for each in ours()})
+        owners = sorted({user_of(each.uid) for each in ours()})
         sys.exit(
-            f"{' '.join(sys.argv[1:3])}: {error}; the stack is of {', '.join(owners)}, this is {getpass.getuser()}."
+            f"{' '.join(sys.argv[1:3])}: {error}; the stack is of {', '.join(owners)}, this is {user_of(os.getuid())}."
         )
     except OSError as error:  # such as a full disk
         sys.exit(f"{' '.join(sys.argv[1:3])}: {error}")

@@ -29,9 +29,9 @@ if [ "$flow" != chain ]; then
 fi
 [ -z "$async" ] || prefer=(--header "Prefer: respond-async")
 
-look_at_stack
 # What listens on a default port, or on one that is noted, may belong to another checkout.
-[ -n "${FOO_PORT:-}" ] || need_stack " A foo that you started by hand: FOO_PORT=5000 scripts/trigger.sh"
+stack_settings=""
+[ -n "${FOO_PORT:-}" ] || { look_at_stack && need_stack " A foo that you started by hand: FOO_PORT=5000 scripts/trigger.sh"; }
 use_settings of_stack noted
 id=${id:-trigger-$(random_hex 6)}
 url=http://127.0.0.1:$FOO_PORT

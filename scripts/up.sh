@@ -56,6 +56,7 @@ check_running() { # a running stack keeps its kind and its settings
     local name is has="" differs=""
     [[ ! "$wanted-$up_as" =~ ^(docker-processes|processes-containers)$ ]] || die "the stack is already running as $up_as; stop it with scripts/down.sh, or use --recreate"
     ! has_postgres || [ -n "$("$up_as" of postgres)" ] || die "the stack is running without PostgreSQL; use --recreate to change that. Its state stays in SQLite, and the new database starts empty unless you copy it first: docs/scaling.md, 'Moving up from SQLite'."
+    [ -n "$stack_settings" ] || die "the settings of what runs are gone from $STACK_DIR, as if this checkout had been deleted and made again; --recreate stops it and starts it anew."
     for name in FOO_PORT RESONATE_PORT LEASE_SECONDS DEMO_FAULTS RESONATE_TOKEN; do
         is=$(of_stack "$name")
         [ "$is" = "${!name}" ] || differs="$differs $name"
@@ -147,7 +148,7 @@ shown_on_terminal() { if [ -t 2 ]; then "$@" >&2; else quietly "$@"; fi; } # COM
 
 kept_scale() { # prints the options that keep each worker's number of instances
     local count service
-    for service in $(workers); do
+    for service in $(services worker); do
         count=$(containers_of "$service" --all | grep -c . || true)
         [ "$count" -lt 2 ] || echo "--scale $service=$count"
     done
@@ -174,7 +175,7 @@ start_processes() {
     scripts/venv.sh
     say "starting the processes and waiting until all are healthy ..."
     # shellcheck disable=SC2086 # a list
-    processes up $SERVICES
+    metrics=$(processes up $SERVICES)
 }
 
 show_next_steps() {
@@ -186,7 +187,7 @@ The stack $COMPOSE_PROJECT_NAME is up, as $kind$(! has_postgres || echo ": three
   foo               http://127.0.0.1:$FOO_PORT/foo     try: curl -X POST http://127.0.0.1:$FOO_PORT/foo
   Resonate server   http://127.0.0.1:$RESONATE_PORT
   the live page     http://127.0.0.1:$RESONATE_PORT/ui/${shown:+#token=$shown}        every call as it waits, runs, breaks off and continues
-  metrics           $("$kind" metrics)
+  metrics           $metrics
 NEXT
     [ -z "$shown" ] || say "The server and its page require the token, RESONATE_TOKEN; foo, the application's public API, does not."
     [ "$kind" = processes ] || [ "$PYTHON_IMAGE" = "$OFFICIAL_IMAGE" ] || say "Base image: $PYTHON_IMAGE (saved in .env, for docker compose by hand)."
@@ -194,7 +195,7 @@ NEXT
 }
 
 # shellcheck disable=SC2034 # one_of looks at them
-docker="" processes="" postgres="" token="" ports="" recreate="" new_token="" new_ports=""
+metrics="not published; see docs/operations.md" docker="" processes="" postgres="" token="" ports="" recreate="" new_token="" new_ports=""
 read_arguments 0 "$@"
 wanted=$(one_of docker processes)
 if [ -n "$postgres" ] && ! has_postgres; then COMPOSE_FILE=docker-compose.yml:compose.postgres.yml exec scripts/up.sh "$@"; fi
@@ -204,12 +205,10 @@ look_at_stack
 up_as=$kind
 trap 'say "up.sh: interrupted. Services already started keep running: scripts/up.sh starts the rest, scripts/down.sh stops them."; exit 130' INT
 choose_settings
-if docker compose version >/dev/null 2>&1; then
-    quietly docker compose config --quiet || die "docker compose rejects its files; see above. If the fault is in .env, fix or delete that line."
-fi
 if [ "$up_as" != none ] && [ -n "$recreate" ]; then scripts/down.sh && up_as=none; fi
 [ "$up_as" = none ] || check_running
 choose_kind
+[ "$kind" = processes ] || quietly docker compose config --quiet || die "docker compose rejects its files; see above. If the fault is in .env, fix or delete that line."
 choose_ports
 note_settings
 "start_$kind"

@@ -62,7 +62,7 @@ for package in worker $(services | sed 's|^|services/|') resonate-server tests/h
     [ ! -d "$package" ] || packages+=("$package") # a copy may do without tests
 done
 wanted="$PWD"$'\n'"$(cat requirements.lock "${packages[@]/%//pyproject.toml}" | cksum)"
-runs() { "$folder/bin/python" -c '' >/dev/null 2>&1; }
+runs() { "$folder/bin/python" -IS -c '' >/dev/null 2>&1; }
 if [ "$(cat "$STAMP" 2>/dev/null)" = "$wanted" ] && runs; then exit; fi
 
 uv=$(find_uv)
@@ -70,7 +70,7 @@ if [ "$(head -n 1 "$STAMP" 2>/dev/null)" != "$PWD" ] || ! runs; then
     rm -rf "$folder"
     python=${python:-$(find_python)}
     quietly "$uv" venv --quiet --python "$python" "$folder" ||
-        die "found no Python 3.12 or newer; install one, or set PYTHON to its path."
+        die "could not make $folder with Python ($python); see above. Another one: install it, or set PYTHON to its path."
 fi
 say "installing requirements.lock into ${folder#"$PWD/"} ($("$folder/bin/python" -V)) ..."
 echo "$PWD" >"$STAMP"

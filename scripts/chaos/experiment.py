@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import aiohttp
 import msgspec
@@ -40,13 +40,11 @@ class _Body(msgspec.Struct):
 
 
 class Callers:
-    """Clients of foo. Each sends one request, and repeats it with the same key until it has an answer.
+    """Clients of foo. Each sends one request, and repeats it with the same key until it has an answer."""
 
-    ``began``: the monotonic time that counts as 0."""
-
-    def __init__(self, foo_port: int, began: float) -> None:
+    def __init__(self, foo_port: int, now: Callable[[], float]) -> None:
         self._url = f"http://127.0.0.1:{foo_port}/foo"
-        self._began = began
+        self._now = now
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
             timeout=aiohttp.ClientTimeout(total=ATTEMPT_S),
@@ -57,7 +55,7 @@ class Callers:
 
     async def call(self, chain: SentChain) -> None:
         """Return once the chain has its answer, right or wrong."""
-        chain.sent = time.monotonic() - self._began
+        chain.sent = self._now()
         while True:
             chain.attempts += 1
             try:
@@ -78,18 +76,18 @@ class Callers:
         chain.status = response.status
         with contextlib.suppress(msgspec.MsgspecError):
             chain.message = msgspec.json.decode(text, type=_Body).message
-        chain.answered = time.monotonic() - self._began
+        chain.answered = self._now()
         return 0
 
 
 class Display:
-    """Shows events, a line each, and a status line, on standard error. ``began``: the monotonic time that counts as 0.
+    """Shows events, a line each, and a status line, on standard error.
 
     ``is_gone``: nobody reads it any more, because a terminal was closed, or as with `chaos.sh 2>&1 | head`.
     """
 
-    def __init__(self, began: float) -> None:
-        self._began = began
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
         self._live = sys.stderr.isatty()
         self._status = ""
         self._next_status = 0.0
@@ -122,9 +120,6 @@ class Display:
         except OSError:
             self.is_gone = True
 
-    def _now(self) -> float:
-        return time.monotonic() - self._began
-
 
 class Settings(Struct, frozen=True):
     """``services``: the parts of the stack, separated by spaces; ``lease`` and ``seconds``: in seconds."""
@@ -144,12 +139,12 @@ class Experiment:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._began = time.monotonic()
-        self._display = Display(self._began)
+        self._display = Display(self._now)
         self._stop = asyncio.Event()
         self._record = Record(settings.kind, settings.seed)
-        self._callers = Callers(settings.foo_port, self._began)
+        self._callers = Callers(settings.foo_port, self._now)
         self._stack = Stack(settings.kind, settings.services.split())
-        self._wrecker = Wrecker(self._stack, self._stop, self._began, self._display.event)
+        self._wrecker = Wrecker(self._stack, self._stop, self._now, self._display.event)
         self._calls: list[asyncio.Task[None]] = []
 
     def interrupt(self) -> None:
@@ -211,7 +206,7 @@ class Experiment:
     def _status(self) -> str:
         sent = self._record.chains
         answered = sum(chain.answered is not None for chain in sent)
-        now = ", ".join(f"{fault.service} {fault.kind.struck}" for fault in self._wrecker.lasting)
+        now = ", ".join(f"{fault.service} {fault.kind.struck}" for fault in self._wrecker.faults if fault.ended is None)
         return (
             f"chains {len(sent)}/{self._settings.chains}, {answered} answered, {len(sent) - answered} open; "
             f"faults {len(self._wrecker.faults)}{'; now: ' + now if now else ''}"

@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import signal
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -55,15 +54,14 @@ class Stack:
     async def runs(self) -> Runs:
         """Count in the logs how often each function ran for each chain. A call's id begins with its chain's id."""
         runs: Runs = {}
-        for service in self.services:
-            for function, id in _RUN.findall(await self.call("said", service)):
-                runs.setdefault(id, Counter())[function] += 1
+        for function, id in _RUN.findall(await self.call("said", *self.services)):
+            runs.setdefault(id, Counter())[function] += 1
         return runs
 
-    async def call(self, verb: str, argument: str) -> str:
+    async def call(self, verb: str, *arguments: str) -> str:
         """Run the verb in a session of its own, so that Ctrl-C does not end it half-way; return what it prints."""
         process = await asyncio.create_subprocess_exec(
-            "bash", "-p", "-c", '. scripts/lib.sh; "$@"', "chaos", self._kind, verb, argument,
+            "bash", "-p", "-c", '. scripts/lib.sh; "$@"', "chaos", self._kind, verb, *arguments,
             cwd=REPOSITORY,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -76,9 +74,9 @@ class Stack:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
-            raise StackError(f"{verb} {argument}: not within {ACTION_SECONDS:g} s") from None
+            raise StackError(f"{verb} {' '.join(arguments)}: not within {ACTION_SECONDS:g} s") from None
         if process.returncode != 0:
-            raise StackError(f"{verb} {argument}: {errors.decode(errors='replace').strip()}")
+            raise StackError(f"{verb} {' '.join(arguments)}: {errors.decode(errors='replace').strip()}")
         return output.decode(errors="replace")
 
 
@@ -86,21 +84,14 @@ class Wrecker:
     """Undoes each fault, however the experiment ends.
 
     ``stop`` cuts every wait short: lasting faults are undone at once, and no new ones begin.
-    ``say`` reports what happens.
+    ``now``: the time since the experiment began. ``say`` reports what happens.
     """
 
-    def __init__(self, stack: Stack, stop: asyncio.Event, began: float, say: Callable[[str], None]) -> None:
-        self._stack = stack
-        self._stop = stop
-        self._began = began
-        self._say = say
+    def __init__(self, stack: Stack, stop: asyncio.Event, now: Callable[[], float], say: Callable[[str], None]) -> None:
+        self._stack, self._stop, self._now, self._say = stack, stop, now, say
         self.faults: list[Fault] = []
         self.instances: dict[str, list[str]] = {}
         """By service, as they were before the first fault."""
-
-    @property
-    def lasting(self) -> list[Fault]:
-        return [fault for fault in self.faults if fault.ended is None]
 
     async def look_around(self) -> None:
         self.instances = await self._stack.instances()
@@ -167,6 +158,3 @@ class Wrecker:
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stop.wait(), seconds)
-
-    def _now(self) -> float:
-        return time.monotonic() - self._began

@@ -72,7 +72,7 @@ def compose_config(folder: Path, **env: str) -> dict[str, object]:
 
 
 class TestName:
-    @pytest.mark.parametrize("how", ["copied", "moved"])
+    @pytest.mark.parametrize("how", ["copied", pytest.param("moved", marks=pytest.mark.long)])
     def test_a_copied_or_moved_checkout_gets_another_and_mentions_the_first(
         self, checkout: Checkout, path: str, tmp_path: Path, how: str
     ) -> None:
@@ -332,12 +332,14 @@ class TestPostgres:
         checkout.add_to_env(f"COMPOSE_PROJECT_NAME={NAMED} # by scripts/up.sh for {checkout.folder}\n")
         bar = checkout.begin_process("bar", NAMED)
         done = checkout.run("scripts/up.sh", "--postgres", PATH=path)
+        anew = checkout.run("scripts/up.sh", PATH=path)
         bar.kill()
         bar.wait()
 
         assert done.returncode == 1
         assert "running without PostgreSQL" in done.stderr
         assert "COMPOSE_FILE" not in checkout.env
+        assert "the settings of what runs are gone" in anew.stderr, "a checkout made again in the place of another"
 
 
 class TestKind:
@@ -407,6 +409,14 @@ class TestDown:
         else:
             named.add_to_env(f"{line}\n")
         self.assert_stopped(self.down(named, path), bar)
+
+    def test_stops_them_even_if_it_cannot_say_so(
+        self, named: Checkout, bar: subprocess.Popen[bytes], path: str
+    ) -> None:
+        """As on a full disk."""
+        done = named.run("bash", "-c", "scripts/down.sh 2>/dev/full", PATH=path)
+
+        assert (done.returncode, bar.wait(timeout=60)) == (0, -15)
 
     def test_finds_them_in_a_folder_with_any_letters_in_any_language(self, path: str, tmp_path: Path) -> None:
         """Without `.env` they are found by that folder, among all processes of the machine."""

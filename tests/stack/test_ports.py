@@ -5,6 +5,7 @@ import fcntl
 import functools
 import http.server
 import os
+import re
 import socket
 import subprocess
 import threading
@@ -12,7 +13,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import ports
 import processes
 import pytest
 from harness.basics import free_port, wait_until
@@ -116,52 +116,34 @@ class TestHolding:
         assert ports["FOO_PORT"] != noted(checkouts[moved[0]], "FOO_PORT")
         assert ports["RESONATE_PORT"] != noted(checkouts[moved[0]], "RESONATE_PORT")
 
-    @pytest.mark.parametrize("without", ["", "flock"])
-    def test_of_two_up_in_one_checkout_the_second_waits_and_finds_what_the_first_has_chosen(
-        self, tmp_path: Path, without: str
+    @pytest.mark.parametrize(("script", "without"), [("up.sh --docker --ports auto", "flock"), ("down.sh", "")])
+    def test_a_script_waits_for_an_up_in_its_checkout_that_would_go_on_starting_the_stack(
+        self, tmp_path: Path, script: str, without: str
     ) -> None:
-        """A Mac has no flock."""
+        """The second up.sh finds what the first has chosen. A Mac has no flock."""
         checkout = Checkout.make(tmp_path / "checkout")
         build = f"until [ -e {tmp_path}/go ]; do sleep 0.1; done; echo no builder here >&2; exit 1"
         path = tools(tmp_path / "tools", without=without, docker=engine({"compose build": build}))
         ports = {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(free_port())}
-        command = ("bash", "-c", 'exec scripts/up.sh --docker --ports auto 2>"$0"')
-        logs = [tmp_path / "first", tmp_path / "second"]
-
-        def has_come_far(log: Path) -> bool:
-            said = log.read_text() if log.exists() else ""
-            return "building the images" in said or "waiting for it" in said
-
-        with ThreadPoolExecutor() as threads:
-            for log in logs:
-                threads.submit(checkout.run, *command, log, PATH=path, **ports)
-                wait_until(functools.partial(has_come_far, log), f"{log.name} builds, or waits")
-            env = checkout.env
-            (tmp_path / "go").touch()
-
-        assert ["no builder here" in log.read_text() for log in logs] == [True, True]
-        assert checkout.env == env
-        assert "FOO_PORT" not in env
-
-    def test_down_waits_for_an_up_that_would_go_on_starting_what_it_has_stopped(self, tmp_path: Path) -> None:
-        checkout = Checkout.make(tmp_path / "checkout")
-        build = f"until [ -e {tmp_path}/go ]; do sleep 0.1; done; echo no builder here >&2; exit 1"
-        path = tools(tmp_path / "tools", docker=engine({"compose build": build}))
-        ports = {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(free_port())}
-        logs = [tmp_path / "up", tmp_path / "down"]
-        commands = ("scripts/up.sh --docker", "scripts/down.sh")
+        first, second = tmp_path / "first", tmp_path / "second"
 
         def has_said(log: Path, text: str) -> bool:
             return log.exists() and text in log.read_text()
 
         with ThreadPoolExecutor() as threads:
-            for log, command, text in zip(logs, commands, ("building the images", "waiting for it"), strict=True):
-                threads.submit(checkout.run, "bash", "-c", f"exec {command} 2>'{log}'", PATH=path, **ports)
+            for log, command, text in (
+                (first, "up.sh --docker --ports auto", "building the images"),
+                (second, script, "starts or stops this stack; waiting for it"),
+            ):
+                threads.submit(checkout.run, "bash", "-c", f"exec scripts/{command} 2>'{log}'", PATH=path, **ports)
                 wait_until(functools.partial(has_said, log, text), f"{log.name}: {text}")
+            env = checkout.env
             (tmp_path / "go").touch()
 
-        assert "no builder here" in logs[0].read_text()
-        assert "The stack is down" in logs[1].read_text()
+        assert "no builder here" in first.read_text()
+        assert re.search(r"process \d+, starts (.|\n)*(no builder here|The stack is down)", second.read_text())
+        assert checkout.env == env
+        assert "FOO_PORT" not in env
 
 
 def noted(checkout: Checkout, name: str) -> str:
@@ -169,6 +151,7 @@ def noted(checkout: Checkout, name: str) -> str:
 
 
 class TestOwnProcess:
+    @pytest.mark.long
     def test_of_two_stacks_that_start_at_once_on_the_same_ports_one_comes_up_and_one_fails(self) -> None:
         first, second = Stack("processes"), Stack("processes")
         second.foo_port, second.server_port = first.foo_port, first.server_port
@@ -189,12 +172,9 @@ class TestOwnProcess:
         with impostor(stack.server_port):
             assert stack.run(*PROCESSES, "healthy", "resonate-server").returncode == 1
             started = stack.run(*PROCESSES, "start", "resonate-server")
-            up = stack.run("scripts/up.sh", "--processes")
 
         assert started.returncode == 1
         assert f"port {stack.server_port} is taken by another program" in started.stderr
-        assert up.returncode == 1
-        assert f"port {stack.server_port} is taken by another program" in up.stderr
 
 
 class TestMoment:
@@ -232,15 +212,6 @@ class TestMetrics:
             second = stack.run(*PROCESSES, "metrics").stdout.strip()
 
         assert second not in (first, "none")
-
-    @pytest.mark.parametrize("is_held", [True, False])
-    def test_the_next_free_port_is_taken(self, is_held: bool) -> None:
-        first = free_port()
-        taken = TestHolding().held(first) if is_held else listener(first)
-        with taken:
-            port = ports.next_free(first, but=[first + 1])
-
-        assert port > first + 1
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not PYTHON_OF_ALL.exists(), reason="only root can be two users")

@@ -18,7 +18,7 @@ from harness.services import LISTED, SERVICES
 from chaos import plan
 from chaos.stack import faults_of
 from resonate_server.client.account import FaultKind
-from stack.checkouts import Checkout
+from stack.checkouts import FULL_DISK, Checkout
 from stack.conftest import require_docker
 from stack.driver import REPOSITORY
 
@@ -34,8 +34,7 @@ def ask(function: str, *arguments: str) -> tuple[int, str]:
 
 def test_the_library_names_all_services_and_those_that_are_workers() -> None:
     assert ask("services") == (0, "".join(f"{name}\n" for name, *_ in LISTED))
-    assert ask("workers") == (0, "".join(f"{name}\n" for name, _, kind, _ in LISTED if kind == "worker"))
-    assert {"bar", "baz"} <= set(ask("workers")[1].split())
+    assert ask("services", "worker") == (0, "".join(f"{name}\n" for name, _, kind, _ in LISTED if kind == "worker"))
 
 
 def test_the_library_knows_the_fields_of_a_service() -> None:
@@ -142,3 +141,18 @@ def test_next_steps_are_printed_and_the_same_name_is_refused(tmp_path: Path) -> 
     for expected in ("services/qux/qux.py", 'ctx.options(target="service-qux").rpc("qux")', "scripts/crash.sh qux"):
         assert expected in said
     assert checkout.run("scripts/add-service.sh", "qux").returncode == 2
+
+
+def test_services_added_at_once_are_all_there_and_a_full_disk_adds_none(tmp_path: Path) -> None:
+    folder = Checkout.make(tmp_path / "checkout").folder
+    add = (sys.executable, "-IS", "scripts/add_service.py")
+    names = [f"qux{number}" for number in range(8)]
+    at_once = [subprocess.Popen([*add, name], cwd=folder, stdout=subprocess.DEVNULL) for name in names]
+    assert [each.wait(timeout=60) for each in at_once] == [0] * len(names)
+    full = ["bash", "-c", f'{FULL_DISK}; exec "$@"', "full", *add, "late"]
+    done = subprocess.run(full, cwd=folder, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr[:35]) == (1, "add-service.sh: nothing was added: ")
+    assert list(folder.rglob("*late*")) + list(folder.glob("tmp*")) == []
+    for file in ("services/services.txt", "docker-compose.yml", "pyproject.toml"):
+        assert [name for name in names if f"{name} " not in (folder / file).read_text()] == [], file

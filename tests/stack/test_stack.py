@@ -335,8 +335,9 @@ def test_down_is_quick_because_all_end_on_sigterm(stack: Stack) -> None:
 
 
 @both_kinds
-def test_up_leaves_running_services_alone(stack: Stack) -> None:
+def test_up_brings_back_a_frozen_service_and_leaves_the_others_alone(stack: Stack) -> None:
     id, caller = start_chain(stack, pause=LONG)
+    stack.act("freeze", "bar")
     stack.up()
     stack.end_sleep(id)
     assert_answered(stack, caller.result(ANSWER_SECONDS), id)
@@ -393,13 +394,6 @@ def test_up_waits_for_the_port_that_a_killed_foo_still_holds(stack: Stack) -> No
             connection.request("POST", "/foo", '{"pause": 600}', {"Content-Type": "application/json"})
         os.kill(foo, signal.SIGKILL)
         stack.up()
-    stack.assert_serves()
-
-
-@containers_seldom
-def test_up_brings_back_a_frozen_service(stack: Stack) -> None:
-    stack.act("freeze", "bar")
-    stack.up()
     stack.assert_serves()
 
 

@@ -24,7 +24,7 @@ def test_a_display_that_nobody_reads_raises_nothing_but_knows_it(monkeypatch: py
     output = os.fdopen(writer, "w")
     with monkeypatch.context() as patch:
         patch.setattr("sys.stderr", output)
-        display = Display(began=0)
+        display = Display(lambda: 0)
         display.event("bar is killed")
         was_gone = display.is_gone
         os.close(reader)
