@@ -76,7 +76,7 @@ type Outcome = Any
 """Outcome of a job: its result or decision, :data:`HELD_BACK`, or :class:`ReadFailed`."""
 
 
-class Job(Struct, eq=False):
+class Job(Struct, eq=False, gc=False):
     """``done`` gets the outcome once that is durable; ``None`` if nobody waits for it. ``work`` is given the time (ms).
 
     ``is_own``: the server itself waits for it, however long it takes. ``is_quick``: done on the event loop, in a
