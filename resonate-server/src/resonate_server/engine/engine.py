@@ -118,6 +118,8 @@ class Engine:
 
     def __init__(self, store: Store, settings: EngineSettings, metrics: Metrics) -> None:
         self._store = store
+        self.now = store.now
+        """Returns the server's time, in ms since the epoch."""
         self._settings = settings
         self._rules = settings.rules
         self._metrics = metrics
@@ -159,27 +161,20 @@ class Engine:
         ``envelope``: the request as sent, for the trace.
         """
         if self.trace is None or envelope is None:
-            return self._submit(checked)
+            return self._ask(checked)
         trace, request = self.trace, checked.request
         trace.asks(request, envelope)
-        answer = self._submit(checked)
+        answer = self._ask(checked)
         answer.add_done_callback(lambda _: trace.forget(request))
         return answer
 
-    def _submit(self, checked: CheckedRequest) -> asyncio.Future[Answer]:
-        request = checked.request
-        if isinstance(request, TaskHeartbeat | TaskAcquire | TaskCreate):
-            self._outbound.heard_from(request.pid)
-        match request:
-            case PromiseSearch() | TaskSearch() | ScheduleSearch():
-                return self._in_flight.begin(self._answer(checked, self._search(checked, request)))
-            case TaskHeartbeat(tasks=tasks) if len(tasks) > MAX_LEASES:
-                return self._in_flight.begin(self._answer(checked, self._beat_in_portions(checked, request)))
-            case TaskSuspend(patience=ms) if ms:
-                return self._in_flight.begin(self._suspend_patiently(checked, request))
-            case DebugStart() | DebugStop() | DebugReset() | DebugTick() | DebugSnap():
-                return self._in_flight.begin(self._answer(checked, self._debug(request, checked.debug_time)))
-        return self._store.decide(*kernel.answering(checked, self._rules))
+    def _ask(self, checked: CheckedRequest) -> asyncio.Future[Answer]:
+        begin = _SPECIAL.get(type(checked.request))
+        work = None if begin is None else begin(self, checked, checked.request)
+        return self._in_flight.begin(work) if work else self._store.decide(*kernel.answering(checked, self._rules))
+
+    def _hear(self, _: CheckedRequest, request: TaskAcquire | TaskCreate) -> None:
+        self._outbound.heard_from(request.pid)
 
     def answered(self, answer: Answer) -> None:
         """Report that ``answer`` was written out and its data may be freed. Call once for every answer."""
@@ -188,10 +183,6 @@ class Engine:
     async def read[T](self, query: Callable[[View], T]) -> T:
         """Run ``query`` on the committed rows when nothing is more urgent. Raises :class:`ReadFailed`."""
         return await self._store.browse(query)
-
-    def now(self) -> int:
-        """Return the server's time, in ms since the epoch."""
-        return self._store.now()
 
     async def drop_settled_trees(self) -> None:
         """Delete settled trees older than the configured age, in small transactions. Raises :class:`ReadFailed`."""
@@ -221,6 +212,10 @@ class Engine:
                 return time
         return self.now()
 
+    def _beat(self, checked: CheckedRequest, beat: TaskHeartbeat) -> Coroutine[Any, Any, Answer] | None:
+        self._outbound.heard_from(beat.pid)
+        return self._answer(checked, self._beat_in_portions(checked, beat)) if len(beat.tasks) > MAX_LEASES else None
+
     async def _beat_in_portions(self, checked: CheckedRequest, beat: TaskHeartbeat) -> Answer:
         """Extend the leases portion by portion: they do not depend on each other."""
         for tasks in batched(beat.tasks, MAX_LEASES):
@@ -230,9 +225,15 @@ class Engine:
                 break
         return answer
 
+    def _suspend(self, checked: CheckedRequest, suspend: TaskSuspend) -> Coroutine[Any, Any, Answer] | None:
+        return self._suspend_patiently(checked, suspend) if suspend.patience else None
+
     async def _suspend_patiently(self, checked: CheckedRequest, suspend: TaskSuspend) -> Answer:
         await self._patience.wait(suspend.awaited, suspend.patience / 1_000)
         return await self._store.decide(*kernel.answering(checked, self._rules))
+
+    def _begin_search(self, checked: CheckedRequest, search: Search) -> Coroutine[Any, Any, Answer]:
+        return self._answer(checked, self._search(checked, search))
 
     async def _search(self, checked: CheckedRequest, search: Search) -> Answer:
         """Do all due work first, so that nothing past its deadline shows as pending. What becomes due while the answer
@@ -256,6 +257,9 @@ class Engine:
                         return
         except TimeoutError:
             raise ReadFailed("the store does not answer; try again") from None
+
+    def _begin_debug(self, checked: CheckedRequest, request: Request) -> Coroutine[Any, Any, Answer]:
+        return self._answer(checked, self._debug(request, checked.debug_time))
 
     async def _debug(self, request: Request, debug_time: int | None) -> Answer:
         match request:
@@ -429,7 +433,10 @@ class Engine:
 
     def decided(self, decided: Decided) -> None:
         decision = decided.decision
-        self._metrics.tasks_changed(_difference(decided.rows.tasks, decision.changes.tasks))
+        for id, task in decision.changes.tasks.items():
+            before = decided.rows.tasks.get(id)
+            if before is None or before.state is not task.state:
+                self._metrics.task_changed(None if before is None else before.state, task.state)
         if self.trace is not None and not isinstance(decided.request, DebugTick):
             self.trace.answers(decided.request, decided.now, decision.answer, self._store.due_at)
         self.observer.decided(decided)
@@ -489,15 +496,18 @@ def _portion_of_unblocks(view: View, group: str, pid: str, after: int) -> tuple[
     return found, True
 
 
-def _difference(before: dict[str, Task], after: dict[str, Task]) -> Counter[TaskState]:
-    difference: Counter[TaskState] = Counter()
-    for id, task in after.items():
-        earlier = before.get(id)
-        if earlier is None or earlier.state is not task.state:
-            difference[task.state] += 1
-            if earlier is not None:
-                difference[earlier.state] -= 1
-    return difference
+type _Begin = Callable[[Engine, CheckedRequest, Any], Coroutine[Any, Any, Answer] | None]
+"""Returns the work that answers the request; ``None`` if it is one question to the store."""
+
+_SPECIAL: dict[type[Request], _Begin] = {
+    TaskAcquire: Engine._hear,
+    TaskCreate: Engine._hear,
+    TaskHeartbeat: Engine._beat,
+    TaskSuspend: Engine._suspend,
+    **dict.fromkeys((PromiseSearch, TaskSearch, ScheduleSearch), Engine._begin_search),
+    **dict.fromkeys((DebugStart, DebugStop, DebugReset, DebugTick, DebugSnap), Engine._begin_debug),
+}
+"""Kinds that need more than a question to the store."""
 
 
 # --- for operators: metrics and log lines ---

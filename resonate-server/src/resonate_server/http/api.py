@@ -11,21 +11,20 @@ from aiohttp import web
 from msgspec import Struct
 
 from resonate_server.engine import Engine
-from resonate_server.http.auth import Access, Guard
+from resonate_server.http.auth import EVERYTHING, Guard
 from resonate_server.http.bodies import BodyReader
 from resonate_server.http.connections import Connections, connection_of
 from resonate_server.http.lane import Respond
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import (
-    CheckedRequest,
     Envelope,
     UnreadableRequest,
     decode_request,
     encode_response,
     open_envelope,
 )
-from resonate_server.protocol.errors import Forbidden, ProtocolError
+from resonate_server.protocol.errors import Forbidden, Malformed, ProtocolError
 from resonate_server.protocol.requests import KINDS
 from resonate_server.store.outgoing import LARGE_BYTES
 
@@ -65,7 +64,10 @@ class Api(Struct, frozen=True):
         try:
             self._begin(exchange, body, authorization)
         except ProtocolError as error:
-            exchange.end(Answer(status=error.status, data=error.message))
+            answer = Answer(status=error.status, data=error.message)
+            if self.engine.trace is not None and exchange.envelope is not None and error.status == Malformed.status:
+                self.engine.trace.refuses(exchange.envelope, answer)
+            exchange.end(answer)
         except Exception:
             logger.exception("a request failed")
             exchange.end(Answer(status=500, data="internal error"))
@@ -76,40 +78,35 @@ class Api(Struct, frozen=True):
             exchange.kind, exchange.corr_id = envelope.kind, envelope.corr_id
             exchange.end(Answer(status=400, data=envelope.message))
             return
-        exchange.kind, exchange.corr_id = envelope.kind, envelope.head.corr_id
-        exchange.access = self.guard.authenticate(envelope.head.auth, authorization)
-        if envelope.kind.startswith("debug.") and not self.debug:
+        exchange.kind, exchange.corr_id, exchange.envelope = envelope.kind, envelope.head.corr_id, envelope
+        access = self.guard.authenticate(envelope.head.auth, authorization)
+        if not self.debug and envelope.kind.startswith("debug."):
             raise Forbidden(f"{envelope.kind} is for servers started with debug = true")
-        checked = self._decode(envelope)
-        exchange.access.check(checked.request)
-        if not self.debug:
-            checked = CheckedRequest(corr_id=checked.corr_id, request=checked.request)
+        checked = decode_request(envelope, self.debug)
+        if access.prefix:
+            access.check(checked.request)
+            exchange.access = access
         self.engine.submit(checked, envelope).add_done_callback(exchange.decided)
-
-    def _decode(self, envelope: Envelope) -> CheckedRequest:
-        try:
-            return decode_request(envelope)
-        except ProtocolError as error:
-            if self.engine.trace is not None and envelope.kind in KINDS:
-                self.engine.trace.refuses(envelope, Answer(status=error.status, data=error.message))
-            raise
 
 
 class Exchange:
     """A request in flight: what is needed to answer it, and where to send the answer."""
 
-    __slots__ = ("_api", "_began", "_respond", "access", "corr_id", "kind")
+    __slots__ = ("_api", "_began", "_respond", "access", "corr_id", "envelope", "kind")
 
     def __init__(self, api: Api, respond: Respond) -> None:
         self._api = api
         self._respond = respond
         self._began = time.perf_counter()
         self.kind, self.corr_id = "unknown", "0"
-        self.access = Access()
+        self.envelope: Envelope | None = None
+        """Once it was read."""
+        self.access = EVERYTHING
 
     def decided(self, done: asyncio.Future[Answer]) -> None:
         """Send the engine's answer."""
-        self.end(self.access.redact(done.result()))
+        answer = done.result()
+        self.end(self.access.redact(answer) if self.access.prefix else answer)
 
     def end(self, answer: Answer) -> None:
         """Write the answer. If a large one has to wait, encode it again later rather than keep its bytes."""

@@ -16,7 +16,7 @@ VERSION = "2026-04-01"
 """The only protocol version so far, although official builds that share it differ."""
 
 
-class RequestHead(Struct, frozen=True):
+class RequestHead(Struct, frozen=True, gc=False):
     """The members of a request's head that the server reads; it ignores all others."""
 
     corr_id: str = field(name="corrId")
@@ -25,13 +25,13 @@ class RequestHead(Struct, frozen=True):
     debug_time: Millis | UnsetType = field(name="resonate:debug_time", default=UNSET)
 
 
-class ResponseHead(Struct, frozen=True):
+class ResponseHead(Struct, frozen=True, gc=False):
     corr_id: str = field(name="corrId")
     status: int
     version: str = VERSION
 
 
-class ResponseEnvelope(Struct, frozen=True):
+class ResponseEnvelope(Struct, frozen=True, gc=False):
     """``data`` is an object if ``status`` is below 400, else one sentence."""
 
     kind: str
@@ -39,7 +39,7 @@ class ResponseEnvelope(Struct, frozen=True):
     data: Any
 
 
-class Envelope(Struct, frozen=True):
+class Envelope(Struct, frozen=True, gc=False):
     """A request that was checked, except for the members of its ``data``."""
 
     kind: str
@@ -47,7 +47,7 @@ class Envelope(Struct, frozen=True):
     data: Raw
 
 
-class UnreadableRequest(Struct, frozen=True):
+class UnreadableRequest(Struct, frozen=True, gc=False):
     """A request with an invalid envelope: the ``kind`` and ``corr_id``, if recoverable, and the error message."""
 
     kind: str
@@ -55,7 +55,7 @@ class UnreadableRequest(Struct, frozen=True):
     message: str
 
 
-class CheckedRequest(Struct, frozen=True):
+class CheckedRequest(Struct, frozen=True, gc=False):
     """A request that passed all stateless checks.
 
     ``debug_time`` (ms) replaces the clock where that is allowed.
@@ -73,6 +73,7 @@ _OPTIONAL = _FREE_FORM | {"param", "promiseParam", "value", "data", "state", "li
 """Members for which ``null`` counts as absent. (A required one of the same name is then missing, as it should be.)"""
 
 _envelopes = msgspec.json.Decoder(Envelope)
+_encoder = msgspec.json.Encoder()
 _requests = {kind: msgspec.json.Decoder(request) for kind, request in KINDS.items()}
 
 
@@ -89,24 +90,22 @@ def open_envelope(body: bytes) -> Envelope | UnreadableRequest:
     return envelope
 
 
-def decode_request(envelope: Envelope) -> CheckedRequest:
-    """Decode ``data`` for the request's kind. Raises :class:`Malformed` or :class:`Unsupported`."""
+def decode_request(envelope: Envelope, takes_time: bool = True) -> CheckedRequest:
+    """Decode ``data`` for the request's kind. Without ``takes_time`` the clock counts, whatever the head says.
+
+    Raises :class:`Malformed` or :class:`Unsupported`.
+    """
     decoder = _requests.get(envelope.kind)
     if decoder is None:
         raise Unsupported(f"unknown kind {envelope.kind[:80]!r}")
     time = envelope.head.debug_time
-    return CheckedRequest(
-        corr_id=envelope.head.corr_id,
-        request=_decode(decoder, envelope.data),
-        debug_time=None if time is UNSET else time,
-    )
+    request = _decode(decoder, envelope.data)
+    return CheckedRequest(envelope.head.corr_id, request, time if takes_time and time is not UNSET else None)
 
 
 def encode_response(kind: str, corr_id: str, status: int, data: object) -> bytes:
     """Encode an answer. Its HTTP status must be ``status``, too."""
-    return msgspec.json.encode(
-        ResponseEnvelope(kind=kind, head=ResponseHead(corr_id=corr_id, status=status), data=data)
-    )
+    return _encoder.encode(ResponseEnvelope(kind, ResponseHead(corr_id, status), data))
 
 
 def _check(envelope: Envelope) -> None:

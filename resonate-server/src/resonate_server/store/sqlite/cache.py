@@ -48,7 +48,7 @@ def _unless_large(value: Value) -> Value:
     return value if size <= MAX_PAYLOAD_BYTES else Unread(size=size)
 
 
-class Entry(Struct, eq=False):
+class Entry(Struct, eq=False, gc=False):
     """A promise, whose payloads may be :class:`Unread`, its task, and the links that may still have an effect.
 
     ``callbacks``: awaiters to wake; ``listeners``: addresses; ``awaits``: ids that this one waits for. ``None``:
@@ -67,7 +67,7 @@ def new_entry(promise: Promise) -> Entry:
     return Entry(promise=promise, callbacks={}, listeners={}, awaits={})
 
 
-class Family(Struct, eq=False):
+class Family(Struct, eq=False, gc=False):
     """Ids of the promises of one branch, or of one parent.
 
     ``complete``: there are no others. ``large``: too many to cache; ask the database each time.
@@ -128,9 +128,7 @@ class Cache:
         """``limit`` in bytes, approximately."""
         self._entries: Generations[str, Entry] = Generations(limit, _entry_bytes)
         self._families: Generations[tuple[str, str], Family] = Generations(limit // 2, _family_bytes)
-
-    def get(self, id: str) -> Entry | None:
-        return self._entries.get(id)
+        self.get = self._entries.get
 
     def put(self, entry: Entry) -> None:
         self._entries.put(entry.promise.id, entry)
