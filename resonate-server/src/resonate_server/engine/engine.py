@@ -177,7 +177,7 @@ class Engine:
         self._outbound.heard_from(request.pid)
 
     def answered(self, answer: Answer) -> None:
-        """Report that ``answer`` was written out and its data may be freed. Call once for every answer."""
+        """Report that ``answer`` was written out and its data may be freed. Call once for each that has a weight."""
         self._store.outgoing.left(answer)
 
     async def read[T](self, query: Callable[[View], T]) -> T:

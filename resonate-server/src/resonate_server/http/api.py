@@ -117,4 +117,5 @@ class Exchange:
         kind = self.kind if self.kind in KINDS else "unknown"
         self._api.metrics.request(kind, answer.status, time.perf_counter() - self._began)
         self._respond(answer.status, body)
-        self._api.engine.answered(answer)
+        if answer.weight:
+            self._api.engine.answered(answer)

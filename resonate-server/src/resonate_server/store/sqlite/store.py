@@ -200,10 +200,9 @@ class SQLiteStore(Store):
 
     def decide(self, footprint: Footprint, rule: Rule) -> asyncio.Future[Answer]:
         many = len(footprint.ids) > MAX_QUICK
-        is_quick = not (many or footprint.due)
         queue = self._patient if many else self._timely if footprint.due else self._jobs
-        work, is_own = partial(self._answer, footprint, rule), rule.request is None
-        return self._put(queue, Question(self._promise(), work, is_own, is_quick))
+        work, is_quick = partial(self._answer, footprint, rule), queue is self._jobs
+        return self._put(queue, Question(self._loop.create_future(), work, rule.request is None, is_quick))
 
     def read[T](self, query: Callable[[View], T]) -> asyncio.Future[T]:
         return self._put(self._jobs, Job(self._promise(), lambda _: query(self.database), is_own=True))
@@ -416,11 +415,12 @@ class SQLiteStore(Store):
         """
         end = time.perf_counter() + MAX_DECIDING_S
         outcomes: list[Outcome] = []
-        while len(outcomes) < len(batch):
-            outcomes.append(self._guarded(batch[len(outcomes)], now))
+        for job in batch:
+            outcomes.append(self._guarded(job, now))
             if time.perf_counter() > end:
-                self._jobs.extendleft(reversed(batch[len(outcomes) :]))
-                del batch[len(outcomes) :]
+                break
+        self._jobs.extendleft(reversed(batch[len(outcomes) :]))
+        del batch[len(outcomes) :]
         return outcomes, self._flush()
 
     def _do_alone(self, job: Job, now: int) -> tuple[list[Outcome], bool]:
@@ -450,7 +450,8 @@ class SQLiteStore(Store):
             footprint = replace(footprint, preload_for=None)  # The preload may always be left out (section 3.4).
         decided = self.database.decide(footprint, rule, now)
         answer = decided.decision.answer = weighed(decided.decision.answer)
-        self.outgoing.decided(answer)
+        if answer.weight:
+            self.outgoing.decided(answer)
         return decided
 
     def _flush(self) -> bool:
@@ -499,7 +500,7 @@ class SQLiteStore(Store):
         for job, outcome in zip(batch, outcomes, strict=True):
             if outcome is HELD_BACK:
                 self._hold_back(job)
-            elif _tell(job, outcome) and isinstance(outcome, Decided):
+            elif _tell(job, outcome) and isinstance(outcome, Decided) and outcome.decision.answer.weight:
                 self.outgoing.leaves(outcome.decision.answer)
         self.outgoing.begin()
         self.outgoing.resume_one()
