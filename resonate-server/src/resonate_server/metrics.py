@@ -71,16 +71,16 @@ class Metrics(Collector):
         requests = CounterMetricFamily("resonate_request", "Requests answered.", labels=["kind", "status"])
         for (kind, status), count in self._requests.items():
             requests.add_metric([kind, str(status)], count)
-        durations = HistogramMetricFamily("resonate_request_duration_seconds", "Time to answer.", labels=["kind"])
-        for kind, seconds in self._request_seconds.items():
-            seconds.add_to(durations, kind)
         messages = CounterMetricFamily("resonate_messages", "Messages handed to delivery.", labels=["kind"])
         for kind, count in self._messages.items():
             messages.add_metric([kind], count)
         tasks = GaugeMetricFamily("resonate_tasks", "Tasks by state.", labels=["state"])
         for state, count in self._tasks.items():
             tasks.add_metric([state], count)
-        yield from (requests, durations, messages, tasks)
+        durations = HistogramMetricFamily("resonate_request_duration_seconds", "Time to answer.", labels=["kind"])
+        for kind, seconds in self._request_seconds.items():
+            seconds.add_to(durations, kind)
+        yield from (requests, messages, tasks, durations)
         for name, text, distribution in (
             ("resonate_commit_batch_size", "Requests per commit.", self._batch),
             ("resonate_commit_duration_seconds", "Time of a transaction.", self._commit),
@@ -129,8 +129,7 @@ class Metrics(Collector):
 
     def set_tasks(self, counts: Mapping[TaskState, int]) -> None:
         """Set the number of tasks in each state: changes by other servers are not reported one by one."""
-        for state in self._tasks:
-            self._tasks[state] = counts.get(state, 0)
+        self._tasks = {state: counts.get(state, 0) for state in TaskState}
 
     def render(self) -> bytes:
         """Return all metrics in the text format."""

@@ -56,6 +56,8 @@ from resonate_server.protocol.requests import (
     Search,
     TaskAcquire,
     TaskCreate,
+    TaskFence,
+    TaskFulfill,
     TaskHeartbeat,
     TaskSearch,
     TaskSuspend,
@@ -169,12 +171,23 @@ class Engine:
         return answer
 
     def _ask(self, checked: CheckedRequest) -> asyncio.Future[Answer]:
-        begin = _SPECIAL.get(type(checked.request))
-        work = None if begin is None else begin(self, checked, checked.request)
-        return self._in_flight.begin(work) if work else self._store.decide(*kernel.answering(checked, self._rules))
-
-    def _hear(self, _: CheckedRequest, request: TaskAcquire | TaskCreate) -> None:
-        self._outbound.heard_from(request.pid)
+        request = checked.request
+        match request:  # the most frequent first
+            case TaskFence() | TaskFulfill():
+                pass
+            case TaskAcquire(pid=pid) | TaskCreate(pid=pid):
+                self._outbound.heard_from(pid)
+            case TaskSuspend(patience=ms) if ms:
+                return self._in_flight.begin(self._suspend_patiently(checked, request))
+            case TaskHeartbeat(pid=pid, tasks=tasks):
+                self._outbound.heard_from(pid)
+                if len(tasks) > MAX_LEASES:
+                    return self._in_flight.begin(self._answer(checked, self._beat_in_portions(checked, request)))
+            case PromiseSearch() | TaskSearch() | ScheduleSearch():
+                return self._in_flight.begin(self._answer(checked, self._search(checked, request)))
+            case DebugStart() | DebugStop() | DebugReset() | DebugTick() | DebugSnap():
+                return self._in_flight.begin(self._answer(checked, self._debug(request, checked.debug_time)))
+        return self._store.decide(*kernel.answering(checked, self._rules))
 
     def answered(self, answer: Answer) -> None:
         """Report that ``answer`` was written out and its data may be freed. Call once for each that has a weight."""
@@ -212,10 +225,6 @@ class Engine:
                 return time
         return self.now()
 
-    def _beat(self, checked: CheckedRequest, beat: TaskHeartbeat) -> Coroutine[Any, Any, Answer] | None:
-        self._outbound.heard_from(beat.pid)
-        return self._answer(checked, self._beat_in_portions(checked, beat)) if len(beat.tasks) > MAX_LEASES else None
-
     async def _beat_in_portions(self, checked: CheckedRequest, beat: TaskHeartbeat) -> Answer:
         """Extend the leases portion by portion: they do not depend on each other."""
         for tasks in batched(beat.tasks, MAX_LEASES):
@@ -225,15 +234,9 @@ class Engine:
                 break
         return answer
 
-    def _suspend(self, checked: CheckedRequest, suspend: TaskSuspend) -> Coroutine[Any, Any, Answer] | None:
-        return self._suspend_patiently(checked, suspend) if suspend.patience else None
-
     async def _suspend_patiently(self, checked: CheckedRequest, suspend: TaskSuspend) -> Answer:
         await self._patience.wait(suspend.awaited, suspend.patience / 1_000)
         return await self._store.decide(*kernel.answering(checked, self._rules))
-
-    def _begin_search(self, checked: CheckedRequest, search: Search) -> Coroutine[Any, Any, Answer]:
-        return self._answer(checked, self._search(checked, search))
 
     async def _search(self, checked: CheckedRequest, search: Search) -> Answer:
         """Do all due work first, so that nothing past its deadline shows as pending. What becomes due while the answer
@@ -257,9 +260,6 @@ class Engine:
                         return
         except TimeoutError:
             raise ReadFailed("the store does not answer; try again") from None
-
-    def _begin_debug(self, checked: CheckedRequest, request: Request) -> Coroutine[Any, Any, Answer]:
-        return self._answer(checked, self._debug(request, checked.debug_time))
 
     async def _debug(self, request: Request, debug_time: int | None) -> Answer:
         match request:
@@ -494,20 +494,6 @@ def _portion_of_unblocks(view: View, group: str, pid: str, after: int) -> tuple[
             return found, False
         found.append(owed)
     return found, True
-
-
-type _Begin = Callable[[Engine, CheckedRequest, Any], Coroutine[Any, Any, Answer] | None]
-"""Returns the work that answers the request; ``None`` if it is one question to the store."""
-
-_SPECIAL: dict[type[Request], _Begin] = {
-    TaskAcquire: Engine._hear,
-    TaskCreate: Engine._hear,
-    TaskHeartbeat: Engine._beat,
-    TaskSuspend: Engine._suspend,
-    **dict.fromkeys((PromiseSearch, TaskSearch, ScheduleSearch), Engine._begin_search),
-    **dict.fromkeys((DebugStart, DebugStop, DebugReset, DebugTick, DebugSnap), Engine._begin_debug),
-}
-"""Kinds that need more than a question to the store."""
 
 
 # --- for operators: metrics and log lines ---

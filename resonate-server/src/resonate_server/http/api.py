@@ -18,7 +18,6 @@ from resonate_server.http.lane import Respond
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import (
-    Envelope,
     UnreadableRequest,
     decode_request,
     encode_response,
@@ -64,10 +63,7 @@ class Api(Struct, frozen=True):
         try:
             self._begin(exchange, body, authorization)
         except ProtocolError as error:
-            answer = Answer(status=error.status, data=error.message)
-            if self.engine.trace is not None and exchange.envelope is not None and error.status == Malformed.status:
-                self.engine.trace.refuses(exchange.envelope, answer)
-            exchange.end(answer)
+            exchange.end(Answer(status=error.status, data=error.message))
         except Exception:
             logger.exception("a request failed")
             exchange.end(Answer(status=500, data="internal error"))
@@ -78,11 +74,16 @@ class Api(Struct, frozen=True):
             exchange.kind, exchange.corr_id = envelope.kind, envelope.corr_id
             exchange.end(Answer(status=400, data=envelope.message))
             return
-        exchange.kind, exchange.corr_id, exchange.envelope = envelope.kind, envelope.head.corr_id, envelope
+        exchange.kind, exchange.corr_id = envelope.kind, envelope.head.corr_id
         access = self.guard.authenticate(envelope.head.auth, authorization)
         if not self.debug and envelope.kind.startswith("debug."):
             raise Forbidden(f"{envelope.kind} is for servers started with debug = true")
-        checked = decode_request(envelope, self.debug)
+        try:
+            checked = decode_request(envelope, self.debug)
+        except Malformed as error:
+            if self.engine.trace is not None:
+                self.engine.trace.refuses(envelope, Answer(status=error.status, data=error.message))
+            raise
         if access.prefix:
             access.check(checked.request)
             exchange.access = access
@@ -92,15 +93,13 @@ class Api(Struct, frozen=True):
 class Exchange:
     """A request in flight: what is needed to answer it, and where to send the answer."""
 
-    __slots__ = ("_api", "_began", "_respond", "access", "corr_id", "envelope", "kind")
+    __slots__ = ("_api", "_began", "_respond", "access", "corr_id", "kind")
 
     def __init__(self, api: Api, respond: Respond) -> None:
         self._api = api
         self._respond = respond
         self._began = time.perf_counter()
         self.kind, self.corr_id = "unknown", "0"
-        self.envelope: Envelope | None = None
-        """Once it was read."""
         self.access = EVERYTHING
 
     def decided(self, done: asyncio.Future[Answer]) -> None:

@@ -119,19 +119,11 @@ def _check(envelope: Envelope) -> None:
 
 def _decode[T](decoder: msgspec.json.Decoder[T], body: bytes | Raw) -> T:
     try:
-        return decoder.decode(body)
-    except msgspec.ValidationError:
-        return _decode_tolerantly(decoder, body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Malformed(f"not valid JSON: {error}") from None
-    except RecursionError:
-        raise Malformed("not acceptable JSON: nested too deeply") from None
-
-
-def _decode_tolerantly[T](decoder: msgspec.json.Decoder[T], body: bytes | Raw) -> T:
-    try:
-        loose = _tolerate(msgspec.json.decode(body))
-        return decoder.decode(msgspec.json.encode(loose))
+        try:
+            return decoder.decode(body)
+        except msgspec.ValidationError:
+            loose = _tolerate(msgspec.json.decode(body))
+            return decoder.decode(msgspec.json.encode(loose))
     except msgspec.ValidationError as error:
         raise Malformed(_readable(str(error))) from None
     except (msgspec.MsgspecError, UnicodeError, OverflowError) as error:
