@@ -205,7 +205,7 @@ class SQLiteStore(Store):
         return self._put(queue, Question(self._loop.create_future(), work, rule.request is None, is_quick))
 
     def read[T](self, query: Callable[[View], T]) -> asyncio.Future[T]:
-        return self._put(self._jobs, Job(self._promise(), lambda _: query(self.database), is_own=True))
+        return self._put(self._jobs, Job(self._loop.create_future(), lambda _: query(self.database), is_own=True))
 
     def browse[T](self, query: Callable[[View], T]) -> asyncio.Future[T]:
         return self._patiently(lambda: query(self.database))
@@ -252,7 +252,7 @@ class SQLiteStore(Store):
 
     async def trouble(self) -> str:
         try:
-            await self._put(self._jobs, Job(self._promise(), self._probe))
+            await self._put(self._jobs, Job(self._loop.create_future(), self._probe))
         except ReadFailed:
             return self._health.trouble
         return ""
@@ -274,11 +274,8 @@ class SQLiteStore(Store):
 
     # --- the queues -------------------------------------------------------------------------------------------------
 
-    def _promise(self) -> asyncio.Future[Any]:
-        return self._loop.create_future()
-
     def _patiently[T](self, work: Callable[[], T]) -> asyncio.Future[T]:
-        return self._put(self._patient, Job(self._promise(), lambda _: work()))
+        return self._put(self._patient, Job(self._loop.create_future(), lambda _: work()))
 
     def _put(self, queue: deque[Job], job: Job) -> asyncio.Future[Any]:
         """A stopping server refuses patient and timely jobs."""
