@@ -13,19 +13,7 @@ from msgspec.structs import replace
 
 from bench import chain
 from bench.cli import QUIET_LOAD, _publish, await_quiet, main
-from bench.report import (
-    KEPT_SAMPLES,
-    Figure,
-    Report,
-    Samples,
-    Spread,
-    Table,
-    Target,
-    load,
-    quantile,
-    save,
-    text_of,
-)
+from bench.report import KEPT_SAMPLES, Figure, Report, Samples, Spread, Table, Target, load, quantile, save, text_of
 
 
 def report(benchmark: str = "chain", value: float = 9) -> Report:

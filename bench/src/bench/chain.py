@@ -3,6 +3,7 @@
 import random
 import tempfile
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from bench.load import Workload
@@ -19,11 +20,7 @@ COMPARED_LOAD = 64
 
 
 def measure(
-    seed: int = DEFAULT_SEED,
-    rounds: int = 5,
-    seconds: float = 3,
-    loads: tuple[int, ...] = LOADS,
-    server_url: str = "",
+    seed: int = DEFAULT_SEED, rounds: int = 5, seconds: float = 3, loads: tuple[int, ...] = LOADS, server_url: str = ""
 ) -> Report:
     """``seconds`` per contender, load and round. Raises `bench.load.WrongAnswers`."""
     with ExitStack() as running:
@@ -83,10 +80,7 @@ def _cost(measured: Rounds, loads: tuple[int, ...]) -> Table:
     for name in measured.subjects:
         phases = [phase for load in loads for phase in measured.of(name, load)]
         for process in phases[0].usage if phases else ():
-
-            def cpu(phase: LoadPhase, process: str = process) -> float:
-                return phase.cpu_ms_per_chain(process)
-
+            cpu = partial(LoadPhase.cpu_ms_per_chain, process=process)
             peak = max(phase.usage[process].peak_bytes for phase in phases) / MEGABYTE
             table.rows.append([name, process, *(measured.medians(name, load, cpu)[0] for load in loads), peak])
     return table

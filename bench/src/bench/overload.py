@@ -62,15 +62,10 @@ def _report(borne: Played, overload: Played, alive: bool, peak_bytes: int, seed:
     waited = median([answered - sent for sent, answered in starts])
     accepted = overload.begun - overload.refused
     ended = overload.chains / accepted if accepted else None
+    all_of_them = Target(1, "at least")
     report.figures = [
-        Figure("the server answers afterwards", "", float(alive), target=Target(1, "at least")),
-        Figure(
-            "accepted chains that ended",
-            "x",
-            ended,
-            target=Target(1, "at least"),
-            note="" if accepted else "all refused",
-        ),
+        Figure("the server answers afterwards", "", float(alive), target=all_of_them),
+        Figure("accepted chains that ended", "x", ended, None, all_of_them, "" if accepted else "all refused"),
         Figure("refused chains", "", float(overload.refused), target=Target(0)),
         Figure("p99 of a request under overload", "s", quantile(overload.request_s, 0.99)),
         Figure("median wait of a chain's first request", "s", waited),

@@ -22,14 +22,8 @@ PROMISES_PER_CHAIN = 3
 DISK_SECONDS = 1.0
 STORED = (100_000, 1_000_000)
 PENDING = 100_000
-COPIED = {
-    "promises": "number",
-    "params": "promise",
-    "results": "promise",
-    "tasks": "",
-    "callbacks": "",
-    "listeners": "",
-}
+COPIED = {"promises": "number", "params": "promise", "results": "promise"}
+COPIED |= dict.fromkeys(("tasks", "callbacks", "listeners"), "")
 """Tables, and the column that has the number of a promise."""
 
 

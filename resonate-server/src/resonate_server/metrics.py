@@ -1,13 +1,20 @@
 """Metrics in the Prometheus text format: those of the official server, and those that its documentation calls missing.
 
 Each instance has its own registry, so that several servers in one process (tests) share no figures. Times are in
-seconds, as usual for Prometheus.
+seconds, as usual for Prometheus. What every request changes is counted in plain numbers, on the event loop only: the
+library's counters take locks, which costs more than most of the server's own work.
 """
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from resonate_server.protocol.records import TaskState
 
@@ -19,20 +26,30 @@ MAX_TARGETS = 50
 BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
-class Metrics:
+class Distribution:
+    """A histogram. ``bounds``: the upper bounds of its buckets, ascending."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def add_to(self, family: HistogramMetricFamily, *labels: str) -> HistogramMetricFamily:
+        names = [*map(floatToGoString, self._bounds), "+Inf"]
+        family.add_metric(labels, [*zip(names, accumulate(self._counts), strict=True)], self._sum)
+        return family
+
+
+class Metrics(Collector):
     """Simple counters, and a method for each other kind of event; all are cheap enough for every request."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        counter, histogram = partial(Counter, registry=self.registry), partial(Histogram, registry=self.registry)
-        self._requests = counter("resonate_request", "Requests answered.", ["kind", "status"])
-        self._known: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
-        """Looking up a labelled metric takes longer than counting, so these few are cached."""
-        self._request_seconds = histogram(
-            "resonate_request_duration_seconds", "Time to answer.", ["kind"], buckets=LATENCY_S
-        )
-        messages = counter("resonate_messages", "Messages handed to delivery.", ["kind"])
-        self._messages = {kind: messages.labels(kind) for kind in ("execute", "unblock")}
+        counter = partial(Counter, registry=self.registry)
         self.deliveries = counter("resonate_deliveries", "Messages pushed by HTTP.", ["status"])
         """``status``: success, error or dropped."""
         self._push_failures = counter("resonate_push_failures", "Messages that a target did not accept.", ["target"])
@@ -40,35 +57,45 @@ class Metrics:
         self.refused = counter("resonate_refused", "Requests refused.", ["reason"])
         """``reason``: host, origin, site or content_type."""
         self.schedule_promises = counter("resonate_schedule_promises", "Promises created by schedules.")
-        self._batch = histogram("resonate_commit_batch_size", "Requests per commit.", buckets=BATCH)
-        self._commit = histogram("resonate_commit_duration_seconds", "Time of a transaction.", buckets=LATENCY_S)
-        self._claim = histogram(
-            "resonate_task_claim_seconds", "From a task's creation to its first claim.", buckets=WAITING_S
-        )
-        self._settle = histogram(
-            "resonate_promise_settlement_seconds", "From creation to settlement.", buckets=WAITING_S
-        )
-        self._recovery = histogram(
-            "resonate_task_recovery_seconds", "From a lost lease to the next claim.", buckets=WAITING_S
-        )
         self.leases_lost = counter("resonate_leases_lost", "Leases that expired.")
         self.workers_misjudged = counter("resonate_workers_misjudged", "Workers declared dead that came back.")
-        tasks = Gauge("resonate_tasks", "Tasks by state.", ["state"], registry=self.registry)
-        self._tasks = {state: tasks.labels(state.value) for state in TaskState}
+        self._requests: defaultdict[tuple[str, int], int] = defaultdict(int)
+        self._request_seconds: defaultdict[str, Distribution] = defaultdict(partial(Distribution, LATENCY_S))
+        self._messages = {"execute": 0, "unblock": 0}
+        self._batch, self._commit = Distribution(BATCH), Distribution(LATENCY_S)
+        self._claim, self._settle, self._recovery = (Distribution(WAITING_S) for _ in range(3))
+        self._tasks = dict.fromkeys(TaskState, 0)
+        self.registry.register(self)
+
+    def collect(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily("resonate_request", "Requests answered.", labels=["kind", "status"])
+        for (kind, status), count in self._requests.items():
+            requests.add_metric([kind, str(status)], count)
+        messages = CounterMetricFamily("resonate_messages", "Messages handed to delivery.", labels=["kind"])
+        for kind, count in self._messages.items():
+            messages.add_metric([kind], count)
+        tasks = GaugeMetricFamily("resonate_tasks", "Tasks by state.", labels=["state"])
+        for state, count in self._tasks.items():
+            tasks.add_metric([state], count)
+        durations = HistogramMetricFamily("resonate_request_duration_seconds", "Time to answer.", labels=["kind"])
+        for kind, seconds in self._request_seconds.items():
+            seconds.add_to(durations, kind)
+        yield from (requests, messages, tasks, durations)
+        for name, text, distribution in (
+            ("resonate_commit_batch_size", "Requests per commit.", self._batch),
+            ("resonate_commit_duration_seconds", "Time of a transaction.", self._commit),
+            ("resonate_task_claim_seconds", "From a task's creation to its first claim.", self._claim),
+            ("resonate_promise_settlement_seconds", "From creation to settlement.", self._settle),
+            ("resonate_task_recovery_seconds", "From a lost lease to the next claim.", self._recovery),
+        ):
+            yield distribution.add_to(HistogramMetricFamily(name, text, labels=[]))
 
     def request(self, kind: str, status: int, seconds: float) -> None:
-        known = self._known.get((kind, status))
-        if known is None:
-            known = self._known[kind, status] = (
-                self._requests.labels(kind, status),
-                self._request_seconds.labels(kind),
-            )
-        requests, durations = known
-        requests.inc()
-        durations.observe(seconds)
+        self._requests[kind, status] += 1
+        self._request_seconds[kind].observe(seconds)
 
     def message(self, kind: str) -> None:
-        self._messages[kind].inc()
+        self._messages[kind] += 1
 
     def push_failed(self, target: str) -> None:
         """``target``: scheme, host and port."""
@@ -90,15 +117,19 @@ class Metrics:
     def settled(self, pending_ms: int) -> None:
         self._settle.observe(pending_ms / 1_000)
 
+    def task_changed(self, before: TaskState | None, after: TaskState) -> None:
+        """``before``: ``None`` for a new task."""
+        self._tasks[after] += 1
+        if before is not None:
+            self._tasks[before] -= 1
+
     def tasks_changed(self, difference: Mapping[TaskState, int]) -> None:
         for state, count in difference.items():
-            if count:
-                self._tasks[state].inc(count)
+            self._tasks[state] += count
 
     def set_tasks(self, counts: Mapping[TaskState, int]) -> None:
         """Set the number of tasks in each state: changes by other servers are not reported one by one."""
-        for state, gauge in self._tasks.items():
-            gauge.set(counts.get(state, 0))
+        self._tasks = {state: counts.get(state, 0) for state in TaskState}
 
     def render(self) -> bytes:
         """Return all metrics in the text format."""

@@ -56,6 +56,8 @@ from resonate_server.protocol.requests import (
     Search,
     TaskAcquire,
     TaskCreate,
+    TaskFence,
+    TaskFulfill,
     TaskHeartbeat,
     TaskSearch,
     TaskSuspend,
@@ -118,6 +120,8 @@ class Engine:
 
     def __init__(self, store: Store, settings: EngineSettings, metrics: Metrics) -> None:
         self._store = store
+        self.now = store.now
+        """Returns the server's time, in ms since the epoch."""
         self._settings = settings
         self._rules = settings.rules
         self._metrics = metrics
@@ -159,39 +163,39 @@ class Engine:
         ``envelope``: the request as sent, for the trace.
         """
         if self.trace is None or envelope is None:
-            return self._submit(checked)
+            return self._ask(checked)
         trace, request = self.trace, checked.request
         trace.asks(request, envelope)
-        answer = self._submit(checked)
+        answer = self._ask(checked)
         answer.add_done_callback(lambda _: trace.forget(request))
         return answer
 
-    def _submit(self, checked: CheckedRequest) -> asyncio.Future[Answer]:
+    def _ask(self, checked: CheckedRequest) -> asyncio.Future[Answer]:
         request = checked.request
-        if isinstance(request, TaskHeartbeat | TaskAcquire | TaskCreate):
-            self._outbound.heard_from(request.pid, checked.prefix)
-        match request:
-            case PromiseSearch() | TaskSearch() | ScheduleSearch():
-                return self._in_flight.begin(self._answer(checked, self._search(checked, request)))
-            case TaskHeartbeat(tasks=tasks) if len(tasks) > MAX_LEASES:
-                return self._in_flight.begin(self._answer(checked, self._beat_in_portions(checked, request)))
+        match request:  # the most frequent first
+            case TaskFence() | TaskFulfill():
+                pass
+            case TaskAcquire(pid=pid) | TaskCreate(pid=pid):
+                self._outbound.heard_from(pid, checked.prefix)
             case TaskSuspend(patience=ms) if ms:
                 return self._in_flight.begin(self._suspend_patiently(checked, request))
+            case TaskHeartbeat(pid=pid, tasks=tasks):
+                self._outbound.heard_from(pid, checked.prefix)
+                if len(tasks) > MAX_LEASES:
+                    return self._in_flight.begin(self._answer(checked, self._beat_in_portions(checked, request)))
+            case PromiseSearch() | TaskSearch() | ScheduleSearch():
+                return self._in_flight.begin(self._answer(checked, self._search(checked, request)))
             case DebugStart() | DebugStop() | DebugReset() | DebugTick() | DebugSnap():
                 return self._in_flight.begin(self._answer(checked, self._debug(request, checked.debug_time)))
         return self._store.decide(*kernel.answering(checked, self._rules))
 
     def answered(self, answer: Answer) -> None:
-        """Report that ``answer`` was written out and its data may be freed. Call once for every answer."""
+        """Report that ``answer`` was written out and its data may be freed. Call once for each that has a weight."""
         self._store.outgoing.left(answer)
 
     async def read[T](self, query: Callable[[View], T]) -> T:
         """Run ``query`` on the committed rows when nothing is more urgent. Raises :class:`ReadFailed`."""
         return await self._store.browse(query)
-
-    def now(self) -> int:
-        """Return the server's time, in ms since the epoch."""
-        return self._store.now()
 
     async def drop_settled_trees(self) -> None:
         """Delete settled trees older than the configured age, in small transactions. Raises :class:`ReadFailed`."""
@@ -429,7 +433,10 @@ class Engine:
 
     def decided(self, decided: Decided) -> None:
         decision = decided.decision
-        self._metrics.tasks_changed(_difference(decided.rows.tasks, decision.changes.tasks))
+        for id, task in decision.changes.tasks.items():
+            before = decided.rows.tasks.get(id)
+            if before is None or before.state is not task.state:
+                self._metrics.task_changed(None if before is None else before.state, task.state)
         if self.trace is not None and not isinstance(decided.request, DebugTick):
             self.trace.answers(decided.request, decided.now, decision.answer, self._store.due_at)
         self.observer.decided(decided)
@@ -487,17 +494,6 @@ def _portion_of_unblocks(view: View, group: str, pid: str, after: int) -> tuple[
             return found, False
         found.append(owed)
     return found, True
-
-
-def _difference(before: dict[str, Task], after: dict[str, Task]) -> Counter[TaskState]:
-    difference: Counter[TaskState] = Counter()
-    for id, task in after.items():
-        earlier = before.get(id)
-        if earlier is None or earlier.state is not task.state:
-            difference[task.state] += 1
-            if earlier is not None:
-                difference[earlier.state] -= 1
-    return difference
 
 
 # --- for operators: metrics and log lines ---

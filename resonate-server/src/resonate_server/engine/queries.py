@@ -84,13 +84,11 @@ def _describe(snapshot: Snapshot, server_url: str) -> dict[str, Any]:
             for task in snapshot.tasks
             if task.timer_at is not None
         ],
-        "messages": [_message(message, server_url) for message in _owed(snapshot)],
+        "messages": [
+            *(_message(task.execute(), server_url) for task in snapshot.tasks if task.queued),
+            *(_message(unblock, server_url) for unblock in snapshot.unblocks),
+        ],
     }
-
-
-def _owed(snapshot: Snapshot) -> list[Message]:
-    executes = [task.execute() for task in snapshot.tasks if task.queued]
-    return [*executes, *snapshot.unblocks]
 
 
 def _message(message: Message, server_url: str) -> dict[str, Any]:

@@ -11,21 +11,19 @@ from aiohttp import web
 from msgspec import Struct
 
 from resonate_server.engine import Engine
-from resonate_server.http.auth import Access, Guard
+from resonate_server.http.auth import EVERYTHING, Guard
 from resonate_server.http.bodies import BodyReader
 from resonate_server.http.connections import Connections, connection_of
 from resonate_server.http.lane import Respond
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import (
-    CheckedRequest,
-    Envelope,
     UnreadableRequest,
     decode_request,
     encode_response,
     open_envelope,
 )
-from resonate_server.protocol.errors import Forbidden, ProtocolError
+from resonate_server.protocol.errors import Forbidden, Malformed, ProtocolError
 from resonate_server.protocol.requests import KINDS
 from resonate_server.store.outgoing import LARGE_BYTES
 
@@ -77,22 +75,19 @@ class Api(Struct, frozen=True):
             exchange.end(Answer(status=400, data=envelope.message))
             return
         exchange.kind, exchange.corr_id = envelope.kind, envelope.head.corr_id
-        exchange.access = self.guard.authenticate(envelope.head.auth, authorization)
-        if envelope.kind.startswith("debug.") and not self.debug:
+        access = self.guard.authenticate(envelope.head.auth, authorization)
+        if not self.debug and envelope.kind.startswith("debug."):
             raise Forbidden(f"{envelope.kind} is for servers started with debug = true")
-        checked = self._decode(envelope)
-        exchange.access.check(checked.request)
-        debug_time = checked.debug_time if self.debug else None
-        checked = CheckedRequest(checked.corr_id, checked.request, debug_time, exchange.access.prefix)
-        self.engine.submit(checked, envelope).add_done_callback(exchange.decided)
-
-    def _decode(self, envelope: Envelope) -> CheckedRequest:
         try:
-            return decode_request(envelope)
-        except ProtocolError as error:
-            if self.engine.trace is not None and envelope.kind in KINDS:
+            checked = decode_request(envelope, self.debug, access.prefix)
+        except Malformed as error:
+            if self.engine.trace is not None:
                 self.engine.trace.refuses(envelope, Answer(status=error.status, data=error.message))
             raise
+        if access.prefix:
+            access.check(checked.request)
+            exchange.access = access
+        self.engine.submit(checked, envelope).add_done_callback(exchange.decided)
 
 
 class Exchange:
@@ -105,11 +100,12 @@ class Exchange:
         self._respond = respond
         self._began = time.perf_counter()
         self.kind, self.corr_id = "unknown", "0"
-        self.access = Access()
+        self.access = EVERYTHING
 
     def decided(self, done: asyncio.Future[Answer]) -> None:
         """Send the engine's answer."""
-        self.end(self.access.redact(done.result()))
+        answer = done.result()
+        self.end(self.access.redact(answer) if self.access.prefix else answer)
 
     def end(self, answer: Answer) -> None:
         """Write the answer. If a large one has to wait, encode it again later rather than keep its bytes."""
@@ -120,4 +116,5 @@ class Exchange:
         kind = self.kind if self.kind in KINDS else "unknown"
         self._api.metrics.request(kind, answer.status, time.perf_counter() - self._began)
         self._respond(answer.status, body)
-        self._api.engine.answered(answer)
+        if answer.weight:
+            self._api.engine.answered(answer)

@@ -54,7 +54,7 @@ class Quota:
 
     def ask(self, size: int) -> asyncio.Future[None] | None:
         """Acquire ``size`` bytes: now if ``None`` is returned, else once the future is done. Raises :class:`Full`."""
-        if not self._waiting and self._fits(size):
+        if not self._waiting and (not self._used or self._used + size <= self._limit):
             self._used += size
             return None
         if self._wanted + size > self._may_wait:

@@ -5,6 +5,7 @@ Each entry point returns a footprint and a :class:`Rule` for the store: :func:`a
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from resonate_server.kernel import moves, promises, schedules, settlement, tasks
@@ -79,7 +80,7 @@ _RULES: dict[type[Request], Callable[[Workspace, Any], Answer]] = {
 def answering(checked: CheckedRequest, rules: Rules) -> tuple[Footprint, Rule]:
     """Answer ``checked``."""
     touched = footprint(checked.request)
-    decide = _seeing_links(touched, lambda rows, now: apply(checked, rows, now, rules), rules)
+    decide = _seeing_links(touched, partial(apply, checked, rules=rules), rules)
     return touched, Rule(decide, checked.request, checked.debug_time)
 
 
@@ -178,26 +179,26 @@ def _seeing_links(
 def footprint(request: Request) -> Footprint:
     """Return the rows to load before :func:`apply` may run; those of :func:`link_footprint` follow."""
     ids = request.ids or ()
-    match request:
-        case ScheduleGet(id=id) | ScheduleCreate(id=id) | ScheduleDelete(id=id):
-            return Footprint(schedule=id)
-        case TaskCreate(action=action):
-            branch = action.data.tags.get("resonate:branch")
-            return Footprint(ids=ids, shown=ids, preload_for=action.data.id, branch=branch)
+    match request:  # the most frequent first
         case TaskAcquire(id=id):
             return Footprint(ids=ids, shown=ids, preload_for=id)
+        case TaskFulfill(id=id) | PromiseSettle(id=id):
+            return Footprint(ids=ids, shown=ids, settles=id)
         case TaskSuspend(id=id):
             return Footprint(ids=ids, preload_for=id)
         case TaskFence(id=id, action=FenceCreate(data=create)):
             return Footprint(ids=ids, shown=(create.id,))
         case TaskFence(id=id, action=FenceSettle(data=settle)):
             return Footprint(ids=ids, shown=(settle.id,), settles=settle.id)
+        case TaskCreate(action=action):
+            branch = action.data.tags.get("resonate:branch")
+            return Footprint(ids=ids, shown=ids, preload_for=action.data.id, branch=branch)
         case PromiseGet() | PromiseCreate() | PromiseRegisterListener():
             return Footprint(ids=ids, shown=ids)
-        case PromiseSettle(id=id) | TaskFulfill(id=id):
-            return Footprint(ids=ids, shown=ids, settles=id)
         case PromiseRegisterCallback(awaited=awaited):
             return Footprint(ids=ids, shown=(awaited,))
+        case ScheduleGet(id=id) | ScheduleCreate(id=id) | ScheduleDelete(id=id):
+            return Footprint(schedule=id)
     return Footprint(ids=ids)
 
 
@@ -221,7 +222,7 @@ def link_footprint(footprint: Footprint, rows: Rows, now: int, rules: Rules) -> 
     return LinkFootprint((*settling, *footprint.spreading), rules.notify_batch_size)
 
 
-def apply(checked: CheckedRequest, rows: Rows, now: int, rules: Rules) -> Decision:
+def apply(checked: CheckedRequest, rows: Rows, now: int, *, rules: Rules) -> Decision:
     """Decide ``checked`` at time ``now`` (ms), given the rows of its footprint.
 
     A refusal is a decision, too: promises that turned out to be expired stay settled.

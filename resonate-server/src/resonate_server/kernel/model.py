@@ -16,7 +16,7 @@ from resonate_server.protocol.records import Promise, Schedule, TaskRecord, Task
 from resonate_server.protocol.requests import Request
 
 
-class Task(Struct, frozen=True):
+class Task(Struct, frozen=True, gc=False):
     """The unit of delivery: it tracks which worker runs a promise's function, or what the function waits for.
 
     ``timer_at``: when the task's timer fires; ``None`` for no timer. The state determines its meaning (pending:
@@ -73,7 +73,7 @@ class Task(Struct, frozen=True):
         )
 
 
-class Rules(Struct, frozen=True):
+class Rules(Struct, frozen=True, gc=False):
     """Configurable parameters of the rules. Durations in ms."""
 
     retry_timeout_ms: int = 30_000
@@ -103,14 +103,14 @@ class Unread(Value, frozen=True, kw_only=True, omit_defaults=False):
     headers: Any = object()
 
 
-class Spreading(Struct, frozen=True):
+class Spreading(Struct, frozen=True, gc=False):
     """A settlement that is not yet fully propagated. Awaiters with ids up to ``after`` have been notified."""
 
     promise_id: str
     after: str = ""
 
 
-class Footprint(Struct, frozen=True):
+class Footprint(Struct, frozen=True, gc=False):
     """The rows to load before a rule runs: the promise and the task of each of ``ids``, and those named below.
 
     ``shown``: those of ``ids`` whose promises the answer may show; their payloads are loaded, too.
@@ -130,7 +130,7 @@ class Footprint(Struct, frozen=True):
     due: int = 0
 
 
-class LinkFootprint(Struct, frozen=True):
+class LinkFootprint(Struct, frozen=True, gc=False):
     """The further rows to load, known only once the rows of a :class:`Footprint` are loaded.
 
     ``spreading``: settlements whose awaiters (with their promises and tasks) and listeners to load.
@@ -141,7 +141,7 @@ class LinkFootprint(Struct, frozen=True):
     limit: int = 1_000
 
 
-class Due(Struct, frozen=True):
+class Due(Struct, frozen=True, gc=False):
     """Promises past their deadline, tasks whose timer is due and schedules to run, oldest first.
 
     Settlements that are still spreading are always due, the least recently processed first.
@@ -156,7 +156,7 @@ class Due(Struct, frozen=True):
         return bool(self.promises or self.tasks or self.schedules or self.spreading)
 
 
-class Rows(Struct):
+class Rows(Struct, gc=False):
     """A snapshot of the rows that the footprints name. A row that is missing does not exist."""
 
     promises: dict[str, Promise] = field(default_factory=dict)
@@ -177,44 +177,44 @@ class Rows(Struct):
 # --- deciding -------------------------------------------------------------------------------------------------------
 
 
-class PutCallback(Struct, frozen=True):
+class PutCallback(Struct, frozen=True, gc=False):
     """``awaiter`` waits for ``awaited``."""
 
     awaited: str
     awaiter: str
 
 
-class DropCallback(Struct, frozen=True):
+class DropCallback(Struct, frozen=True, gc=False):
     """``awaiter`` has been notified that ``awaited`` is settled."""
 
     awaited: str
     awaiter: str
 
 
-class DropCallbacks(Struct, frozen=True):
+class DropCallbacks(Struct, frozen=True, gc=False):
     """``awaiter`` no longer waits for anything."""
 
     awaiter: str
 
 
-class PutListener(Struct, frozen=True):
+class PutListener(Struct, frozen=True, gc=False):
     awaited: str
     address: str
 
 
-class DropListener(Struct, frozen=True):
+class DropListener(Struct, frozen=True, gc=False):
     awaited: str
     address: str
 
 
-class PutSpreading(Struct, frozen=True):
+class PutSpreading(Struct, frozen=True, gc=False):
     """Insert or replace: the settlement was last processed at ``turn_at`` (ms), and is not done."""
 
     spreading: Spreading
     turn_at: int
 
 
-class DropSpreading(Struct, frozen=True):
+class DropSpreading(Struct, frozen=True, gc=False):
     """All awaiters and listeners have been notified."""
 
     promise_id: str
@@ -223,7 +223,7 @@ class DropSpreading(Struct, frozen=True):
 type LinkChange = PutCallback | DropCallback | DropCallbacks | PutListener | DropListener | PutSpreading | DropSpreading
 
 
-class LeaseLost(Struct, frozen=True):
+class LeaseLost(Struct, frozen=True, gc=False):
     """``pid`` held the task, and its lease expired or its stream broke and it did not reconnect in time."""
 
     task_id: str
@@ -231,7 +231,7 @@ class LeaseLost(Struct, frozen=True):
     pid: str
 
 
-class ClaimNotice(Struct, frozen=True):
+class ClaimNotice(Struct, frozen=True, gc=False):
     """``waited_ms``: from the task's creation to its first claim; ``None`` for a later claim.
 
     ``recovery_ms``: from the loss of the last lease to this claim; ``None`` if no lease was lost.
@@ -241,23 +241,23 @@ class ClaimNotice(Struct, frozen=True):
     recovery_ms: int | None
 
 
-class SettlementNotice(Struct, frozen=True):
+class SettlementNotice(Struct, frozen=True, gc=False):
     """``pending_ms``: from creation to settlement."""
 
     pending_ms: int
 
 
-class ScheduleFired(Struct, frozen=True):
+class ScheduleFired(Struct, frozen=True, gc=False):
     """A schedule has created a promise."""
 
 
-class DeliveryFailing(Struct, frozen=True):
+class DeliveryFailing(Struct, frozen=True, gc=False):
     """``task`` was offered or claimed to no effect, twice as often as when this was last reported."""
 
     task: Task
 
 
-class RunsSkipped(Struct, frozen=True):
+class RunsSkipped(Struct, frozen=True, gc=False):
     """The runs that a schedule missed from ``since`` up to, but not including, ``until`` (ms) will not be made up."""
 
     schedule_id: str
@@ -265,7 +265,7 @@ class RunsSkipped(Struct, frozen=True):
     until: int
 
 
-class ScheduleWithoutTarget(Struct, frozen=True):
+class ScheduleWithoutTarget(Struct, frozen=True, gc=False):
     """The promises of a new schedule have no target, so nobody will run them."""
 
     schedule_id: str
@@ -277,14 +277,14 @@ type Notice = (
 """An event that is reported to operators; no rule depends on it."""
 
 
-class Withdraw(Struct, frozen=True):
+class Withdraw(Struct, frozen=True, gc=False):
     """The queued ``execute`` of this task at this version is obsolete."""
 
     task_id: str
     version: int
 
 
-class Changes(Struct):
+class Changes(Struct, gc=False):
     """Rows to write; ``links`` apply in order.
 
     New rows are written whole. For existing rows only the mutable columns are: a promise's state, value and settlement
@@ -300,7 +300,7 @@ class Changes(Struct):
         return bool(self.promises or self.tasks or self.links or self.schedules)
 
 
-class Decision(Struct):
+class Decision(Struct, gc=False):
     """The outcome of a rule: the answer, the rows to write, and the messages and notices to emit after the commit."""
 
     answer: Answer
@@ -309,7 +309,7 @@ class Decision(Struct):
     notices: list[Notice]
 
 
-class Rule(Struct, frozen=True):
+class Rule(Struct, frozen=True, gc=False):
     """``decide(rows, now)`` is pure, so the store may call it again with more or newer rows.
 
     It may return a footprint that is not among ``rows.asked`` instead of a decision, to have further rows loaded.

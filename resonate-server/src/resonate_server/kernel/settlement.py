@@ -37,8 +37,9 @@ def settle(work: Workspace, promise: Promise, state: PromiseState, value: Value)
 
 def touch(work: Workspace, ids: Iterable[str]) -> None:
     """Settle those of ``ids`` that are past their deadline, so that the rule sees their true state."""
-    promises = (work.promise(id) for id in dict.fromkeys(ids))
-    _settle_all(work, [expired(promise) for promise in promises if promise and is_expired(promise, work.now)])
+    late = [each for id in dict.fromkeys(ids) if (each := work.promise(id)) is not None and is_expired(each, work.now)]
+    if late:
+        _settle_all(work, [expired(promise) for promise in late])
 
 
 def projected(promise: Promise, now: int) -> Promise:

@@ -18,7 +18,7 @@ from resonate_server.protocol.answers import (
     SchedulePage,
     TaskPage,
 )
-from resonate_server.protocol.records import Promise, Schedule, Value
+from resonate_server.protocol.records import EMPTY, Promise, Schedule, Value
 from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, Search, TaskSearch
 
 RECORD_BYTES = 200
@@ -35,10 +35,9 @@ MAX_PRELOAD_BYTES = 1_024 * 1_024
 
 
 def weight(promise: Promise) -> int:
-    size = RECORD_BYTES + len(promise.id) + value_weight(promise.param) + value_weight(promise.value)
-    for name, text in promise.tags.items():
-        size += len(name) + len(text)
-    return size
+    tags = promise.tags
+    texts = len(promise.id) + sum(map(len, tags)) + sum(map(len, tags.values()))
+    return RECORD_BYTES + texts + value_weight(promise.param) + value_weight(promise.value)
 
 
 def schedule_weight(schedule: Schedule) -> int:
@@ -58,6 +57,8 @@ def row_weight(row: Promise | Task | Schedule) -> int:
 
 def value_weight(value: Value) -> int:
     """Cover both JSON and memory, where one non-ASCII character makes the whole string wide."""
+    if value is EMPTY:
+        return 0
     if isinstance(value, Unread):
         return value.size
     size = 0 if value.data is UNSET else _width(value.data)

@@ -11,7 +11,7 @@ from msgspec import Struct
 from resonate_server.protocol.errors import Malformed
 
 
-class PollAddress(Struct, frozen=True):
+class PollAddress(Struct, frozen=True, gc=False):
     """A member of a group of connected workers.
 
     ``exact``: only the member ``id`` will do. Otherwise ``id`` is a preference, and any member may serve.
@@ -27,7 +27,7 @@ class PollAddress(Struct, frozen=True):
         return (self.id or None) if self.exact else ""
 
 
-class PushAddress(Struct, frozen=True):
+class PushAddress(Struct, frozen=True, gc=False):
     """An HTTP endpoint that takes messages as POST bodies."""
 
     url: str

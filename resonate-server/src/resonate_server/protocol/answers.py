@@ -7,7 +7,7 @@ from msgspec import UNSET, Struct, UnsetType
 from resonate_server.protocol.records import Promise, Schedule, TaskRecord
 
 
-class Answer(Struct, frozen=True):
+class Answer(Struct, frozen=True, gc=False):
     """The answer to a request. ``data`` is one of the structs below, or a sentence if ``status`` is 400 or more.
 
     ``weight``: approximate size in bytes of a large answer; 0 for others.
@@ -18,29 +18,29 @@ class Answer(Struct, frozen=True):
     weight: int = 0
 
 
-class Nothing(Struct, frozen=True):
+class Nothing(Struct, frozen=True, gc=False):
     pass
 
 
-class PromiseData(Struct, frozen=True):
+class PromiseData(Struct, frozen=True, gc=False):
     promise: Promise
 
 
-class TaskData(Struct, frozen=True):
+class TaskData(Struct, frozen=True, gc=False):
     task: TaskRecord
 
 
-class ClaimData(Struct, frozen=True):
+class ClaimData(Struct, frozen=True, gc=False):
     task: TaskRecord
     promise: Promise
     preload: list[Promise]
 
 
-class PreloadData(Struct, frozen=True):
+class PreloadData(Struct, frozen=True, gc=False):
     preload: list[Promise]
 
 
-class FencedData(Struct, frozen=True):
+class FencedData(Struct, frozen=True, gc=False):
     """``action`` is a complete inner envelope, because typed SDKs check it. They require the ``preload``, too, which is
     always empty: the claim has given it."""
 
@@ -48,20 +48,20 @@ class FencedData(Struct, frozen=True):
     preload: tuple[()] = ()
 
 
-class ScheduleData(Struct, frozen=True):
+class ScheduleData(Struct, frozen=True, gc=False):
     schedule: Schedule
 
 
-class SchedulePage(Struct, frozen=True):
+class SchedulePage(Struct, frozen=True, gc=False):
     schedules: list[Schedule]
     cursor: str | UnsetType = UNSET
 
 
-class PromisePage(Struct, frozen=True):
+class PromisePage(Struct, frozen=True, gc=False):
     promises: list[Promise]
     cursor: str | UnsetType = UNSET
 
 
-class TaskPage(Struct, frozen=True):
+class TaskPage(Struct, frozen=True, gc=False):
     tasks: list[TaskRecord]
     cursor: str | UnsetType = UNSET

@@ -16,7 +16,7 @@ VERSION = "2026-04-01"
 """The only protocol version so far, although official builds that share it differ."""
 
 
-class RequestHead(Struct, frozen=True):
+class RequestHead(Struct, frozen=True, gc=False):
     """The members of a request's head that the server reads; it ignores all others."""
 
     corr_id: str = field(name="corrId")
@@ -25,13 +25,13 @@ class RequestHead(Struct, frozen=True):
     debug_time: Millis | UnsetType = field(name="resonate:debug_time", default=UNSET)
 
 
-class ResponseHead(Struct, frozen=True):
+class ResponseHead(Struct, frozen=True, gc=False):
     corr_id: str = field(name="corrId")
     status: int
     version: str = VERSION
 
 
-class ResponseEnvelope(Struct, frozen=True):
+class ResponseEnvelope(Struct, frozen=True, gc=False):
     """``data`` is an object if ``status`` is below 400, else one sentence."""
 
     kind: str
@@ -39,7 +39,7 @@ class ResponseEnvelope(Struct, frozen=True):
     data: Any
 
 
-class Envelope(Struct, frozen=True):
+class Envelope(Struct, frozen=True, gc=False):
     """A request that was checked, except for the members of its ``data``."""
 
     kind: str
@@ -47,7 +47,7 @@ class Envelope(Struct, frozen=True):
     data: Raw
 
 
-class UnreadableRequest(Struct, frozen=True):
+class UnreadableRequest(Struct, frozen=True, gc=False):
     """A request with an invalid envelope: the ``kind`` and ``corr_id``, if recoverable, and the error message."""
 
     kind: str
@@ -55,7 +55,7 @@ class UnreadableRequest(Struct, frozen=True):
     message: str
 
 
-class CheckedRequest(Struct, frozen=True):
+class CheckedRequest(Struct, frozen=True, gc=False):
     """A request that passed all stateless checks.
 
     ``debug_time`` (ms) replaces the clock where that is allowed. ``prefix``: of the groups for whose workers the sender
@@ -75,6 +75,7 @@ _OPTIONAL = _FREE_FORM | {"param", "promiseParam", "value", "data", "state", "li
 """Members for which ``null`` counts as absent. (A required one of the same name is then missing, as it should be.)"""
 
 _envelopes = msgspec.json.Decoder(Envelope)
+_encoder = msgspec.json.Encoder()
 _requests = {kind: msgspec.json.Decoder(request) for kind, request in KINDS.items()}
 
 
@@ -91,24 +92,22 @@ def open_envelope(body: bytes) -> Envelope | UnreadableRequest:
     return envelope
 
 
-def decode_request(envelope: Envelope) -> CheckedRequest:
-    """Decode ``data`` for the request's kind. Raises :class:`Malformed` or :class:`Unsupported`."""
+def decode_request(envelope: Envelope, takes_time: bool = True, prefix: str = "") -> CheckedRequest:
+    """Decode ``data`` for the request's kind. Without ``takes_time`` the clock counts, whatever the head says.
+
+    Raises :class:`Malformed` or :class:`Unsupported`.
+    """
     decoder = _requests.get(envelope.kind)
     if decoder is None:
         raise Unsupported(f"unknown kind {envelope.kind[:80]!r}")
     time = envelope.head.debug_time
-    return CheckedRequest(
-        corr_id=envelope.head.corr_id,
-        request=_decode(decoder, envelope.data),
-        debug_time=None if time is UNSET else time,
-    )
+    request = _decode(decoder, envelope.data)
+    return CheckedRequest(envelope.head.corr_id, request, time if takes_time and time is not UNSET else None, prefix)
 
 
 def encode_response(kind: str, corr_id: str, status: int, data: object) -> bytes:
     """Encode an answer. Its HTTP status must be ``status``, too."""
-    return msgspec.json.encode(
-        ResponseEnvelope(kind=kind, head=ResponseHead(corr_id=corr_id, status=status), data=data)
-    )
+    return _encoder.encode(ResponseEnvelope(kind, ResponseHead(corr_id, status), data))
 
 
 def _check(envelope: Envelope) -> None:
@@ -122,19 +121,11 @@ def _check(envelope: Envelope) -> None:
 
 def _decode[T](decoder: msgspec.json.Decoder[T], body: bytes | Raw) -> T:
     try:
-        return decoder.decode(body)
-    except msgspec.ValidationError:
-        return _decode_tolerantly(decoder, body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Malformed(f"not valid JSON: {error}") from None
-    except RecursionError:
-        raise Malformed("not acceptable JSON: nested too deeply") from None
-
-
-def _decode_tolerantly[T](decoder: msgspec.json.Decoder[T], body: bytes | Raw) -> T:
-    try:
-        loose = _tolerate(msgspec.json.decode(body))
-        return decoder.decode(msgspec.json.encode(loose))
+        try:
+            return decoder.decode(body)
+        except msgspec.ValidationError:
+            loose = _tolerate(msgspec.json.decode(body))
+            return decoder.decode(msgspec.json.encode(loose))
     except msgspec.ValidationError as error:
         raise Malformed(_readable(str(error))) from None
     except (msgspec.MsgspecError, UnicodeError, OverflowError) as error:

@@ -15,7 +15,7 @@ type UnblockKey = tuple[str, str]
 """Promise and address."""
 
 
-class Execute(Struct, frozen=True):
+class Execute(Struct, frozen=True, gc=False):
     """Task ``task_id`` waits at ``version`` for a worker at ``target``."""
 
     task_id: str
@@ -23,7 +23,7 @@ class Execute(Struct, frozen=True):
     target: str
 
 
-class Unblock(Struct, frozen=True):
+class Unblock(Struct, frozen=True, gc=False):
     """The settled ``promise``, for the listener at ``address``."""
 
     promise: Promise
@@ -35,7 +35,7 @@ class Unblock(Struct, frozen=True):
         return self.promise.id, self.address
 
 
-class OwedUnblock(Struct, frozen=True):
+class OwedUnblock(Struct, frozen=True, gc=False):
     """An undelivered ``unblock``. ``place``: its position in the order of creation."""
 
     place: int

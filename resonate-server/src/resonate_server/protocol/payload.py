@@ -28,7 +28,7 @@ NOT_JSON = (msgspec.DecodeError, UnicodeError, RecursionError)
 _FUNCTION = re.compile(rb'"func":\s*"((?:[^"\\]|\\.)*)"')
 
 
-class Payload(Struct, frozen=True):
+class Payload(Struct, frozen=True, gc=False):
     """``cut``: whether ``text`` was cut; ``bytes``: size of the whole payload."""
 
     text: str

@@ -42,7 +42,7 @@ class Role(StrEnum):
     PROMISE = "promise"  # is settled by somebody else
 
 
-class Value(Struct, frozen=True, omit_defaults=True):
+class Value(Struct, frozen=True, omit_defaults=True, gc=False):
     """An opaque payload: string headers and one string, base64 by convention. The server never looks inside."""
 
     headers: dict[str, str] | UnsetType = UNSET
@@ -52,7 +52,7 @@ class Value(Struct, frozen=True, omit_defaults=True):
 EMPTY = Value()
 
 
-class Promise(Struct, frozen=True, rename="camel"):
+class Promise(Struct, frozen=True, rename="camel", gc=False):
     """A durable promise. ``settled_at`` is unset if and only if it is pending."""
 
     id: str
@@ -119,7 +119,7 @@ def is_external(tags: Tags) -> bool:
     )
 
 
-class Schedule(Struct, frozen=True, rename="camel"):
+class Schedule(Struct, frozen=True, rename="camel", gc=False):
     """A template from which a promise is created at each match of ``cron`` (in UTC)."""
 
     id: str
@@ -143,7 +143,7 @@ class Schedule(Struct, frozen=True, rename="camel"):
         return self.promise_id.replace("{{.id}}", self.id).replace("{{.timestamp}}", str(self.next_run_at))
 
 
-class TaskRecord(Struct, frozen=True):
+class TaskRecord(Struct, frozen=True, gc=False):
     """A task as clients see it; ``ttl`` (ms) and ``pid`` only while it is acquired.
 
     Beyond the official protocol, ``task.get`` reports of a pending task how often in a row it was offered and not

@@ -57,7 +57,7 @@ Version = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 PageSize = Annotated[int, Meta(ge=1, le=1_000)]
 
 
-class Request(Struct, frozen=True, rename="camel"):
+class Request(Struct, frozen=True, rename="camel", gc=False):
     """Base of all kinds; ``kind`` is the dotted name on the wire."""
 
     kind: ClassVar[str]
@@ -220,7 +220,7 @@ class PromiseSearch(Request, frozen=True):
 # --- task.* ---------------------------------------------------------------------------------------------------------
 
 
-class Action[T](Struct, frozen=True):
+class Action[T](Struct, frozen=True, gc=False):
     """A request inside a request. Its head is never read, and its kind only by ``task.fence``."""
 
     data: T
@@ -280,7 +280,7 @@ class TaskFulfill(RequestForOne, frozen=True):
             raise Malformed("task.fulfill settles the task's own promise: the action's id must be the task's")
 
 
-class SuspendAction(Struct, frozen=True):
+class SuspendAction(Struct, frozen=True, gc=False):
     awaited: Id
     awaiter: Id
 
@@ -313,11 +313,11 @@ class TaskSuspend(Request, frozen=True):
         return [action.data.awaited for action in self.actions]
 
 
-class FenceCreate(Struct, frozen=True, tag_field="kind", tag="promise.create"):
+class FenceCreate(Struct, frozen=True, gc=False, tag_field="kind", tag="promise.create"):
     data: PromiseCreate
 
 
-class FenceSettle(Struct, frozen=True, tag_field="kind", tag="promise.settle"):
+class FenceSettle(Struct, frozen=True, gc=False, tag_field="kind", tag="promise.settle"):
     data: PromiseSettle
 
 
@@ -349,7 +349,7 @@ class TaskFence(Request, frozen=True):
             raise Malformed("task.fence acts within the task's tree: its id must be below the action's resonate:origin")
 
 
-class TaskRef(Struct, frozen=True):
+class TaskRef(Struct, frozen=True, gc=False):
     id: Id
     version: Version
 

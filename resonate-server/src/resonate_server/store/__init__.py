@@ -120,7 +120,7 @@ class CommitAge(Struct, frozen=True):
     trouble: str = ""
 
 
-class Decided(Struct, frozen=True):
+class Decided(Struct, frozen=True, gc=False):
     """A decision made at ``now`` (ms) on ``rows``, which are as they were before it.
 
     ``request``: what caused it; ``None`` if the server acted by itself.

@@ -52,7 +52,7 @@ def payload(data: bytes | int | None) -> Value:
 def promise_row(promise: Promise) -> Row:
     return (
         promise.id,
-        promise.state.value,
+        str(promise.state),
         msgspec.json.encode(promise.tags).decode(),
         promise.timeout_at,
         promise.created_at,
@@ -120,7 +120,7 @@ def task_row(task: Task) -> Row:
     """The columns are the members of a task, in their order, and the group that it is for."""
     id, target, state, *others = astuple(task)
     address = parse_address(target)
-    return id, target, state.value, *others, address.group if isinstance(address, PollAddress) else None
+    return id, target, str(state), *others, address.group if isinstance(address, PollAddress) else None
 
 
 def task(row: Row) -> Task:

@@ -458,7 +458,9 @@ class Database(SqlView):
         promise_rows = {id: rows.promise_row(promise) for id, promise in changes.promises.items()}
         payloads = self._payloads(changes.promises)
         task_rows = {id: rows.task_row(task) for id, task in changes.tasks.items()}
-        operations = [*map(_link_operation, changes.links), *_schedule_operations(changes)]
+        operations = [_link_operation(link) for link in changes.links]
+        if changes.schedules:
+            operations += _schedule_operations(changes)
         for promise in changes.promises.values():
             self._keep_promise(promise)
         for task in changes.tasks.values():

@@ -74,7 +74,7 @@ type Outcome = Any
 """Outcome of a job: its result or decision, :data:`HELD_BACK`, or :class:`ReadFailed`."""
 
 
-class Job(Struct, eq=False):
+class Job(Struct, eq=False, gc=False):
     """``done`` gets the outcome once that is durable; ``None`` if nobody waits for it. ``work`` is given the time (ms).
 
     ``is_own``: the server itself waits for it, however long it takes. ``is_quick``: done on the event loop, in a
@@ -195,13 +195,12 @@ class SQLiteStore(Store):
 
     def decide(self, footprint: Footprint, rule: Rule) -> asyncio.Future[Answer]:
         many = len(footprint.ids) > MAX_QUICK
-        is_quick = not (many or footprint.due)
         queue = self._patient if many else self._timely if footprint.due else self._jobs
-        work, is_own = partial(self._answer, footprint, rule), rule.request is None
-        return self._put(queue, Question(self._promise(), work, is_own, is_quick))
+        work, is_quick = partial(self._answer, footprint, rule), queue is self._jobs
+        return self._put(queue, Question(self._loop.create_future(), work, rule.request is None, is_quick))
 
     def read[T](self, query: Callable[[View], T]) -> asyncio.Future[T]:
-        return self._put(self._jobs, Job(self._promise(), lambda _: query(self.database), is_own=True))
+        return self._put(self._jobs, Job(self._loop.create_future(), lambda _: query(self.database), is_own=True))
 
     def browse[T](self, query: Callable[[View], T]) -> asyncio.Future[T]:
         return self._patiently(lambda: query(self.database))
@@ -244,7 +243,7 @@ class SQLiteStore(Store):
 
     async def trouble(self) -> str:
         try:
-            await self._put(self._jobs, Job(self._promise(), self._probe))
+            await self._put(self._jobs, Job(self._loop.create_future(), self._probe))
         except ReadFailed:
             return self._health.trouble
         return ""
@@ -266,11 +265,8 @@ class SQLiteStore(Store):
 
     # --- the queues -------------------------------------------------------------------------------------------------
 
-    def _promise(self) -> asyncio.Future[Any]:
-        return self._loop.create_future()
-
     def _patiently[T](self, work: Callable[[], T]) -> asyncio.Future[T]:
-        return self._put(self._patient, Job(self._promise(), lambda _: work()))
+        return self._put(self._patient, Job(self._loop.create_future(), lambda _: work()))
 
     def _put(self, queue: deque[Job], job: Job) -> asyncio.Future[Any]:
         """A stopping server refuses patient and timely jobs."""
@@ -407,11 +403,12 @@ class SQLiteStore(Store):
         """
         end = time.perf_counter() + MAX_DECIDING_S
         outcomes: list[Outcome] = []
-        while len(outcomes) < len(batch):
-            outcomes.append(self._guarded(batch[len(outcomes)], now))
+        for job in batch:
+            outcomes.append(self._guarded(job, now))
             if time.perf_counter() > end:
-                self._jobs.extendleft(reversed(batch[len(outcomes) :]))
-                del batch[len(outcomes) :]
+                break
+        self._jobs.extendleft(reversed(batch[len(outcomes) :]))
+        del batch[len(outcomes) :]
         return outcomes, self._flush()
 
     def _do_alone(self, job: Job, now: int) -> tuple[list[Outcome], bool]:
@@ -441,7 +438,8 @@ class SQLiteStore(Store):
             footprint = replace(footprint, preload_for=None)  # The preload may always be left out (section 3.4).
         decided = self.database.decide(footprint, rule, now)
         answer = decided.decision.answer = weighed(decided.decision.answer)
-        self.outgoing.decided(answer)
+        if answer.weight:
+            self.outgoing.decided(answer)
         return decided
 
     def _flush(self) -> bool:
@@ -485,7 +483,7 @@ class SQLiteStore(Store):
         for job, outcome in zip(batch, outcomes, strict=True):
             if outcome is HELD_BACK:
                 self._hold_back(job)
-            elif _tell(job, outcome) and isinstance(outcome, Decided):
+            elif _tell(job, outcome) and isinstance(outcome, Decided) and outcome.decision.answer.weight:
                 self.outgoing.leaves(outcome.decision.answer)
         self.outgoing.begin()
         self.outgoing.resume_one()
