@@ -76,15 +76,20 @@ SURFACES = {
         Surface("/"),
         Surface("/poll/service-bar/evil"),
         Surface("/ui/"),
+        Surface("/ui/js/main.js"),
+        Surface("/ui/icon.svg"),
         Surface("/ui/api/events"),
         Surface(f"/ui/api/chain?id={SECRET}"),
+        Surface("/health"),
         Surface("/backup"),
     ],
-    "metrics": [Surface("/metrics")],
+    "metrics": [Surface("/metrics"), Surface("/")],
     "foo": [
         Surface("/foo", ('{"pause": 0}', "")),
+        Surface("/actions/request", ('{"pause": 0}', "")),
         Surface("/actions/kill", (CLICK,)),
         Surface("/actions"),
+        Surface("/foo"),
         Surface(f"/foo/{SECRET}"),
         Surface("/"),
     ],
@@ -101,7 +106,9 @@ class View(Struct, frozen=True):
 
 VIEWS = {
     "another port of the same name": View("localhost", "localhost"),
+    "another name of this machine": View("localhost", "127.0.0.1"),
     "another site": View(REBOUND, "127.0.0.1"),
+    "a name that was made to point here": View(REBOUND, REBOUND),
     "the same name and port, made to point here": View("", REBOUND),
 }
 
