@@ -70,7 +70,7 @@ if [ "$(head -n 1 "$STAMP" 2>/dev/null)" != "$PWD" ] || ! runs; then
     rm -rf "$folder"
     python=${python:-$(find_python)}
     quietly "$uv" venv --quiet --python "$python" "$folder" ||
-        die "could not make $folder with Python ($python); see above. Another one: install it, or set PYTHON to its path."
+        die "could not make the environment $folder with $python; see above. To use another Python (3.12 or newer), set PYTHON to its path."
 fi
 say "installing requirements.lock into ${folder#"$PWD/"} ($("$folder/bin/python" -V)) ..."
 echo "$PWD" >"$STAMP"

@@ -205,14 +205,7 @@ class Push:
 
     async def _deliver(self, target: PushTarget, delivery: Delivery) -> None:
         _served.set(target)
-        try:
-            async with asyncio.timeout(None) as limit:
-                if target.window == 1:
-                    self._on_trial[limit] = asyncio.get_running_loop().time()
-                trouble = await self._post(delivery)
-        except TimeoutError:
-            trouble = f"no answer within {TRIAL_S:g} s, and others wait"
-        self._on_trial.pop(limit, None)
+        trouble = await (self._try(delivery) if target.window == 1 else self._post(delivery))
         self._metrics.deliveries.labels("error" if trouble else "success").inc()
         if trouble:
             self._metrics.push_failed(target.origin)
@@ -224,6 +217,17 @@ class Push:
         if target.lookup is not None:  # It outlives the request, and its thread takes the place of a request.
             await asyncio.wait([target.lookup])
         self._forget(target, delivery)
+
+    async def _try(self, delivery: Delivery) -> str | None:
+        """Send it to a target that has not answered lately. Return what went wrong, or ``None``."""
+        try:
+            async with asyncio.timeout(None) as limit:
+                self._on_trial[limit] = asyncio.get_running_loop().time()
+                return await self._post(delivery)
+        except TimeoutError:
+            return f"no answer within {TRIAL_S:g} s, and others wait"
+        finally:
+            self._on_trial.pop(limit, None)
 
     def _hurry(self) -> None:
         """End the oldest trial in time: another target waits for its place."""

@@ -1,7 +1,8 @@
 """The data that rules read and the decisions they return. No rules and no storage here.
 
 A store loads :class:`Rows` for a :class:`Footprint`, calls a :class:`Rule`, and writes the :class:`Changes` of its
-decision. All times are milliseconds since the Unix epoch.
+decision. All times are milliseconds since the Unix epoch. None of this can be part of a reference cycle, so the garbage
+collector need not look at it (``gc=False``), which costs a loaded server CPU; so it is with what the protocol defines.
 """
 
 from collections.abc import Callable

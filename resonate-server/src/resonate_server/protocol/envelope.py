@@ -92,17 +92,18 @@ def open_envelope(body: bytes) -> Envelope | UnreadableRequest:
     return envelope
 
 
-def decode_request(envelope: Envelope, takes_time: bool = True, prefix: str = "") -> CheckedRequest:
-    """Decode ``data`` for the request's kind. Without ``takes_time`` the clock counts, whatever the head says.
+def decode_request(envelope: Envelope, with_debug_time: bool = True, prefix: str = "") -> CheckedRequest:
+    """Decode ``data`` for the request's kind. Without ``with_debug_time`` the clock counts, whatever the head says.
 
     Raises :class:`Malformed` or :class:`Unsupported`.
     """
     decoder = _requests.get(envelope.kind)
     if decoder is None:
         raise Unsupported(f"unknown kind {envelope.kind[:80]!r}")
-    time = envelope.head.debug_time
     request = _decode(decoder, envelope.data)
-    return CheckedRequest(envelope.head.corr_id, request, time if takes_time and time is not UNSET else None, prefix)
+    time = envelope.head.debug_time
+    debug_time = time if with_debug_time and time is not UNSET else None
+    return CheckedRequest(envelope.head.corr_id, request, debug_time, prefix)
 
 
 def encode_response(kind: str, corr_id: str, status: int, data: object) -> bytes:
