@@ -52,12 +52,12 @@ COUNT_TASKS = "SELECT state, count(*) FROM tasks GROUP BY state"
 # ``own`` of each store's module with statements turns them into its database's own. ``:name`` is a parameter; booleans
 # are compared with ``true`` and ``false``; ``==`` compares texts that may be too long for an index.
 
-_QUEUED, _SET_ASIDE = "queued = true", "unclaimed > 0 AND state = 'pending' AND queued = false"
+QUEUED, SET_ASIDE = "queued = true", "unclaimed > 0 AND state = 'pending' AND queued = false"
 _OF_GROUP = "recipient == :group"
 
 GET_HELD = "SELECT id FROM tasks WHERE pid == :pid"
-GET_QUEUED = f"SELECT {TASK} FROM tasks WHERE {_QUEUED} AND {_OF_GROUP} ORDER BY timer_at, id LIMIT :limit"
-GET_SET_ASIDE = f"SELECT id FROM tasks WHERE {_SET_ASIDE} AND {_OF_GROUP} ORDER BY timer_at, id LIMIT :limit"
+GET_QUEUED = f"SELECT {TASK} FROM tasks WHERE {QUEUED} AND {_OF_GROUP} ORDER BY timer_at, id LIMIT :limit"
+GET_SET_ASIDE = f"SELECT id FROM tasks WHERE {SET_ASIDE} AND {_OF_GROUP} ORDER BY timer_at, id LIMIT :limit"
 
 # Where a portion of a search ends.
 PROMISE_AHEAD = "SELECT id FROM promises WHERE id > :after ORDER BY id LIMIT 1 OFFSET :rows - 1"
@@ -66,13 +66,13 @@ TASK_AHEAD = PROMISE_AHEAD.replace("promises", "tasks")
 SCHEDULE_AHEAD = PROMISE_AHEAD.replace("promises", "schedules")
 
 COUNT_QUEUED = f"""
-SELECT recipient, count(*) FROM (SELECT recipient FROM tasks WHERE {_QUEUED} AND recipient IS NOT NULL LIMIT :limit)
+SELECT recipient, count(*) FROM (SELECT recipient FROM tasks WHERE {QUEUED} AND recipient IS NOT NULL LIMIT :limit)
 AS seen GROUP BY recipient
 """
 COUNT_HELD = "SELECT pid, count(*) FROM (SELECT pid FROM tasks WHERE pid IS NOT NULL LIMIT :limit) AS seen GROUP BY pid"
 COUNT_WAITING = f"""
-SELECT (SELECT count(*) FROM (SELECT 1 FROM tasks WHERE {_QUEUED} AND {_OF_GROUP} LIMIT :limit) AS queued)
-     + (SELECT count(*) FROM (SELECT 1 FROM tasks WHERE {_SET_ASIDE} AND {_OF_GROUP} LIMIT :limit) AS set_aside),
+SELECT (SELECT count(*) FROM (SELECT 1 FROM tasks WHERE {QUEUED} AND {_OF_GROUP} LIMIT :limit) AS queued)
+     + (SELECT count(*) FROM (SELECT 1 FROM tasks WHERE {SET_ASIDE} AND {_OF_GROUP} LIMIT :limit) AS set_aside),
        (SELECT count(*) FROM (SELECT 1 FROM unblocks WHERE {_OF_GROUP} LIMIT :limit) AS owed)
 """
 _WAITING = f"""
@@ -80,7 +80,7 @@ SELECT t.id, t.version, t.recipient, p.created_at, p.tags
 FROM (SELECT id, version, recipient, timer_at FROM tasks WHERE {{condition}} AND {_OF_GROUP}
       ORDER BY timer_at, id LIMIT :limit) AS t JOIN promises AS p ON p.id = t.id ORDER BY t.timer_at, t.id
 """
-WAITING_QUEUED, WAITING_SET_ASIDE = _WAITING.format(condition=_QUEUED), _WAITING.format(condition=_SET_ASIDE)
+WAITING_QUEUED, WAITING_SET_ASIDE = _WAITING.format(condition=QUEUED), _WAITING.format(condition=SET_ASIDE)
 CLAIMS = """
 SELECT pid, id, version, coalesce(recipient, '') FROM tasks
 WHERE pid IS NOT NULL AND (pid, id) > (:pid COLLATE "C", :id COLLATE "C") ORDER BY pid, id LIMIT :limit

@@ -3,7 +3,16 @@
 import re
 from functools import cache
 
-from resonate_server.store.shared_sql import COLUMNS, PROMISE, PROMISE_OF_PAIR, SCHEDULE, TASK, TASK_OF_PAIR
+from resonate_server.store.shared_sql import (
+    COLUMNS,
+    PROMISE,
+    PROMISE_OF_PAIR,
+    QUEUED,
+    SCHEDULE,
+    SET_ASIDE,
+    TASK,
+    TASK_OF_PAIR,
+)
 
 SCHEMA_NAME = "resonate"
 """Holds all tables; it is the search path of every connection."""
@@ -490,9 +499,8 @@ SELECT {PROMISE_OF_PAIR}, p.param, p.value,
        ARRAY(SELECT awaited FROM callbacks WHERE awaiter = p.id ORDER BY awaited), {TASK_OF_PAIR}
 FROM promises AS p LEFT JOIN tasks AS t ON t.id = p.id WHERE p.id = ANY(%s::text[]) ORDER BY p.id
 """
-_SET_ASIDE = "unclaimed > 0 AND state = 'pending' AND NOT queued"
 GROUPS_WITH_WAITING = f"""
-SELECT DISTINCT recipient FROM tasks WHERE (queued OR ({_SET_ASIDE})) AND recipient > '' ORDER BY recipient LIMIT %s
+SELECT DISTINCT recipient FROM tasks WHERE ({QUEUED} OR ({SET_ASIDE})) AND recipient > '' ORDER BY recipient LIMIT %s
 """
 ALL_PROMISES = f"SELECT {WHOLE_PROMISE} FROM promises ORDER BY id"
 ALL_UNBLOCKS = f"""

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 from functools import cache
 
-from resonate_server.store.shared_sql import PROMISE, PROMISE_OF_PAIR, SCHEDULE, TASK, TASK_OF_PAIR
+from resonate_server.store.shared_sql import PROMISE, PROMISE_OF_PAIR, QUEUED, SCHEDULE, SET_ASIDE, TASK, TASK_OF_PAIR
 
 SCHEMA_VERSION = 4
 """Increment it with every change of the schema, and add a step from the previous version to :mod:`.migrations`."""
@@ -334,9 +334,8 @@ WITH RECURSIVE found (name) AS (
 )
 SELECT name FROM found WHERE name IS NOT NULL LIMIT :limit
 """
-_SET_ASIDE = "unclaimed > 0 AND state = 'pending' AND queued = 0"
-GROUPS_WITH_QUEUED = _GROUPS.format(condition="queued = 1")
-GROUPS_WITH_SET_ASIDE = _GROUPS.format(condition=_SET_ASIDE)
+GROUPS_WITH_QUEUED = own(_GROUPS.format(condition=QUEUED))
+GROUPS_WITH_SET_ASIDE = own(_GROUPS.format(condition=SET_ASIDE))
 ALL_PROMISES = f"SELECT {_WHOLE_PROMISE} FROM promises ORDER BY id"
 ALL_UNBLOCKS = f"""
 SELECT address, {_WHOLE_PROMISE} FROM unblocks JOIN promises ON promises.id = unblocks.promise_id
