@@ -95,6 +95,13 @@ async def launch(ctx: Context, left: int, right: int) -> str:
     return await ctx.detached("add", left, right)
 
 
+async def launch_and_ask(ctx: Context, left: int, right: int) -> Any:
+    """Start another function without waiting for it, then wait for a promise that is settled from outside."""
+    log_run(ctx)
+    await ctx.detached("add", left, right)
+    return await ctx.promise()
+
+
 async def launch_below(ctx: Context, groups: list[str], then: list[str]) -> str:
     """Go from one worker to the next; from the last one start another chain without waiting for it."""
     log_run(ctx)
@@ -142,7 +149,8 @@ async def wait_for_file(ctx: Context, file: str) -> None:
 def connect(group: str, lease_seconds: float = 60) -> Resonate:
     """Connect with the functions above. A failing leaf is not retried unless it says so."""
     resonate = Resonate(group=group, ttl=timedelta(seconds=lease_seconds), retry_policy=Never())
-    for function in (relay, complain, add, steps, fan, echo, nap, ask, launch, launch_below, walk, hold):
+    launching = (launch, launch_and_ask, launch_below)
+    for function in (relay, complain, add, steps, fan, echo, nap, ask, *launching, walk, hold):
         resonate.register(function)
     resonate.register(stumble, retry_policy=AT_ONCE)
     return resonate

@@ -3,9 +3,12 @@
 import signal
 from pathlib import Path
 
+import pytest
 from harness.basics import wait_until
+from harness.server import CLEANING_OFTEN
 
 from .processes import Outcome, Sdk, Site
+from .programs import sdk_or_skip
 
 
 def test_worker_frozen_beyond_its_lease(site: Site, sdk: Sdk, own_group: str, id: str, gate: Path) -> None:
@@ -60,3 +63,32 @@ def test_server_killed(own_site: Site, sdk: Sdk, id: str, gate: Path) -> None:
     assert asking.outcome() == Outcome(value="here")
     assert holding.outcome() == Outcome(value=3)
     assert worker.runs("wait_for_file", f"{id}-hold") == 1
+
+
+@pytest.mark.parametrize("version", [("python", "0.7.4"), ("typescript", "0.11.5")], ids=["python", "typescript"])
+def test_detached_call_that_ended_long_before_its_caller(own_site: Site, version: tuple[str, str], id: str) -> None:
+    """Its caller makes the call again whenever it continues, so the result must be kept until the caller ends. In
+    TypeScript the call has an id of its own."""
+    server, sdk = own_site.server, sdk_or_skip(*version)
+    server.kill()
+    server.command[1:3] = ["-c", CLEANING_OFTEN]
+    server.env["RESONATE_RETENTION__SETTLED_AFTER"] = "1"
+    client = server.start().client()
+
+    def pending() -> set[str]:
+        return {promise["id"] for promise in client.call("promise.search", state="pending").data["promises"]}
+
+    own_site.worker(sdk)
+    call = own_site.begin_rpc(sdk, id, "launch_and_ask", 1, 2)
+    own_site.wait_until_suspended(id)
+    wait_until(lambda: len(pending()) == 2, "the detached call has ended")
+    client.create("later")
+    client.call("promise.settle", id="later", state="resolved")
+    wait_until(lambda: not client.state("later"), "what was settled later is deleted")
+
+    (question,) = pending() - {id}
+    client.call("promise.settle", id=question, state="resolved")
+
+    assert call.outcome() == Outcome()
+    wait_until(lambda: not pending(), "all calls have ended")
+    assert own_site.runs("add", id) == 1

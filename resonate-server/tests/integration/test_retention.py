@@ -2,15 +2,11 @@
 
 import pytest
 from harness.basics import wait_until
-from harness.server import Client, ServerProcess
+from harness.server import CLEANING_OFTEN, Client, ServerProcess
 from integration.calls import settle
 from integration.servers import Start
 
 SETTLED_AFTER_MS = 2_000
-CLEANING_OFTEN = (
-    "from resonate_server import build; build.HOUSEKEEPING_S = 0.1; from resonate_server.cli import main; main()"
-)
-"""A server that runs housekeeping ten times a second instead of once a minute."""
 
 
 @pytest.fixture(scope="module")

@@ -79,6 +79,13 @@ const functions = {
     return (yield* ctx.detached("add", left, right, ctx.options({ target: group }))).id;
   },
 
+  /** Start another function, under an id of its own, without waiting for it; then wait for somebody outside. */
+  *launch_and_ask(ctx, left, right) {
+    logRun("launch_and_ask", ctx);
+    yield* ctx.detached("add", left, right, ctx.options({ target: group, id: `${ctx.id}-launched` }));
+    return yield* yield* ctx.promise();
+  },
+
   /** Go from one worker to another; from the last one start another chain without waiting for it. */
   *launch_below(ctx, groups, then) {
     logRun("launch_below", ctx);

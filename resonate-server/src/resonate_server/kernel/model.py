@@ -286,7 +286,8 @@ class Withdraw(Struct, frozen=True, gc=False):
 
 
 class Changes(Struct, gc=False):
-    """Rows to write; ``links`` apply in order.
+    """Rows to write; ``links`` apply in order. ``callers``: of new promises that name no parent, the task that created
+    them.
 
     New rows are written whole. For existing rows only the mutable columns are: a promise's state, value and settlement
     time; everything but a task's target; a schedule's run times (``None``: deleted).
@@ -296,6 +297,7 @@ class Changes(Struct, gc=False):
     tasks: dict[str, Task] = field(default_factory=dict)
     links: list[LinkChange] = field(default_factory=list)
     schedules: dict[str, Schedule | None] = field(default_factory=dict)
+    callers: dict[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.promises or self.tasks or self.links or self.schedules)

@@ -78,6 +78,9 @@ class Workspace:
     def put_promise(self, promise: Promise) -> None:
         self._changes.promises[promise.id] = promise
 
+    def put_caller(self, id: str, caller: str) -> None:
+        self._changes.callers[id] = caller
+
     def put_task(self, task: Task) -> None:
         """Write ``task``. If it is no longer queued, withdraw its outstanding ``execute``."""
         before = self.task(task.id)

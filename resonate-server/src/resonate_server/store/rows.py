@@ -49,7 +49,8 @@ def payload(data: bytes | int | None) -> Value:
     return _values.decode(data)
 
 
-def promise_row(promise: Promise) -> Row:
+def promise_row(promise: Promise, caller: str | None) -> Row:
+    """``caller``: the task that created a promise that names no parent."""
     return (
         promise.id,
         str(promise.state),
@@ -58,7 +59,7 @@ def promise_row(promise: Promise) -> Row:
         promise.created_at,
         None if promise.settled_at is UNSET else promise.settled_at,
         promise.branch,
-        promise.parent,
+        caller or promise.parent,
         promise.origin,
         promise.state is PromiseState.PENDING and promise.is_external,
     )

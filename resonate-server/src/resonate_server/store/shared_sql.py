@@ -4,7 +4,8 @@ Times are in ms since the epoch. Tags and payloads are JSON; an empty payload is
 
 ``promises``: settled_at is null exactly while state is 'pending'. armed: pending and external, so a timer fires at its
     deadline; any other promise counts as settled from its deadline on, whether or not that is stored. branch, parent
-    and origin repeat three of the tags, for lookups.
+    and origin repeat three of the tags, for lookups; if no other promise is named as the parent, it is the task that
+    made the call, if any.
 ``tasks``, one for each promise with a target: timer_at is the retry time of a pending task and the end of the lease of
     an acquired one. queued: an execute is owed to a member of recipient, the group of the target, so the row is the
     outbox entry.
@@ -86,11 +87,13 @@ SELECT pid, id, version, coalesce(recipient, '') FROM tasks
 WHERE pid IS NOT NULL AND (pid, id) > (:pid COLLATE "C", :id COLLATE "C") ORDER BY pid, id LIMIT :limit
 """
 
-# Roots that settled before a time, and whether their trees may be deleted.
-SETTLED_ROOTS = """
+_UNFINISHED = "(armed = true OR coalesce(settled_at, timeout_at) >= :before)"
+# Roots that settled before a time, and whether their trees may be deleted. A caller that runs again makes its call
+# again: the result must still be there, even if the call has a tree of its own.
+SETTLED_ROOTS = f"""
 SELECT coalesce(settled_at, timeout_at), id,
-      NOT EXISTS (SELECT 1 FROM promises
-                  WHERE origin == root.id AND (armed = true OR coalesce(settled_at, timeout_at) >= :before))
+      NOT EXISTS (SELECT 1 FROM promises WHERE origin == root.id AND {_UNFINISHED})
+  AND NOT EXISTS (SELECT 1 FROM promises WHERE id = root.parent AND {_UNFINISHED})
   AND NOT EXISTS (SELECT 1 FROM unblocks WHERE promise_id = root.id)
   AND NOT EXISTS (SELECT 1 FROM promises AS p JOIN unblocks AS u ON u.promise_id = p.id WHERE p.origin == root.id)
   AND NOT EXISTS (SELECT 1 FROM spreading WHERE promise_id = root.id)

@@ -1,5 +1,7 @@
 """``task.*``: the rules of section 3.2 beyond the state table."""
 
+from typing import Any
+
 import pytest
 from unit.driver import HOUR, LEASE, OTHER_PID, PID, START, Driver, promise_create, promise_settle, value
 from unit.stories import happen
@@ -52,6 +54,20 @@ class TestAcquire:
 
 
 class TestFence:
+    @pytest.mark.parametrize(
+        ("tags", "callers"), [({"parent": "t"}, {}), ({"parent": "t.d"}, {"t.d": "t"}), ({}, {"t.d": "t"})]
+    )
+    def test_records_who_makes_a_call_that_names_no_parent_and_only_when_it_is_new(
+        self, server: Driver, tags: dict[str, Any], callers: dict[str, str]
+    ) -> None:
+        """So that retention knows who may ask for it again."""
+        server.create("t")
+        server.acquire("t")
+        create = promise_create("t.d", origin="t.d", **tags)
+        for expected in (callers, {}):
+            server.fence("t", 1, create)
+            assert server.decided[-1].decision.changes.callers == expected
+
     def test_carries_no_preload_because_the_claim_has_given_it(self, server: Driver) -> None:
         """Otherwise a function with many steps would be sent all former ones with each new one."""
         server.create("t", branch="t")

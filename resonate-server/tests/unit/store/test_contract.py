@@ -670,6 +670,22 @@ class TestRetention:
 
         assert self.drop(store) == 0
 
+    @pytest.mark.parametrize("parent", ["caller", "called", None])
+    def test_a_call_with_a_tree_of_its_own_stays_until_its_caller_has_ended(
+        self, store: Database, parent: str | None
+    ) -> None:
+        """Even if its tags do not name the caller, and it settles within the transaction that creates it."""
+        tags = EXTERNAL | {"resonate:origin": "called"} | ({"resonate:parent": parent} if parent else {})
+        write(store, promise("caller", tags=EXTERNAL))
+        with transaction(store):
+            callers = {} if parent == "caller" else {"called": "caller"}
+            store.write(Changes(promises={"called": promise("called", tags=tags)}, callers=callers))
+            store.write(changes(promise("called", RESOLVED, tags=tags)))
+
+        assert self.drop(store) == 0
+        write(store, promise("caller", RESOLVED, tags=EXTERNAL))
+        assert self.drop(store) == 2
+
     def test_at_most_the_limit_is_removed_oldest_first_and_no_other_tree_is_touched(self, store: Database) -> None:
         write(store, promise("other", tags={"resonate:origin": "other"}), task("other"))
         for id, at in (("c", 3), ("a", 1), ("b", 2)):

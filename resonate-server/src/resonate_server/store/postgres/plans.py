@@ -336,6 +336,7 @@ class Writing:
 
     def __init__(self) -> None:
         self._parts: defaultdict[str, dict[Any, Row]] = defaultdict(dict)
+        self._callers: dict[str, str] = {}
         self.linked: set[str] = set()
         """Promises whose awaiters or listeners this transaction has changed."""
 
@@ -366,8 +367,9 @@ class Writing:
         self, changes: Changes, messages: Iterable[Message | Withdraw], now: int, exists: Callable[[str], bool]
     ) -> None:
         """Add what was decided at ``now`` (ms). ``exists``: whether a promise existed before this transaction."""
+        self._callers.update(changes.callers)
         for id, promise in changes.promises.items():
-            row = *rows.promise_row(promise), _payload(promise.param), _payload(promise.value)
+            row = *rows.promise_row(promise, self._callers.get(id)), _payload(promise.param), _payload(promise.value)
             self._parts["update_promises" if exists(id) else "insert_promises"][id] = row
         for id, task in changes.tasks.items():
             self._parts["put_tasks"][id] = rows.task_row(task)

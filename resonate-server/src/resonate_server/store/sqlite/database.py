@@ -455,7 +455,9 @@ class Database(SqlView):
 
         All rows are built first, so that one that cannot be built fails before anything has changed.
         """
-        promise_rows = {id: rows.promise_row(promise) for id, promise in changes.promises.items()}
+        callers = self._write_buffer.callers
+        callers.update(changes.callers)
+        promise_rows = {id: rows.promise_row(promise, callers.get(id)) for id, promise in changes.promises.items()}
         payloads = self._payloads(changes.promises)
         task_rows = {id: rows.task_row(task) for id, task in changes.tasks.items()}
         operations = [_link_operation(link) for link in changes.links]

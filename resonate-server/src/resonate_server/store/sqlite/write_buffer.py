@@ -20,10 +20,12 @@ _BRANCH, _PARENT = map(COLUMNS["promises"].index, ("branch", "parent"))
 
 
 class WriteBuffer:
-    """Rows of promises and tasks by id, payloads by statement and id; the rest as statements, in the order of use."""
+    """Rows of promises and tasks by id, callers by promise, payloads by statement and id; the rest as statements, in
+    the order of use."""
 
     def __init__(self) -> None:
         self.promises: dict[str, Row] = {}
+        self.callers: dict[str, str] = {}
         self.payloads: dict[tuple[str, str], bytes] = {}
         self.tasks: dict[str, Row] = {}
         self.operations: list[Operation] = []
@@ -61,6 +63,7 @@ class WriteBuffer:
 
     def clear(self) -> None:
         self.promises.clear()
+        self.callers.clear()
         self.payloads.clear()
         self.tasks.clear()
         self.operations.clear()
