@@ -20,6 +20,7 @@ YEARS_AHEAD = 100
 """How far ahead to search for a match: the year field goes up to 2099."""
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
+_LAST_MS = 253_402_300_799_000  # the last second that datetime has
 
 _LONGEST_MONTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
@@ -104,7 +105,7 @@ def _may_have_a_day(matches: "croniter") -> bool:
 
 
 def _time(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1_000, UTC)
+    return datetime.fromtimestamp(min(ms, _LAST_MS) / 1_000, UTC)
 
 
 def _ms(time: datetime) -> int:

@@ -9,6 +9,7 @@ from unit.driver import FAR, HOUR, RETRY, SECOND, START, TARGET, Driver, value
 
 from resonate_server.kernel.cron import MAX_CRON_CHARACTERS, latest_match, next_match
 from resonate_server.kernel.model import Rules, RunsSkipped
+from resonate_server.kernel.schedules import NEVER
 from resonate_server.protocol.answers import Answer, ScheduleData
 from resonate_server.protocol.errors import Malformed
 from resonate_server.protocol.records import PromiseState, Schedule
@@ -126,6 +127,18 @@ class TestFiring:
         latest = server.now - 500
         assert server.take_executes() == [(f"s-{latest}", 0)]
         assert (stored(server).last_run_at, stored(server).next_run_at) == (latest, latest + SECOND)
+
+    def test_a_run_that_is_missed_when_the_next_one_is_due_is_skipped(self, server: Driver) -> None:
+        create(server)
+        server.now = FIRST + MINUTE
+        server.tick()
+        assert server.take_executes() == [(f"s-{FIRST + MINUTE}", 0)]
+
+    def test_beyond_the_last_day_of_the_calendar_only_the_latest_run_is_caught_up(self, server: Driver) -> None:
+        create(server)
+        server.now = 10**18
+        server.tick()
+        assert (stored(server).last_run_at, stored(server).next_run_at) == (ms("9999-12-31T23:59:00"), NEVER)
 
     def test_skipped_runs_are_reported_once(self, server: Driver) -> None:
         create(server)

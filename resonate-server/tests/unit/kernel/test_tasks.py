@@ -23,6 +23,15 @@ class TestCreate:
         assert answer.data.promise.value == value("result")
         assert answer.data.preload == []
 
+    def test_of_a_promise_whose_task_waits_claims_it_and_answers_both(self, server: Driver) -> None:
+        promise = server.create("t").data.promise
+        answer = server.create_task(promise_create("t"))
+        assert (answer.data.task.state, answer.data.promise) == (TaskState.ACQUIRED, promise)
+
+    def test_past_its_deadline_answers_a_promise_that_has_timed_out(self, server: Driver) -> None:
+        answer = server.create_task(promise_create("t", timeout_at=START))
+        assert (answer.data.task.state, answer.data.promise.state) == (TaskState.FULFILLED, PromiseState.TIMEDOUT)
+
     def test_of_a_promise_whose_deadline_passed_meanwhile_answers_it_timed_out(self, server: Driver) -> None:
         server.create_task(promise_create("t", timeout_at=START + 10))
         server.now += 10
