@@ -5,10 +5,14 @@ from pathlib import Path
 
 import pytest
 from harness.basics import wait_until
-from harness.server import CLEANING_OFTEN
 
 from .processes import Outcome, Sdk, Site
 from .programs import sdk_or_skip
+
+CLEANING_OFTEN = (
+    "from resonate_server import build; build.HOUSEKEEPING_S = 0.1; from resonate_server.cli import main; main()"
+)
+"""A server that runs housekeeping ten times a second instead of once a minute."""
 
 
 def test_worker_frozen_beyond_its_lease(site: Site, sdk: Sdk, own_group: str, id: str, gate: Path) -> None:

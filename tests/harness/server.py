@@ -17,11 +17,6 @@ VERSION = "2026-04-01"
 FAR = 4_102_444_800_000
 """A deadline that no test reaches: 2100-01-01 in ms."""
 
-CLEANING_OFTEN = (
-    "from resonate_server import build; build.HOUSEKEEPING_S = 0.1; from resonate_server.cli import main; main()"
-)
-"""A server that runs housekeeping ten times a second instead of once a minute."""
-
 _corr_ids = itertools.count(1)
 
 

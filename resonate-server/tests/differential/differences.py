@@ -2,7 +2,7 @@
 from ours.
 
 Any other difference is a failure, and so is an entry that a long run never meets. Sections are those of
-``docs/protocol.md``. ``docs/conformance.md`` repeats the table for readers; a test keeps the two in sync.
+``docs/protocol.md``.
 """
 
 from enum import Enum

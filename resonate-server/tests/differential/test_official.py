@@ -10,7 +10,6 @@ If they differ, the sequence is shortened, and the failure shows it as readable 
 """
 
 import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,17 +31,6 @@ KINDS = (
     *("schedule.get", "schedule.create", "schedule.delete", "schedule.search"),
 )
 """All kinds that the official in-process server knows."""
-
-
-def test_the_documents_list_every_difference() -> None:
-    told = (Path(__file__).parents[3] / "docs" / "conformance.md").read_text()
-
-    assert [difference.name for difference in Differs if row(difference) not in told] == []
-
-
-def row(difference: Differs) -> str:
-    """Return the difference as a row of the table in the document."""
-    return f"| {difference.value.official} | {difference.value.section} | {difference.value.handling} |"
 
 
 @pytest.mark.parametrize("steps", [FEW, pytest.param(STEPS, marks=pytest.mark.long)], ids=["few", "many"])

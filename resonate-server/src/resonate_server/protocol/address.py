@@ -67,7 +67,7 @@ def _parse(text: str) -> Address:
     match scheme.lower() if separator else "":
         case "poll":
             return _parse_poll(text, rest)
-        case "http" | "https" if rest.split("/", 1)[0]:
+        case "http" | "https":
             return PushAddress(url=text)
     raise Malformed(
         f"not an address: {_shown(text)} (expected poll://any@group, poll://uni@group/id or http(s)://host)"

@@ -88,12 +88,14 @@ def _relatives(tags: Tags) -> tuple[str, ...]:
 
 
 def _check_tags(tags: Tags) -> None:
-    """Raise :class:`Malformed` if the tags are too large."""
+    """Raise :class:`Malformed` if the tags are too large, or nothing can be delivered to the target."""
     if sum(map(len, tags)) + sum(map(len, tags.values())) > MAX_TAGS_CHARACTERS:
         raise Malformed(f"the tags of a promise have at most {MAX_TAGS_CHARACTERS} characters together")
     for name in ANCESTORS:
         if len(tags.get(name, "")) > MAX_ID_CHARACTERS:
             raise Malformed(f"the tag {name} takes an id, which has at most {MAX_ID_CHARACTERS} characters")
+    if "resonate:target" in tags:
+        _check_address(tags["resonate:target"])
 
 
 def is_below(id: str, ancestor: str) -> bool:
@@ -152,17 +154,14 @@ class PromiseCreate(RequestForOne, frozen=True, rename="camel"):
     def __post_init__(self) -> None:
         _check_tags(self.tags)
         _check_lineage(self.id, self.tags)
-        target = self.tags.get("resonate:target")
-        if target is not None:
-            _check_address(target)
         delay = self.tags.get("resonate:delay")
         if delay is not None:
-            self._check_delay(delay, target)
+            self._check_delay(delay)
 
-    def _check_delay(self, delay: str, target: str | None) -> None:
+    def _check_delay(self, delay: str) -> None:
         if not (delay.isascii() and delay.isdigit() and len(delay) < 20):
             raise Malformed("the tag resonate:delay takes a time in ms since the epoch, as decimal digits")
-        if target is None:
+        if "resonate:target" not in self.tags:
             raise Malformed("the tag resonate:delay needs a resonate:target to delay the delivery to")
         if int(delay) >= self.timeout_at:
             raise Malformed("the tag resonate:delay must lie before timeoutAt")
@@ -410,9 +409,6 @@ class ScheduleCreate(Request, frozen=True, rename="camel"):
     def __post_init__(self) -> None:
         if ":" in self.id:
             raise Malformed("the id of a schedule has no ':': its promises are roots of trees")
-        target = self.promise_tags.get("resonate:target")
-        if target is not None:
-            _check_address(target)
         _check_tags(self.promise_tags)
         if "resonate:delay" in self.promise_tags:
             raise Malformed("promiseTags cannot hold resonate:delay: it is one instant, and a schedule has many")
