@@ -283,8 +283,9 @@ class TestOwed:
             messages = await listener.wait(PATIENCE_S)
         assert [message.promise.id for message in messages if isinstance(message, Unblock)] == ["p"]
 
-    async def test_owed_messages_are_given_in_portions_of_limited_size(self, bench: Bench) -> None:
-        await owe(bench, *"abc", result=value("x" * MAX_UNBLOCK_BYTES))
+    @pytest.mark.parametrize("size", [MAX_UNBLOCK_BYTES, MAX_UNBLOCK_BYTES // 2])
+    async def test_owed_messages_are_given_in_portions_of_limited_size(self, bench: Bench, size: int) -> None:
+        await owe(bench, *"abc", result=value("x" * size))
 
         portions: list[list[str]] = []
         after, complete = 0, False
@@ -396,6 +397,15 @@ class TestHolderGone:
         bench.engine.worker_gone("workers", PID)
         await bench.until(lambda: bench.notes.seen[-1] == ("execute", "t"))
         assert (await bench.call(TaskGet(id="t"))).data.task.state is TaskState.PENDING
+
+
+async def test_the_time_in_which_a_server_stood_still_does_not_count_for_leases(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    await bench.call(promise_create("t"), TaskAcquire(id="t", version=0, pid=PID, ttl=3 * SECOND))
+    bench.now += 60 * SECOND
+    await bench.until(lambda: "all leases last longer" in caplog.text)
+    assert (await bench.call(TaskGet("t"))).data.task.state is TaskState.ACQUIRED
 
 
 async def test_leases_start_afresh_when_a_server_starts() -> None:

@@ -115,8 +115,11 @@ def test_a_task_that_no_worker_can_run_is_reported_each_time_the_count_doubles(c
     assert [getattr(task, count) for task in told] == [2, 4, 8]
 
 
-def test_a_suspension_that_continues_at_once_resets_the_count_of_releases(server: Driver) -> None:
-    happen(server, "acquired t; settle dep")
+@pytest.mark.parametrize(("before", "status"), [("acquired t; settle dep", 300), ("acquired t", 200)])
+def test_a_suspension_resets_the_count_of_releases_even_if_it_continues_at_once(
+    server: Driver, before: str, status: int
+) -> None:
+    happen(server, before)
     server.release("t", 1, reason="no such function")
-    assert happen(server, "acquire t 1; suspend t 2 dep") == 300
+    assert happen(server, "acquire t 1; suspend t 2 dep") == status
     assert (server.task("t").releases, server.task("t").reason) == (0, None)

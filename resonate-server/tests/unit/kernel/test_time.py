@@ -227,9 +227,3 @@ class TestPauseAfterRelease:
         server.create("t")
         claim_and_release(server)
         assert server.acquire("t", 1).data.task.releases is UNSET
-
-    def test_a_suspension_resets_the_count(self, server: Driver) -> None:
-        server.create("t")
-        pauses(server, 2, claim_and_release)
-        happen(server, "create dep -; acquire t 2; suspend t 3 dep; settle dep")
-        assert pauses(server, 2, claim_and_release) == [0, 1_000]
