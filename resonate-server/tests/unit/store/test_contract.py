@@ -686,6 +686,16 @@ class TestRetention:
         write(store, promise("caller", RESOLVED, tags=EXTERNAL))
         assert self.drop(store) == 2
 
+    def test_calls_whose_origin_is_within_a_removed_tree_follow_once_they_are_settled(self, store: Database) -> None:
+        """To some SDKs each call that a worker runs is a root."""
+        self.tree(store)
+        below = EXTERNAL | {"resonate:origin": "leaf"}
+        write(store, promise("leaf:1", RESOLVED, tags=below), promise("leaf:2", tags=below))
+
+        for left in (["leaf:1", "leaf:2"], ["leaf:2"]):
+            self.drop(store)
+            assert found(store, PromiseSearch()) == left
+
     def test_at_most_the_limit_is_removed_oldest_first_and_no_other_tree_is_touched(self, store: Database) -> None:
         write(store, promise("other", tags={"resonate:origin": "other"}), task("other"))
         for id, at in (("c", 3), ("a", 1), ("b", 2)):

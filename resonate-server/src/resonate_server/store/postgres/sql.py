@@ -437,7 +437,12 @@ DROP_PROMISES_OF_TREES = f"""
 DELETE FROM promises WHERE id = ANY(ARRAY({_TREES})) AND NOT armed AND coalesce(settled_at, timeout_at) < %(before)s
 RETURNING id
 """
+# What has one of them as its origin becomes a root, to be deleted later.
 DROP_REST_OF_TREES = (
+    """
+UPDATE promises SET origin = NULL
+WHERE md5(origin) = ANY(ARRAY(SELECT md5(id) FROM unnest(%(ids)s::text[]) AS id)) AND origin = ANY(%(ids)s::text[])
+""",
     "DELETE FROM callbacks WHERE awaited = ANY(%(ids)s::text[])",
     "DELETE FROM callbacks WHERE awaiter = ANY(%(ids)s::text[])",
     "DELETE FROM listeners WHERE awaited = ANY(%(ids)s::text[])",

@@ -242,8 +242,10 @@ IS_SPREADING = "SELECT 0 FROM spreading UNION ALL SELECT NULL LIMIT 1"
 NEXT_TIMER = "SELECT min(timer_at) FROM tasks WHERE timer_at IS NOT NULL"
 
 _TREE = "SELECT id FROM promises WHERE origin = :root UNION SELECT :root"
-# In this order: the promises tell which rows of other tables belong to the tree.
+# In this order: the promises tell which rows of other tables belong to the tree. What has one of them as its origin
+# becomes a root, to be deleted later.
 DROP_LINKS_OF_TREE = (
+    f"UPDATE promises SET origin = NULL WHERE origin IN ({_TREE}) AND origin <> :root",
     f"DELETE FROM callbacks WHERE awaited IN ({_TREE})",
     f"DELETE FROM callbacks WHERE awaiter IN ({_TREE})",
     f"DELETE FROM listeners WHERE awaited IN ({_TREE})",
