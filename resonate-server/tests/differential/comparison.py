@@ -123,9 +123,6 @@ class Comparison:
 
     def tick(self) -> None:
         self.ours.tick(self.now)
-        self.tick_theirs()
-
-    def tick_theirs(self) -> None:
         self.theirs.tick()
         for promise in list(self.theirs.state.promises.values()):
             if self.is_expired(promise) and not self.is_internal(promise.id):
@@ -133,9 +130,6 @@ class Comparison:
                 self.theirs.call("promise.get", {"id": promise.id})
 
     def request(self, request: Request) -> None:
-        if request.kind.endswith(".search"):
-            self.met(Differs.SEARCH_IS_LATE)
-            self.tick_theirs()
         detour = self.detour(request)
         data = request.data_for(self.ours.version)
         ours = self.ours.call(body_of(request.kind, data, self.now, "differential"))
@@ -154,9 +148,6 @@ class Comparison:
     # --- requests that the official server answers in its own way ---------------------------------------------------
 
     def detour(self, request: Request) -> Detour | None:
-        if request.kind == "schedule.create" and request.data["cron"] == "no cron":
-            self.met(Differs.CRON_UNCHECKED)
-            return Detour([], our_status=400)
         if request.kind == "promise.register_listener" and self.is_internal(request.data["awaited"]):
             self.met(Differs.INTERNAL_AWAITED)
             return Detour([("promise.get", {"id": request.data["awaited"]})], our_status=422)
@@ -225,10 +216,6 @@ class Comparison:
 
     def compare_data(self, request: Request, ours: Reply, theirs: dict[str, Any]) -> None:
         data: dict[str, Any] = dict(ours.data)
-        match request.kind.split(".")[0]:
-            case "schedule":
-                self.compare_schedules(data, theirs)
-                return
         if "action" in data:
             self.met(Differs.FENCE_ENVELOPE)
             inner = data.pop("action")
@@ -278,18 +265,6 @@ class Comparison:
             self.met(Differs.PRELOAD_ORDER)
         if children:
             self.met(Differs.PRELOAD_OF_CHILDREN)
-
-    def compare_schedules(self, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
-        self.met(Differs.SCHEDULE_STUBS)
-        if "schedules" in ours:
-            assert ours["schedules"] == sorted(ours["schedules"], key=lambda schedule: str(schedule["id"]))
-            found = [_without_runs(schedule) for schedule in ours["schedules"]]
-            expected = sorted(theirs["schedules"], key=lambda schedule: str(schedule["id"]))
-            assert found == [_without_runs(schedule) for schedule in expected]
-        elif "schedule" in ours:
-            assert _without_runs(ours["schedule"]) == _without_runs(theirs["schedule"])
-        else:
-            assert ours == theirs == {}
 
     def normal_promise(self, record: dict[str, Any]) -> dict[str, Any]:
         if record["param"] is None or record["value"] is None:
@@ -427,7 +402,3 @@ def _reads(request: Request) -> list[tuple[str, dict[str, Any]]]:
     """Return reads of everything the request touches, so that both servers notice expired promises."""
     touched = [request.data["id"], *(_awaited(request) if request.kind == "task.suspend" else [])]
     return [("promise.get", {"id": id}) for id in touched]
-
-
-def _without_runs(schedule: dict[str, Any]) -> dict[str, Any]:
-    return {name: member for name, member in schedule.items() if name not in ("nextRunAt", "lastRunAt")}

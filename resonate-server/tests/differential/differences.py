@@ -82,9 +82,6 @@ class Differs(Enum):
         "its loop settles only promises with a target",
         "after a tick it is asked for other external ones, which settles them",
     )
-    SEARCH_IS_LATE = Difference(
-        "9 item 13", "a search does not do first what is due", "before a search its loop is run once, as for a tick"
-    )
     EXPIRED_AWAITER = Difference(
         "3.5 step 2, 9 item 13",
         "wakes tasks, and extends leases, although their own deadline has passed unnoticed",
@@ -101,11 +98,5 @@ class Differs(Enum):
     RELEASE_PAUSE = Difference(
         "9 item 1", "does not pause after repeated releases", "the pause is switched off in ours for this comparison"
     )
-    # --- messages, schedules ---
+    # --- messages ---
     MESSAGE_HEAD = Difference("5.1", "messages have no head", "kind, data and address are compared")
-    SCHEDULE_STUBS = Difference(
-        "3.3, 4.4",
-        "schedules never fire: nextRunAt is 0, lastRunAt null, and the list comes unsorted",
-        "only schedules that do not fire within a sequence; the other members are compared",
-    )
-    CRON_UNCHECKED = Difference("3.3", "accepts any text as cron", "not sent to it; ours must answer 400")

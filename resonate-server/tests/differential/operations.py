@@ -327,20 +327,12 @@ def schedule_get(choices: Choices, _: Scene) -> Operation:
     return Request("schedule.get", {"id": choices.one(IDS[:2])})
 
 
-def _schedule(choices: Choices, crons: tuple[str, ...]) -> Operation:
+def schedule_create(choices: Choices, _: Scene) -> Operation:
     tags = {"resonate:target": TARGETS[1], **choices.one(({}, {"kept": "yes"}))}
+    crons = ("*/10 * * * * *", "* * * * *", "0 9 * * 2", "0 0 1 1 *", "no cron")
     data: dict[str, Any] = {"id": choices.one(IDS[:2]), "cron": choices.one(crons), "promiseId": choices.one(TEMPLATES)}
     data |= {"promiseTimeout": choices.one((60_000, 500, 0)), "promiseParam": choices.one(VALUES)}
     return Request("schedule.create", data | {"promiseTags": tags})
-
-
-def schedule_create(choices: Choices, _: Scene) -> Operation:
-    return _schedule(choices, ("*/10 * * * * *", "* * * * *", "0 9 * * 2", "0 0 1 1 *", "no cron"))
-
-
-def yearly_schedule_create(choices: Choices, _: Scene) -> Operation:
-    """A schedule that does not fire within a sequence."""
-    return _schedule(choices, ("0 0 1 1 *", "0 0 25 12 *", "no cron"))
 
 
 def schedule_delete(choices: Choices, _: Scene) -> Operation:
@@ -349,10 +341,6 @@ def schedule_delete(choices: Choices, _: Scene) -> Operation:
 
 def schedule_search(choices: Choices, _: Scene) -> Operation:
     return Request("schedule.search", {**choices.one(({}, {"tags": {"kept": "yes"}})), **_page(choices)})
-
-
-def all_schedules(_: Choices, __: Scene) -> Operation:
-    return Request("schedule.search", {})
 
 
 # --- time -----------------------------------------------------------------------------------------------------------
@@ -406,23 +394,19 @@ OFFICIAL = Menu(
     {
         nothing: 1,
         promise_get: 3,
-        promise_create: 20,
+        promise_create: 21,
         promise_settle: 8,
         promise_register_listener: 5,
         task_create: 8,
-        task_acquire: 16,
+        task_acquire: 17,
         task_release: 5,
         task_fulfill: 5,
-        task_suspend: 19,
+        task_suspend: 20,
         fence_create: 5,
         fence_settle: 4,
-        task_heartbeat: 5,
-        schedule_get: 1,
-        yearly_schedule_create: 2,
-        schedule_delete: 1,
-        all_schedules: 1,
-        wait: 11,
+        task_heartbeat: 6,
+        wait: 12,
         tick: 8,
     }
 )
-"""Requests of the kinds that the official in-process server knows."""
+"""Requests of the kinds that the official in-process server knows. Its schedules are stubs, which never fire."""

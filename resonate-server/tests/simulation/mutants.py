@@ -41,16 +41,6 @@ def _nothing(*_: object, **__: object) -> None:
 
 
 @mutant
-def no_request_checks_the_version() -> Patch:
-    original = moves.move_for
-
-    def careless(event: TaskEvent, task: Task, version: int | None = None) -> Move:  # noqa: ARG001
-        return original(event, task)
-
-    return mock.patch.object(moves, "move_for", careless)
-
-
-@mutant
 def acquire_does_not_check_the_version() -> Patch:
     original = moves.move_for
 
@@ -104,17 +94,6 @@ def the_version_grows_when_a_lease_ends() -> Patch:
         moves.queue(work, replace(task, version=task.version + 1))
 
     return mock.patch.object(moves, "take_back", growing)
-
-
-@mutant
-def callbacks_are_not_written() -> Patch:
-    original = Workspace.link
-
-    def forgetful(self: Workspace, change: Any) -> None:
-        if not isinstance(change, PutCallback):
-            original(self, change)
-
-    return mock.patch.object(Workspace, "link", forgetful)
 
 
 @mutant
