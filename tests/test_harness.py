@@ -10,6 +10,7 @@ import psutil
 import pytest
 from harness.basics import wait_until
 from harness.network import isolated_network
+from mutants.run import OPTIONS, PACKAGES
 
 TAKE_ONE = "import sys; from harness.basics import free_port; print(free_port(), flush=True); sys.stdin.read()"
 TAKE_THIS = "import sys; from harness import basics; basics._PORTS = [int(sys.argv[1])]; print(basics.free_port())"
@@ -96,3 +97,10 @@ def test_the_old_network_is_restored_however_it_ends() -> None:
         raise KeyError
 
     assert NETWORK.readlink() == before
+
+
+def test_mutants_are_judged_by_tests_that_pytest_finds() -> None:
+    """Nobody notices otherwise: ``scripts/mutants.sh`` is run by hand."""
+    command = [sys.executable, "-m", "pytest", "--collect-only", "--quiet", *OPTIONS, *PACKAGES["engine"].tests]
+    found = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout + found.stderr
