@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from harness.adapter import Reply, running_adapter
@@ -16,6 +17,7 @@ from harness.server import FAR, Client, ServerProcess
 from integration.calls import RESONATE
 from integration.servers import Start, server_with_a_clock_off_by
 
+from resonate_server import cli
 from resonate_server.client import main
 
 Run = Callable[..., Result]
@@ -234,6 +236,18 @@ def test_a_refusal_is_one_line_on_stderr_and_status_1(run: Run) -> None:
     assert result.exit_code == 1
     assert result.stdout == ""
     assert result.stderr == "Error: promise unknown does not exist (status 404)\n"
+
+
+@pytest.mark.parametrize("command", ["chains", "promises get x", "tree x"])
+def test_a_path_in_the_url_is_doubted_if_somebody_else_answers(server: ServerProcess, command: str) -> None:
+    result = CliRunner().invoke(main, [*command.split(), "-S", f"{server.url}/api/"])
+    assert result.exit_code == 1
+    assert result.stderr.endswith("; should the URL end before /api?\n")
+
+
+@pytest.mark.parametrize("program", [main, cli.main])
+def test_the_list_of_commands_cuts_no_sentence_off(program: click.Command) -> None:
+    assert "..." not in CliRunner().invoke(program, ["--help"]).stdout.replace("[ARGS]...", "")
 
 
 def test_an_unreachable_server_is_named() -> None:
