@@ -105,7 +105,7 @@ def test_a_search_for_its_id_finds_the_story_of_a_request_in_all_logs(running: S
     found = [line for program in programs for line in lines(program.output()) if "story" in line]
     assert ends(found) == {
         "foo story": ["suspended, waits for story:1", "result: 3"],
-        "bar story:1": ["suspended, waits for story:1.1, which is there already", "result: 2"],
+        "bar story:1": ["suspended, waits for story:1.1; continues at once", "result: 2"],
         "work story:1.2": ["result: None"],
         "baz story:1.1": ["result: 1"],
     }

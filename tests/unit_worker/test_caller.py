@@ -105,10 +105,12 @@ calls = [
 for call in calls:
     print(type(call.exception()).__name__, call.exception())
 """
-    failed, late, refused_by_the_server, refused_by_the_sdk = shop.output(program).splitlines()
+    failed, late, refused_by_its_size, refused_by_the_sdk = shop.output(program).splitlines()
     assert failed == "ApplicationError sold out"
     assert late.startswith("ResonateTimeoutError")
-    assert "Maximum request body size" in refused_by_the_server
+    assert refused_by_its_size == (
+        "ApplicationError the arguments of order cannot be stored: 6666680 bytes in base64, the limit is 4186112"
+    )
     assert "InvalidIdError" in refused_by_the_sdk
 
 

@@ -213,7 +213,7 @@ async def test_the_number_of_leases_that_the_server_took_back_is_returned(networ
     ("kind", "status", "told"),
     [
         ("task.suspend", 200, ["suspended, waits for a.1, a.2"]),
-        ("task.suspend", 300, ["suspended, waits for a.1, a.2, which is there already"]),
+        ("task.suspend", 300, ["suspended, waits for a.1, a.2; continues at once"]),
         ("task.suspend", 409, ["lease lost, leaving the task to others (code=409): no"]),
         ("task.fulfill", 200, ["result: 3"]),
         ("task.fulfill", 500, []),

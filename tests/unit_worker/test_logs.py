@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from resonate.error import PlatformError, ServerError
+from resonate.error import FunctionNotFoundError, PlatformError, ServerError
 
 from worker import configure_logging
 from worker.logs import MAX_FILE_BYTES, MAX_RECORD_CHARACTERS, _Formatter, filter_sdk, is_shown
@@ -54,7 +54,8 @@ FAILED = "core: execution failed, releasing task task_id=%s"
         (record("worker", logging.WARNING, "odd"), "WARNING: odd"),
         (record("resonate.core", logging.INFO, "core: task acquired"), None),
         (core(FAILED, ServerError(500, "disk full")), f"ERROR: {FAILED % 'a:1'}: server error (code=500): disk full"),
-        # The end of a run reports these.
+        # The end of a run reports these, or a line of its own if the function is unknown.
+        (core(FAILED, FunctionNotFoundError("bar", 1)), None),
         (core(FAILED, PlatformError([ServerError(404, "not found")])), None),
         (core(FAILED, ServerError(409, "task a:1 is pending")), None),
     ],

@@ -52,6 +52,10 @@ def ends(text: str, task: TaskRef = BAR) -> Act:
     return lambda runs: runs.ends(task, text)
 
 
+def given_back(task: TaskRef) -> Act:
+    return lambda runs: runs.given_back(task, "disk full")
+
+
 def suspended(*awaited: str, goes_on: bool = False) -> Act:
     return lambda runs: runs.suspended(BAR, awaited, goes_on=goes_on)
 
@@ -72,7 +76,7 @@ STORIES: dict[str, tuple[tuple[Act, ...], list[str]]] = {
     "an error": ((raised(FAILED), fulfilled()), ["ValueError: no number today"]),
     "tried again": ((raised(FAILED), begin(BAR)), ["ValueError: no number today; retrying", "begins"]),
     "suspended": ((raised(Suspended()), suspended("a", "b")), ["suspended, waits for a, b"]),
-    "goes on at once": ((suspended("a", goes_on=True),), ["suspended, waits for a, which is there already"]),
+    "goes on at once": ((suspended("a", goes_on=True),), ["suspended, waits for a; continues at once"]),
     "waits for five": ((suspended(*"abcde"),), ["suspended, waits for a, b, c, d, e"]),
     "waits for more": ((suspended(*"abcdef"),), ["suspended, waits for a, b, c, d, e and 1 more"]),
     "ended twice": ((returned(), ends("lease lost"), ends("given back")), ["lease lost"]),
@@ -116,6 +120,7 @@ STORIES: dict[str, tuple[tuple[Act, ...], list[str]]] = {
         (begin(NEXT), returned(3, attempt=3), fulfilled(NEXT), returned(2), ends(LOST)),
         ["3: begins", "3: result: 3", LOST],
     ),
+    "given back": ((given_back(BAR),), ["given back: disk full"]),
     "what is told is forgotten": ((returned(), fulfilled(), fulfilled(), abandoned), ["result: 3"]),
 }
 RUNS = {
@@ -154,6 +159,24 @@ def test_an_error_is_logged_with_the_place_where_it_was_raised(runs: RunLog, cap
     fulfilled()(runs)
     (record,) = caplog.records
     assert (record.levelno, record.exc_info) == (logging.ERROR, (ValueError, FAILED, None))
+
+
+def test_of_a_run_that_its_function_does_not_log_only_failures_are(
+    runs: RunLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    for act in (returned(), raised(FAILED, "b:1", 1), raised(Suspended(), "b:1", 1), given_back(OTHER)):
+        runs.track("baz", "b:1", OTHER)
+        act(runs)
+        runs.ends(OTHER, "suspended, waits for c")
+    runs.track("baz", "b:1", OTHER)
+    raised(FAILED, "b:1", 1)(runs)
+    fulfilled(OTHER)(runs)
+    given_back(OTHER)(runs)
+    assert [re.sub(r"  seconds=\S+", "", message) for message in caplog.messages] == [
+        "ended function baz  promise=b:1  attempt=1  given back: disk full",
+        "ended function baz  promise=b:1  attempt=1  ValueError: no number today",
+        "a call was given back: disk full  promise=b:1  attempt=1",
+    ]
 
 
 @pytest.mark.parametrize("value", ["x" * 1_000_000, list(range(1_000_000)), {str(i): "x" * 100 for i in range(1000)}])

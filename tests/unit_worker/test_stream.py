@@ -155,7 +155,21 @@ async def test_a_page_is_no_stream(server: Server, caplog: pytest.LogCaptureFixt
     await stream.stop()
     assert stream.changes == []
     told = [record.getMessage() for record in caplog.records if record.name == "worker.stream"]
-    assert told == [f"server {server.url} refuses the stream, retrying (it answers with text/html)"]
+    mend = "Should RESONATE_URL be the server's, such as http://localhost:8001?"
+    assert told == [f"there is no Resonate server at {server.url}; retrying. {mend} (it answers with text/html)"]
+
+
+async def test_a_path_in_the_url_is_reported_once_with_the_url_to_take(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.status = 404
+    stream = Listener(f"{server.url}/api/")
+    await stream.start()
+    await until(lambda: server.asked > 3)
+    await stream.stop()
+    told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    line = f"there is no Resonate server at {server.url}/api; retrying. Should RESONATE_URL be {server.url}?"
+    assert told == [f"{line} (it answers 404)"]
 
 
 @pytest.mark.parametrize(

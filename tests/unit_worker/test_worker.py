@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -29,6 +28,14 @@ async def double(ctx: Context, number: int) -> int:
     return 2 * number
 
 
+async def without_context(item: str) -> str:
+    return item
+
+
+async def with_nothing() -> None:
+    pass
+
+
 @pytest.mark.parametrize(
     ("call", "reason"),
     [
@@ -44,12 +51,40 @@ async def test_a_call_that_it_cannot_run_is_released_with_the_reason(group: Grou
     assert group.task(id)["reason"] == reason
 
 
-async def test_functions_that_cannot_be_registered_end_the_worker_with_only_the_reason(group: Group) -> None:
-    """A thread was left that found the event loop closed, and told that at greater length."""
-    before = threading.active_count()
-    with pytest.raises(ResonateError, match="double"):
-        await group.work(double, double)
-    assert threading.active_count() == before
+@pytest.mark.parametrize(
+    ("group_name", "functions", "reason"),
+    [
+        ("shop", (double, double), "each function needs a name of its own: double"),
+        ("shop", (lambda ctx: ctx,), "each function needs a name of its own: <lambda>"),
+        ("shop", (without_context,), "without_context must take its Context first"),
+        ("shop", (with_nothing,), "with_nothing must take its Context first"),
+        ("my shop", (double,), "a group's name has no blanks"),
+        ("my/shop", (double,), "a group's name has no blanks"),
+        ("", (double,), "a group's name has no blanks"),
+    ],
+)
+def test_a_worker_that_could_not_serve_is_refused_where_it_is_made(
+    group_name: str, functions: tuple[Any, ...], reason: str
+) -> None:
+    with pytest.raises((ValueError, TypeError), match=reason):
+        Worker(group_name, *functions)
+
+
+def test_a_worker_without_functions_does_not_run() -> None:
+    with pytest.raises(ValueError, match="the worker of shop has no functions"):
+        Worker("shop").run()
+
+
+async def test_a_call_that_misses_its_deadline_or_is_cancelled_says_so_to_its_caller(group: Group) -> None:
+    async def order(ctx: Context, seconds: float) -> None:
+        await ctx.options(target="nobody", timeout=timedelta(seconds=seconds)).rpc("pack")
+
+    await group.work(order)
+    late, cancelled = group.begin("order", 0.1), group.begin("order", 60)
+    await group.waits(cancelled)
+    group.settle_as(f"{cancelled}:1", "rejected_canceled", b"null")
+    assert (await group.result(late))["message"] == f"{late}:1 was not settled before its deadline"
+    assert (await group.result(cancelled))["message"] == f"{cancelled}:1 was cancelled"
 
 
 async def test_a_failing_function_is_tried_three_times_and_then_its_caller_gets_the_error(
@@ -58,10 +93,9 @@ async def test_a_failing_function_is_tried_three_times_and_then_its_caller_gets_
     monkeypatch.setattr(worker, "RETRY_POLICY", Constant(max_retries=worker.RETRY_POLICY.max_retries, delay=0))
     attempts = 0
 
-    async def fail(ctx: Context) -> None:
+    async def fail(ctx: Context) -> None:  # noqa: ARG001
         nonlocal attempts
         attempts += 1
-        log_run(ctx)
         raise ValueError("no number today")
 
     await group.work(fail)

@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import errno
 import logging
 import signal
 import tomllib
@@ -59,7 +60,7 @@ def main() -> None:
 FLAGS = [*flags()]
 
 
-@main.command(cls=Serving, params=FLAGS)
+@main.command(cls=Serving, params=FLAGS, short_help="Serve from a SQLite file, or from PostgreSQL.")
 def serve(config: Path | None, assigned: tuple[str, ...], **values: Any) -> None:
     """Serve from a SQLite file, or from PostgreSQL: state survives restarts and kill -9."""
     settings = _begin(given(values, assigned), config)
@@ -70,7 +71,7 @@ def serve(config: Path | None, assigned: tuple[str, ...], **values: Any) -> None
     _run(settings, f"state in {settings.storage.place}")
 
 
-@main.command(cls=Serving, params=FLAGS)
+@main.command(cls=Serving, params=FLAGS, short_help="Serve from memory: nothing survives the process.")
 def dev(config: Path | None, assigned: tuple[str, ...], **values: Any) -> None:
     """Serve from memory: nothing survives this process, unless --storage-sqlite-path names a file."""
     from_flags = given(values, assigned)
@@ -81,7 +82,7 @@ def dev(config: Path | None, assigned: tuple[str, ...], **values: Any) -> None:
     _run(settings, "state in memory only" if where == str(IN_MEMORY) else f"state in {where}")
 
 
-@main.command()
+@main.command(short_help="Replace the database of a stopped server with a backup.")
 @click.argument("backup", type=click.Path(path_type=Path))
 @click.option("--db", type=click.Path(path_type=Path), help="SQLite file (default ./resonate.db).")
 @click.option("--replace", is_flag=True, help="Overwrite the file if it exists.")
@@ -102,7 +103,7 @@ def restore(backup: Path, db: Path | None, replace: bool) -> None:
     click.echo(f"{path} is what {backup} was")
 
 
-@main.command()
+@main.command(short_help="Recover a database whose write-ahead log was lost.")
 @click.option("--db", type=click.Path(path_type=Path), help="SQLite file (default ./resonate.db).")
 def recover(db: Path | None) -> None:
     """Recover a database whose write-ahead log was lost; the changes acknowledged last are gone."""
@@ -116,7 +117,7 @@ def recover(db: Path | None) -> None:
     click.echo(f"{path} is usable again, as of its last checkpoint")
 
 
-@main.command()
+@main.command(short_help="Copy the state of a stopped server to another place.")
 @click.option(
     "--from", "source", required=True, metavar="PLACE", help="The state of a stopped server; it stays unchanged."
 )
@@ -212,7 +213,7 @@ async def _offer_metrics(runner: web.AppRunner, settings: Settings) -> None:
     try:
         await _listen(runner, settings.server.bind, settings.observability.metrics_port)
     except CannotListen as error:
-        logger.warning("metrics are off: %s", error)
+        logger.warning("metrics are off: %s; --observability-metrics-port takes another one", error)
 
 
 def _runner(app: web.Application, settings: Settings) -> web.AppRunner:
@@ -236,6 +237,8 @@ async def _listen(runner: web.AppRunner, bind: str, port: int, shared: bool = Fa
         await site(runner, bind, port, shared).start()
     except (OSError, UnicodeError) as error:  # no host name has an empty part, or one of 64 characters
         reason = getattr(error, "strerror", None) or error
+        if getattr(error, "errno", None) == errno.EADDRINUSE:  # asyncio's own words repeat the address
+            reason = "another program has this port"
         raise CannotListen(f"cannot listen on {bind}:{port}: {reason}") from error
     host, actual_port = runner.addresses[0][:2]
     return f"[{host}]" if ":" in host else host, actual_port

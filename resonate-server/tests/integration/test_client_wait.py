@@ -132,7 +132,11 @@ def test_a_chain_that_was_settled_before_reaches_nothing_more(client: Client, wa
     assert f"{root} was settled before" in result.stderr
 
 
-def test_an_unknown_id_is_reported_at_once_and_at_the_end(wait: Wait) -> None:
+@pytest.mark.parametrize("last_look_s", [0.0, 1.0])
+def test_an_unknown_id_is_reported_at_once_and_at_the_end(
+    wait: Wait, last_look_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resonate_server.client.wait.LOOK_S", last_look_s)
     result = wait("unknown", "--timeout", "200ms")
     assert (result.exit_code, result.stdout) == (4, "")
     assert result.stderr == (

@@ -33,7 +33,9 @@ def refused(tmp_path: Path) -> Callable[..., str]:
 
 def test_a_taken_port_stops_the_start_with_one_sentence(refused: Callable[..., str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        assert "cannot listen on 127.0.0.1" in refused(taken.getsockname()[1])
+        port = taken.getsockname()[1]
+        reason = f"cannot listen on 127.0.0.1:{port}: another program has this port"
+        assert refused(port) == f"resonate-server: {reason}\n"
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 70])

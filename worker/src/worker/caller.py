@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from datetime import timedelta
 from typing import Any
 
+from worker.seams import stored
 from worker.settings import Settings
 from worker.worker import RunningWorker, Worker
 
@@ -52,7 +53,9 @@ class Caller:
     async def _call(self, id: str, function: str, *args: Any, **kwargs: Any) -> Any:
         if self._running is None:
             self._running = RunningWorker(Worker(f"{self._target}-callers"), self._settings)
-        target = self._running.resonate.options(target=self._target, timeout=self._timeout)
+        resonate = self._running.resonate
+        stored(resonate.promises.codec, [args, kwargs], f"arguments of {function}")
+        target = resonate.options(target=self._target, timeout=self._timeout)
         handle = target.rpc(id, function, *args, **kwargs)
         # The result of a refused call never comes; its id raises. Shielded: the SDK must not be cancelled here.
         await asyncio.shield(handle.id())

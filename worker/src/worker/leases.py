@@ -281,7 +281,10 @@ class LeaseKeeper:
             self._runs.fulfilled(task)
         else:
             outcome = "given back"
-            self._runs.ends(task, f"given back: {reason}" if reason else "given back")
+            if reason:
+                self._runs.given_back(task, reason)
+            else:
+                self._runs.ends(task, outcome)
         if self._tracing is not None:
             self._tracing.end(task, outcome, awaited, reason)
 

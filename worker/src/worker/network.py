@@ -81,7 +81,9 @@ class HttpNetwork:
                 if not is_for_later(status, answer, req):
                     return answer.decode(errors="replace")
                 pause = BUSY_SECONDS
-                self._tell(ConnectionError(f"status {status} instead of an answer"), since)
+                hint = "; does RESONATE_URL name a Resonate server?" if leads_elsewhere(status) else ""
+                error = ConnectionError(f"status {status} instead of an answer{hint}")
+                self._tell(error, since, math.inf if hint else REMIND_SECONDS)
             except (OSError, UnicodeError) as error:  # the latter for an invalid host name
                 if self._stopped.is_set():
                     raise ConnectorError(error) from error
@@ -89,10 +91,10 @@ class HttpNetwork:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), pause)
 
-    def _tell(self, error: Exception, since: float) -> None:
-        """Warn, once for all failing requests."""
+    def _tell(self, error: Exception, since: float, interval: float = REMIND_SECONDS) -> None:
+        """Warn, once for all failing requests; again after `interval` seconds."""
         now = asyncio.get_running_loop().time()
-        if now - since > QUIET_SECONDS and now - self._warned_at > REMIND_SECONDS:
+        if now - since > QUIET_SECONDS and now - self._warned_at >= interval:
             self._warned_at = now
             logger.warning("requests have been failing for %.0f s and are retried: %s", now - since, reason_of(error))
 
@@ -255,6 +257,11 @@ def is_for_later(status: int, answer: bytes, req: str) -> bool:
         return status not in MALFORMED
     kind = msgspec.json.decode(req, type=_Envelope).kind if status in FOR_LATER else ""
     return kind.startswith("task.") and kind != "task.create"
+
+
+def leads_elsewhere(status: int) -> bool:
+    """Return whether this status, instead of an answer, shows that there is no Resonate server at the URL."""
+    return status < 500 and status not in FOR_LATER
 
 
 def pause_after(seconds: float) -> float:

@@ -3,6 +3,8 @@
     running function bar  promise=ID  attempt=1
     ended function bar  promise=ID  attempt=1  seconds=0.012  suspended, waits for ID.1
 
+Of a function that does not call `log_run`, only what went wrong is logged.
+
 A function that waits runs from its top again when it continues. That is a new attempt; its number is the version of the
 task. The end is logged once it is final: when the server has answered the request that reports the outcome.
 """
@@ -14,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from http import HTTPStatus
+from types import TracebackType
 from typing import Any, Final
 
 import msgspec
@@ -28,6 +31,7 @@ MAX_REASON_CHARACTERS: Final = 500
 """Of how an attempt stopped, and why: for a changed step, what it was and what it is."""
 MAX_SHOWN_IDS: Final = 5
 STOPS: Final = "the worker stops"
+UNSHOWABLE: Final = "its message cannot be shown"
 LEASE_IS_GONE: Final = {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}
 
 _values = reprlib.Repr(maxstring=MAX_SHOWN_CHARACTERS, maxother=MAX_SHOWN_CHARACTERS)
@@ -47,6 +51,9 @@ class _Run(msgspec.Struct):
     outcome: str = ""
     """What it returned or raised, or why it did not complete."""
     error: Exception | None = None
+    traceback: TracebackType | None = None
+    is_shown: bool = False
+    """Whether its beginning is logged."""
 
 
 class RunLog:
@@ -66,20 +73,28 @@ class RunLog:
 
     # ── what functions do ──
 
-    def begin(self, function: str, id: str, task: TaskRef) -> None:
-        """Log that a function runs, and track the run until it ends. `task`: the one in which it runs."""
+    def track(self, function: str, id: str, task: TaskRef) -> _Run:
+        """Track a run until it ends. `task`: the one in which it runs."""
         if (earlier := self._runs.get((id, task.version))) is not None:
-            if earlier.ended is None:  # it logs its run twice
-                return
             self._log_end(earlier, f"{earlier.outcome}; retrying", logging.WARNING)
-        self._runs[id, task.version] = _Run(function, id, task, time.monotonic())
-        logger.info("running function %s  promise=%s  attempt=%d", function, id, task.version)
+        run = self._runs[id, task.version] = _Run(function, id, task, time.monotonic())
+        return run
+
+    def begin(self, function: str, id: str, task: TaskRef) -> None:
+        """Log that a function runs."""
+        run = self._runs.get((id, task.version))
+        if run is None or run.ended is not None:  # not tracked: the SDK runs without a worker
+            run = self.track(function, id, task)
+        if not run.is_shown:
+            run.is_shown = True
+            logger.info("running function %s  promise=%s  attempt=%d", function, id, task.version)
 
     def returned(self, id: str, attempt: int, value: Any) -> None:
         if run := self._runs.get((id, attempt)):
             run.ended, run.outcome = time.monotonic(), f"result: {shortened(_values.repr(value))}"
 
-    def raised(self, id: str, attempt: int, error: BaseException) -> None:
+    def raised(self, id: str, attempt: int, error: BaseException, traceback: TracebackType | None = None) -> None:
+        """`traceback`: where the function raised the error."""
         if (run := self._runs.get((id, attempt))) is None:
             return
         run.ended = time.monotonic()
@@ -91,7 +106,8 @@ class RunLog:
             case asyncio.CancelledError():
                 run.outcome = STOPS
             case Exception():
-                run.error, run.outcome = error, shortened(described(error))
+                run.outcome, run.traceback = shortened(described(error)), traceback
+                run.error = RuntimeError(run.outcome) if message_of(error) == UNSHOWABLE else error
                 return
         if run.id != run.task.id:  # a step ends here; a task's run ends with the server's answer
             self._log_end(run, f"broken off: {run.outcome}")
@@ -112,10 +128,10 @@ class RunLog:
             self._log_outcome(run)
 
     def suspended(self, task: TaskRef, awaited: Sequence[str], *, goes_on: bool) -> None:
-        """`goes_on`: the awaited result is there already, so the attempt runs the function from its top again."""
+        """`goes_on`: an awaited result is there already, so the attempt runs the function from its top again."""
         shown = ", ".join(awaited[:MAX_SHOWN_IDS])
         more = f" and {len(awaited) - MAX_SHOWN_IDS} more" if len(awaited) > MAX_SHOWN_IDS else ""
-        self.ends(task, f"suspended, waits for {shown}{more}{', which is there already' if goes_on else ''}")
+        self.ends(task, f"suspended, waits for {shown}{more}{'; continues at once' if goes_on else ''}")
 
     def failed(self, task: TaskRef, reason: str) -> None:
         """Note why the attempt failed; the task is released next."""
@@ -130,6 +146,15 @@ class RunLog:
         for run in [run for run in self._runs.values() if run.task == task]:
             self._log_end(run, shortened(text, MAX_REASON_CHARACTERS))
 
+    def given_back(self, task: TaskRef, reason: str) -> None:
+        """Log that the attempt failed, also if its function never ran."""
+        text = shortened(f"given back: {reason}", MAX_REASON_CHARACTERS)
+        runs = [run for run in self._runs.values() if run.task == task]
+        for run in runs:
+            self._log_end(run, text, logging.WARNING)
+        if not runs:
+            logger.warning("a call was %s  promise=%s  attempt=%d", text, task.id, task.version)
+
     # ── when the worker stops ──
 
     def abandoned(self) -> None:
@@ -138,11 +163,14 @@ class RunLog:
             self._log_end(run, f"broken off: {STOPS}, and the server does not answer")
 
     def _log_outcome(self, run: _Run) -> None:
-        self._log_end(run, run.outcome, logging.ERROR if run.error else logging.INFO, run.error)
+        self._log_end(run, run.outcome, logging.ERROR if run.error else logging.INFO)
 
-    def _log_end(self, run: _Run, text: str, level: int = logging.INFO, error: Exception | None = None) -> None:
+    def _log_end(self, run: _Run, text: str, level: int = logging.INFO) -> None:
         attempt = run.task.version
         del self._runs[run.id, attempt]
+        if level == logging.INFO and not run.is_shown:
+            return
+        error = (type(run.error), run.error, run.traceback) if level == logging.ERROR and run.error else None
         seconds = (run.ended or time.monotonic()) - run.began
         line = "ended function %s  promise=%s  attempt=%d  seconds=%.3f  %s"
         logger.log(level, line, run.function, run.id, attempt, seconds, text, exc_info=error)
@@ -155,7 +183,7 @@ def message_of(error: BaseException) -> str:
         text = "; ".join(map(message_of, members))
         return f"{error}{': ' if text else ''}{text}".encode(errors="backslashreplace").decode()
     except BaseException:  # also one that would end this process
-        return "its message cannot be shown"
+        return UNSHOWABLE
 
 
 def described(error: BaseException) -> str:

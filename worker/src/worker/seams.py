@@ -11,6 +11,7 @@
 * `Context.rpc` and `Context.detached`: if the arguments cannot be stored, or a result, the task is released. So the
   function would run again and again, and nobody would hear why: it fails instead.
 * `Codec.encode` pickles errors, and fails for messages that cannot be written.
+* `decode_settled` of `resonate.context` raises "unknown error: null" for a call that was cancelled or is late.
 * Each call that a function makes is requested in an asyncio task with the function's context, and so with its span.
 * Its loggers: what they say about failed requests and lost leases is logged better elsewhere.
 
@@ -21,10 +22,13 @@ import asyncio
 import logging
 import warnings
 from collections.abc import Callable, Generator
+from types import TracebackType
 from typing import Any, Final, cast
 
+import resonate.context
 import resonate.core
 from resonate.codec import Codec
+from resonate.codec import decode_settled as sdk_decode_settled
 from resonate.context import Context, ResonateFuture
 from resonate.core import Core
 from resonate.dependencies import DependencyMap
@@ -47,6 +51,8 @@ from worker.values import value_of
 
 MAX_VALUE_BYTES: Final = 4 * 1024 * 1024 - 8192
 """In base64. The server refuses requests of more than 4 MiB."""
+ENDS: Final = {"rejected_timedout": "was not settled before its deadline", "rejected_canceled": "was cancelled"}
+"""How calls end without an error of their own."""
 
 
 class ComparingEffects(ResonateEffects):
@@ -98,7 +104,9 @@ def should_log(record: logging.LogRecord) -> bool:
     """Return whether a record of the SDK should be logged."""
     error = record.exc_info[1] if record.exc_info else None
     cause = error.cause if isinstance(error, PlatformError) else error
-    is_told_by_the_end_of_a_run = isinstance(cause, ServerError) and cause.code in LEASE_IS_GONE
+    is_told_by_the_end_of_a_run = isinstance(cause, FunctionNotFoundError | StepChangedError) or (
+        isinstance(cause, ServerError) and cause.code in LEASE_IS_GONE
+    )
     return record.levelno >= logging.WARNING and not is_told_by_the_end_of_a_run
 
 
@@ -127,15 +135,14 @@ def named_run(ctx: Context, fn: Any, *args: Any, **kwargs: Any) -> Any:
 def checked_call(sdk_call: Callable[..., Any]) -> Callable[..., Any]:
     def call(ctx: Context, fn: Any, *args: Any, **kwargs: Any) -> Any:
         name = fn if isinstance(fn, str) else getattr(fn, "__name__", "a function")
-        _stored(ctx, [args, kwargs], f"arguments of {name}")
+        stored(cast("ComparingEffects", ctx._state.effects).codec, [args, kwargs], f"arguments of {name}")
         return sdk_call(ctx, fn, *args, **kwargs)
 
     return call
 
 
-def _stored(ctx: Context, value: Any, what: str) -> Any:
+def stored(codec: Codec, value: Any, what: str) -> Any:
     """Return the value as whoever reads it will get it. Raises :class:`ApplicationError` if it cannot be stored."""
-    codec: Any = cast("ComparingEffects", ctx._state.effects).codec
     try:
         encoded = codec.encode(value)
         if (length := len(encoded.data or "")) > MAX_VALUE_BYTES:
@@ -146,17 +153,18 @@ def _stored(ctx: Context, value: Any, what: str) -> Any:
 
 
 async def reported_invoke(function: DurableFunction, ctx: Context, packed: Any, **options: Any) -> Any:
-    runs, id, task = runs_of(ctx), ctx.info.id, task_of(ctx)
-    cast("ComparingEffects", ctx._state.effects).functions.setdefault(id, ctx.info.func_name)
+    runs, id, task, effects = runs_of(ctx), ctx.info.id, task_of(ctx), cast("ComparingEffects", ctx._state.effects)
+    effects.functions.setdefault(id, ctx.info.func_name)
+    runs.track(ctx.info.func_name, id, task)
     try:
         with runs.surround(ctx.info.func_name, id, task):
             result = await sdk_invoke(function, ctx, packed, **options)
-        stored = _stored(ctx, result, f"result of {ctx.info.func_name}")
+        read = stored(effects.codec, result, f"result of {ctx.info.func_name}")
         if id != task.id:
-            function.coerce_result(stored)  # as for the step's caller
+            function.coerce_result(read)  # as for the step's caller
     except BaseException as error:
         failure = _failure(error, runs)
-        runs.raised(id, task.version, failure)
+        runs.raised(id, task.version, failure, _without_sdk(error.__traceback__))
         if failure is error:
             raise
         raise failure from error
@@ -174,6 +182,13 @@ async def explained_execute(core: Core, promise: PromiseRecord, effects: Any) ->
             raise
         # For any other error the SDK does not release the task, and its lease would be kept as long as this worker.
         raise ApplicationError(reason) from error
+
+
+def decode_settled(record: PromiseRecord) -> Any:
+    """Say what happened to a call that has no error of its own."""
+    if record.value.data is None and (end := ENDS.get(record.state)):
+        raise ApplicationError(f"{record.id} {end}")
+    return sdk_decode_settled(record)
 
 
 def shielded_await(future: ResonateFuture[Any]) -> Generator[Any, None, Any]:
@@ -200,6 +215,13 @@ def _failure(error: BaseException, runs: RunLog) -> BaseException:
     return RuntimeError(f"the function ended with {described(error)}")
 
 
+def _without_sdk(traceback: TracebackType | None) -> TracebackType | None:
+    """Return the part of a traceback that begins in the function itself."""
+    while traceback and traceback.tb_frame.f_code in (reported_invoke.__code__, sdk_invoke.__code__):
+        traceback = traceback.tb_next
+    return traceback
+
+
 def _sign_in(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
     """Return what the SDK raised in a task of an `asyncio.TaskGroup`, if anything: the function must wait or stop."""
     for kind in (PlatformError, Suspended):
@@ -222,6 +244,7 @@ def _reason(error: BaseException) -> str:
 
 ADAPTED: Final[tuple[tuple[Any, str, Any], ...]] = (
     (resonate.core, "ResonateEffects", ComparingEffects),
+    (resonate.context, "decode_settled", decode_settled),
     (Context, "run", named_run),
     (Context, "rpc", checked_call(Context.rpc)),
     (Context, "detached", checked_call(Context.detached)),

@@ -13,11 +13,12 @@ import time
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 from resonate.timing import now_ms
 
-from worker.network import pause_after, reason_of
+from worker.network import leads_elsewhere, pause_after, reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -214,13 +215,19 @@ class Stream:
             if "Authorization" in self._headers
             else "it requires a token, and RESONATE_TOKEN is not set",
             HTTPStatus.FORBIDDEN: "RESONATE_TOKEN does not permit listening for this worker's group",
+            HTTPStatus.MISDIRECTED_REQUEST: "it does not accept this host name; its RESONATE_SERVER__HOSTS can add it",
         }
         self.refusal = reasons.get(status, "")
         if self.refusal:
             self._report(f"server {self._server} refuses this worker: {self.refusal}", level=logging.WARNING)
+        elif not leads_elsewhere(status):
+            self._report(f"server {self._server} refuses the stream, retrying", str(status))
         else:
-            detail = f"it answers with {content}" if status == HTTPStatus.OK else str(status)
-            self._report(f"server {self._server} refuses the stream, retrying", detail)
+            answer = f"it answers with {content}" if status == HTTPStatus.OK else f"it answers {status}"
+            url = urlsplit(self._server)
+            mend = f"{url.scheme}://{url.netloc}" if url.path else "the server's, such as http://localhost:8001"
+            line = f"there is no Resonate server at {self._server}; retrying. Should RESONATE_URL be {mend}?"
+            self._report(line, answer, logging.WARNING)
 
     def _report(self, line: str, detail: str = "", level: int = logging.INFO) -> None:
         """Log a line unless it repeats the last one: streams end as planned every few minutes."""

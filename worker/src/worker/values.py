@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 from resonate.error import SerializationError
 
-from worker.runs import message_of, shortened
+from worker.runs import described, message_of, shortened
 
 PICKLE: Final = "__py_pickle"
 MAX_MESSAGE_CHARACTERS: Final = 50_000
@@ -41,5 +41,6 @@ def value_of(error: Exception) -> dict[str, Any]:
     """Return what to write for an error. The name of its class is for people, as in the SDK for TypeScript, and all
     that a caller learns of an error without a message, like most `TimeoutError`s."""
     name = type(error).__name__
-    message = shortened(message_of(error), MAX_MESSAGE_CHARACTERS) or name
+    text = described(error) if isinstance(error, KeyError) else message_of(error)  # its message is only the key
+    message = shortened(text, MAX_MESSAGE_CHARACTERS) or name
     return {"__type": "error", "message": message, "name": name}

@@ -1,8 +1,10 @@
 """A worker: functions that the server may call, in a process that leaves nothing behind when it ends."""
 
 import asyncio
+import inspect
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -13,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import uvloop
+from resonate.context import Context
 from resonate.heartbeat import NoopHeartbeat
 from resonate.observability import Event, PromiseSettleReturned
 from resonate.resonate import Resonate
@@ -67,11 +70,22 @@ class Worker:
     """
 
     def __init__(self, group: str, *functions: DurableFunction) -> None:
+        """Raises `ValueError` for a name that cannot be called, `TypeError` for a function that takes no `Context`."""
+        if not re.fullmatch(r"[^\s/@?#%]+", group):
+            raise ValueError(f"a group's name has no blanks and none of / @ ? # %: {group!r}")
+        names = [getattr(function, "__name__", repr(function)) for function in functions]
+        for name, function in zip(names, functions, strict=True):
+            if not name.isidentifier() or names.count(name) > 1:
+                raise ValueError(f"each function needs a name of its own: {name}")
+            if not _takes_context(function):
+                raise TypeError(f"{name} must take its Context first: async def {name}(ctx: Context, ...)")
         self.group = group
         self.functions = functions
 
     def run(self) -> None:
-        """Serve until SIGTERM, SIGINT or SIGHUP, and end the process."""
+        """Serve until SIGTERM, SIGINT or SIGHUP, and end the process. Raises `ValueError` if there is no function."""
+        if not self.functions:
+            raise ValueError(f"the worker of {self.group} has no functions: Worker({self.group!r}, function, ...)")
         configure_logging()
         asyncio.run(self._serve(Settings.from_environment()), loop_factory=uvloop.new_event_loop)
 
@@ -100,6 +114,15 @@ class Worker:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)  # a normal exit would wait for threads that functions have started
+
+
+def _takes_context(function: DurableFunction) -> bool:
+    """Return whether a function may be called with its `Context` first. Only annotations that are classes tell."""
+    first = next(iter(inspect.signature(function).parameters.values()), None)
+    kind = first and first.annotation
+    if not isinstance(kind, type) or kind is inspect.Parameter.empty or getattr(kind, "_is_protocol", False):
+        return first is not None
+    return issubclass(Context, kind) or issubclass(kind, Context)
 
 
 def _end_anyway() -> None:

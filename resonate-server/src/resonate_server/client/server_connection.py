@@ -101,7 +101,7 @@ class ServerConnection:
             return msgspec.json.decode(self._whole(response), type=Response)
         except NOT_JSON:
             wrong = f"{self._server} does not answer like a Resonate server (HTTP status {response.status})"
-            raise CallFailed(wrong) from None
+            raise CallFailed(wrong + self._hint) from None
 
     def now_ms(self) -> int:
         """Return the time in ms by the server's clock, which judges all deadlines. Raises :class:`CallFailed`.
@@ -135,7 +135,13 @@ class ServerConnection:
         response = self._request("GET", self._path + path, None, is_long)
         if response.status == HTTPStatus.OK:
             return response
-        raise CallFailed(_refusal_of_get(response, self._whole(response)), response.status)
+        hint = self._hint if response.status == HTTPStatus.NOT_FOUND else ""
+        raise CallFailed(_refusal_of_get(response, self._whole(response)) + hint, response.status)
+
+    @property
+    def _hint(self) -> str:
+        """What to do if somebody else answers."""
+        return f"; should the URL end before {self._path.rstrip('/')}?" if self._path != "/" else ""
 
     def _whole(self, response: HTTPResponse) -> bytes:
         parts, size = list[bytes](), 0

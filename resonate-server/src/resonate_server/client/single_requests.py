@@ -1,6 +1,6 @@
 """Commands that are one request each: ``resonate promises …``, ``tasks …``, ``schedules …``, ``invoke`` and ``chains``.
 
-Workers send the requests about tasks by themselves, and people to repair or to learn.
+What only workers ask, such as claiming a task, has none.
 """
 
 from collections.abc import Callable
@@ -15,8 +15,6 @@ from msgspec import Struct
 from resonate_server.client.commands import ServerGroup, fail, given, request, where
 from resonate_server.client.server_connection import CallFailed
 from resonate_server.client.values import (
-    ACTION,
-    ACTIONS,
     ARRAY,
     DURATION,
     OBJECT,
@@ -56,14 +54,12 @@ def _now_ms() -> int:
 
 
 ID = _argument("id")
-PID = _option("--pid", required=True, help="The process that claims it.")
-TTL = _option("--ttl", type=DURATION, required=True, help="How long the lease lasts, like 15s.")
 VERSION = _option("--version", type=int, required=True, help="The version that the task must have.")
 CURSOR = _option("--cursor", help="The cursor from the previous page.")
 
 
 promises = ServerGroup("promises", help="Show, create, settle and search promises.")
-tasks = ServerGroup("tasks", help="Show, claim, end, halt and search tasks.")
+tasks = ServerGroup("tasks", help="Show, release, halt and search tasks.")
 schedules = ServerGroup("schedules", help="Show, create, delete and search schedules.")
 GROUPS = {"promise": promises, "task": tasks, "schedule": schedules}
 
@@ -140,68 +136,12 @@ _command(
     _limit(100),
     CURSOR,
 )
-_command(
-    "promise.register_callback",
-    "Resume the task of AWAITER when AWAITED is settled.",
-    _argument("awaited"),
-    _argument("awaiter"),
-)
-_command(
-    "promise.register_listener",
-    "Notify ADDRESS when AWAITED is settled: http(s)://… or poll://uni@group/id.",
-    _argument("awaited"),
-    _argument("address"),
-)
 
 
 # ── tasks ──
 
 
-def _new_task(pid: str, ttl: int, **promise: Any) -> dict[str, Any]:
-    return {"pid": pid, "ttl": ttl, "action": {"kind": "promise.create", "head": {}, "data": _promise(**promise)}}
-
-
 _command("task.get", "Show a task.", ID)
-_command(
-    "task.create",
-    "Create a promise and claim its task at once.",
-    ID,
-    PID,
-    TTL,
-    _option("--timeout", type=DURATION, required=True, help="How long its promise may stay pending."),
-    _option("--param", type=OBJECT, help="The promise's parameter, sent as it is."),
-    _option("--tags", type=OBJECT, help="The promise's tags; resonate:target is required."),
-    members=_new_task,
-)
-_command("task.acquire", "Claim a pending task.", ID, PID, VERSION, TTL, name="claim")
-_command(
-    "task.fence",
-    "Create or settle another promise, but only if the task is still held at that version.",
-    ID,
-    VERSION,
-    _option("--action", type=ACTION, required=True, help="A promise.create or promise.settle request."),
-)
-_command(
-    "task.heartbeat",
-    "Extend the leases of tasks.",
-    _option("--pid", required=True, help="The process that holds them."),
-    _option("--tasks", type=ARRAY, required=True, help='For example \'[{"id": "x", "version": 1}]\'.'),
-)
-_command(
-    "task.suspend",
-    "Suspend a task until a promise that it awaits is settled.",
-    ID,
-    VERSION,
-    _option("--actions", type=ACTIONS, required=True, help="Requests to await: promise.register_callback."),
-)
-_command(
-    "task.fulfill",
-    "End a task by settling its promise.",
-    ID,
-    VERSION,
-    _option("--action", type=ACTION, required=True, help="A promise.settle request for the task's own promise."),
-    name="complete",
-)
 _command("task.release", "Release a claimed task.", ID, VERSION)
 _command("task.halt", "Halt a task: no worker is offered it until it is continued.", ID)
 _command("task.continue", "Continue a halted task: offer it to workers again.", ID)

@@ -59,11 +59,6 @@ class Json(click.ParamType[Any]):
         return self._sent(decoded)
 
 
-def _with_head(action: Any) -> Any:
-    """Add the head that an action's envelope needs: nobody reads it, and nobody wants to type it."""
-    return {"head": {}, **action} if isinstance(action, dict) else action
-
-
 def _encoded(value: dict[str, Any]) -> dict[str, Any]:
     """Return a promise's param or value with its ``data`` in base64, as the SDKs expect it there."""
     return {**value, "data": base64_of(value["data"])} if "data" in value else value
@@ -73,8 +68,6 @@ DURATION = Duration()
 OBJECT = Json(dict)
 ARRAY = Json(list)
 PAYLOAD = Json(dict, _encoded)
-ACTION = Json(dict, _with_head)
-ACTIONS = Json(list, lambda actions: [_with_head(action) for action in actions])
 
 
 def json_or_text(text: str) -> Any:

@@ -158,7 +158,8 @@ class Waiter:
             if not (is_over or self._obstacle):
                 click.echo(f"waiting: {shown(str(error))}", err=True)
             self._server_was_there = True
-            self._obstacle = f": {error}"
+            if not (is_over and self._obstacle):  # this look may have had no time left
+                self._obstacle = f": {error}"
             return []
         self._server_was_there = True
         self._obstacle = ""
