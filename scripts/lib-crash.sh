@@ -79,7 +79,8 @@ play() { # SERVICE ARGUMENTS of crash.py...: sets id; ends with 0 if everything 
     trap : INT TERM HUP # the verdict is known: a signal that ends what runs now, such as rm, does not change it
     read -r status <"$work/status"
     rm -rf "$work" || true
-    [ "$status" != "$DOCKER_FAILED" ] || die "Docker has failed; see above. Whatever is broken, scripts/up.sh mends it."
+    [ "$status" = 0 ] || [ "$kind" = processes ] || { [ "$status" != "$DOCKER_FAILED" ] && [ -z "$(engine_obstacle)" ]; } ||
+        die "Docker has failed; see above. Whatever is broken, scripts/up.sh mends it."
     [[ $status != 0 || "$*" = *keep_down=1* ]] || { echo; resonate_command tree "$id"; } || true # a picture, not a verdict
     return "$status"
 }
