@@ -39,7 +39,7 @@ volumes="" found=""
 read_arguments 0 "$@"
 volumes=${volumes:+--volumes}
 env_is_readable || tell "$PWD/.env cannot be read by $(id -un)."
-[ -n "$CHOSEN_NAME" ] || alone .local/up.lock "starts or stops this stack" || true # otherwise it would go on starting what this stops
+[ -n "$CHOSEN_NAME" ] || alone .local/up.lock "starts or stops this stack" 120 || true # otherwise it would go on starting what this stops
 find_stack
 ! is_foreign || say "Note: this checkout was copied or moved. To stop its former stack: COMPOSE_PROJECT_NAME=$(noted COMPOSE_PROJECT_NAME) scripts/down.sh"
 end_breaking || say "ending the script that breaks the stack; it repairs everything first ..."

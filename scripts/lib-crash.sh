@@ -2,6 +2,8 @@
 # Shared by crash.sh and crash-bar.sh: scripts/crash.py decides and reports, and this does what it asks for. Sourced after lib.sh.
 # shellcheck disable=SC2119,SC2120,SC2154 # kind: set by `require`; the arguments of a function are not those of the script
 
+readonly DOCKER_FAILED=125 # `docker run` itself, rather than what it runs
+
 # The server's image has the packages that it needs, but no file of this checkout, so the program is passed as an argument.
 direct() { # ARGUMENTS of crash.py...
     if [ "$kind" = processes ]; then
@@ -77,6 +79,8 @@ play() { # SERVICE ARGUMENTS of crash.py...: sets id; ends with 0 if everything 
     trap : INT TERM HUP # the verdict is known: a signal that ends what runs now, such as rm, does not change it
     read -r status <"$work/status"
     rm -rf "$work" || true
+    [ "$status" = 0 ] || [ "$kind" = processes ] || { [ "$status" != "$DOCKER_FAILED" ] && [ -z "$(engine_obstacle)" ]; } ||
+        die "Docker has failed; see above. Whatever is broken, scripts/up.sh mends it."
     [[ $status != 0 || "$*" = *keep_down=1* ]] || { echo; resonate_command tree "$id"; } || true # a picture, not a verdict
     return "$status"
 }

@@ -109,16 +109,20 @@ wait_until() { # SECONDS COMMAND...: repeats the command until it succeeds; fail
     done
 }
 
-alone() { # FILE DOING: waits until no other script holds it, and writes its pid there; status 1 if it had to wait
-    local had_to_wait=0
+alone() { # FILE DOING [SECONDS]: waits so long until no other script holds it, and writes its pid there; status 1 if it had to wait
+    local had_to_wait=0 other most=${3:-3600}
     { mkdir -p "${1%/*}" && exec 8<>"$1"; } 2>/dev/null || return 0
-    lock -n 8 || { say "another script, process $(head -n 1 "$1"), $2; waiting for it ..." && lock 8 && had_to_wait=1; }
+    lock 8 || {
+        other="process $(head -n 1 "$1")" had_to_wait=1
+        say "another script, $other, $2; waiting for it, at most $most s ..."
+        wait_until "$most" lock 8 || die "$other has not ended within $most s; end it first."
+    }
     { echo $$ >&8 || true; } 2>/dev/null # the disk may be full
     return "$had_to_wait"
 }
-lock() { # [-n] FILE_DESCRIPTOR. A Mac has no `flock`, but Perl; without either, nobody waits
-    if command -v flock >/dev/null; then flock "$@"; return; fi
-    ! command -v perl >/dev/null || perl -MFcntl=:flock -e 'open my $file, ">&=" . pop; exit !flock($file, LOCK_EX | (@ARGV && LOCK_NB))' -- "$@"
+lock() { # FILE_DESCRIPTOR: fails if another has it. A Mac has no `flock`, but Perl; without either, nobody waits
+    if command -v flock >/dev/null; then flock -n "$1"; return; fi
+    ! command -v perl >/dev/null || perl -MFcntl=:flock -e 'open my $file, ">&=" . pop; exit !flock($file, LOCK_EX | LOCK_NB)' -- "$1"
 }
 
 # shellcheck disable=SC2046 # a list
@@ -286,6 +290,13 @@ look_at_stack() { # sets kind (processes, containers or none), the running servi
     stack_settings=$(container_settings || true)
 }
 
+containers_can_be_seen() { # STATUS of what asked the engine; without Docker there are none
+    local reason=$NO_ANSWER
+    [ "$1" != 0 ] && command -v docker >/dev/null || return 0
+    [ "$1" = "$ENDED_BY_FORCE" ] || reason=$(engine_obstacle)
+    die "cannot tell whether containers of the stack are running: ${reason:-docker ends with status $1}. No processes of it run; scripts/up.sh starts them."
+}
+
 container_settings() { # prints NAME=VALUE
     local containers
     containers=$(docker_says ps --all --quiet --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME")
@@ -314,7 +325,7 @@ use_settings() { # SOURCE...: exports each setting, as chosen for this command, 
 
 need_stack() { # [HINT]
     [ "$kind" = none ] || return 0
-    [ "$looked" != "$ENDED_BY_FORCE" ] || die "cannot tell whether the stack is up: $NO_ANSWER."
+    containers_can_be_seen "$looked"
     die "the stack is not up; scripts/up.sh starts it.${1:-}"
 }
 
@@ -333,7 +344,7 @@ require() { # [SERVICES], else all: sets kind, and the variables with which a re
 break_alone() { find_stack; alone "$STACK_DIR/run/breaking" "breaks this stack" || true; } # one script at a time breaks a stack, and repairs it
 end_breaking() { # fails until it has ended: it would start again what down.sh stops
     { exec 7<>"$STACK_DIR/run/breaking"; } 2>/dev/null || return 0
-    lock -n 7 || { kill -TERM "$(head -n 1 <&7)" && kill -CONT "$(head -n 1 "$STACK_DIR/run/breaking")"; return 1; } # Ctrl-Z may have stopped it
+    lock 7 || { kill -TERM "$(head -n 1 <&7)" && kill -CONT "$(head -n 1 "$STACK_DIR/run/breaking")"; return 1; } # Ctrl-Z may have stopped it
 } 2>/dev/null
 
 resonate_command() { # ARGUMENTS: runs `resonate` beside the server, on this terminal if there is one; with become=exec, in place of this shell

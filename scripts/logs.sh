@@ -7,13 +7,13 @@ show() { # FILE, of a process: prefixes each line with the service's name, witho
     { cat "$1.1" 2>/dev/null || true; tail -n +1 $follow "$1" 2>/dev/null; } | sed -u "s/^/$(printf %-15s "$(basename "$1" .log)") | /"
 }
 
-follow="" containers=""
+follow="" containers="" looked=0
 read_arguments 1 "$@"
 follow=${follow:+-f} wanted=${words[0]:-}
 [ -z "$wanted" ] || need_service "$wanted"
 set -m && trap end_jobs EXIT && trap exit INT TERM HUP # in its own time: at once, not every job would be known
 find_stack
-[ -n "$(processes running 2>/dev/null)" ] || containers=$(docker_says compose ps --all --quiet) || [ $? != "$ENDED_BY_FORCE" ] || die "cannot tell whether there are containers: $NO_ANSWER."
+[ -n "$(processes running 2>/dev/null)" ] || containers=$(docker_says compose ps --all --quiet) || looked=$?
 if [ -n "$containers" ]; then
     [ ! -t 1 ] || exec docker compose logs $follow $wanted
     # Some versions of Compose put terminal control characters into pipes as well.
@@ -21,7 +21,7 @@ if [ -n "$containers" ]; then
     wait $!
     exit
 fi
-[ -d "$STACK_DIR/log" ] || die "there is nothing to show: the stack has not run yet (scripts/up.sh)."
+[ -d "$STACK_DIR/log" ] || { containers_can_be_seen "$looked" && die "there is nothing to show: the stack has not run yet (scripts/up.sh)."; }
 for service in ${wanted:-$SERVICES}; do
     for file in "$STACK_DIR/log/$service"{,-[0-9]*}.log; do
         if [ ! -f "$file" ]; then continue; fi

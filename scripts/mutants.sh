@@ -6,12 +6,7 @@ set -euo pipefail; SELF=$(readlink -f -- "$0"); cd -P -- "${SELF%/*}/.."; . scri
 readonly LOCK=tests/mutants/mutmut.requirements.lock TOOL=$PWD/.local/mutmut
 
 scripts/venv.sh
-if [ "$(cat "$TOOL/.installed" 2>/dev/null)" != "$(cksum <"$LOCK")" ]; then
-    say "installing $LOCK into .local/mutmut ..."
-    rm -rf "$TOOL"
-    quietly "$(scripts/venv.sh --uv)" pip install --quiet --require-hashes --python "$VENV/bin/python" --target "$TOOL" -r "$LOCK" ||
-        die "$LOCK could not be installed."
-    cksum <"$LOCK" >"$TOOL/.installed"
-fi
+quietly "$(scripts/venv.sh --uv)" pip install --quiet --require-hashes --python "$VENV/bin/python" --target "$TOOL" -r "$LOCK" ||
+    die "$LOCK could not be installed."
 export PYTHONPATH=$TOOL PYTHONDONTWRITEBYTECODE=1
 exec nice -n 15 "$VENV/bin/python" tests/mutants/run.py "$@"

@@ -9,10 +9,10 @@ leave() { # REASON [STATUS]: stops waiting
 
 explain() { # STATUS MESSAGE: why curl got no answer
     case "$1" in
-        7) die "no answer from foo at $url (${2%%$'\n'*}). Is the stack up? scripts/up.sh starts it." ;;
-        23) leave "the answer cannot be kept in $outcome (${2%%$'\n'*})" ;;
+        7) die "no answer from foo at $url ($2). Is the stack up? scripts/up.sh starts it." ;;
+        23) leave "the answer cannot be kept in $outcome ($2)" ;;
         28) leave "no answer within $max_time s" ;;
-        *) leave "the connection to foo broke (${2%%$'\n'*})" ;;
+        *) leave "the connection to foo broke ($2)" ;;
     esac
 }
 
@@ -41,8 +41,8 @@ trap 'leave interrupted 130' INT TERM HUP
 { sleep 10 >/dev/null 2>&1 && say "still waiting; to see why: scripts/watch.sh $id"; } </dev/null >/dev/null &
 local_curl --show-error --max-time "${max_time:-0}" --output "$outcome/body" --write-out '%{http_code} %{time_total}\n' \
     --header "Idempotency-Key: $id" --header "Content-Type: application/json" ${prefer[@]+"${prefer[@]}"} \
-    --data "{${length:+\"$length\": ${!length}}}" "$url/foo" >"$outcome/said" 2>&1 & # a signal does not wait for it
-wait $! || explain $? "$(cat "$outcome/said")"
+    --data "{${length:+\"$length\": ${!length}}}" "$url/foo" >"$outcome/said" 2>"$outcome/errors" & # a signal does not wait for it
+wait $! || explain $? "$(tail -n 1 "$outcome/errors")"
 read -r status elapsed <"$outcome/said"
 cat "$outcome/body"
 [ -z "$(tail -c 1 "$outcome/body")" ] || echo

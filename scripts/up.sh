@@ -165,8 +165,7 @@ start_containers() {
     say "starting the containers and waiting until all are healthy ..."
     # shellcheck disable=SC2046 # a list of options
     shown_on_terminal docker compose up --detach --wait --wait-timeout "$HEALTHY_SECONDS" $(kept_scale) || {
-        docker compose ps --all >&2
-        docker compose logs --tail 8 >&2
+        { docker compose ps --all && docker compose logs --tail 8; } >&2 || true # the engine may be gone
         die "not all containers became healthy; the last lines of their logs are above."
     }
 }

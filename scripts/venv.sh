@@ -73,10 +73,10 @@ if [ "$(head -n 1 "$STAMP" 2>/dev/null)" != "$PWD" ] || ! runs; then
         die "could not make the environment $folder with $python; see above. To use another Python (3.12 or newer), set PYTHON to its path."
 fi
 say "installing requirements.lock into ${folder#"$PWD/"} ($("$folder/bin/python" -V)) ..."
-echo "$PWD" >"$STAMP"
+rm -f "$STAMP" # what stays unfinished is made anew: on a full disk, Python before 3.13.1 leaves halves of .pyc files, which nothing but their use reveals
 export VIRTUAL_ENV=$folder
 quietly "$uv" pip sync --quiet --compile-bytecode --require-hashes requirements.lock || die "requirements.lock could not be installed."
 quietly "$uv" pip install --quiet --no-deps --no-build-isolation "${packages[@]/#/--editable=}" ||
     die "the packages of this repository could not be installed."
-"$folder/bin/python" -m compileall -q -x /tests/ "${packages[@]}" || true # if Python may not cache it, compiling takes a third of a server's start
-echo "$wanted" >"$STAMP"
+"$folder/bin/python" -m compileall -q -f -x /tests/ "${packages[@]}" || true # if Python may not cache it, compiling takes a third of a server's start
+{ head -c 1000000 /dev/zero >"$STAMP" && echo "$wanted" >"$STAMP"; } 2>/dev/null || { rm -f "$STAMP" && die "the disk is full."; }

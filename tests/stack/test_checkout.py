@@ -1,6 +1,7 @@
 """Each checkout is a stack of its own, wherever it is and however its scripts are called; they report what is wrong."""
 
 import json
+import marshal
 import os
 import re
 import secrets
@@ -287,13 +288,46 @@ class TestMissing:
         assert done.returncode == 1
         assert "the command 'curl' is missing. On Debian: apt-get install curl" in done.stderr
 
-    def test_denied_access_to_the_engine_is_reported_with_a_remedy(self, checkout: Checkout, tmp_path: Path) -> None:
-        path = tools(tmp_path / "tools", docker=engine({"version *": PERMISSION_DENIED}))
-        done = checkout.run("scripts/up.sh", "--docker", PATH=path)
+    @pytest.mark.parametrize(
+        "script", ["up.sh --docker", "trigger.sh", "crash-bar.sh", "watch.sh", "logs.sh", "chaos.sh", "down.sh"]
+    )
+    def test_denied_access_to_the_engine_is_reported_with_a_remedy_and_not_as_if_nothing_ran(
+        self, checkout: Checkout, tmp_path: Path, script: str
+    ) -> None:
+        denied = dict.fromkeys(("version *", "*ps *"), PERMISSION_DENIED)
+        done = checkout.run("bash", "-c", f"scripts/{script}", PATH=tools(tmp_path / "tools", docker=engine(denied)))
 
         assert done.returncode == 1
         assert "the Docker engine refuses" in done.stderr
         assert "usermod -aG docker" in done.stderr
+
+
+class TestEnvironment:
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> str:
+        """A PATH with a uv that installs nothing."""
+        path = tools(tmp_path / "tools", docker=engine())
+        uv = tmp_path / "tools/uv"
+        make = f'mkdir -p "${{@: -1}}/bin" && ln -s {sys.executable} "${{@: -1}}/bin/python"'
+        uv.write_text(f'#!/bin/bash -p\ncase "$1" in\npython) echo {sys.executable} ;;\nvenv) {make} ;;\nesac\n')
+        uv.chmod(0o755)
+        return path
+
+    def test_none_is_half_there_after_a_full_disk(self, path: str, tmp_path: Path) -> None:
+        """Python before 3.13.1 leaves the halves of compiled modules, and then fails to load them."""
+        checkout = Checkout.make(tmp_path / "checkout", whole=True)
+        left = checkout.folder / ".venv/left"
+        full = checkout.run("bash", "-c", "trap '' XFSZ; ulimit -f 1; scripts/venv.sh", PATH=path)
+        left.touch()
+        again = checkout.run("scripts/venv.sh", PATH=path)
+        compiled = list((checkout.folder / "worker").rglob("*.pyc"))
+        for file in compiled:
+            marshal.loads(file.read_bytes()[16:])
+
+        assert (full.returncode, again.returncode) == (1, 0), full.stderr + again.stderr
+        assert "the disk is full" in full.stderr
+        assert compiled
+        assert not left.exists(), "it was made anew"
 
 
 class TestNothingRuns:

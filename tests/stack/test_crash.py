@@ -2,12 +2,15 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
+from stack.checkouts import tools
 from stack.conftest import containers_seldom, in_containers
 from stack.driver import ANSWER_SECONDS, END_SECONDS, Answer, Stack
 
@@ -148,6 +151,18 @@ def test_a_container_that_was_removed_meanwhile_is_reported_once(stack: Stack) -
 
     assert "bar could not be started again: " in said
     assert said.count("No such") <= 2, said
+
+
+@in_containers
+def test_an_engine_that_dies_meanwhile_is_named_with_a_remedy(stack: Stack, tmp_path: Path) -> None:
+    """From the moment of the fault, this `docker` gets no answer; crash.sh's own container has ended."""
+    gone = f"[ ! -e {tmp_path}/gone ] || {{ echo 'error during connect' >&2; exit 1; }}; exec {shutil.which('docker')} \"$@\""
+    path = tools(tmp_path / "tools", docker={"kill *": f"touch {tmp_path}/gone; exit 1", "*": gone})
+    done = stack.crash(f"env PATH={path} scripts/crash-bar.sh --pause 3 --down 1")
+
+    assert done.returncode == 1
+    assert "crash-bar.sh: Docker has failed; see above. Whatever is broken, scripts/up.sh mends it.\n" in done.stderr
+    stack.assert_whole()
 
 
 @pytest.mark.long

@@ -145,6 +145,18 @@ class TestHolding:
         assert checkout.env == env
         assert "FOO_PORT" not in env
 
+    def test_a_script_says_for_which_one_it_has_waited_in_vain(self, tmp_path: Path) -> None:
+        alone = f"alone '{tmp_path}/lock' 'starts this stack' 1"
+        lines = f'. scripts/lib.sh; {alone}; (exec 8>&-; bash -c ". scripts/lib.sh; {alone}")'
+        done = subprocess.run(
+            ["bash", "-c", lines], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False
+        )
+
+        assert done.returncode == 1
+        found = re.search(r"process (\d+), starts this stack; waiting for it, at most 1 s", done.stderr)
+        assert found, done.stderr
+        assert f"process {found[1]} has not ended within 1 s; end it first." in done.stderr
+
 
 def noted(checkout: Checkout, name: str) -> str:
     return next(line.split("=")[1].split()[0] for line in checkout.env.splitlines() if line.startswith(f"{name}="))

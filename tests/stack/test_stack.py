@@ -58,6 +58,13 @@ def test_trigger_prints_the_answer(stack: Stack, length: list[str]) -> None:
     assert "HTTP 200 after" in done.stderr
 
 
+def test_trigger_takes_no_complaint_of_the_system_for_an_answer(stack: Stack) -> None:
+    """Every program complains of a library that is not there."""
+    done = stack.run("env", "LD_PRELOAD=/nowhere.so", "scripts/trigger.sh", "--id", id := new_id())
+    assert (done.returncode, done.stdout) == (0, f'{{"id":"{id}","message":3}}\n')
+    assert "HTTP 200 after" in done.stderr
+
+
 def test_trigger_does_not_wait_if_told_so(stack: Stack) -> None:
     done = stack.run("scripts/trigger.sh", "--id", id := new_id(), "--pause", "1", "--async")
     assert (done.returncode, done.stdout) == (0, f'{{"id":"{id}","state":"pending"}}\n')

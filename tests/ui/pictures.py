@@ -1,4 +1,7 @@
-"""Pictures of the live page for the README, from a real crash: three stills and an animation of the whole."""
+"""Pictures of the live page for the README, from a real crash: three stills and an animation of the whole.
+
+To make them: PYTHONPATH=tests .venv/bin/python -m ui.pictures docs/pictures
+"""
 
 import argparse
 import io
