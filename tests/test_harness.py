@@ -1,4 +1,4 @@
-"""What tests share keeps them apart from each other and from the machine: ports, a network of their own, a limited time."""
+"""What tests share keeps them apart from each other and from the machine: ports, a network, and limited time."""
 
 import os
 import subprocess

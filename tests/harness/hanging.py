@@ -1,4 +1,4 @@
-"""A pytest plugin: a test that hangs, because the rule that it states no longer holds, fails and says where it waits."""
+"""A pytest plugin: a test that hangs, because what it states no longer holds, fails and says where it waits."""
 
 import signal
 from collections.abc import Generator

@@ -44,6 +44,11 @@ async def test_a_call_that_it_cannot_run_is_released_with_the_reason(group: Grou
     assert group.task(id)["reason"] == reason
 
 
+async def test_arguments_that_its_function_does_not_take_fail_the_call(group: Group) -> None:
+    await group.work(double)
+    assert (await group.result(group.begin("double", 1, 2)))["message"] == "double: too many positional arguments"
+
+
 async def test_functions_that_cannot_be_registered_end_the_worker_with_only_the_reason(group: Group) -> None:
     """A thread was left that found the event loop closed, and told that at greater length."""
     before = threading.active_count()
