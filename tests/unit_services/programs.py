@@ -11,7 +11,7 @@ from typing import Any, override
 
 from harness import stack
 from harness.basics import wait_until
-from harness.foo import Reply
+from harness.http import Response
 from harness.process import Process
 from harness.server import FAR, Client, ServerProcess
 from harness.services import CONNECTED
@@ -112,7 +112,7 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def is_problem(reply: Reply, status: HTTPStatus) -> bool:
+def is_problem(reply: Response, status: HTTPStatus) -> bool:
     return (
         reply.status == status
         and reply.content_type == "application/problem+json"

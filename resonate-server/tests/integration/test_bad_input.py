@@ -4,9 +4,9 @@ import gzip
 import json
 import socket
 from base64 import urlsafe_b64encode
-from http.client import HTTPConnection
 
 import pytest
+from harness import http
 from harness.page import Page
 from harness.server import VERSION, Client, ServerProcess
 from integration.calls import request
@@ -44,9 +44,7 @@ def test_an_unknown_kind_is_answered_501(client: Client) -> None:
 
 
 def test_a_body_over_the_limit_is_answered_413(server: ServerProcess) -> None:
-    connection = HTTPConnection("127.0.0.1", server.port)
-    connection.request("POST", "/", b"x" * (4 * 1024 * 1024 + 1))
-    assert connection.getresponse().status == 413
+    assert http.request(server.port, "POST", "/", b"x" * (4 * 1024 * 1024 + 1)).status == 413
     assert server.client().call("promise.get", id="x").status == 404
 
 
