@@ -111,6 +111,7 @@ def draw(folder: Path, *files: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.long
 def test_the_page_shows_the_last_report_of_each_benchmark_with_the_machine_and_every_picture(tmp_path: Path) -> None:
     folder, first, second = tmp_path / "docs", tmp_path / "first.json", tmp_path / "new/second.json"
     saved = report("chain")

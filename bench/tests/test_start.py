@@ -28,8 +28,9 @@ def test_without_docker_its_figures_are_missing_and_say_why(monkeypatch: pytest.
         assert (figure.value, figure.note) == (None, "no Docker engine answers")
 
 
-@pytest.mark.skipif(bool(start.docker_obstacle()), reason="containers cannot be used here")
 def test_the_stack_as_containers_comes_up_goes_down_and_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    if obstacle := start.docker_obstacle():
+        pytest.skip(obstacle)
     monkeypatch.setattr("bench.start.secrets.token_hex", lambda _: "measured")
     report = start.measure(repeats=1, container_repeats=1)
 

@@ -1,5 +1,6 @@
 """PostgreSQL fixtures shared by several test folders: one server per pytest process that needs it."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,9 +18,10 @@ EMPTY = (
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     """A server without fsync: it loses data only if the machine crashes."""
-    server = PostgresServer(fsync="off")
+    own = tmp_path_factory.getbasetemp()
+    server = PostgresServer((own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "postgres", fsync="off")
     server.start()
     yield server
     server.remove()

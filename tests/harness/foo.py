@@ -1,29 +1,12 @@
 """A client of foo's HTTP interface."""
 
-import http.client
 import json
 import socket
 from typing import Any
 
-from msgspec import Struct
-
+from harness import http
 from harness.basics import answers_200
-
-ANSWER_SECONDS = 120
-
-
-class Reply(Struct, frozen=True):
-    status: int
-    headers: http.client.HTTPMessage
-    text: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.text)
-
-    @property
-    def content_type(self) -> str:
-        return self.headers.get("Content-Type", "")
+from harness.http import Response
 
 
 class Foo:
@@ -32,23 +15,17 @@ class Foo:
     def __init__(self, foo_port: int) -> None:
         self.foo_port = foo_port
 
-    def post(self, body: Any = None, *, key: str | None = None, prefer: str | None = None) -> Reply:
+    def post(self, body: Any = None, *, key: str | None = None, prefer: str | None = None) -> Response:
         """Send bytes as they are, anything else as JSON."""
         text = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         headers = {"Idempotency-Key": key, "Prefer": prefer}
         return self.request("POST", "/foo", text, {name: value for name, value in headers.items() if value is not None})
 
-    def get(self, path: str) -> Reply:
+    def get(self, path: str) -> Response:
         return self.request("GET", path)
 
-    def request(self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Reply:
-        connection = http.client.HTTPConnection("127.0.0.1", self.foo_port, timeout=ANSWER_SECONDS)
-        try:
-            connection.request(method, path, body, headers or {})
-            response = connection.getresponse()
-            return Reply(response.status, response.headers, response.read().decode())
-        finally:
-            connection.close()
+    def request(self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Response:
+        return http.request(self.foo_port, method, path, body, headers)
 
     def connect(self) -> socket.socket:
         """Open a plain connection, for requests that no HTTP client would send."""

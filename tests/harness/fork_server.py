@@ -24,6 +24,12 @@ LOADED = {
     "worker": ("uvloop", "worker", "foo_web"),
 }
 """Modules that a process loads before it becomes a program of that kind."""
+LOADED_ON_DEMAND = {
+    ("server", "RESONATE_STORAGE__POSTGRES__URL"): "resonate_server.store.postgres",
+    ("server", "OTEL_EXPORTER_OTLP_ENDPOINT"): "resonate_server.watch.lost_attempts",
+    ("worker", "OTEL_EXPORTER_OTLP_ENDPOINT"): "worker.tracing",
+}
+"""Modules that it loads as well once a program is to start for which that variable is set."""
 KINDS = {"resonate_server": "server", "foo": "worker", "bar": "worker", "baz": "worker"}
 """Kinds of the modules that are run by ``-m``. Any program that tests run from a file is a worker, one from the
 command line (``-c``) a server with a change."""
@@ -152,7 +158,7 @@ def _kind(command: Sequence[str]) -> str:
     return ""
 
 
-def fork_on_demand(requests: socket.socket) -> dict[str, Any]:
+def fork_on_demand(requests: socket.socket, kind: str) -> dict[str, Any]:
     """Fork on every request. Return only in the child, with the request that it is to serve."""
 
     living: set[int] = set()
@@ -166,7 +172,11 @@ def fork_on_demand(requests: socket.socket) -> dict[str, Any]:
     signal.signal(signal.SIGCHLD, tell_ends)
     for number in (signal.SIGINT, signal.SIGTERM):  # a terminal and `timeout` send them to the whole group
         signal.signal(number, signal.SIG_IGN)
-    while asked := _next_request(requests):
+    while text := _next_request(requests):
+        asked: dict[str, Any] = json.loads(text)
+        for (of_kind, variable), module in LOADED_ON_DEMAND.items():
+            if of_kind == kind and asked["env"].get(variable):
+                importlib.import_module(module)
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])  # report its start before its end
         pid = os.fork()
         if not pid:
@@ -175,7 +185,7 @@ def fork_on_demand(requests: socket.socket) -> dict[str, Any]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
-            return dict(json.loads(asked))
+            return asked
         living.add(pid)
         requests.sendall(json.dumps([pid, None]).encode())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
@@ -231,4 +241,4 @@ def run(words: Sequence[str]) -> None:
 if __name__ == "__main__":
     for module in LOADED[sys.argv[1]]:
         importlib.import_module(module)
-    become(fork_on_demand(socket.socket(fileno=os.dup(0))))
+    become(fork_on_demand(socket.socket(fileno=os.dup(0)), sys.argv[1]))

@@ -2,7 +2,8 @@
 
 import re
 from collections import Counter
-from http.client import HTTPConnection
+
+from harness.http import request
 
 _ANSWERED = re.compile(r'^resonate_request_total\{.*status="(?!503)\d+".*\} (\S+)$', re.MULTILINE)
 _REFUSED = re.compile(r'^resonate_refused_total\{reason="(\w+)"\} (\S+)$', re.MULTILINE)
@@ -19,9 +20,4 @@ def requests_answered(metrics_port: int) -> int:
 
 
 def _figures(metrics_port: int) -> str:
-    connection = HTTPConnection("127.0.0.1", metrics_port, timeout=60)
-    try:
-        connection.request("GET", "/metrics")
-        return connection.getresponse().read().decode()
-    finally:
-        connection.close()
+    return request(metrics_port, "GET", "/metrics").text

@@ -5,19 +5,7 @@ from http.client import HTTPConnection, HTTPResponse
 from typing import Any, Self
 from urllib.parse import urlencode
 
-from msgspec import Struct
-
-
-class Got(Struct, frozen=True):
-    """A response; ``body`` is the raw content, :meth:`json` the parsed one."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
+from harness.http import Response, request
 
 
 class Page:
@@ -25,10 +13,10 @@ class Page:
         self._port = port
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
-    def get(self, path: str, headers: dict[str, str] | None = None, **query: str) -> Got:
+    def get(self, path: str, headers: dict[str, str] | None = None, **query: str) -> Response:
         return self._request("GET", path + (f"?{urlencode(query)}" if query else ""), None, headers or {})
 
-    def act(self, body: bytes = b"{}", name: str = "request", **headers: str) -> Got:
+    def act(self, body: bytes = b"{}", name: str = "request", **headers: str) -> Response:
         """Click an action as the page does, unless ``headers`` (with ``_`` for ``-``) say otherwise."""
         usual = {"Content-Type": "application/json", "Sec-Fetch-Site": "same-origin"}
         given = {name.replace("_", "-"): text for name, text in headers.items()}
@@ -37,14 +25,8 @@ class Page:
     def watch(self, after: str = "", past: int = 0) -> "Watching":
         return Watching(self._port, {"after": after, "past": past}, self._headers)
 
-    def _request(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Got:
-        connection = HTTPConnection("127.0.0.1", self._port, timeout=60)
-        try:
-            connection.request(method, path, body, self._headers | headers)
-            response = connection.getresponse()
-            return Got(response.status, {name.lower(): text for name, text in response.getheaders()}, response.read())
-        finally:
-            connection.close()
+    def _request(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Response:
+        return request(self._port, method, path, body, self._headers | headers)
 
 
 class Watching:

@@ -18,7 +18,8 @@ from typing import Literal
 
 from harness import services
 from harness.basics import TEST_PREFIX, answers_200, free_port, wait_until
-from harness.foo import Foo, Reply
+from harness.foo import Foo
+from harness.http import Response
 from harness.page import Page
 from harness.server import Client
 
@@ -290,7 +291,7 @@ class Stack:
         Client(self.server_port, token=self.token).end_sleep(id)
 
 
-def _answer(ask: Callable[[], Reply]) -> Answer:
+def _answer(ask: Callable[[], Response]) -> Answer:
     try:
         reply = ask()
     except (OSError, HTTPException):

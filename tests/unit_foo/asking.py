@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from http.client import HTTPMessage
 from typing import Any
 
-from harness.page import Got
+from harness.http import Response
 
 from foo_web.flask_async import AsyncFlask
 
@@ -34,11 +35,13 @@ class Client:
     async def send(self, event: dict[str, Any]) -> None:
         self.sent.append(event)
 
-    def reply(self) -> Got:
+    def reply(self) -> Response:
         start, body = self.sent
         assert (start["type"], body["type"]) == ("http.response.start", "http.response.body")
-        headers = {name.decode(): value.decode() for name, value in start["headers"]}
-        return Got(start["status"], headers, body["body"])
+        headers = HTTPMessage()
+        for name, value in start["headers"]:
+            headers[name.decode()] = value.decode()
+        return Response(start["status"], headers, body["body"])
 
 
 def scope(method: str, path: str, headers: Headers = ()) -> dict[str, Any]:
@@ -66,7 +69,7 @@ class Foo:
         call: Callable[..., Awaitable[None]] = self.app.__call__
         return asyncio.ensure_future(call(scope(method, path, headers), client.receive, client.send))
 
-    async def request(self, method: str, path: str, body: bytes = b"", **headers: str) -> Got:
+    async def request(self, method: str, path: str, body: bytes = b"", **headers: str) -> Response:
         named = [(name.replace("_", "-"), value) for name, value in headers.items()]
         if body:
             named.append(("Content-Length", str(len(body))))
@@ -75,8 +78,8 @@ class Foo:
             await self.begin(client, method, path, named)
         return client.reply()
 
-    async def post(self, body: bytes = b"", **headers: str) -> Got:
+    async def post(self, body: bytes = b"", **headers: str) -> Response:
         return await self.request("POST", "/foo", body, **headers)
 
-    async def get(self, path: str) -> Got:
+    async def get(self, path: str) -> Response:
         return await self.request("GET", path)

@@ -16,7 +16,7 @@ import pytest_asyncio
 from aiohttp import web as web_server
 from aiohttp.test_utils import TestServer
 from harness.basics import free_port
-from harness.page import Got
+from harness.http import Response
 from harness.sdk import adaptable_sdk
 from harness.server import FAR, Client, ServerProcess
 from resonate.context import Context
@@ -114,7 +114,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
-def problem(reply: Got) -> tuple[int, str]:
+def problem(reply: Response) -> tuple[int, str]:
     document = reply.json
     assert reply.headers["Content-Type"] == "application/problem+json"
     assert reply.body.endswith(b"\n")

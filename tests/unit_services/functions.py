@@ -1,7 +1,7 @@
-"""A worker with functions of all kinds: they fail, work until a file exists, or block its event loop.
+"""A worker with functions that work until a file exists, or block its event loop.
 
-GROUP: its group. BLOCK_SECONDS: for how long functions block. KEEP_SECONDS: how long its leases are kept meanwhile,
-instead of the worker's own limit.
+BLOCK_SECONDS: for how long they block. KEEP_SECONDS: how long its leases are kept meanwhile, instead of the worker's
+own limit.
 """
 
 import asyncio
@@ -17,28 +17,12 @@ from worker import Worker, heartbeats, log_run
 SECONDS = float(os.environ.get("BLOCK_SECONDS", "0"))
 
 
-async def baz(ctx: Context) -> int:
-    """Fail in place of the service's own function."""
-    log_run(ctx)
-    raise ValueError("no number today")
-
-
 async def work(ctx: Context, until: str) -> str:
     """Work until that file exists, without blocking the event loop."""
     log_run(ctx)
     while not Path(until).exists():
         await asyncio.sleep(0.05)
     return "done"
-
-
-async def fail(ctx: Context, message: str = "no number today") -> None:
-    log_run(ctx)
-    raise ValueError(message)
-
-
-async def give_back(ctx: Context, value: object) -> object:
-    log_run(ctx)
-    return value
 
 
 # ── blocking the event loop ──
@@ -81,9 +65,6 @@ def _library() -> None:
     time.sleep(SECONDS)
 
 
-PLAIN = (baz, fail, work, give_back)
-BLOCKING = (sleeping, computing, holding, with_a_step)
-
 if __name__ == "__main__":
     heartbeats.KEEP_SECONDS = float(os.environ.get("KEEP_SECONDS", heartbeats.KEEP_SECONDS))
-    Worker(os.environ.get("GROUP", "service-functions"), *PLAIN, *BLOCKING).run()
+    Worker("service-functions", work, sleeping, computing, holding, with_a_step).run()

@@ -11,7 +11,7 @@ from typing import Any, override
 
 from harness import stack
 from harness.basics import wait_until
-from harness.foo import Reply
+from harness.http import Response
 from harness.process import Process
 from harness.server import FAR, Client, ServerProcess
 from harness.services import CONNECTED
@@ -35,14 +35,14 @@ class Stack(stack.Stack):
         self.server = ServerProcess(self.folder / "server.log", self.folder / "state.db", self.server_port, **env)
         return self.server.start()
 
-    def start_worker(self, name: str, *, health_file: Path | None = None, **env: str) -> Process:
+    def start_worker(self, name: str, **env: str) -> Process:
         """Start one of the services, or a file beside this one."""
         file = HERE / f"{name}.py"
-        return self.begin(name, str(file) if file.exists() else name, HEALTH_FILE=str(health_file or ""), **env)
+        return self.begin(name, str(file) if file.exists() else name, HEALTH_FILE="", **env)
 
     def connect_worker(self, name: str, **env: str) -> Process:
         """Start a worker, and return once it is connected."""
-        worker = self.start_worker(name, health_file=None, **env)
+        worker = self.start_worker(name, **env)
         worker.wait_for(CONNECTED)
         return worker
 
@@ -112,7 +112,7 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def is_problem(reply: Reply, status: HTTPStatus) -> bool:
+def is_problem(reply: Response, status: HTTPStatus) -> bool:
     return (
         reply.status == status
         and reply.content_type == "application/problem+json"

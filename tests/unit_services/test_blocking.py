@@ -20,7 +20,7 @@ def test_functions_that_block_beyond_their_leases_run_once(stack: Stack) -> None
     """Even if heartbeats need a token."""
     stack.start_server(RESONATE_AUTH__TOKEN="right")
     calls = Calls(stack.server_port, token="right")
-    workers = [start(stack, BLOCK_SECONDS="4", RESONATE_TOKEN="right") for _ in range(2)]
+    workers = [start(stack, BLOCK_SECONDS="3", RESONATE_TOKEN="right") for _ in range(2)]
     for id in [calls.start(function, function) for function in ("computing", "with_a_step")]:
         assert calls.outcome(id) == "done"
 
@@ -29,7 +29,7 @@ def test_functions_that_block_beyond_their_leases_run_once(stack: Stack) -> None
 
     line = re.compile(r"function (\w+) \(functions.py, line \d+\) blocked the event loop for (\d+\.\d) s")
     wait_until(lambda: {"computing", "step"} == {name for name, _ in line.findall(said())}, "the log names both")
-    assert all(3 <= float(seconds) < 60 for _, seconds in line.findall(said()))
+    assert all(2 <= float(seconds) < 60 for _, seconds in line.findall(said()))
     assert [said().count(f"running function {name}  promise=") for name in ("computing", "step")] == [1, 1]
     assert "lease lost" not in said() and "heartbeat failed" not in said()
 

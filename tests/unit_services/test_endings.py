@@ -20,7 +20,8 @@ ALARMS = ("Traceback", "CRITICAL", "ERROR", "exited with code", "never retrieved
 
 def _is_sent_away(connection: socket.socket) -> bool:
     answer = read_all(connection)
-    return answer.startswith(b"HTTP/1.1 503 ") and b"\r\nRetry-After: " in answer
+    told = b"\r\nRetry-After: ", b"with the header Idempotency-Key: "
+    return answer.startswith(b"HTTP/1.1 503 ") and all(each in answer for each in told)
 
 
 def _assert_quiet(foo: Process) -> None:

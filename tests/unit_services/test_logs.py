@@ -22,23 +22,10 @@ UPGRADE = {
     "Sec-WebSocket-Version": "13",
     "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
 }
-FORGED = "x\n2026-11-25T19:20:01.123+00:00 running function bar  promise=forged\r\x1b[2J\u2028\u202ey"
 
 
 def lines(output: str) -> list[str]:
     return output.split("\n")[:-1]
-
-
-def test_a_message_cannot_forge_a_line_of_a_worker(running: Stack) -> None:
-    worker, calls = running.connect_worker("functions"), Calls(running.server_port)
-
-    assert calls.outcome(calls.start("forging", "fail", FORGED))["message"] == FORGED
-
-    assert "ValueError: x" in worker.output()
-    for line in lines(worker.output()):
-        assert line.isprintable()
-        assert TIMED.match(line) or line.startswith("  ")
-        assert not re.match(r"\S+ running function bar", line)
 
 
 def test_a_request_cannot_forge_a_line_of_foo(running: Stack) -> None:
@@ -134,7 +121,7 @@ def test_a_stack_that_stops_under_load_logs_no_errors(served: Stack, order: str)
     stopping = threading.Event()
 
     def ask() -> None:
-        while not stopping.is_set():
+        while not stopping.wait(0.05):  # or those who are refused would ask without end
             with contextlib.suppress(OSError, http.client.HTTPException):
                 served.post({"running": 0.1})
 

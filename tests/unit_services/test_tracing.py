@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.basics import free_port, wait_until
+from harness.basics import wait_until
 from harness.otlp import Receiver, Seen, running_receiver
 
 from .programs import Stack
@@ -172,14 +172,15 @@ def test_a_foo_that_was_killed_continues_in_the_trace_of_the_request(
 
 
 def test_opentelemetry_is_not_loaded_by_default(served: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A package in its place ends any program that loads it."""
+    """A package in its place ends any program that loads it. bar and baz load the same."""
+    served.start_worker("baz")
     trap = tmp_path / "trap" / "opentelemetry" / "__init__.py"
     trap.parent.mkdir(parents=True)
     trap.write_text("raise SystemExit('loaded')")
     monkeypatch.setenv("PYTHONPATH", str(trap.parents[1]))
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT")
-    served.start_services()
+    served.start_worker("bar")
+    served.start_foo()
     assert served.post({"running": 0.1}).json["message"] == 3
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
-    for name in ("bar", "foo"):
-        served.start_worker(name, FOO_PORT=str(free_port())).wait_for("loaded")
+    served.start_worker("bar").wait_for("loaded")

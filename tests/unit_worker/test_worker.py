@@ -87,6 +87,11 @@ async def test_a_call_that_misses_its_deadline_or_is_cancelled_says_so_to_its_ca
     assert (await group.result(cancelled))["message"] == f"{cancelled}:1 was cancelled"
 
 
+async def test_arguments_that_its_function_does_not_take_fail_the_call(group: Group) -> None:
+    await group.work(double)
+    assert (await group.result(group.begin("double", 1, 2)))["message"] == "double: too many positional arguments"
+
+
 async def test_a_failing_function_is_tried_three_times_and_then_its_caller_gets_the_error(
     group: Group, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from harness.adapter import Adapter, Reply, offer, running_adapter
-from harness.page import Got, Page
+from harness.http import Response
+from harness.page import Page
 from harness.server import ServerProcess
 from integration.servers import Start
 
@@ -69,7 +70,7 @@ def trouble(page: Page) -> str:
     return str(answer["trouble"])
 
 
-def click(page: Page, **fields: Any) -> Got:
+def click(page: Page, **fields: Any) -> Response:
     return page.act(json.dumps({"fields": fields}).encode(), "order")
 
 

@@ -9,7 +9,6 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from harness import http
 from harness.basics import wait_until
 from harness.page import Page
 from harness.server import FAR, Reply, ServerProcess
@@ -77,11 +77,8 @@ class Guarded:
         """``token`` goes into the envelope's head, ``header`` is the Authorization header."""
         head = {"auth": token} if token is not None else {}
         headers = {"Authorization": header} if header is not None else {}
-        connection = HTTPConnection("127.0.0.1", self.server.port, timeout=10)
-        connection.request("POST", "/", request(kind, head, **data), headers)
-        response = connection.getresponse()
-        envelope = json.loads(response.read())
-        connection.close()
+        response = http.request(self.server.port, "POST", "/", request(kind, head, **data), headers)
+        envelope = response.json
         assert envelope["head"]["status"] == response.status
         return Reply(status=response.status, data=envelope["data"])
 
@@ -90,11 +87,8 @@ class Guarded:
         return self.call("promise.get", token, header, id="unknown").status
 
     def poll(self, header: str | None = None, path: str = "/poll/g/w") -> int:
-        connection = HTTPConnection("127.0.0.1", self.server.port, timeout=10)
-        connection.request("GET", path, headers={"Authorization": header} if header is not None else {})
-        status = connection.getresponse().status
-        connection.close()
-        return status
+        headers = {"Authorization": header} if header is not None else {}
+        return http.request(self.server.port, "GET", path, headers=headers).status
 
 
 @pytest.fixture(scope="module")

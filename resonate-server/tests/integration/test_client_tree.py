@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 from harness.basics import wait_until
 from harness.server import FAR, Client, ServerProcess
-from integration.calls import acquire, create, settle, step_of
+from integration.calls import acquire, create, settle
 
 from resonate_server.client import main
 from resonate_server.client.calls import CallTask, CallTree
@@ -97,15 +97,6 @@ def test_it_lasts_as_long_as_by_the_server_s_clock(chain: Chain, tree: Tree, mon
     assert re.search("pending for [0-9.]+ m?s ", lines(tree(root))[0])
 
 
-def test_a_finished_chain_shows_the_result(chain: Chain, tree: Tree) -> None:
-    root = chain.rpc("", "foo")
-    chain.settle("", "resolved", 3)
-    drawn = lines(tree(root))
-    assert drawn[0].startswith(f"✔ foo  {root}  resolved in ")
-    assert drawn[0].endswith("g      fulfilled")
-    assert drawn[-1] == "result: 3"
-
-
 def test_an_error_is_shown_once_where_it_was_raised(chain: Chain, tree: Tree) -> None:
     root, bar = chain.rpc("", "foo"), chain.rpc(":1", "bar")
     for suffix in (":1", ""):
@@ -113,14 +104,6 @@ def test_an_error_is_shown_once_where_it_was_raised(chain: Chain, tree: Tree) ->
     drawn = lines(tree(root))
     assert "✘ foo" in drawn[0] and "rejected after" in drawn[0]
     assert drawn[2:] == ["", f"bar failed: boom  {bar}"]
-
-
-def test_cancelled_and_timed_out_are_distinguished(chain: Chain, tree: Tree) -> None:
-    root, late = chain.rpc("", "foo"), create(chain.client, f"{chain.root}:1", timeout_at=1, parent=chain.root)
-    chain.settle("", "rejected_canceled", None)
-    drawn = lines(tree(root))
-    assert "cancelled after" in drawn[0]
-    assert f"step  {late}" in drawn[1] and "timed out after" in drawn[1]
 
 
 def test_siblings_are_in_order_of_creation_with_lines_to_their_parents(chain: Chain, tree: Tree) -> None:
@@ -135,12 +118,6 @@ def test_siblings_are_in_order_of_creation_with_lines_to_their_parents(chain: Ch
     assert shown[:3] == ["● foo", "├─ ● second", "│  └─ ● step"]
     assert shown[3].startswith("└─ ● sleep ")
     assert shown[4] == "   └─ ● step"
-
-
-def test_a_step_shows_its_function_if_its_worker_reports_it(chain: Chain, tree: Tree) -> None:
-    root = chain.rpc("", "foo")
-    step_of(chain.client, root, "charge")
-    assert left_of_ids(tree(root), chain) == ["● foo", "└─ ● charge"]
 
 
 def test_a_part_of_the_chain_can_be_shown(chain: Chain, tree: Tree) -> None:

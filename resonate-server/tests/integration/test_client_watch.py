@@ -113,18 +113,6 @@ def test_ended_early_it_leaves_a_clean_terminal_and_the_last_tree(
     assert "Traceback" not in shown.raw and "Aborted" not in shown.raw
 
 
-def test_a_server_without_histories_of_calls_can_still_be_watched(start: Start, watch: Watch) -> None:
-    server = start(RESONATE_UI__ENABLED="false")
-    root = create(server.client())
-    acquire(server.client(), root)
-    shown = watch(root, server.url)
-    shown.wait_for(f"attempt 1 by {PID[:8]}")
-    settle(server.client(), root)
-
-    assert shown.wait() == 0
-    assert "━━━" in shown.frame
-
-
 @pytest.mark.parametrize(
     ("stop", "resume", "said"),
     [

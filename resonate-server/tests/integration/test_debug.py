@@ -16,11 +16,6 @@ def still(start: Start) -> Client:
     return client
 
 
-@pytest.mark.parametrize("kind", DEBUG)
-def test_it_is_forbidden_unless_switched_on(client: Client, kind: str) -> None:
-    assert client.call(kind, **DEBUG[kind]).status == 403
-
-
 def test_a_time_in_the_head_is_ignored_unless_enabled(client: Client) -> None:
     created = client.post(request("promise.create", {"resonate:debug_time": 5}, id="ignored", timeoutAt=FAR))
     assert created.data["promise"]["createdAt"] > 1_000_000_000_000

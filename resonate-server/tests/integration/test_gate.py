@@ -4,12 +4,13 @@ pages of other origins that are allowed to send requests (CORS, protocol section
 
 import json
 import socket
-from http.client import HTTPConnection, HTTPResponse
+from http.client import HTTPConnection
 
 import pytest
+from harness import http
 from harness.basics import free_port
+from harness.http import Response
 from harness.metrics import refusals
-from harness.page import Got
 from harness.server import FAR, ServerProcess
 from integration.calls import request
 from integration.servers import Start
@@ -31,7 +32,9 @@ class Guarded:
         self.server = server
         self.metrics_port = metrics_port
 
-    def ask(self, method: str, path: str, headers: dict[str, str], body: bytes = b"", *, metrics: bool = False) -> Got:
+    def ask(
+        self, method: str, path: str, headers: dict[str, str], body: bytes = b"", *, metrics: bool = False
+    ) -> Response:
         """Send ``headers`` in addition to only a ``Host`` and a length."""
         port = self.metrics_port if metrics else self.server.port
         connection = HTTPConnection("127.0.0.1", port, timeout=10)
@@ -41,7 +44,7 @@ class Guarded:
             connection.putheader(name, value)
         connection.endheaders(body)
         response = connection.getresponse()
-        got = Got(response.status, {name.lower(): text for name, text in response.getheaders()}, response.read())
+        got = Response(response.status, response.headers, response.read())
         connection.close()
         return got
 
@@ -149,13 +152,9 @@ def permissive(start_for_all: Start) -> ServerProcess:
     return start_for_all(RESONATE_SERVER__CORS__ALLOW_ORIGINS="*")
 
 
-def answer(server: ServerProcess, method: str, path: str, origin: str) -> HTTPResponse:
+def answer(server: ServerProcess, method: str, path: str, origin: str) -> Response:
     headers = {**(PREFLIGHT if method == "OPTIONS" else {}), "Origin": origin}
-    connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
-    connection.request(method, path, headers=headers)
-    response = connection.getresponse()
-    connection.close()
-    return response
+    return http.request(server.port, method, path, headers=headers)
 
 
 @pytest.mark.parametrize("path", ["/", "/poll/g/w"])

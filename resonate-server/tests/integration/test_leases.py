@@ -98,22 +98,6 @@ def test_a_worker_that_promised_heartbeats_loses_its_lease_early_when_silent(
     assert other.message()["data"]["task"] == {"id": name, "version": 1}
 
 
-def test_a_stream_or_a_heartbeat_within_the_grace_period_keeps_the_lease(
-    client: Client, connect: Connect, name: str
-) -> None:
-    names = [f"{name}-1", f"{name}-2"]
-    streams = [connect(each, each) for each in names]
-    for each, stream in zip(names, streams, strict=True):
-        claim(client, stream, each, each)
-        stream.close()
-    connect(names[0], names[0])
-    time.sleep(LAST_WORDS_S + 0.1)
-    client.call("task.heartbeat", pid=names[1], tasks=[{"id": names[1], "version": 1}])
-    time.sleep(GRACE_S + 0.25)
-
-    assert all(is_held(client, each, each) for each in names)
-
-
 def test_stopping_or_killing_the_server_ends_no_leases(start: Start, name: str) -> None:
     """Neither that of a worker with a stream nor that of one whose stream ended a moment before."""
     server, left = start("state.db", **GRACE), f"{name}-left"

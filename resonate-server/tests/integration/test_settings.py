@@ -127,12 +127,6 @@ def test_flags_override_the_environment_which_overrides_the_file_member_by_membe
     assert json.loads(server.output().splitlines()[0])["message"].startswith("listening on http://127.0.0.1:")
 
 
-def test_a_wrong_value_is_named_in_one_sentence(refused: Callable[..., str]) -> None:
-    error = refused("dev", RESONATE_SERVER__PORT="70000")
-    assert "RESONATE_SERVER__PORT" in error and "70000" in error
-    assert error.count("\n") == 1
-
-
 @pytest.mark.parametrize(
     "text",
     [

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 
-from harness.server import Client, ServerProcess
+from harness.server import Client
 from harness.stream import Stream
-from integration.servers import Start
 
 Connect = Callable[[str, str], Stream]
 
@@ -33,11 +32,3 @@ def test_a_listener_receives_the_settled_promise(client: Client, connect: Connec
     client.call("promise.register_listener", awaited=f"{id}-a", address=f"poll://uni@{id}/w")
     settled = client.call("promise.settle", id=f"{id}-a", state="resolved", value={"data": "Mg=="})
     assert stream.message() == {"kind": "unblock", "head": {}, "data": settled.data}
-
-
-def test_streams_above_the_limit_are_refused(
-    start: Start, open_stream: Callable[[ServerProcess, str, str], Stream]
-) -> None:
-    limited = start(RESONATE_TRANSPORTS__HTTP_POLL__MAX_CONNECTIONS="1")
-    assert open_stream(limited, "g", "1").head.startswith("HTTP/1.1 200")
-    assert open_stream(limited, "g", "2").head.startswith("HTTP/1.1 503")

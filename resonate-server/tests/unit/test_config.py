@@ -10,6 +10,7 @@ import pytest
 from resonate_server import official
 from resonate_server.build import build
 from resonate_server.config import ServerSettings, Settings, WrongSetting, load
+from resonate_server.kernel.model import Rules
 
 PUSH = "RESONATE_TRANSPORTS__HTTP_PUSH__AUTH__"
 
@@ -223,3 +224,9 @@ def test_settings_without_meaning_here_are_refused_with_a_sentence(name: str, te
 @pytest.mark.parametrize(("name", "text"), [("TRANSPORTS__GCPS__ENABLED", "false"), ("STORAGE__POSTGRES__URL", "")])
 def test_disabling_an_unsupported_setting_is_accepted(name: str, text: str) -> None:
     assert load({}, {f"RESONATE_{name}": text}) == Settings()
+
+
+async def test_the_engine_gets_the_rules_that_are_set() -> None:
+    given = {"storage.sqlite.path": ":memory:", "tasks.retry_timeout": "600", "schedules.catch_up": "3"}
+    engine = build(load(given, {})).parts.engine
+    assert engine._rules == Rules(retry_timeout_ms=600, catch_up_runs=3)

@@ -150,7 +150,7 @@ class Freezer:
             return connection.execute(statement.encode(), parameters or None).fetchall()
 
 
-async def until(condition: Callable[[], object]) -> None:
+async def until(condition: Callable[[], object], every: float = 0.01) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while not condition():
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(every)

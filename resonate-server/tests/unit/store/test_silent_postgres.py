@@ -200,7 +200,7 @@ async def test_a_server_whose_sign_of_life_hangs_repeats_it_on_another_connectio
     [(backend,)] = freezer.ask("SELECT backend FROM servers")
     freezer.freeze(backend)
 
-    await until(lambda: freezer.ask("SELECT backend FROM servers") not in ([(backend,)], []))
+    await until(lambda: freezer.ask("SELECT backend FROM servers") not in ([(backend,)], []), every=0.2)
     assert (await call(store, create("p"))).status == 200
 
 

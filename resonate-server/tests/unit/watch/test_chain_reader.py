@@ -1,6 +1,6 @@
 """Chains as the page shows them: the list and its filters, a single chain, and bounds for both."""
 
-from base64 import b64encode
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -301,7 +301,17 @@ def test_a_cursor_can_mark_any_place(id: str) -> None:
     assert decode_place(encode_place(Place(5, id))) == Place(5, id)
 
 
-@pytest.mark.parametrize("cursor", ["x", "====", "W10=", "é", encode_place(Place(5, "a"))[:-4], "WyJhIiwxXQ=="])
+NO_PLACES = (b"[]", b'["a",1]', b"[1]", b'[-1,"a"]', b'[99999999999999999999,"a"]', rb'[1,"a\u0000"]', b"[" * 20_000)
+CURSORS = [
+    "x",
+    "====",
+    "é",
+    encode_place(Place(5, "a"))[:-4],
+    *(urlsafe_b64encode(each).decode() for each in NO_PLACES),
+]
+
+
+@pytest.mark.parametrize("cursor", CURSORS, ids=lambda cursor: cursor[:40])
 def test_other_cursors_are_refused(cursor: str) -> None:
     with pytest.raises(BadCursor):
         decode_place(cursor)
