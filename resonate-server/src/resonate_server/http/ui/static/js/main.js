@@ -405,7 +405,6 @@ class Page {
   failed(error) {
     if (error.name === "AbortError") return;
     if (error.status === 401) this.askAgain(error.message);
-    else if (error.status === 403) notice(`This token does not permit it: ${error.message}`);
     else notice(error.message);
   }
 
