@@ -10,7 +10,7 @@ from contextlib import suppress
 import msgspec
 
 from resonate_server.delivery import Hub, Presence
-from resonate_server.delivery.presence import Member, State, WorkerObserver
+from resonate_server.delivery.presence import Change, Member, State, WorkerObserver
 from resonate_server.engine import Engine, ReadFailed
 from resonate_server.kernel.model import Footprint
 from resonate_server.peers import hints
@@ -288,20 +288,7 @@ class Announcer(WorkerObserver):
         self._changed = changed
         self._then = then
 
-    def worker_connected(self, group: str, pid: str, again: bool) -> None:
-        self._changed()
-        self._then.worker_connected(group, pid, again)
-
-    def worker_left(self, group: str, pid: str, planned: bool) -> None:
-        self._changed()
-        self._then.worker_left(group, pid, planned)
-
-    def worker_gone(self, group: str, pid: str) -> None:
-        self._changed()
-        self._then.worker_gone(group, pid)
-
-    def worker_silent(self, group: str, pid: str) -> None:
-        self._then.worker_silent(group, pid)
-
-    def worker_heard(self, group: str, pid: str) -> None:
-        self._then.worker_heard(group, pid)
+    def worker_changed(self, change: Change, group: str, pid: str, planned: bool = False) -> None:
+        if change in (Change.CONNECTED, Change.LEFT, Change.GONE):
+            self._changed()
+        self._then.worker_changed(change, group, pid, planned)

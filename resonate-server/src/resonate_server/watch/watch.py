@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from resonate_server.delivery.presence import Member, State, WorkerObserver
+from resonate_server.delivery.presence import Change, Member, State, WorkerObserver
 from resonate_server.engine.outbound import DecisionObserver
 from resonate_server.protocol.messages import Execute
 from resonate_server.store import Decided
@@ -91,27 +91,12 @@ class Watch(DecisionObserver, WorkerObserver):
 
     # --- what delivery reports --------------------------------------------------------------------------------------
 
-    def worker_connected(self, group: str, pid: str, again: bool) -> None:
-        self._worker(What.CONNECTED, group, pid, again=again)
-
-    def worker_left(self, group: str, pid: str, planned: bool) -> None:
-        self._worker(What.LEFT, group, pid, planned=planned)
-
-    def worker_silent(self, group: str, pid: str) -> None:
-        self._worker(What.SILENT, group, pid)
-
-    def worker_gone(self, group: str, pid: str) -> None:
-        self._worker(What.GONE, group, pid)
-
-    def worker_heard(self, group: str, pid: str) -> None:
-        self._worker(What.HEARD, group, pid)
+    def worker_changed(self, change: Change, group: str, pid: str, planned: bool = False) -> None:
+        self._put(WorkerEvent(kind=What(f"worker.{change}"), at=self.now(), group=group, pid=pid, planned=planned))
 
     def task_sent(self, group: str, pid: str, execute: Execute) -> None:
         id, version = execute.task_id, execute.version
         self._put(TaskNews(kind=What.SENT, at=self.now(), chain=None, id=id, group=group, pid=pid, version=version))
-
-    def _worker(self, what: What, group: str, pid: str, again: bool = False, planned: bool = False) -> None:
-        self._put(WorkerEvent(kind=what, at=self.now(), group=group, pid=pid, again=again, planned=planned))
 
     def _ended(self, outage: Outage) -> None:
         self.ring.append(ServerBack(at=outage.end, since=outage.begin))

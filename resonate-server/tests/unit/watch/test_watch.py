@@ -7,6 +7,7 @@ from unit.driver import LEASE, Driver
 from unit.hubs import execute, until
 from unit.watch.scene import created, gone, settled, task
 
+from resonate_server.delivery.presence import Change
 from resonate_server.protocol.payload import Payload
 from resonate_server.protocol.records import PromiseState
 from resonate_server.watch import Watch, derive, watch
@@ -29,7 +30,7 @@ class Scene:
         self.driver.decided.clear()
 
     def worker_gone(self) -> None:
-        self.watch.worker_gone("workers", "pid")
+        self.watch.worker_changed(Change.GONE, "workers", "pid")
 
     def events(self) -> list[Event]:
         return self.watch.ring.after(0, 1_000)
