@@ -13,7 +13,7 @@ numbered for it alone, and cannot resume.
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Callable, Container
+from collections.abc import Container
 
 from msgspec.structs import replace
 
@@ -27,29 +27,19 @@ MAX_WEIGHT = 16 * 1_024 * 1_024
 class Ring:
     """``epoch`` distinguishes this ring's numbers from those of an earlier run of the server."""
 
-    catch_up: Callable[[], None]
-    """Called before every read, so that whatever fills the ring can catch up."""
-
     def __init__(self, max_events: int = MAX_EVENTS, max_weight: int = MAX_WEIGHT) -> None:
         self.epoch = secrets.token_hex(8)
-        self.catch_up = lambda: None
-        self._last = 0
+        self.last = 0
+        """Number of the latest event; 0 if there is none yet."""
         self._events: deque[Event] = deque()
         self._max_events = max_events
         self._max_weight = max_weight
         self._weight = 0
 
     @property
-    def last(self) -> int:
-        """Number of the latest event; 0 if there is none yet."""
-        self.catch_up()
-        return self._last
-
-    @property
     def first(self) -> int:
         """Number of the oldest event kept, or of the next one if there is none."""
-        self.catch_up()
-        return self._last - len(self._events) + 1
+        return self.last - len(self._events) + 1
 
     @property
     def since(self) -> int | None:
@@ -58,7 +48,7 @@ class Ring:
 
     def append(self, event: Event) -> None:
         """Number it and keep it."""
-        event.seq = self._last = self._last + 1
+        event.seq = self.last = self.last + 1
         events = self._events
         events.append(event)
         self._weight += event.weight()
@@ -67,7 +57,7 @@ class Ring:
 
     def reaches(self, after: int) -> bool:
         """Return whether all events after number ``after`` are still there."""
-        return self.first - 1 <= after <= self._last
+        return self.first - 1 <= after <= self.last
 
     def after(self, seq: int, limit: int) -> list[Event]:
         """Return up to ``limit`` of the kept events after ``seq``."""
@@ -76,7 +66,6 @@ class Ring:
 
     def of(self, ids: Container[str]) -> list[ChainEvent]:
         """Return the kept events of these promises, those of each in order: those of other servers arrive late."""
-        self.catch_up()
         return sorted((each for each in self._events if isinstance(each, ChainEvent) and each.id in ids), key=place)
 
 
