@@ -192,7 +192,7 @@ class Peers(PeerListener):
     def may_have_missed(self) -> None:
         self._hub.ask_again()
         if self._watch is not None:
-            self._watch.take_remote_event(Event(kind=What.EVENTS_MISSED, at=self._watch.now()))
+            self._watch.take(Event(kind=What.EVENTS_MISSED, at=self._watch.now()))
 
     def heard(self, told: str) -> None:
         try:
@@ -221,7 +221,7 @@ class Peers(PeerListener):
                 self._update_members(hint)
             case Happened(event=event) if self._watch is not None:
                 with suppress(ValueError):
-                    self._watch.take_remote_event(events.decode_from_peer(event))
+                    self._watch.take(events.decode_from_peer(event))
             case WasReset():
                 self._hub.reset()
             case LookAgain():

@@ -14,6 +14,7 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import Container
+from contextlib import suppress
 
 from msgspec.structs import replace
 
@@ -172,11 +173,9 @@ class Feed:
         if viewer.seq < self._ring.last or not viewer.is_open:
             return
         self._news.clear()
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._news.wait()
-        except TimeoutError:
-            pass
 
     def take(self, viewer: Viewer) -> bytes:
         """Return the next lines for ``viewer`` and advance it; empty if there are none. Raises :class:`Overtaken`."""

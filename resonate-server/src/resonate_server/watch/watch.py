@@ -44,11 +44,6 @@ class Watch(DecisionObserver, WorkerObserver):
         self._members = members
         self.tell_others = lambda _: None
 
-    def take_remote_event(self, event: Event) -> None:
-        """Take an event that happened at another server."""
-        self._keep(event)
-        self.feed.reported()
-
     def sync_connected(self, members: Iterable[Member]) -> None:
         """Take the workers as their server knows them, repeatedly, to make up for missed connections."""
         for member in members:
@@ -73,11 +68,10 @@ class Watch(DecisionObserver, WorkerObserver):
 
     def decided(self, decided: Decided) -> None:
         """A bug in here must not disturb anything else."""
-        if derive.may_have_events(decided):
-            try:
-                self._report(*derive.events(decided))
-            except Exception:
-                logger.exception("could not report a decision to the watchers")
+        try:
+            self._report(*derive.events(decided))
+        except Exception:
+            logger.exception("could not report a decision to the watchers")
 
     # --- what delivery reports --------------------------------------------------------------------------------------
 
@@ -89,20 +83,19 @@ class Watch(DecisionObserver, WorkerObserver):
         self._report(TaskNews(kind=What.SENT, at=self.now(), chain=None, id=id, group=group, pid=pid, version=version))
 
     def _ended(self, outage: Outage) -> None:
-        self.ring.append(ServerBack(at=outage.end, since=outage.begin))
-        self.feed.reported()
+        self.take(ServerBack(at=outage.end, since=outage.begin))
 
-    # --- what this server reports to viewers ------------------------------------------------------------------------
+    # --- events -----------------------------------------------------------------------------------------------------
 
     def _report(self, *events: Event) -> None:
         for event in events:
-            self._keep(event)
+            self.take(event)
             self.tell_others(event)
-        self.feed.reported()
 
-    def _keep(self, event: Event) -> None:
-        """Put an event into the ring now, and what it says of a worker into the history."""
+    def take(self, event: Event) -> None:
+        """Show an event of this server or of another one, and note what it says of a worker."""
         self.ring.append(event)
+        self.feed.reported()
         match event:
             case WorkerEvent(kind=What.CONNECTED):
                 self._history.connected(event.group, event.pid, event.at)

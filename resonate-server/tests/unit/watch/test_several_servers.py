@@ -62,7 +62,7 @@ class Site:
         for sender, event in rung:
             for number, server in enumerate(self.servers):
                 if number != sender:
-                    server.take_remote_event(decode_from_peer(encode_for_peers(event)))
+                    server.take(decode_from_peer(encode_for_peers(event)))
 
     async def tell(self, number: int) -> tuple[list[str], list[str]]:
         view = await self.servers[number].chains.view("t")

@@ -88,6 +88,6 @@ def test_unknown_events_are_refused(told: bytes) -> None:
 
 
 async def test_offers_of_this_server_and_of_others_are_found_with_their_promise(scene: Scene) -> None:
-    scene.watch.take_remote_event(task(What.SENT, id="t"))
+    scene.watch.take(task(What.SENT, id="t"))
     scene.watch.task_sent("workers", "pid", execute("t"))
     assert [event.kind for event in scene.watch.ring.of(["t"])] == [What.SENT] * 2
