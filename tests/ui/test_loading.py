@@ -79,6 +79,17 @@ def test_a_chain_and_a_list_that_could_not_be_read_are_read_again(demo: Demo, ta
     expect(tab.find("#headline-text")).to_contain_text("Resolved: 7")
 
 
+def test_a_filtered_list_follows_what_begins_and_ends(demo: Demo, tab: Tab, id: str) -> None:
+    tab.open()
+    tab.find("#state-filter").select_option("pending")
+    tab.find("#filter").fill(id)
+    expect(tab.find("#chains-empty")).to_have_text("No chain fits the filter.")
+    create(demo.client(), id)
+    expect(tab.find(f"#chains [data-chain={id}]")).to_be_visible()
+    settle(demo.client(), id, 7)
+    expect(tab.find(f"#chains [data-chain={id}]")).to_have_count(0)
+
+
 def test_a_tab_out_of_sight_leaves_its_connection_to_others(demo: Demo, tab: Tab, id: str) -> None:
     """Six of them would keep the seventh from loading: browsers open no more connections to one server."""
     client = demo.client()

@@ -120,6 +120,13 @@ def test_320_pixels_are_wide_enough(demo: Demo, open_tab: OpenTab, id: str) -> N
         assert tab.script(f"document.querySelector('#pane-{pane}').getBoundingClientRect().right") <= 320
 
 
+def test_the_timeline_can_be_read_at_400_percent(demo: Demo, open_tab: OpenTab) -> None:
+    """A window of 1,280 by 1,024 pixels then has this many. What does not fit can be scrolled to."""
+    tab = open_tab(demo.page, viewport={"width": 320, "height": 256})
+    tab.open()
+    assert tab.script("document.querySelector('#timeline').clientHeight") > 80
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_is_readable_in_light_and_dark(demo: Demo, open_tab: OpenTab, id: str, scheme: str) -> None:
     demo.send(id)

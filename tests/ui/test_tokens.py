@@ -129,7 +129,7 @@ def test_one_with_a_prefix_acts_only_on_ids_with_that_prefix(guarded: Guarded, t
 
     tab.find("#chains [data-chain=ours-call]").click()
     act(tab, "again", "yours-call")
-    expect(tab.find("#notice-text")).to_contain_text("This token does not permit it")
+    expect(tab.find("#notice-text")).to_contain_text("this token is only for ids")
     act(tab, "cancel")
     expect(tab.find("#chain-state")).to_have_text("cancelled")
 

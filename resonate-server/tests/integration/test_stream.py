@@ -15,6 +15,10 @@ def test_the_stream_opens_at_once_without_an_event(connect: Connect, id: str) ->
     assert stream.nothing()
 
 
+def test_a_proxy_is_told_to_pass_messages_on_at_once(connect: Connect, id: str) -> None:
+    assert "x-accel-buffering: no" in connect(id, "w").head.lower()
+
+
 def test_an_execute_names_task_and_version_and_has_a_head(client: Client, connect: Connect, id: str) -> None:
     """It is one data line of ASCII, with LF at its end."""
     stream = connect(id, "w")

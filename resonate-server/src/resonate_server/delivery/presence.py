@@ -152,28 +152,26 @@ class _GroupActivity(Struct):
         return now - self.heard <= PAUSE_MS and now - self.since >= for_ms
 
 
+class Change(StrEnum):
+    """What a worker did. Its stream may have *left* as planned by this server, and is then *connected* again so."""
+
+    CONNECTED = "connected"
+    LEFT = "left"
+    SILENT = "silent"  # it let a lease lapse
+    GONE = "gone"  # it stayed away too long
+    HEARD = "heard"  # it was silent, and has sent a request of its own
+
+
 class WorkerObserver:
-    """Learns which workers come and go, and which tasks they get. A worker is a process (``pid``) in a group.
+    """Learns what workers do, and which tasks they get. A worker is a process (``pid``) in a group.
 
     Called on the event loop; must be quick, and must not raise.
 
     This base class does nothing.
     """
 
-    def worker_connected(self, group: str, pid: str, again: bool) -> None:
-        """The worker has a new stream; ``again``: after one that this server has ended."""
-
-    def worker_left(self, group: str, pid: str, planned: bool) -> None:
-        """The worker's stream has ended, ``planned`` by this server or not."""
-
-    def worker_silent(self, group: str, pid: str) -> None:
-        """The process let a lease lapse."""
-
-    def worker_gone(self, group: str, pid: str) -> None:
-        """The process stayed away too long."""
-
-    def worker_heard(self, group: str, pid: str) -> None:
-        """The process was silent and has sent a request of its own."""
+    def worker_changed(self, change: Change, group: str, pid: str, planned: bool = False) -> None:
+        """Note what the worker did; ``planned``: this server had ended its stream."""
 
     def task_sent(self, group: str, pid: str, execute: Execute) -> None:
         """The task was handed to the worker's stream."""
@@ -252,14 +250,14 @@ class Presence:
         self._away.pop(worker, None)
         worker.left_at, worker.planned, worker.grace_ended_at, worker.pledge = None, False, None, pledge
         self._seen(worker)
-        self.observer.worker_connected(group, pid, again)
+        self.observer.worker_changed(Change.CONNECTED, group, pid, again)
         return again
 
     def left(self, group: str, pid: str, planned: bool) -> None:
         """Record the end of a stream, ``planned`` by this server or not."""
         worker = self._workers[pid][group]
         worker.left_at, worker.planned = self.now(), planned
-        self.observer.worker_left(group, pid, planned)
+        self.observer.worker_changed(Change.LEFT, group, pid, planned)
         self._away[worker] = None
         if not planned:
             self._miss(worker)
@@ -275,7 +273,7 @@ class Presence:
                 was_silent = worker.silent_at is not None
                 self._seen(worker)
                 if was_silent:
-                    self.observer.worker_heard(worker.group, pid)
+                    self.observer.worker_changed(Change.HEARD, worker.group, pid)
 
     def fell_silent(self, group: str, pid: str) -> None:
         """Record that the worker let a lease lapse: it may be frozen with its stream open."""
@@ -283,7 +281,7 @@ class Presence:
         if worker is not None:
             now = worker.silent_at = self.now()
             if worker.gone_at(now) is None:
-                self.observer.worker_silent(group, pid)
+                self.observer.worker_changed(Change.SILENT, group, pid)
 
     def left_unclaimed(self, group: str, pid: str, for_ms: int) -> None:
         """Record that the worker was sent a task ``for_ms`` ago and has not claimed it.
@@ -324,7 +322,7 @@ class Presence:
 
     def _give_up(self, worker: _Worker) -> None:
         worker.grace, worker.given_up, worker.grace_ended_at = None, True, self.now()
-        self.observer.worker_gone(worker.group, worker.pid)
+        self.observer.worker_changed(Change.GONE, worker.group, worker.pid)
         self._gone(worker.group, worker.pid)
 
     # --- other servers ----------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from msgspec import Struct
 
@@ -169,11 +170,9 @@ class WorkerStream:
         """Return all waiting messages; an empty list after ``seconds`` without one, or once closed."""
         if not self._has_messages and not self.closed:
             self._wake.clear()
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._wake.wait()
-            except TimeoutError:
-                return []
         return self._take()
 
     @property

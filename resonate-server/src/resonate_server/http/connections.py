@@ -414,6 +414,15 @@ async def refuse_body_of_get(request: web.Request, handler: Handler) -> web.Stre
     return await handler(request)
 
 
+async def begin_stream(request: web.Request, headers: dict[str, str]) -> web.StreamResponse:
+    """Begin a response that never ends by itself. Unless told otherwise, nginx keeps its first 4 KiB back."""
+    response = web.StreamResponse(headers={**headers, "X-Accel-Buffering": "no"})
+    await response.prepare(request)
+    if connection := connection_of(request):
+        connection.end_with_peer()
+    return response
+
+
 async def write(response: web.StreamResponse, data: bytes) -> None:
     """Raise :class:`TimeoutError` if the peer reads nothing."""
     async with asyncio.timeout(WRITE_TIMEOUT_S):

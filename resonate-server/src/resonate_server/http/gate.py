@@ -49,7 +49,10 @@ UNKNOWN_HOST = Refusal(
     "the request names another host; RESONATE_SERVER__HOSTS can add names of this server",
 )
 FOREIGN_ORIGIN = Refusal(
-    403, "origin", "pages of this origin may not send requests; RESONATE_SERVER__CORS__ALLOW_ORIGINS can allow them"
+    403,
+    "origin",
+    "pages of this origin may not send requests; RESONATE_SERVER__CORS__ALLOW_ORIGINS can allow them, and a proxy must "
+    "pass Host on",
 )
 FOREIGN_SITE = Refusal(
     403, "site", "pages of other sites may only link to /ui/; RESONATE_SERVER__CORS__ALLOW_ORIGINS can allow more"
@@ -152,7 +155,7 @@ class Gate:
         origin = headers.get("origin")
         if origin is not None and admits(self._origins, origin):
             return None
-        if origin is not None and not _is_own(origin, headers):
+        if origin is not None and not _is_own(origin, headers) and not _reads_as_our_page(method, path, headers):
             return FOREIGN_ORIGIN
         if path.startswith(EFFECTS) and _hides_its_page(headers):
             return FOREIGN_SITE
@@ -166,6 +169,13 @@ def _is_own(origin: str, headers: Headers) -> bool:
     """Accept either scheme, because a proxy may terminate TLS."""
     host = headers.get("host", "").lower()
     return host != "" and origin.lower() in (f"http://{host}", f"https://{host}")
+
+
+def _reads_as_our_page(method: str, path: str, headers: Headers) -> bool:
+    """Behind a proxy that changes ``Host``, the page's scripts name an origin that is not ours. Only a browser says
+    ``same-origin``, and it sends its other GETs without an ``Origin``."""
+    is_read = method == "GET" and not path.startswith(EFFECTS)
+    return is_read and headers.get("sec-fetch-site") == "same-origin"
 
 
 def _hides_its_page(headers: Headers) -> bool:

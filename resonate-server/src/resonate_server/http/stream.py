@@ -13,7 +13,7 @@ from aiohttp import ClientConnectionError, web
 from resonate_server.config import Settings
 from resonate_server.delivery import Hub, Pledge, WorkerStream
 from resonate_server.http.auth import Guard
-from resonate_server.http.connections import connection_of, write
+from resonate_server.http.connections import begin_stream, write
 from resonate_server.protocol.messages import Message, encode_message
 from resonate_server.protocol.requests import MAX_ID_CHARACTERS
 
@@ -64,14 +64,12 @@ class Streams:
         if self._hub.streams >= self._max_connections:
             return web.Response(status=503, text=f"more than {self._max_connections} streams\n")
         pledge = _pledge(request)
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+        headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
         if pledge.heartbeat_within is not None:
-            response.headers[HEARTBEAT_WITHIN] = str(pledge.heartbeat_within)
+            headers[HEARTBEAT_WITHIN] = str(pledge.heartbeat_within)
         if self._may_have_others:
-            response.headers[WRITE_WITHIN] = str(WRITE_WITHIN_MS)
-        await response.prepare(request)
-        if connection := connection_of(request):
-            connection.end_with_peer()
+            headers[WRITE_WITHIN] = str(WRITE_WITHIN_MS)
+        response = await begin_stream(request, headers)
         stream = self._hub.connect(group, id, pledge)
         ended_by_us = False
         try:

@@ -10,7 +10,7 @@ from contextlib import suppress
 import msgspec
 
 from resonate_server.delivery import Hub, Presence
-from resonate_server.delivery.presence import Member, State, WorkerObserver
+from resonate_server.delivery.presence import Change, Member, State, WorkerObserver
 from resonate_server.engine import Engine, ReadFailed
 from resonate_server.kernel.model import Footprint
 from resonate_server.peers import hints
@@ -192,7 +192,7 @@ class Peers(PeerListener):
     def may_have_missed(self) -> None:
         self._hub.ask_again()
         if self._watch is not None:
-            self._watch.take_remote_event(Event(kind=What.EVENTS_MISSED, at=self._watch.now()))
+            self._watch.take(Event(kind=What.EVENTS_MISSED, at=self._watch.now()))
 
     def heard(self, told: str) -> None:
         try:
@@ -221,7 +221,7 @@ class Peers(PeerListener):
                 self._update_members(hint)
             case Happened(event=event) if self._watch is not None:
                 with suppress(ValueError):
-                    self._watch.take_remote_event(events.decode_from_peer(event))
+                    self._watch.take(events.decode_from_peer(event))
             case WasReset():
                 self._hub.reset()
             case LookAgain():
@@ -288,20 +288,7 @@ class Announcer(WorkerObserver):
         self._changed = changed
         self._then = then
 
-    def worker_connected(self, group: str, pid: str, again: bool) -> None:
-        self._changed()
-        self._then.worker_connected(group, pid, again)
-
-    def worker_left(self, group: str, pid: str, planned: bool) -> None:
-        self._changed()
-        self._then.worker_left(group, pid, planned)
-
-    def worker_gone(self, group: str, pid: str) -> None:
-        self._changed()
-        self._then.worker_gone(group, pid)
-
-    def worker_silent(self, group: str, pid: str) -> None:
-        self._then.worker_silent(group, pid)
-
-    def worker_heard(self, group: str, pid: str) -> None:
-        self._then.worker_heard(group, pid)
+    def worker_changed(self, change: Change, group: str, pid: str, planned: bool = False) -> None:
+        if change in (Change.CONNECTED, Change.LEFT, Change.GONE):
+            self._changed()
+        self._then.worker_changed(change, group, pid, planned)

@@ -50,6 +50,12 @@ class Conflict(ProtocolError):
     status = 409
 
 
+class Unavailable(ProtocolError):
+    """503: something that the answer needs does not work now; a retry may succeed."""
+
+    status = 503
+
+
 class Unprocessable(ProtocolError):
     """422: well formed, but it refers to something unsuitable (missing awaiter, no target)."""
 

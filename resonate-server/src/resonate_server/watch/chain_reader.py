@@ -14,6 +14,7 @@ from typing import Protocol
 
 import msgspec
 from msgspec import UNSET, Struct
+from msgspec.structs import asdict
 
 from resonate_server.kernel.model import Footprint
 from resonate_server.kernel.sizes import weight
@@ -29,7 +30,7 @@ from resonate_server.watch.derive import chain_of
 from resonate_server.watch.events import encoder
 from resonate_server.watch.ring import Ring
 from resonate_server.watch.story import story
-from resonate_server.watch.views import ChainView, PromiseView, TaskView
+from resonate_server.watch.views import ChainView, PromiseSummary, PromiseView, TaskView
 
 PORTION = 500
 """Rows read in one portion."""
@@ -77,28 +78,17 @@ class ChainQuery(Struct, frozen=True):
     text: str = ""
     prefix: str = ""
 
-
-class ChainSummary(Struct, frozen=True):
-    """One line of the list: a root without its payloads."""
-
-    id: str
-    func: str | None
-    group: str | None
-    state: PromiseState
-    created_at: int
-    settled_at: int | None
-
-    def matches(self, wanted: ChainQuery) -> bool:
-        if wanted.state not in (None, self.state) or not self.id.startswith(wanted.prefix):
+    def wants(self, root: PromiseSummary) -> bool:
+        if self.state not in (None, root.state) or not root.id.startswith(self.prefix):
             return False
-        text = wanted.text.casefold()
-        return text in self.id.casefold() or text in (self.func or "").casefold()
+        text = self.text.casefold()
+        return text in root.id.casefold() or text in (root.func or "").casefold()
 
 
 class ChainPage(Struct, frozen=True):
     """``next``: the cursor of the next page."""
 
-    chains: list[ChainSummary]
+    chains: list[PromiseSummary]
     next: str | None
 
 
@@ -118,7 +108,7 @@ class ChainReader:
 
     async def page(self, wanted: ChainQuery) -> ChainPage:
         """Return the newest matching chains. ``next`` is set while there may be more, even if none was found."""
-        found: list[ChainSummary] = []
+        found: list[PromiseSummary] = []
         last = wanted.before
         for _ in range(MAX_PORTIONS):
             look = partial(_look_through, wanted, last, self._now(), wanted.limit - len(found))
@@ -173,16 +163,16 @@ async def _in_turns(steps: Iterable[None]) -> None:
 
 def _look_through(
     wanted: ChainQuery, before: Place | None, now: int, limit: int, store: View
-) -> tuple[list[ChainSummary], Place | None]:
+) -> tuple[list[PromiseSummary], Place | None]:
     """Return the next matching roots, within the limits of one portion, and the place of the last row read; ``None`` if
     there are no more."""
-    found: list[ChainSummary] = []
+    found: list[PromiseSummary] = []
     last: Place | None = None
     roots = store.recent_roots(wanted.state, before, now)
     for promise in _bounded(roots, weight):
         last = Place(created_at=promise.created_at, id=promise.id)
         summary = _summary(promise)
-        if summary.matches(wanted):
+        if wanted.wants(summary):
             found.append(summary)
         if len(found) == limit:
             break
@@ -232,8 +222,8 @@ def _span(promises: list[PromiseView]) -> tuple[int, int]:
 # --- how rows are shown ---------------------------------------------------------------------------------------------
 
 
-def _summary(promise: Promise) -> ChainSummary:
-    return ChainSummary(
+def _summary(promise: Promise) -> PromiseSummary:
+    return PromiseSummary(
         id=promise.id,
         func=function_of(promise),
         group=group_of(promise.target),
@@ -246,14 +236,9 @@ def _summary(promise: Promise) -> ChainSummary:
 def _view(branch: Branch, max_text: int) -> PromiseView:
     promise = branch.promise
     return PromiseView(
-        id=promise.id,
+        **asdict(_summary(promise)),
         role=promise.role,
         parent=None if promise.parent == promise.id else promise.parent,
-        func=function_of(promise),
-        group=group_of(promise.target),
-        state=promise.state,
-        created_at=promise.created_at,
-        settled_at=None if promise.settled_at is UNSET else promise.settled_at,
         timeout_at=promise.timeout_at,
         param=readable(excerpt(promise.param), max_text),
         value=readable(excerpt(promise.value), max_text),

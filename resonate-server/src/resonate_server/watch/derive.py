@@ -23,12 +23,6 @@ WRITES = (TaskFence, TaskFulfill, TaskRelease, TaskSuspend)
 be offered a task."""
 
 
-def may_have_events(decided: Decided) -> bool:
-    """Return whether :func:`events` may find something; most reads and all listeners change nothing it looks at."""
-    changes = decided.decision.changes
-    return bool(changes.tasks or changes.promises) or decided.decision.answer.status == CONFLICT
-
-
 def events(decided: Decided) -> list[ChainEvent]:
     """Return what has happened: first to promises, then to tasks as a result."""
     rows, changes = decided.rows, decided.decision.changes

@@ -120,11 +120,10 @@ class ServerBack(Event, gc=False, kw_only=True):
 
 
 class WorkerEvent(Event, gc=False, kw_only=True):
-    """Something that a worker did. ``again``: it is back after this server had ended its stream as ``planned``."""
+    """Something that a worker did. ``planned``: this server had ended its stream."""
 
     group: str
     pid: str
-    again: bool = False
     planned: bool = False
 
 

@@ -12,7 +12,9 @@ numbered for it alone, and cannot resume.
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Container
+from contextlib import suppress
 
 from msgspec.structs import replace
 
@@ -26,94 +28,46 @@ MAX_WEIGHT = 16 * 1_024 * 1_024
 class Ring:
     """``epoch`` distinguishes this ring's numbers from those of an earlier run of the server."""
 
-    catch_up: Callable[[], None]
-    """Called before every read, so that whatever fills the ring can catch up."""
-
     def __init__(self, max_events: int = MAX_EVENTS, max_weight: int = MAX_WEIGHT) -> None:
         self.epoch = secrets.token_hex(8)
-        self.catch_up = lambda: None
-        self._last = 0
-        self._first = 1
-        self._events: list[Event | None] = [None] * max_events
-        self._of: dict[str, list[int]] = {}
-        """Event numbers by promise, up to ``_indexed``; brought up to date by each query."""
-        self._indexed = self._begun = 0
-        """``_begun``: the number before the first one in the index."""
+        self.last = 0
+        """Number of the latest event; 0 if there is none yet."""
+        self._events: deque[Event] = deque()
+        self._max_events = max_events
         self._max_weight = max_weight
         self._weight = 0
 
     @property
-    def last(self) -> int:
-        """Number of the latest event; 0 if there is none yet."""
-        self.catch_up()
-        return self._last
-
-    @property
     def first(self) -> int:
         """Number of the oldest event kept, or of the next one if there is none."""
-        self.catch_up()
-        return self._first
+        return self.last - len(self._events) + 1
 
     @property
     def since(self) -> int | None:
         """Time (ms) of the oldest event kept; ``None`` if nothing was dropped."""
-        self.catch_up()
-        event = self._events[self._first % len(self._events)]
-        return None if self._first == 1 or event is None else event.at
+        return None if self.first == 1 else self._events[0].at
 
     def append(self, event: Event) -> None:
         """Number it and keep it."""
+        event.seq = self.last = self.last + 1
         events = self._events
-        event.seq = number = self._last = self._last + 1
-        if number - self._first == len(events):
-            self._forget_first()
-        events[number % len(events)] = event
+        events.append(event)
         self._weight += event.weight()
-        while self._weight > self._max_weight and self._first < self._last:
-            self._forget_first()
+        while len(events) > self._max_events or (self._weight > self._max_weight and len(events) > 1):
+            self._weight -= events.popleft().weight()
 
     def reaches(self, after: int) -> bool:
         """Return whether all events after number ``after`` are still there."""
-        self.catch_up()
-        return self._first - 1 <= after <= self._last
+        return self.first - 1 <= after <= self.last
 
     def after(self, seq: int, limit: int) -> list[Event]:
         """Return up to ``limit`` of the kept events after ``seq``."""
-        self.catch_up()
-        begin = max(seq + 1, self._first)
-        return self._range(begin, min(self._last + 1, begin + limit))
+        begin = max(seq + 1 - self.first, 0)
+        return [self._events[place] for place in range(begin, min(begin + limit, len(self._events)))]
 
-    def of(self, ids: Iterable[str]) -> list[ChainEvent]:
+    def of(self, ids: Container[str]) -> list[ChainEvent]:
         """Return the kept events of these promises, those of each in order: those of other servers arrive late."""
-        self.catch_up()
-        self._index()
-        numbers = (number for id in ids for number in self._of.get(id, ()) if number >= self._first)
-        events = (self._events[number % len(self._events)] for number in numbers)
-        return sorted((event for event in events if isinstance(event, ChainEvent)), key=place)
-
-    def _index(self) -> None:
-        if self._first - self._begun > self._last - self._first + 1:  # Most of it refers to dropped events.
-            self._of.clear()
-            self._begun = self._indexed = self._first - 1
-        for event in self._range(max(self._indexed + 1, self._first), self._last + 1):
-            if isinstance(event, ChainEvent):
-                self._of.setdefault(event.id, []).append(event.seq)
-        self._indexed = self._last
-
-    def _range(self, begin: int, end: int) -> list[Event]:
-        size = len(self._events)
-        low, high = begin % size, end % size
-        if begin >= end:
-            return []
-        found = self._events[low:high] if low < high else self._events[low:] + self._events[:high]
-        return [event for event in found if event is not None]
-
-    def _forget_first(self) -> None:
-        place = self._first % len(self._events)
-        event, self._events[place] = self._events[place], None
-        if event is not None:
-            self._weight -= event.weight()
-        self._first += 1
+        return sorted((each for each in self._events if isinstance(each, ChainEvent) and each.id in ids), key=place)
 
 
 # ── order ──
@@ -219,11 +173,9 @@ class Feed:
         if viewer.seq < self._ring.last or not viewer.is_open:
             return
         self._news.clear()
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._news.wait()
-        except TimeoutError:
-            pass
 
     def take(self, viewer: Viewer) -> bytes:
         """Return the next lines for ``viewer`` and advance it; empty if there are none. Raises :class:`Overtaken`."""

@@ -5,8 +5,9 @@ from enum import StrEnum
 from itertools import accumulate, takewhile
 
 from msgspec import Struct, field
+from msgspec.structs import asdict
 
-from resonate_server.delivery.presence import Member, State
+from resonate_server.delivery.presence import Member
 from resonate_server.protocol.payload import Payload
 from resonate_server.protocol.records import PromiseState, Role, TaskState
 from resonate_server.store import Occupation
@@ -63,17 +64,22 @@ class TaskView(Struct, frozen=True):
     why: str = ""
 
 
-class PromiseView(Struct):
-    """``phases``: its life, oldest first. ``depth``: levels below the root; ``follows``: whether a sibling follows."""
+class PromiseSummary(Struct):
+    """A promise without its payloads: a line of the list, if it is a root."""
 
     id: str
-    role: Role
-    parent: str | None
     func: str | None
     group: str | None
     state: PromiseState
     created_at: int
     settled_at: int | None
+
+
+class PromiseView(PromiseSummary):
+    """``phases``: its life, oldest first. ``depth``: levels below the root; ``follows``: whether a sibling follows."""
+
+    role: Role
+    parent: str | None
     timeout_at: int
     param: Payload | None
     value: Payload | None
@@ -110,16 +116,10 @@ MAX_CHARACTERS = 256 * 1_024
 """Total length of the names of groups, and of those of workers with their groups."""
 
 
-class WorkerView(Struct, gc=False):
-    """One process in one group. ``held`` is ``None`` if the viewer may not know it."""
+class WorkerView(Member, frozen=True, gc=False):
+    """``held``: number of its tasks; ``None`` if the viewer may not know it."""
 
-    pid: str
-    group: str
-    since: int
-    heard: int
-    state: State
     held: int | None
-    gone_at: int | None
 
 
 class GroupView(Struct, frozen=True):
@@ -137,8 +137,7 @@ def groups(members: Iterable[Member], occupation: Occupation, prefix: str = "") 
     mine = sorted((each for each in members if each.group.startswith(prefix)), key=_by_arrival)
     for each in _first(mine, MAX_WORKERS, lambda each: len(each.pid) + len(each.group)):
         held = None if prefix else occupation.held.get(each.pid, 0)
-        worker = WorkerView(each.pid, each.group, each.since, each.heard, each.state, held, each.gone_at)
-        workers.setdefault(each.group, []).append(worker)
+        workers.setdefault(each.group, []).append(WorkerView(**asdict(each), held=held))
     shown = _first(sorted(workers, key=lambda name: (not workers[name], name)), MAX_GROUPS, len)
     return [
         GroupView(name, None if prefix else occupation.queued.get(name, 0), workers[name]) for name in sorted(shown)

@@ -1,15 +1,10 @@
-"""The watch: records what the engine and delivery report, and answers viewers.
+"""The watch: records what the engine and delivery report, and answers viewers."""
 
-Every request causes a report, so a report must cost next to nothing, and converting many at once is faster than one by
-one. So reports wait until somebody reads the ring, at most for a moment.
-"""
-
-import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from resonate_server.delivery.presence import Member, State, WorkerObserver
+from resonate_server.delivery.presence import Change, Member, State, WorkerObserver
 from resonate_server.engine.outbound import DecisionObserver
 from resonate_server.protocol.messages import Execute
 from resonate_server.store import Decided
@@ -21,12 +16,6 @@ from resonate_server.watch.ring import Feed, Ring
 from resonate_server.watch.views import GroupView, groups
 
 logger = logging.getLogger(__name__)
-
-
-CLEARED_AFTER_S = 0.2
-
-MAX_REPORTS = 500
-"""Reports converted in one go: that takes a millisecond or two."""
 
 
 class Watch(DecisionObserver, WorkerObserver):
@@ -46,7 +35,6 @@ class Watch(DecisionObserver, WorkerObserver):
         alive: Path | None = None,
     ) -> None:
         self.ring = Ring()
-        self.ring.catch_up = self._clear
         self.feed = Feed(self.ring)
         self._history = ConnectionHistory(now())
         self.outages = Outages(alive, now, self._ended)
@@ -55,13 +43,6 @@ class Watch(DecisionObserver, WorkerObserver):
         self._reader = reader
         self._members = members
         self.tell_others = lambda _: None
-        self._reports: list[Decided | Event] = []
-        self._is_scheduled = False
-
-    def take_remote_event(self, event: Event) -> None:
-        """Take an event that happened at another server."""
-        self._keep(event)
-        self.feed.reported()
 
     def sync_connected(self, members: Iterable[Member]) -> None:
         """Take the workers as their server knows them, repeatedly, to make up for missed connections."""
@@ -86,72 +67,35 @@ class Watch(DecisionObserver, WorkerObserver):
     # --- what the engine reports ------------------------------------------------------------------------------------
 
     def decided(self, decided: Decided) -> None:
-        if derive.may_have_events(decided):
-            self._put(decided)
+        """A bug in here must not disturb anything else."""
+        try:
+            self._report(*derive.events(decided))
+        except Exception:
+            logger.exception("could not report a decision to the watchers")
 
     # --- what delivery reports --------------------------------------------------------------------------------------
 
-    def worker_connected(self, group: str, pid: str, again: bool) -> None:
-        self._worker(What.CONNECTED, group, pid, again=again)
-
-    def worker_left(self, group: str, pid: str, planned: bool) -> None:
-        self._worker(What.LEFT, group, pid, planned=planned)
-
-    def worker_silent(self, group: str, pid: str) -> None:
-        self._worker(What.SILENT, group, pid)
-
-    def worker_gone(self, group: str, pid: str) -> None:
-        self._worker(What.GONE, group, pid)
-
-    def worker_heard(self, group: str, pid: str) -> None:
-        self._worker(What.HEARD, group, pid)
+    def worker_changed(self, change: Change, group: str, pid: str, planned: bool = False) -> None:
+        self._report(WorkerEvent(kind=What(f"worker.{change}"), at=self.now(), group=group, pid=pid, planned=planned))
 
     def task_sent(self, group: str, pid: str, execute: Execute) -> None:
         id, version = execute.task_id, execute.version
-        self._put(TaskNews(kind=What.SENT, at=self.now(), chain=None, id=id, group=group, pid=pid, version=version))
-
-    def _worker(self, what: What, group: str, pid: str, again: bool = False, planned: bool = False) -> None:
-        self._put(WorkerEvent(kind=what, at=self.now(), group=group, pid=pid, again=again, planned=planned))
+        self._report(TaskNews(kind=What.SENT, at=self.now(), chain=None, id=id, group=group, pid=pid, version=version))
 
     def _ended(self, outage: Outage) -> None:
-        self.ring.append(ServerBack(at=outage.end, since=outage.begin))
-        self.feed.reported()
+        self.take(ServerBack(at=outage.end, since=outage.begin))
 
-    # --- from reports to events -------------------------------------------------------------------------------------
+    # --- events -----------------------------------------------------------------------------------------------------
 
-    def _put(self, report: Decided | Event) -> None:
-        """Add a report. Events and decisions stay in order."""
-        self._reports.append(report)
-        if not self._is_scheduled:
-            self._is_scheduled = True
-            asyncio.get_running_loop().call_later(CLEARED_AFTER_S, self._clear_as_scheduled)
-        elif len(self._reports) >= MAX_REPORTS:
-            self._clear()
-        self.feed.reported()
-
-    def _clear(self) -> None:
-        reports, self._reports = self._reports, []
-        for report in reports:
-            self._take(report)
-
-    def _clear_as_scheduled(self) -> None:
-        self._is_scheduled = False
-        self._clear()
-
-    def _take(self, report: Decided | Event) -> None:
-        """A bug in here must not disturb anything else."""
-        try:
-            events: Sequence[Event] = [report] if isinstance(report, Event) else derive.events(report)
-        except Exception:
-            logger.exception("could not report a decision to the watchers")
-            return
+    def _report(self, *events: Event) -> None:
         for event in events:
-            self._keep(event)
+            self.take(event)
             self.tell_others(event)
 
-    def _keep(self, event: Event) -> None:
-        """Put an event into the ring now, and what it says of a worker into the history."""
+    def take(self, event: Event) -> None:
+        """Show an event of this server or of another one, and note what it says of a worker."""
         self.ring.append(event)
+        self.feed.reported()
         match event:
             case WorkerEvent(kind=What.CONNECTED):
                 self._history.connected(event.group, event.pid, event.at)

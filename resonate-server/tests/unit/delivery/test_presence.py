@@ -15,6 +15,7 @@ from resonate_server.delivery.presence import (
     LAST_WORDS_MS,
     MAX_AWAY,
     NO_PLEDGE,
+    Change,
     Member,
     Pledge,
     Presence,
@@ -44,20 +45,8 @@ class Scene(WorkerObserver):
     def judge(self, group: str, pid: str) -> None:
         self.judged.append(pid if group == "bar" else f"{group}/{pid}")
 
-    def worker_connected(self, group: str, pid: str, again: bool) -> None:
-        self.told.append(("back" if again else "connected", group, pid))
-
-    def worker_left(self, group: str, pid: str, planned: bool) -> None:
-        self.told.append(("ended" if planned else "left", group, pid))
-
-    def worker_silent(self, group: str, pid: str) -> None:
-        self.told.append(("silent", group, pid))
-
-    def worker_gone(self, group: str, pid: str) -> None:
-        self.told.append(("gone", group, pid))
-
-    def worker_heard(self, group: str, pid: str) -> None:
-        self.told.append(("heard", group, pid))
+    def worker_changed(self, change: Change, group: str, pid: str, planned: bool = False) -> None:
+        self.told.append(("planned " * planned + change, group, pid))
 
     def cut(self, *, planned: bool = False) -> None:
         """Let the stream of worker ``pid`` begin and end."""
@@ -187,7 +176,7 @@ async def test_story(strict: Scene, story: str) -> None:
     [
         ("+pid pid! grace pid~", "connected left gone"),
         ("+pid pid~ pid?", "connected silent heard"),
-        ("+pid pid. +pid", "connected ended back"),
+        ("+pid pid. +pid", "connected planned left planned connected"),
     ],
 )
 async def test_observers_are_told(strict: Scene, story: str, events: str) -> None:

@@ -120,8 +120,17 @@ def test_our_own_page_is_admitted(origin: str, host: str) -> None:
     ],
 )  # fmt: skip
 def test_no_other_origin_is_admitted(origin: str) -> None:
-    for site, method in product(({}, OWN_SITE), ("POST", "GET", "OPTIONS", "PUT")):
+    for site, method in product(({}, OWN_SITE), ("POST", "OPTIONS", "PUT")):
         assert judge({"Origin": origin, **JSON, **site}, method) is FOREIGN_ORIGIN
+    assert judge({"Origin": origin}, "GET") is FOREIGN_ORIGIN
+    for path in (STREAM, "/backup"):
+        assert judge({"Origin": origin, **OWN_SITE}, "GET", path) is FOREIGN_ORIGIN
+
+
+def test_behind_a_proxy_that_changes_the_host_our_page_can_read_but_not_write() -> None:
+    proxied = {"Origin": "https://proxy.example", **OWN_SITE}
+    assert judge(proxied, "GET", "/ui/js/main.js") is None
+    assert judge({**proxied, **JSON}, "POST") is FOREIGN_ORIGIN
 
 
 def test_listed_origins_are_admitted_if_they_use_our_name() -> None:

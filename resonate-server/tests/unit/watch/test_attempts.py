@@ -20,7 +20,7 @@ WAITING, RUNNING, SUSPENDED, GAP, UNKNOWN = Kind.WAITING, Kind.RUNNING, Kind.SUS
 
 def view(id: str = "bar", role: Role = Role.CALL, **more: Any) -> PromiseView:
     group = GROUP if role is Role.CALL else None
-    made = PromiseView(id, role, None, None, group, PromiseState.PENDING, 0, None, 10_000, None, None, {}, None, [])
+    made = PromiseView(id, None, group, PromiseState.PENDING, 0, None, role, None, 10_000, None, None, {}, None, [])
     return replace(made, **more)
 
 

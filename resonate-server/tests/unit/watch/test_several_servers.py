@@ -7,7 +7,7 @@ import pytest
 from unit.driver import PID, START, Driver
 from unit.rows import transaction
 
-from resonate_server.delivery.presence import Member, State
+from resonate_server.delivery.presence import Change, Member, State
 from resonate_server.store import View
 from resonate_server.store.sqlite import IN_MEMORY, Database
 from resonate_server.watch import Watch
@@ -62,7 +62,7 @@ class Site:
         for sender, event in rung:
             for number, server in enumerate(self.servers):
                 if number != sender:
-                    server.take_remote_event(decode_from_peer(encode_for_peers(event)))
+                    server.take(decode_from_peer(encode_for_peers(event)))
 
     async def tell(self, number: int) -> tuple[list[str], list[str]]:
         view = await self.servers[number].chains.view("t")
@@ -79,7 +79,7 @@ async def site(request: pytest.FixtureRequest) -> AsyncIterator[Site]:
 
 
 def begin(site: Site) -> None:
-    site.servers[HOME].worker_connected(GROUP, PID, again=False)
+    site.servers[HOME].worker_changed(Change.CONNECTED, GROUP, PID)
     site.ask(ASKED, lambda: site.driver.create("t"))
     site.hear(site.rings())
     site.time += 50
@@ -90,7 +90,7 @@ def end(site: Site) -> None:
     site.time += TAKEN_BACK_MS
     site.ask(HOME, lambda: site.driver.release_leases(PID))
     site.time += WENT_ON_MS
-    site.servers[THIRD].worker_connected(GROUP, "pid-2", again=False)
+    site.servers[THIRD].worker_changed(Change.CONNECTED, GROUP, "pid-2")
     site.ask(THIRD, lambda: site.driver.acquire("t", 1, pid="pid-2"))
     site.time += 10
     site.ask(THIRD, lambda: site.driver.fulfill("t", 2))
@@ -98,7 +98,7 @@ def end(site: Site) -> None:
 
 def kill(site: Site) -> None:
     site.time += 1
-    site.servers[HOME].worker_left(GROUP, PID, planned=False)
+    site.servers[HOME].worker_changed(Change.LEFT, GROUP, PID)
 
 
 async def told_by_all(site: Site) -> tuple[list[str], list[str]]:
@@ -133,7 +133,7 @@ async def test_all_report_a_call_suspended_when_its_worker_was_killed(site: Site
     site.ask(ASKED, lambda: site.driver.suspend("t", 1, "awaited"))
     kill(site)
     site.time += WENT_ON_MS
-    site.servers[THIRD].worker_connected(GROUP, "pid-2", again=False)
+    site.servers[THIRD].worker_changed(Change.CONNECTED, GROUP, "pid-2")
     site.time += 100
     site.ask(HOME, lambda: site.driver.settle("awaited"))
     site.ask(THIRD, lambda: site.driver.acquire("t", 1, pid="pid-2"))

@@ -20,7 +20,7 @@ def promise(id: str, begin: int, end: int | None, *phases: Phase, role: Role = R
     state = PromiseState.PENDING if end is None else PromiseState.RESOLVED
     parent, _, name = id.rpartition(".")
     view = PromiseView(
-        id, role, parent or None, name, f"service-{name}", state, begin, end, 90_000, None, None, {}, None, []
+        id, name, f"service-{name}", state, begin, end, role, parent or None, 90_000, None, None, {}, None, []
     )
     return replace(view, phases=[*phases], **more)
 

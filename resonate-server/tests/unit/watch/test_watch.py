@@ -1,18 +1,18 @@
-"""Reports become events in their order when a reader asks, or else a moment later; so do those of other servers."""
+"""Reports of this server and of others become events, in their order."""
 
 from typing import cast
 
 import pytest
 from unit.driver import LEASE, Driver
-from unit.hubs import execute, until
+from unit.hubs import execute
 from unit.watch.scene import created, gone, settled, task
 
+from resonate_server.delivery.presence import Change
 from resonate_server.protocol.payload import Payload
 from resonate_server.protocol.records import PromiseState
-from resonate_server.watch import Watch, derive, watch
+from resonate_server.watch import Watch, derive
 from resonate_server.watch.chain_reader import RowReader
 from resonate_server.watch.events import Event, PromiseSettled, What, decode_from_peer, encode_for_peers
-from resonate_server.watch.watch import MAX_REPORTS
 
 
 class Scene:
@@ -29,7 +29,7 @@ class Scene:
         self.driver.decided.clear()
 
     def worker_gone(self) -> None:
-        self.watch.worker_gone("workers", "pid")
+        self.watch.worker_changed(Change.GONE, "workers", "pid")
 
     def events(self) -> list[Event]:
         return self.watch.ring.after(0, 1_000)
@@ -43,14 +43,6 @@ async def scene() -> Scene:
     return Scene()
 
 
-@pytest.fixture
-def taken(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> list[Event]:
-    """What arrives in the ring, without reading it."""
-    taken: list[Event] = []
-    monkeypatch.setattr(scene.watch.ring, "append", taken.append)
-    return taken
-
-
 async def test_a_reader_finds_decisions_and_events_in_their_order(scene: Scene) -> None:
     scene.driver.create("t")
     scene.report()
@@ -60,29 +52,13 @@ async def test_a_reader_finds_decisions_and_events_in_their_order(scene: Scene) 
     assert scene.kinds() == [What.CREATED, What.QUEUED, What.GONE, What.CLAIMED]
 
 
-async def test_reports_become_events_soon_even_without_readers(
-    scene: Scene, taken: list[Event], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(watch, "CLEARED_AFTER_S", 0.01)
-    for _ in range(2):
-        taken.clear()
-        scene.worker_gone()
-        await until(lambda: taken)
-
-
-async def test_the_number_of_waiting_reports_is_limited(scene: Scene, taken: list[Event]) -> None:
-    for _ in range(2 * MAX_REPORTS + 1):
-        scene.worker_gone()
-    assert len(taken) == 2 * MAX_REPORTS
-
-
 async def test_a_decision_that_cannot_be_turned_into_events_does_not_block_the_others(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     scene.driver.acquired("t")
     scene.driver.wait(LEASE)
-    scene.report()
     monkeypatch.setattr(derive, "events", lambda _: 1 / 0)
+    scene.report()
     scene.worker_gone()
 
     assert scene.kinds() == [What.GONE]
@@ -112,6 +88,6 @@ def test_unknown_events_are_refused(told: bytes) -> None:
 
 
 async def test_offers_of_this_server_and_of_others_are_found_with_their_promise(scene: Scene) -> None:
-    scene.watch.take_remote_event(task(What.SENT, id="t"))
+    scene.watch.take(task(What.SENT, id="t"))
     scene.watch.task_sent("workers", "pid", execute("t"))
     assert [event.kind for event in scene.watch.ring.of(["t"])] == [What.SENT] * 2

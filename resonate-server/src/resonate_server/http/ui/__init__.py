@@ -11,10 +11,11 @@ from aiohttp import web
 from resonate_server.config import Settings
 from resonate_server.http.auth import Access, Guard
 from resonate_server.http.connections import Connections
-from resonate_server.http.ui.access import Problem, add_headers, json, protected, tell_problems
+from resonate_server.http.ui.access import add_headers, json, protected, tell_problems
 from resonate_server.http.ui.actions import Actions
 from resonate_server.http.ui.files import Files
 from resonate_server.http.ui.live import Live
+from resonate_server.protocol.errors import Forbidden, Malformed, NotFound
 from resonate_server.protocol.records import PromiseState
 from resonate_server.watch import Watch
 from resonate_server.watch.chain_reader import BadCursor, ChainQuery, ChainReader, decode_place
@@ -78,14 +79,14 @@ class ChainRoutes:
     async def get(self, request: web.Request, access: Access) -> web.StreamResponse:
         id = request.query.get("id", "")
         if not id:
-            raise Problem(400, "id is missing")
+            raise Malformed("id is missing")
         if not id.startswith(access.prefix):
-            raise Problem(403, f"this token is only for ids that begin with {access.prefix!r}")
+            raise Forbidden(f"this token is only for ids that begin with {access.prefix!r}")
         async with self._views:
             await self._connections.room()
             view = await self._chains.view(id, access.prefix)
             if view is None:
-                raise Problem(404, "there is no promise with this id")
+                raise NotFound("there is no promise with this id")
             return json(view)
 
 
@@ -96,12 +97,12 @@ def _wanted(request: web.Request, access: Access) -> ChainQuery:
         state = PromiseState(query["state"]) if query.get("state") else None
         limit = int(query.get("limit", str(USUAL_PAGE)))
     except BadCursor:
-        raise Problem(400, "before must be what an earlier answer gave as next") from None
+        raise Malformed("before must be what an earlier answer gave as next") from None
     except ValueError:
-        raise Problem(400, f"state must be one of {', '.join(PromiseState)}, and limit a number") from None
+        raise Malformed(f"state must be one of {', '.join(PromiseState)}, and limit a number") from None
     if not 1 <= limit <= MAX_PAGE:
-        raise Problem(400, f"limit must be a number from 1 to {MAX_PAGE}")
+        raise Malformed(f"limit must be a number from 1 to {MAX_PAGE}")
     text = query.get("text", "")
     if len(text) > MAX_TEXT:
-        raise Problem(400, f"text must not be longer than {MAX_TEXT} characters")
+        raise Malformed(f"text must not be longer than {MAX_TEXT} characters")
     return ChainQuery(limit=limit, before=before, state=state, text=text, prefix=access.prefix)

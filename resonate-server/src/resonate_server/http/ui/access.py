@@ -25,14 +25,6 @@ HEADERS = {
 type Protected = Callable[[web.Request, Access], Awaitable[web.StreamResponse]]
 
 
-class Problem(Exception):
-    """An error that the page is sent instead of an answer."""
-
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.status = status
-
-
 def json(data: object, status: int = 200) -> web.Response:
     headers = {"Cache-Control": "no-store"}
     return web.Response(body=encoder.encode(data), status=status, content_type="application/json", headers=headers)
@@ -51,8 +43,6 @@ def protected(guard: Guard, handler: Protected) -> Handler:
 async def tell_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
-    except Problem as problem:
-        return json({"error": str(problem)}, problem.status)
     except ProtocolError as error:
         return json({"error": error.message}, error.status)
     except ReadFailed:

@@ -16,9 +16,9 @@ from msgspec import Meta, Struct
 
 from resonate_server.certificates import context_for
 from resonate_server.http.auth import Access
-from resonate_server.http.ui.access import Problem, json
+from resonate_server.http.ui.access import json
 from resonate_server.protocol.address import PollAddress, parse_address
-from resonate_server.protocol.errors import Malformed
+from resonate_server.protocol.errors import Forbidden, Malformed, NotFound, Unavailable
 from resonate_server.protocol.payload import NOT_JSON
 
 TIMEOUT_S = 5.0
@@ -147,9 +147,9 @@ class Actions:
 
     async def post(self, request: web.Request, access: Access) -> web.StreamResponse:
         if access.prefix:
-            raise Problem(403, "actions need a token without restrictions")
+            raise Forbidden("actions need a token without restrictions")
         if not self._url:
-            raise Problem(404, "no actions are configured; RESONATE_UI__ACTIONS_URL does that")
+            raise NotFound("no actions are configured; RESONATE_UI__ACTIONS_URL does that")
         click = _click(await _body(request))
         return json(await self._pass_on(request.match_info["name"], click), status=202)
 
@@ -165,7 +165,7 @@ class Actions:
             if status != 200:
                 return ShownActions(trouble=f"{self._url} answers with status {status}")
             listed = msgspec.json.decode(answer, type=ActionList)
-        except Problem as problem:
+        except Unavailable as problem:
             return ShownActions(trouble=str(problem))
         except NOT_JSON as error:
             return ShownActions(trouble=f"{self._url} does not answer with a list of actions: {error}")
@@ -174,14 +174,14 @@ class Actions:
     async def _pass_on(self, name: str, click: Click) -> Done:
         status, answer = await self._ask("POST", f"{self._url}/{name}", msgspec.json.encode(click.body))
         if not 200 <= status < 300:
-            raise Problem(400 if 400 <= status < 500 else 503, _reason(status, answer))
+            raise (Malformed if 400 <= status < 500 else Unavailable)(_reason(status, answer))
         try:
             return msgspec.json.decode(answer, type=Done)
         except NOT_JSON:
-            raise Problem(503, f"{self._url} did not say what it has started") from None
+            raise Unavailable(f"{self._url} did not say what it has started") from None
 
     async def _ask(self, method: str, url: str, body: bytes | None = None) -> tuple[int, bytes]:
-        """Return status and body. Raises :class:`Problem` if the answer is too late or too large, or there is none.
+        """Return status and body. Raises :class:`Unavailable` if the answer is too late or too large, or there is none.
 
         Only ``body`` is forwarded from the page's request.
         """
@@ -192,11 +192,11 @@ class Actions:
             ) as response:
                 return response.status, await _read_all(response.content, MAX_ANSWER_BYTES)
         except TimeoutError:
-            raise Problem(503, f"{self._url} did not answer within {TIMEOUT_S:.0f} s") from None
+            raise Unavailable(f"{self._url} did not answer within {TIMEOUT_S:.0f} s") from None
         except _TooLong:
-            raise Problem(503, f"{self._url} answers with more than {MAX_ANSWER_BYTES} bytes") from None
+            raise Unavailable(f"{self._url} answers with more than {MAX_ANSWER_BYTES} bytes") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise Problem(503, f"{self._url} does not answer: {error}") from None
+            raise Unavailable(f"{self._url} does not answer: {error}") from None
 
 
 class _TooLong(Exception):
@@ -218,16 +218,16 @@ async def _body(request: web.Request) -> bytes:
         async with asyncio.timeout(TIMEOUT_S):
             return await _read_all(request.content, MAX_CLICK_BYTES) or b"{}"
     except TimeoutError:
-        raise Problem(408, "the body came too slowly") from None
+        raise web.HTTPRequestTimeout(text="the body came too slowly\n") from None
     except _TooLong:
-        raise Problem(400, "the body is too long") from None
+        raise Malformed("the body is too long") from None
 
 
 def _click(body: bytes) -> Click:
     try:
         return msgspec.json.decode(body, type=Click)
     except NOT_JSON as error:
-        raise Problem(400, f"not a valid action request: {error}") from None
+        raise Malformed(f"not a valid action request: {error}") from None
 
 
 def _reason(status: int, answer: bytes) -> str:

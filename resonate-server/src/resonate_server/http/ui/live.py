@@ -6,7 +6,7 @@ from aiohttp import ClientConnectionError, web
 from msgspec import Struct
 
 from resonate_server.http.auth import Access
-from resonate_server.http.connections import connection_of, write
+from resonate_server.http.connections import begin_stream, write
 from resonate_server.watch import Watch
 from resonate_server.watch.events import encoder
 from resonate_server.watch.ring import PAUSE_S, Overtaken, Viewer
@@ -54,12 +54,8 @@ class Live:
         viewer, resumed = self._watch.feed.open(access.prefix, request.query.get("after", ""), _past(request))
         try:
             hello = await self._hello(viewer, resumed)
-            response = web.StreamResponse(
-                headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-            )
-            await response.prepare(request)
-            if connection := connection_of(request):
-                connection.end_with_peer()
+            headers = {"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"}
+            response = await begin_stream(request, headers)
             await self._serve(response, viewer, hello)
         except (ClientConnectionError, TimeoutError, Overtaken):
             pass  # The page reconnects when it can, and says which event it saw last.

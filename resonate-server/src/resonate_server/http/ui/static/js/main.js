@@ -37,7 +37,7 @@ const LIST_EVERY = 250;
 const TYPING = 250;
 /** Minimum time that each chain is shown when following the newest one. */
 const DWELL = 2000;
-/** Pause before a changing chain is read again; longer for chains that are slow to read. */
+/** Pause before a changing chain is read again; longer for chains, and lists, that are slow to read. */
 const REREAD_PAUSE = 100;
 const REREAD_SHARE = 4;
 
@@ -193,14 +193,16 @@ class Page {
     if (this.paging && !first) return;
     this.paging?.abort();
     const paging = (this.paging = new AbortController());
+    const begun = performance.now();
     this.list.expect();
-    let found = true;
     try {
-      const answer = await api.chains(this.list.filter, first ? null : this.list.next, paging.signal);
-      if (this.paging !== paging) return;
+      let answer = { next: first ? null : this.list.next };
+      do { // The server searches a limited number at a time.
+        answer = await api.chains(this.list.filter, answer.next, paging.signal);
+        if (this.paging !== paging) return;
+      } while (answer.next && answer.chains.length === 0);
       for (const record of answer.chains) this.names.learn(record);
       this.list.page(answer, first);
-      found = this.list.items.length > 0;
     } catch (error) {
       this.failed(error);
       if (first) this.list.loaded = !error.mayPass;
@@ -208,10 +210,10 @@ class Page {
       if (this.paging === paging) {
         this.paging = null;
         this.list.stopExpecting();
+        this.renewAt = performance.now() + REREAD_SHARE * (performance.now() - begun);
       }
     }
     this.change("list");
-    if (!found && this.list.next) await this.loadList(false); // The server searches a limited number at a time.
   }
 
   older() {
@@ -220,18 +222,23 @@ class Page {
 
   filter(change) {
     Object.assign(this.list.filter, change);
+    this.list.clear();
+    this.change("list");
     this.loadList(true).then(() => {
       byId("chains").scrollTop = 0;
-      const { text, state } = this.list.filter;
-      if (this.wanted === null && !text && !state) this.openWanted(); // Without a filter, another chain may be the newest.
+      if (this.wanted === null && !this.list.isFiltered) this.openWanted(); // Without a filter, another chain may be the newest.
     });
+  }
+
+  /** Read the list again if it has to be, unless the user has scrolled. Called every second. */
+  renewList() {
+    const isDue = (this.list.isOutdated || this.list.items.length > MANY) && performance.now() > this.renewAt;
+    if (isDue && !this.paging && byId("chains").scrollTop < 4) this.loadList(true);
   }
 
   showList() {
     const { items, next } = this.list;
-    if (items.length > MANY && byId("chains").scrollTop < 4) this.loadList(true);
-    const isFiltered = this.list.filter.text || this.list.filter.state;
-    const none = next ? "Searching …" : isFiltered ? "No chain fits the filter." : "No chains yet. Every call starts one.";
+    const none = this.paging ? "Searching …" : this.list.isFiltered ? "No chain fits the filter." : "No chains yet. Every call starts one.";
     this.listView.show(items, `${items.length}${next ? "+" : ""}`, none);
     byId("older").disabled = !next;
   }
@@ -405,7 +412,6 @@ class Page {
   failed(error) {
     if (error.name === "AbortError") return;
     if (error.status === 401) this.askAgain(error.message);
-    else if (error.status === 403) notice(`This token does not permit it: ${error.message}`);
     else notice(error.message);
   }
 
@@ -470,7 +476,10 @@ function wire(page) {
   byId("timeline").addEventListener("pointerleave", () => page.unpoint());
   addEventListener("hashchange", () => (api.takeToken() ? location.reload() : page.openWanted()));
   document.addEventListener("keydown", shortcut);
-  setInterval(() => page.change("groups", "list"), 1000);
+  setInterval(() => {
+    page.renewList();
+    page.change("groups", "list");
+  }, 1000);
 }
 
 function followNewest(page) {

@@ -15,6 +15,8 @@ export class ChainList {
     this.byId = new Map();
     this.next = null;
     this.loaded = false;
+    /** Whether chains may have begun or stopped to fit the filter. */
+    this.isOutdated = false;
   }
 
   /** Keep the events that arrive while a page is being fetched, because the page may not include them. */
@@ -39,44 +41,20 @@ export class ChainList {
     for (const [event, name] of early) this.apply(event, name);
   }
 
-  /** Apply an event; true if a row changed. */
+  /** Apply an event; true if a row changed. Which chains fit a filter is for the server to say. */
   apply(event, name) {
     if (!event.chain) return false;
     this.early?.push([event, name]);
     const known = this.byId.get(event.chain);
-    if (event.id !== event.chain) return known !== undefined;
-    if (event.kind === "promise.created" && !known) return this.#arrive(event, name);
-    if (event.kind === "promise.settled") return this.#settle(event, name, known);
-    return known !== undefined;
+    if (event.id !== event.chain || !["promise.created", "promise.settled"].includes(event.kind)) return known !== undefined;
+    if (this.isFiltered) this.isOutdated = true;
+    if (known && event.kind === "promise.settled") Object.assign(known, { state: event.state, settledAt: event.settled_at });
+    if (!known && event.kind === "promise.created" && !this.isFiltered) this.#insert(itemOf({ ...event, func: event.func ?? name?.func, state: "pending" }));
+    return this.byId.has(event.chain);
   }
 
-  #arrive(event, name) {
-    const item = itemOf({ ...event, func: event.func ?? name?.func ?? null, state: "pending" });
-    if (!this.#matches(item)) return false;
-    this.#insert(item);
-    return true;
-  }
-
-  #settle(event, name, known) {
-    const item = known ?? itemOf({ ...event, func: name?.func ?? null, group: name?.group ?? null });
-    Object.assign(item, { state: event.state, settledAt: event.settled_at });
-    const fits = this.#matches(item);
-    if (known && !fits) this.#remove(item);
-    if (!known && fits && this.#isWithinPages(item)) this.#insert(item);
-    return known !== undefined || fits;
-  }
-
-  /** Whether `item` belongs to a page that is loaded: an older one will come with its own page. */
-  #isWithinPages(item) {
-    const last = this.items[this.items.length - 1];
-    return this.next === null || (last !== undefined && item.createdAt >= last.createdAt);
-  }
-
-  #matches(item) {
-    const { state, text } = this.filter;
-    if (state && item.state !== state) return false;
-    const wanted = text.toLowerCase();
-    return !wanted || item.id.toLowerCase().includes(wanted) || (item.func ?? "").toLowerCase().includes(wanted);
+  get isFiltered() {
+    return this.filter.state !== "" || this.filter.text !== "";
   }
 
   #keep(item) {
@@ -88,11 +66,6 @@ export class ChainList {
     const at = this.items.findIndex((other) => newestFirst(item, other) <= 0);
     this.items.splice(at < 0 ? this.items.length : at, 0, item);
     this.byId.set(item.id, item);
-  }
-
-  #remove(item) {
-    this.byId.delete(item.id);
-    this.items.splice(this.items.indexOf(item), 1);
   }
 }
 

@@ -34,6 +34,21 @@ export function attribute(node, name, value) {
   if (node.getAttribute(name) !== text) node.setAttribute(name, text);
 }
 
+/** Make the children of `parent` match `items`, in their order, reusing existing nodes. */
+export function reconcile(parent, items, attributeName, key, create, update) {
+  const old = new Map([...parent.children].map((node) => [node.key, node]));
+  items.forEach((item, index) => {
+    const id = key(item);
+    const node = old.get(id) ?? create(item);
+    old.delete(id);
+    node.key = id;
+    attribute(node, attributeName, id);
+    if (parent.children[index] !== node) parent.insertBefore(node, parent.children[index] ?? null);
+    update(node, item);
+  });
+  for (const node of old.values()) node.remove();
+}
+
 /** Set the text of a node if it differs. */
 export function say(node, text) {
   const shown = visible(text);

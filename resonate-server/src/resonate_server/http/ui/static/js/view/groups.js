@@ -2,7 +2,7 @@
 
 import { fullTime, rough } from "../text/durations.js";
 import { cut, shortGroup, shortPid, shorten } from "../text/safe.js";
-import { attribute, bdi, byId, el, say } from "./dom.js";
+import { attribute, bdi, byId, el, reconcile, say } from "./dom.js";
 
 export class GroupsView {
   #actions = [];
@@ -49,21 +49,6 @@ export class GroupsView {
     const button = el("button", { type: "button", "data-action": action.name, "aria-label": label, title: action.note, onclick: () => this.act(action, worker, button) }, action.label);
     return button;
   }
-}
-
-/** Make the children of `parent` match `items`, in their order, reusing existing nodes. */
-function reconcile(parent, items, attributeName, key, create, update) {
-  const old = new Map([...parent.children].map((node) => [node.key, node]));
-  items.forEach((item, index) => {
-    const id = key(item);
-    const node = old.get(id) ?? create(item);
-    old.delete(id);
-    node.key = id;
-    attribute(node, attributeName, id);
-    if (parent.children[index] !== node) parent.insertBefore(node, parent.children[index] ?? null);
-    update(node, item);
-  });
-  for (const node of old.values()) node.remove();
 }
 
 function newGroup() {

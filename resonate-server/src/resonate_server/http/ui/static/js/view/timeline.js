@@ -8,7 +8,7 @@ import { flagOf, markOf, phaseText } from "../text/phases.js";
 import { ownPart, shorten } from "../text/safe.js";
 import { headline, nameOf, rowSentence, stateWord } from "../text/sentences.js";
 import { barsOf, shade } from "./bars.js";
-import { attribute, bdi, byId, el, icon, say, sayId, sayParts, stateIcon } from "./dom.js";
+import { attribute, bdi, byId, el, icon, reconcile, say, sayId, sayParts, stateIcon } from "./dom.js";
 import { Virtual } from "./virtual.js";
 
 const MARK_ROOM = 84;
@@ -277,14 +277,7 @@ export class TimelineView {
   }
 
   #stripes(track, row) {
-    const wanted = barsOf(row, this);
-    const old = new Map([...track.children].map((node) => [node.dataset.key, node]));
-    for (const stripe of wanted) {
-      const node = old.get(stripe.key) ?? track.appendChild(newStripe(stripe));
-      old.delete(stripe.key);
-      this.#draw(node, stripe);
-    }
-    for (const node of old.values()) node.remove();
+    reconcile(track, barsOf(row, this), "data-key", (stripe) => stripe.key, newStripe, (node, stripe) => this.#draw(node, stripe));
   }
 
   #draw(node, stripe) {
@@ -447,5 +440,5 @@ function outcomesOf(members) {
 
 function newStripe(stripe) {
   const inside = stripe.icon ? icon(stripe.icon) : stripe.parts ? el("span", { class: "stripe-text parts" }) : null;
-  return el("span", { class: "stripe", "data-key": stripe.key }, inside);
+  return el("span", { class: "stripe" }, inside);
 }
