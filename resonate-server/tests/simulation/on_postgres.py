@@ -29,9 +29,10 @@ from resonate_server.kernel.model import Footprint, Rule, Task
 from resonate_server.peers import Peers
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.records import Promise
-from resonate_server.store import Snapshot, rows
+from resonate_server.store import rows
+from resonate_server.store.found import Snapshot
 from resonate_server.store.postgres import PostgresStore, driver, sql
-from resonate_server.store.postgres.view import PostgresView
+from resonate_server.store.postgres.postgres_view import PostgresView
 
 POOL = 4
 NUMBER = (2, 2, 3)

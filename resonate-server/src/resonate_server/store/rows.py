@@ -1,6 +1,5 @@
 """Conversion between table rows, as tuples, and the kernel's structs. Columns hold tags and payloads as JSON."""
 
-from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -17,16 +16,6 @@ type Row = tuple[Any, ...]
 
 _values = msgspec.json.Decoder(Value)
 read_tags = msgspec.json.Decoder(Tags).decode
-_wanted = lru_cache(16)(read_tags)
-
-
-def has_tags(present: str, wanted: str) -> bool:
-    """SQL function: whether ``present`` has every pair of the JSON object ``wanted``.
-
-    SQLite's own JSON functions stop at NUL.
-    """
-    tags = read_tags(present)
-    return all(tags.get(name) == value for name, value in _wanted(wanted).items())
 
 
 def is_external(tags: str) -> bool:
@@ -64,6 +53,11 @@ def promise_row(promise: Promise) -> Row:
     )
 
 
+def whole_promise_row(promise: Promise) -> Row:
+    """Return a row with the payloads that are to be stored."""
+    return *promise_row(promise), payload_data(promise.param), payload_data(promise.value)
+
+
 def promise(row: Row) -> Promise:
     """Convert a row that ends with its payloads or their sizes."""
     id, state, tags, timeout_at, created_at, settled_at, param, value = row
@@ -88,7 +82,7 @@ def pair(row: Row) -> tuple[Promise, Task | None]:
     return promise(row[:PROMISE_COLUMNS]), None if task_row[0] is None else task(task_row)
 
 
-def schedule_row(schedule: Schedule) -> Row:
+def whole_schedule_row(schedule: Schedule) -> Row:
     return (
         schedule.id,
         schedule.cron,
@@ -98,6 +92,7 @@ def schedule_row(schedule: Schedule) -> Row:
         schedule.created_at,
         schedule.next_run_at,
         None if schedule.last_run_at is UNSET else schedule.last_run_at,
+        payload_data(schedule.promise_param),
     )
 
 

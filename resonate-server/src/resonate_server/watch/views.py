@@ -9,7 +9,7 @@ from msgspec import Struct, field
 from resonate_server.delivery.presence import Member, State
 from resonate_server.protocol.payload import Payload
 from resonate_server.protocol.records import PromiseState, Role, TaskState
-from resonate_server.store import Occupation
+from resonate_server.store.found import Occupation
 from resonate_server.watch.absences import Outage
 
 

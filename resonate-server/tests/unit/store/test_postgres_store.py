@@ -44,8 +44,9 @@ from resonate_server.protocol.requests import (
     TaskRef,
     TaskRelease,
 )
-from resonate_server.store import Decided, Snapshot
+from resonate_server.store import Decided
 from resonate_server.store.errors import ReadFailed
+from resonate_server.store.found import Snapshot
 from resonate_server.store.postgres import PostgresStore, driver, postgres_store, sql
 from resonate_server.store.postgres.driver import Transaction, connect_async
 from resonate_server.store.postgres.inquiries import ENOUGH

@@ -17,12 +17,12 @@ from resonate_server.metrics import Metrics
 from resonate_server.protocol.envelope import CheckedRequest
 from resonate_server.protocol.records import TaskState
 from resonate_server.protocol.requests import PromiseSearch, TaskRelease
-from resonate_server.store import View
 from resonate_server.store.errors import ReadFailed
 from resonate_server.store.postgres import PostgresStore, driver, membership, postgres_store, sql
 from resonate_server.store.postgres.driver import Transaction, connect_async
 from resonate_server.store.postgres.plans import Found
-from resonate_server.store.postgres.view import PostgresView
+from resonate_server.store.postgres.postgres_view import PostgresView
+from resonate_server.store.view import View
 
 SHORT_S = 1.0
 

@@ -21,8 +21,9 @@ from psycopg.pq.abc import PGconn, PGresult
 from psycopg.types.string import StrDumper, TextBinaryLoader, TextLoader
 
 from resonate_server.store.postgres import sql
-from resonate_server.store.postgres.plans import Asked, Found, Records, Writing
+from resonate_server.store.postgres.plans import Asked, Found, Records, written
 from resonate_server.store.rows import Row
+from resonate_server.store.writing import Writing
 
 CONNECT_S = 5
 """A database that takes longer to accept a connection counts as down."""
@@ -294,7 +295,7 @@ class Transaction:
 
     async def commit(self, writing: Writing, *asked: Asked) -> Found:
         """Write, ask what else is asked, and commit, in one round trip. On return, the writes are durable."""
-        writes = writing.statements(self._server, self.number)
+        writes = written(writing, self._server, self.number)
         found = await self.ask(*writes, *asked, (sql.COMMIT, ()))
         return found[len(writes) : -1]
 

@@ -5,40 +5,31 @@ round trip.
 """
 
 import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from msgspec import Struct
 
 from resonate_server.kernel.model import (
-    Changes,
     Decision,
-    DropCallback,
-    DropCallbacks,
-    DropListener,
-    DropSpreading,
     Due,
     Footprint,
-    LinkChange,
     LinkFootprint,
-    PutCallback,
-    PutListener,
-    PutSpreading,
     Rows,
     Rule,
     Spreading,
     Task,
-    Withdraw,
 )
 from resonate_server.kernel.sizes import MAX_PRELOAD, fitting, is_read, weight
-from resonate_server.protocol.messages import Message, Unblock
-from resonate_server.protocol.records import Promise, TaskState, Value
-from resonate_server.store import MAX_TOLD_BYTES, Decided, SettledRoot, rows
+from resonate_server.protocol.records import Promise, TaskState
+from resonate_server.store import MAX_TOLD_BYTES, Decided, rows
+from resonate_server.store.found import SettledRoot
 from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.sql import DROPS, MAX_AWAITERS_AHEAD, PUTS
 from resonate_server.store.rows import Row
-from resonate_server.store.shared_sql import COLUMNS, COUNT_TASKS, SETTLED_ROOTS
+from resonate_server.store.shared_sql import COLUMNS, COUNT_TASKS, PAYLOADS, SETTLED_ROOTS
+from resonate_server.store.writing import Writing
 
 type Asked = tuple[str, Sequence[Any] | dict[str, Any]]
 """A statement and its parameters."""
@@ -331,90 +322,24 @@ class Records(list[dict[str, Any]]):
     """Rows of one table, sent as one parameter: JSON."""
 
 
-class Writing:
-    """Rows by key, for each part of the statements that write; see :data:`.sql.DROPS` and :data:`.sql.PUTS`."""
-
-    def __init__(self) -> None:
-        self._parts: defaultdict[str, dict[Any, Row]] = defaultdict(dict)
-        self.linked: set[str] = set()
-        """Promises whose awaiters or listeners this transaction has changed."""
-
-    def __bool__(self) -> bool:
-        return any(self._parts.values())
-
-    def knows(self, promise_id: str) -> bool:
-        """Return whether the row in the database is outdated."""
-        return promise_id in self._parts["insert_promises"] or promise_id in self._parts["update_promises"]
-
-    def frees(self, awaiters: Iterable[str]) -> bool:
-        """Return whether any of ``awaiters`` waits for nothing any more."""
-        return not self._parts["free_callbacks"].keys().isdisjoint(awaiters)
-
-    def statements(self, server: int, number: int) -> list[Asked]:
-        """``number`` of the transaction of ``server``, which they record."""
-        drops, puts = ({part: self._records(part) for part in each if self._parts[part]} for each in (DROPS, PUTS))
-        asked: list[Asked] = [(sql.drop(tuple(drops)), drops)] if drops else []
-        return [*asked, (sql.put(tuple(puts)), {**puts, "server": server, "number": number})]
-
-    def _records(self, part: str) -> Records:
-        """Sort by key, so that servers that insert the same rows do so in the same order. A row that is to be dropped
-        has only its first columns."""
-        names, found = COLUMNS[sql.table_of(part)], self._parts[part]
-        return Records(dict(zip(names, found[key], strict=False)) for key in sorted(found))
-
-    def add(
-        self, changes: Changes, messages: Iterable[Message | Withdraw], now: int, exists: Callable[[str], bool]
-    ) -> None:
-        """Add what was decided at ``now`` (ms). ``exists``: whether a promise existed before this transaction."""
-        for id, promise in changes.promises.items():
-            row = *rows.promise_row(promise), _payload(promise.param), _payload(promise.value)
-            self._parts["update_promises" if exists(id) else "insert_promises"][id] = row
-        for id, task in changes.tasks.items():
-            self._parts["put_tasks"][id] = rows.task_row(task)
-        for link in changes.links:
-            self._link(link)
-        for id, schedule in changes.schedules.items():
-            if schedule is None:
-                self._drop("schedules", id, (id,))
-            else:
-                self._parts["put_schedules"][id] = *rows.schedule_row(schedule), _payload(schedule.promise_param)
-        for message in messages:
-            if isinstance(message, Unblock):
-                key = message.promise.id, message.address
-                self._parts["put_unblocks"][key] = rows.unblock_row(message, now)
-
-    def _link(self, link: LinkChange) -> None:
-        match link:
-            case PutCallback(awaited=awaited, awaiter=awaiter):
-                self._parts["put_callbacks"][awaited, awaiter] = awaited, awaiter
-                self.linked.add(awaited)
-            case DropCallback(awaited=awaited, awaiter=awaiter):
-                self._drop("callbacks", (awaited, awaiter), (awaited, awaiter))
-                self.linked.add(awaited)
-            case DropCallbacks(awaiter=awaiter):
-                kept = {key: row for key, row in self._parts["put_callbacks"].items() if row[1] != awaiter}
-                self._parts["put_callbacks"] = kept
-                self._parts["free_callbacks"][awaiter] = None, awaiter
-            case PutListener(awaited=awaited, address=address):
-                self._parts["put_listeners"][awaited, address] = awaited, address
-                self.linked.add(awaited)
-            case DropListener(awaited=awaited, address=address):
-                self._drop("listeners", (awaited, address), (awaited, address))
-                self.linked.add(awaited)
-            case PutSpreading(spreading=Spreading(promise_id=id, after=after), turn_at=turn_at):
-                self._parts["put_spreading"][id] = id, after, turn_at
-            case DropSpreading(promise_id=id):
-                self._drop("spreading", id, (id,))
-
-    def _drop(self, table: str, key: Any, row: Row) -> None:
-        self._parts[f"put_{table}"].pop(key, None)
-        self._parts[f"drop_{table}"][key] = row
+def written(writing: Writing, server: int, number: int) -> list[Asked]:
+    """Return the statements that write it; they record the ``number`` of the transaction of ``server``."""
+    drops, puts = ({part: _records(writing, part) for part in each if writing.rows(part)} for each in (DROPS, PUTS))
+    asked: list[Asked] = [(sql.drop(tuple(drops)), drops)] if drops else []
+    return [*asked, (sql.put(tuple(puts)), {**puts, "server": server, "number": number})]
 
 
-def _payload(value: Value) -> str | None:
-    """Return what is stored for a payload, as PostgreSQL writes bytes."""
-    data = rows.payload_data(value)
-    return None if data is None else f"\\x{data.hex()}"
+def _records(writing: Writing, part: str) -> Records:
+    """Sort by key, so that servers that insert the same rows do so in the same order. A row that is to be dropped has
+    only its first columns. Payloads are as PostgreSQL writes bytes.
+    """
+    names, found = COLUMNS[sql.table_of(part)], writing.rows(part)
+    records = Records(dict(zip(names, found[key], strict=False)) for key in sorted(found))
+    for payload in PAYLOADS.intersection(names):
+        for record in records:
+            if (data := record.get(payload)) is not None:
+                record[payload] = f"\\x{data.hex()}"
+    return records
 
 
 # --- the whole store ------------------------------------------------------------------------------------------------

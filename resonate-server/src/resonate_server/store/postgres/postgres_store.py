@@ -33,9 +33,10 @@ from resonate_server.kernel.model import Footprint, Rule
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import UnblockKey
 from resonate_server.protocol.records import TaskState
-from resonate_server.store import FIRST, CommitAge, Decided, DecisionListener, DiskUse, SettledRoot, Store, View
+from resonate_server.store import CommitAge, Decided, DecisionListener, DiskUse, Store
 from resonate_server.store.alarm import NEVER, Alarm, first_due
 from resonate_server.store.errors import STOPS, ReadFailed, StoreFailed
+from resonate_server.store.found import FIRST, SettledRoot
 from resonate_server.store.health import StoreHealth
 from resonate_server.store.in_flight import InFlightTasks
 from resonate_server.store.outgoing import LARGE_BYTES, Outgoing, weighed
@@ -50,8 +51,10 @@ from resonate_server.store.postgres.driver import (
 )
 from resonate_server.store.postgres.inquiries import Inquiry, InquiryQueue
 from resonate_server.store.postgres.membership import Membership, told
-from resonate_server.store.postgres.plans import MAX_BYTES, Asked, Asking, Busy, Found, Large, Unit, Writing
-from resonate_server.store.postgres.view import Views
+from resonate_server.store.postgres.plans import MAX_BYTES, Asked, Asking, Busy, Found, Large, Unit
+from resonate_server.store.postgres.postgres_view import Views
+from resonate_server.store.view import View
+from resonate_server.store.writing import Writing
 
 logger = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from resonate_server.store.shared_sql import (
     PROMISE,
     PROMISE_OF_PAIR,
     QUEUED,
-    SCHEDULE,
     SET_ASIDE,
-    TASK,
     TASK_OF_PAIR,
+    WHOLE_PROMISE,
+    WHOLE_SCHEDULE,
 )
 
 SCHEMA_NAME = "resonate"
@@ -237,6 +237,7 @@ ON CONFLICT (connection) DO UPDATE SET last = endings.last RETURNING last
 @cache
 def own(query: str) -> str:
     """Return a query of :mod:`.shared_sql` in PostgreSQL's dialect; long texts are found by their hashes."""
+    query = re.sub(r"\$(\w+)_size", r"octet_length(\1)", query).replace("$schedule_", "").replace("$", "")
     query = re.sub(r"([:\w.]+) == ([:\w.]+)", r"md5(\1) = md5(\2) AND \1 = \2", query)
     return re.sub(r":(\w+)", r"%(\1)s", query)
 
@@ -247,14 +248,12 @@ MAX_READ_ALONG = 2_048
 MAX_AWAITERS_AHEAD = 200
 """Awaiters that are locked and read together with a promise that is to be settled."""
 
-_SIZES = "octet_length(param), octet_length(value)"
-WHOLE_PROMISE = f"{PROMISE}, param, value"
 _ALONG = f"""
 CASE WHEN octet_length({{0}}) <= {MAX_READ_ALONG}
        OR p.id = ANY(%(shown)s::text[]) AND octet_length({{0}}) <= %(most)s THEN {{0}} END, octet_length({{0}})
 """
 _PAIR = f"{PROMISE_OF_PAIR}, {_ALONG.format('param')}, {_ALONG.format('value')}, {TASK_OF_PAIR}"
-_WHOLE_SCHEDULE = f"{SCHEDULE}, param"
+_WHOLE_PROMISE, _WHOLE_SCHEDULE = own(WHOLE_PROMISE), own(WHOLE_SCHEDULE)
 
 _WANTED = f"""
 ANY(%(ids)s::text[] || ARRAY(
@@ -274,8 +273,7 @@ LOCK = f"SELECT id FROM promises WHERE id = {_WANTED} FOR UPDATE SKIP LOCKED"
 GET_PAIRS = f"""
 SELECT {_PAIR}, {_LINKS_AHEAD} FROM promises AS p LEFT JOIN tasks AS t ON t.id = p.id WHERE p.id = {_WANTED}
 """
-GET_WHOLE_PROMISES = f"SELECT {WHOLE_PROMISE} FROM promises WHERE id = ANY(%s::text[]) ORDER BY id"
-GET_WHOLE_PROMISE = f"SELECT {WHOLE_PROMISE} FROM promises WHERE id = %s"
+GET_WHOLE_PROMISES = f"SELECT {_WHOLE_PROMISE} FROM promises WHERE id = ANY(%s::text[]) ORDER BY id"
 # Awaiters of several promises, in the order of the promises. The limit is for all together.
 GET_AWAITERS = """
 SELECT s.id, c.awaiter FROM unnest(%(ids)s::text[], %(after)s::text[]) WITH ORDINALITY AS s (id, after, number)
@@ -444,28 +442,6 @@ DROP_REST_OF_TREES = (
     "DELETE FROM tasks WHERE id = ANY(%(ids)s::text[]) RETURNING 1",
 )
 
-# --- search ---
-
-# Armed promises past their deadline have been settled before; any other past its deadline has timed out. Tags are
-# compared elsewhere, because PostgreSQL's JSON cannot have NUL.
-SCAN_PROMISES = f"""
-SELECT id, tags, {_SIZES} FROM promises
-WHERE (%(state)s::text IS NULL OR %(state)s = CASE WHEN settled_at IS NULL AND NOT armed AND timeout_at <= %(now)s
-                                              THEN 'rejected_timedout' ELSE state END)
-  AND id > %(after)s AND (%(last)s::text IS NULL OR id <= %(last)s)
-ORDER BY id
-"""
-# The same among the promises of one tree, which is what viewers ask for.
-_OF_ORIGIN = "WHERE md5(origin) = md5(%(origin)s) AND origin = %(origin)s AND"
-SCAN_PROMISES_OF_ORIGIN = SCAN_PROMISES.replace("WHERE", _OF_ORIGIN)
-SEARCH_TASKS = f"""
-SELECT {TASK} FROM tasks WHERE (%(state)s::text IS NULL OR state = %(state)s) AND id > %(after)s
-AND (%(last)s::text IS NULL OR id <= %(last)s) ORDER BY id LIMIT %(limit)s
-"""
-SCAN_SCHEDULES = f"""
-SELECT {_WHOLE_SCHEDULE} FROM schedules WHERE id > %(after)s AND (%(last)s::text IS NULL OR id <= %(last)s) ORDER BY id
-"""
-
 # --- for viewers ---
 
 # Two index scans, merged: the caller stops after a few rows.
@@ -487,13 +463,6 @@ WHERE (origin IS NULL OR origin = id) AND (created_at, id) < (%(created_at)s, %(
        OR (%(state)s = 'rejected_timedout' AND state = 'pending' AND NOT armed))
 ORDER BY created_at DESC, id DESC
 """
-# The root need not name itself as its origin.
-SCAN_TREE = f"""
-SELECT id, {_SIZES} FROM promises WHERE id = %(root)s AND id > %(after)s AND origin IS NULL
-UNION ALL
-SELECT id, {_SIZES} FROM promises WHERE md5(origin) = md5(%(root)s) AND origin = %(root)s AND id > %(after)s
-ORDER BY id
-"""
 GET_BRANCHES = f"""
 SELECT {PROMISE_OF_PAIR}, p.param, p.value,
        ARRAY(SELECT awaited FROM callbacks WHERE awaiter = p.id ORDER BY awaited), {TASK_OF_PAIR}
@@ -501,23 +470,6 @@ FROM promises AS p LEFT JOIN tasks AS t ON t.id = p.id WHERE p.id = ANY(%s::text
 """
 GROUPS_WITH_WAITING = f"""
 SELECT DISTINCT recipient FROM tasks WHERE ({QUEUED} OR ({SET_ASIDE})) AND recipient > '' ORDER BY recipient LIMIT %s
-"""
-ALL_PROMISES = f"SELECT {WHOLE_PROMISE} FROM promises ORDER BY id"
-ALL_UNBLOCKS = f"""
-SELECT address, {PROMISE_OF_PAIR}, param, value FROM unblocks JOIN promises AS p ON p.id = unblocks.promise_id
-ORDER BY promise_id, address
-"""
-# Approximately the size of all these rows as JSON.
-_PROMISE_BYTES = """
-300 + 2 * octet_length(id) + octet_length(tags) + coalesce(octet_length(param), 0) + coalesce(octet_length(value), 0)
-"""
-SNAPSHOT_BYTES = f"""
-SELECT (SELECT coalesce(sum({_PROMISE_BYTES}), 0) FROM promises)
-     + (SELECT coalesce(sum(300 + 3 * octet_length(id) + octet_length(target)), 0) FROM tasks)
-     + (SELECT coalesce(sum(50 + octet_length(awaited) + octet_length(awaiter)), 0) FROM callbacks)
-     + (SELECT coalesce(sum(50 + octet_length(awaited) + octet_length(address)), 0) FROM listeners)
-     + (SELECT coalesce(sum({_PROMISE_BYTES} + octet_length(address)), 0)
-        FROM unblocks JOIN promises ON id = promise_id)
 """
 
 # --- copying a whole state ---

@@ -29,14 +29,16 @@ from resonate_server.kernel.model import Footprint, Rule
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import UnblockKey
 from resonate_server.protocol.records import TaskState
-from resonate_server.store import FIRST, CommitAge, Decided, DecisionListener, DiskUse, SettledRoot, Store, View
+from resonate_server.store import CommitAge, Decided, DecisionListener, DiskUse, Store
 from resonate_server.store.alarm import NEVER, Alarm
 from resonate_server.store.errors import STOPS, ReadFailed, StoreFailed, StoreLost
+from resonate_server.store.found import FIRST, SettledRoot
 from resonate_server.store.health import StoreHealth
 from resonate_server.store.outgoing import LARGE_BYTES, Outgoing, weighed
 from resonate_server.store.sqlite.clock import MARK_MS, Clock, ServerClock
 from resonate_server.store.sqlite.database import Database
 from resonate_server.store.sqlite.log import KernelSync, kernel_sync
+from resonate_server.store.view import View
 
 logger = logging.getLogger(__name__)
 
