@@ -172,7 +172,7 @@ class OnPostgres(Cluster):
             connection.execute(PREPARE.format(clock=self._clock.path).encode())
             make_schema(url)
             connection.execute(WATCH)
-        self._eye = driver.connect(url)
+        self._eye = driver.Source(url).connect()
         self._changes = psycopg.connect(url, autocommit=True)
         run.loop.is_awaited = lambda: bool(self._owing())
         run.loop.is_stuck = self._is_stuck

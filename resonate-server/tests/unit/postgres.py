@@ -13,7 +13,7 @@ from resonate_server.protocol.messages import Unblock, UnblockKey
 from resonate_server.store import Decided
 from resonate_server.store.found import FIRST, Dropped, SettledRoot
 from resonate_server.store.postgres import sql
-from resonate_server.store.postgres.driver import connect, connect_async
+from resonate_server.store.postgres.driver import Source
 from resonate_server.store.postgres.plans import Asked, Found, Unit, drop_trees, reset, settled_roots, written
 from resonate_server.store.postgres.postgres_view import PostgresView
 from resonate_server.store.postgres.schema import migrate
@@ -22,7 +22,7 @@ from resonate_server.store.writing import Writing
 
 def make_schema(url: str) -> None:
     async def make() -> None:
-        async with await connect_async(url) as connection:
+        async with await Source(url).connect_async() as connection:
             await migrate(connection)
 
     asyncio.run(make())
@@ -32,7 +32,7 @@ class PostgresDatabase(PostgresView):
     """A transaction begins with the first statement after the previous one ended."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(connect(url))
+        super().__init__(Source(url).connect())
         self._connection.execute("SET idle_in_transaction_session_timeout = 0")  # Tests may be slow.
         self._connection.autocommit = False
         self._delivered: list[UnblockKey] = []

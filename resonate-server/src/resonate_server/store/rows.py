@@ -53,9 +53,9 @@ def promise_row(promise: Promise) -> Row:
     )
 
 
-def whole_promise_row(promise: Promise) -> Row:
+def whole_promise_row(promise: Promise, with_param: bool) -> Row:
     """Return a row with the payloads that are to be stored."""
-    return *promise_row(promise), payload_data(promise.param), payload_data(promise.value)
+    return *promise_row(promise), payload_data(promise.param) if with_param else None, payload_data(promise.value)
 
 
 def promise(row: Row) -> Promise:

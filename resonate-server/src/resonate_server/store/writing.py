@@ -28,29 +28,25 @@ class Writing:
     """
 
     def __init__(self) -> None:
-        self._parts: defaultdict[str, dict[Any, Row]] = defaultdict(dict)
+        self.parts: defaultdict[str, dict[Any, Row]] = defaultdict(dict)
         self.linked: set[str] = set()
         """Promises whose awaiters or listeners it changes, besides those that it :meth:`frees`."""
 
     def __bool__(self) -> bool:
-        return any(self._parts.values())
-
-    def rows(self, part: str) -> dict[Any, Row]:
-        """Return the rows of a part, by key."""
-        return self._parts[part]
+        return any(self.parts.values())
 
     def clear(self) -> None:
-        self._parts.clear()
+        self.parts.clear()
         self.linked.clear()
 
     def knows(self, id: str) -> bool:
         """Return whether the database's rows for ``id`` are outdated."""
-        parts = self._parts
+        parts = self.parts
         return id in parts["insert_promises"] or id in parts["update_promises"] or id in parts["put_tasks"]
 
     def frees(self, awaiters: Iterable[str]) -> bool:
         """Return whether any of ``awaiters`` waits for nothing any more."""
-        return not self._parts["free_callbacks"].keys().isdisjoint(awaiters)
+        return not self.parts["free_callbacks"].keys().isdisjoint(awaiters)
 
     def add(
         self, changes: Changes, messages: Iterable[Message | Withdraw], now: int, exists: Callable[[str], bool]
@@ -59,46 +55,47 @@ class Writing:
 
         All rows are built first, so that one that cannot be built fails before anything has changed.
         """
-        promises = {id: rows.whole_promise_row(promise) for id, promise in changes.promises.items()}
+        old = {id for id in changes.promises if exists(id)}
+        promises = {id: rows.whole_promise_row(it, with_param=id not in old) for id, it in changes.promises.items()}
         tasks = {id: rows.task_row(task) for id, task in changes.tasks.items()}
         for id, promise in promises.items():
-            self._parts["update_promises" if exists(id) else "insert_promises"][id] = promise
+            self.parts["update_promises" if id in old else "insert_promises"][id] = promise
         if tasks:
-            self._parts["put_tasks"].update(tasks)
+            self.parts["put_tasks"].update(tasks)
         for link in changes.links:
             self._link(link)
         for id, schedule in changes.schedules.items():
             if schedule is None:
                 self._drop("schedules", id, (id,))
             else:
-                self._parts["put_schedules"][id] = rows.whole_schedule_row(schedule)
+                self.parts["put_schedules"][id] = rows.whole_schedule_row(schedule)
         for message in messages:
             if isinstance(message, Unblock):
-                self._parts["put_unblocks"][message.promise.id, message.address] = rows.unblock_row(message, now)
+                self.parts["put_unblocks"][message.promise.id, message.address] = rows.unblock_row(message, now)
 
     def _link(self, link: LinkChange) -> None:
         match link:
             case PutCallback(awaited=awaited, awaiter=awaiter):
-                self._parts["put_callbacks"][awaited, awaiter] = awaited, awaiter
+                self.parts["put_callbacks"][awaited, awaiter] = awaited, awaiter
                 self.linked.add(awaited)
             case DropCallback(awaited=awaited, awaiter=awaiter):
                 self._drop("callbacks", (awaited, awaiter), (awaited, awaiter))
                 self.linked.add(awaited)
             case DropCallbacks(awaiter=awaiter):
-                kept = {key: row for key, row in self._parts["put_callbacks"].items() if row[1] != awaiter}
-                self._parts["put_callbacks"] = kept
-                self._parts["free_callbacks"][awaiter] = None, awaiter
+                kept = {key: row for key, row in self.parts["put_callbacks"].items() if row[1] != awaiter}
+                self.parts["put_callbacks"] = kept
+                self.parts["free_callbacks"][awaiter] = None, awaiter
             case PutListener(awaited=awaited, address=address):
-                self._parts["put_listeners"][awaited, address] = awaited, address
+                self.parts["put_listeners"][awaited, address] = awaited, address
                 self.linked.add(awaited)
             case DropListener(awaited=awaited, address=address):
                 self._drop("listeners", (awaited, address), (awaited, address))
                 self.linked.add(awaited)
             case PutSpreading(spreading=Spreading(promise_id=id, after=after), turn_at=turn_at):
-                self._parts["put_spreading"][id] = id, after, turn_at
+                self.parts["put_spreading"][id] = id, after, turn_at
             case DropSpreading(promise_id=id):
                 self._drop("spreading", id, (id,))
 
     def _drop(self, table: str, key: Any, row: Row) -> None:
-        self._parts[f"put_{table}"].pop(key, None)
-        self._parts[f"drop_{table}"][key] = row
+        self.parts[f"put_{table}"].pop(key, None)
+        self.parts[f"drop_{table}"][key] = row

@@ -324,7 +324,7 @@ class Records(list[dict[str, Any]]):
 
 def written(writing: Writing, server: int, number: int) -> list[Asked]:
     """Return the statements that write it; they record the ``number`` of the transaction of ``server``."""
-    drops, puts = ({part: _records(writing, part) for part in each if writing.rows(part)} for each in (DROPS, PUTS))
+    drops, puts = ({part: _records(writing, part) for part in each if writing.parts[part]} for each in (DROPS, PUTS))
     asked: list[Asked] = [(sql.drop(tuple(drops)), drops)] if drops else []
     return [*asked, (sql.put(tuple(puts)), {**puts, "server": server, "number": number})]
 
@@ -333,7 +333,7 @@ def _records(writing: Writing, part: str) -> Records:
     """Sort by key, so that servers that insert the same rows do so in the same order. A row that is to be dropped has
     only its first columns. Payloads are as PostgreSQL writes bytes.
     """
-    names, found = COLUMNS[sql.table_of(part)], writing.rows(part)
+    names, found = COLUMNS[sql.table_of(part)], writing.parts[part]
     records = Records(dict(zip(names, found[key], strict=False)) for key in sorted(found))
     for payload in PAYLOADS.intersection(names):
         for record in records:

@@ -46,8 +46,6 @@ from resonate_server.store.postgres.driver import (
     SERVING_OPTIONS,
     ServingConnection,
     Transaction,
-    connect_async,
-    name_of,
 )
 from resonate_server.store.postgres.inquiries import Inquiry, InquiryQueue
 from resonate_server.store.postgres.membership import Membership, told
@@ -107,6 +105,10 @@ CONFLICTS = (
 )
 """Another server was faster: the same question has another answer now."""
 
+OUTDATED = (errors.ReadOnlySqlTransaction, errors.FeatureNotSupported, errors.InvalidSqlStatementName)
+"""This connection will not do any more: another database has become the primary, or a table that a prepared statement
+reads has other columns."""
+
 TOO_LONG = errors.ProgramLimitExceeded
 """An id is too long for an index, so nobody could find it again."""
 
@@ -137,15 +139,14 @@ class PostgresStore(Store):
 
     def __init__(self, url: str, pool_size: int) -> None:
         self.outgoing = Outgoing()
-        self._url = url
         self._is_by_turns = pool_size == 1
         looking = max(1, pool_size - 1)
         self._threads = ThreadPoolExecutor(looking, "view")
         self.sharing = Membership(url, self._lose, lambda time: self._alarm.set_if_earlier(time))
         self._alarm = Alarm(self.sharing.clock)
-        self._name = name_of(self.sharing.id)
+        self._source = self.sharing.source
         self._connection: ServingConnection | None = None
-        self._views = Views(url, self._name)
+        self._views = Views(self._source)
         self._line = InquiryQueue()
         self._order = asyncio.Lock()
         """Held during a transaction: one comes after the other."""
@@ -330,8 +331,8 @@ class PostgresStore(Store):
 
     async def _recover(self, batch: list[Inquiry], error: Exception) -> None:
         """Retry or fail the batch, which has changed nothing. Only one that was alone is known to be at fault."""
-        if isinstance(error, errors.ReadOnlySqlTransaction) and self._connection is not None:
-            await self._connection.close()  # Another database may be the primary by now.
+        if isinstance(error, OUTDATED) and self._connection is not None:
+            await self._connection.close()
         is_short = _is_shortage(error)
         if is_short:
             self._fail(error)
@@ -471,8 +472,8 @@ class PostgresStore(Store):
         await transaction.leave()
         while True:
             try:
-                async with await connect_async(self._url) as another:
-                    await another.execute(sql.END_BACKEND.encode(), (transaction.backend, self._name))
+                async with await self._source.connect_async() as another:
+                    await another.execute(sql.END_BACKEND.encode(), (transaction.backend, self._source.name))
                     ending = await another.execute(sql.GET_ENDING.encode(), (self.sharing.id,))
                     return await ending.fetchall() == [(transaction.number,)]
             except (psycopg.Error, OSError):
@@ -505,7 +506,7 @@ class PostgresStore(Store):
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Transaction]:
         if self._connection is None or self._connection.closed:
-            self._connection = await connect_async(self._url, self._name, OPTIONS | SERVING_OPTIONS)
+            self._connection = await self._source.connect_async(OPTIONS | SERVING_OPTIONS)
         transaction = Transaction(self._connection, self.sharing.id)
         try:
             yield transaction
@@ -539,7 +540,7 @@ class PostgresStore(Store):
         if self._is_by_turns:
             return await self._in_turn(work)
         with self._told():
-            async with await connect_async(self._url, self._name, OPTIONS | SERVING_OPTIONS) as connection:
+            async with await self._source.connect_async(OPTIONS | SERVING_OPTIONS) as connection:
                 connection.patience_s = APART_S
                 return await _completed(Transaction(connection, self.sharing.id), work)
 

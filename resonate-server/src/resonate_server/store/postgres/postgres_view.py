@@ -17,7 +17,7 @@ from resonate_server.protocol.requests import MAX_INTEGER, Search
 from resonate_server.store import rows
 from resonate_server.store.found import Place
 from resonate_server.store.postgres import sql
-from resonate_server.store.postgres.driver import BlockingConnection, connect
+from resonate_server.store.postgres.driver import BlockingConnection, Source
 from resonate_server.store.postgres.plans import MAX_BYTES, pair_of
 from resonate_server.store.rows import Row
 from resonate_server.store.view import PORTION, View
@@ -90,15 +90,14 @@ class PostgresView(View):
 class Views:
     """Connections for queries, as many as threads look at the same time."""
 
-    def __init__(self, url: str, name: str) -> None:
-        self._url = url
-        self._name = name
+    def __init__(self, source: Source) -> None:
+        self._source = source
         self._idle: deque[BlockingConnection] = deque()
         self._busy: set[BlockingConnection] = set()
 
     def look[T](self, query: Callable[[View], T], until: float) -> T:
         """Run ``query`` on this thread, until ``until`` (monotonic seconds) at most. Raises :class:`psycopg.Error`."""
-        connection = self._idle_connection() or connect(self._url, self._name)
+        connection = self._idle_connection() or self._source.connect()
         try:
             self._busy.add(connection)
             connection.until = until

@@ -29,6 +29,12 @@ CREATE TABLE IF NOT EXISTS {SCHEMA_NAME}.schema_version (version integer NOT NUL
 GET_VERSION = f"SELECT max(version) FROM {SCHEMA_NAME}.schema_version"
 PUT_VERSION = f"INSERT INTO {SCHEMA_NAME}.schema_version (version) VALUES (%s)"
 GET_ENGINE = "SELECT current_setting('server_encoding'), current_setting('server_version_num')::integer"
+# The process that answers; the cluster; and its timeline, which a standby has none of until it is promoted.
+GET_PLACE = """
+SELECT pg_backend_pid(), system_identifier,
+       CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END
+FROM pg_control_system()
+"""
 # Identifies the database among all others.
 GET_IDENTITY = """
 SELECT 'PostgreSQL ' || system_identifier || ', database ' || oid
@@ -195,12 +201,11 @@ ON CONFLICT (id) DO UPDATE SET
 # Finds no row if another server took this one for dead.
 BEAT = f"UPDATE servers SET beat_at = {TIME} WHERE id = %s RETURNING id"
 # The connection of a killed server ends with it; its process number may be another's by then. That of a frozen one does
-# not, but its beats stop. (A pooler may add to a connection's name.) Rosters come only if their versions are not among
-# the known ones.
+# not, but its beats stop. Rosters come only if their versions are not among the known ones.
 OTHERS = """
 SELECT id, version, beat_at, NOT EXISTS (
            SELECT FROM pg_stat_activity
-           WHERE pid = backend AND starts_with(application_name, 'resonate-server ' || to_hex(id))),
+           WHERE pid = backend AND application_name = 'resonate-server ' || to_hex(id)),
        CASE WHEN (id, version) NOT IN (SELECT * FROM unnest(%s::bigint[], %s::bigint[])) THEN roster END
 FROM servers WHERE id <> %s ORDER BY id
 """

@@ -10,7 +10,7 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, override
 
@@ -299,48 +299,45 @@ class Database(View):
 
     def _write_out(self) -> None:
         """Hand all writes to the database."""
-        self._check_usable()
-        if not self._writing:
-            return
-        with self._changing():
-            for part in statements.WRITES:
-                if found := self._writing.rows(part):
-                    self._write_part(part, found)
-            self._writing.clear()
+        if self._has_failed or (self._has_begun and not self._db.in_transaction):
+            raise StoreFailed("an earlier statement of this transaction has failed")
+        if self._writing:
+            self._change(self._write_parts)
 
-    def _write_part(self, part: str, found: dict[Any, Row]) -> None:
+    def _execute(self, statement: str, parameters: Iterable[Row]) -> None:
+        """Write something else, after what waits to be written."""
+        self._write_out()
+        self._change(lambda: self._db.executemany(statement, parameters))
+
+    def _change(self, change: Callable[[], object]) -> None:
+        self._has_failed = True
+        try:
+            self._begin()
+            change()
+        except sqlite3.Error as error:
+            raise StoreFailed(str(error)) from error
+        self._has_failed = False
+
+    def _write_parts(self) -> None:
+        parts = self._writing.parts
+        for part, statement in statements.WRITES.items():
+            if part in parts:
+                self._write_part(part, statement, parts[part])
+        self._writing.clear()
+
+    def _write_part(self, part: str, statement: str, found: dict[Any, Row]) -> None:
         if part == "drop_schedules":
             self._db.executemany(statements.DROP_SCHEDULE_PARAM, found.values())
         payloads = statements.WITH_PAYLOADS.get(part)
         if payloads is None:
-            self._db.executemany(statements.WRITES[part], found.values())
+            self._db.executemany(statement, found.values())
             return
-        self._db.executemany(statements.WRITES[part], [row[: -len(payloads)] for row in found.values()])
+        self._db.executemany(statement, [row[: -len(payloads)] for row in found.values()])
         for id, row in found.items():
             for put, data in zip(payloads, row[-len(payloads) :], strict=True):
                 if data is not None:
                     self._db.execute(put, (data, id))
                     self._payload_bytes += len(data)
-
-    def _execute(self, statement: str, parameters: Iterable[Row]) -> None:
-        """Write something else, after what waits to be written."""
-        self._write_out()
-        with self._changing():
-            self._db.executemany(statement, parameters)
-
-    def _check_usable(self) -> None:
-        if self._has_failed or (self._has_begun and not self._db.in_transaction):
-            raise StoreFailed("an earlier statement of this transaction has failed")
-
-    @contextmanager
-    def _changing(self) -> Iterator[None]:
-        self._has_failed = True
-        try:
-            self._begin()
-            yield
-        except sqlite3.Error as error:
-            raise StoreFailed(str(error)) from error
-        self._has_failed = False
 
     def _begin(self) -> None:
         if not self._has_begun:
@@ -469,7 +466,7 @@ class Database(View):
 
     def _writes_related(self, task_id: str, branch: str | None) -> bool:
         """Return whether a promise of this branch, or a child of this task, waits to be written."""
-        new = self._writing.rows("insert_promises").values()
+        new = self._writing.parts["insert_promises"].values()
         return any(row[_PARENT] == task_id or (branch and row[_BRANCH] == branch) for row in new)
 
     def _read_what_fits(self, entries: list[Entry]) -> list[Promise]:

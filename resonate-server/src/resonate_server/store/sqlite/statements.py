@@ -230,7 +230,6 @@ def _put(table: str, key: str, *names: str) -> str:
 
 
 # The other columns of an existing promise, task, or schedule never change.
-_PUT_PROMISE = _put("promises", "id", "state", "settled_at", "armed")
 PUT_PARAM = "INSERT OR IGNORE INTO params (promise, data) SELECT number, ? FROM promises WHERE id = ?"
 PUT_RESULT = "INSERT OR REPLACE INTO results (promise, data) SELECT number, ? FROM promises WHERE id = ?"
 PUT_SCHEDULE_PARAM = (
@@ -242,8 +241,8 @@ WRITES = {
     "drop_listeners": "DELETE FROM listeners WHERE awaited = ? AND address = ?",
     "drop_spreading": "DELETE FROM spreading WHERE promise_id = ?",
     "drop_schedules": "DELETE FROM schedules WHERE id = ?",
-    "insert_promises": _PUT_PROMISE,
-    "update_promises": _PUT_PROMISE,
+    "insert_promises": _put("promises", "id", "state", "settled_at", "armed"),
+    "update_promises": "UPDATE promises SET state = ?2, settled_at = ?6, armed = ?10 WHERE id = ?1",
     "put_tasks": _put("tasks", "id", *COLUMNS["tasks"][2:-1]),
     "put_callbacks": _put("callbacks", "awaited, awaiter"),
     "put_listeners": _put("listeners", "awaited, address"),
