@@ -199,6 +199,8 @@ class Presence:
         self._gone = gone
         self._misjudged = misjudged
         self.observer = WorkerObserver()
+        self.changed: Callable[[], object] = lambda: None
+        """Called when a worker comes, leaves, or is given up."""
         self._workers: dict[str, dict[str, _Worker]] = {}
         """By process, then by group."""
         self._activity: dict[str, _GroupActivity] = {}
@@ -252,6 +254,7 @@ class Presence:
         self._away.pop(worker, None)
         worker.left_at, worker.planned, worker.grace_ended_at, worker.pledge = None, False, None, pledge
         self._seen(worker)
+        self.changed()
         self.observer.worker_connected(group, pid, again)
         return again
 
@@ -259,6 +262,7 @@ class Presence:
         """Record the end of a stream, ``planned`` by this server or not."""
         worker = self._workers[pid][group]
         worker.left_at, worker.planned = self.now(), planned
+        self.changed()
         self.observer.worker_left(group, pid, planned)
         self._away[worker] = None
         if not planned:
@@ -324,6 +328,7 @@ class Presence:
 
     def _give_up(self, worker: _Worker) -> None:
         worker.grace, worker.given_up, worker.grace_ended_at = None, True, self.now()
+        self.changed()
         self.observer.worker_gone(worker.group, worker.pid)
         self._gone(worker.group, worker.pid)
 

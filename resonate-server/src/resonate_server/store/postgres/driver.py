@@ -210,11 +210,13 @@ class Source:
         connection = BlockingConnection.connect(self._url, **_parameters(self.name, OPTIONS))
         try:
             _adapt(connection)
+            connection.until = time.monotonic() + CONNECT_S
             [place] = connection.execute(sql.GET_PLACE, prepare=False).fetchall()
             self._check(connection, *place)
         except BaseException:
             connection.close()
             raise
+        connection.until = None
         return connection
 
     async def connect_async(self, options: dict[str, str] = OPTIONS) -> ServingConnection:

@@ -34,7 +34,6 @@ from resonate_server.protocol.messages import OwedUnblock, Unblock, UnblockKey
 from resonate_server.protocol.records import Promise, PromiseState
 from resonate_server.protocol.requests import MAX_INTEGER
 from resonate_server.store import MAX_TOLD_BYTES, Decided, DiskUse, rows
-from resonate_server.store.alarm import NEVER, first_due
 from resonate_server.store.errors import StoreFailed, StoreLost, StoreUnusable
 from resonate_server.store.found import FIRST, Dropped, Place, SettledRoot
 from resonate_server.store.rows import Row
@@ -67,8 +66,6 @@ MIN_FREE_PAGES = 512
 
 _ARMED, _UNARMED = (PromiseState.PENDING, 1), (PromiseState.PENDING, 0)
 """Parts of the index of roots: pending ones with a timer at their deadline, and pending internal ones."""
-
-_UNKNOWN = 0
 
 _BRANCH, _PARENT = map(COLUMNS["promises"].index, ("branch", "parent"))
 
@@ -116,8 +113,6 @@ class Database(View):
         """A transaction is under way, unless SQLite has undone it: it does so when it cannot read or write a page."""
         self._has_failed = False
         """A write has failed, so the transaction can only be rolled back."""
-        self._alarm = _UNKNOWN
-        """Nothing is due before this time (ms)."""
 
     # --- transactions -----------------------------------------------------------------------------------------------
 
@@ -359,7 +354,6 @@ class Database(View):
     def _forget_rows(self) -> None:
         self._cache.clear()
         self._absent.clear()
-        self._alarm = _UNKNOWN
 
     # --- reading rows -----------------------------------------------------------------------------------------------
 
@@ -485,7 +479,6 @@ class Database(View):
             self._keep_promise(promise)
         for task in changes.tasks.values():
             self._keep_task(task)
-        self._alarm = min(self._alarm, first_due(changes))
 
     def _is_cached(self, id: str) -> bool:
         return self._cache.get(id) is not None
@@ -531,9 +524,6 @@ class Database(View):
     def due(self, now: int, limit: int) -> Due:
         """Return what is due, oldest first: up to ``limit`` each of promises, tasks, schedules, and settlements that
         are still spreading."""
-        if now < self._alarm:
-            return Due()
-        self._alarm = _UNKNOWN
         return Due(
             promises=tuple(id for (id,) in self._query(statements.DUE_PROMISES, (now, limit))),
             tasks=tuple(id for (id,) in self._query(statements.DUE_TASKS, (now, limit))),
@@ -542,20 +532,9 @@ class Database(View):
         )
 
     def next_due(self) -> int | None:
-        """Return a time (ms) before which :meth:`due` finds nothing, or ``None`` if it never will.
-
-        It may be too early if what was due first has been done or changed since :meth:`due` was last asked.
-        """
-        if self._alarm == _UNKNOWN:
-            queries = (
-                statements.IS_SPREADING,
-                statements.NEXT_DEADLINE,
-                statements.NEXT_TIMER,
-                statements.NEXT_RUN,
-            )
-            times = [self._query(query).fetchone()[0] for query in queries]
-            self._alarm = min((time for time in times if time is not None), default=NEVER)
-        return None if self._alarm == NEVER else self._alarm
+        """Return the time (ms) before which :meth:`due` finds nothing, or ``None`` if it never will."""
+        (time,) = self._query(statements.NEXT_DUE).fetchone()
+        return None if time is None else int(time)
 
     def drop_settled_trees(self, before: int, limit: int, after: SettledRoot = FIRST) -> Dropped:
         """Visit up to ``limit`` trees whose root settled before ``before`` (ms), oldest first, from after ``after`` on;

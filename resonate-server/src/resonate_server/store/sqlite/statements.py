@@ -272,10 +272,15 @@ ORDER BY place
 # The literal conditions repeat those of the partial indexes; without them SQLite may not use them.
 DUE_PROMISES = "SELECT id FROM promises WHERE armed = 1 AND timeout_at <= ? ORDER BY timeout_at, id LIMIT ?"
 DUE_TASKS = "SELECT id FROM tasks WHERE timer_at IS NOT NULL AND timer_at <= ? ORDER BY timer_at, id LIMIT ?"
-NEXT_DEADLINE = "SELECT min(timeout_at) FROM promises WHERE armed = 1"
 # A spreading settlement is always due.
-IS_SPREADING = "SELECT 0 FROM spreading UNION ALL SELECT NULL LIMIT 1"
-NEXT_TIMER = "SELECT min(timer_at) FROM tasks WHERE timer_at IS NOT NULL"
+NEXT_DUE = """
+SELECT min(at) FROM (
+    SELECT min(timeout_at) AS at FROM promises WHERE armed = 1
+    UNION ALL SELECT min(timer_at) FROM tasks WHERE timer_at IS NOT NULL
+    UNION ALL SELECT min(next_run_at) FROM schedules
+    UNION ALL SELECT min(0) FROM (SELECT 1 FROM spreading LIMIT 1)
+)
+"""
 
 _OF_TREE = "SELECT id FROM promises WHERE origin = :root UNION SELECT :root"
 # In this order: the promises tell which rows of other tables belong to the tree.
@@ -294,7 +299,6 @@ DROP_PROMISES_OF_TREE = (
 
 GET_SCHEDULE = f"SELECT {_WHOLE_SCHEDULE} FROM schedules WHERE id = ?"
 DUE_SCHEDULES = f"SELECT {_WHOLE_SCHEDULE} FROM schedules WHERE next_run_at <= ? ORDER BY next_run_at, id LIMIT ?"
-NEXT_RUN = "SELECT min(next_run_at) FROM schedules"
 
 
 GET_CLOCK_MARK = "SELECT time, uptime, boot FROM server WHERE time IS NOT NULL"

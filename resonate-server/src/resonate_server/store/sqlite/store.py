@@ -30,7 +30,7 @@ from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import UnblockKey
 from resonate_server.protocol.records import TaskState
 from resonate_server.store import CommitAge, Decided, DecisionListener, DiskUse, Store
-from resonate_server.store.alarm import NEVER, Alarm
+from resonate_server.store.alarm import NEVER, Alarm, first_due
 from resonate_server.store.errors import STOPS, ReadFailed, StoreFailed, StoreLost
 from resonate_server.store.found import FIRST, SettledRoot
 from resonate_server.store.health import StoreHealth
@@ -80,13 +80,14 @@ class Job(Struct, eq=False, gc=False):
     """``done`` gets the outcome once that is durable; ``None`` if nobody waits for it. ``work`` is given the time (ms).
 
     ``is_own``: the server itself waits for it, however long it takes. ``is_quick``: done on the event loop, in a
-    transaction with others; else on the thread, in one of its own.
+    transaction with others; else on the thread, in one of its own. ``is_timely``: it does what is due.
     """
 
     done: asyncio.Future[Any] | None
     work: Callable[[int], Outcome]
     is_own: bool = False
     is_quick: bool = False
+    is_timely: bool = False
 
 
 class Question(Job):
@@ -198,8 +199,9 @@ class SQLiteStore(Store):
     def decide(self, footprint: Footprint, rule: Rule) -> asyncio.Future[Answer]:
         many = len(footprint.ids) > MAX_QUICK
         queue = self._patient if many else self._timely if footprint.due else self._jobs
-        work, is_quick = partial(self._answer, footprint, rule), queue is self._jobs
-        return self._put(queue, Question(self._loop.create_future(), work, rule.request is None, is_quick))
+        work, done = partial(self._answer, footprint, rule), self._loop.create_future()
+        job = Question(done, work, rule.request is None, queue is self._jobs, is_timely=footprint.due > 0)
+        return self._put(queue, job)
 
     def read[T](self, query: Callable[[View], T]) -> asyncio.Future[T]:
         return self._put(self._jobs, Job(self._loop.create_future(), lambda _: query(self.database), is_own=True))
@@ -347,7 +349,7 @@ class SQLiteStore(Store):
         except Exception as error:
             outcomes = self._fail(batch, error)
         else:
-            self._set_alarm()
+            self._set_alarm(batch, outcomes)
         try:
             self._publish(batch, outcomes)
         except Exception:
@@ -464,14 +466,21 @@ class SQLiteStore(Store):
         except Exception as error:
             self._health.failed(error)
 
-    def _set_alarm(self) -> None:
-        """The batch is committed and must be published, even if the database does not answer this."""
+    def _set_alarm(self, batch: list[Job], outcomes: list[Outcome]) -> None:
+        """The batch is committed and must be published, even if the database does not say what is due next."""
+        for job, outcome in zip(batch, outcomes, strict=True):
+            if job.is_timely:
+                self._alarm.set(self._next_due())
+            elif isinstance(outcome, Decided):
+                self._alarm.set_if_earlier(first_due(outcome.decision.changes))
+
+    def _next_due(self) -> int:
         try:
             due = self.database.next_due()
         except Exception:
             logger.exception("the store cannot say what is due next")
-            due = self._clock() + PAUSE_AFTER_FAILURE_MS
-        self._alarm.set(NEVER if due is None else due)
+            return self._clock() + PAUSE_AFTER_FAILURE_MS
+        return NEVER if due is None else due
 
     def _probe(self, _: int) -> None:
         """Only a write shows that a failed store works again."""
