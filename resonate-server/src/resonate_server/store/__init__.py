@@ -18,6 +18,8 @@ from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import UnblockKey
 from resonate_server.protocol.records import TaskState
 from resonate_server.protocol.requests import Request
+from resonate_server.store.alarm import Alarm
+from resonate_server.store.health import CommitAge, StoreHealth
 from resonate_server.store.outgoing import Outgoing
 from resonate_server.store.sharing import Sharing
 from resonate_server.store.view import View
@@ -29,15 +31,6 @@ class DiskUse(Struct, frozen=True):
     file: int
     log: int
     free: int
-
-
-class CommitAge(Struct, frozen=True):
-    """How long ago the last commit attempt began, and whether it is still under way. ``trouble``: why the latest
-    attempt to store something has failed, for people; empty if it has not."""
-
-    seconds: float
-    is_under_way: bool
-    trouble: str = ""
 
 
 class Decided(Struct, frozen=True, gc=False):
@@ -79,6 +72,10 @@ class Store(Protocol):
     """Done once the store was taken away and the server cannot continue; the result says why, for people."""
     sharing: Sharing | None
     """The link to other servers that decide on the same rows; ``None`` for a store that cannot be shared."""
+    due_at: int
+    """The time (ms) of the earliest work that was due, or will be, and was not done before the latest decision."""
+    _alarm: Alarm
+    _health: StoreHealth
 
     def start(self, listener: DecisionListener) -> None:
         """Start work; ``listener`` hears of every decision."""
@@ -109,10 +106,7 @@ class Store(Protocol):
 
     async def until_due(self) -> None:
         """Return when a footprint with ``due`` would load something; may also return when it would not."""
-
-    @property
-    def due_at(self) -> int:
-        """The time (ms) of the earliest work that was due, or will be, and was not done before the latest decision."""
+        await self._alarm.rings()
 
     def delivered(self, key: UnblockKey) -> None:
         """Forget an ``unblock`` eventually; sending it twice does no harm."""
@@ -146,6 +140,7 @@ class Store(Protocol):
     @property
     def last_commit(self) -> CommitAge | None:
         """``None`` before the first one."""
+        return self._health.commit
 
     def disk_use(self) -> DiskUse | None:
         """``None`` for a store in memory. Raises :class:`OSError` if the file cannot be found."""

@@ -33,7 +33,7 @@ from resonate_server.kernel.model import Footprint, Rule
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import UnblockKey
 from resonate_server.protocol.records import TaskState
-from resonate_server.store import CommitAge, Decided, DecisionListener, DiskUse, Store
+from resonate_server.store import Decided, DecisionListener, DiskUse, Store
 from resonate_server.store.alarm import NEVER, Alarm, first_due
 from resonate_server.store.errors import STOPS, ReadFailed, StoreFailed
 from resonate_server.store.found import FIRST, SettledRoot
@@ -162,7 +162,7 @@ class PostgresStore(Store):
         """The latest one."""
         self._put_off: dict[str, float] = {}
         """Ids of what is due and cannot be done, and until when it is put off (monotonic seconds)."""
-        self._due_at = 0
+        self.due_at = 0
         self._stopping = False
         self._listener: DecisionListener
 
@@ -223,13 +223,6 @@ class PostgresStore(Store):
     def browse[T](self, query: Callable[[View], T]) -> asyncio.Future[T]:
         return self._looking.begin(self._browse(query))
 
-    async def until_due(self) -> None:
-        await self._alarm.rings()
-
-    @property
-    def due_at(self) -> int:
-        return self._due_at
-
     def delivered(self, key: UnblockKey) -> None:
         self._delivered.append(key)
 
@@ -280,10 +273,6 @@ class PostgresStore(Store):
         except TimeoutError:
             return SLOW
         return ""
-
-    @property
-    def last_commit(self) -> CommitAge | None:
-        return self._health.commit
 
     def disk_use(self) -> DiskUse | None:
         return None
@@ -401,7 +390,7 @@ class PostgresStore(Store):
             async with self._transaction() as transaction:
                 outcomes = await self._transact(transaction, batch)
                 decided = any(isinstance(outcome, Decided) for outcome in outcomes)
-                self._due_at = due_at
+                self.due_at = due_at
                 self._publish(batch, outcomes)
         finally:
             if not decided:

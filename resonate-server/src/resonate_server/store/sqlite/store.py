@@ -29,7 +29,7 @@ from resonate_server.kernel.model import Footprint, Rule
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import UnblockKey
 from resonate_server.protocol.records import TaskState
-from resonate_server.store import CommitAge, Decided, DecisionListener, DiskUse, Store
+from resonate_server.store import Decided, DecisionListener, DiskUse, Store
 from resonate_server.store.alarm import NEVER, Alarm, first_due
 from resonate_server.store.errors import STOPS, ReadFailed, StoreFailed, StoreLost
 from resonate_server.store.found import FIRST, SettledRoot
@@ -148,7 +148,7 @@ class SQLiteStore(Store):
         self._marked = 0
         """When the last clock mark was written (ms)."""
         self._alarm = Alarm(self._clock)
-        self._due_at = 0
+        self.due_at = 0
         """The alarm as it was before the current batch, or else the last one."""
         self._kernel: KernelSync | None = None
         """``None``: there is nothing to sync, or the thread does it."""
@@ -209,13 +209,6 @@ class SQLiteStore(Store):
     def browse[T](self, query: Callable[[View], T]) -> asyncio.Future[T]:
         return self._patiently(lambda: query(self.database))
 
-    async def until_due(self) -> None:
-        await self._alarm.rings()
-
-    @property
-    def due_at(self) -> int:
-        return self._due_at
-
     def delivered(self, key: UnblockKey) -> None:
         self.database.delivered(key)
 
@@ -251,10 +244,6 @@ class SQLiteStore(Store):
         except ReadFailed:
             return self._health.trouble
         return ""
-
-    @property
-    def last_commit(self) -> CommitAge | None:
-        return self._health.commit
 
     def disk_use(self) -> DiskUse | None:
         return self.database.disk_use()
@@ -376,7 +365,7 @@ class SQLiteStore(Store):
     async def _transact(self, batch: list[Job]) -> list[Outcome]:
         began = time.perf_counter()
         self.outgoing.begin()
-        now, self._due_at = self._clock(), self._alarm.at
+        now, self.due_at = self._clock(), self._alarm.at
         if batch[0].is_quick:
             outcomes, written = self._decide(batch, now)
         else:
