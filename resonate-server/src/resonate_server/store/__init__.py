@@ -55,10 +55,6 @@ class DecisionListener(Protocol):
         """``decisions`` shared a commit; deciding and writing them took ``seconds``."""
 
 
-MAX_TOLD_BYTES = 8 * 1_024 * 1_024
-"""Limit on the promises sent to listeners in one transaction; a single promise may exceed it. The rest follow later."""
-
-
 class Store(Protocol):
     """Used on the event loop, between :meth:`start` and :meth:`close`.
 

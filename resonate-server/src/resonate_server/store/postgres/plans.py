@@ -23,8 +23,9 @@ from resonate_server.kernel.model import (
 )
 from resonate_server.kernel.sizes import MAX_PRELOAD, fitting, is_read, weight
 from resonate_server.protocol.records import Promise, TaskState
-from resonate_server.store import MAX_TOLD_BYTES, Decided, rows
+from resonate_server.store import Decided, rows
 from resonate_server.store.found import SettledRoot
+from resonate_server.store.links import Links, add_links
 from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.sql import DROPS, MAX_AWAITERS_AHEAD, PUTS
 from resonate_server.store.rows import Row
@@ -61,10 +62,6 @@ class Pair(Struct, frozen=True):
 
     promise: Promise
     task: Task | None
-
-
-type Links = tuple[list[str], list[str]]
-"""Awaiters and listeners of a promise; if there are more than the limit, at least one more."""
 
 
 class Unit:
@@ -146,30 +143,17 @@ class Unit:
             await self._load_schedule(loaded, footprint.schedule)
 
     async def load_links(self, loaded: Rows, footprint: LinkFootprint) -> None:
-        """Add the links that ``footprint`` names to ``loaded``; ``loaded.complete`` names promises that have no others.
-
-        Promises with listeners come with their payloads, up to :data:`MAX_TOLD_BYTES`.
-        """
+        """Add the links that ``footprint`` names to ``loaded``, with the awaiters and what listeners are to get."""
         links = await self._links_of(footprint)
-        limit, room, told = footprint.limit, MAX_TOLD_BYTES, []
-        for id in (spreading.promise_id for spreading in footprint.spreading):
-            if limit <= 0 or room <= 0:
-                break
-            awaiters, listeners = links[id]
-            if len(awaiters) + len(listeners) <= limit:
-                loaded.complete.add(id)
-            loaded.awaiters[id] = awaiters[:limit]
-            limit -= len(loaded.awaiters[id])
-            loaded.listeners[id] = listeners[:limit]
-            limit -= len(loaded.listeners[id])
-            pair = self._pairs.get(id)
-            if pair is not None and loaded.listeners[id]:
-                told.append(id)
-                room -= weight(pair.promise)
+        told = add_links(loaded, footprint, lambda spreading, _: links[spreading.promise_id], self._weigh)
         woken = [awaiter for id in loaded.awaiters for awaiter in loaded.awaiters[id]]
         await self.fetch([Footprint(ids=(*woken, *told), shown=tuple(told))])
         self._add(loaded, woken, ())
         self._add(loaded, told, told)
+
+    def _weigh(self, id: str) -> int:
+        pair = self._pairs.get(id)
+        return 0 if pair is None else weight(pair.promise)
 
     async def due(self, now: int, limit: int) -> Due:
         """Return what is due, oldest first: up to ``limit`` each of promises, tasks, schedules, and settlements that

@@ -33,9 +33,10 @@ from resonate_server.kernel.sizes import MAX_PRELOAD, fitting, is_read, weight
 from resonate_server.protocol.messages import OwedUnblock, Unblock, UnblockKey
 from resonate_server.protocol.records import Promise, PromiseState
 from resonate_server.protocol.requests import MAX_INTEGER
-from resonate_server.store import MAX_TOLD_BYTES, Decided, DiskUse, rows
+from resonate_server.store import Decided, DiskUse, rows
 from resonate_server.store.errors import StoreFailed, StoreLost, StoreUnusable
 from resonate_server.store.found import FIRST, Dropped, Place, SettledRoot
+from resonate_server.store.links import Links, add_links
 from resonate_server.store.rows import Row
 from resonate_server.store.shared_sql import COLUMNS, SETTLED_ROOTS
 from resonate_server.store.sqlite import statements
@@ -323,7 +324,7 @@ class Database(View):
     def _write_part(self, part: str, statement: str, found: dict[Any, Row]) -> None:
         if part == "drop_schedules":
             self._db.executemany(statements.DROP_SCHEDULE_PARAM, found.values())
-        payloads = statements.WITH_PAYLOADS.get(part)
+        payloads = statements.PAYLOAD_WRITES.get(part)
         if payloads is None:
             self._db.executemany(statement, found.values())
             return
@@ -379,34 +380,15 @@ class Database(View):
                 loaded.schedules[footprint.schedule] = rows.schedule(row)
 
     def load_links(self, loaded: Rows, footprint: LinkFootprint) -> None:
-        """Add the links that ``footprint`` names to ``loaded``; ``loaded.complete`` names promises that have no others.
+        """Add the links that ``footprint`` names to ``loaded``, with the awaiters and what listeners are to get."""
+        told = add_links(loaded, footprint, self._links, lambda id: self.weigh([id]))
+        for id in [id for awaiters in loaded.awaiters.values() for id in awaiters]:
+            self._load_pair(id, loaded)
+        for id in told:
+            if (entry := self._entry(id)) is not None:
+                loaded.promises[id] = self._whole_promise(entry)
 
-        Promises with listeners come with their payloads, up to :data:`MAX_TOLD_BYTES`.
-        """
-        limit, room = footprint.limit, MAX_TOLD_BYTES
-        for spreading in footprint.spreading:
-            if limit <= 0 or room <= 0:
-                break
-            limit -= self._load_links(loaded, spreading, limit)
-            entry = self._entry(spreading.promise_id)
-            if entry is not None and loaded.listeners[spreading.promise_id]:
-                loaded.promises[spreading.promise_id] = self._whole_promise(entry)
-                room -= weight(entry.promise)
-
-    def _load_links(self, loaded: Rows, spreading: Spreading, limit: int) -> int:
-        """Return how many were loaded."""
-        id = spreading.promise_id
-        awaiters, listeners = self._links(spreading, limit)
-        if len(awaiters) + len(listeners) <= limit:
-            loaded.complete.add(id)
-        loaded.awaiters[id] = awaiters[:limit]
-        loaded.listeners[id] = listeners[: max(0, limit - len(awaiters))]
-        for awaiter in loaded.awaiters[id]:
-            self._load_pair(awaiter, loaded)
-        return len(loaded.awaiters[id]) + len(loaded.listeners[id])
-
-    def _links(self, spreading: Spreading, limit: int) -> tuple[list[str], list[str]]:
-        """Return awaiters and listeners; if there are more than ``limit``, at least one more."""
+    def _links(self, spreading: Spreading, limit: int) -> Links:
         id = spreading.promise_id
         awaiters = self._stored(statements.GET_AWAITERS, (id, spreading.after, limit + 1))
         if id in self._writing.linked or self._writing.frees(awaiters):

@@ -166,6 +166,12 @@ PRAGMA user_version = {SCHEMA_VERSION};
 ALL_COLUMNS = "SELECT t.name, c.name FROM sqlite_schema AS t, pragma_table_info(t.name) AS c WHERE t.type = 'table'"
 
 
+APART = {
+    "promises": {"param": ("params", "promise"), "value": ("results", "promise")},
+    "schedules": {"param": ("schedule_params", "schedule")},
+}
+"""Payloads, by table and column: the table that has them, and its column with the number of the row."""
+
 _IN_SQLITE = {
     "$param_size": "(SELECT length(data) FROM params WHERE promise = number)",
     "$value_size": "(SELECT length(data) FROM results WHERE promise = number)",
@@ -229,12 +235,15 @@ def _put(table: str, key: str, *names: str) -> str:
     return f"{insert(table, columns)} ON CONFLICT ({key}) DO {f'UPDATE SET {changed}' if names else 'NOTHING'}"
 
 
+def _put_payloads(table: str) -> tuple[str, ...]:
+    """Return the statements for the last columns of a row, whose tables are their own."""
+    return tuple(
+        f"INSERT OR REPLACE INTO {place} ({owner}, data) SELECT number, ? FROM {table} WHERE id = ?"
+        for place, owner in APART[table].values()
+    )
+
+
 # The other columns of an existing promise, task, or schedule never change.
-PUT_PARAM = "INSERT OR IGNORE INTO params (promise, data) SELECT number, ? FROM promises WHERE id = ?"
-PUT_RESULT = "INSERT OR REPLACE INTO results (promise, data) SELECT number, ? FROM promises WHERE id = ?"
-PUT_SCHEDULE_PARAM = (
-    "INSERT OR IGNORE INTO schedule_params (schedule, data) SELECT number, ? FROM schedules WHERE id = ?"
-)
 WRITES = {
     "free_callbacks": "DELETE FROM callbacks WHERE ? IS NULL AND awaiter = ?",
     "drop_callbacks": "DELETE FROM callbacks WHERE awaited = ? AND awaiter = ?",
@@ -251,12 +260,12 @@ WRITES = {
     "put_unblocks": _put("unblocks", "promise_id, address", "kept_since"),
 }
 """How the parts of a :class:`~resonate_server.store.writing.Writing` are written, in this order."""
-WITH_PAYLOADS: dict[str, tuple[str, ...]] = {
-    "insert_promises": (PUT_PARAM, PUT_RESULT),
-    "update_promises": (PUT_PARAM, PUT_RESULT),
-    "put_schedules": (PUT_SCHEDULE_PARAM,),
+PAYLOAD_WRITES = {
+    "insert_promises": _put_payloads("promises"),
+    "update_promises": _put_payloads("promises"),
+    "put_schedules": _put_payloads("schedules"),
 }
-"""Statements for the last columns of a row, in tables of their own."""
+"""How the payloads of these parts are written, after the rows."""
 # Before the schedule itself, which tells which param is its own.
 DROP_SCHEDULE_PARAM = "DELETE FROM schedule_params WHERE schedule = (SELECT number FROM schedules WHERE id = ?)"
 
@@ -338,18 +347,9 @@ SELECT name FROM found WHERE name IS NOT NULL LIMIT :limit
 """
 GROUPS_WITH_QUEUED = own(_GROUPS.format(condition=QUEUED))
 GROUPS_WITH_SET_ASIDE = own(_GROUPS.format(condition=SET_ASIDE))
-TABLES = (
-    *("promises", "params", "results", "tasks", "callbacks", "listeners", "spreading", "unblocks"),
-    *("schedules", "schedule_params"),
-)
+TABLES = (*COLUMNS, *(place for payloads in APART.values() for place, _ in payloads.values()))
 
 # --- copying a whole state ---
-
-APART = {
-    "promises": {"param": ("params", "promise"), "value": ("results", "promise")},
-    "schedules": {"param": ("schedule_params", "schedule")},
-}
-"""Columns kept in another table: that table, and its column with the number of the row."""
 
 _NUMBERED = {"promises": "number", "schedules": "number", "unblocks": "place"}
 """The column that orders the rows, for tables that have one."""
