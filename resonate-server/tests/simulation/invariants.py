@@ -18,7 +18,7 @@ from resonate_server.protocol.requests import (
     TaskRelease,
     TaskSuspend,
 )
-from resonate_server.store import Snapshot
+from resonate_server.store.found import Snapshot
 
 type Broken = Iterator[str]
 type Write = TaskRelease | TaskFulfill | TaskSuspend | TaskFence

@@ -29,9 +29,10 @@ from resonate_server.kernel.model import Footprint, Rule, Task
 from resonate_server.peers import Peers
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.records import Promise
-from resonate_server.store import Snapshot, rows
+from resonate_server.store import rows
+from resonate_server.store.found import Snapshot
 from resonate_server.store.postgres import PostgresStore, driver, sql
-from resonate_server.store.postgres.view import PostgresView
+from resonate_server.store.postgres.postgres_view import PostgresView
 
 POOL = 4
 NUMBER = (2, 2, 3)
@@ -171,7 +172,7 @@ class OnPostgres(Cluster):
             connection.execute(PREPARE.format(clock=self._clock.path).encode())
             make_schema(url)
             connection.execute(WATCH)
-        self._eye = driver.connect(url)
+        self._eye = driver.Source(url).connect()
         self._changes = psycopg.connect(url, autocommit=True)
         run.loop.is_awaited = lambda: bool(self._owing())
         run.loop.is_stuck = self._is_stuck

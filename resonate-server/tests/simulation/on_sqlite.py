@@ -15,7 +15,7 @@ from resonate_server.delivery import Hub
 from resonate_server.kernel.model import Changes, Footprint, Rule, Task
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import Message
-from resonate_server.store import Snapshot
+from resonate_server.store.found import Snapshot
 from resonate_server.store.sqlite import IN_MEMORY, Database, SQLiteStore
 from resonate_server.store.sqlite.store import Job, Outcome
 
@@ -48,7 +48,7 @@ class WatchedDatabase(Database):
     @property
     def in_transaction(self) -> bool:
         """Whether something was written and is not committed."""
-        return bool(self._write_buffer) or self._db.in_transaction
+        return bool(self._writing) or self._db.in_transaction
 
     def commit(self) -> None:
         if self.dies_before_commit:

@@ -30,7 +30,8 @@ from resonate_server.protocol.requests import (
     TaskRelease,
     TaskSuspend,
 )
-from resonate_server.store import Snapshot, Store
+from resonate_server.store import Store
+from resonate_server.store.found import Snapshot
 
 WRITES = (TaskRelease, TaskFulfill, TaskSuspend, TaskFence)
 

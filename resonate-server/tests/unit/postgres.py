@@ -10,17 +10,19 @@ from unwaiting import finish
 from resonate_server.kernel.model import Changes, Due, Footprint, LinkFootprint, Rows, Rule
 from resonate_server.kernel.sizes import weight
 from resonate_server.protocol.messages import Unblock, UnblockKey
-from resonate_server.store import FIRST, Decided, Dropped, SettledRoot
+from resonate_server.store import Decided
+from resonate_server.store.found import FIRST, Dropped, SettledRoot
 from resonate_server.store.postgres import sql
-from resonate_server.store.postgres.driver import connect, connect_async
-from resonate_server.store.postgres.plans import Asked, Found, Unit, Writing, drop_trees, reset, settled_roots
+from resonate_server.store.postgres.driver import Source
+from resonate_server.store.postgres.plans import Asked, Found, Unit, drop_trees, reset, settled_roots, written
+from resonate_server.store.postgres.postgres_view import PostgresView
 from resonate_server.store.postgres.schema import migrate
-from resonate_server.store.postgres.view import PostgresView
+from resonate_server.store.writing import Writing
 
 
 def make_schema(url: str) -> None:
     async def make() -> None:
-        async with await connect_async(url) as connection:
+        async with await Source(url).connect_async() as connection:
             await migrate(connection)
 
     asyncio.run(make())
@@ -30,7 +32,7 @@ class PostgresDatabase(PostgresView):
     """A transaction begins with the first statement after the previous one ended."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(connect(url))
+        super().__init__(Source(url).connect())
         self._connection.execute("SET idle_in_transaction_session_timeout = 0")  # Tests may be slow.
         self._connection.autocommit = False
         self._delivered: list[UnblockKey] = []
@@ -95,7 +97,7 @@ class PostgresDatabase(PostgresView):
 
     def _write(self, writing: Writing) -> None:
         if writing:
-            finish(self._asking(*writing.statements(server=0, number=0)))
+            finish(self._asking(*written(writing, server=0, number=0)))
 
     def weigh(self, ids: Iterable[str]) -> int:
         return sum(map(weight, self.load(Footprint(ids=tuple(ids))).promises.values()))

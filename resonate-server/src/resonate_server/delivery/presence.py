@@ -197,6 +197,8 @@ class Presence:
         self._gone = gone
         self._misjudged = misjudged
         self.observer = WorkerObserver()
+        self.changed: Callable[[], object] = lambda: None
+        """Called when a worker comes, leaves, or is given up."""
         self._workers: dict[str, dict[str, _Worker]] = {}
         """By process, then by group."""
         self._activity: dict[str, _GroupActivity] = {}
@@ -250,6 +252,7 @@ class Presence:
         self._away.pop(worker, None)
         worker.left_at, worker.planned, worker.grace_ended_at, worker.pledge = None, False, None, pledge
         self._seen(worker)
+        self.changed()
         self.observer.worker_changed(Change.CONNECTED, group, pid, again)
         return again
 
@@ -257,6 +260,7 @@ class Presence:
         """Record the end of a stream, ``planned`` by this server or not."""
         worker = self._workers[pid][group]
         worker.left_at, worker.planned = self.now(), planned
+        self.changed()
         self.observer.worker_changed(Change.LEFT, group, pid, planned)
         self._away[worker] = None
         if not planned:
@@ -322,6 +326,7 @@ class Presence:
 
     def _give_up(self, worker: _Worker) -> None:
         worker.grace, worker.given_up, worker.grace_ended_at = None, True, self.now()
+        self.changed()
         self.observer.worker_changed(Change.GONE, worker.group, worker.pid)
         self._gone(worker.group, worker.pid)
 

@@ -62,10 +62,12 @@ from resonate_server.protocol.requests import (
     TaskSearch,
     TaskSuspend,
 )
-from resonate_server.store import Decided, Holding, OpenTask, Store, View
+from resonate_server.store import Decided, Store
 from resonate_server.store.errors import ReadFailed
+from resonate_server.store.found import Holding, OpenTask
 from resonate_server.store.in_flight import InFlightTasks
 from resonate_server.store.outgoing import weighed
+from resonate_server.store.view import View
 from resonate_server.trace import Trace
 
 logger = logging.getLogger(__name__)

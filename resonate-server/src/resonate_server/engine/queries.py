@@ -11,7 +11,9 @@ from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import Execute, Message, encode_message
 from resonate_server.protocol.records import PromiseState, TaskState
 from resonate_server.protocol.requests import Search
-from resonate_server.store import Snapshot, Store, View
+from resonate_server.store import Store
+from resonate_server.store.found import Snapshot
+from resonate_server.store.view import View
 
 PORTION_S = 0.005
 """After this time a search lets others go first."""

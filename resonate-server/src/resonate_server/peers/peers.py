@@ -4,13 +4,12 @@ hints that it missed."""
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from contextlib import suppress
 
 import msgspec
 
 from resonate_server.delivery import Hub, Presence
-from resonate_server.delivery.presence import Change, Member, State, WorkerObserver
+from resonate_server.delivery.presence import Member, State
 from resonate_server.engine import Engine, ReadFailed
 from resonate_server.kernel.model import Footprint
 from resonate_server.peers import hints
@@ -102,7 +101,7 @@ class Peers(PeerListener):
 
     def begin(self, watch: Watch | None) -> None:
         """Tell others what happens here, and ``watch``, once it observes, what happens there."""
-        self._presence.observer = Announcer(self.workers_changed, self._presence.observer)
+        self._presence.changed = self.workers_changed
         self._watch = watch
         if watch is not None:
             watch.tell_others = self._happened
@@ -279,16 +278,3 @@ class Peers(PeerListener):
         touched = Footprint(ids=ids, shown=ids)
         found = (await self._engine.read(lambda view: view.load(touched))).promises
         return {id: promise for id, promise in found.items() if promise.state is not PromiseState.PENDING}
-
-
-class Announcer(WorkerObserver):
-    """Calls ``changed`` when a worker comes or goes, and tells ``then`` everything."""
-
-    def __init__(self, changed: Callable[[], None], then: WorkerObserver) -> None:
-        self._changed = changed
-        self._then = then
-
-    def worker_changed(self, change: Change, group: str, pid: str, planned: bool = False) -> None:
-        if change in (Change.CONNECTED, Change.LEFT, Change.GONE):
-            self._changed()
-        self._then.worker_changed(change, group, pid, planned)

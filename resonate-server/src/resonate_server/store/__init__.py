@@ -1,106 +1,28 @@
 """The contract of a store, which keeps all rows and applies rules to them: ``await store.decide(footprint, rule)``.
 
-The implementations are in :mod:`.sqlite` and :mod:`.postgres`. A store knows no rules, and its callers know neither
-transactions nor locks.
+The implementations are in :mod:`.sqlite` and :mod:`.postgres`; :mod:`.view` has the queries. A store knows no rules,
+and its callers know neither transactions nor locks.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
 
 from msgspec import Struct
 
-from resonate_server.kernel.model import (
-    Decision,
-    Footprint,
-    PutCallback,
-    PutListener,
-    Rows,
-    Rule,
-    Spreading,
-    Task,
-)
+from resonate_server.kernel.model import Decision, Footprint, Rows, Rule
 from resonate_server.protocol.answers import Answer
-from resonate_server.protocol.messages import OwedUnblock, Unblock, UnblockKey
-from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState
-from resonate_server.protocol.requests import Request, Search
+from resonate_server.protocol.messages import UnblockKey
+from resonate_server.protocol.records import TaskState
+from resonate_server.protocol.requests import Request
+from resonate_server.store.alarm import Alarm
+from resonate_server.store.health import CommitAge, StoreHealth
 from resonate_server.store.outgoing import Outgoing
 from resonate_server.store.sharing import Sharing
-
-
-class Snapshot(Struct, frozen=True):
-    """All rows; each list is in ascending order of ids."""
-
-    promises: list[Promise]
-    tasks: list[Task]
-    callbacks: list[PutCallback]
-    listeners: list[PutListener]
-    unblocks: list[Unblock]
-    spreading: list[Spreading]
-
-
-class Place(Struct, frozen=True):
-    """The position of a root in the order of creation."""
-
-    created_at: int
-    id: str
-
-
-class Branch(Struct, frozen=True):
-    """One promise of a tree. ``awaits``: ids of the unsettled promises that its task waits for, ascending."""
-
-    promise: Promise
-    task: Task | None
-    awaits: list[str]
-
-
-class Occupation(Struct, frozen=True):
-    """Numbers of tasks. ``queued``: waiting for a worker, by group; ``held``: held under a lease, by process."""
-
-    queued: dict[str, int]
-    held: dict[str, int]
-
-
-class Backlog(Struct, frozen=True):
-    """What waits for a group: unclaimed tasks, and ``unblock`` messages that may still be unread. Each is counted up to
-    :data:`MAX_COUNTED`.
-    """
-
-    tasks: int
-    answers: int
-
-
-class OpenTask(Struct, frozen=True):
-    """A task that is claimed or waits to be; ``group`` is empty for an HTTP address.
-
-    ``offered_at``: when a task that has never been claimed was first offered (ms); 0 for others.
-    """
-
-    id: str
-    version: int
-    group: str
-    offered_at: int = 0
-
-
-type Holding = tuple[str, str]
-"""Process and task; claims are listed in this order."""
-
-
-type SettledRoot = tuple[int, str]
-"""Time of settlement (ms) and id; the roots of settled trees are deleted in this order, in portions."""
-
-FIRST: SettledRoot = (-1, "")
-"""Comes before all roots."""
-
-
-class Dropped(Struct, frozen=True):
-    """``tasks``: how many were deleted with their trees; ``last``: the last root visited, ``None`` if none follow."""
-
-    tasks: int
-    last: SettledRoot | None
+from resonate_server.store.view import View
 
 
 class DiskUse(Struct, frozen=True):
@@ -109,15 +31,6 @@ class DiskUse(Struct, frozen=True):
     file: int
     log: int
     free: int
-
-
-class CommitAge(Struct, frozen=True):
-    """How long ago the last commit attempt began, and whether it is still under way. ``trouble``: why the latest
-    attempt to store something has failed, for people; empty if it has not."""
-
-    seconds: float
-    is_under_way: bool
-    trouble: str = ""
 
 
 class Decided(Struct, frozen=True, gc=False):
@@ -142,13 +55,6 @@ class DecisionListener(Protocol):
         """``decisions`` shared a commit; deciding and writing them took ``seconds``."""
 
 
-MAX_COUNTED = 10_000
-"""Counting for an :class:`Occupation` stops at this many tasks; viewers need no more."""
-
-MAX_TOLD_BYTES = 8 * 1_024 * 1_024
-"""Limit on the promises sent to listeners in one transaction; a single promise may exceed it. The rest follow later."""
-
-
 class Store(Protocol):
     """Used on the event loop, between :meth:`start` and :meth:`close`.
 
@@ -162,6 +68,10 @@ class Store(Protocol):
     """Done once the store was taken away and the server cannot continue; the result says why, for people."""
     sharing: Sharing | None
     """The link to other servers that decide on the same rows; ``None`` for a store that cannot be shared."""
+    due_at: int
+    """The time (ms) of the earliest work that was due, or will be, and was not done before the latest decision."""
+    _alarm: Alarm
+    _health: StoreHealth
 
     def start(self, listener: DecisionListener) -> None:
         """Start work; ``listener`` hears of every decision."""
@@ -184,18 +94,15 @@ class Store(Protocol):
         queue of its own.
         """
 
-    def read[T](self, query: Callable[["View"], T]) -> asyncio.Future[T]:
+    def read[T](self, query: Callable[[View], T]) -> asyncio.Future[T]:
         """Run ``query`` on the committed rows, in turn with decisions. Raises :class:`ReadFailed`."""
 
-    def browse[T](self, query: Callable[["View"], T]) -> asyncio.Future[T]:
+    def browse[T](self, query: Callable[[View], T]) -> asyncio.Future[T]:
         """Like :meth:`read`, for callers that can wait: a query should take a few milliseconds, and others go first."""
 
     async def until_due(self) -> None:
         """Return when a footprint with ``due`` would load something; may also return when it would not."""
-
-    @property
-    def due_at(self) -> int:
-        """The time (ms) of the earliest work that was due, or will be, and was not done before the latest decision."""
+        await self._alarm.rings()
 
     def delivered(self, key: UnblockKey) -> None:
         """Forget an ``unblock`` eventually; sending it twice does no harm."""
@@ -229,6 +136,7 @@ class Store(Protocol):
     @property
     def last_commit(self) -> CommitAge | None:
         """``None`` before the first one."""
+        return self._health.commit
 
     def disk_use(self) -> DiskUse | None:
         """``None`` for a store in memory. Raises :class:`OSError` if the file cannot be found."""
@@ -238,68 +146,3 @@ class Store(Protocol):
 
         Other work continues meanwhile; the copy shows the state at its end. Raises whatever goes wrong.
         """
-
-
-class View(Protocol):
-    """Read-only access to the rows while a query runs.
-
-    ``now`` (ms): a promise whose deadline has passed by then is shown as settled, even if that is not stored yet.
-    """
-
-    def load(self, footprint: Footprint) -> Rows:
-        """Return the rows that ``footprint`` names, as they are now; no links, and only the payloads it asks for."""
-
-    def unblocks(self, group: str, member: str, after: int) -> Iterator[OwedUnblock]:
-        """Yield what ``member`` of ``group`` may get, from after the place ``after`` on; the caller may stop early.
-
-        With empty names, yield what is for HTTP addresses. Nothing may be written before the iteration ends.
-        """
-
-    def queued_tasks(self, group: str, limit: int) -> list[Task]:
-        """Return tasks queued for a worker of ``group``, ordered by the time of their next retry."""
-
-    def set_aside_tasks(self, group: str, limit: int) -> list[str]:
-        """Return ids of tasks for ``group`` that are paused because nobody claimed them, ordered by end of pause."""
-
-    def held_tasks(self, pid: str) -> list[str]:
-        """Return ids of the tasks that process ``pid`` holds a lease on."""
-
-    def id_ahead(self, search: Search, rows: int) -> str | None:
-        """Return the id ``rows`` rows after the cursor among those that a search scans; ``None`` if there are fewer."""
-
-    def search(self, search: Search, now: int, last: str | None = None) -> Iterator[Promise | Task | Schedule]:
-        """Yield up to ``limit + 1`` matches, ascending by id, from after the cursor up to ``last``."""
-
-    def recent_roots(self, state: PromiseState | None, before: Place | None, now: int) -> Iterator[Promise]:
-        """Yield roots of trees from before ``before`` on, newest first; the caller may stop early. Among those of one
-        state there may be internal ones of another.
-
-        They have their params; their values need not be read.
-        """
-
-    def tree(self, root: str, after: str, now: int) -> Iterator[Branch]:
-        """Yield the promises of a tree, ascending by id, from after ``after`` on."""
-
-    def occupation(self) -> Occupation:
-        """Count queued and held tasks, up to :data:`MAX_COUNTED` of each."""
-
-    def groups_with_waiting_tasks(self, limit: int) -> list[str]:
-        """Return names, ascending."""
-
-    def backlog(self, group: str) -> Backlog:
-        """Count what waits for ``group``."""
-
-    def waiting_tasks(self, group: str, limit: int) -> list[OpenTask]:
-        """Return unclaimed tasks of ``group``: up to ``limit`` that are queued, and as many that are set aside."""
-
-    def claims(self, after: Holding, limit: int) -> list[tuple[Holding, OpenTask]]:
-        """Return claimed tasks, from after ``after`` on."""
-
-    def count_tasks(self) -> Counter[TaskState]:
-        """Count the tasks in each state; reads them all."""
-
-    def snapshot_bytes(self) -> int:
-        """Estimate the size of a :meth:`snapshot`."""
-
-    def snapshot(self) -> Snapshot:
-        """Return everything, for debugging and tests."""

@@ -4,13 +4,23 @@ import logging
 import re
 import time
 
-from resonate_server.store import CommitAge
+from msgspec import Struct
+
 from resonate_server.store.errors import StoreFailed
 
 logger = logging.getLogger(__name__)
 
 QUIET_S = 30.0
 """A trouble that comes and goes, as when only small things find room, is logged this often."""
+
+
+class CommitAge(Struct, frozen=True):
+    """How long ago the last commit attempt began, and whether it is still under way. ``trouble``: why the latest
+    attempt to store something has failed, for people; empty if it has not."""
+
+    seconds: float
+    is_under_way: bool
+    trouble: str = ""
 
 
 class StoreHealth:

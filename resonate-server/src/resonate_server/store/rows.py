@@ -1,6 +1,5 @@
 """Conversion between table rows, as tuples, and the kernel's structs. Columns hold tags and payloads as JSON."""
 
-from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -17,16 +16,6 @@ type Row = tuple[Any, ...]
 
 _values = msgspec.json.Decoder(Value)
 read_tags = msgspec.json.Decoder(Tags).decode
-_wanted = lru_cache(16)(read_tags)
-
-
-def has_tags(present: str, wanted: str) -> bool:
-    """SQL function: whether ``present`` has every pair of the JSON object ``wanted``.
-
-    SQLite's own JSON functions stop at NUL.
-    """
-    tags = read_tags(present)
-    return all(tags.get(name) == value for name, value in _wanted(wanted).items())
 
 
 def is_external(tags: str) -> bool:
@@ -49,8 +38,9 @@ def payload(data: bytes | int | None) -> Value:
     return _values.decode(data)
 
 
-def promise_row(promise: Promise, caller: str | None) -> Row:
-    """``caller``: the task that created a promise that names no parent."""
+def whole_promise_row(promise: Promise, caller: str | None, with_param: bool) -> Row:
+    """Return a row with the payloads that are to be stored. ``caller``: the task that created a promise that names no
+    parent."""
     return (
         promise.id,
         str(promise.state),
@@ -62,6 +52,8 @@ def promise_row(promise: Promise, caller: str | None) -> Row:
         caller or promise.parent,
         promise.origin,
         promise.state is PromiseState.PENDING and promise.is_external,
+        payload_data(promise.param) if with_param else None,
+        payload_data(promise.value),
     )
 
 
@@ -89,7 +81,7 @@ def pair(row: Row) -> tuple[Promise, Task | None]:
     return promise(row[:PROMISE_COLUMNS]), None if task_row[0] is None else task(task_row)
 
 
-def schedule_row(schedule: Schedule) -> Row:
+def whole_schedule_row(schedule: Schedule) -> Row:
     return (
         schedule.id,
         schedule.cron,
@@ -99,6 +91,7 @@ def schedule_row(schedule: Schedule) -> Row:
         schedule.created_at,
         schedule.next_run_at,
         None if schedule.last_run_at is UNSET else schedule.last_run_at,
+        payload_data(schedule.promise_param),
     )
 
 

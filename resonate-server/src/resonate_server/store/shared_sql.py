@@ -18,6 +18,8 @@ Times are in ms since the epoch. Tags and payloads are JSON; an empty payload is
 ``schedules``: promises to create repeatedly.
 """
 
+from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, Search, TaskSearch
+
 COLUMNS = {
     table: tuple(columns.split())
     for table, columns in {
@@ -33,6 +35,9 @@ COLUMNS = {
 }
 """Columns of each table, in the order of a row's fields; SQLite keeps the payloads elsewhere."""
 
+PAYLOADS = {"param", "value"}
+"""Columns with payloads, which come last."""
+
 
 def _of(alias: str, columns: str) -> str:
     return ", ".join(f"{alias}.{column}" for column in columns.split(", "))
@@ -42,16 +47,36 @@ PROMISE, TASK = ", ".join(COLUMNS["promises"][:6]), ", ".join(COLUMNS["tasks"][:
 SCHEDULE = ", ".join(COLUMNS["schedules"][:-1])
 PROMISE_OF_PAIR, TASK_OF_PAIR = _of("p", PROMISE), _of("t", TASK)
 
+# --- queries in a common dialect --------------------------------------------------------------------------------------
+#
+# ``own`` of each store's module with statements turns them into its database's own. ``:name`` is a parameter; booleans
+# are compared with ``true`` and ``false``; ``==`` compares texts that may be too long for an index; ``$name`` is a
+# payload, or its size in bytes.
+
+SIZES = "$param_size, $value_size"
+WHOLE_PROMISE = f"{PROMISE}, $param, $value"
+WHOLE_SCHEDULE = f"{SCHEDULE}, $schedule_param"
+
+ALL_PROMISES = f"SELECT {WHOLE_PROMISE} FROM promises ORDER BY id"
 ALL_TASKS = f"SELECT {TASK} FROM tasks ORDER BY id"
 ALL_CALLBACKS = "SELECT awaited, awaiter FROM callbacks ORDER BY awaited, awaiter"
 ALL_LISTENERS = "SELECT awaited, address FROM listeners ORDER BY awaited, address"
 ALL_SPREADING = "SELECT promise_id, after FROM spreading ORDER BY promise_id"
+ALL_UNBLOCKS = f"""
+SELECT address, {PROMISE_OF_PAIR}, $param, $value FROM unblocks JOIN promises AS p ON p.id = promise_id
+ORDER BY promise_id, address
+"""
 COUNT_TASKS = "SELECT state, count(*) FROM tasks GROUP BY state"
 
-# --- queries in a common dialect --------------------------------------------------------------------------------------
-#
-# ``own`` of each store's module with statements turns them into its database's own. ``:name`` is a parameter; booleans
-# are compared with ``true`` and ``false``; ``==`` compares texts that may be too long for an index.
+# Approximately the size of all these rows as JSON.
+_PROMISE_BYTES = "300 + 2 * length(id) + length(tags) + coalesce($param_size, 0) + coalesce($value_size, 0)"
+SNAPSHOT_BYTES = f"""
+SELECT (SELECT coalesce(sum({_PROMISE_BYTES}), 0) FROM promises)
+     + (SELECT coalesce(sum(300 + 3 * length(id) + length(target)), 0) FROM tasks)
+     + (SELECT coalesce(sum(50 + length(awaited) + length(awaiter)), 0) FROM callbacks)
+     + (SELECT coalesce(sum(50 + length(awaited) + length(address)), 0) FROM listeners)
+     + (SELECT coalesce(sum({_PROMISE_BYTES} + length(address)), 0) FROM unblocks JOIN promises ON id = promise_id)
+"""
 
 QUEUED, SET_ASIDE = "queued = true", "unclaimed > 0 AND state = 'pending' AND queued = false"
 _OF_GROUP = "recipient == :group"
@@ -60,11 +85,13 @@ GET_HELD = "SELECT id FROM tasks WHERE pid == :pid"
 GET_QUEUED = f"SELECT {TASK} FROM tasks WHERE {QUEUED} AND {_OF_GROUP} ORDER BY timer_at, id LIMIT :limit"
 GET_SET_ASIDE = f"SELECT id FROM tasks WHERE {SET_ASIDE} AND {_OF_GROUP} ORDER BY timer_at, id LIMIT :limit"
 
-# Where a portion of a search ends.
-PROMISE_AHEAD = "SELECT id FROM promises WHERE id > :after ORDER BY id LIMIT 1 OFFSET :rows - 1"
-PROMISE_OF_ORIGIN_AHEAD = PROMISE_AHEAD.replace("WHERE", "WHERE origin == :origin AND")
-TASK_AHEAD = PROMISE_AHEAD.replace("promises", "tasks")
-SCHEDULE_AHEAD = PROMISE_AHEAD.replace("promises", "schedules")
+# The root need not name itself as its origin.
+TREE = f"""
+SELECT id, {SIZES} FROM promises WHERE id = :root AND id > :after AND origin IS NULL
+UNION ALL
+SELECT id, {SIZES} FROM promises WHERE origin == :root AND id > :after
+ORDER BY id
+"""
 
 COUNT_QUEUED = f"""
 SELECT recipient, count(*) FROM (SELECT recipient FROM tasks WHERE {QUEUED} AND recipient IS NOT NULL LIMIT :limit)
@@ -107,3 +134,29 @@ ORDER BY coalesce(settled_at, timeout_at), id LIMIT :limit
 
 def any_of(table: str) -> str:
     return f"SELECT 1 FROM {table} LIMIT 1"
+
+
+# Armed promises past their deadline have been settled before; any other past its deadline has timed out.
+_STATE_NOW = """
+:state = CASE WHEN settled_at IS NULL AND armed = false AND timeout_at <= :now THEN 'rejected_timedout' ELSE state END
+"""
+
+
+def scan(search: Search, columns: str, last: str | None = None, *, is_ahead: bool = False) -> str:
+    """Return a query for what matches ``search``, but for its tags, up to ``last``. Viewers ask for one tree.
+
+    ``is_ahead``: for the row that many rows after the cursor, whatever its state.
+    """
+    conditions = ["id > :after"]
+    match search:
+        case PromiseSearch(state=state, tags=tags):
+            table, state_now = "promises", _STATE_NOW
+            conditions += ["origin == :origin"] if "resonate:origin" in tags else []
+        case TaskSearch(state=state):
+            table, state_now = "tasks", ":state = state"
+        case ScheduleSearch():
+            table, state, state_now = "schedules", None, ""
+    conditions += [state_now] if state is not None and not is_ahead else []
+    conditions += [] if last is None else ["id <= :last"]
+    limit = " LIMIT 1 OFFSET :rows - 1" if is_ahead else ""
+    return f"SELECT {columns} FROM {table} WHERE {' AND '.join(conditions)} ORDER BY id{limit}"

@@ -23,7 +23,8 @@ from resonate_server.protocol.lineage import Row, rows
 from resonate_server.protocol.payload import MAX_TEXT, excerpt, function_of, readable
 from resonate_server.protocol.records import Promise, PromiseState, TaskState
 from resonate_server.protocol.requests import Id, Millis
-from resonate_server.store import Branch, Place, View
+from resonate_server.store.found import Branch, Place
+from resonate_server.store.view import View
 from resonate_server.watch.absences import FOREVER, ConnectionHistory, Outages
 from resonate_server.watch.attempts import Lives, fill_in
 from resonate_server.watch.derive import chain_of

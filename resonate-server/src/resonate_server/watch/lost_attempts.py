@@ -29,8 +29,9 @@ from resonate_server.kernel.model import Footprint, Task
 from resonate_server.protocol.payload import function_of
 from resonate_server.protocol.records import Promise, TaskState
 from resonate_server.protocol.requests import TaskFulfill, TaskRelease, TaskSuspend
-from resonate_server.store import Decided, View
+from resonate_server.store import Decided
 from resonate_server.store.errors import ReadFailed
+from resonate_server.store.view import View
 from resonate_server.watch.derive import chain_of
 
 OUTCOMES: Final = {

@@ -16,7 +16,8 @@ from prometheus_client.registry import Collector
 
 from resonate_server.engine import ReadFailed
 from resonate_server.protocol.records import TaskState
-from resonate_server.store import Backlog, Holding, OpenTask, View
+from resonate_server.store.found import Backlog, Holding, OpenTask
+from resonate_server.store.view import View
 from resonate_server.watch.chain_reader import RowReader
 
 logger = logging.getLogger(__name__)

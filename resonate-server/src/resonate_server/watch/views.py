@@ -10,7 +10,7 @@ from msgspec.structs import asdict
 from resonate_server.delivery.presence import Member
 from resonate_server.protocol.payload import Payload
 from resonate_server.protocol.records import PromiseState, Role, TaskState
-from resonate_server.store import Occupation
+from resonate_server.store.found import Occupation
 from resonate_server.watch.absences import Outage
 
 

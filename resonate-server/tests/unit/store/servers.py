@@ -19,7 +19,7 @@ from resonate_server.protocol.records import EMPTY, Value
 from resonate_server.protocol.requests import PromiseCreate, Request, TaskAcquire
 from resonate_server.store import Decided
 from resonate_server.store.postgres import PostgresStore
-from resonate_server.store.postgres.driver import connect_async
+from resonate_server.store.postgres.driver import Source
 from resonate_server.store.sharing import PeerListener, Rosters
 
 LEASE = 3_600_000
@@ -90,7 +90,7 @@ async def call(store: PostgresStore, request: Request) -> Answer:
 
 
 async def execute(url: str, statement: str, *parameters: Any) -> list[Any]:
-    async with await connect_async(url) as connection:
+    async with await Source(url).connect_async() as connection:
         cursor = await connection.execute(statement.encode(), parameters or None)
         return await cursor.fetchall() if cursor.description else []
 

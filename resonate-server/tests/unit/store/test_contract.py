@@ -28,7 +28,7 @@ from resonate_server.kernel.sizes import weight
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import Promise, PromiseState, Schedule, TaskState, Value
 from resonate_server.protocol.requests import MAX_INTEGER, PromiseSearch, ScheduleSearch, Search, TaskSearch
-from resonate_server.store import Snapshot
+from resonate_server.store.found import Snapshot
 from resonate_server.store.sqlite import Database
 from resonate_server.store.sqlite.clock import ClockMark
 

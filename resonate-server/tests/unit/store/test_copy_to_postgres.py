@@ -16,7 +16,7 @@ from resonate_server.moving import Location, move
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import PromiseState, TaskState, Value
 from resonate_server.store.postgres import sql
-from resonate_server.store.postgres.driver import connect, name_of
+from resonate_server.store.postgres.driver import Source, name_of
 from resonate_server.store.sqlite import Database, statements
 from resonate_server.store.sqlite.clock import MARK_MS
 from resonate_server.store.sqlite.file import open_file
@@ -142,7 +142,7 @@ def test_time_continues_where_it_stood(path: Path, file: Location, database: Loc
     back = path.with_name("back.db")
     move(database, Location("sqlite", str(back)))
 
-    with connect(database.where) as connection:
+    with Source(database.where).connect() as connection:
         assert connection.execute(sql.GET_TIME.encode()).fetchall() == [(ahead + MARK_MS,)]
     with closing(open_file(back)) as db:
         assert db.execute(statements.GET_CLOCK_MARK).fetchone()[0] == ahead + MARK_MS
@@ -158,7 +158,7 @@ def test_a_target_that_is_not_empty_stays_as_it_is(full_file: Location, database
 
 def test_a_database_in_use_by_a_server_is_left_alone(full_file: Location, database: Location) -> None:
     make_schema(database.where)
-    with connect(database.where, name_of(1)) as server:
+    with Source(database.where, name_of(1)).connect() as server:
         server.execute(sql.JOIN.encode(), (1, 1, b"[]"))
         assert is_refused(full_file, database, "a server is using the database")
 

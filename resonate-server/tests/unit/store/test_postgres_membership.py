@@ -10,7 +10,7 @@ from harness.server import FAR
 from unit.store.servers import END_CONNECTIONS, PATIENCE_S, Freezer, Notes, Site, call, create, execute, until
 
 from resonate_server.store.postgres import driver, membership
-from resonate_server.store.postgres.driver import connect_async, name_of
+from resonate_server.store.postgres.driver import Source, name_of
 from resonate_server.store.postgres.membership import DEAD_S, DatabaseClock
 from resonate_server.store.postgres.schema import migrate
 from resonate_server.store.postgres.sql import STEP_MS
@@ -68,7 +68,7 @@ def heard(notes: Notes) -> list[Any]:
 async def test_a_dead_server_has_exactly_one_heir(site: Site) -> None:
     """Even if its process number in the database is another program's by now."""
     stores = await site.connected(3)
-    async with await connect_async(site.url, "another program") as other:
+    async with await Source(site.url, "another program").connect_async() as other:
         await other.execute(
             "INSERT INTO servers (id, backend, beat_at, version, roster) VALUES"
             " (7, pg_backend_pid(), (extract(epoch from clock_timestamp()) * 1000)::bigint, 1, '[7]')"
@@ -118,7 +118,7 @@ async def test_a_server_whose_heartbeat_stands_still_is_dead_wherever_the_clock_
 ) -> None:
     monkeypatch.setattr(membership, "DEAD_S", 1.0)
     _, notes = await site.store()
-    async with await connect_async(site.url, name_of(7)) as frozen:
+    async with await Source(site.url, name_of(7)).connect_async() as frozen:
         await frozen.execute(f"INSERT INTO servers VALUES (7, pg_backend_pid(), {FAR}, 1, '[7]')".encode())
         await until(lambda: notes.inherited)
 
@@ -186,7 +186,7 @@ async def test_a_server_that_finds_a_newer_schema_stops(site: Site) -> None:
 
 async def test_ten_servers_create_the_schema_concurrently(own_postgres_url: str) -> None:
     async def make() -> None:
-        async with await connect_async(own_postgres_url) as connection:
+        async with await Source(own_postgres_url).connect_async() as connection:
             await migrate(connection)
 
     await asyncio.gather(*[make() for _ in range(10)])

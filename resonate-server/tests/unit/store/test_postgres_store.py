@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 from collections.abc import AsyncIterator, Callable
 from itertools import count
 from typing import Any
@@ -13,6 +14,7 @@ from harness.server import FAR
 from msgspec.structs import asdict, replace
 from unit.driver import promise_create, promise_settle, task_suspend
 from unit.store.servers import (
+    END_CONNECTIONS,
     PATIENCE_S,
     RULES,
     Site,
@@ -44,10 +46,11 @@ from resonate_server.protocol.requests import (
     TaskRef,
     TaskRelease,
 )
-from resonate_server.store import Decided, Snapshot
+from resonate_server.store import Decided
 from resonate_server.store.errors import ReadFailed
+from resonate_server.store.found import Snapshot
 from resonate_server.store.postgres import PostgresStore, driver, postgres_store, sql
-from resonate_server.store.postgres.driver import Transaction, connect_async
+from resonate_server.store.postgres.driver import Source, Transaction
 from resonate_server.store.postgres.inquiries import ENOUGH
 from resonate_server.store.postgres.plans import Asked, Found
 from resonate_server.store.postgres.postgres_store import LONGEST_PAUSE_S, pause_after
@@ -275,7 +278,7 @@ async def test_a_request_for_a_locked_row_waits_alone(
 ) -> None:
     monkeypatch.setattr(postgres_store, "PATIENCE_S", PATIENCE_S)
     await bench.at_once(create("a"), create("b"), SCHEDULE)
-    async with await connect_async(own_postgres_url) as other, other.transaction():
+    async with await Source(own_postgres_url).connect_async() as other, other.transaction():
         await other.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         await other.execute(f"SELECT 1 FROM {table} WHERE id = 'a' FOR UPDATE".encode())
         waits = bench.store.decide(*answering(request_))
@@ -405,7 +408,7 @@ async def test_due_rows_locked_by_another_server_are_left_to_it(site: Site) -> N
         promise = replace(create(id), timeout_at=store.now() + 60_000)
         assert (await store.decide(*answering(promise))).status == 200
     later = store.now() + 120_000
-    async with await connect_async(site.url) as other, other.transaction():
+    async with await Source(site.url).connect_async() as other, other.transaction():
         await other.execute("SELECT 1 FROM promises WHERE id = 'a' FOR UPDATE")
         due = kernel.due(RULES, at=later)
         assert (await store.decide(*due)).data
@@ -521,6 +524,40 @@ async def test_a_primary_that_has_become_read_only_is_left_for_another_one(bench
     await bench.store._connection.execute("SET default_transaction_read_only = on")
 
     assert (await bench.call(acquire("p", 0))).status == 200
+
+
+async def test_a_table_may_get_other_columns_while_servers_work_on_it(bench: Bench, own_postgres_url: str) -> None:
+    await bench.call(create("p"))
+    await execute(own_postgres_url, "ALTER TABLE promises ALTER COLUMN tags TYPE varchar, ADD COLUMN note text")
+
+    assert (await bench.call(acquire("p", 0))).status == 200
+
+
+async def test_a_former_primary_is_not_used_any_more(
+    bench: Bench, own_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It accepts writes, but what they do is not seen by those who have followed its successor."""
+    monkeypatch.setattr(postgres_store, "PATIENCE_S", 3.0)
+    with monkeypatch.context() as successor:
+        successor.setattr(sql, "GET_PLACE", re.sub(r"CASE .* END", "'FFFFFFFF'", sql.GET_PLACE))
+        await execute(own_postgres_url, f"{END_CONNECTIONS} AND pid <> pg_backend_pid()")
+        assert (await bench.call(create("p"))).status == 200
+    await execute(own_postgres_url, f"{END_CONNECTIONS} AND pid <> pg_backend_pid()")
+
+    assert (await bench.call(create("q"))).status == 503
+    assert "former primary" in bench.store.sharing.trouble
+    with pytest.raises(ReadFailed, match="former primary"):
+        await bench.store.browse(lambda view: view.count_tasks())
+
+
+async def test_a_pooler_is_refused(own_postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It drops the settings of a connection, and names another process than the one that does the work."""
+    monkeypatch.setattr(psycopg.ConnectionInfo, "backend_pid", 7)
+    source = Source(own_postgres_url)
+    with pytest.raises(psycopg.OperationalError, match="pooler"):
+        await source.connect_async()
+    with pytest.raises(psycopg.OperationalError, match="pooler"):
+        source.connect()
 
 
 async def test_a_schema_that_was_dropped_is_not_made_again(

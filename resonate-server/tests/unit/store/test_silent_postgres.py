@@ -17,12 +17,12 @@ from resonate_server.metrics import Metrics
 from resonate_server.protocol.envelope import CheckedRequest
 from resonate_server.protocol.records import TaskState
 from resonate_server.protocol.requests import PromiseSearch, TaskRelease
-from resonate_server.store import View
 from resonate_server.store.errors import ReadFailed
 from resonate_server.store.postgres import PostgresStore, driver, membership, postgres_store, sql
-from resonate_server.store.postgres.driver import Transaction, connect_async
+from resonate_server.store.postgres.driver import Source, Transaction
 from resonate_server.store.postgres.plans import Found
-from resonate_server.store.postgres.view import PostgresView
+from resonate_server.store.postgres.postgres_view import PostgresView
+from resonate_server.store.view import View
 
 SHORT_S = 1.0
 
@@ -185,7 +185,7 @@ async def test_a_search_is_refused_in_time(
 async def test_a_server_listens_again_and_knows_that_it_may_have_missed_something(site: Site, freezer: Freezer) -> None:
     (store, notes), (other, _) = await site.connected(2)
     listening = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN%%' AND application_name = %s"
-    [(pid,)] = freezer.ask(listening, store._name)
+    [(pid,)] = freezer.ask(listening, store._source.name)
     freezer.freeze(pid)
     missed = notes.missed
 
@@ -206,7 +206,7 @@ async def test_a_server_whose_sign_of_life_hangs_repeats_it_on_another_connectio
 
 async def test_a_server_starts_even_if_its_first_query_hangs(site: Site) -> None:
     """It waits for one that creates the schema and hangs. Its attempts leave no connections that go on waiting."""
-    async with await connect_async(site.url) as other:
+    async with await Source(site.url).connect_async() as other:
         await other.execute("SELECT pg_advisory_lock(%s)", (sql.SCHEMA_LOCK,))
         store, _ = site.start()
         await until(lambda: "does not answer" in store.sharing.trouble)

@@ -8,7 +8,7 @@ from resonate_server.kernel.model import Footprint, Unread
 from resonate_server.kernel.sizes import is_read
 from resonate_server.protocol.records import Promise, PromiseState, Value
 from resonate_server.protocol.requests import ScheduleCreate, ScheduleGet
-from resonate_server.store import MAX_TOLD_BYTES
+from resonate_server.store.links import MAX_TOLD_BYTES
 from resonate_server.store.sqlite import Database
 
 MIB = 1_024 * 1_024

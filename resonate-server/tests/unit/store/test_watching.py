@@ -11,7 +11,8 @@ from unit.rows import NOW, promise, task, transaction, write
 from resonate_server.kernel.model import PutCallback
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import Promise, PromiseState, TaskState
-from resonate_server.store import Backlog, Branch, OpenTask, Place, shared_sql
+from resonate_server.store import shared_sql
+from resonate_server.store.found import Backlog, Branch, OpenTask, Place
 from resonate_server.store.sqlite import Database, statements
 
 type Plan = Callable[..., str]
@@ -183,7 +184,7 @@ class TestPlans:
         assert "TEMP B-TREE" not in told
 
     def test_a_tree_is_looked_up_by_its_origin(self, plan: Plan) -> None:
-        told = plan(statements.TREE, root="", after="")
+        told = plan(shared_sql.TREE, root="", after="")
         assert "promises_by_origin (origin=? AND id>?)" in told
         assert "SCAN promises" not in told
         assert "TEMP B-TREE" not in told

@@ -2,7 +2,7 @@
 
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -11,8 +11,9 @@ from unit.rows import changes, promise, transaction
 
 from resonate_server.protocol.payload import MAX_TEXT
 from resonate_server.protocol.records import Promise, PromiseState, Role, Value
-from resonate_server.store import Place, View
+from resonate_server.store.found import Place
 from resonate_server.store.sqlite import IN_MEMORY, Database
+from resonate_server.store.view import View
 from resonate_server.watch import chain_reader, derive
 from resonate_server.watch.absences import ConnectionHistory, Outages
 from resonate_server.watch.chain_reader import (
@@ -67,7 +68,7 @@ class Scene:
     async def read[T](self, query: Callable[[View], T]) -> T:
         self.reads += 1
         with transaction(self.driver.store):
-            return query(self.store)
+            return query(cast("View", self.store))
 
     def remember(self) -> None:
         """Let the watch see what was decided so far."""

@@ -1,7 +1,7 @@
 """The roster as shown: which workers are connected, and what they have to do."""
 
 from resonate_server.delivery.presence import Member, State
-from resonate_server.store import Occupation
+from resonate_server.store.found import Occupation
 from resonate_server.watch.views import MAX_GROUPS, MAX_WORKERS, groups
 
 NOBODY_AT_WORK = Occupation(queued={}, held={})

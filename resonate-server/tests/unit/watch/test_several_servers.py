@@ -8,8 +8,8 @@ from unit.driver import PID, START, Driver
 from unit.rows import transaction
 
 from resonate_server.delivery.presence import Change, Member, State
-from resonate_server.store import View
 from resonate_server.store.sqlite import IN_MEMORY, Database
+from resonate_server.store.view import View
 from resonate_server.watch import Watch
 from resonate_server.watch.events import Event, What, decode_from_peer, encode_for_peers
 

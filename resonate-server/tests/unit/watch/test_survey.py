@@ -8,8 +8,8 @@ from msgspec.structs import replace
 from unit.rows import NOW, promise, task, write
 
 from resonate_server.protocol.records import TaskState
-from resonate_server.store import View
 from resonate_server.store.sqlite import IN_MEMORY, Database
+from resonate_server.store.view import View
 from resonate_server.watch.survey import MAX_GROUPS, REMEMBERED_S, Survey
 
 

@@ -21,8 +21,9 @@ from psycopg.pq.abc import PGconn, PGresult
 from psycopg.types.string import StrDumper, TextBinaryLoader, TextLoader
 
 from resonate_server.store.postgres import sql
-from resonate_server.store.postgres.plans import Asked, Found, Records, Writing
+from resonate_server.store.postgres.plans import Asked, Found, Records, written
 from resonate_server.store.rows import Row
+from resonate_server.store.writing import Writing
 
 CONNECT_S = 5
 """A database that takes longer to accept a connection counts as down."""
@@ -192,20 +193,52 @@ def check_url(url: str) -> None:
         raise ValueError("not a database URL such as postgresql://user@host:5432/database") from None
 
 
-def connect(url: str, name: str = "resonate-server") -> BlockingConnection:
-    """Raises :class:`psycopg.Error`."""
-    connection = BlockingConnection.connect(url, **_parameters(name, OPTIONS))
-    _adapt(connection)
-    return connection
+class Source:
+    """A server's way to its database; ``name``: that of its connections.
 
+    It trusts no pooler, which drops the settings and tells nobody which process answers, and no primary from before a
+    failover: that may come back, and accept writes, at any moment. Connecting raises :class:`psycopg.Error`.
+    """
 
-async def connect_async(
-    url: str, name: str = "resonate-server", options: dict[str, str] = OPTIONS
-) -> ServingConnection:
-    """Raises :class:`psycopg.Error`."""
-    connection = await ServingConnection.connect(url, **_parameters(name, options))
-    _adapt(connection)
-    return connection
+    def __init__(self, url: str, name: str = "resonate-server") -> None:
+        self._url = url
+        self.name = name
+        self._timelines: dict[int, str] = {}
+        """The newest of each cluster that was seen: a standby that is promoted begins another one."""
+
+    def connect(self) -> BlockingConnection:
+        connection = BlockingConnection.connect(self._url, **_parameters(self.name, OPTIONS))
+        try:
+            _adapt(connection)
+            connection.until = time.monotonic() + CONNECT_S
+            [place] = connection.execute(sql.GET_PLACE, prepare=False).fetchall()
+            self._check(connection, *place)
+        except BaseException:
+            connection.close()
+            raise
+        connection.until = None
+        return connection
+
+    async def connect_async(self, options: dict[str, str] = OPTIONS) -> ServingConnection:
+        connection = await ServingConnection.connect(self._url, **_parameters(self.name, options))
+        try:
+            _adapt(connection)
+            [place] = await (await connection.execute(sql.GET_PLACE, prepare=False)).fetchall()
+            self._check(connection, *place)
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    def _check(
+        self, connection: Connection[Any] | AsyncConnection[Any], backend: int, cluster: int, timeline: str | None
+    ) -> None:
+        if backend != connection.info.backend_pid:
+            raise psycopg.OperationalError("a pooler answers in its place; connect to PostgreSQL itself")
+        newest = self._timelines.get(cluster, "")
+        if timeline is not None and timeline < newest:
+            raise psycopg.OperationalError(f"this is a former primary: its timeline is {timeline}, not {newest}")
+        self._timelines[cluster] = timeline or newest
 
 
 # --- a round trip ---------------------------------------------------------------------------------------------------
@@ -294,7 +327,7 @@ class Transaction:
 
     async def commit(self, writing: Writing, *asked: Asked) -> Found:
         """Write, ask what else is asked, and commit, in one round trip. On return, the writes are durable."""
-        writes = writing.statements(self._server, self.number)
+        writes = written(writing, self._server, self.number)
         found = await self.ask(*writes, *asked, (sql.COMMIT, ()))
         return found[len(writes) : -1]
 

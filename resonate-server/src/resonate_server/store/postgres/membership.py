@@ -21,7 +21,7 @@ import psycopg
 
 from resonate_server.store.errors import STOPS, ReadFailed
 from resonate_server.store.postgres import sql
-from resonate_server.store.postgres.driver import ServingConnection, ask, connect_async, name_of
+from resonate_server.store.postgres.driver import ServingConnection, Source, ask, name_of
 from resonate_server.store.postgres.schema import DatabaseUnusable, check_version, migrate
 from resonate_server.store.sharing import MAX_RING_BYTES, PeerListener, Sharing
 
@@ -95,13 +95,13 @@ class Membership(Sharing):
     def __init__(self, url: str, lost: Callable[[str], None], due: Callable[[int], None]) -> None:
         self.trouble = NOT_YET
         self.id = secrets.randbits(62)
+        self.source = Source(url, name_of(self.id))
         self.listener: PeerListener = PeerListener()
         self.has_joined = False
         """At least once; from then on, requests may wait."""
         self.is_first = False
         """No other server was at work when it joined."""
         self.clock = DatabaseClock()
-        self._url = url
         self._lost = lost
         self._due = due
         self._others: dict[int, tuple[int, bytes]] = {}
@@ -191,7 +191,7 @@ class Membership(Sharing):
         connection, whose end would be taken for its death."""
         while not self._is_stopping:
             try:
-                async with await connect_async(self._url, name_of(self.id)) as connection:
+                async with await self.source.connect_async() as connection:
                     await self._begin(connection)
                     await self._live(connection)
                     await ask(connection, (sql.LEAVE, (self.id,)), (sql.RING, (ROSTER_CHANGED,)))
@@ -209,7 +209,7 @@ class Membership(Sharing):
         while True:
             with suppress(psycopg.Error, OSError):
                 await self.joined()
-                async with await connect_async(self._url, name_of(self.id)) as connection:
+                async with await self.source.connect_async() as connection:
                     await connection.execute(sql.LISTEN)
                     self.listener.may_have_missed()
                     while True:

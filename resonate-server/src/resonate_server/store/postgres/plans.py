@@ -5,40 +5,32 @@ round trip.
 """
 
 import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from msgspec import Struct
 
 from resonate_server.kernel.model import (
-    Changes,
     Decision,
-    DropCallback,
-    DropCallbacks,
-    DropListener,
-    DropSpreading,
     Due,
     Footprint,
-    LinkChange,
     LinkFootprint,
-    PutCallback,
-    PutListener,
-    PutSpreading,
     Rows,
     Rule,
     Spreading,
     Task,
-    Withdraw,
 )
 from resonate_server.kernel.sizes import MAX_PRELOAD, fitting, is_read, weight
-from resonate_server.protocol.messages import Message, Unblock
-from resonate_server.protocol.records import Promise, TaskState, Value
-from resonate_server.store import MAX_TOLD_BYTES, Decided, SettledRoot, rows
+from resonate_server.protocol.records import Promise, TaskState
+from resonate_server.store import Decided, rows
+from resonate_server.store.found import SettledRoot
+from resonate_server.store.links import Links, add_links
 from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.sql import DROPS, MAX_AWAITERS_AHEAD, PUTS
 from resonate_server.store.rows import Row
-from resonate_server.store.shared_sql import COLUMNS, COUNT_TASKS, SETTLED_ROOTS
+from resonate_server.store.shared_sql import COLUMNS, COUNT_TASKS, PAYLOADS, SETTLED_ROOTS
+from resonate_server.store.writing import Writing
 
 type Asked = tuple[str, Sequence[Any] | dict[str, Any]]
 """A statement and its parameters."""
@@ -70,10 +62,6 @@ class Pair(Struct, frozen=True):
 
     promise: Promise
     task: Task | None
-
-
-type Links = tuple[list[str], list[str]]
-"""Awaiters and listeners of a promise; if there are more than the limit, at least one more."""
 
 
 class Unit:
@@ -155,30 +143,17 @@ class Unit:
             await self._load_schedule(loaded, footprint.schedule)
 
     async def load_links(self, loaded: Rows, footprint: LinkFootprint) -> None:
-        """Add the links that ``footprint`` names to ``loaded``; ``loaded.complete`` names promises that have no others.
-
-        Promises with listeners come with their payloads, up to :data:`MAX_TOLD_BYTES`.
-        """
+        """Add the links that ``footprint`` names to ``loaded``, with the awaiters and what listeners are to get."""
         links = await self._links_of(footprint)
-        limit, room, told = footprint.limit, MAX_TOLD_BYTES, []
-        for id in (spreading.promise_id for spreading in footprint.spreading):
-            if limit <= 0 or room <= 0:
-                break
-            awaiters, listeners = links[id]
-            if len(awaiters) + len(listeners) <= limit:
-                loaded.complete.add(id)
-            loaded.awaiters[id] = awaiters[:limit]
-            limit -= len(loaded.awaiters[id])
-            loaded.listeners[id] = listeners[:limit]
-            limit -= len(loaded.listeners[id])
-            pair = self._pairs.get(id)
-            if pair is not None and loaded.listeners[id]:
-                told.append(id)
-                room -= weight(pair.promise)
+        told = add_links(loaded, footprint, lambda spreading, _: links[spreading.promise_id], self._weigh)
         woken = [awaiter for id in loaded.awaiters for awaiter in loaded.awaiters[id]]
         await self.fetch([Footprint(ids=(*woken, *told), shown=tuple(told))])
         self._add(loaded, woken, ())
         self._add(loaded, told, told)
+
+    def _weigh(self, id: str) -> int:
+        pair = self._pairs.get(id)
+        return 0 if pair is None else weight(pair.promise)
 
     async def due(self, now: int, limit: int) -> Due:
         """Return what is due, oldest first: up to ``limit`` each of promises, tasks, schedules, and settlements that
@@ -331,92 +306,24 @@ class Records(list[dict[str, Any]]):
     """Rows of one table, sent as one parameter: JSON."""
 
 
-class Writing:
-    """Rows by key, for each part of the statements that write; see :data:`.sql.DROPS` and :data:`.sql.PUTS`."""
-
-    def __init__(self) -> None:
-        self._parts: defaultdict[str, dict[Any, Row]] = defaultdict(dict)
-        self._callers: dict[str, str] = {}
-        self.linked: set[str] = set()
-        """Promises whose awaiters or listeners this transaction has changed."""
-
-    def __bool__(self) -> bool:
-        return any(self._parts.values())
-
-    def knows(self, promise_id: str) -> bool:
-        """Return whether the row in the database is outdated."""
-        return promise_id in self._parts["insert_promises"] or promise_id in self._parts["update_promises"]
-
-    def frees(self, awaiters: Iterable[str]) -> bool:
-        """Return whether any of ``awaiters`` waits for nothing any more."""
-        return not self._parts["free_callbacks"].keys().isdisjoint(awaiters)
-
-    def statements(self, server: int, number: int) -> list[Asked]:
-        """``number`` of the transaction of ``server``, which they record."""
-        drops, puts = ({part: self._records(part) for part in each if self._parts[part]} for each in (DROPS, PUTS))
-        asked: list[Asked] = [(sql.drop(tuple(drops)), drops)] if drops else []
-        return [*asked, (sql.put(tuple(puts)), {**puts, "server": server, "number": number})]
-
-    def _records(self, part: str) -> Records:
-        """Sort by key, so that servers that insert the same rows do so in the same order. A row that is to be dropped
-        has only its first columns."""
-        names, found = COLUMNS[sql.table_of(part)], self._parts[part]
-        return Records(dict(zip(names, found[key], strict=False)) for key in sorted(found))
-
-    def add(
-        self, changes: Changes, messages: Iterable[Message | Withdraw], now: int, exists: Callable[[str], bool]
-    ) -> None:
-        """Add what was decided at ``now`` (ms). ``exists``: whether a promise existed before this transaction."""
-        self._callers.update(changes.callers)
-        for id, promise in changes.promises.items():
-            row = *rows.promise_row(promise, self._callers.get(id)), _payload(promise.param), _payload(promise.value)
-            self._parts["update_promises" if exists(id) else "insert_promises"][id] = row
-        for id, task in changes.tasks.items():
-            self._parts["put_tasks"][id] = rows.task_row(task)
-        for link in changes.links:
-            self._link(link)
-        for id, schedule in changes.schedules.items():
-            if schedule is None:
-                self._drop("schedules", id, (id,))
-            else:
-                self._parts["put_schedules"][id] = *rows.schedule_row(schedule), _payload(schedule.promise_param)
-        for message in messages:
-            if isinstance(message, Unblock):
-                key = message.promise.id, message.address
-                self._parts["put_unblocks"][key] = rows.unblock_row(message, now)
-
-    def _link(self, link: LinkChange) -> None:
-        match link:
-            case PutCallback(awaited=awaited, awaiter=awaiter):
-                self._parts["put_callbacks"][awaited, awaiter] = awaited, awaiter
-                self.linked.add(awaited)
-            case DropCallback(awaited=awaited, awaiter=awaiter):
-                self._drop("callbacks", (awaited, awaiter), (awaited, awaiter))
-                self.linked.add(awaited)
-            case DropCallbacks(awaiter=awaiter):
-                kept = {key: row for key, row in self._parts["put_callbacks"].items() if row[1] != awaiter}
-                self._parts["put_callbacks"] = kept
-                self._parts["free_callbacks"][awaiter] = None, awaiter
-            case PutListener(awaited=awaited, address=address):
-                self._parts["put_listeners"][awaited, address] = awaited, address
-                self.linked.add(awaited)
-            case DropListener(awaited=awaited, address=address):
-                self._drop("listeners", (awaited, address), (awaited, address))
-                self.linked.add(awaited)
-            case PutSpreading(spreading=Spreading(promise_id=id, after=after), turn_at=turn_at):
-                self._parts["put_spreading"][id] = id, after, turn_at
-            case DropSpreading(promise_id=id):
-                self._drop("spreading", id, (id,))
-
-    def _drop(self, table: str, key: Any, row: Row) -> None:
-        self._parts[f"put_{table}"].pop(key, None)
-        self._parts[f"drop_{table}"][key] = row
+def written(writing: Writing, server: int, number: int) -> list[Asked]:
+    """Return the statements that write it; they record the ``number`` of the transaction of ``server``."""
+    drops, puts = ({part: _records(writing, part) for part in each if writing.parts[part]} for each in (DROPS, PUTS))
+    asked: list[Asked] = [(sql.drop(tuple(drops)), drops)] if drops else []
+    return [*asked, (sql.put(tuple(puts)), {**puts, "server": server, "number": number})]
 
 
-def _payload(value: Value) -> str | None:
-    """Return what is stored for a payload, as PostgreSQL writes bytes."""
-    data = rows.payload_data(value)
-    return None if data is None else f"\\x{data.hex()}"
+def _records(writing: Writing, part: str) -> Records:
+    """Sort by key, so that servers that insert the same rows do so in the same order. A row that is to be dropped has
+    only its first columns. Payloads are as PostgreSQL writes bytes.
+    """
+    names, found = COLUMNS[sql.table_of(part)], writing.parts[part]
+    records = Records(dict(zip(names, found[key], strict=False)) for key in sorted(found))
+    for payload in PAYLOADS.intersection(names):
+        for record in records:
+            if (data := record.get(payload)) is not None:
+                record[payload] = f"\\x{data.hex()}"
+    return records
 
 
 # --- the whole store ------------------------------------------------------------------------------------------------

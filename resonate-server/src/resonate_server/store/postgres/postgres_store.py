@@ -33,9 +33,10 @@ from resonate_server.kernel.model import Footprint, Rule
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import UnblockKey
 from resonate_server.protocol.records import TaskState
-from resonate_server.store import FIRST, CommitAge, Decided, DecisionListener, DiskUse, SettledRoot, Store, View
+from resonate_server.store import Decided, DecisionListener, DiskUse, Store
 from resonate_server.store.alarm import NEVER, Alarm, first_due
 from resonate_server.store.errors import STOPS, ReadFailed, StoreFailed
+from resonate_server.store.found import FIRST, SettledRoot
 from resonate_server.store.health import StoreHealth
 from resonate_server.store.in_flight import InFlightTasks
 from resonate_server.store.outgoing import LARGE_BYTES, Outgoing, weighed
@@ -45,13 +46,13 @@ from resonate_server.store.postgres.driver import (
     SERVING_OPTIONS,
     ServingConnection,
     Transaction,
-    connect_async,
-    name_of,
 )
 from resonate_server.store.postgres.inquiries import Inquiry, InquiryQueue
 from resonate_server.store.postgres.membership import Membership, told
-from resonate_server.store.postgres.plans import MAX_BYTES, Asked, Asking, Busy, Found, Large, Unit, Writing
-from resonate_server.store.postgres.view import Views
+from resonate_server.store.postgres.plans import MAX_BYTES, Asked, Asking, Busy, Found, Large, Unit
+from resonate_server.store.postgres.postgres_view import Views
+from resonate_server.store.view import View
+from resonate_server.store.writing import Writing
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +105,10 @@ CONFLICTS = (
 )
 """Another server was faster: the same question has another answer now."""
 
+OUTDATED = (errors.ReadOnlySqlTransaction, errors.FeatureNotSupported, errors.InvalidSqlStatementName)
+"""This connection will not do any more: another database has become the primary, or a table that a prepared statement
+reads has other columns."""
+
 TOO_LONG = errors.ProgramLimitExceeded
 """An id is too long for an index, so nobody could find it again."""
 
@@ -134,15 +139,14 @@ class PostgresStore(Store):
 
     def __init__(self, url: str, pool_size: int) -> None:
         self.outgoing = Outgoing()
-        self._url = url
         self._is_by_turns = pool_size == 1
         looking = max(1, pool_size - 1)
         self._threads = ThreadPoolExecutor(looking, "view")
         self.sharing = Membership(url, self._lose, lambda time: self._alarm.set_if_earlier(time))
         self._alarm = Alarm(self.sharing.clock)
-        self._name = name_of(self.sharing.id)
+        self._source = self.sharing.source
         self._connection: ServingConnection | None = None
-        self._views = Views(url, self._name)
+        self._views = Views(self._source)
         self._line = InquiryQueue()
         self._order = asyncio.Lock()
         """Held during a transaction: one comes after the other."""
@@ -158,7 +162,7 @@ class PostgresStore(Store):
         """The latest one."""
         self._put_off: dict[str, float] = {}
         """Ids of what is due and cannot be done, and until when it is put off (monotonic seconds)."""
-        self._due_at = 0
+        self.due_at = 0
         self._stopping = False
         self._listener: DecisionListener
 
@@ -219,13 +223,6 @@ class PostgresStore(Store):
     def browse[T](self, query: Callable[[View], T]) -> asyncio.Future[T]:
         return self._looking.begin(self._browse(query))
 
-    async def until_due(self) -> None:
-        await self._alarm.rings()
-
-    @property
-    def due_at(self) -> int:
-        return self._due_at
-
     def delivered(self, key: UnblockKey) -> None:
         self._delivered.append(key)
 
@@ -277,10 +274,6 @@ class PostgresStore(Store):
             return SLOW
         return ""
 
-    @property
-    def last_commit(self) -> CommitAge | None:
-        return self._health.commit
-
     def disk_use(self) -> DiskUse | None:
         return None
 
@@ -327,8 +320,8 @@ class PostgresStore(Store):
 
     async def _recover(self, batch: list[Inquiry], error: Exception) -> None:
         """Retry or fail the batch, which has changed nothing. Only one that was alone is known to be at fault."""
-        if isinstance(error, errors.ReadOnlySqlTransaction) and self._connection is not None:
-            await self._connection.close()  # Another database may be the primary by now.
+        if isinstance(error, OUTDATED) and self._connection is not None:
+            await self._connection.close()
         is_short = _is_shortage(error)
         if is_short:
             self._fail(error)
@@ -397,7 +390,7 @@ class PostgresStore(Store):
             async with self._transaction() as transaction:
                 outcomes = await self._transact(transaction, batch)
                 decided = any(isinstance(outcome, Decided) for outcome in outcomes)
-                self._due_at = due_at
+                self.due_at = due_at
                 self._publish(batch, outcomes)
         finally:
             if not decided:
@@ -468,8 +461,8 @@ class PostgresStore(Store):
         await transaction.leave()
         while True:
             try:
-                async with await connect_async(self._url) as another:
-                    await another.execute(sql.END_BACKEND.encode(), (transaction.backend, self._name))
+                async with await self._source.connect_async() as another:
+                    await another.execute(sql.END_BACKEND.encode(), (transaction.backend, self._source.name))
                     ending = await another.execute(sql.GET_ENDING.encode(), (self.sharing.id,))
                     return await ending.fetchall() == [(transaction.number,)]
             except (psycopg.Error, OSError):
@@ -502,7 +495,7 @@ class PostgresStore(Store):
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Transaction]:
         if self._connection is None or self._connection.closed:
-            self._connection = await connect_async(self._url, self._name, OPTIONS | SERVING_OPTIONS)
+            self._connection = await self._source.connect_async(OPTIONS | SERVING_OPTIONS)
         transaction = Transaction(self._connection, self.sharing.id)
         try:
             yield transaction
@@ -536,7 +529,7 @@ class PostgresStore(Store):
         if self._is_by_turns:
             return await self._in_turn(work)
         with self._told():
-            async with await connect_async(self._url, self._name, OPTIONS | SERVING_OPTIONS) as connection:
+            async with await self._source.connect_async(OPTIONS | SERVING_OPTIONS) as connection:
                 connection.patience_s = APART_S
                 return await _completed(Transaction(connection, self.sharing.id), work)
 

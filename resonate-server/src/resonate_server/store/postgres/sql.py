@@ -8,10 +8,10 @@ from resonate_server.store.shared_sql import (
     PROMISE,
     PROMISE_OF_PAIR,
     QUEUED,
-    SCHEDULE,
     SET_ASIDE,
-    TASK,
     TASK_OF_PAIR,
+    WHOLE_PROMISE,
+    WHOLE_SCHEDULE,
 )
 
 SCHEMA_NAME = "resonate"
@@ -29,6 +29,12 @@ CREATE TABLE IF NOT EXISTS {SCHEMA_NAME}.schema_version (version integer NOT NUL
 GET_VERSION = f"SELECT max(version) FROM {SCHEMA_NAME}.schema_version"
 PUT_VERSION = f"INSERT INTO {SCHEMA_NAME}.schema_version (version) VALUES (%s)"
 GET_ENGINE = "SELECT current_setting('server_encoding'), current_setting('server_version_num')::integer"
+# The process that answers; the cluster; and its timeline, which a standby has none of until it is promoted.
+GET_PLACE = """
+SELECT pg_backend_pid(), system_identifier,
+       CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END
+FROM pg_control_system()
+"""
 # Identifies the database among all others.
 GET_IDENTITY = """
 SELECT 'PostgreSQL ' || system_identifier || ', database ' || oid
@@ -195,12 +201,11 @@ ON CONFLICT (id) DO UPDATE SET
 # Finds no row if another server took this one for dead.
 BEAT = f"UPDATE servers SET beat_at = {TIME} WHERE id = %s RETURNING id"
 # The connection of a killed server ends with it; its process number may be another's by then. That of a frozen one does
-# not, but its beats stop. (A pooler may add to a connection's name.) Rosters come only if their versions are not among
-# the known ones.
+# not, but its beats stop. Rosters come only if their versions are not among the known ones.
 OTHERS = """
 SELECT id, version, beat_at, NOT EXISTS (
            SELECT FROM pg_stat_activity
-           WHERE pid = backend AND starts_with(application_name, 'resonate-server ' || to_hex(id))),
+           WHERE pid = backend AND application_name = 'resonate-server ' || to_hex(id)),
        CASE WHEN (id, version) NOT IN (SELECT * FROM unnest(%s::bigint[], %s::bigint[])) THEN roster END
 FROM servers WHERE id <> %s ORDER BY id
 """
@@ -237,6 +242,7 @@ ON CONFLICT (connection) DO UPDATE SET last = endings.last RETURNING last
 @cache
 def own(query: str) -> str:
     """Return a query of :mod:`.shared_sql` in PostgreSQL's dialect; long texts are found by their hashes."""
+    query = re.sub(r"\$(\w+)_size", r"octet_length(\1)", query).replace("$schedule_", "").replace("$", "")
     query = re.sub(r"([:\w.]+) == ([:\w.]+)", r"md5(\1) = md5(\2) AND \1 = \2", query)
     return re.sub(r":(\w+)", r"%(\1)s", query)
 
@@ -247,14 +253,12 @@ MAX_READ_ALONG = 2_048
 MAX_AWAITERS_AHEAD = 200
 """Awaiters that are locked and read together with a promise that is to be settled."""
 
-_SIZES = "octet_length(param), octet_length(value)"
-WHOLE_PROMISE = f"{PROMISE}, param, value"
 _ALONG = f"""
 CASE WHEN octet_length({{0}}) <= {MAX_READ_ALONG}
        OR p.id = ANY(%(shown)s::text[]) AND octet_length({{0}}) <= %(most)s THEN {{0}} END, octet_length({{0}})
 """
 _PAIR = f"{PROMISE_OF_PAIR}, {_ALONG.format('param')}, {_ALONG.format('value')}, {TASK_OF_PAIR}"
-_WHOLE_SCHEDULE = f"{SCHEDULE}, param"
+_WHOLE_PROMISE, _WHOLE_SCHEDULE = own(WHOLE_PROMISE), own(WHOLE_SCHEDULE)
 
 _WANTED = f"""
 ANY(%(ids)s::text[] || ARRAY(
@@ -274,8 +278,7 @@ LOCK = f"SELECT id FROM promises WHERE id = {_WANTED} FOR UPDATE SKIP LOCKED"
 GET_PAIRS = f"""
 SELECT {_PAIR}, {_LINKS_AHEAD} FROM promises AS p LEFT JOIN tasks AS t ON t.id = p.id WHERE p.id = {_WANTED}
 """
-GET_WHOLE_PROMISES = f"SELECT {WHOLE_PROMISE} FROM promises WHERE id = ANY(%s::text[]) ORDER BY id"
-GET_WHOLE_PROMISE = f"SELECT {WHOLE_PROMISE} FROM promises WHERE id = %s"
+GET_WHOLE_PROMISES = f"SELECT {_WHOLE_PROMISE} FROM promises WHERE id = ANY(%s::text[]) ORDER BY id"
 # Awaiters of several promises, in the order of the promises. The limit is for all together.
 GET_AWAITERS = """
 SELECT s.id, c.awaiter FROM unnest(%(ids)s::text[], %(after)s::text[]) WITH ORDINALITY AS s (id, after, number)
@@ -449,28 +452,6 @@ WHERE md5(origin) = ANY(ARRAY(SELECT md5(id) FROM unnest(%(ids)s::text[]) AS id)
     "DELETE FROM tasks WHERE id = ANY(%(ids)s::text[]) RETURNING 1",
 )
 
-# --- search ---
-
-# Armed promises past their deadline have been settled before; any other past its deadline has timed out. Tags are
-# compared elsewhere, because PostgreSQL's JSON cannot have NUL.
-SCAN_PROMISES = f"""
-SELECT id, tags, {_SIZES} FROM promises
-WHERE (%(state)s::text IS NULL OR %(state)s = CASE WHEN settled_at IS NULL AND NOT armed AND timeout_at <= %(now)s
-                                              THEN 'rejected_timedout' ELSE state END)
-  AND id > %(after)s AND (%(last)s::text IS NULL OR id <= %(last)s)
-ORDER BY id
-"""
-# The same among the promises of one tree, which is what viewers ask for.
-_OF_ORIGIN = "WHERE md5(origin) = md5(%(origin)s) AND origin = %(origin)s AND"
-SCAN_PROMISES_OF_ORIGIN = SCAN_PROMISES.replace("WHERE", _OF_ORIGIN)
-SEARCH_TASKS = f"""
-SELECT {TASK} FROM tasks WHERE (%(state)s::text IS NULL OR state = %(state)s) AND id > %(after)s
-AND (%(last)s::text IS NULL OR id <= %(last)s) ORDER BY id LIMIT %(limit)s
-"""
-SCAN_SCHEDULES = f"""
-SELECT {_WHOLE_SCHEDULE} FROM schedules WHERE id > %(after)s AND (%(last)s::text IS NULL OR id <= %(last)s) ORDER BY id
-"""
-
 # --- for viewers ---
 
 # Two index scans, merged: the caller stops after a few rows.
@@ -492,13 +473,6 @@ WHERE (origin IS NULL OR origin = id) AND (created_at, id) < (%(created_at)s, %(
        OR (%(state)s = 'rejected_timedout' AND state = 'pending' AND NOT armed))
 ORDER BY created_at DESC, id DESC
 """
-# The root need not name itself as its origin.
-SCAN_TREE = f"""
-SELECT id, {_SIZES} FROM promises WHERE id = %(root)s AND id > %(after)s AND origin IS NULL
-UNION ALL
-SELECT id, {_SIZES} FROM promises WHERE md5(origin) = md5(%(root)s) AND origin = %(root)s AND id > %(after)s
-ORDER BY id
-"""
 GET_BRANCHES = f"""
 SELECT {PROMISE_OF_PAIR}, p.param, p.value,
        ARRAY(SELECT awaited FROM callbacks WHERE awaiter = p.id ORDER BY awaited), {TASK_OF_PAIR}
@@ -506,23 +480,6 @@ FROM promises AS p LEFT JOIN tasks AS t ON t.id = p.id WHERE p.id = ANY(%s::text
 """
 GROUPS_WITH_WAITING = f"""
 SELECT DISTINCT recipient FROM tasks WHERE ({QUEUED} OR ({SET_ASIDE})) AND recipient > '' ORDER BY recipient LIMIT %s
-"""
-ALL_PROMISES = f"SELECT {WHOLE_PROMISE} FROM promises ORDER BY id"
-ALL_UNBLOCKS = f"""
-SELECT address, {PROMISE_OF_PAIR}, param, value FROM unblocks JOIN promises AS p ON p.id = unblocks.promise_id
-ORDER BY promise_id, address
-"""
-# Approximately the size of all these rows as JSON.
-_PROMISE_BYTES = """
-300 + 2 * octet_length(id) + octet_length(tags) + coalesce(octet_length(param), 0) + coalesce(octet_length(value), 0)
-"""
-SNAPSHOT_BYTES = f"""
-SELECT (SELECT coalesce(sum({_PROMISE_BYTES}), 0) FROM promises)
-     + (SELECT coalesce(sum(300 + 3 * octet_length(id) + octet_length(target)), 0) FROM tasks)
-     + (SELECT coalesce(sum(50 + octet_length(awaited) + octet_length(awaiter)), 0) FROM callbacks)
-     + (SELECT coalesce(sum(50 + octet_length(awaited) + octet_length(address)), 0) FROM listeners)
-     + (SELECT coalesce(sum({_PROMISE_BYTES} + octet_length(address)), 0)
-        FROM unblocks JOIN promises ON id = promise_id)
 """
 
 # --- copying a whole state ---

@@ -9,7 +9,7 @@ import psycopg
 from psycopg import Connection, errors
 
 from resonate_server.store.postgres import sql
-from resonate_server.store.postgres.driver import connect, connect_async
+from resonate_server.store.postgres.driver import Source
 from resonate_server.store.postgres.schema import DatabaseUnusable, migrate
 from resonate_server.store.rows import Row
 from resonate_server.store.shared_sql import COLUMNS, any_of
@@ -21,7 +21,7 @@ def whole_database(url: str) -> Iterator[Whole]:
     """Open it in one transaction, after migrating its schema. Raises :class:`CannotCopy`."""
     with _told():
         asyncio.run(_migrate(url))
-        with connect(url) as connection:
+        with Source(url).connect() as connection:
             _take(connection)
             yield _WholeDatabase(connection)
             connection.execute(sql.COMMIT)
@@ -33,7 +33,7 @@ def is_same_database(url: str, other: str) -> bool:
     Raises :class:`CannotCopy`.
     """
     key = secrets.randbits(63)
-    with _told(), connect(url) as one, connect(other) as two:
+    with _told(), Source(url).connect() as one, Source(other).connect() as two:
         one.execute(sql.TRY_TO_LOCK, (key,))
         [(is_free,)] = two.execute(sql.TRY_TO_LOCK, (key,)).fetchall()
         return not is_free
@@ -53,7 +53,7 @@ def _told() -> Iterator[None]:
 
 
 async def _migrate(url: str) -> None:
-    async with await connect_async(url) as connection:
+    async with await Source(url).connect_async() as connection:
         await migrate(connection)
 
 

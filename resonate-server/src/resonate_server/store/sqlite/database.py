@@ -14,23 +14,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, override
 
-import msgspec
-from msgspec.structs import astuple, replace
+from msgspec.structs import replace
 
 from resonate_server.kernel.model import (
     Changes,
     Decision,
-    DropCallback,
-    DropCallbacks,
-    DropListener,
-    DropSpreading,
     Due,
     Footprint,
-    LinkChange,
     LinkFootprint,
-    PutCallback,
-    PutListener,
-    PutSpreading,
     Rows,
     Rule,
     Spreading,
@@ -40,13 +31,14 @@ from resonate_server.kernel.model import (
 from resonate_server.kernel.settlement import projected
 from resonate_server.kernel.sizes import MAX_PRELOAD, fitting, is_read, weight
 from resonate_server.protocol.messages import OwedUnblock, Unblock, UnblockKey
-from resonate_server.protocol.records import Promise, PromiseState, Schedule
-from resonate_server.protocol.requests import MAX_INTEGER, ScheduleSearch, Search, TaskSearch
-from resonate_server.store import FIRST, MAX_TOLD_BYTES, Branch, Decided, DiskUse, Dropped, Place, SettledRoot, rows
-from resonate_server.store.alarm import NEVER, first_due
+from resonate_server.protocol.records import Promise, PromiseState
+from resonate_server.protocol.requests import MAX_INTEGER
+from resonate_server.store import Decided, DiskUse, rows
 from resonate_server.store.errors import StoreFailed, StoreLost, StoreUnusable
-from resonate_server.store.shared_sql import SETTLED_ROOTS
-from resonate_server.store.sql_view import SqlView
+from resonate_server.store.found import FIRST, Dropped, Place, SettledRoot
+from resonate_server.store.links import Links, add_links
+from resonate_server.store.rows import Row
+from resonate_server.store.shared_sql import COLUMNS, SETTLED_ROOTS
 from resonate_server.store.sqlite import statements
 from resonate_server.store.sqlite.backup import make_copy, remove_leftovers
 from resonate_server.store.sqlite.cache import CACHE_BYTES, Cache, Entry
@@ -61,7 +53,8 @@ from resonate_server.store.sqlite.file import (
 from resonate_server.store.sqlite.lock import PathLock, PathTaken
 from resonate_server.store.sqlite.log import Log
 from resonate_server.store.sqlite.sessions import FileIdentity, advice, fold, log_of
-from resonate_server.store.sqlite.write_buffer import Operation, WriteBuffer
+from resonate_server.store.view import View
+from resonate_server.store.writing import Writing
 
 MAX_FORGOTTEN = 500
 """Delivered messages that one commit deletes at most."""
@@ -75,10 +68,10 @@ MIN_FREE_PAGES = 512
 _ARMED, _UNARMED = (PromiseState.PENDING, 1), (PromiseState.PENDING, 0)
 """Parts of the index of roots: pending ones with a timer at their deadline, and pending internal ones."""
 
-_UNKNOWN = 0
+_BRANCH, _PARENT = map(COLUMNS["promises"].index, ("branch", "parent"))
 
 
-class Database(SqlView):
+class Database(View):
     """Raises :class:`StoreUnusable` if the file cannot be opened. ``cache_bytes``: approximate limit of one generation
     of the cache.
 
@@ -108,7 +101,7 @@ class Database(SqlView):
         self._copying = threading.Lock()
         self._closing = threading.Event()
         self._cache = Cache(cache_bytes)
-        self._write_buffer = WriteBuffer()
+        self._writing = Writing()
         self._delivered: deque[UnblockKey] = deque()
         """``unblock`` messages to delete."""
         self._absent: set[str] = set()
@@ -121,8 +114,6 @@ class Database(SqlView):
         """A transaction is under way, unless SQLite has undone it: it does so when it cannot read or write a page."""
         self._has_failed = False
         """A write has failed, so the transaction can only be rolled back."""
-        self._alarm = _UNKNOWN
-        """Nothing is due before this time (ms)."""
 
     # --- transactions -----------------------------------------------------------------------------------------------
 
@@ -156,7 +147,6 @@ class Database(SqlView):
         self._write_out()
         if self._has_begun and self._delivered:
             self._forget_delivered(MAX_FORGOTTEN)
-            self._write_out()
         if not self._has_begun:
             self._end()
         return self._has_begun
@@ -230,7 +220,7 @@ class Database(SqlView):
 
     def rollback(self) -> None:
         """Undo all writes since the last commit."""
-        self._write_buffer.clear()
+        self._writing.clear()
         self._forget_rows()
         self._has_begun = self._has_failed = False
         self._payload_bytes = 0
@@ -244,7 +234,7 @@ class Database(SqlView):
 
     def try_to_write(self) -> None:
         """Write as much as a request needs, where nobody reads it, so that the commit shows whether there is room."""
-        self._write_buffer.operations.append((statements.TRY_TO_WRITE, ()))
+        self._execute(statements.TRY_TO_WRITE, [()])
 
     def clock_mark(self) -> ClockMark | None:
         """Return the last mark that was stored."""
@@ -258,7 +248,7 @@ class Database(SqlView):
 
     def put_clock_mark(self, mark: ClockMark) -> None:
         """Store ``mark`` with the other writes."""
-        self._write_buffer.operations.append((statements.PUT_CLOCK_MARK, (mark.time, mark.uptime, mark.boot)))
+        self._execute(statements.PUT_CLOCK_MARK, [(mark.time, mark.uptime, mark.boot)])
 
     def _check_identity(self) -> None:
         if self._not_kept:
@@ -304,17 +294,46 @@ class Database(SqlView):
             self._lock.release()
 
     def _write_out(self) -> None:
+        """Hand all writes to the database."""
         if self._has_failed or (self._has_begun and not self._db.in_transaction):
             raise StoreFailed("an earlier statement of this transaction has failed")
-        if not self._write_buffer:
-            return
+        if self._writing:
+            self._change(self._write_parts)
+
+    def _execute(self, statement: str, parameters: Iterable[Row]) -> None:
+        """Write something else, after what waits to be written."""
+        self._write_out()
+        self._change(lambda: self._db.executemany(statement, parameters))
+
+    def _change(self, change: Callable[[], object]) -> None:
         self._has_failed = True
         try:
             self._begin()
-            self._write_buffer.execute(self._db)
+            change()
         except sqlite3.Error as error:
             raise StoreFailed(str(error)) from error
         self._has_failed = False
+
+    def _write_parts(self) -> None:
+        parts = self._writing.parts
+        for part, statement in statements.WRITES.items():
+            if part in parts:
+                self._write_part(part, statement, parts[part])
+        self._writing.clear()
+
+    def _write_part(self, part: str, statement: str, found: dict[Any, Row]) -> None:
+        if part == "drop_schedules":
+            self._db.executemany(statements.DROP_SCHEDULE_PARAM, found.values())
+        payloads = statements.PAYLOAD_WRITES.get(part)
+        if payloads is None:
+            self._db.executemany(statement, found.values())
+            return
+        self._db.executemany(statement, [row[: -len(payloads)] for row in found.values()])
+        for id, row in found.items():
+            for put, data in zip(payloads, row[-len(payloads) :], strict=True):
+                if data is not None:
+                    self._db.execute(put, (data, id))
+                    self._payload_bytes += len(data)
 
     def _begin(self) -> None:
         if not self._has_begun:
@@ -336,7 +355,6 @@ class Database(SqlView):
     def _forget_rows(self) -> None:
         self._cache.clear()
         self._absent.clear()
-        self._alarm = _UNKNOWN
 
     # --- reading rows -----------------------------------------------------------------------------------------------
 
@@ -362,37 +380,18 @@ class Database(SqlView):
                 loaded.schedules[footprint.schedule] = rows.schedule(row)
 
     def load_links(self, loaded: Rows, footprint: LinkFootprint) -> None:
-        """Add the links that ``footprint`` names to ``loaded``; ``loaded.complete`` names promises that have no others.
+        """Add the links that ``footprint`` names to ``loaded``, with the awaiters and what listeners are to get."""
+        told = add_links(loaded, footprint, self._links, lambda id: self.weigh([id]))
+        for id in [id for awaiters in loaded.awaiters.values() for id in awaiters]:
+            self._load_pair(id, loaded)
+        for id in told:
+            if (entry := self._entry(id)) is not None:
+                loaded.promises[id] = self._whole_promise(entry)
 
-        Promises with listeners come with their payloads, up to :data:`MAX_TOLD_BYTES`.
-        """
-        limit, room = footprint.limit, MAX_TOLD_BYTES
-        for spreading in footprint.spreading:
-            if limit <= 0 or room <= 0:
-                break
-            limit -= self._load_links(loaded, spreading, limit)
-            entry = self._entry(spreading.promise_id)
-            if entry is not None and loaded.listeners[spreading.promise_id]:
-                loaded.promises[spreading.promise_id] = self._whole_promise(entry)
-                room -= weight(entry.promise)
-
-    def _load_links(self, loaded: Rows, spreading: Spreading, limit: int) -> int:
-        """Return how many were loaded."""
-        id = spreading.promise_id
-        awaiters, listeners = self._links(spreading, limit)
-        if len(awaiters) + len(listeners) <= limit:
-            loaded.complete.add(id)
-        loaded.awaiters[id] = awaiters[:limit]
-        loaded.listeners[id] = listeners[: max(0, limit - len(awaiters))]
-        for awaiter in loaded.awaiters[id]:
-            self._load_pair(awaiter, loaded)
-        return len(loaded.awaiters[id]) + len(loaded.listeners[id])
-
-    def _links(self, spreading: Spreading, limit: int) -> tuple[list[str], list[str]]:
-        """Return awaiters and listeners; if there are more than ``limit``, at least one more."""
+    def _links(self, spreading: Spreading, limit: int) -> Links:
         id = spreading.promise_id
         awaiters = self._stored(statements.GET_AWAITERS, (id, spreading.after, limit + 1))
-        if self._write_buffer.changes_links(id, awaiters):
+        if id in self._writing.linked or self._writing.frees(awaiters):
             self._write_out()
             awaiters = self._stored(statements.GET_AWAITERS, (id, spreading.after, limit + 1))
         return awaiters, self._stored(statements.GET_LISTENERS, (id, limit + 1 - len(awaiters)))
@@ -414,7 +413,7 @@ class Database(SqlView):
         if entry is not None or id in self._absent:
             return entry
         # Most ids asked for are new, and need no pending writes handed to the database first.
-        query = self._query if self._write_buffer.knows(id) else self._db.execute
+        query = self._query if self._writing.knows(id) else self._db.execute
         row = query(statements.GET_PAIR, (id,)).fetchone()
         if row is None:
             self._absent.add(id)
@@ -435,11 +434,16 @@ class Database(SqlView):
         own = self._entry(task_id)
         branch = own.promise.branch if own is not None else branch
         query = {"task": task_id, "branch": branch or None, "limit": MAX_PRELOAD + 1}
-        if self._write_buffer.has_related(task_id, branch):
+        if self._writes_related(task_id, branch):
             self._write_out()
         related = self._stored(statements.GET_RELATED, query)
         entries = [entry for id in related if id != task_id and (entry := self._entry(id)) is not None]
         return self._read_what_fits(entries)
+
+    def _writes_related(self, task_id: str, branch: str | None) -> bool:
+        """Return whether a promise of this branch, or a child of this task, waits to be written."""
+        new = self._writing.parts["insert_promises"].values()
+        return any(row[_PARENT] == task_id or (branch and row[_BRANCH] == branch) for row in new)
 
     def _read_what_fits(self, entries: list[Entry]) -> list[Promise]:
         promises = [entry.promise for entry in entries]
@@ -451,40 +455,15 @@ class Database(SqlView):
     # --- writing rows -----------------------------------------------------------------------------------------------
 
     def write(self, changes: Changes) -> None:
-        """Write rows, as far as :class:`Changes` says that they count, and apply the link changes in order.
-
-        All rows are built first, so that one that cannot be built fails before anything has changed.
-        """
-        callers = self._write_buffer.callers
-        callers.update(changes.callers)
-        promise_rows = {id: rows.promise_row(promise, callers.get(id)) for id, promise in changes.promises.items()}
-        payloads = self._payloads(changes.promises)
-        task_rows = {id: rows.task_row(task) for id, task in changes.tasks.items()}
-        operations = [_link_operation(link) for link in changes.links]
-        if changes.schedules:
-            operations += _schedule_operations(changes)
+        """Write rows, as far as :class:`Changes` says that they count, and apply the link changes in order."""
+        self._writing.add(changes, (), 0, self._is_cached)
         for promise in changes.promises.values():
             self._keep_promise(promise)
         for task in changes.tasks.values():
             self._keep_task(task)
-        for link in changes.links:
-            self._keep_link(link)
-        self._alarm = min(self._alarm, first_due(changes))
-        self._write_buffer.promises.update(promise_rows)
-        self._write_buffer.payloads.update(payloads)
-        self._write_buffer.tasks.update(task_rows)
-        self._write_buffer.operations += operations
-        self._payload_bytes += sum(map(len, payloads.values()))
 
-    def _payloads(self, promises: dict[str, Promise]) -> dict[tuple[str, str], bytes]:
-        """Return the params and values to store, by statement and id."""
-        payloads = {}
-        for id, promise in promises.items():
-            if self._cache.get(id) is None and (param := rows.payload_data(promise.param)) is not None:
-                payloads[statements.PUT_PARAM, id] = param
-            if (value := rows.payload_data(promise.value)) is not None:
-                payloads[statements.PUT_RESULT, id] = value
-        return payloads
+    def _is_cached(self, id: str) -> bool:
+        return self._cache.get(id) is not None
 
     def _keep_promise(self, promise: Promise) -> None:
         entry = self._cache.get(promise.id)
@@ -498,34 +477,28 @@ class Database(SqlView):
         if entry is not None:
             entry.task = task
 
-    def _keep_link(self, link: LinkChange) -> None:
-        match link:
-            case DropCallbacks(awaiter=awaiter):
-                self._write_buffer.freed.add(awaiter)
-            case PutCallback() | DropCallback() | PutListener() | DropListener():
-                self._write_buffer.linked.add(link.awaited)
-
     # --- unblock messages -------------------------------------------------------------------------------------------
 
     def put_unblock(self, unblock: Unblock, now: int) -> None:
         """Store ``unblock`` until it is :meth:`delivered`; one per promise and address. ``now`` in ms."""
-        self._write_buffer.operations.append((statements.PUT_UNBLOCK, rows.unblock_row(unblock, now)))
+        self._writing.add(Changes(), (unblock,), now, self._is_cached)
 
     def delivered(self, key: UnblockKey) -> None:
         """Forget an ``unblock`` with the next commit, or before it would be read again. Any thread may call this."""
         self._delivered.append(key)
 
     def _forget_delivered(self, limit: int) -> None:
-        for _ in range(min(limit, len(self._delivered))):
-            self._write_buffer.operations.append((statements.DROP_UNBLOCK, self._delivered.popleft()))
+        number = min(limit, len(self._delivered))
+        self._execute(statements.DROP_UNBLOCK, [self._delivered.popleft() for _ in range(number)])
 
     def drop_unblocks_before(self, time: int) -> None:
-        self._write_buffer.operations.append((statements.DROP_UNBLOCKS_BEFORE, (time,)))
+        self._execute(statements.DROP_UNBLOCKS_BEFORE, [(time,)])
 
     @override
     def unblocks(self, group: str, member: str, after: int) -> Iterator[OwedUnblock]:
         """Bypass the cache: the promises are large, many, and read once."""
-        self._forget_delivered(len(self._delivered))
+        if self._delivered:
+            self._forget_delivered(len(self._delivered))
         yield from super().unblocks(group, member, after)
 
     # --- time -------------------------------------------------------------------------------------------------------
@@ -533,9 +506,6 @@ class Database(SqlView):
     def due(self, now: int, limit: int) -> Due:
         """Return what is due, oldest first: up to ``limit`` each of promises, tasks, schedules, and settlements that
         are still spreading."""
-        if now < self._alarm:
-            return Due()
-        self._alarm = _UNKNOWN
         return Due(
             promises=tuple(id for (id,) in self._query(statements.DUE_PROMISES, (now, limit))),
             tasks=tuple(id for (id,) in self._query(statements.DUE_TASKS, (now, limit))),
@@ -544,20 +514,9 @@ class Database(SqlView):
         )
 
     def next_due(self) -> int | None:
-        """Return a time (ms) before which :meth:`due` finds nothing, or ``None`` if it never will.
-
-        It may be too early if what was due first has been done or changed since :meth:`due` was last asked.
-        """
-        if self._alarm == _UNKNOWN:
-            queries = (
-                statements.IS_SPREADING,
-                statements.NEXT_DEADLINE,
-                statements.NEXT_TIMER,
-                statements.NEXT_RUN,
-            )
-            times = [self._query(query).fetchone()[0] for query in queries]
-            self._alarm = min((time for time in times if time is not None), default=NEVER)
-        return None if self._alarm == NEVER else self._alarm
+        """Return the time (ms) before which :meth:`due` finds nothing, or ``None`` if it never will."""
+        (time,) = self._query(statements.NEXT_DUE).fetchone()
+        return None if time is None else int(time)
 
     def drop_settled_trees(self, before: int, limit: int, after: SettledRoot = FIRST) -> Dropped:
         """Visit up to ``limit`` trees whose root settled before ``before`` (ms), oldest first, from after ``after`` on;
@@ -608,23 +567,6 @@ class Database(SqlView):
         self._forget_rows()
         self._begin()
 
-    # --- search -----------------------------------------------------------------------------------------------------
-
-    def search(self, search: Search, now: int, last: str | None = None) -> Iterator[Promise | Task | Schedule]:
-        query: dict[str, object] = {"after": search.cursor or "", "limit": search.limit + 1, "now": now}
-        query["last"] = b"" if last is None else last  # SQLite sorts a BLOB after every text.
-        if not isinstance(search, ScheduleSearch):
-            query["state"] = search.state and search.state.value
-        if isinstance(search, TaskSearch):
-            return map(rows.task, self._query(statements.SEARCH_TASKS, query))
-        query["tags"] = msgspec.json.encode(search.tags).decode()
-        if isinstance(search, ScheduleSearch):
-            return map(rows.schedule, self._query(statements.SEARCH_SCHEDULES, query))
-        query["origin"] = search.tags.get("resonate:origin")
-        of_one = "resonate:origin" in search.tags
-        statement = statements.SEARCH_PROMISES_OF_ORIGIN if of_one else statements.SEARCH_PROMISES
-        return (projected(rows.promise(row), now) for row in self._query(statement, query))
-
     # --- for viewers ------------------------------------------------------------------------------------------------
 
     def recent_roots(self, state: PromiseState | None, before: Place | None, now: int) -> Iterator[Promise]:
@@ -650,12 +592,13 @@ class Database(SqlView):
         }
         return map(rows.promise, self._query(statements.RECENT_ROOTS, query))
 
-    def tree(self, root: str, after: str, now: int) -> Iterator[Branch]:
-        for (id,) in self._query(statements.TREE, {"root": root, "after": after}):
-            promise = self._query(statements.GET_WHOLE_PROMISE, (id,)).fetchone()
-            task = self._query(statements.GET_TASK, (id,)).fetchone()
-            awaits = self._ids(statements.GET_AWAITED, (id,))
-            yield Branch(projected(rows.promise(promise), now), None if task is None else rows.task(task), awaits)
+    def _whole_promises(self, ids: list[str]) -> Iterator[Row]:
+        return (row for id in ids for row in self._query(statements.GET_WHOLE_PROMISE, (id,)))
+
+    def _branches(self, ids: list[str]) -> Iterator[tuple[Row, Row | None, list[str]]]:
+        for promise in self._whole_promises(ids):
+            awaits = self._query(statements.GET_AWAITED, promise[:1])
+            yield promise, self._query(statements.GET_TASK, promise[:1]).fetchone(), [id for (id,) in awaits]
 
     def groups_with_waiting_tasks(self, limit: int) -> list[str]:
         both = (statements.GROUPS_WITH_QUEUED, statements.GROUPS_WITH_SET_ASIDE)
@@ -679,32 +622,3 @@ def _lock(path: Path) -> PathLock:
 
 def _newness(promise: Promise) -> tuple[int, str]:
     return promise.created_at, promise.id
-
-
-_LINKS: dict[type[LinkChange], str] = {
-    PutCallback: statements.PUT_CALLBACK,
-    DropCallback: statements.DROP_CALLBACK,
-    DropCallbacks: statements.DROP_CALLBACKS,
-    PutListener: statements.PUT_LISTENER,
-    DropListener: statements.DROP_LISTENER,
-    DropSpreading: statements.DROP_SPREADING,
-}
-"""The statement for each change; its parameters are the members of the change."""
-
-
-def _link_operation(link: LinkChange) -> Operation:
-    if isinstance(link, PutSpreading):
-        return statements.PUT_SPREADING, (*astuple(link.spreading), link.turn_at)
-    return _LINKS[type(link)], astuple(link)
-
-
-def _schedule_operations(changes: Changes) -> Iterator[Operation]:
-    for id, schedule in changes.schedules.items():
-        if schedule is None:
-            for statement in statements.DROP_SCHEDULE:
-                yield statement, (id,)
-            continue
-        yield statements.PUT_SCHEDULE, rows.schedule_row(schedule)
-        param = rows.payload_data(schedule.promise_param)
-        if param is not None:
-            yield statements.PUT_SCHEDULE_PARAM, (param, id)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from resonate_server.store.errors import StoreUnusable
-from resonate_server.store.rows import has_tags, is_external
+from resonate_server.store.rows import is_external
 from resonate_server.store.sqlite import migrations, statements
 from resonate_server.store.sqlite.sessions import check_log, check_session, fold, session_in_file
 
@@ -30,8 +30,7 @@ def open_file(path: Path, is_source: bool = False) -> sqlite3.Connection:
         db.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)  # Leave a file that is refused as it is.
         # Held until close: a second server on the same file fails to start instead of changing rows under the first.
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        for function, arguments in ((has_tags, 2), (is_external, 1)):
-            db.create_function(function.__name__, arguments, function, deterministic=True)
+        db.create_function("is_external", 1, is_external, deterministic=True)
         try:
             version = format_of(db, path)
         except StoreUnusable as error:
@@ -105,4 +104,4 @@ def _own_columns() -> set[tuple[str, str]]:
 
 def _columns(db: sqlite3.Connection) -> set[tuple[str, str]]:
     """Return every column of every table."""
-    return set(db.execute(statements.COLUMNS))
+    return set(db.execute(statements.ALL_COLUMNS))

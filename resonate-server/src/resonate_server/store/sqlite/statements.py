@@ -3,7 +3,19 @@
 from collections.abc import Collection, Iterable
 from functools import cache
 
-from resonate_server.store.shared_sql import PROMISE, PROMISE_OF_PAIR, QUEUED, SCHEDULE, SET_ASIDE, TASK, TASK_OF_PAIR
+from resonate_server.store.shared_sql import (
+    COLUMNS,
+    PAYLOADS,
+    PROMISE,
+    PROMISE_OF_PAIR,
+    QUEUED,
+    SET_ASIDE,
+    SIZES,
+    TASK,
+    TASK_OF_PAIR,
+    WHOLE_PROMISE,
+    WHOLE_SCHEDULE,
+)
 
 SCHEMA_VERSION = 4
 """Increment it with every change of the schema, and add a step from the previous version to :mod:`.migrations`."""
@@ -151,23 +163,37 @@ INSERT INTO server (only_one, run, is_open) VALUES (1, abs(random() / 4), 0);
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 
-COLUMNS = "SELECT t.name, c.name FROM sqlite_schema AS t, pragma_table_info(t.name) AS c WHERE t.type = 'table'"
+ALL_COLUMNS = "SELECT t.name, c.name FROM sqlite_schema AS t, pragma_table_info(t.name) AS c WHERE t.type = 'table'"
+
+
+APART = {
+    "promises": {"param": ("params", "promise"), "value": ("results", "promise")},
+    "schedules": {"param": ("schedule_params", "schedule")},
+}
+"""Payloads, by table and column: the table that has them, and its column with the number of the row."""
+
+_IN_SQLITE = {
+    "$param_size": "(SELECT length(data) FROM params WHERE promise = number)",
+    "$value_size": "(SELECT length(data) FROM results WHERE promise = number)",
+    "$param": "(SELECT data FROM params WHERE promise = number)",
+    "$value": "(SELECT data FROM results WHERE promise = number)",
+    "$schedule_param": "(SELECT data FROM schedule_params WHERE schedule = number)",
+    "= true": "= 1",
+    "= false": "= 0",
+    ' COLLATE "C"': "",
+}
+"""Partial indexes are used only with these literals. SQLite knows the length of a payload without reading it."""
 
 
 @cache
 def own(query: str) -> str:
-    """Return a query of :mod:`.shared_sql` in SQLite's dialect: partial indexes are used only with these literals."""
-    return query.replace("= true", "= 1").replace("= false", "= 0").replace(' COLLATE "C"', "")
+    """Return a query of :mod:`.shared_sql` in SQLite's dialect."""
+    for common, here in _IN_SQLITE.items():
+        query = query.replace(common, here)
+    return query
 
 
-_TIMED_OUT = "rejected_timedout"
-_SIZES = """
-(SELECT length(data) FROM params WHERE promise = number), (SELECT length(data) FROM results WHERE promise = number)
-"""
-_PAYLOADS = "(SELECT data FROM params WHERE promise = number), (SELECT data FROM results WHERE promise = number)"
-_WHOLE_PROMISE = f"{PROMISE}, {_PAYLOADS}"
-
-_WHOLE_SCHEDULE = f"{SCHEDULE}, (SELECT data FROM schedule_params WHERE schedule = number)"
+_SIZES, _WHOLE_SCHEDULE = own(SIZES), own(WHOLE_SCHEDULE)
 
 # Every healthy database answers this at once, from its first page.
 CHECK = "SELECT count(*) FROM sqlite_schema"
@@ -177,7 +203,7 @@ GET_PAIR = f"""
 SELECT {PROMISE_OF_PAIR}, {_SIZES}, {TASK_OF_PAIR} FROM promises AS p LEFT JOIN tasks AS t ON t.id = p.id
 WHERE p.id = ?
 """
-GET_WHOLE_PROMISE = f"SELECT {_WHOLE_PROMISE} FROM promises WHERE id = ?"
+GET_WHOLE_PROMISE = own(f"SELECT {WHOLE_PROMISE} FROM promises WHERE id = ?")
 GET_TASK = f"SELECT {TASK} FROM tasks WHERE id = ?"
 GET_AWAITERS = "SELECT awaiter FROM callbacks WHERE awaited = ? AND awaiter > ? ORDER BY awaiter LIMIT ?"
 GET_AWAITED = "SELECT awaited FROM callbacks WHERE awaiter = ? ORDER BY awaited"
@@ -192,38 +218,57 @@ UNION SELECT id FROM (SELECT id FROM promises WHERE parent = :task ORDER BY id L
 ORDER BY id
 """
 
-# The other columns of an existing promise never change.
-PUT_PROMISE = f"""
-INSERT INTO promises ({PROMISE}, branch, parent, origin, armed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (id) DO UPDATE SET state = excluded.state, settled_at = excluded.settled_at, armed = excluded.armed
-"""
-PUT_PARAM = "INSERT OR IGNORE INTO params (promise, data) SELECT number, ? FROM promises WHERE id = ?"
-PUT_RESULT = "INSERT OR REPLACE INTO results (promise, data) SELECT number, ? FROM promises WHERE id = ?"
-
-PUT_TASK = f"""
-INSERT INTO tasks ({TASK}, recipient) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (id) DO UPDATE SET
-    state = excluded.state, version = excluded.version, resumes = excluded.resumes, ttl = excluded.ttl,
-    pid = excluded.pid, claim = excluded.claim, timer_at = excluded.timer_at, queued = excluded.queued,
-    releases = excluded.releases, lost_at = excluded.lost_at, unclaimed = excluded.unclaimed, reason = excluded.reason
-"""
-
-PUT_CALLBACK = "INSERT OR IGNORE INTO callbacks (awaited, awaiter) VALUES (?, ?)"
-DROP_CALLBACK = "DELETE FROM callbacks WHERE awaited = ? AND awaiter = ?"
-DROP_CALLBACKS = "DELETE FROM callbacks WHERE awaiter = ?"
-PUT_LISTENER = "INSERT OR IGNORE INTO listeners (awaited, address) VALUES (?, ?)"
-DROP_LISTENER = "DELETE FROM listeners WHERE awaited = ? AND address = ?"
-
-PUT_SPREADING = "INSERT OR REPLACE INTO spreading (promise_id, after, turn_at) VALUES (?, ?, ?)"
-DROP_SPREADING = "DELETE FROM spreading WHERE promise_id = ?"
 GET_SPREADING = "SELECT promise_id, after FROM spreading ORDER BY turn_at, promise_id LIMIT ?"
 
-PUT_UNBLOCK = """
-INSERT INTO unblocks (promise_id, address, recipient, member, kept_since) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (promise_id, address) DO UPDATE SET kept_since = excluded.kept_since
-"""
 DROP_UNBLOCK = "DELETE FROM unblocks WHERE promise_id = ? AND address = ?"
 DROP_UNBLOCKS_BEFORE = "DELETE FROM unblocks WHERE kept_since < ?"
+
+
+def insert(table: str, columns: Collection[str]) -> str:
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+
+
+def _put(table: str, key: str, *names: str) -> str:
+    """Return a statement that inserts a row, or updates these columns of an existing one."""
+    changed = ", ".join(f"{name} = excluded.{name}" for name in names)
+    columns = [column for column in COLUMNS[table] if column not in PAYLOADS]
+    return f"{insert(table, columns)} ON CONFLICT ({key}) DO {f'UPDATE SET {changed}' if names else 'NOTHING'}"
+
+
+def _put_payloads(table: str) -> tuple[str, ...]:
+    """Return the statements for the last columns of a row, whose tables are their own."""
+    return tuple(
+        f"INSERT OR REPLACE INTO {place} ({owner}, data) SELECT number, ? FROM {table} WHERE id = ?"
+        for place, owner in APART[table].values()
+    )
+
+
+# The other columns of an existing promise, task, or schedule never change.
+WRITES = {
+    "free_callbacks": "DELETE FROM callbacks WHERE ? IS NULL AND awaiter = ?",
+    "drop_callbacks": "DELETE FROM callbacks WHERE awaited = ? AND awaiter = ?",
+    "drop_listeners": "DELETE FROM listeners WHERE awaited = ? AND address = ?",
+    "drop_spreading": "DELETE FROM spreading WHERE promise_id = ?",
+    "drop_schedules": "DELETE FROM schedules WHERE id = ?",
+    "insert_promises": _put("promises", "id", "state", "settled_at", "armed"),
+    "update_promises": "UPDATE promises SET state = ?2, settled_at = ?6, armed = ?10 WHERE id = ?1",
+    "put_tasks": _put("tasks", "id", *COLUMNS["tasks"][2:-1]),
+    "put_callbacks": _put("callbacks", "awaited, awaiter"),
+    "put_listeners": _put("listeners", "awaited, address"),
+    "put_spreading": _put("spreading", "promise_id", "after", "turn_at"),
+    "put_schedules": _put("schedules", "id", "next_run_at", "last_run_at"),
+    "put_unblocks": _put("unblocks", "promise_id, address", "kept_since"),
+}
+"""How the parts of a :class:`~resonate_server.store.writing.Writing` are written, in this order."""
+PAYLOAD_WRITES = {
+    "insert_promises": _put_payloads("promises"),
+    "update_promises": _put_payloads("promises"),
+    "put_schedules": _put_payloads("schedules"),
+}
+"""How the payloads of these parts are written, after the rows."""
+# Before the schedule itself, which tells which param is its own.
+DROP_SCHEDULE_PARAM = "DELETE FROM schedule_params WHERE schedule = (SELECT number FROM schedules WHERE id = ?)"
+
 # Two index scans, merged: the caller stops after a few rows.
 GET_UNBLOCKS = """
 SELECT place, promise_id, address FROM unblocks WHERE recipient = :group AND member = :member AND place > :after
@@ -236,43 +281,35 @@ ORDER BY place
 # The literal conditions repeat those of the partial indexes; without them SQLite may not use them.
 DUE_PROMISES = "SELECT id FROM promises WHERE armed = 1 AND timeout_at <= ? ORDER BY timeout_at, id LIMIT ?"
 DUE_TASKS = "SELECT id FROM tasks WHERE timer_at IS NOT NULL AND timer_at <= ? ORDER BY timer_at, id LIMIT ?"
-NEXT_DEADLINE = "SELECT min(timeout_at) FROM promises WHERE armed = 1"
 # A spreading settlement is always due.
-IS_SPREADING = "SELECT 0 FROM spreading UNION ALL SELECT NULL LIMIT 1"
-NEXT_TIMER = "SELECT min(timer_at) FROM tasks WHERE timer_at IS NOT NULL"
+NEXT_DUE = """
+SELECT min(at) FROM (
+    SELECT min(timeout_at) AS at FROM promises WHERE armed = 1
+    UNION ALL SELECT min(timer_at) FROM tasks WHERE timer_at IS NOT NULL
+    UNION ALL SELECT min(next_run_at) FROM schedules
+    UNION ALL SELECT min(0) FROM (SELECT 1 FROM spreading LIMIT 1)
+)
+"""
 
-_TREE = "SELECT id FROM promises WHERE origin = :root UNION SELECT :root"
+_OF_TREE = "SELECT id FROM promises WHERE origin = :root UNION SELECT :root"
 # In this order: the promises tell which rows of other tables belong to the tree. What has one of them as its origin
 # becomes a root, to be deleted later.
 DROP_LINKS_OF_TREE = (
-    f"UPDATE promises SET origin = NULL WHERE origin IN ({_TREE}) AND origin <> :root",
-    f"DELETE FROM callbacks WHERE awaited IN ({_TREE})",
-    f"DELETE FROM callbacks WHERE awaiter IN ({_TREE})",
-    f"DELETE FROM listeners WHERE awaited IN ({_TREE})",
+    f"UPDATE promises SET origin = NULL WHERE origin IN ({_OF_TREE}) AND origin <> :root",
+    f"DELETE FROM callbacks WHERE awaited IN ({_OF_TREE})",
+    f"DELETE FROM callbacks WHERE awaiter IN ({_OF_TREE})",
+    f"DELETE FROM listeners WHERE awaited IN ({_OF_TREE})",
 )
-DROP_TASKS_OF_TREE = f"DELETE FROM tasks WHERE id IN ({_TREE})"
+DROP_TASKS_OF_TREE = f"DELETE FROM tasks WHERE id IN ({_OF_TREE})"
 _NUMBERS = "SELECT number FROM promises WHERE origin = :root UNION SELECT number FROM promises WHERE id = :root"
 DROP_PROMISES_OF_TREE = (
     f"DELETE FROM params WHERE promise IN ({_NUMBERS})",
     f"DELETE FROM results WHERE promise IN ({_NUMBERS})",
-    f"DELETE FROM promises WHERE id IN ({_TREE})",
+    f"DELETE FROM promises WHERE id IN ({_OF_TREE})",
 )
 
 GET_SCHEDULE = f"SELECT {_WHOLE_SCHEDULE} FROM schedules WHERE id = ?"
-PUT_SCHEDULE = f"""
-INSERT INTO schedules ({SCHEDULE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (id) DO UPDATE SET next_run_at = excluded.next_run_at, last_run_at = excluded.last_run_at
-"""
-PUT_SCHEDULE_PARAM = """
-INSERT OR IGNORE INTO schedule_params (schedule, data) SELECT number, ? FROM schedules WHERE id = ?
-"""
-# In this order: the schedule tells which param is its own.
-DROP_SCHEDULE = (
-    "DELETE FROM schedule_params WHERE schedule = (SELECT number FROM schedules WHERE id = ?)",
-    "DELETE FROM schedules WHERE id = ?",
-)
 DUE_SCHEDULES = f"SELECT {_WHOLE_SCHEDULE} FROM schedules WHERE next_run_at <= ? ORDER BY next_run_at, id LIMIT ?"
-NEXT_RUN = "SELECT min(next_run_at) FROM schedules"
 
 
 GET_CLOCK_MARK = "SELECT time, uptime, boot FROM server WHERE time IS NOT NULL"
@@ -295,37 +332,11 @@ GIVE_BACK = "PRAGMA incremental_vacuum(2000)"
 
 TRY_TO_WRITE = "UPDATE server SET room = zeroblob(65536)"
 
-# Armed promises past their deadline have been settled before; any other past its deadline has timed out.
-SEARCH_PROMISES = f"""
-SELECT {_WHOLE_PROMISE} FROM promises
-WHERE (:state IS NULL OR :state = iif(settled_at IS NULL AND armed = 0 AND timeout_at <= :now, '{_TIMED_OUT}', state))
-  AND id > :after AND id <= :last AND (:tags = '{{}}' OR has_tags(tags, :tags))
-ORDER BY id LIMIT :limit
-"""
-# The same among the promises of one tree, which is what viewers ask for.
-SEARCH_PROMISES_OF_ORIGIN = SEARCH_PROMISES.replace("WHERE (:state", "WHERE origin = :origin AND (:state")
-SEARCH_TASKS = f"""
-SELECT {TASK} FROM tasks WHERE (:state IS NULL OR state = :state) AND id > :after AND id <= :last
-ORDER BY id LIMIT :limit
-"""
-SEARCH_SCHEDULES = f"""
-SELECT {_WHOLE_SCHEDULE} FROM schedules
-WHERE id > :after AND id <= :last AND (:tags = '{{}}' OR has_tags(promise_tags, :tags))
-ORDER BY id LIMIT :limit
-"""
-
 # Each state scans its part of the index backwards; the caller merges the results.
 RECENT_ROOTS = f"""
 SELECT {PROMISE}, {_SIZES} FROM promises INDEXED BY roots_by_creation
 WHERE state = :state AND armed = :armed AND (origin IS NULL OR origin = id) AND (created_at, id) < (:created_at, :id)
 ORDER BY created_at DESC, id DESC
-"""
-# The root need not name itself as its origin.
-TREE = """
-SELECT id FROM promises WHERE id = :root AND id > :after AND origin IS NULL
-UNION ALL
-SELECT id FROM promises WHERE origin = :root AND id > :after
-ORDER BY id
 """
 # For operators. Each step skips a whole group, however many tasks it has.
 _GROUPS = """
@@ -338,36 +349,9 @@ SELECT name FROM found WHERE name IS NOT NULL LIMIT :limit
 """
 GROUPS_WITH_QUEUED = own(_GROUPS.format(condition=QUEUED))
 GROUPS_WITH_SET_ASIDE = own(_GROUPS.format(condition=SET_ASIDE))
-ALL_PROMISES = f"SELECT {_WHOLE_PROMISE} FROM promises ORDER BY id"
-ALL_UNBLOCKS = f"""
-SELECT address, {_WHOLE_PROMISE} FROM unblocks JOIN promises ON promises.id = unblocks.promise_id
-ORDER BY promise_id, address
-"""
-# Approximately the size of all these rows as JSON.
-SNAPSHOT_BYTES = """
-SELECT (SELECT coalesce(sum(300 + 2 * length(id) + length(tags)), 0) FROM promises)
-     + (SELECT coalesce(sum(length(data)), 0) FROM params)
-     + (SELECT coalesce(sum(length(data)), 0) FROM results)
-     + (SELECT coalesce(sum(300 + 3 * length(id) + length(target)), 0) FROM tasks)
-     + (SELECT coalesce(sum(50 + length(awaited) + length(awaiter)), 0) FROM callbacks)
-     + (SELECT coalesce(sum(50 + length(awaited) + length(address)), 0) FROM listeners)
-     + (SELECT coalesce(sum(300 + 2 * length(id) + length(tags) + length(address)
-                            + coalesce((SELECT length(data) FROM params WHERE promise = number), 0)
-                            + coalesce((SELECT length(data) FROM results WHERE promise = number), 0)), 0)
-        FROM unblocks JOIN promises ON id = promise_id)
-"""
-TABLES = (
-    *("promises", "params", "results", "tasks", "callbacks", "listeners", "spreading", "unblocks"),
-    *("schedules", "schedule_params"),
-)
+TABLES = (*COLUMNS, *(place for payloads in APART.values() for place, _ in payloads.values()))
 
 # --- copying a whole state ---
-
-PAYLOADS = {
-    "promises": {"param": ("params", "promise"), "value": ("results", "promise")},
-    "schedules": {"param": ("schedule_params", "schedule")},
-}
-"""Columns kept in another table: that table, and its column with the number of the row."""
 
 _NUMBERED = {"promises": "number", "schedules": "number", "unblocks": "place"}
 """The column that orders the rows, for tables that have one."""
@@ -377,11 +361,7 @@ def read_all(table: str, columns: Iterable[str]) -> str:
     """Payloads are cast, because they are texts in files that were migrated from a former format."""
     apart = {
         column: f"(SELECT CAST(data AS BLOB) FROM {place} WHERE {owner} = number)"
-        for column, (place, owner) in PAYLOADS.get(table, {}).items()
+        for column, (place, owner) in APART.get(table, {}).items()
     }
     order = f" ORDER BY {_NUMBERED[table]}" if table in _NUMBERED else ""
     return f"SELECT {', '.join(apart.get(each, each) for each in columns)} FROM {table}{order}"
-
-
-def insert(table: str, columns: Collection[str]) -> str:
-    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"

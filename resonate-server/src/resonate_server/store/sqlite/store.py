@@ -29,14 +29,16 @@ from resonate_server.kernel.model import Footprint, Rule
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import UnblockKey
 from resonate_server.protocol.records import TaskState
-from resonate_server.store import FIRST, CommitAge, Decided, DecisionListener, DiskUse, SettledRoot, Store, View
-from resonate_server.store.alarm import NEVER, Alarm
+from resonate_server.store import Decided, DecisionListener, DiskUse, Store
+from resonate_server.store.alarm import NEVER, Alarm, first_due
 from resonate_server.store.errors import STOPS, ReadFailed, StoreFailed, StoreLost
+from resonate_server.store.found import FIRST, SettledRoot
 from resonate_server.store.health import StoreHealth
 from resonate_server.store.outgoing import LARGE_BYTES, Outgoing, weighed
 from resonate_server.store.sqlite.clock import MARK_MS, Clock, ServerClock
 from resonate_server.store.sqlite.database import Database
 from resonate_server.store.sqlite.log import KernelSync, kernel_sync
+from resonate_server.store.view import View
 
 logger = logging.getLogger(__name__)
 
@@ -78,13 +80,14 @@ class Job(Struct, eq=False, gc=False):
     """``done`` gets the outcome once that is durable; ``None`` if nobody waits for it. ``work`` is given the time (ms).
 
     ``is_own``: the server itself waits for it, however long it takes. ``is_quick``: done on the event loop, in a
-    transaction with others; else on the thread, in one of its own.
+    transaction with others; else on the thread, in one of its own. ``is_timely``: it does what is due.
     """
 
     done: asyncio.Future[Any] | None
     work: Callable[[int], Outcome]
     is_own: bool = False
     is_quick: bool = False
+    is_timely: bool = False
 
 
 class Question(Job):
@@ -145,7 +148,7 @@ class SQLiteStore(Store):
         self._marked = 0
         """When the last clock mark was written (ms)."""
         self._alarm = Alarm(self._clock)
-        self._due_at = 0
+        self.due_at = 0
         """The alarm as it was before the current batch, or else the last one."""
         self._kernel: KernelSync | None = None
         """``None``: there is nothing to sync, or the thread does it."""
@@ -196,21 +199,15 @@ class SQLiteStore(Store):
     def decide(self, footprint: Footprint, rule: Rule) -> asyncio.Future[Answer]:
         many = len(footprint.ids) > MAX_QUICK
         queue = self._patient if many else self._timely if footprint.due else self._jobs
-        work, is_quick = partial(self._answer, footprint, rule), queue is self._jobs
-        return self._put(queue, Question(self._loop.create_future(), work, rule.request is None, is_quick))
+        work, done = partial(self._answer, footprint, rule), self._loop.create_future()
+        job = Question(done, work, rule.request is None, queue is self._jobs, is_timely=footprint.due > 0)
+        return self._put(queue, job)
 
     def read[T](self, query: Callable[[View], T]) -> asyncio.Future[T]:
         return self._put(self._jobs, Job(self._loop.create_future(), lambda _: query(self.database), is_own=True))
 
     def browse[T](self, query: Callable[[View], T]) -> asyncio.Future[T]:
         return self._patiently(lambda: query(self.database))
-
-    async def until_due(self) -> None:
-        await self._alarm.rings()
-
-    @property
-    def due_at(self) -> int:
-        return self._due_at
 
     def delivered(self, key: UnblockKey) -> None:
         self.database.delivered(key)
@@ -247,10 +244,6 @@ class SQLiteStore(Store):
         except ReadFailed:
             return self._health.trouble
         return ""
-
-    @property
-    def last_commit(self) -> CommitAge | None:
-        return self._health.commit
 
     def disk_use(self) -> DiskUse | None:
         return self.database.disk_use()
@@ -345,7 +338,7 @@ class SQLiteStore(Store):
         except Exception as error:
             outcomes = self._fail(batch, error)
         else:
-            self._set_alarm()
+            self._set_alarm(batch, outcomes)
         try:
             self._publish(batch, outcomes)
         except Exception:
@@ -372,7 +365,7 @@ class SQLiteStore(Store):
     async def _transact(self, batch: list[Job]) -> list[Outcome]:
         began = time.perf_counter()
         self.outgoing.begin()
-        now, self._due_at = self._clock(), self._alarm.at
+        now, self.due_at = self._clock(), self._alarm.at
         if batch[0].is_quick:
             outcomes, written = self._decide(batch, now)
         else:
@@ -462,14 +455,21 @@ class SQLiteStore(Store):
         except Exception as error:
             self._health.failed(error)
 
-    def _set_alarm(self) -> None:
-        """The batch is committed and must be published, even if the database does not answer this."""
+    def _set_alarm(self, batch: list[Job], outcomes: list[Outcome]) -> None:
+        """The batch is committed and must be published, even if the database does not say what is due next."""
+        for job, outcome in zip(batch, outcomes, strict=True):
+            if job.is_timely:
+                self._alarm.set(self._next_due())
+            elif isinstance(outcome, Decided):
+                self._alarm.set_if_earlier(first_due(outcome.decision.changes))
+
+    def _next_due(self) -> int:
         try:
             due = self.database.next_due()
         except Exception:
             logger.exception("the store cannot say what is due next")
-            due = self._clock() + PAUSE_AFTER_FAILURE_MS
-        self._alarm.set(NEVER if due is None else due)
+            return self._clock() + PAUSE_AFTER_FAILURE_MS
+        return NEVER if due is None else due
 
     def _probe(self, _: int) -> None:
         """Only a write shows that a failed store works again."""

@@ -54,7 +54,7 @@ class _WholeFile(Whole):
         return self._db.execute(statements.read_all(table, COLUMNS[table]))
 
     def put(self, table: str, rows: Iterable[Row]) -> int:
-        payloads = statements.PAYLOADS.get(table, {})
+        payloads = statements.APART.get(table, {})
         insert = statements.insert(table, [column for column in COLUMNS[table] if column not in payloads])
         width = len(COLUMNS[table]) - len(payloads)  # Payloads come last.
         count = 0
