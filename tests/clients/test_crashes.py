@@ -69,7 +69,7 @@ def test_server_killed(own_site: Site, sdk: Sdk, id: str, gate: Path) -> None:
     assert worker.runs("wait_for_file", f"{id}-hold") == 1
 
 
-@pytest.mark.parametrize("version", [("python", "0.7.4"), ("typescript", "0.11.5")], ids=["python", "typescript"])
+@pytest.mark.parametrize("version", [("python", "0.7.4"), ("typescript", "0.11.5"), ("typescript", "0.11.4")], ids=str)
 def test_detached_call_that_ended_long_before_its_caller(own_site: Site, version: tuple[str, str], id: str) -> None:
     """Its caller makes the call again whenever it continues, so the result must be kept until the caller ends. In
     TypeScript the call has an id of its own."""

@@ -107,7 +107,8 @@ def _check_lineage(id: str, tags: Tags) -> None:
     """Raise :class:`Malformed` if ``tags`` put the promise into a tree to which its id does not belong (section 3.1).
 
     Only SDKs such as 0.7.4 send a prefix, and only with a prefix are their deviations tolerated. A detached call may
-    be beside its parent instead of below it, if both are in one tree or below one prefix.
+    be beside its parent instead of below it, if both are in one tree or below one prefix; the root of a tree of its own
+    may be anywhere.
     """
     origin, prefix = tags.get("resonate:origin"), tags.get("resonate:prefix")
     if prefix is not None and ":" in prefix and not is_below(id, prefix):
@@ -117,7 +118,8 @@ def _check_lineage(id: str, tags: Tags) -> None:
         if ancestor is None or is_below(id, ancestor):
             continue
         is_beside = any(root and is_below(id, root) and is_below(ancestor, root) for root in (origin, prefix))
-        if name != "resonate:parent" or not is_beside:
+        is_root = prefix is not None and origin == id
+        if name != "resonate:parent" or not (is_beside or is_root):
             raise Malformed(f"the tag {name} must be the promise's id, or begin it, followed by ':' or '.'")
     if ":" in id and origin == id and prefix is None:
         raise Malformed("the root of a tree, which is its own resonate:origin, has no ':' in its id")

@@ -358,6 +358,9 @@ OLDER: dict[str, tuple[str, dict[str, str]]] = {
         "mine:r", {"origin": "mine:r", "branch": "mine:r", "parent": "mine:r", "prefix": "mine:r"}
     ),
     "Go detaches to below the root, whoever calls": ("r.d1", {"origin": "r", "branch": "r.d1", "parent": "r.1.1"}),
+    "TypeScript 0.11.4 names the caller of a call with an id of its own": (
+        "own", {"origin": "own", "branch": "own", "parent": "r", "prefix": "r"}
+    ),
     "TypeScript gives a call an id and a tree of its own": ("own", {"origin": "own", "branch": "own", "parent": "own"}),
 }  # fmt: skip
 """Tolerated deviations, as seen on the wire; ``docs/protocol.md`` lists them (section 7)."""
