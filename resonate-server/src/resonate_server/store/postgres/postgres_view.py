@@ -107,6 +107,9 @@ class Views:
             finally:
                 with suppress(psycopg.Error):
                     connection.execute(sql.COMMIT)
+        except psycopg.Error:
+            connection.close()  # Its prepared statements may be outdated.
+            raise
         finally:
             self._busy.discard(connection)
             if not connection.closed:
