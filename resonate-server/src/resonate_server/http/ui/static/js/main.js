@@ -16,7 +16,7 @@
 //   html[data-theme=auto|light|dark]
 
 import { Chain, Names } from "./model/chain.js";
-import { ChainList, MANY } from "./model/list.js";
+import { ChainList } from "./model/list.js";
 import { Roster } from "./model/roster.js";
 import * as api from "./net/api.js";
 import { Clock, Stream } from "./net/stream.js";
@@ -170,7 +170,7 @@ class Page {
     if (event.seq <= this.liveFrom) return; // An earlier event, which list and chain already include.
     if (event.at > this.clock.now()) this.clock.heard(event.at);
     if (event.kind === "server.missed") this.loadList(true);
-    if (this.list.apply(event, event.id && this.names.get(event.id))) this.change("list");
+    if (this.list.apply(event)) this.change("list");
     this.chainEvent(event);
     if (text) this.log.announce(event, text);
   }
@@ -194,7 +194,7 @@ class Page {
     this.paging?.abort();
     const paging = (this.paging = new AbortController());
     const begun = performance.now();
-    this.list.expect();
+    if (first) this.list.isOutdated = false;
     try {
       let answer = { next: first ? null : this.list.next };
       do { // The server searches a limited number at a time.
@@ -209,7 +209,6 @@ class Page {
     } finally {
       if (this.paging === paging) {
         this.paging = null;
-        this.list.stopExpecting();
         this.renewAt = performance.now() + REREAD_SHARE * (performance.now() - begun);
       }
     }
@@ -230,9 +229,9 @@ class Page {
     });
   }
 
-  /** Read the list again if it has to be, unless the user has scrolled. Called every second. */
+  /** Read the list again if it is outdated, unless the user has scrolled. */
   renewList() {
-    const isDue = (this.list.isOutdated || this.list.items.length > MANY) && performance.now() > this.renewAt;
+    const isDue = this.list.isOutdated && performance.now() > this.renewAt;
     if (isDue && !this.paging && byId("chains").scrollTop < 4) this.loadList(true);
   }
 
@@ -433,6 +432,7 @@ class Page {
   listLater() {
     this.listTimer ??= setTimeout(() => {
       this.listTimer = null;
+      this.renewList();
       this.showList();
     }, Math.max(0, (this.listShownAt ?? 0) + LIST_EVERY - Date.now()));
     this.listShownAt = Date.now();
@@ -476,10 +476,7 @@ function wire(page) {
   byId("timeline").addEventListener("pointerleave", () => page.unpoint());
   addEventListener("hashchange", () => (api.takeToken() ? location.reload() : page.openWanted()));
   document.addEventListener("keydown", shortcut);
-  setInterval(() => {
-    page.renewList();
-    page.change("groups", "list");
-  }, 1000);
+  setInterval(() => page.change("groups", "list"), 1000);
 }
 
 function followNewest(page) {

@@ -1,12 +1,13 @@
-// The chains in the list: pages from the server, kept up to date by events. Pure.
+// The chains in the list: pages from the server. Pure.
 
-/** Maximum number of chains kept as new ones arrive; above it, the list restarts with its first page. */
-export const MANY = 5000;
+const ROW_CHANGES = ["promise.created", "promise.settled"];
 
 export class ChainList {
+  filter = { state: "", text: "" };
+  /** Whether chains have begun or ended since the first page was requested. Which of them to show is for the server to say. */
+  isOutdated = false;
+
   constructor() {
-    this.filter = { state: "", text: "" };
-    this.early = null;
     this.clear();
   }
 
@@ -15,67 +16,30 @@ export class ChainList {
     this.byId = new Map();
     this.next = null;
     this.loaded = false;
-    /** Whether chains may have begun or stopped to fit the filter. */
-    this.isOutdated = false;
-  }
-
-  /** Keep the events that arrive while a page is being fetched, because the page may not include them. */
-  expect() {
-    this.early = [];
-  }
-
-  /** Add a page, then the events that arrived meanwhile. `first`: the page replaces the list. */
-  page(answer, first) {
-    if (first) this.clear();
-    for (const record of answer.chains) if (!this.byId.has(record.id)) this.#keep(itemOf(record));
-    this.next = answer.next ?? null;
-    this.loaded = true;
-    this.items.sort(newestFirst);
-    this.stopExpecting();
-  }
-
-  /** Apply the events that arrived meanwhile: the page was added, or failed to load. */
-  stopExpecting() {
-    const early = this.early ?? [];
-    this.early = null;
-    for (const [event, name] of early) this.apply(event, name);
-  }
-
-  /** Apply an event; true if a row changed. Which chains fit a filter is for the server to say. */
-  apply(event, name) {
-    if (!event.chain) return false;
-    this.early?.push([event, name]);
-    const known = this.byId.get(event.chain);
-    if (event.id !== event.chain || !["promise.created", "promise.settled"].includes(event.kind)) return known !== undefined;
-    if (this.isFiltered) this.isOutdated = true;
-    if (known && event.kind === "promise.settled") Object.assign(known, { state: event.state, settledAt: event.settled_at });
-    if (!known && event.kind === "promise.created" && !this.isFiltered) this.#insert(itemOf({ ...event, func: event.func ?? name?.func, state: "pending" }));
-    return this.byId.has(event.chain);
   }
 
   get isFiltered() {
     return this.filter.state !== "" || this.filter.text !== "";
   }
 
-  #keep(item) {
-    this.items.push(item);
-    this.byId.set(item.id, item);
+  /** Add a page. `first`: it replaces the list. */
+  page(answer, first) {
+    if (first) this.clear();
+    const added = answer.chains.filter(({ id }) => !this.byId.has(id)).map(itemOf);
+    for (const item of added) this.byId.set(item.id, item);
+    this.items.push(...added);
+    this.next = answer.next ?? null;
+    this.loaded = true;
   }
 
-  #insert(item) {
-    const at = this.items.findIndex((other) => newestFirst(item, other) <= 0);
-    this.items.splice(at < 0 ? this.items.length : at, 0, item);
-    this.byId.set(item.id, item);
+  /** Apply an event; true if a row has changed, or may have come or gone. */
+  apply({ kind, id, chain, state, settled_at: settledAt }) {
+    if (id !== chain || !ROW_CHANGES.includes(kind)) return false;
+    this.isOutdated = true;
+    const known = this.byId.get(id);
+    if (known && kind === "promise.settled") Object.assign(known, { state, settledAt });
+    return true;
   }
 }
 
-const newestFirst = (a, b) => b.createdAt - a.createdAt || (a.id < b.id ? 1 : a.id > b.id ? -1 : 0);
-
-const itemOf = (record) => ({
-  id: record.id,
-  func: record.func ?? null,
-  group: record.group ?? null,
-  state: record.state,
-  createdAt: record.created_at,
-  settledAt: record.settled_at ?? null,
-});
+const itemOf = ({ id, func, group, state, created_at: createdAt, settled_at: settledAt }) => ({ id, func, group, state, createdAt, settledAt });
