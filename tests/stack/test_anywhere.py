@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from harness.basics import free_port
+from harness.page import Page
 
 from stack.checkouts import Checkout
 from stack.conftest import require_docker
-from stack.driver import SERVICES, Stack
-from stack.test_token import ask_server
+from stack.driver import SERVICES
 
 pytestmark = pytest.mark.long
 
@@ -48,6 +48,11 @@ def ports() -> dict[str, str]:
     return {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(free_port())}
 
 
+def ask_server(ports: dict[str, str], token: str) -> int:
+    """Return the status of the server's answer to somebody with that token."""
+    return Page(int(ports["RESONATE_PORT"]), token).get("/ui/api/chains").status
+
+
 def noted(env: Path) -> list[str]:
     return re.findall(r"^RESONATE_TOKEN=(\w+) # by scripts/up.sh$", env.read_text(), re.MULTILINE)
 
@@ -61,6 +66,8 @@ class TestProcesses:
             shutil.rmtree(copy.folder / folder)
         (tmp_path / "worker.py").write_text("raise SystemExit('not ours')\n")
         env = ports | PYTHON | {"PYTHONPATH": str(tmp_path)}
+        noted_there = copy.folder / ".env"
+        noted_there.write_text("# mine\nPYTHON_IMAGE=mine\n")
         with ThreadPoolExecutor() as threads:
             both = [threads.submit(copy.run, "scripts/venv.sh", **env) for _ in range(2)]
         assert [each.result().returncode for each in both] == [0, 0], [each.result().stderr for each in both]
@@ -72,35 +79,16 @@ class TestProcesses:
             said = copy.succeed("scripts/up.sh", "--processes", "--token", **env)
             assert '"message":3' in said
             assert f"The stack {copy.name} is up" in said
+            [token] = noted(noted_there)
+            assert (ask_server(ports, ""), ask_server(ports, token)) == (401, 200)
+            assert stat.S_IMODE(noted_there.stat().st_mode) == 0o600
+            assert noted_there.read_text().startswith("# mine\nPYTHON_IMAGE=mine\n")
+            assert len(token) >= 32
             assert "baz ran exactly once" in copy.succeed("scripts/crash-bar.sh", "--pause", "3", "--down", "1")
             assert "result: 3" in copy.succeed("scripts/watch.sh")
         finally:
             said = copy.succeed("scripts/down.sh", "--volumes")
         assert "stopping the processes" in said
-
-    def test_up_makes_a_token_saves_it_and_reuses_it(self, copy: Checkout) -> None:
-        """Run the scripts of another checkout, because that one has the `.env`."""
-        stack, env = Stack("processes"), copy.folder / ".env"
-        env.write_text("# mine\nPYTHON_IMAGE=mine\n")
-        without_variable = ["env", "-u", "RESONATE_TOKEN", "-C", str(copy.folder)]
-        try:
-            made = stack.run(*without_variable, "scripts/up.sh", "--processes", "--token")
-            assert made.returncode == 0, made.stdout + made.stderr
-            [token] = noted(env)
-            assert "saved in .env" in made.stderr
-            assert (ask_server(stack, ""), ask_server(stack, token)) == (401, 200)
-            assert stat.S_IMODE(env.stat().st_mode) == 0o600
-            assert env.read_text().startswith("# mine\nPYTHON_IMAGE=mine\n")
-            assert len(token) >= 32
-
-            stack.succeed(*without_variable, "scripts/down.sh")
-            assert noted(env) == [token]
-            stack.succeed(*without_variable, "scripts/up.sh", "--processes")
-            assert (ask_server(stack, ""), ask_server(stack, token)) == (401, 200)
-            assert noted(env) == [token]
-        finally:
-            stack.remove()
-            env.unlink()
 
 
 class TestContainers:

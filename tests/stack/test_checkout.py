@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,6 +48,13 @@ def open_to_all(folder: Path) -> None:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
     return Checkout.make(tmp_path / "checkout")
+
+
+@pytest.fixture
+def named(checkout: Checkout) -> Checkout:
+    """A checkout whose stack has a name."""
+    checkout.add_to_env(f"COMPOSE_PROJECT_NAME={NAMED} # by scripts/up.sh for {checkout.folder}\n")
+    return checkout
 
 
 @pytest.fixture
@@ -345,10 +352,9 @@ class TestNothingRuns:
     @pytest.mark.long
     @pytest.mark.parametrize("script", ["trigger.sh", "crash-bar.sh", "down.sh", "logs.sh"])
     def test_no_script_claims_that_nothing_runs_when_the_engine_takes_too_long_to_answer(
-        self, checkout: Checkout, tmp_path: Path, script: str
+        self, named: Checkout, tmp_path: Path, script: str
     ) -> None:
-        checkout.add_to_env(f"COMPOSE_PROJECT_NAME={NAMED} # by scripts/up.sh for {checkout.folder}\n")
-        done = checkout.run(f"scripts/{script}", PATH=tools(tmp_path / "tools", docker=engine({"*ps *": "sleep 600"})))
+        done = named.run(f"scripts/{script}", PATH=tools(tmp_path / "tools", docker=engine({"*ps *": "sleep 600"})))
 
         assert done.returncode == 1
         assert ": Docker has not answered within 10 s" in done.stderr
@@ -362,17 +368,16 @@ class TestPostgres:
         assert "COMPOSE_FILE=docker-compose.yml:compose.postgres.yml " in checkout.env
         assert "SERVER_PORTS=18001-18003 " in checkout.env
 
-    def test_a_stack_running_without_it_stays_as_it_is(self, checkout: Checkout, path: str) -> None:
-        checkout.add_to_env(f"COMPOSE_PROJECT_NAME={NAMED} # by scripts/up.sh for {checkout.folder}\n")
-        bar = checkout.begin_process("bar", NAMED)
-        done = checkout.run("scripts/up.sh", "--postgres", PATH=path)
-        anew = checkout.run("scripts/up.sh", PATH=path)
+    def test_a_stack_running_without_it_stays_as_it_is(self, named: Checkout, path: str) -> None:
+        bar = named.begin_process("bar", NAMED)
+        done = named.run("scripts/up.sh", "--postgres", PATH=path)
+        anew = named.run("scripts/up.sh", PATH=path)
         bar.kill()
         bar.wait()
 
         assert done.returncode == 1
         assert "running without PostgreSQL" in done.stderr
-        assert "COMPOSE_FILE" not in checkout.env
+        assert "COMPOSE_FILE" not in named.env
         assert "the settings of what runs are gone" in anew.stderr, "a checkout made again in the place of another"
 
 
@@ -380,46 +385,30 @@ class TestKind:
     """Each kind of stack has its own database; up.sh does not start a second, empty one unless told to."""
 
     @pytest.fixture
-    def ran_as(self, checkout: Checkout) -> Callable[[str], Checkout]:
-        def ran_as(kind: str) -> Checkout:
-            checkout.add_to_env(f"COMPOSE_PROJECT_NAME={NAMED} # by scripts/up.sh for {checkout.folder}\n")
-            (checkout.folder / ".local" / NAMED).mkdir(parents=True)
-            (checkout.folder / ".local" / NAMED / "last-run").write_text(kind + "\n")
-            return checkout
-
-        return ran_as
+    def last_run(self, named: Checkout) -> Path:
+        (named.folder / ".local" / NAMED).mkdir(parents=True)
+        return named.folder / ".local" / NAMED / "last-run"
 
     def test_containers_are_not_replaced_by_processes_when_no_engine_answers(
-        self, ran_as: Callable[[str], Checkout], tmp_path: Path
+        self, named: Checkout, last_run: Path, tmp_path: Path
     ) -> None:
-        away = tools(tmp_path / "tools", docker={"*": "exit 1"})
-        done = ran_as("containers with SQLite").run("scripts/up.sh", PATH=away)
+        last_run.write_text("containers with SQLite\n")
+        done = named.run("scripts/up.sh", PATH=tools(tmp_path / "tools", docker={"*": "exit 1"}))
 
         assert done.returncode == 1
         assert "no Docker engine answers, but the stack last ran as containers, which have its database" in done.stderr
         assert "scripts/up.sh --processes" in done.stderr
 
-    @pytest.mark.parametrize(
-        ("last", "arguments", "warned"),
-        [
-            ("processes with SQLite", [], True),
-            ("containers with SQLite", [], False),
-        ],
-    )
     def test_another_kind_or_database_is_started_on_request_with_a_warning(
-        self, ran_as: Callable[[str], Checkout], path: str, last: str, arguments: list[str], warned: bool
+        self, named: Checkout, last_run: Path, path: str
     ) -> None:
-        said = up(ran_as(last), path, *arguments)
-
-        assert (f"last time it ran as {last}, which has another database" in said) == warned, said
+        for last, warned in (("processes with SQLite", True), ("containers with SQLite", False)):
+            last_run.write_text(f"{last}\n")
+            said = up(named, path)
+            assert (f"last time it ran as {last}, which has another database" in said) == warned, said
 
 
 class TestDown:
-    @pytest.fixture
-    def named(self, checkout: Checkout) -> Checkout:
-        checkout.add_to_env(f"COMPOSE_PROJECT_NAME={NAMED} # by scripts/up.sh for {checkout.folder}\n")
-        return checkout
-
     @pytest.fixture
     def bar(self, named: Checkout) -> Iterator[subprocess.Popen[bytes]]:
         bar = named.begin_process("bar", NAMED)

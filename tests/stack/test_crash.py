@@ -19,12 +19,12 @@ CRASHES = [
     "bar --when suspended --for 2 --pause --down 1",
     "baz --when running --for 2 --down 1",
     "resonate-server --when running --for 3 --freeze",
+    "resonate-server --when suspended --for 2 --down 1",
 ]
 MORE_CRASHES = [
     "foo --when idle --down 1",
     "baz --when idle --pause --down 1",
     "resonate-server --when idle --down 1",
-    "resonate-server --when suspended --for 2 --down 1",
 ]
 PARTITIONS = [
     "bar --when running --for 3 --down 2",
@@ -84,8 +84,14 @@ def test_a_bar_frozen_beyond_its_lease_is_refused_when_it_comes_late(stack: Stac
     assert len(stack.instances("bar")) == 1, "the second bar is gone"
 
 
-@pytest.mark.long
-@pytest.mark.parametrize(("service", "fault"), [("resonate-server", "--kill"), ("foo", "--pause")])
+@pytest.mark.parametrize(
+    ("service", "fault"),
+    [
+        ("bar", "--kill"),
+        pytest.param("resonate-server", "--kill", marks=pytest.mark.long),
+        pytest.param("foo", "--pause", marks=pytest.mark.long),
+    ],
+)
 @containers_seldom
 def test_crash_interrupted_leaves_nothing_dead_or_frozen(stack: Stack, service: str, fault: str) -> None:
     crash, id = begin_crash(stack, service, fault)
@@ -156,8 +162,8 @@ def test_a_container_that_was_removed_meanwhile_is_reported_once(stack: Stack) -
 @in_containers
 def test_an_engine_that_dies_meanwhile_is_named_with_a_remedy(stack: Stack, tmp_path: Path) -> None:
     """From the moment of the fault, this `docker` gets no answer; crash.sh's own container has ended."""
-    gone = f"[ ! -e {tmp_path}/gone ] || {{ echo 'error during connect' >&2; exit 1; }}; exec {shutil.which('docker')} \"$@\""
-    path = tools(tmp_path / "tools", docker={"kill *": f"touch {tmp_path}/gone; exit 1", "*": gone})
+    answer = f'[ ! -e {tmp_path}/gone ] && exec {shutil.which("docker")} "$@"; echo "error during connect" >&2; exit 1'
+    path = tools(tmp_path / "tools", docker={"kill *": f"touch {tmp_path}/gone; exit 1", "*": answer})
     done = stack.crash(f"env PATH={path} scripts/crash-bar.sh --pause 3 --down 1")
 
     assert done.returncode == 1

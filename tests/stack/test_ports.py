@@ -163,21 +163,6 @@ def noted(checkout: Checkout, name: str) -> str:
 
 
 class TestOwnProcess:
-    @pytest.mark.long
-    def test_of_two_stacks_that_start_at_once_on_the_same_ports_one_comes_up_and_one_fails(self) -> None:
-        first, second = Stack("processes"), Stack("processes")
-        second.foo_port, second.server_port = first.foo_port, first.server_port
-        try:
-            scripts = [stack.begin("scripts/up.sh", "--processes") for stack in (first, second)]
-            said = [script.communicate(timeout=300)[1] for script in scripts]
-            statuses = [script.returncode for script in scripts]
-            assert sorted(statuses) == [0, 1], said
-            assert f"port {first.foo_port} is taken" in said[statuses.index(1)]
-            assert "is up" not in said[statuses.index(1)]
-        finally:
-            first.remove()
-            second.remove()
-
     def test_an_impostor_on_a_dead_server_s_port_is_recognised(self, stack: Stack) -> None:
         stack.kill("resonate-server")
         listener_once_free(stack.server_port).close()

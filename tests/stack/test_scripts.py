@@ -125,28 +125,24 @@ def test_an_unknown_service_is_answered_with_the_known_ones(files: str, known: s
         ("LEASE_SECONDS", "0", "LEASE_SECONDS must be"),
         ("MAX_TASKS", "0", "MAX_TASKS must be"),
         ("RESONATE_TOKEN", "a\nb", "RESONATE_TOKEN must be a single line"),
+        ("FOO_PORT", "abc", "FOO_PORT must be a port number, 1 to 65535, not 'abc'."),
+        ("FOO_PORT", "0", "not '0'."),
+        ("RESONATE_PORT", "70000", "not '70000'."),
+        ("RESONATE_PORT", "1.5", "not '1.5'."),
+        ("RESONATE_PORT", "FOO_PORT", "must differ"),
     ],
 )
 def test_a_setting_that_nobody_would_accept_is_refused_before_anything_starts(
     nowhere: dict[str, str], name: str, value: str, said: str
 ) -> None:
-    done = script("up.sh", "--processes", **nowhere, **{name: value})
-    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    done = script("up.sh", "--processes", **nowhere | {name: nowhere.get(value, value)})
+    assert (done.returncode in (1, 2), said in done.stderr) == (True, True), done.stderr
+    assert "Starting" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("trigger.sh",),
-        ("watch.sh",),
-        ("crash-bar.sh",),
-    ],
-    ids=" ".join,
-)
-def test_without_a_stack_there_is_nobody_to_ask_and_nothing_to_strike(
-    nowhere: dict[str, str], arguments: tuple[str, ...]
-) -> None:
-    done = script(*arguments, **nowhere)
+@pytest.mark.parametrize("name", ["trigger.sh", "watch.sh", "crash-bar.sh"])
+def test_without_a_stack_there_is_nobody_to_ask_and_nothing_to_strike(nowhere: dict[str, str], name: str) -> None:
+    done = script(name, **nowhere)
     assert done.returncode == 1
     assert "scripts/up.sh" in done.stderr
 
@@ -159,22 +155,6 @@ def test_scripts_started_by_an_init_system_need_no_home() -> None:
 def test_down_without_a_stack(nowhere: dict[str, str]) -> None:
     done = script("down.sh", **nowhere)
     assert done.returncode == 0 or "cannot tell whether containers of the stack are running" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("variable", "port"),
-    [("FOO_PORT", "abc"), ("FOO_PORT", "0"), ("RESONATE_PORT", "70000"), ("RESONATE_PORT", "1.5")],
-)
-def test_an_invalid_port_number_is_refused(nowhere: dict[str, str], variable: str, port: str) -> None:
-    done = script("up.sh", **nowhere | {variable: port})
-    assert done.returncode == 1
-    assert done.stderr == f"up.sh: {variable} must be a port number, 1 to 65535, not '{port}'.\n"
-
-
-def test_two_equal_ports_are_refused(nowhere: dict[str, str]) -> None:
-    done = script("up.sh", **nowhere | {"RESONATE_PORT": nowhere["FOO_PORT"]})
-    assert done.returncode == 1
-    assert "must differ" in done.stderr
 
 
 def test_a_full_disk_leaves_no_half_of_the_access_to_postgresql(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from http.client import HTTPConnection
@@ -19,7 +18,7 @@ from harness.page import Page
 
 from stack.checkouts import FULL_DISK, engine, tools
 from stack.conftest import both_kinds, containers_seldom, in_containers
-from stack.driver import ANSWER_SECONDS, LOOK_SECONDS, PROCESSES, REPOSITORY, Answer, Stack, new_id, workers
+from stack.driver import ANSWER_SECONDS, LOOK_SECONDS, PROCESSES, Answer, Stack, new_id, workers
 
 LONG = 600
 """Seconds; the test itself ends a pause this long."""
@@ -43,12 +42,6 @@ def start_chain(stack: Stack, **body: float) -> tuple[str, Future[Answer]]:
     caller = stack.post_in_background(id, body)
     wait_until_run(stack, "baz", id)
     return id, caller
-
-
-@both_kinds
-def test_a_request_goes_through_the_chain_and_back(stack: Stack) -> None:
-    id = new_id()
-    assert_answered(stack, stack.post(id), id)
 
 
 @pytest.mark.parametrize("length", [[], ["--pause", "0.5"], ["--running", "0.5"]], ids=" ".join)
@@ -129,27 +122,6 @@ def test_crash_bar_says_at_once_why_it_cannot_go_on(stack: Stack, pause: str, re
     done = stack.run("scripts/crash-bar.sh", "--pause", pause)
     assert done.returncode == 1
     assert reason in done.stderr
-
-
-@containers_seldom
-def test_crash_bar_interrupted_starts_bar_again(stack: Stack) -> None:
-    crash, text = stack.begin_crash("scripts/crash-bar.sh --pause 3 --down 600")
-    os.killpg(crash.pid, signal.SIGINT)
-    _, said = crash.communicate(timeout=ANSWER_SECONDS)
-    assert crash.returncode == 130
-    assert "bar has been started again" in said
-    id = text.split("answer: ")[1].split()[0]
-    assert_answered(stack, stack.post(id), id)
-
-
-@both_kinds
-def test_the_server_is_killed_and_comes_back(stack: Stack) -> None:
-    id, caller = start_chain(stack, pause=LONG)
-    stack.kill("resonate-server")
-    stack.start("resonate-server")
-    stack.wait_for_server()
-    stack.end_sleep(id)
-    assert_answered(stack, caller.result(ANSWER_SECONDS), id)
 
 
 @both_kinds
@@ -309,25 +281,13 @@ def three_bars(stack: Stack) -> Iterator[Callable[[], object]]:
         stack.compose("up", "--detach", "--no-build", "--no-recreate", "--wait", "--scale", "bar=3")
         yield lambda: stack.succeed("docker", "kill", stack.compose("ps", "--quiet", "bar").split()[0])
         return
-    url = {"RESONATE_URL": f"http://127.0.0.1:{stack.server_port}"}
-    more = [
-        subprocess.Popen([REPOSITORY / ".venv/bin/bar"], env=stack.environment | url, stdout=subprocess.PIPE)
-        for _ in range(2)
-    ]
+    more = ("bar-2", "bar-3")
+    stack.succeed(*PROCESSES, "start", *more)
     try:
-        for bar in more:
-            _wait_for_line(bar, b"connected")
-        yield lambda: stack.kill("bar")
+        wait_until(lambda: stack.run(*PROCESSES, "healthy", *more).returncode == 0, "all are up", every=LOOK_SECONDS)
+        yield lambda: stack.succeed(*PROCESSES, "kill", "bar")
     finally:
-        for bar in more:
-            bar.kill()
-            bar.wait()
-
-
-def _wait_for_line(program: subprocess.Popen[bytes], text: bytes) -> None:
-    assert program.stdout is not None
-    while text not in (line := program.stdout.readline()):
-        assert line, "the program has ended"
+        stack.succeed(*PROCESSES, "remove", *more)
 
 
 @in_containers
