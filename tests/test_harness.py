@@ -1,6 +1,7 @@
 """What tests share keeps them apart from each other and from the machine: ports, a network, and limited time."""
 
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -10,6 +11,7 @@ import psutil
 import pytest
 from harness.basics import wait_until
 from harness.network import isolated_network
+from harness.postgres import WITH_TESTS, programs
 from mutants.run import OPTIONS, PACKAGES
 
 TAKE_ONE = "import sys; from harness.basics import free_port; print(free_port(), flush=True); sys.stdin.read()"
@@ -69,6 +71,27 @@ def test_programs_end_with_tests_that_are_killed_before_they_have_heard_of_every
     finally:
         with suppress(ProcessLookupError):
             os.kill(pid, 9)
+
+
+DIE_BESIDE_POSTGRESQL = """
+import os, signal
+from harness.postgres import PostgresServer
+
+server = PostgresServer()
+server.start()
+print(server.pid, server._folder, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not WITH_TESTS, reason="there is no setpriv")
+def test_a_database_ends_with_tests_that_are_killed() -> None:
+    programs()
+    command = [sys.executable, "-c", DIE_BESIDE_POSTGRESQL]
+    died = subprocess.run(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, timeout=120, check=False)
+    pid, folder = died.stdout.split()
+    wait_until(lambda: not psutil.pid_exists(int(pid)), "the database has ended", seconds=60)
+    shutil.rmtree(folder)
 
 
 only_root = pytest.mark.skipif(

@@ -18,6 +18,9 @@ from harness.basics import free_port, wait_until
 INSTALLED = Path("/usr/lib/postgresql")
 """Where Debian installs it, by version."""
 
+WITH_TESTS = ["setpriv", "--pdeathsig", "QUIT"] if shutil.which("setpriv") else []
+"""Begins the command of a program that shuts down at once if the tests are killed. Linux alone has it."""
+
 UNPRIVILEGED = "nobody"
 """PostgreSQL refuses to run as root."""
 
@@ -79,7 +82,7 @@ class PostgresServer:
 
     def _launch(self, settings: list[str]) -> bool:
         with (self._folder / "log").open("ab") as log:
-            command = [str(self._bin / "postgres"), "-D", str(self._data), "-p", str(self.port), *settings]
+            command = [*WITH_TESTS, str(self._bin / "postgres"), "-D", str(self._data), "-p", str(self.port), *settings]
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **self._user)
         while self._process.poll() is None:
             if self._answers():

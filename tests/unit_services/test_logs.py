@@ -43,6 +43,7 @@ def test_a_request_cannot_forge_a_line_of_foo(running: Stack) -> None:
         with running.connect() as connection:
             connection.sendall(request)
             connection.recv(4096)
+    assert running.program("foo").count("\\x1b[2J") >= 2, "they are there, escaped"
     for line in lines(running.program("foo").output()):
         assert line.isprintable(), repr(line)
         assert TIMED.match(line), line

@@ -174,6 +174,7 @@ class TestAClick:
         click(page)
         shown(page)
         expected = {"host", "accept", "accept-encoding", "user-agent", "content-length", "content-type"}
+        assert len(adapter.posted) == 2
         assert {name for asked in adapter.asked for name in asked.headers} <= expected
 
     def test_a_refusal_is_shown_in_the_words_of_the_address(self, page: Page, adapter: Adapter) -> None:
