@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 from harness.server import FAR, Client
 from harness.stack import Stack
-from msgspec.structs import replace
 
-from bench import budget, chain, load, meters, overload, server, stores
-from bench.load import Played, Workload, WrongAnswers
+from bench import budget, chain, load, meters, server, stores
+from bench.load import Workload, WrongAnswers
 from bench.report import Report, Table, save
 from bench.server import copy_chain
 from bench.stack import OtherServer, OwnServer
@@ -104,38 +103,12 @@ def test_budget_accounts_for_all_of_a_chains_time(tmp_path: Path) -> None:
     assert all(str(row[1]).startswith("`") for row in code), "Markdown would lose <locals>"
 
 
-def test_overload_reports_what_was_started_and_how_it_ended() -> None:
-    report = overload.measure(seconds=SHORT, connections=50)
-
-    for _, begun, *outcome, _, _, _ in table(report, "what was started, and how it ended").rows:
-        assert begun == sum(int(number or 0) for number in outcome)
-    assert value(report, "accepted chains that ended") == 1
-    assert value(report, "the server answers afterwards") == 1
-
-
-def test_an_overload_in_which_every_chain_is_refused_is_reported() -> None:
-    borne = Played(request_s=[0.1], chain_s=[0.1], starts={"a": (0, 0.1)}, begun=1, elapsed_s=1)
-    report = overload._report(borne, replace(borne, chain_s=[], refused=1), alive=True, peak_bytes=1, seed=1)
-    assert (value(report, "accepted chains that ended"), value(report, "refused chains")) == (None, 1)
-
-
-@pytest.mark.parametrize(
-    ("starts", "longest"),
-    [([(0.0, 1.0), (0.1, 1.0), (0.2, 2.0)], 0.0), ([(0.0, 5.0), (0.1, 2.0), (0.2, 3.0)], 3.0)],
-    ids=["in their order", "out of order"],
-)
-def test_a_request_is_overtaken_for_as_long_as_a_later_one_was_answered_before_it(
-    starts: list[tuple[float, float]], longest: float
-) -> None:
-    assert max(overload.overtaking_s(starts)) == longest
-
-
 # ── load ──
 
 
 @pytest.mark.parametrize(
     ("status", "body", "complaint"),
-    [(200, b'{"message":2}', 'instead of "message":3'), (503, b"", "of 1 chains 1 are refused")],
+    [(200, b'{"message":2}', 'instead of "message":3'), (503, b"", "was answered with 503")],
     ids=["wrong", "refused"],
 )
 def test_an_answer_that_is_not_the_right_one_is_no_measurement(status: int, body: bytes, complaint: str) -> None:

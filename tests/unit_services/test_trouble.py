@@ -45,7 +45,7 @@ def test_an_older_worker_gives_back_an_unknown_function_but_fails_for_an_unknown
     served.start_worker("baz")
     served.start_foo()
     request = begin(served, {}, "renamed")
-    old.wait_for("function not found: bar")
+    old.wait_for("function 'bar' is not known to this worker")
     served.start_worker("bar")
     assert request.result(60).json == {"id": "renamed", "message": 3}
 

@@ -21,7 +21,7 @@ PLAIN_WIDTH = 140
 """Columns if the output is not a terminal."""
 QUIET_LOAD = 0.3
 """Figures are marked if the machine's load average in the minute before was higher."""
-BENCHMARKS = ("chain", "budget", "server", "overload", "start", "recovery")
+BENCHMARKS = ("chain", "budget", "server", "start", "recovery")
 """Those of `bench all`, shortest first; `stores` needs PostgreSQL."""
 
 _number = click.IntRange(min=1)

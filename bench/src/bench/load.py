@@ -25,9 +25,7 @@ from msgspec import Struct, field
 from bench.workers import GROUPS, ChainPlayer
 
 DRAIN_SECONDS = 120.0
-"""After the last chain was begun. Chains that have not ended by then count as unfinished."""
-TICK_SECONDS = 0.005
-REFUSED = 503
+"""After the last chain was begun; by then all must have ended."""
 RIGHT_ANSWER = 3
 
 
@@ -40,15 +38,12 @@ type ChainKind = Literal["request to foo", "workers", "workers, to a pause", "SD
 
 
 class Workload(Struct, frozen=True):
-    """Begin chains for ``seconds``: ``per_second`` of them, or else so that ``in_flight`` are always under way."""
+    """Begin chains for ``seconds``, so that ``in_flight`` are always under way."""
 
     chain: ChainKind
     url: str = ""
     seconds: float = 0
     in_flight: int = 0
-    per_second: float = 0
-    connections: int = 0
-    """0: as many as are in flight."""
     seed: int = 0
     token: str = ""
     core: int | None = None
@@ -62,9 +57,6 @@ class Played(Struct):
     chain_s: list[float] = field(default_factory=list)
     starts: dict[str, tuple[float, float]] = field(default_factory=dict)
     """By the chain's id: when its first request was sent, and answered."""
-    begun: int = 0
-    refused: int = 0
-    unfinished: int = 0
     elapsed_s: float = 0
     cpu_seconds: float = 0
     failure: str = ""
@@ -84,22 +76,16 @@ class Played(Struct):
 
 
 def run(workload: Workload) -> Played:
-    """Raises :class:`WrongAnswers`, also if chains are refused or do not end, unless they come at a fixed pace."""
+    """Raises :class:`WrongAnswers`, also if a chain is refused or does not end."""
     command = [sys.executable, "-m", __name__]
     done = subprocess.run(command, input=msgspec.json.encode(workload), stdout=subprocess.PIPE, check=True)
     played = msgspec.json.decode(done.stdout, type=Played)
-    if not workload.per_second and (played.refused or played.unfinished):
-        played.failure = f"of {played.begun} chains {played.refused} are refused, and {played.unfinished} do not end"
     if played.failure:
         raise WrongAnswers(f"{workload.chain} {workload.url}: {played.failure}")
     return played
 
 
 # ── in the process of its own: when chains are begun ──
-
-
-class _Refused(Exception):
-    """The server refused the chain, because it has enough to do."""
 
 
 async def _play_chains(workload: Workload, played: Played, play_chain: Callable[[str], Awaitable[None]]) -> None:
@@ -111,13 +97,8 @@ async def _play_chains(workload: Workload, played: Played, play_chain: Callable[
 
     async def play_one() -> None:
         began_at = now()
-        played.begun += 1
-        try:
-            await play_chain(f"foo-{chance.getrandbits(64):016x}")
-        except _Refused:
-            played.refused += 1
-        else:
-            played.chain_s.append(now() - began_at)
+        await play_chain(f"foo-{chance.getrandbits(64):016x}")
+        played.chain_s.append(now() - began_at)
 
     async def one_after_another() -> None:
         await play_one()
@@ -128,14 +109,8 @@ async def _play_chains(workload: Workload, played: Played, play_chain: Callable[
         async with asyncio.timeout(workload.seconds + DRAIN_SECONDS), asyncio.TaskGroup() as chains:
             for _ in range(workload.in_flight):
                 chains.create_task(one_after_another())
-            paced = 0
-            while workload.per_second and (seconds := now()) < workload.seconds:
-                while paced < seconds * workload.per_second:
-                    chains.create_task(play_one())
-                    paced += 1
-                await asyncio.sleep(TICK_SECONDS)
     except TimeoutError:
-        played.unfinished = played.begun - played.refused - played.chains
+        played.failure = f"not all chains end, but {played.chains} do"
     played.elapsed_s, played.cpu_seconds = now(), time.process_time() - cpu_before
 
 
@@ -162,16 +137,15 @@ class _Requests:
         self._free: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
 
     async def open(self, _: AsyncExitStack) -> None:
-        for _number in range(self._workload.connections or self._workload.in_flight):
+        for _number in range(self._workload.in_flight):
             self._free.put_nowait(await asyncio.open_connection(*self._address))
 
     async def play(self, id: str) -> None:
         """One request to foo."""
-        if await self._post(id, b"{}", f'"message":{RIGHT_ANSWER}') == REFUSED:
-            raise _Refused
+        await self._post(id, b"{}", f'"message":{RIGHT_ANSWER}')
 
-    async def _post(self, chain_id: str, body: bytes, expected: str) -> int:
-        """Send a request with the header that the SDK adds. Return the status, which is 200 or `REFUSED`."""
+    async def _post(self, chain_id: str, body: bytes, expected: str) -> None:
+        """Send a request with the header that the SDK adds. Raises :class:`WrongAnswers`."""
         reader, writer = await self._free.get()
         sent_at = time.perf_counter()
         if writer.is_closing() or reader.at_eof():
@@ -186,10 +160,9 @@ class _Requests:
         answered_at = time.perf_counter()
         self._free.put_nowait((reader, writer))
         self._played.starts.setdefault(chain_id, (sent_at, answered_at))
-        if status != REFUSED and (status != 200 or expected.encode() not in answer.replace(b" ", b"")):
+        if status != 200 or expected.encode() not in answer.replace(b" ", b""):
             raise WrongAnswers(f"{body[:100]!r} was answered with {status} {answer[:200]!r} instead of {expected}")
         self._played.request_s.append(answered_at - sent_at)
-        return status
 
 
 class Workers(_Requests):
@@ -225,11 +198,7 @@ class Workers(_Requests):
         """Send a request on behalf of a chain. Raises if the answer is not the usual one."""
         corr_id = f"sr-{next(self._numbers):032x}"
         head = {"corrId": corr_id, "version": "2026-04-01"}
-        status = await self._post(chain_id, msgspec.json.encode({"kind": kind, "head": head, "data": data}), corr_id)
-        if status == REFUSED:
-            if kind == "task.create":
-                raise _Refused
-            raise WrongAnswers(f"{kind} of a chain that was begun is refused")
+        await self._post(chain_id, msgspec.json.encode({"kind": kind, "head": head, "data": data}), corr_id)
 
     async def wait_for(self, id: str, version: int | None) -> None:
         """Wait until a worker was offered this version of the task, or (``None``) this promise was reported settled."""

@@ -53,7 +53,7 @@ def measure(
         others = {OtherServer.name: OtherServer(server_url)} if server_url else {}
         for name, server in (own | others).items():
             running.callback(server.kill)
-            workload = Workload("workers", server.start().url, connections=IN_FLIGHT, token=server.token, core=cores[1])
+            workload = Workload("workers", server.start().url, token=server.token, core=cores[1])
             for pid in server.pids().values():
                 meters.tie(pid, cores[0])
             subjects.append(Subject(name, workload, server.pids, server.metrics_url))
@@ -68,7 +68,7 @@ def measure(
     ]
     report.samples = [measured.samples(name, IN_FLIGHT) for name in measured.subjects]
     tied = "server and load on a core each" if cores[0] is not None else "server and load not tied to cores"
-    report.notes = [f"{IN_FLIGHT} chains in flight over {IN_FLIGHT} connections; {tied}"]
+    report.notes = [f"{IN_FLIGHT} chains in flight over as many connections; {tied}"]
     return report
 
 
