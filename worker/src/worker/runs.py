@@ -94,7 +94,8 @@ class RunLog:
 
     def returned(self, id: str, attempt: int, value: Any) -> None:
         if run := self._runs.get((id, attempt)):
-            run.ended, run.outcome = time.monotonic(), f"result: {shortened(_values.repr(value))}"
+            run.ended = time.monotonic()
+            run.outcome = f"result: {shortened(_values.repr(value))}" if run.is_shown else ""
 
     def raised(self, id: str, attempt: int, error: BaseException, traceback: TracebackType | None = None) -> None:
         """`traceback`: where the function raised the error."""
