@@ -85,7 +85,8 @@ def test_server_measures_every_variant(guarded: OwnServer) -> None:
     assert value(report, f"median of a request under load, 3,000 stored promises / {server.EMPTY}")
 
 
-def test_budget_accounts_for_all_of_a_chains_time(tmp_path: Path) -> None:
+def test_budget_accounts_for_all_of_a_chains_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "STEPS", 20)
     titles = ("one chain at a time", "64 chains in flight: of the time of each, they take turns")
 
     def names_all(report: Report) -> bool:
@@ -102,6 +103,7 @@ def test_budget_accounts_for_all_of_a_chains_time(tmp_path: Path) -> None:
     code = table(report, "code that runs, 1 in flight").rows
     assert {row[0] for row in code} >= {"resonate-server", "foo", "bar"}
     assert all(str(row[1]).startswith("`") for row in code), "Markdown would lose <locals>"
+    assert len(table(report, "smallest steps").rows) == 4
 
 
 def test_overload_reports_what_was_started_and_how_it_ended() -> None:

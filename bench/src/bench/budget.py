@@ -5,20 +5,26 @@ stack, and counts each look for one thing: a process runs; else the disk is wait
 message or a wake-up is under way. With many in flight, chains share the cores, and the kernel's counters show who used
 them. Both add up to the measured time, or say by how much they do not.
 
-py-spy shows which code runs, in a second phase, as it slows down what it observes.
+py-spy shows which code runs (in a second phase, as it slows down what it observes), and the smallest steps are measured
+by themselves.
 """
 
+import asyncio
 import math
 import os
 import re
+import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import uuid
 from bisect import bisect
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +47,11 @@ RELISTED_S = 0.1
 PROFILE_RATE = 200
 SHOWN = 5
 """Places in the code that are shown for each process."""
+COMMITS = 8
+"""Commits that a chain waits for, one after the other."""
+STEPS = 300
+"""How often each of the smallest steps is measured."""
+PAUSE_S = 0.002
 
 TRIED = Path(__file__).with_suffix(".md").read_text().strip().split("\n\n")
 """What is known about figures that miss their targets."""
@@ -64,6 +75,8 @@ def measure(seed: int = DEFAULT_SEED, seconds: float = 3) -> Report:
             _many(report, many, stack.pids())
             for workload in (one, many):
                 report.tables.append(_code(workload, stack.pids(), folder))
+        report.tables.append(_steps(folder))
+        report.figures.append(Figure(f"p99 / median of {COMMITS} syncs in a row", "x", _spread_of_the_disk(folder)))
     return report
 
 
@@ -226,3 +239,79 @@ def _spied(pid: int, seconds: float, file: Path) -> subprocess.Popen[bytes]:
         *("--output", str(file), "--pid", str(pid)),
     ]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+# ── what the smallest steps cost ──
+
+
+def _steps(folder: Path) -> Table:
+    """Return medians, on the machine as it is now."""
+    steps = {
+        "a page appended and on the disk (fdatasync)": _sync(folder / "synced", STEPS),
+        "to another process by a socket, and back": _echo(),
+        "to another thread, and back to the loop": asyncio.run(_hand_over(int)),
+        "to another thread, which commits two rows to SQLite, and back": asyncio.run(_hand_over(_commits(folder))),
+    }
+    return Table("smallest steps", ["step", "us"], [[name, 1e6 * median(times)] for name, times in steps.items()])
+
+
+def _spread_of_the_disk(folder: Path) -> float:
+    """Return what the spread of a chain would be if only the disk took time."""
+    chains = np.reshape(_sync(folder / "in-a-row", COMMITS * STEPS), (STEPS, COMMITS)).sum(axis=1)
+    return float(np.quantile(chains, 0.99) / np.median(chains))
+
+
+def _timed(step: Callable[[], object], times_over: int) -> list[float]:
+    """Return times in seconds. Pause before each step, as everything sleeps between two requests."""
+    times = []
+    for _ in range(times_over):
+        time.sleep(PAUSE_S)
+        began = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - began)
+    return times
+
+
+def _sync(path: Path, times_over: int) -> list[float]:
+    with path.open("wb", buffering=0) as file:
+
+        def append() -> None:
+            file.write(bytes(4_096))
+            os.fdatasync(file.fileno())
+
+        return _timed(append, times_over)
+
+
+def _commits(folder: Path) -> Callable[[], object]:
+    """Return a function that commits as the server does, and does nothing else."""
+    database = sqlite3.connect(folder / "steps.sqlite", isolation_level=None, check_same_thread=False)
+    database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE rows (id TEXT PRIMARY KEY)")
+
+    def commit() -> None:
+        database.execute("BEGIN IMMEDIATE")
+        database.executemany("INSERT INTO rows VALUES (?)", [(uuid.uuid4().hex,) for _ in range(2)])
+        database.execute("COMMIT")
+
+    return commit
+
+
+async def _hand_over(work: Callable[[], object]) -> list[float]:
+    loop, times = asyncio.get_running_loop(), []
+    with ThreadPoolExecutor(1) as thread:
+        for _ in range(STEPS):
+            await asyncio.sleep(PAUSE_S)
+            began = time.perf_counter()
+            await loop.run_in_executor(thread, work)
+            times.append(time.perf_counter() - began)
+    return times
+
+
+def _echo() -> list[float]:
+    code = "import socket, sys; peer = socket.socket(fileno=int(sys.argv[1]))\nwhile peer.send(peer.recv(1)): pass"
+    ours, theirs = socket.socketpair()
+    with ours, subprocess.Popen([sys.executable, "-c", code, str(theirs.fileno())], pass_fds=[theirs.fileno()]) as peer:
+        theirs.close()
+        times = _timed(lambda: (ours.send(b"."), ours.recv(1)), STEPS)
+        ours.close()
+        peer.kill()
+    return times

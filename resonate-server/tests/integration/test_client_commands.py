@@ -111,6 +111,20 @@ def test_settle_a_promise(shown: Callable[..., Any], id: str, command: str, stat
     assert promise["value"]["headers"] == {"h": "1"}
 
 
+@pytest.mark.parametrize(
+    ("later", "note"),
+    [
+        (["resolve", "--value", '{"data": true}'], ""),
+        (["resolve", "--value", '{"data": false}'], "Note: it was settled before, as resolved; nothing has changed\n"),
+        (["reject"], "Note: it was settled before, as resolved; nothing has changed\n"),
+    ],
+)
+def test_who_settles_a_promise_too_late_is_told_so(run: Run, id: str, later: list[str], note: str) -> None:
+    run("promises", "create", id, "--timeout", "1h")
+    assert run("promises", "resolve", id, "--value", '{"data": true}').stderr == ""
+    assert run("promises", later[0], id, *later[1:]).stderr == note
+
+
 def test_search_promises_page_by_page(shown: Callable[..., Any], id: str) -> None:
     tags = json.dumps({"of": id})
     for number in range(3):

@@ -33,6 +33,8 @@ FOR_LATER = {408, 429, 502, 503, 504}
 BUSY_SECONDS = 1.0
 # By these an HTTP server refuses the request itself, in words of its own: repeating it would not help.
 MALFORMED = {400, 411, 413, 414, 431}
+# What OpenSSL calls an answer that is no TLS.
+NO_TLS = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"}
 # Failures that last this long are logged, and then at this interval.
 QUIET_SECONDS = 5.0
 REMIND_SECONDS = 60.0
@@ -273,7 +275,10 @@ def reason_of(error: Exception) -> str:
     """Describe the error in a few words, the system's if it has some."""
     if isinstance(error, OSError) and error.errno:
         # Failed name lookups have error numbers of their own, below zero. TLS, also within an error of aiohttp, has 1.
-        is_tls = isinstance(getattr(error, "os_error", error), ssl.SSLError)
+        tls = getattr(error, "os_error", error)
+        if isinstance(tls, ssl.SSLError) and tls.reason in NO_TLS:
+            return "it does not speak TLS; should the URL begin with http://?"
+        is_tls = isinstance(tls, ssl.SSLError)
         text = error.strerror if is_tls or error.errno < 0 else os.strerror(error.errno)
         return (text or type(error).__name__).lower()
     return str(error) or type(error).__name__

@@ -68,6 +68,8 @@ class RunLog:
         self.surround: Surrounding = lambda *_: nullcontext()
         self._runs: dict[tuple[str, int], _Run] = {}
         """By the id of the promise and the attempt: runs whose end is not logged yet."""
+        self._last: dict[str, int] = {}
+        """By the id of the promise: the last attempt whose end is not logged yet."""
         self._reasons: dict[tuple[str, int], str] = {}
         """By task and attempt: why the attempt failed, until the task is released."""
 
@@ -78,6 +80,7 @@ class RunLog:
         if (earlier := self._runs.get((id, task.version))) is not None:
             self._log_end(earlier, f"{earlier.outcome}; retrying", logging.WARNING)
         run = self._runs[id, task.version] = _Run(function, id, task, time.monotonic())
+        self._last[id] = max(task.version, self._last.get(id, 0))
         return run
 
     def begin(self, function: str, id: str, task: TaskRef) -> None:
@@ -91,7 +94,8 @@ class RunLog:
 
     def returned(self, id: str, attempt: int, value: Any) -> None:
         if run := self._runs.get((id, attempt)):
-            run.ended, run.outcome = time.monotonic(), f"result: {shortened(_values.repr(value))}"
+            run.ended = time.monotonic()
+            run.outcome = f"result: {shortened(_values.repr(value))}" if run.is_shown else ""
 
     def raised(self, id: str, attempt: int, error: BaseException, traceback: TracebackType | None = None) -> None:
         """`traceback`: where the function raised the error."""
@@ -119,8 +123,8 @@ class RunLog:
 
     def step_settled(self, id: str) -> None:
         """Log the outcome of a step, in the attempt that has the lease: the last one."""
-        if attempts := [attempt for run, attempt in self._runs if run == id]:
-            self._log_outcome(self._runs[id, max(attempts)])
+        if attempt := self._last.get(id):
+            self._log_outcome(self._runs[id, attempt])
 
     def fulfilled(self, task: TaskRef) -> None:
         """Log the function's outcome: its promise is settled now."""
@@ -168,6 +172,8 @@ class RunLog:
     def _log_end(self, run: _Run, text: str, level: int = logging.INFO) -> None:
         attempt = run.task.version
         del self._runs[run.id, attempt]
+        if self._last.get(run.id) == attempt:
+            del self._last[run.id]
         if level == logging.INFO and not run.is_shown:
             return
         error = (type(run.error), run.error, run.traceback) if level == logging.ERROR and run.error else None

@@ -70,12 +70,14 @@ def _command(
     *params: click.Parameter,
     name: str = "",
     members: Callable[..., dict[str, Any]] = given,
-    then: Callable[[Any], None] = lambda _: None,
+    then: Callable[[Any, dict[str, Any]], None] = lambda *_: None,
 ) -> None:
-    """Add a command that sends a request of that kind, whose ``members`` are by default the command's parameters."""
+    """Add a command that sends a request of that kind, whose ``members`` are by default the command's parameters;
+    ``then`` gets the answer, and what was sent."""
 
     def run(**arguments: Any) -> None:
-        then(request(kind, members(**arguments)))
+        sent = members(**arguments)
+        then(request(kind, sent), sent)
 
     group, _, verb = kind.partition(".")
     named = name or verb.replace("_", "-")
@@ -99,6 +101,16 @@ def as_read(answer: Any) -> Any:
         case {"promise": {"param": dict(param), "value": dict(value)} as promise}:
             return {"promise": promise | {"param": readable(param), "value": readable(value)}}
     return answer
+
+
+def _warn_if_settled_before(answer: Any, sent: dict[str, Any]) -> None:
+    """The first settlement wins: later ones get the result that stands."""
+    match answer:
+        case {"promise": {"state": str(state), "value": value}} if (state, value) != (
+            sent["state"],
+            sent.get("value", {}),
+        ):
+            click.echo(f"Note: it was settled before, as {state}; nothing has changed", err=True)
 
 
 def _promise(timeout: int, **others: Any) -> dict[str, Any]:
@@ -125,9 +137,10 @@ for _name, _settled, _help in (
     ("resolve", PromiseState.RESOLVED, "Settle a promise with success."),
     ("reject", PromiseState.REJECTED, "Settle a promise with failure."),
     ("cancel", PromiseState.CANCELED, "Settle a promise as cancelled: nobody wants its result any more."),
-):  # The first settlement wins: later ones get, and print, the result that stands.
+):
     _value = _option("--value", type=PAYLOAD, help='The result, for example \'{"data": "ok"}\'.')
-    _command("promise.settle", _help, ID, _value, name=_name, members=partial(given, state=_settled.value))
+    _members = partial(given, state=_settled.value)
+    _command("promise.settle", _help, ID, _value, name=_name, members=_members, then=_warn_if_settled_before)
 _command(
     "promise.search",
     "List promises, sorted by id.",
@@ -151,7 +164,7 @@ _command("task.search", "List tasks, sorted by id.", _state(TaskState), _limit(1
 # ── schedules ──
 
 
-def _warn_if_nobody_runs(answer: Any) -> None:
+def _warn_if_nobody_runs(answer: Any, _: object) -> None:
     match answer:
         case {"schedule": {"promiseTags": dict(tags)}} if "resonate:target" not in tags:
             click.echo("Warning: without the tag resonate:target nobody runs its promises", err=True)
