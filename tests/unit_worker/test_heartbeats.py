@@ -194,9 +194,10 @@ async def test_a_pause_that_endangers_no_lease_is_not_logged(
 
 
 def test_once_its_loop_is_closed_the_thread_ends() -> None:
-    async def begin() -> None:
+    async def begin() -> set[threading.Thread]:
+        before = set(threading.enumerate())
         Companion("me", LEASE, Server(), dict, lambda: False).start()
+        return set(threading.enumerate()) - before
 
-    before = threading.active_count()
-    asyncio.run(begin())
-    block_until(lambda: threading.active_count() == before)
+    (thread,) = asyncio.run(begin())
+    block_until(lambda: not thread.is_alive())
