@@ -125,3 +125,22 @@ for number in range(20):
 print('done')
 """
     assert shop.output(program) == "done\n"
+
+
+def test_nothing_runs_in_its_thread_while_the_program_exits(shop: Shop) -> None:
+    program = """
+import atexit
+def tick():
+    ticks.append(1)
+    shop._loop.call_later(0.001, tick)
+def check():
+    before = len(ticks)
+    time.sleep(0.2)
+    print(len(ticks) - before, before > 0)
+ticks = []
+atexit.register(check)
+shop.call('exits', 'order', 'tea').result()
+shop._loop.call_soon_threadsafe(tick)
+time.sleep(0.2)
+"""
+    assert shop.output(program) == "0 True\n"

@@ -1,6 +1,7 @@
 """Calls from a program that has an event loop of its own, or none: a web application or a script."""
 
 import asyncio
+import atexit
 import os
 import threading
 from concurrent.futures import Future
@@ -12,6 +13,7 @@ from worker.settings import Settings
 from worker.worker import RunningWorker, Worker
 
 DEADLINE = timedelta(days=1)
+END_SECONDS = 1.0
 
 
 class Caller:
@@ -45,8 +47,8 @@ class Caller:
             if self._loop is None or self._pid != os.getpid():
                 self._inherited += [self._loop, self._running]
                 self._pid, self._running = os.getpid(), None
-                # Not uvloop: if a thread runs it while the interpreter exits, the process dies by SIGSEGV.
                 self._loop = asyncio.new_event_loop()
+                atexit.register(_hold_still, self._loop, self._pid)
                 threading.Thread(target=self._loop.run_forever, name="caller", daemon=True).start()
             return self._loop
 
@@ -60,3 +62,17 @@ class Caller:
         # The result of a refused call never comes; its id raises. Shielded: the SDK must not be cancelled here.
         await asyncio.shield(handle.id())
         return await handle.result()
+
+
+def _hold_still(loop: asyncio.AbstractEventLoop, pid: int) -> None:
+    """A thread that runs code while the interpreter exits may end the process by SIGSEGV, so it waits from now on."""
+    if pid != os.getpid():  # a fork has no such thread
+        return
+    is_still = threading.Event()
+
+    def wait() -> None:
+        is_still.set()
+        threading.Event().wait()
+
+    loop.call_soon_threadsafe(wait)
+    is_still.wait(END_SECONDS)
