@@ -201,3 +201,18 @@ def test_once_its_loop_is_closed_the_thread_ends() -> None:
 
     (thread,) = asyncio.run(begin())
     block_until(lambda: not thread.is_alive())
+
+
+def test_the_thread_ends_although_its_loop_was_closed_before_it_answered() -> None:
+    async def begin() -> Companion:
+        companion = Companion("me", LEASE, Server(), dict, lambda: False)
+        companion.start()
+        return companion
+
+    before = set(threading.enumerate())
+    loop = asyncio.new_event_loop()
+    companion = loop.run_until_complete(begin())
+    (thread,) = set(threading.enumerate()) - before
+    block_until(lambda: companion._silence() > PAUSE)
+    loop.close()
+    block_until(lambda: not thread.is_alive())

@@ -111,15 +111,26 @@ class HeartbeatThread:
         except RuntimeError:  # the loop is closed: the worker has ended
             raise asyncio.CancelledError from None
         for seconds, warning in ((self._patience, BLOCKS), (KEEP_SECONDS, HANGS)):
-            with suppress(TimeoutError):
-                await asyncio.wait_for(answered.wait(), since + seconds - time.monotonic())
+            if await self._answers(answered, since + seconds):
                 break
             culprit = _place(self._durable_function() or self._innermost())
             logger.warning(warning, culprit, time.monotonic() - since)
-        await answered.wait()
+        await self._answers(answered, math.inf)
         self._asked_at = None
         if culprit:
             logger.warning(BLOCKED, culprit, time.monotonic() - since)
+
+    async def _answers(self, answered: asyncio.Event, until: float) -> bool:
+        """Return whether the loop answers by then. One that was closed meanwhile never will: the worker has ended."""
+        while not answered.is_set():
+            if self._loop.is_closed():
+                raise asyncio.CancelledError
+            left = until - time.monotonic()
+            if left <= 0:
+                return False
+            with suppress(TimeoutError):
+                await asyncio.wait_for(answered.wait(), min(left, LOOK_SECONDS))
+        return True
 
     async def _rest(self) -> None:
         """Sleep, and report code that held the interpreter meanwhile, like a regular expression: it delays this thread.
