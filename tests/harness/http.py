@@ -11,7 +11,7 @@ ANSWER_SECONDS = 120
 
 
 class Response(Struct, frozen=True):
-    """``body`` is the raw content, :meth:`json` the parsed one."""
+    """``body`` is the raw content, :attr:`json` the parsed one."""
 
     status: int
     headers: HTTPMessage

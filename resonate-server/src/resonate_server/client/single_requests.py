@@ -105,11 +105,9 @@ def as_read(answer: Any) -> Any:
 
 def _warn_if_settled_before(answer: Any, sent: dict[str, Any]) -> None:
     """The first settlement wins: later ones get the result that stands."""
+    wanted = sent["state"], sent.get("value", {})
     match answer:
-        case {"promise": {"state": str(state), "value": value}} if (state, value) != (
-            sent["state"],
-            sent.get("value", {}),
-        ):
+        case {"promise": {"state": str(state), "value": value}} if (state, value) != wanted:
             click.echo(f"Note: it was settled before, as {state}; nothing has changed", err=True)
 
 
