@@ -127,26 +127,3 @@ def test_mutants_are_judged_by_tests_that_pytest_finds() -> None:
     command = [sys.executable, "-m", "pytest", "--collect-only", "--quiet", *OPTIONS, *PACKAGES["engine"].tests]
     found = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout + found.stderr
-
-
-HANGING = """
-import asyncio, threading
-
-async def test_that_waits_for_an_event():
-    await asyncio.Event().wait()
-
-def test_that_waits_for_a_thread():
-    threading.Event().wait()
-
-def test_that_ends():
-    pass
-"""
-
-
-def test_a_test_that_hangs_fails_and_the_others_run(tmp_path: Path) -> None:
-    (tmp_path / "test_hanging.py").write_text(HANGING)
-    options = ["-p", "harness.hanging", "--hanging", "0.2", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto"]
-    command = [sys.executable, "-m", "pytest", *options, "--rootdir", str(tmp_path), str(tmp_path)]
-    ran = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False)
-    assert "2 failed, 1 passed" in ran.stdout, ran.stdout
-    assert ran.stdout.count("Failed: it hangs: no end after 0.2 s") == 2
