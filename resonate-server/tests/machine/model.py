@@ -311,9 +311,10 @@ def task_get(state: State, data: Json) -> Outcome:
 
 @external("pid", "ttl", "action")
 def task_create(state: State, data: Json) -> Outcome:
-    """Create a promise and claim its task. (The machine has no timers with a target; here they are tolerated.)"""
+    """Create a promise and claim its task."""
     promise = data["action"]["data"]
     demand("resonate:target" in promise["tags"] and "resonate:delay" not in promise["tags"], 400)
+    demand(promise["tags"].get("resonate:timer") != "true", 400)
     state, _, _ = promise_create(state, promise)
     demand(promise["id"] in state.tasks, 422)
     task = state.task(promise["id"])
