@@ -289,9 +289,10 @@ def promise_register_callback(state: State, data: Json) -> Outcome:
 
 
 def in_reach(state: State, caller: str, id: str) -> bool:
-    """Rule of 0.10: both have the same origin, if they name one. (The root of another tree is tolerated.)"""
+    """Rule of 0.10: both have the same origin, if they name one. (The root of another tree, and a tree whose root is
+    the caller, are tolerated.)"""
     ours, theirs = (state.promise(one).tags.get("resonate:origin") for one in (caller, id))
-    return ours is None or theirs in (ours, id, None)
+    return ours is None or theirs in (ours, id, caller, None)
 
 
 @external("awaited", "address")
