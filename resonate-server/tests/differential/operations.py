@@ -244,7 +244,8 @@ def task_get(choices: Choices, _: Scene) -> Operation:
 
 def task_create(choices: Choices, scene: Scene) -> Operation:
     promise = _new_promise(choices, scene.now, choices.new(scene), targets=TARGETS[1:])
-    promise["tags"].pop("resonate:delay", None)
+    for tag in ("resonate:delay", "resonate:timer"):
+        promise["tags"].pop(tag, None)
     action = {"kind": "promise.create", "head": {}, "data": promise}
     return Request("task.create", {"pid": choices.one(PIDS), "ttl": choices.one(TTLS), "action": action})
 

@@ -289,9 +289,10 @@ def promise_register_callback(state: State, data: Json) -> Outcome:
 
 
 def in_reach(state: State, caller: str, id: str) -> bool:
-    """Rule of 0.10: both have the same origin, if they name one. (The root of another tree is tolerated.)"""
+    """Rule of 0.10: both have the same origin, if they name one. (The root of another tree, and a tree whose root is
+    the caller, are tolerated.)"""
     ours, theirs = (state.promise(one).tags.get("resonate:origin") for one in (caller, id))
-    return ours is None or theirs in (ours, id, None)
+    return ours is None or theirs in (ours, id, caller, None)
 
 
 @external("awaited", "address")
@@ -311,9 +312,10 @@ def task_get(state: State, data: Json) -> Outcome:
 
 @external("pid", "ttl", "action")
 def task_create(state: State, data: Json) -> Outcome:
-    """Create a promise and claim its task. (The machine has no timers with a target; here they are tolerated.)"""
+    """Create a promise and claim its task."""
     promise = data["action"]["data"]
     demand("resonate:target" in promise["tags"] and "resonate:delay" not in promise["tags"], 400)
+    demand(promise["tags"].get("resonate:timer") != "true", 400)
     state, _, _ = promise_create(state, promise)
     demand(promise["id"] in state.tasks, 422)
     task = state.task(promise["id"])

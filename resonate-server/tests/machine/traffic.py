@@ -39,6 +39,7 @@ MISPLACED = (
     {"resonate:branch": "t3"},
     {"resonate:prefix": "t1:a"},
     {"resonate:delay": "1"},
+    {"resonate:timer": "true"},
 )
 """Tags that the promise of a task.create must not have."""
 LIFETIMES = (3_600_000, 3_600_000, 3_600_000, 60_000, 60_000, 5_000, 500, -5)
@@ -234,7 +235,7 @@ def incomplete(choices: Choices, scene: Scene) -> Request:
 
 
 def misplaced(choices: Choices, scene: Scene) -> Request:
-    """A task.create in a tree to which its id does not belong, or with a delay."""
+    """A task.create in a tree to which its id does not belong, or with a delay, or of a timer."""
     request = task_create(choices, scene)
     request.data["action"]["data"]["tags"] |= choices.one(MISPLACED)
     return request

@@ -136,7 +136,7 @@ class Hub:
         group = self._groups.setdefault(group_name, Group(group_name))
         stale = group.streams.get(id)
         if stale is not None:
-            stale.close()
+            self._replace(stale)
             self._detach(group, stale)
         stream = WorkerStream(group_name, id, self._presence.now(), self._uptime, self._unblocks.taken)
         group.join(stream)
@@ -144,8 +144,8 @@ class Hub:
         again = self._presence.connected(group_name, id, pledge)
         if not again:
             self._source.request_recall(group_name)
-        # A planned reconnect is not worth a line for people.
-        logger.log(logging.DEBUG if again else logging.INFO, "worker connected: %s", stream)
+        # A reconnect is not worth a line for people.
+        logger.log(logging.DEBUG if again or stale is not None else logging.INFO, "worker connected: %s", stream)
         self._unblocks.join(stream)
         self._pump(group)
         if self._round is None:
@@ -198,7 +198,12 @@ class Hub:
         """Close a stream of the worker that began before its stream to another server (``since``, ms)."""
         stream = self._stream(group, id)
         if stream is not None and stream.since < since:
-            stream.close()
+            self._replace(stream)
+
+    def _replace(self, stale: WorkerStream) -> None:
+        if not stale.closed:
+            stale.close()
+            self._presence.replaced(stale.group, stale.id)
 
     def close_all(self) -> None:
         """End all streams; workers reconnect on their own."""

@@ -52,6 +52,11 @@ what has arrived meanwhile."""
 CHECK_INTERVAL_MS = 250
 """Pause between two checks for overdue workers."""
 
+TURNS = 5
+TURN_MS = range(500, 5_000)
+"""Two processes with one pid replace each other's stream so often, each time after so long: SDKs reconnect after a
+second. A process that replaces its own broken stream does that seldom, or several times at once."""
+
 PAUSE_MS = 2_000
 """A group not heard from for longer has fallen silent as a whole. Its workers send requests once a second."""
 
@@ -105,6 +110,10 @@ class _Worker(Struct, eq=False):
     """Runs while it is missed."""
     grace_ended_at: int | None = None
     given_up: bool = False
+    replaced_at: int = 0
+    turns: int = 0
+    """How often a stream was replaced by another one, ``replaced_at`` for the last time (ms), in the rhythm of two
+    processes."""
 
     def gone_at(self, now: int) -> int | None:
         if self.grace_ended_at is None and self.left_at is not None and now - self.left_at > ABSENT_MS:
@@ -255,6 +264,15 @@ class Presence:
         self.changed()
         self.observer.worker_changed(Change.CONNECTED, group, pid, again)
         return again
+
+    def replaced(self, group: str, pid: str) -> None:
+        """Record that a newer stream takes the place of an open one. Two processes with one pid get half of their
+        messages each, and nothing else would tell why."""
+        worker, now = self._workers[pid][group], self.now()
+        worker.turns = worker.turns + 1 if now - worker.replaced_at in TURN_MS else 1
+        worker.replaced_at = now
+        if worker.turns == TURNS:
+            logger.warning("two processes seem to be %s/%s: their streams replace each other", group, pid[:8])
 
     def left(self, group: str, pid: str, planned: bool) -> None:
         """Record the end of a stream, ``planned`` by this server or not."""

@@ -64,10 +64,11 @@ def require_awaitable(promise: Promise) -> None:
 def require_in_reach(caller: Promise, promise: Promise) -> None:
     """Raise :class:`Unprocessable` if ``promise`` is inside another call tree than ``caller`` (section 2.2).
 
-    The root of another tree is in reach, because SDKs can detach a call or give it an id of its own.
+    The root of another tree is in reach, because SDKs can detach a call or give it an id of its own. So is the tree
+    whose root is the caller: a Rust worker takes every function that it runs for a root.
     """
     trees = {caller.origin, promise.origin, None}
-    if len(trees) == 3 and promise.origin != promise.id:
+    if len(trees) == 3 and promise.origin not in (promise.id, caller.id):
         raise Unprocessable(f"promise {promise.id} is a call in the tree of {promise.origin}, not of {caller.origin}")
 
 

@@ -247,10 +247,13 @@ class TaskCreate(Request, frozen=True):
         return self.action.data.relatives
 
     def __post_init__(self) -> None:
-        if "resonate:target" not in self.action.data.tags:
+        tags = self.action.data.tags
+        if "resonate:target" not in tags:
             raise Malformed("task.create needs the tag resonate:target: a promise without it has no task")
-        if "resonate:delay" in self.action.data.tags:
+        if "resonate:delay" in tags:
             raise Malformed("task.create runs the promise here and now: it takes no resonate:delay")
+        if tags.get("resonate:timer") == "true":
+            raise Malformed("task.create runs the promise: it takes no resonate:timer, which has nothing to run")
 
 
 class TaskAcquire(RequestForOne, frozen=True):

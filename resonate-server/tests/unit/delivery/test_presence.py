@@ -6,6 +6,7 @@ import re
 import time
 
 import pytest
+from unit.hubs import Scene as HubScene
 from unit.hubs import until
 
 from resonate_server.delivery.presence import (
@@ -231,6 +232,27 @@ async def test_the_log_distinguishes_workers_that_are_gone_from_silent_ones(
     caplog.set_level(logging.INFO)
     await patient.play(f"+pid:speaks +other 1s(pid,other) {end} 8s(other)")
     assert [message.rpartition(" for ")[0] for message in caplog.messages] == [f"{told}, no sign of life"]
+
+
+@pytest.mark.parametrize(
+    ("pause_ms", "warnings"),
+    [
+        pytest.param(1_000, 1, id="each replaces the other a second later"),
+        pytest.param(1, 0, id="one came back again and again while this server stood still"),
+        pytest.param(60_000, 0, id="one whose broken streams went unnoticed"),
+    ],
+)
+async def test_the_log_names_a_pid_that_two_processes_use(
+    scene: HubScene, caplog: pytest.LogCaptureFixture, pause_ms: int, warnings: int
+) -> None:
+    """It does so once, and has no line for each stream."""
+    caplog.set_level(logging.INFO)
+    for _ in range(20):
+        scene.hub.connect("workers", "w")
+        scene.now += pause_ms
+    connected, *others = caplog.messages
+    assert connected == "worker connected: workers/w"
+    assert others == ["two processes seem to be workers/w: their streams replace each other"] * warnings
 
 
 async def test_empty_groups_are_forgotten(patient: Scene) -> None:

@@ -64,6 +64,15 @@ def test_a_call_within_another_tree_is_out_of_reach_settled_or_not(server: Drive
         server.settle("y:asked")
 
 
+def test_a_task_may_await_and_act_upon_calls_that_name_it_as_their_root(server: Driver) -> None:
+    """A Rust worker takes every function that it runs for a root."""
+    server.create("x:1.0", origin="x:1")
+    server.acquire("x:1", 0)
+    assert server.register_callback("x:1.0", "x:1").status == 200
+    assert server.fence("x:1", 1, promise_create("x:1.0", origin="x:1")).status == 200
+    assert server.suspend("x:1", 1, "x:1.0").status == 200
+
+
 def test_a_promise_without_a_tree_may_await_any(server: Driver) -> None:
     server.create("caller")
     assert server.register_callback("y:asked", "caller").status == 200

@@ -320,6 +320,20 @@ async def test_a_worker_that_reconnects_to_another_server_has_left_this_one(one:
     assert (stale.closed, newest.closed) == (True, False)
 
 
+async def test_a_pid_that_two_processes_use_is_noticed_although_they_use_two_servers(
+    one: Server, other: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each process reconnects to its own server, which has ended its stream for that of the other process."""
+    one.bus.introduce()
+    for server, rival in [(one, other), (other, one)] * 10:
+        one.now += 1_000
+        other.now += 1_000
+        await server.has("w")
+        for stale in [each for each in rival.hub._all() if each.closed]:
+            rival.hub.disconnect(stale, planned=True)
+    assert caplog.messages == ["two processes seem to be workers/w: their streams replace each other"] * 2
+
+
 async def test_workers_of_a_dead_server_are_missed_by_its_heir(one: Server, other: Server) -> None:
     await other.has("there")
     one.worker("here")

@@ -403,9 +403,10 @@ def test_the_promises_of_a_schedule_get_tags_of_their_own() -> None:
         accepted("schedule.create", SCHEDULE | {"promiseTags": TARGET | {f"resonate:{tag}": "any"}})
 
 
-def test_task_create_accepts_no_delay() -> None:
-    tags = TARGET | {"resonate:delay": "5"}
-    assert "delay" in refused("task.create", changed("task.create", ("action", "data", "tags"), tags))
+@pytest.mark.parametrize(("tag", "value"), [("resonate:delay", "5"), ("resonate:timer", "true")])
+def test_task_create_accepts_nothing_that_cannot_run_at_once(tag: str, value: str) -> None:
+    tags = TARGET | {tag: value}
+    assert tag in refused("task.create", changed("task.create", ("action", "data", "tags"), tags))
 
 
 def test_fence_creates_within_the_task_s_tree() -> None:
