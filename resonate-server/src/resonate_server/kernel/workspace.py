@@ -82,8 +82,11 @@ class Workspace:
         self._changes.callers[id] = caller
 
     def put_task(self, task: Task) -> None:
-        """Write ``task``. If it is no longer queued, withdraw its outstanding ``execute``."""
+        """Write ``task``, unless it is as before: a commit takes longer than everything else. If it is no longer
+        queued, withdraw its outstanding ``execute``."""
         before = self.task(task.id)
+        if task == before:
+            return
         self._changes.tasks[task.id] = task
         if before is not None and before.queued and not task.queued:
             self._messages.append(Withdraw(task_id=task.id, version=before.version))

@@ -171,6 +171,7 @@ class TestManyIds:
         beat = await held(bench, 25)
         bench.store.down, before = True, bench.store.attempts
 
+        bench.now += 1
         answer = await bench.call(beat)
         asked = bench.store.attempts - before
         bench.store.down = False

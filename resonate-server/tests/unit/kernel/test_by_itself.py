@@ -123,3 +123,8 @@ def test_a_suspension_resets_the_count_of_releases_even_if_it_continues_at_once(
     server.release("t", 1, reason="no such function")
     assert happen(server, "acquire t 1; suspend t 2 dep") == status
     assert (server.task("t").releases, server.task("t").reason) == (0, None)
+
+
+def test_a_suspension_that_continues_at_once_writes_nothing_if_there_is_nothing_to_reset(server: Driver) -> None:
+    assert happen(server, "acquired t; settle dep; suspend t 1 dep") == 300
+    assert not server.decided[-1].decision.changes
