@@ -27,7 +27,7 @@ FIRST = (
     r"tests/durability/",
     r"bench/tests/test_(runs|start|recovery)",
     r"tests/(stack|ui|clients)/",
-    r"tests/(examples|live|unit_services)/",
+    r"tests/(examples|unit_services)/",
     r"resonate-server/tests/integration/",
     r"tests/unit_worker/|resonate-server/tests/unit/store/",
     r"",

@@ -17,8 +17,6 @@ from harness.server import Client, ServerProcess
 from harness.stream import Stream
 from integration.servers import Start, postgres_at, sample
 
-from resonate_server.watch.story import NOTICEABLE_MS
-
 GRACE_S = 4.0
 LEASE_MS = 60_000
 WINDOW = 64
@@ -238,53 +236,6 @@ def test_the_page_of_every_server_shows_events_of_the_others(
     lives = [phases_of(server, name) for server in servers]
     assert [phase["kind"] for phase in lives[0]] == ["waiting", "running"]
     wait_until(lambda: len({str(phases_of(server, name)) for server in servers}) == 1, "all tell the same")
-
-
-def test_every_server_tells_the_same_story_of_a_worker_killed_at_work(
-    servers: list[ServerProcess],
-    another: Callable[[], ServerProcess],
-    clients: list[Client],
-    open_stream: Connect,
-    name: str,
-) -> None:
-    """The worker was connected to only one of them, before another server started."""
-    killed, newcomer = open_stream(servers[1], name, f"{name}-w"), another()
-    newcomer.client().create(f"{name}.probe", target=f"poll://any@{name}-nobody")
-    wait_until(lambda: kinds_of(newcomer, f"{name}.probe")[-1] == "gap", "it knows that it knows all workers")
-    clients[0].create(name, target=f"poll://any@{name}", origin=name)
-    assert acquire(clients[0], *offered(killed), f"{name}-w").status == 200
-    killed.close()
-    wait_until(lambda: clients[0].call("task.get", id=name).data["task"]["state"] == "pending", "it is given up")
-    time.sleep(NOTICEABLE_MS / 1_000)  # No worker is connected meanwhile.
-    id, version = offered(open_stream(servers[2], name, f"{name}-o"))
-    assert acquire(newcomer.client(), id, version, f"{name}-o").status == 200
-    fulfilled = newcomer.client().call("task.fulfill", id=id, version=version + 1, action=settling(id))
-    assert fulfilled.status == 200
-
-    story = the_story([*servers, newcomer], name)
-    newcomer.stop()
-    assert f"of {name} was gone" in story[0]
-    assert "it had no worker" in story[-1]
-
-
-def the_story(servers: list[ServerProcess], id: str) -> list[str]:
-    """Return the story that all servers tell, once all know it to the end: events arrive a moment late."""
-
-    def is_told() -> bool:
-        stories = [str(story_of(server, id)) for server in servers]
-        return len(set(stories)) == 1 and " later." in stories[0] and "The chain was" in stories[0]
-
-    wait_until(is_told, "all tell the same")
-    return story_of(servers[0], id)
-
-
-def story_of(server: ServerProcess, id: str) -> list[str]:
-    told: list[str] = Page(server.port).get("/ui/api/chain", id=id).json["story"]
-    return told
-
-
-def kinds_of(server: ServerProcess, id: str) -> list[str]:
-    return [phase["kind"] for phase in phases_of(server, id)]
 
 
 def phases_of(server: ServerProcess, id: str) -> list[dict[str, Any]]:
