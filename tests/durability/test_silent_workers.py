@@ -75,18 +75,6 @@ def test_another_worker_continues_the_work_of_one_whose_machine_vanished(site: S
     assert (site.runs_of_work("a"), site.baz.runs("baz", "a")) == ([1, 1], 1)
 
 
-def test_the_only_worker_keeps_its_work_as_long_as_its_lease(site: Site) -> None:
-    alone = site.start_bar()
-    start_chain(site.client, "a", running=WORK_SECONDS)
-    site.bar_at_work("a")
-    alone.freeze()
-    time.sleep(LONG_SILENCE_SECONDS)
-    alone.thaw()
-
-    wait_for_chains(site.client, ["a"])
-    assert (site.runs_of_work("a"), GIVEN_UP in site.server.output()) == ([1], False)
-
-
 @pytest.mark.parametrize("fault", ["frozen", "cut off"])
 def test_a_server_that_heard_from_no_worker_for_a_while_gives_up_none(site: Site, fault: str) -> None:
     with Wire(site.server.url) as wire:

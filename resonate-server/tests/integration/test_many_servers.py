@@ -175,18 +175,6 @@ def test_a_worker_that_claims_through_another_server_is_offered_more_tasks(
         claimed += acquire(clients[2], *offered(worker), f"{name}-w").status == 200
 
 
-def test_a_worker_that_reconnects_to_another_server_keeps_its_tasks(
-    servers: list[ServerProcess], clients: list[Client], open_stream: Connect, name: str
-) -> None:
-    first = open_stream(servers[0], name, f"{name}-w")
-    hold(clients[0], first, name)
-    first.close()
-    open_stream(servers[1], name, f"{name}-w")
-
-    assert open_stream(servers[2], name, "other").nothing(2 * GRACE_S)
-    assert clients[0].call("task.get", id=name).data["task"]["state"] == "acquired"
-
-
 def test_tasks_of_a_worker_that_never_reconnects_are_offered_to_another_server_s_worker(
     servers: list[ServerProcess], clients: list[Client], open_stream: Connect, name: str
 ) -> None:
