@@ -88,8 +88,8 @@ class Stack:
             "LEASE_SECONDS": str(LEASE_SECONDS),
             "DEMO_FAULTS": "1",
             "RESONATE_TOKEN": self.token,
-            # Settings of a user's shell, which must not disturb the scripts: bash's `read` gives up after a second, curl
-            # also prints the headers of an answer, and there is a proxy, which cannot reach this machine's own ports.
+            # Settings of a user's shell, which must not disturb the scripts: bash's `read` gives up after a second,
+            # curl also prints the headers of an answer, and a proxy cannot reach this machine's own ports.
             "TMOUT": "1",
             "CURL_HOME": str(self.folder),
             "http_proxy": "http://127.0.0.1:9",

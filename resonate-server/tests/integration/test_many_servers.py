@@ -11,11 +11,12 @@ from typing import Any
 import psycopg
 import pytest
 from harness.basics import free_port, wait_until
+from harness.metrics import sample
 from harness.page import Page
 from harness.postgres import PostgresServer
 from harness.server import Client, ServerProcess
 from harness.stream import Stream
-from integration.servers import Start, postgres_at, sample
+from integration.servers import IMPATIENT, Start, postgres_at
 
 GRACE_S = 4.0
 LEASE_MS = 60_000
@@ -75,14 +76,6 @@ def hold(client: Client, worker: Stream, name: str) -> None:
     """Have the worker claim a task of its group."""
     client.create(name, target=f"poll://any@{name}")
     assert acquire(client, *offered(worker), f"{name}-w").status == 200
-
-
-IMPATIENT = """
-from resonate_server.cli import main
-from resonate_server.store.postgres import postgres_store
-postgres_store.PATIENCE_S = 2.0
-main()
-"""
 
 
 def test_a_server_that_stood_still_refuses_no_request_for_the_time_lost(
