@@ -142,18 +142,6 @@ def test_tasks_of_a_worker_that_died_with_its_server_go_to_another_worker(site: 
     assert heir.message()["data"]["task"] == {"id": "task", "version": 1}
 
 
-def test_a_worker_that_survives_its_server_keeps_its_tasks(site: Site) -> None:
-    doomed, other = site.servers(2)
-    worker = hold_a_task(doomed, other)
-    doomed.kill()
-    worker = Stream(other.port, "group", "worker")
-    wait_until(lambda: "is dead" in other.output(), "its server counts as dead")
-    time.sleep(4)  # longer than the grace period
-
-    assert other.client().call("task.get", id="task").data["task"]["state"] == "acquired"
-    worker.close()
-
-
 def test_leases_start_again_only_if_no_other_server_is_running(site: Site) -> None:
     first = site.servers(1)[0]
     client = first.client()
