@@ -68,7 +68,7 @@ def test_ctrl_c_ends_watch_but_not_the_request(stack: Stack) -> None:
 
 def test_it_says_that_there_is_no_request_yet(stack: Stack) -> None:
     stack.disturbed = True
-    stack.succeed("scripts/down.sh", "--volumes")
+    stack.run("scripts/down.sh", "--volumes")  # fails if the user has no access to an engine that is there
     stack.start_only("resonate-server")
     stack.wait_for_server()
     done = stack.run("scripts/watch.sh")
