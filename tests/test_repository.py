@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from harness.basics import TEST_PREFIX
+from mutants.run import OPTIONS, PACKAGES
 from ruamel.yaml import YAML
 
 REPOSITORY = Path(__file__).parents[1]
@@ -197,3 +198,10 @@ def test_nothing_is_tracked_that_git_is_told_to_ignore() -> None:
     command = ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"]
 
     assert subprocess.check_output(command, cwd=REPOSITORY, text=True) == ""
+
+
+def test_mutants_are_judged_by_tests_that_pytest_finds() -> None:
+    """Nobody notices otherwise: ``scripts/mutants.sh`` is run by hand."""
+    command = [sys.executable, "-m", "pytest", "--collect-only", "--quiet", *OPTIONS, *PACKAGES["engine"].tests]
+    found = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout + found.stderr

@@ -130,5 +130,5 @@ def _made(name: str, sources: list[Path], make: Callable[[Path], None]) -> Path:
 
 
 def _run(folder: Path, *command: str) -> str:
-    env = {"UV_SYSTEM_CERTS": "true"} | os.environ
+    env = {"UV_SYSTEM_CERTS": "true", "HOME": str(Path.home())} | os.environ
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=True).stdout

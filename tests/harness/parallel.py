@@ -27,7 +27,7 @@ FIRST = (
     r"tests/durability/",
     r"bench/tests/test_(runs|start|recovery)",
     r"tests/(stack|ui|clients)/",
-    r"tests/(examples|live|unit_services)/",
+    r"tests/(examples|unit_services)/",
     r"resonate-server/tests/integration/",
     r"tests/unit_worker/|resonate-server/tests/unit/store/",
     r"",
@@ -57,11 +57,16 @@ class ByFile(LoadScopeScheduling):
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let the programs that tests start inherit only what a user's terminal would pass on."""
+    """Let the programs that tests start inherit only what most users' terminals would pass on."""
     gc.disable()  # until everything is collected, which takes a fifth less time without
+    looks = ["FORCE_COLOR", "NO_COLOR"]
     if hasattr(config, "workerinput"):  # the parent's `readline` sets these; they would count as a terminal's size
-        for name in ("COLUMNS", "LINES"):
-            os.environ.pop(name, None)
+        looks += ["COLUMNS", "LINES"]
+    for name in looks:
+        os.environ.pop(name, None)
+    # What tests download may come through a proxy, but what listens here for a test cannot be reached through it.
+    direct = ",".join(filter(None, (os.environ.get("no_proxy"), "localhost", "127.0.0.1")))
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = direct
     # A shell makes background jobs ignore Ctrl-C, and nohup makes its command ignore SIGHUP. Child processes inherit
     # ignored signals, and a bash script cannot even trap them. Handlers are not inherited.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

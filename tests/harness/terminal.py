@@ -31,7 +31,7 @@ HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 
 
 class Terminal:
-    """``env`` is added to this process's own environment."""
+    """``env`` is added to this process's own environment, except for what describes the user's own terminal."""
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str], cwd: Path | None = None) -> None:
         self._master, slave = pty.openpty()
@@ -42,7 +42,7 @@ class Terminal:
             stdout=slave,
             stderr=slave,
             cwd=cwd,
-            env={**_without_width(os.environ), "TERM": "xterm", "PYTHONIOENCODING": "utf-8", **env},
+            env={**_without_looks({**os.environ, **env}), "TERM": "xterm", "PYTHONIOENCODING": "utf-8"},
         )
         os.close(slave)
         self._received = b""
@@ -103,5 +103,5 @@ class Terminal:
         return bool(received)
 
 
-def _without_width(env: Mapping[str, str]) -> dict[str, str]:
+def _without_looks(env: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in env.items() if name not in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")}

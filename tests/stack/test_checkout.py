@@ -40,9 +40,10 @@ AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 
 def open_to_all(folder: Path) -> None:
-    """Let every user reach the folder."""
-    for each in (folder, *folder.parents[:-2]):
+    """Let every user reach the folder and run what is in it, whatever the umask."""
+    for each in folder.parents[:-2]:
         each.chmod(0o755)
+    subprocess.run(["chmod", "-R", "a+rX", folder], check=True)
 
 
 @pytest.fixture

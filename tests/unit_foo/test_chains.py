@@ -525,6 +525,15 @@ async def test_the_page_gets_its_actions(chains: Chains, offers_faults: bool) ->
     assert f"DEMO_FAULTS={0 if offers_faults else 1} " in actions[2]["note"]
 
 
+async def test_fields_of_actions_have_the_limits_that_foo_checks(web: Foo) -> None:
+    for action in (await web.get("/actions")).json["actions"][:2]:
+        (field,) = action["fields"]
+        clicks = [(field["min"], 202), (field["max"], 202), (field["min"] - 1, 400), (field["max"] + 1, 400)]
+        for value, status in clicks:
+            body = json.dumps({field["name"]: value}).encode()
+            assert (await web.request("POST", f"/actions/{action['name']}", body)).status == status, value
+
+
 @pytest.mark.parametrize("action", ["request", "work"])
 async def test_a_click_starts_a_chain_and_does_not_wait(
     web: Foo, client: Client, action: str, caplog: pytest.LogCaptureFixture

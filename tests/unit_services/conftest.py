@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from harness.process import Process
 
-from .programs import Calls, Stack
+from .programs import Stack
 
 
 @pytest.fixture
@@ -28,11 +28,6 @@ def served(stack: Stack) -> Stack:
 def foo(served: Stack) -> Process:
     """foo, with nothing but a server."""
     return served.start_foo()
-
-
-@pytest.fixture
-def calls(served: Stack) -> Calls:
-    return Calls(served.server_port)
 
 
 @pytest.fixture(scope="module")

@@ -1,31 +1,14 @@
-"""A worker with functions that work until a file exists, or block its event loop.
+"""A worker with functions that block its event loop for BLOCK_SECONDS."""
 
-BLOCK_SECONDS: for how long they block. KEEP_SECONDS: how long its leases are kept meanwhile, instead of the worker's
-own limit.
-"""
-
-import asyncio
 import os
 import time
-from pathlib import Path
 
 from harness.basics import hold_gil
 from resonate.context import Context
 
-from worker import Worker, heartbeats, log_run
+from worker import Worker, log_run
 
 SECONDS = float(os.environ.get("BLOCK_SECONDS", "0"))
-
-
-async def work(ctx: Context, until: str) -> str:
-    """Work until that file exists, without blocking the event loop."""
-    log_run(ctx)
-    while not Path(until).exists():
-        await asyncio.sleep(0.05)
-    return "done"
-
-
-# ── blocking the event loop ──
 
 
 async def sleeping(ctx: Context) -> str:
@@ -66,5 +49,4 @@ def _library() -> None:
 
 
 if __name__ == "__main__":
-    heartbeats.KEEP_SECONDS = float(os.environ.get("KEEP_SECONDS", heartbeats.KEEP_SECONDS))
-    Worker("service-functions", work, sleeping, computing, holding, with_a_step).run()
+    Worker("service-functions", sleeping, computing, holding, with_a_step).run()

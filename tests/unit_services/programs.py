@@ -1,7 +1,6 @@
-"""Programs that tests start and stop individually, and calls of their functions."""
+"""Programs that tests start and stop individually."""
 
 import base64
-import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from harness import stack
 from harness.basics import wait_until
 from harness.http import Response
 from harness.process import Process
-from harness.server import FAR, Client, ServerProcess
+from harness.server import Client, ServerProcess
 from harness.services import CONNECTED
 
 HERE = Path(__file__).parent
@@ -74,38 +73,14 @@ class Stack(stack.Stack):
     def program(self, name: str) -> Process:
         return self.server if name == "server" else super().program(name)
 
-    def client(self) -> Client:
-        return Client(self.server_port)
+    def client(self, token: str = "") -> Client:
+        return Client(self.server_port, token=token)
 
     def ask_server(self, kind: str, **data: Any) -> Any:
         """Return the data of the server's answer to a request of the protocol."""
         reply = self.client().call(kind, **data)
         assert reply.status == 200, reply
         return reply.data
-
-
-class Calls(Client):
-    """Plain requests of the protocol, as anybody may send them, without the SDK."""
-
-    def start(self, id: str, function: str, *args: Any, **members: Any) -> str:
-        """Call a function of the group, and return the id. ``members``: further members of the call in the promise."""
-        call = {"func": function, "args": args, "kwargs": {}, "version": 1} | members
-        tags = {"resonate:target": f"poll://any@{GROUP}"}
-        param = {"data": _base64(json.dumps(call).encode())}
-        assert self.call("promise.create", id=id, timeoutAt=FAR, param=param, tags=tags).status == 200
-        return id
-
-    def promise(self, id: str) -> dict[str, Any]:
-        promise: dict[str, Any] = self.call("promise.get", id=id).data["promise"]
-        return promise
-
-    def settled(self, id: str) -> dict[str, Any]:
-        wait_until(lambda: self.state(id) != "pending", f"{id} is settled")
-        return self.promise(id)
-
-    def outcome(self, id: str) -> Any:
-        """Wait until it is settled; return what the function returned, or its error."""
-        return json.loads(base64.b64decode(self.settled(id)["value"]["data"]))
 
 
 def _base64(data: bytes) -> str:

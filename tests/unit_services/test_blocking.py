@@ -6,7 +6,7 @@ import pytest
 from harness.basics import wait_until
 from harness.process import Process
 
-from .programs import Calls, Stack
+from .programs import GROUP, Stack
 
 LEASE = "2"
 """Seconds: far less than a function blocks, but more than a busy machine delays a process."""
@@ -19,10 +19,12 @@ def start(stack: Stack, **environment: str) -> Process:
 def test_functions_that_block_beyond_their_leases_run_once(stack: Stack) -> None:
     """Even if heartbeats need a token."""
     stack.start_server(RESONATE_AUTH__TOKEN="right")
-    calls = Calls(stack.server_port, token="right")
+    client = stack.client("right")
     workers = [start(stack, BLOCK_SECONDS="3", RESONATE_TOKEN="right") for _ in range(2)]
-    for id in [calls.start(function, function) for function in ("computing", "with_a_step")]:
-        assert calls.outcome(id) == "done"
+    ids = ("computing", "with_a_step")
+    for id in ids:
+        client.begin(id, GROUP, id)
+    assert [client.result(id) for id in ids] == ["done"] * 2
 
     def said() -> str:
         return "".join(worker.output() for worker in workers)
@@ -34,34 +36,24 @@ def test_functions_that_block_beyond_their_leases_run_once(stack: Stack) -> None
     assert "lease lost" not in said() and "heartbeat failed" not in said()
 
 
-def test_a_function_that_stops_every_thread_is_named_when_it_returns(served: Stack, calls: Calls) -> None:
+def test_a_function_that_stops_every_thread_is_named_when_it_returns(served: Stack) -> None:
     """Its lease cannot be kept. Which thread continues first is up to chance, so the function is not always named."""
     worker = start(served, BLOCK_SECONDS="0")
     for number in range(1, 11):
-        calls.start(f"holding-{number}", "holding")
+        served.client().begin(f"holding-{number}", GROUP, "holding")
         worker.wait_for(f"ended function holding  promise=holding-{number} ")
         if "function holding (functions.py, line " in worker.output():
             return
     pytest.fail("in ten runs it was not named")
 
 
-def test_functions_that_block_one_after_the_other_run_once_each(served: Stack, calls: Calls) -> None:
+def test_functions_that_block_one_after_the_other_run_once_each(served: Stack) -> None:
     """While the first one blocks, the server grants the leases of the others, but nobody reads these answers."""
     worker = start(served, BLOCK_SECONDS="1")
-    ids = [calls.start(f"call-{number}", "sleeping") for number in range(6)]
+    client, ids = served.client(), [f"call-{number}" for number in range(6)]
+    for id in ids:
+        client.begin(id, GROUP, "sleeping")
 
-    assert [calls.outcome(id) for id in ids] == ["done"] * 6
+    assert [client.result(id) for id in ids] == ["done"] * 6
     assert worker.count("running function sleeping") == 6
     assert "lease lost" not in worker.output()
-
-
-def test_a_hanging_process_loses_its_work_to_another(served: Stack, calls: Calls) -> None:
-    hanging = start(served, BLOCK_SECONDS="60", KEEP_SECONDS="3")
-    id = calls.start("hanging", "sleeping")
-    hanging.wait_for("running function sleeping")
-    quick = start(served, BLOCK_SECONDS="0")
-
-    assert calls.outcome(id) == "done"
-
-    assert quick.count("running function sleeping") == 1
-    hanging.wait_for("its leases are no longer renewed")

@@ -4,16 +4,14 @@ is the program's own."""
 import contextlib
 import http.client
 import re
-import signal
 import threading
-from pathlib import Path
 
 import psutil
 import pytest
 from harness.basics import wait_until
 from harness.process import Process
 
-from .programs import Calls, Stack
+from .programs import Stack
 
 TIMED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 \S")
 UPGRADE = {
@@ -98,22 +96,6 @@ def test_a_search_for_its_id_finds_the_story_of_a_request_in_all_logs(running: S
         "baz story:1.1": ["result: 1"],
     }
     assert sum("running function" in line for line in found) == 6
-
-
-def test_a_frozen_worker_logs_that_it_lost_its_lease(served: Stack, calls: Calls, tmp_path: Path) -> None:
-    end_of_work = tmp_path / "end"
-    frozen = served.connect_worker("functions", LEASE_SECONDS="1")
-    calls.start("cold", "work", str(end_of_work))
-    frozen.wait_for("running function work")
-    frozen.send(signal.SIGSTOP)
-    other = served.start_worker("functions")
-    other.wait_for("running function work  promise=cold  attempt=2")
-    end_of_work.touch()
-    calls.settled("cold")
-    frozen.send(signal.SIGCONT)
-    frozen.wait_for("ended function work  promise=cold  attempt=1")
-    assert "lease lost, leaving the task to others (code=409): " in frozen.output()
-    other.wait_for("result: 'done'")
 
 
 @pytest.mark.parametrize("order", ["foo bar baz server", "server baz bar foo"])

@@ -146,31 +146,6 @@ def test_the_server_records_a_killed_attempt_and_the_next_one_is_linked_to_it(
     assert second.attributes["resonate.outcome"] == "resolved"
 
 
-def test_a_server_that_is_killed_meanwhile_breaks_no_trace(running: Stack, receiver: Receiver, id: str) -> None:
-    suspend(running, receiver, id)
-    bar = attempt(receiver, "bar", 1, id)
-    running.server.end(signal.SIGKILL)
-    running.start_server()
-    running.settle(f"{id}:1.2")
-    request, foo = receiver.wait("POST /foo", promise_id=id), attempt(receiver, "foo", 2, id)
-    second = attempt(receiver, "bar", 2, id)
-    assert {span.trace for span in (bar, second, foo)} == {request.trace}
-    assert second.links == ((bar.trace, bar.id),)
-    assert foo.attributes["resonate.outcome"] == "resolved"
-
-
-def test_a_foo_that_was_killed_continues_in_the_trace_of_the_request(
-    running: Stack, receiver: Receiver, id: str
-) -> None:
-    suspend(running, receiver, id)
-    request = receiver.wait("POST /foo", promise_id=id)
-    running.program("foo").kill()
-    running.start_foo()
-    running.settle(f"{id}:1.2")
-    second = attempt(receiver, "foo", 2, id)
-    assert (second.trace, second.parent) == (request.trace, request.id)
-
-
 def test_opentelemetry_is_not_loaded_by_default(served: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A package in its place ends any program that loads it. bar and baz load the same."""
     served.start_worker("baz")

@@ -204,24 +204,6 @@ async def test_its_health_file_is_kept_fresh_while_it_is_connected(
     assert not group.health_file.exists()
 
 
-async def test_a_lease_is_kept_as_long_as_its_function_runs(group: Group) -> None:
-    go_on, attempts = asyncio.Event(), 0
-
-    async def take_long(ctx: Context) -> int:  # noqa: ARG001
-        nonlocal attempts
-        attempts += 1
-        await go_on.wait()
-        return attempts
-
-    await group.work(take_long, lease=2)
-    id = group.begin("take_long")
-    await until(lambda: attempts == 1)
-    await asyncio.sleep(3)
-    assert group.task(id)["version"] == 1
-    go_on.set()
-    assert await group.result(id) == 1
-
-
 async def test_deadlines_are_in_the_servers_time_whatever_the_worker_s_clock_shows(
     group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:

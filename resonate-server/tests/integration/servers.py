@@ -1,15 +1,22 @@
-"""Start servers that are stopped at the end, and read their metrics."""
+"""Start servers that are stopped at the end."""
 
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from harness.server import ServerProcess
-from prometheus_client.parser import text_string_to_metric_families
 
 type Start = Callable[..., ServerProcess]
 """Starts a server: see :func:`starting`."""
+
+
+IMPATIENT = """
+from resonate_server.cli import main
+from resonate_server.store.postgres import postgres_store
+postgres_store.PATIENCE_S = 2.0
+main()
+"""
+"""A server on PostgreSQL that answers after 2 s at the latest."""
 
 
 @contextmanager
@@ -39,14 +46,3 @@ def server_with_a_clock_off_by(hours: int) -> str:
 def postgres_at(url: str) -> dict[str, str]:
     """Return the settings of a server whose state is in this database."""
     return {"RESONATE_STORAGE__TYPE": "postgres", "RESONATE_STORAGE__POSTGRES__URL": url}
-
-
-def metrics_text(port: int | str) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
-        return str(response.read().decode())
-
-
-def sample(port: int, name: str, **labels: str) -> float | None:
-    """Return the value of a sample, parsed as Prometheus would; ``None`` if there is none."""
-    samples = [each for family in text_string_to_metric_families(metrics_text(port)) for each in family.samples]
-    return next((each.value for each in samples if each.name == name and each.labels == labels), None)

@@ -4,7 +4,6 @@ pages of other origins that are allowed to send requests (CORS, protocol section
 
 import json
 import socket
-from http.client import HTTPConnection
 
 import pytest
 from harness import http
@@ -35,18 +34,8 @@ class Guarded:
     def ask(
         self, method: str, path: str, headers: dict[str, str], body: bytes = b"", *, metrics: bool = False
     ) -> Response:
-        """Send ``headers`` in addition to only a ``Host`` and a length."""
         port = self.metrics_port if metrics else self.server.port
-        connection = HTTPConnection("127.0.0.1", port, timeout=10)
-        connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
-        usual = {"Host": f"127.0.0.1:{port}", "Content-Length": str(len(body))}
-        for name, value in (usual | headers).items():
-            connection.putheader(name, value)
-        connection.endheaders(body)
-        response = connection.getresponse()
-        got = Response(response.status, response.headers, response.read())
-        connection.close()
-        return got
+        return http.request(port, method, path, body or None, headers)
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,12 @@ from typing import Any
 import psycopg
 import pytest
 from harness.basics import free_port, wait_until
+from harness.metrics import sample
 from harness.page import Page
 from harness.postgres import PostgresServer
 from harness.server import Client, ServerProcess
 from harness.stream import Stream
-from integration.servers import Start, postgres_at, sample
-
-from resonate_server.watch.story import NOTICEABLE_MS
+from integration.servers import IMPATIENT, Start, postgres_at
 
 GRACE_S = 4.0
 LEASE_MS = 60_000
@@ -77,14 +76,6 @@ def hold(client: Client, worker: Stream, name: str) -> None:
     """Have the worker claim a task of its group."""
     client.create(name, target=f"poll://any@{name}")
     assert acquire(client, *offered(worker), f"{name}-w").status == 200
-
-
-IMPATIENT = """
-from resonate_server.cli import main
-from resonate_server.store.postgres import postgres_store
-postgres_store.PATIENCE_S = 2.0
-main()
-"""
 
 
 def test_a_server_that_stood_still_refuses_no_request_for_the_time_lost(
@@ -177,18 +168,6 @@ def test_a_worker_that_claims_through_another_server_is_offered_more_tasks(
         claimed += acquire(clients[2], *offered(worker), f"{name}-w").status == 200
 
 
-def test_a_worker_that_reconnects_to_another_server_keeps_its_tasks(
-    servers: list[ServerProcess], clients: list[Client], open_stream: Connect, name: str
-) -> None:
-    first = open_stream(servers[0], name, f"{name}-w")
-    hold(clients[0], first, name)
-    first.close()
-    open_stream(servers[1], name, f"{name}-w")
-
-    assert open_stream(servers[2], name, "other").nothing(2 * GRACE_S)
-    assert clients[0].call("task.get", id=name).data["task"]["state"] == "acquired"
-
-
 def test_tasks_of_a_worker_that_never_reconnects_are_offered_to_another_server_s_worker(
     servers: list[ServerProcess], clients: list[Client], open_stream: Connect, name: str
 ) -> None:
@@ -238,53 +217,6 @@ def test_the_page_of_every_server_shows_events_of_the_others(
     lives = [phases_of(server, name) for server in servers]
     assert [phase["kind"] for phase in lives[0]] == ["waiting", "running"]
     wait_until(lambda: len({str(phases_of(server, name)) for server in servers}) == 1, "all tell the same")
-
-
-def test_every_server_tells_the_same_story_of_a_worker_killed_at_work(
-    servers: list[ServerProcess],
-    another: Callable[[], ServerProcess],
-    clients: list[Client],
-    open_stream: Connect,
-    name: str,
-) -> None:
-    """The worker was connected to only one of them, before another server started."""
-    killed, newcomer = open_stream(servers[1], name, f"{name}-w"), another()
-    newcomer.client().create(f"{name}.probe", target=f"poll://any@{name}-nobody")
-    wait_until(lambda: kinds_of(newcomer, f"{name}.probe")[-1] == "gap", "it knows that it knows all workers")
-    clients[0].create(name, target=f"poll://any@{name}", origin=name)
-    assert acquire(clients[0], *offered(killed), f"{name}-w").status == 200
-    killed.close()
-    wait_until(lambda: clients[0].call("task.get", id=name).data["task"]["state"] == "pending", "it is given up")
-    time.sleep(NOTICEABLE_MS / 1_000)  # No worker is connected meanwhile.
-    id, version = offered(open_stream(servers[2], name, f"{name}-o"))
-    assert acquire(newcomer.client(), id, version, f"{name}-o").status == 200
-    fulfilled = newcomer.client().call("task.fulfill", id=id, version=version + 1, action=settling(id))
-    assert fulfilled.status == 200
-
-    story = the_story([*servers, newcomer], name)
-    newcomer.stop()
-    assert f"of {name} was gone" in story[0]
-    assert "it had no worker" in story[-1]
-
-
-def the_story(servers: list[ServerProcess], id: str) -> list[str]:
-    """Return the story that all servers tell, once all know it to the end: events arrive a moment late."""
-
-    def is_told() -> bool:
-        stories = [str(story_of(server, id)) for server in servers]
-        return len(set(stories)) == 1 and " later." in stories[0] and "The chain was" in stories[0]
-
-    wait_until(is_told, "all tell the same")
-    return story_of(servers[0], id)
-
-
-def story_of(server: ServerProcess, id: str) -> list[str]:
-    told: list[str] = Page(server.port).get("/ui/api/chain", id=id).json["story"]
-    return told
-
-
-def kinds_of(server: ServerProcess, id: str) -> list[str]:
-    return [phase["kind"] for phase in phases_of(server, id)]
 
 
 def phases_of(server: ServerProcess, id: str) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ import shutil
 import sqlite3
 import subprocess
 import time
-import urllib.request
 import warnings
 from collections.abc import Callable
 from contextlib import closing
@@ -16,10 +15,12 @@ from typing import Any
 
 import pytest
 from harness.basics import free_port, wait_until
+from harness.http import request
+from harness.metrics import figures, sample
 from harness.page import Page
 from harness.server import Client, ServerProcess
 from harness.stream import Stream
-from integration.servers import Start, metrics_text, sample
+from integration.servers import Start
 from prometheus_client.parser import text_string_to_metric_families
 
 from resonate_server.metrics import MAX_TARGETS
@@ -46,11 +47,10 @@ def read(port: int) -> Read:
 
 
 def test_the_text_format_is_served_on_its_own_port(port: int, server: ServerProcess) -> None:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
-        content_type, text = response.headers["Content-Type"], response.read().decode()
-    families = {family.name: family.type for family in text_string_to_metric_families(text)}
+    answer = request(port, "GET", "/metrics")
+    families = {family.name: family.type for family in text_string_to_metric_families(answer.text)}
 
-    assert content_type.startswith("text/plain; version=0.0.4")
+    assert answer.content_type.startswith("text/plain; version=0.0.4")
     assert families["resonate_request"] == families["resonate_messages"] == "counter"
     assert families["resonate_deliveries"] == families["resonate_schedule_promises"] == "counter"
     assert families["resonate_request_duration_seconds"] == "histogram"
@@ -77,7 +77,7 @@ def test_requests_are_counted_by_kind_and_status_without_series_for_unknown_kind
     client.post(b"no json")
 
     assert [after - earlier for after, earlier in zip(counts(), before, strict=True)] == [1, 1, 1, 1, 2]
-    assert "made.up" not in metrics_text(port)
+    assert "made.up" not in figures(port)
 
 
 def test_messages_are_counted_when_handed_over_for_delivery(
@@ -238,7 +238,7 @@ def test_promtool_finds_nothing_wrong(promtool: str, what: str, file: str) -> No
 
 @pytest.mark.usefixtures("server")
 def test_rules_name_metrics_that_the_server_has(port: int) -> None:
-    there = set(re.findall(r"^# TYPE (\w+)", metrics_text(port), re.MULTILINE))
+    there = set(re.findall(r"^# TYPE (\w+)", figures(port), re.MULTILINE))
     named = set(re.findall(r"\bresonate_\w+", (FOLDER / "alerts.yml").read_text()))
 
     assert {name.removesuffix("_bucket") for name in named} <= there

@@ -10,8 +10,9 @@ import psutil
 import pytest
 from click.testing import CliRunner
 from harness.basics import answers_200, free_port, wait_until
-from harness.server import ServerProcess
+from harness.server import FAR, ServerProcess
 from harness.stream import Stream
+from integration.calls import request
 from integration.servers import Start
 
 from resonate_server import cli
@@ -179,6 +180,11 @@ def test_a_debug_flag_that_is_not_given_overrides_nothing(flags: list[str], debu
     status = server.client().call("debug.snap").status
     server.stop()
     assert status == 200
+
+
+def test_a_time_in_the_head_is_ignored_without_that_flag(server: ServerProcess) -> None:
+    body = request("promise.create", {"resonate:debug_time": 5}, id="ignored", timeoutAt=FAR)
+    assert server.client().post(body).data["promise"]["createdAt"] > 1_000_000_000_000
 
 
 def test_the_settings_may_be_in_another_file(refused: Callable[..., str]) -> None:

@@ -14,7 +14,7 @@ from harness.page import Page
 from harness.server import FAR, Client, ServerProcess
 from harness.stream import Stream
 from integration.calls import encoded, named
-from integration.servers import Start, postgres_at
+from integration.servers import IMPATIENT, Start, postgres_at
 
 from resonate_server.http.ui.files import STATIC
 from resonate_server.protocol.requests import MAX_ID_CHARACTERS
@@ -325,7 +325,7 @@ def test_a_stream_that_has_begun_is_not_answered_once_more_when_the_database_is_
     start: Start, own_postgres_url: str
 ) -> None:
     """It just ends: a second answer would be read as a part of the first one."""
-    server = start(**postgres_at(own_postgres_url))
+    server = start(program=IMPATIENT, **postgres_at(own_postgres_url))
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as viewer:
         viewer.sendall(b"GET /ui/api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         said = viewer.recv(65_536)

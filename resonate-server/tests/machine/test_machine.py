@@ -17,8 +17,7 @@ from differential.operations import START
 from differential.sequences import SEED, run_sequences
 from differential.wire import Wire
 from harness.server import ServerProcess
-from machine.history import Call, Unordered, check_histories, order
-from machine.model import Answer, Json, Request
+from machine.history import check_histories
 from machine.sequence import CORR_ID, Seen, Sequence
 
 STEPS = int(os.environ.get("MACHINE_STEPS", "20_000"))
@@ -56,40 +55,3 @@ def test_concurrent_requests_are_linearizable(port: int) -> None:
 
     print(f"{seen.total()} answers: {dict(seen)}")
     seen.check_no_unexpected_answers()
-
-
-def call(sent: int, answered: int, kind: str, data: Json, status: int, answer: object = None) -> Call:
-    return Call(0, sent, answered, Request(START, kind, data), Answer(status, answer))
-
-
-SCHEDULE = {"id": "s1", "cron": "0 0 1 1 *", "promiseId": "p", "promiseTimeout": 1}
-MISSING = {"id": "s1"}
-
-
-def test_concurrent_requests_may_be_ordered_either_way() -> None:
-    deleted = call(0, 9, "schedule.delete", MISSING, 200, {})
-    missing = call(1, 3, "schedule.get", MISSING, 404)
-    made = call(2, 8, "schedule.create", SCHEDULE, 200, created())
-
-    assert order([deleted, missing, made]) == [missing, made, deleted]
-
-
-def test_a_request_is_ordered_after_those_answered_before_it_was_sent() -> None:
-    made = call(0, 1, "schedule.create", SCHEDULE, 200, created())
-    missing = call(2, 3, "schedule.get", MISSING, 404)
-
-    with pytest.raises(Unordered):
-        order([made, missing])
-
-
-def test_only_one_of_two_concurrent_deletions_can_succeed() -> None:
-    made = call(0, 1, "schedule.create", SCHEDULE, 200, created())
-    deleted = [call(2, 9, "schedule.delete", MISSING, 200, {}) for _ in range(2)]
-
-    with pytest.raises(Unordered):
-        order([made, *deleted])
-
-
-def created() -> Json:
-    times = {"createdAt": START, "nextRunAt": 1_704_067_200_000}
-    return {"schedule": {**SCHEDULE, "promiseParam": {}, "promiseTags": {}, **times}}

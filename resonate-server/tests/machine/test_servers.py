@@ -19,7 +19,6 @@ from integration.servers import postgres_at, starting
 from machine.history import AHEAD, Trouble, check_histories
 from machine.sequence import Seen
 
-HISTORIES = 15
 WITH_KILLS = 4
 
 type StartMany = Callable[[int], list[ServerProcess]]
@@ -55,12 +54,6 @@ def check(servers: list[ServerProcess], histories: int, trouble: Trouble) -> See
     print(f"{seen.total()} answers, {seen.unanswered} requests without one: {dict(seen)}")
     seen.check_no_unexpected_answers()
     return seen
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("number", [1, 3])
-def test_concurrent_requests_to_several_servers_are_linearizable(number: int, start: StartMany) -> None:
-    check(start(number), HISTORIES, Trouble())
 
 
 def test_concurrent_requests_are_linearizable_while_servers_are_killed(start: StartMany) -> None:

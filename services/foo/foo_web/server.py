@@ -78,7 +78,7 @@ class _Server(BaseApplication):
             "keepalive": 0,
             "timeout": BLOCKED_SECONDS,
             "graceful_timeout": GRACE_SECONDS,
-            "worker_tmp_dir": "/dev/shm" if os.path.isdir("/dev/shm") else None,  # noqa: S108, PTH112
+            "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else None,  # noqa: S108
             "control_socket_disable": True,
             "loglevel": "warning",
             "errorlog": None,

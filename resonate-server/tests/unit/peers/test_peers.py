@@ -343,6 +343,15 @@ async def test_workers_of_a_dead_server_are_missed_by_its_heir(one: Server, othe
     assert sorted(one.presence.missed()) == [("workers", "lost"), ("workers", "missed")]
 
 
+async def test_only_a_worker_that_is_connected_nowhere_loses_its_tasks(one: Server, other: Server) -> None:
+    await other.has("moved")
+    for pid in ("moved", "lost"):
+        one.peers.worker_gone("workers", pid)
+
+    await until(lambda: one.nobody.gone)
+    assert one.nobody.gone == ["lost"]
+
+
 async def test_an_earlier_request_at_another_server_does_not_revive_a_dead_worker(one: Server, other: Server) -> None:
     """The report arrives after this server has noticed the end."""
     other.nobody.time = one.now

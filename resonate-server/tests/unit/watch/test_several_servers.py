@@ -164,3 +164,11 @@ async def test_a_missed_departure_of_a_worker_is_noticed_later(site: Site) -> No
 
     assert await site.tell(THIRD) == ([], ["waiting", "gap"])
     assert await site.tell(ASKED) == ([], ["waiting"])
+
+
+async def test_no_worker_is_missed_before_a_server_knows_those_of_the_others(site: Site) -> None:
+    site.ask(HOME, lambda: site.driver.create("t"))
+    site.time += 1_000
+    for known_since, kinds in ((None, ["waiting"]), (START, ["gap"])):
+        site.servers[HOME].all_workers_known(known_since)
+        assert await site.tell(HOME) == ([], kinds)
