@@ -123,7 +123,7 @@ def test_a_repeated_request_is_linked_to_the_trace_of_the_first(running: Stack, 
     assert again.trace != first.trace
 
 
-# Each of these replaces what it has killed.
+# It replaces what it has killed.
 
 
 def test_the_server_records_a_killed_attempt_and_the_next_one_is_linked_to_it(

@@ -90,7 +90,7 @@ class TestByEvents:
         assert life(*RAN, suspended(20, "baz"))[-1].on == ["baz"]
 
     def test_an_attempt_that_is_lost_is_broken_and_the_gap_lasts_until_the_next(self) -> None:
-        _, first, gap, second = life(*RAN, lost(40), queued(40, "gone", 1), claimed(90, 2))
+        _, first, gap, second = life(*RAN, lost(40), queued(40, "gone", 1), queued(70, "retry", 1), claimed(90, 2))
         assert (first.attempt, first.broken, second.attempt, second.broken) == (1, True, 2, False)
         assert (gap.kind, gap.begin, gap.end, gap.reason) == (GAP, 40, 90, "gone")
 
