@@ -79,6 +79,12 @@ class Process:
         assert self._process.stdin
         self._process.stdin.close()
 
+    def finish(self) -> int:
+        """Close its stdin; return its exit status once it has ended by itself."""
+        assert self._process.stdin
+        self._process.stdin.close()
+        return self._process.wait(timeout=PATIENCE)
+
     def write(self, line: str) -> None:
         assert self._process.stdin
         self._process.stdin.write(line.encode() + b"\n")

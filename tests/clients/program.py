@@ -56,6 +56,15 @@ async def add(ctx: Context, left: int, right: int) -> int:
     return left + right
 
 
+async def steps(ctx: Context, count: int) -> int:
+    """Add up 1 to `count`, with each addition as a recorded step."""
+    log_run(ctx)
+    total = 0
+    for number in range(1, count + 1):
+        total = await ctx.run(add, total, number)
+    return total
+
+
 async def fan(ctx: Context, target: str, count: int) -> int:
     """Add up 1 to `count`, with all additions at once in workers of the group."""
     log_run(ctx)
@@ -141,7 +150,7 @@ def connect(group: str, lease_seconds: float = 60) -> Resonate:
     """Connect with the functions above. A failing leaf is not retried unless it says so."""
     resonate = Resonate(group=group, ttl=timedelta(seconds=lease_seconds), retry_policy=Never())
     launching = (launch, launch_and_ask, launch_below)
-    for function in (relay, complain, add, fan, echo, nap, ask, *launching, walk, hold):
+    for function in (relay, complain, add, steps, fan, echo, nap, ask, *launching, walk, hold):
         resonate.register(function)
     resonate.register(stumble, retry_policy=AT_ONCE)
     return resonate
@@ -186,6 +195,10 @@ async def resolve(resonate: Resonate, id: str, value: Any) -> None:
     await resonate.promises.resolve(id, Value(data=value))
 
 
+async def reject(resonate: Resonate, id: str, message: str) -> None:
+    await resonate.promises.reject(id, Value(data=ValueError(message)))
+
+
 async def cancel(resonate: Resonate, id: str) -> None:
     await resonate.promises.cancel(id, Value())
 
@@ -199,7 +212,8 @@ async def unschedule(resonate: Resonate, id: str) -> None:
 
 
 ACTIONS: dict[str, Callable[..., Awaitable[Any]]] = {
-    action.__name__: action for action in (run, rpc, rpc_within, rpc_many, get, resolve, cancel, schedule, unschedule)
+    action.__name__: action
+    for action in (run, rpc, rpc_within, rpc_many, get, resolve, reject, cancel, schedule, unschedule)
 }
 
 

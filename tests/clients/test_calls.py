@@ -12,6 +12,13 @@ from harness.basics import wait_until
 from .processes import Outcome, Sdk, Site
 
 
+def test_run_steps(site: Site, sdk: Sdk, id: str) -> None:
+    assert site.do(sdk, "run", id, "steps", 10) == Outcome(value=55)
+    local = site.promises(origin=id, scope="local")
+    assert len(local) == 10
+    assert {promise["state"] for promise in local} == {"resolved"}
+
+
 def test_repeated_id_joins(site: Site, sdk: Sdk, id: str) -> None:
     """The first call's arguments count; the second client gets its result, and nothing runs again."""
     first = site.rpc(sdk, id, "add", 1, 2)
@@ -19,6 +26,21 @@ def test_repeated_id_joins(site: Site, sdk: Sdk, id: str) -> None:
     assert site.do(sdk, "run", id, "add", 100, 200) == first
     assert site.do(sdk, "get", id) == first
     assert site.runs("add", id) == 1
+
+
+@pytest.mark.parametrize(
+    ("action", "value", "outcome"),
+    [
+        ("resolve", {"yes": True}, Outcome(value={"yes": True})),
+        ("reject", "not today", Outcome(error="ValueError", message="not today")),
+    ],
+)
+def test_promise_settled_from_outside(
+    site: Site, sdk: Sdk, id: str, action: str, value: object, outcome: Outcome
+) -> None:
+    call = site.begin_rpc(sdk, id, "ask")
+    assert site.do(sdk, action, site.awaited_promise(id), value) == Outcome()
+    assert call.outcome() == outcome
 
 
 def test_call_cancelled_from_outside(site: Site, sdk: Sdk, id: str) -> None:
@@ -64,6 +86,13 @@ def resolved_by_schedule(site: Site, id: str) -> list[dict[str, Any]]:
     return [promise for promise in site.promises(schedule=id) if promise["state"] == "resolved"]
 
 
+def test_retries(site: Site, sdk: Sdk, id: str) -> None:
+    """No attempt is visible outside."""
+    assert site.rpc(sdk, id, "stumble", 2) == Outcome(value="arrived")
+    assert site.runs("stumble", id) == 3
+    assert site.rpc(sdk, f"{id}-exhausted", "stumble", 100) == Outcome(error="RuntimeError", message="fall 6")
+
+
 def test_deadline(site: Site, sdk: Sdk, id: str) -> None:
     """Nobody serves the group, so the caller gets an error when the time is over."""
     outcome = site.do(sdk, "rpc_within", 1, "nobody", id, "add", 1, 2)
@@ -76,7 +105,20 @@ def test_parallel_chains(site: Site, sdk: Sdk, other: Sdk, id: str) -> None:
     assert site.do(sdk, "rpc_many", sdk.group, ids, "relay", groups, 0) == Outcome(value=[2] * 64)
 
 
+def test_chain_through_both_versions(site: Site, sdk: Sdk, other: Sdk, id: str) -> None:
+    """Client and first worker have one version, the second worker the other, and so on."""
+    groups = [other.group, sdk.group, other.group]
+    assert site.rpc(sdk, id, "relay", groups, 0) == Outcome(value=3)
+
+
 def test_rejection_passes_between_versions(site: Site, sdk: Sdk, other: Sdk, id: str) -> None:
     """As an exception of its own class."""
     outcome = site.rpc(sdk, id, "complain", [other.group, sdk.group], "no coffee")
     assert outcome == Outcome(error="ValueError", message="no coffee")
+
+
+def test_clean_end(site: Site, sdk: Sdk, own_group: str, id: str) -> None:
+    """A client that stops leaves nothing running that would keep its process alive."""
+    caller = site.new_caller(sdk, own_group)
+    assert caller.do("run", id, "relay", [sdk.group], 1) == Outcome(value=2)
+    assert caller.process.finish() == 0

@@ -30,6 +30,18 @@ def test_worker_frozen_beyond_its_lease(site: Site, sdk: Sdk, own_group: str, id
     assert site.do(sdk, "rpc", own_group, f"{id}-next", "add", 1, 2) == Outcome(value=3)
 
 
+def test_worker_killed_while_suspended(site: Site, sdk: Sdk, own_group: str, id: str) -> None:
+    """It holds no task then; a worker that starts after the awaited promise was settled continues."""
+    victim = site.worker(sdk, own_group)
+    call = site.caller(sdk).begin("rpc", own_group, id, "ask")
+    question = site.awaited_promise(id)
+    victim.kill()
+    assert site.do(sdk, "resolve", question, "here") == Outcome()
+    assert site.state_of_task(id) == "pending"
+    site.worker(sdk, own_group)
+    assert call.outcome() == Outcome(value="here")
+
+
 def test_caller_killed_and_repeated(site: Site, sdk: Sdk, own_group: str, id: str) -> None:
     """A caller that runs the function itself dies while it waits; another with the same id gets the result."""
     first, second = site.new_caller(sdk, own_group), site.new_caller(sdk, own_group)

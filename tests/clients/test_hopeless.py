@@ -3,7 +3,11 @@
 import sqlite3
 from contextlib import closing
 
+from click.testing import CliRunner
+from harness.basics import wait_until
 from harness.page import Page
+
+from resonate_server.client import main
 
 from .processes import Outcome, Sdk, Site
 
@@ -33,3 +37,18 @@ def test_tasks_that_cannot_be_claimed_do_not_block_others(own_site: Site, sdk: S
         watching.until("task.sent", id="bad-0\x01")
 
     assert own_site.do(sdk, "rpc", GROUP, "good", "add", 1, 2) == Outcome(value=3)
+
+
+def test_an_unregistered_function_is_reported_everywhere(site: Site, sdk: Sdk, id: str) -> None:
+    client, function = site.server.client(), f"brew-{sdk.version}"
+    client.begin(id, sdk.group, function)
+
+    wait_until(lambda: f"function {function}" in site.server.log.read_text(), "the log tells of it")
+
+    tree = CliRunner().invoke(main, ["tree", id, "-S", site.server.url])
+    (promise,) = Page(site.server.port).get("/ui/api/chain", id=id).json["promises"]
+    client.call("promise.settle", id=id, state="rejected_canceled")
+    for told in (tree.stdout, promise["task"]["trouble"], site.server.log.read_text()):
+        assert "given back each time" in told
+    assert promise["func"] == function
+    assert function in tree.stdout

@@ -54,9 +54,9 @@ class Load(threading.Thread):
             self.acknowledged.settled.append(id)
 
 
-def start_chain(client: Client, id: str, pause: float = 0) -> None:
-    """Call bar → baz, as an SDK would. ``pause``: seconds for which bar sleeps."""
-    accepted(client.begin(id, "service-bar", "bar", pause))
+def start_chain(client: Client, id: str, pause: float = 0, running: float = 0) -> None:
+    """Call bar → baz, as an SDK would. ``pause`` and ``running``: seconds for which bar sleeps and works."""
+    accepted(client.begin(id, "service-bar", "bar", pause, running))
 
 
 def accepted(reply: Reply) -> None:

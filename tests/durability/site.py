@@ -91,11 +91,11 @@ class Site(Programs):
         server.launch()
         return server
 
-    def servers(self, number: int) -> list[ServerProcess]:
+    def servers(self, number: int, seconds: float = 60) -> list[ServerProcess]:
         """Start that many at once, and wait until they are ready."""
         servers = [self.server() for _ in range(number)]
         for each in servers:
-            wait_until(each.is_ready, "the servers are ready")
+            wait_until(each.is_ready, "the servers are ready", seconds)
         return servers
 
     def worker(self, name: str, url: str = "") -> Process:

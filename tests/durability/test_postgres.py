@@ -52,6 +52,15 @@ def test_a_chain_continues_after_its_server_has_moved_from_sqlite_to_postgresql(
     assert baz.runs("baz") == 1
 
 
+@pytest.mark.long
+def test_ten_servers_that_start_at_once_on_an_empty_database_all_become_ready(site: Site) -> None:
+    servers = site.servers(10, seconds=240)
+
+    for number, server in enumerate(servers):
+        assert server.client().create(f"p-{number}").status == 200
+    assert {servers[-1].client().call("promise.get", id=f"p-{number}").status for number in range(10)} == {200}
+
+
 @pytest.mark.parametrize("kills", [3, pytest.param(12, marks=pytest.mark.long)])
 def test_servers_die_under_load_one_after_the_other_and_nothing_is_lost(site: Site, kills: int) -> None:
     servers = site.servers(3)
@@ -140,6 +149,18 @@ def test_tasks_of_a_worker_that_died_with_its_server_go_to_another_worker(site: 
     dying.close()
 
     assert heir.message()["data"]["task"] == {"id": "task", "version": 1}
+
+
+def test_a_worker_that_survives_its_server_keeps_its_tasks(site: Site) -> None:
+    doomed, other = site.servers(2)
+    worker = hold_a_task(doomed, other)
+    doomed.kill()
+    worker = Stream(other.port, "group", "worker")
+    wait_until(lambda: "is dead" in other.output(), "its server counts as dead")
+    time.sleep(4)  # longer than the grace period
+
+    assert other.client().call("task.get", id="task").data["task"]["state"] == "acquired"
+    worker.close()
 
 
 def test_leases_start_again_only_if_no_other_server_is_running(site: Site) -> None:

@@ -19,6 +19,7 @@ from unwaiting import finish
 from resonate_server.kernel.model import Rules, Task
 from resonate_server.protocol.messages import Execute, Message
 from resonate_server.protocol.records import TaskState
+from resonate_server.store.sqlite import Database
 
 TIMER_TYPES = {TaskState.PENDING: 0, TaskState.ACQUIRED: 1}
 ACCEPTING = {"task.acquire": "pending", "task.release": "acquired"}
@@ -84,12 +85,12 @@ class Detour(Struct):
 
 
 class Comparison:
-    """A fresh pair of servers."""
+    """A fresh pair of servers. ``store``: our store, if not in memory."""
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, tally: Tally, store: Database | None = None) -> None:
         self.tally = tally
         self.now = START
-        self.ours = Kernel(Rules(release_pause_ms=0))
+        self.ours = Kernel(Rules(release_pause_ms=0), store=store)
         self.theirs = Official(START)
         self.history: list[str] = []
         self.met(Differs.RELEASE_PAUSE)

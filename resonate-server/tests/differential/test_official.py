@@ -10,6 +10,7 @@ If they differ, the sequence is shortened, and the failure shows it as readable 
 """
 
 import os
+from typing import Any
 
 import pytest
 from differential.comparison import Comparison, Tally
@@ -17,8 +18,8 @@ from differential.differences import Differs
 from differential.sequences import run_sequences
 
 STEPS = int(os.environ.get("DIFFERENTIAL_STEPS", "30_000"))
-
-
+ON_POSTGRES = int(os.environ.get("DIFFERENTIAL_STEPS", "2_000"))
+"""Fewer: each step reads the whole state, which takes milliseconds there."""
 FEW = 3_000
 """Enough steps to find most bugs."""
 RARE = 25_000
@@ -41,6 +42,21 @@ def test_our_kernel_does_what_the_official_server_does(steps: int) -> None:
     print("differences met:", {difference.name: n for difference, n in tally.met.items()})
     assert tally.steps >= steps
     assert unseen(tally, steps) == [], "never succeeded, or no longer differs"
+
+
+@pytest.mark.long
+def test_our_kernel_does_on_postgresql_what_the_official_server_does(postgres_database: Any) -> None:
+    tally = Tally()
+
+    def fresh() -> Comparison:
+        postgres_database.rollback()
+        postgres_database.reset()
+        postgres_database.commit()
+        return Comparison(tally, postgres_database)
+
+    run_sequences(fresh, ON_POSTGRES, lambda: tally.steps >= ON_POSTGRES)
+
+    assert tally.steps >= ON_POSTGRES
 
 
 def unseen(tally: Tally, steps: int) -> list[str]:

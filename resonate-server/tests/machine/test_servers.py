@@ -8,7 +8,7 @@ To repeat a failing run:
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,15 +17,19 @@ from harness.basics import wait_until
 from harness.server import ServerProcess
 from integration.servers import postgres_at, starting
 from machine.history import AHEAD, Trouble, check_histories
+from machine.sequence import Seen
 
+HISTORIES = 15
 WITH_KILLS = 4
+
+type StartMany = Callable[[int], list[ServerProcess]]
 
 
 @pytest.fixture
-def servers(own_postgres_url: str, tmp_path: Path) -> Iterator[list[ServerProcess]]:
-    """Three servers on one database."""
-    with starting(tmp_path) as start:
-        yield [start(RESONATE_DEBUG="true", **postgres_at(own_postgres_url)) for _ in range(3)]
+def start(own_postgres_url: str, tmp_path: Path) -> Iterator[StartMany]:
+    """Start the given number of servers on one database."""
+    with starting(tmp_path) as one:
+        yield lambda number: [one(RESONATE_DEBUG="true", **postgres_at(own_postgres_url)) for _ in range(number)]
 
 
 class Kills(Trouble):
@@ -45,10 +49,22 @@ class Kills(Trouble):
             wait_until(server.is_ready, "the server is ready")
 
 
-def test_concurrent_requests_are_linearizable_while_servers_are_killed(servers: list[ServerProcess]) -> None:
+def check(servers: list[ServerProcess], histories: int, trouble: Trouble) -> Seen:
     print(f"DIFFERENTIAL_SEED={SEED} repeats these clients")
-    seen = check_histories([server.port for server in servers], WITH_KILLS, SEED, AHEAD, Kills(servers))
-
+    seen = check_histories([server.port for server in servers], histories, SEED, AHEAD, trouble)
     print(f"{seen.total()} answers, {seen.unanswered} requests without one: {dict(seen)}")
     seen.check_no_unexpected_answers()
+    return seen
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [1, 3])
+def test_concurrent_requests_to_several_servers_are_linearizable(number: int, start: StartMany) -> None:
+    check(start(number), HISTORIES, Trouble())
+
+
+def test_concurrent_requests_are_linearizable_while_servers_are_killed(start: StartMany) -> None:
+    servers = start(3)
+    seen = check(servers, WITH_KILLS, Kills(servers))
+
     assert seen.unanswered > 0
