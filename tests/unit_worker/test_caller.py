@@ -104,8 +104,13 @@ calls = [
 ]
 for call in calls:
     print(type(call.exception()).__name__, call.exception())
+try:
+    Caller('nobody').call('waits', 'order').result(timeout=0.1)
+except TimeoutError as error:
+    print(error)
 """
-    failed, late, refused_by_its_size, refused_by_the_sdk = shop.output(program).splitlines()
+    failed, late, refused_by_its_size, refused_by_the_sdk, waits = shop.output(program).splitlines()
+    assert waits == "waits has not ended within 0.1 s; the call continues"
     assert failed == "ApplicationError sold out"
     assert late.startswith("ResonateTimeoutError")
     assert refused_by_its_size == (

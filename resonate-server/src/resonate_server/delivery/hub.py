@@ -51,6 +51,12 @@ Process ids are random: a dead process never comes back for it.
 ROUND_S = 1.0
 """Pause between two checks for overdue tasks and ``unblock`` messages that have surely been read."""
 
+YOUNG_MS = 10_000
+SUSPICIOUS_EVICTIONS = 3
+"""Evictions in a row of streams that were young: one process seldom reconnects so often."""
+
+TWO_WITH_ONE_ID = "worker %s keeps opening new streams while the last one is open: do two processes use this id?"
+
 SLICE_S = 0.005
 """A round yields to the event loop after this time."""
 
@@ -135,10 +141,13 @@ class Hub:
         """Open a worker's new stream, and close its stale one, if any: the newest wins."""
         group = self._groups.setdefault(group_name, Group(group_name))
         stale = group.streams.get(id)
+        stream = WorkerStream(group_name, id, self._presence.now(), self._uptime, self._unblocks.taken)
         if stale is not None:
             stale.close()
             self._detach(group, stale)
-        stream = WorkerStream(group_name, id, self._presence.now(), self._uptime, self._unblocks.taken)
+            stream.evictions = stale.evictions + 1 if stream.since - stale.since < YOUNG_MS else 0
+            if stream.evictions == SUSPICIOUS_EVICTIONS:
+                logger.warning(TWO_WITH_ONE_ID, stream)
         group.join(stream)
         group.more_in_store = group.more_in_store or not group.refilling
         again = self._presence.connected(group_name, id, pledge)

@@ -66,6 +66,8 @@ class WorkerStream:
         self.unclaimed: dict[str, Offer] = {}
         """In the order of the offers."""
         self.closed = False
+        self.evictions = 0
+        """How many young streams of this worker were closed in a row, each by a newer one."""
         self.unblock_bytes = 0
         """Size of the ``unblock`` messages that wait for the stream."""
         self._uptime = uptime

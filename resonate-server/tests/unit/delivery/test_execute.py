@@ -145,6 +145,15 @@ class TestNewestWins:
         assert await received(newer) == ["t"]
         assert [member.state for member in scene.presence.members()] == ["connected"]
 
+    async def test_two_processes_with_one_id_are_named_once(
+        self, scene: Scene, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for _ in range(10):
+            scene.worker("w1")
+        assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+            "worker workers/w1 keeps opening new streams while the last one is open: do two processes use this id?"
+        ]
+
 
 class TestChoice:
     """Section 2.4 and 5.3."""
