@@ -69,7 +69,7 @@ function newWorker() {
 
 function updateWorker(item, worker, now) {
   attribute(item, "data-state", worker.state);
-  attribute(item, "title", `${shorten(worker.pid, 200)}\nconnected since ${fullTime(worker.since)}\nlast heard of ${fullTime(worker.heard)}`);
+  attribute(item, "title", `${shorten(worker.pid, 200)}\nconnected since ${fullTime(worker.since)}\nlast heard from ${fullTime(worker.heard)}`);
   say(item.querySelector("bdi"), shortPid(worker.pid));
   say(item.querySelector(".word"), WORDS[worker.state](worker, now));
   say(item.querySelector(".held"), worker.held === null || worker.state === "gone" ? "" : `holds ${worker.held}`);
