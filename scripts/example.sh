@@ -35,7 +35,7 @@ file=examples/${name//-/_}.py
 require resonate-server
 if [ "$name" != schedule ]; then
     id=${id:-$name-$(random_hex 4)}
-    quietly resonate_command invoke "$id" --func "${name//-/_}" --target "poll://any@example-$name" --timeout "$LONGEST" ||
+    quietly resonate_command invoke "$id" --func "${name//-/_}" --target "example-$name" --timeout "$LONGEST" ||
         die "the server refused the call $id."
 fi
 if [ "$kind" = containers ]; then # the image of bar has all that an example needs, and gets the example as an argument
