@@ -153,8 +153,9 @@ class Hub:
         again = self._presence.connected(group_name, id, pledge)
         if not again:
             self._source.request_recall(group_name)
-        # A planned reconnect is not worth a line for people.
-        logger.log(logging.DEBUG if again else logging.INFO, "worker connected: %s", stream)
+        # A planned reconnect is not worth a line for people, nor is each of a series.
+        is_news = not again and stream.evictions < SUSPICIOUS_EVICTIONS
+        logger.log(logging.INFO if is_news else logging.DEBUG, "worker connected: %s", stream)
         self._unblocks.join(stream)
         self._pump(group)
         if self._round is None:
