@@ -32,7 +32,7 @@ class Shop:
 
     def output(self, program: str) -> str:
         """Run a program that has a caller, and return its output."""
-        begin = "import asyncio, os, time\nfrom worker import Caller\nshop = Caller('shop')\n"
+        begin = "import asyncio, concurrent.futures, os, time\nfrom worker import Caller\nshop = Caller('shop')\n"
         process = launched(self.folder, begin + program, RESONATE_URL=self.server.url)
         assert process.wait() == 0, process.output()
         return process.output()
@@ -126,6 +126,7 @@ for number in range(20):
     early, late = shop.call(id, 'order', 'tea'), shop.call(id, 'order', 'tea')
     time.sleep(number / 5_000)
     early.cancel()
+    assert early in concurrent.futures.wait([early], 50).done
     assert late.result(timeout=50) == '1 tea'
 print('done')
 """

@@ -40,7 +40,9 @@ class _Call(Future[Any]):
     def _settle(self, awaited: Future[Any]) -> None:
         if awaited.cancelled():
             super().cancel()
-        elif error := awaited.exception():
+        if not self.set_running_or_notify_cancel():
+            return
+        if error := awaited.exception():
             self.set_exception(error)
         else:
             self.set_result(awaited.result())
