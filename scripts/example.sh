@@ -28,14 +28,14 @@ id=""
 read_arguments 1 "$@"
 name=${words[0]:-}
 file=examples/${name//-/_}.py
-[[ "$name" =~ ^[a-z-]+$ ]] && [ -f "$file" ] || bad_usage "there is no example '$name'"
+[[ "$name" =~ ^[a-z-]+$ ]] && [ -f "$file" ] || bad_usage "NAME must be fan-out, detached, approval, saga or schedule, not '$name'"
 [ -z "$id" ] || [ "$name" != schedule ] || bad_usage "a schedule generates the ids of its calls"
 [[ "$id" =~ ^([A-Za-z0-9][A-Za-z0-9._~-]{0,127})?$ ]] || bad_usage "--id needs an id of letters, digits and . _ ~ -"
 
 require resonate-server
 if [ "$name" != schedule ]; then
     id=${id:-$name-$(random_hex 4)}
-    quietly resonate_command invoke "$id" --func "${name//-/_}" --target "poll://any@example-$name" --timeout "$LONGEST" ||
+    quietly resonate_command invoke "$id" --func "${name//-/_}" --target "example-$name" --timeout "$LONGEST" ||
         die "the server refused the call $id."
 fi
 if [ "$kind" = containers ]; then # the image of bar has all that an example needs, and gets the example as an argument
@@ -53,6 +53,6 @@ say "${id:+calling $id; }to kill the worker: $kill"
 until settled; do
     ! worker_gone || leave "the worker has ended" 1
 done
-promise=$(resonate_command promises get "$id" </dev/null)
-printf '%s\n' "$promise"
-grep -q '"state": "resolved"' <<<"$promise"
+end_worker
+trap - EXIT
+resonate_command tree "$id" --watch </dev/null # its exit status says how the call ended

@@ -140,7 +140,7 @@ def test_an_example_says_how_to_kill_its_worker_and_how_to_continue(stack: Stack
     assert f"the worker has ended. To continue: scripts/example.sh saga --id {id}\n" in rest
     done = stack.run("scripts/example.sh", "saga", "--id", id)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert '"data": "nothing is booked: the car is sold out"' in done.stdout
+    assert '\nresult: "nothing is booked: the car is sold out"\n' in done.stdout
     assert re.findall(r"cancelled the (\w+)", done.stderr) == ["hotel", "flight"]
 
 
@@ -148,7 +148,7 @@ def test_a_flow_is_started_like_a_request(stack: Stack) -> None:
     done = stack.run("scripts/trigger.sh", "--flow", "detached", "--id", id := new_id())
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(rf'"data": "{id}:d\w+"', done.stdout), "the id by which the result can be looked up"
+    assert re.search(rf'result: "{id}:d\w+"', done.stdout), "the id by which the result can be looked up"
 
 
 @containers_seldom

@@ -93,7 +93,7 @@ def test_a_worker_is_killed_as_soon_as_it_works_and_another_repeats_its_work(dem
     expect(bar.locator(GAP)).to_contain_text("waiting for service-bar")
     expect(tab.find("#headline")).to_have_attribute("data-tone", "gap")
     expect(tab.find("#log li[data-kind='worker.left']").first).to_contain_text("gone: connection closed")
-    expect(tab.find("[data-group=service-bar]")).to_have_attribute("data-empty", "")
+    expect(tab.find("[data-group=service-bar]")).to_have_attribute("data-lacking", "")
     start_again(demo, "bar")
     expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
     expect(tab.row("foo").locator(".row-result")).to_have_text("3")

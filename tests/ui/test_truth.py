@@ -127,7 +127,7 @@ def test_an_attempt_that_continues_is_distinguished_from_one_that_repeats(crashe
     went_on, again = tab.row("foo").locator(".row-attempt"), tab.row("bar").locator(".row-attempt")
 
     expect(went_on).to_have_attribute("data-mark", "on")
-    expect(went_on).to_have_attribute("title", re.compile("goes on after waiting"))
+    expect(went_on).to_have_attribute("title", re.compile("continues after waiting"))
     expect(went_on).to_have_attribute("data-shade", "1")
     expect(again).to_have_attribute("data-mark", "again")
     expect(again).to_have_attribute("title", re.compile("as its worker was gone"))

@@ -1,5 +1,6 @@
 """The requests that the documents tell readers to send to a running stack."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 from .programs import Stack
 
 REPOSITORY = Path(__file__).parents[2]
-FOO, SERVER = "localhost:5000", "http://localhost:8001"
+FOO = "localhost:5000"
 
 _text = "\n".join((REPOSITORY / name).read_text() for name in ("README.md", "docs/try.md"))
 CURLS = [
@@ -33,10 +34,12 @@ def test_each_curl_command_gets_an_answer(running: Stack) -> None:
 def test_the_program_in_the_readme_calls_foo(running: Stack, tmp_path: Path) -> None:
     block = re.search(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
     assert block is not None
-    assert SERVER in block[1]
     program = tmp_path / "call.py"
-    program.write_text(block[1].replace(SERVER, f"http://localhost:{running.server_port}"))
+    program.write_text(block[1])
+    environment = {**os.environ, "RESONATE_URL": f"http://localhost:{running.server_port}"}
 
-    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, program], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
 
     assert (done.stdout, done.returncode) == ("3\n", 0), done.stderr

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from resonate.error import PlatformError, ServerError, Suspended
+from resonate.error import ApplicationError, PlatformError, ServerError, Suspended
 from resonate.send import TaskRef
 
 from worker.runs import MAX_REASON_CHARACTERS, MAX_SHOWN_CHARACTERS, RunLog
@@ -159,6 +159,27 @@ def test_an_error_is_logged_with_the_place_where_it_was_raised(runs: RunLog, cap
     fulfilled()(runs)
     (record,) = caplog.records
     assert (record.levelno, record.exc_info) == (logging.ERROR, (ValueError, FAILED, None))
+
+
+@pytest.mark.parametrize("goes_on", [True, False], ids=["handled", "not handled"])
+def test_an_error_of_a_step_is_an_error_only_if_its_function_fails_too(
+    runs: RunLog, caplog: pytest.LogCaptureFixture, goes_on: bool
+) -> None:
+    def work() -> None:
+        raise ValueError("sold out")
+
+    runs.begin("work", "a:1.1", BAR)
+    with pytest.raises(ValueError, match="sold out") as error:
+        work()
+    runs.raised("a:1.1", 2, error.value, error.tb)
+    runs.step_settled("a:1.1")
+    (returned() if goes_on else raised(ApplicationError("sold out")))(runs)
+    fulfilled()(runs)
+
+    (_, step, function), step_text = caplog.records, caplog.messages[1]
+    assert (step.levelno, step.exc_info) == (logging.WARNING, None)
+    assert re.search(r"  ValueError: sold out \(test_runs.py, line \d+, in work\)$", step_text)
+    assert ("in work" in logging.Formatter().format(function)) is not goes_on, "the traceback"
 
 
 def test_of_a_run_that_its_function_does_not_log_only_failures_are(

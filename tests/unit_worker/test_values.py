@@ -13,7 +13,9 @@ import pytest
 import resonate
 from resonate.codec import Codec
 from resonate.context import Context
-from resonate.error import ResonateError
+from resonate.error import ApplicationError, ResonateError
+from resonate.retry import Never
+from resonate.testing import local_resonate
 from resonate.types import Value
 
 from worker.values import PlainValues
@@ -23,6 +25,18 @@ from .group import Group
 SDK = Path(resonate.__file__).parent
 REPOSITORY = Path(__file__).parents[2]
 CODEC = Codec(PlainValues())
+
+
+async def test_in_a_test_without_a_server_an_error_arrives_as_from_a_worker() -> None:
+    async def fail(ctx: Context) -> None:  # noqa: ARG001
+        raise ValueError("sold out")
+
+    local = local_resonate(encryptor=PlainValues(), retry_policy=Never())
+    local.register(fail)
+    with pytest.raises(ApplicationError, match="sold out"):
+        await local.run("a", fail).result()
+    await local.stop()
+
 
 IMPORTS_PICKLES = re.compile(
     r"^\s*(?:from|import\b.*?)[ \t](?:pickle|cPickle|_pickle|dill|cloudpickle|marshal|shelve)\b", re.MULTILINE

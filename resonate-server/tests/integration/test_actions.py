@@ -2,9 +2,11 @@
 
 import gzip
 import json
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPResponse
 from typing import Any
 
 import pytest
@@ -217,6 +219,14 @@ class TestAClick:
     def test_an_invalid_click_is_refused_and_not_forwarded(self, page: Page, adapter: Adapter, body: bytes) -> None:
         got = page.act(body, "order")
         assert (got.status, list(got.json), adapter.asked) == (400, ["error"], [])
+
+    def test_a_click_that_arrives_too_slowly_is_refused_like_any_other(self, guarded: ServerProcess) -> None:
+        with socket.create_connection(("127.0.0.1", guarded.port), timeout=60) as slow:
+            head = f"Host: localhost\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 9"
+            slow.sendall(f"POST /ui/api/actions/a HTTP/1.1\r\n{head}\r\n\r\n{{".encode())
+            answer = HTTPResponse(slow)
+            answer.begin()
+            assert (answer.status, json.loads(answer.read())) == (408, {"error": "the body came too slowly"})
 
     @pytest.mark.parametrize("name", ["..", "%2e%2e", "a%2Fb", "a?b", "a/b", "a%0Ab", "http:%2F%2Fx", ""])
     def test_no_name_leads_to_another_address(self, page: Page, adapter: Adapter, name: str) -> None:

@@ -210,8 +210,9 @@ def test_a_deadline_is_one_by_the_clock_of_the_server_which_judges_it(start: Sta
         assert abs(promise["timeoutAt"] - promise["createdAt"] - 3_600_000) < 10_000
 
 
-def test_invoke_with_every_option(shown: Callable[..., Any], id: str) -> None:
-    where = ["--target", "poll://any@g", "--delay", "30s"]
+@pytest.mark.parametrize("target", ["g", "poll://any@g"])
+def test_invoke_with_every_option(shown: Callable[..., Any], id: str, target: str) -> None:
+    where = ["--target", target, "--delay", "30s"]
     promise = shown("invoke", id, "-f", "g", "--json-args", "[1, [2]]", "--version", "3", "-t", "2h", *where)["promise"]
     assert promise["param"]["data"] == {"func": "g", "args": [1, [2]], "version": 3}
     assert promise["tags"]["resonate:target"] == "poll://any@g"

@@ -153,6 +153,9 @@ def test_within_80_columns_ids_omit_what_they_share(chain: Chain, tree: Tree, cl
     assert drawn[0].rstrip() == root
     (row,) = [line for line in drawn if "bar  …:1 " in line]
     assert f"attempt 1 by {PID[:8]}" in row
+    narrow = tree(root, COLUMNS="64").stdout
+    assert "service-bar" not in narrow
+    assert f"attempt 1 by {PID[:8]}" in narrow, "the last column that gives way"
 
 
 def test_if_the_width_is_known_each_call_has_a_bar_on_the_chain_s_time_axis(

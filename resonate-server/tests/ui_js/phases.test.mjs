@@ -13,7 +13,7 @@ const parts = (last, more, now) => phaseParts(last, rowWith(last, more), String,
 const run = (reason, more = {}) => phase("running", 10, null, { attempt: 2, pid: "9c1e0000", reason, ...more });
 
 test("an attempt that goes on is told from one that does it again, with the reason", () => {
-  assert.deepEqual(parts(run("resumed")), ["attempt 2", " · 9c1e", ", goes on after waiting"]);
+  assert.deepEqual(parts(run("resumed")), ["attempt 2", " · 9c1e", ", continues after waiting"]);
   assert.deepEqual(parts(run("gone")), ["again", ", attempt 2", " · 9c1e", ", as its worker was gone"]);
   assert.deepEqual(parts(run("lease")).at(-1), ", as its lease had ended");
   assert.deepEqual(parts(run("released", { why: "ValueError: no" })).at(-1), ", as it was given back: ValueError: no");

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from http import HTTPStatus
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
@@ -52,6 +53,8 @@ class _Run(msgspec.Struct):
     """What it returned or raised, or why it did not complete."""
     error: Exception | None = None
     traceback: TracebackType | None = None
+    failed_steps: dict[str, Exception] = msgspec.field(default_factory=dict)
+    """Errors of its steps, by message: the SDK hands a function no more than that."""
     is_shown: bool = False
     """Whether its beginning is logged."""
 
@@ -167,7 +170,17 @@ class RunLog:
             self._log_end(run, f"broken off: {STOPS}, and the server does not answer")
 
     def _log_outcome(self, run: _Run) -> None:
-        self._log_end(run, run.outcome, logging.ERROR if run.error else logging.INFO)
+        if run.error is None:
+            self._log_end(run, run.outcome)
+        elif function := self._function_of(run):  # it may handle the error
+            function.failed_steps[message_of(run.error)] = run.error.with_traceback(run.traceback)
+            self._log_end(run, f"{run.outcome}{_place(run.traceback)}", logging.WARNING)
+        else:
+            _link(run.error, run.failed_steps)
+            self._log_end(run, run.outcome, logging.ERROR)
+
+    def _function_of(self, step: _Run) -> _Run | None:
+        return self._runs.get((step.task.id, step.task.version)) if step.id != step.task.id else None
 
     def _log_end(self, run: _Run, text: str, level: int = logging.INFO) -> None:
         attempt = run.task.version
@@ -180,6 +193,23 @@ class RunLog:
         seconds = (run.ended or time.monotonic()) - run.began
         line = "ended function %s  promise=%s  attempt=%d  seconds=%.3f  %s"
         logger.log(level, line, run.function, run.id, attempt, seconds, text, exc_info=error)
+
+
+def _place(traceback: TracebackType | None) -> str:
+    """Name the line that raised the error."""
+    if traceback is None:
+        return ""
+    while traceback.tb_next:
+        traceback = traceback.tb_next
+    code = traceback.tb_frame.f_code
+    return f" ({Path(code.co_filename).name}, line {traceback.tb_lineno}, in {code.co_name})"
+
+
+def _link(error: Exception, failed_steps: dict[str, Exception]) -> None:
+    """If a step's error made the function fail, have its traceback precede the function's."""
+    for each in (error, error.__cause__, error.__context__):
+        if each is not None and each.__cause__ is None and (cause := failed_steps.get(message_of(each))):
+            each.__cause__ = cause
 
 
 def message_of(error: BaseException) -> str:

@@ -129,15 +129,17 @@ class Layout(Struct, frozen=True):
     stripe: int
 
 
+UNBOUNDED_LAYOUT = Layout(short_ids=False, group=True, stripe=0)
+
 LAYOUTS = (
     Layout(short_ids=False, group=True, stripe=GOOD_STRIPE),
     Layout(short_ids=True, group=True, stripe=GOOD_STRIPE),
     Layout(short_ids=True, group=False, stripe=NARROWEST_STRIPE),
+    UNBOUNDED_LAYOUT,
     Layout(short_ids=True, group=True, stripe=0),
+    Layout(short_ids=True, group=False, stripe=0),
 )
-"""The first that fits is used; the last one always fits."""
-
-UNBOUNDED_LAYOUT = Layout(short_ids=False, group=True, stripe=0)
+"""The first that fits is used, otherwise the last one, cut."""
 
 
 class Drawing:
@@ -181,12 +183,12 @@ class Drawing:
         """Return the layout and the width of the stripes."""
         if self._console.width >= UNBOUNDED:
             return UNBOUNDED_LAYOUT, 0
-        for layout in LAYOUTS[:-1]:
-            width = self._console.width - self._needed(self._with_columns(layout, 0)) - GAP
-            if width >= layout.stripe:
-                return layout, width
-        if self._needed(self._with_columns(UNBOUNDED_LAYOUT, 0)) <= self._console.width:
-            return UNBOUNDED_LAYOUT, 0
+        for layout in LAYOUTS:
+            left = self._console.width - self._needed(self._with_columns(layout, 0))
+            if layout.stripe and left >= layout.stripe + GAP:
+                return layout, left - GAP
+            if not layout.stripe and left >= 0:
+                return layout, 0
         return LAYOUTS[-1], 0
 
     def _needed(self, table: Table) -> int:

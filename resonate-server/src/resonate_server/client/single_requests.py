@@ -219,7 +219,7 @@ _command(
 @click.option("--json-args", type=ARRAY, help="All arguments as one JSON array, instead of --arg.")
 @click.option("--version", type=int, default=1, show_default=True, help="Version of the function.")
 @click.option("-t", "--timeout", type=DURATION, default="1h", show_default=True, help="How long it may take in all.")
-@click.option("--target", default="poll://any@default", show_default=True, help="The target that runs it.")
+@click.option("--target", default="default", show_default=True, help="A group, or an address.")
 @click.option("--delay", type=DURATION, help="How long to wait before it starts.")
 def invoke(
     id: str,
@@ -239,7 +239,7 @@ def invoke(
         raise click.UsageError("--arg and --json-args cannot be combined")
     arguments = [json_or_text(arg) for arg in args] if json_args is None else json_args
     begin = _now_ms() + (delay or 0)
-    tags = {"resonate:target": target}
+    tags = {"resonate:target": target if "://" in target else f"poll://any@{target}"}
     if delay is not None:
         tags["resonate:delay"] = str(begin)
     param = {"data": base64_of({"func": func, "args": arguments, "version": version})}

@@ -182,8 +182,9 @@ class _Story:
         going_on = next((each for each in fault.breaks if each.goes_on), None)
         if going_on is not None and going_on.after is not None:
             after = going_on.after
-            what = f"continued {name_of(going_on.call)} in attempt {after.attempt}"
-            yield f"Worker {short_pid(after.pid or '')} {what}, {duration(after.begin - fault.at)} later."
+            name, is_first = name_of(going_on.call), after.attempt == 1
+            what = f"began {name}" if is_first else f"continued {name} in attempt {after.attempt},"
+            yield f"Worker {short_pid(after.pid or '')} {what} {duration(after.begin - fault.at)} later."
         elif ends := [each.gap.end for each in fault.breaks if each.gap.end is not None]:
             yield f"A worker was back {duration(min(ends) - fault.at)} later."
         late = [each for each in fault.breaks if each.broke_off and each.call.id in self._refused]

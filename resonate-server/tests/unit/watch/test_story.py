@@ -143,7 +143,7 @@ def test_a_call_without_a_worker_from_the_beginning() -> None:
     called = bar(gap(8, 5_000, "nobody", attempt=0), running(5_000, 7_990, NEW))
     assert told(FOO, called)[:2] == [
         "From 0.0 s on, service-bar had no worker for bar.",
-        "Worker 4ed9 continued bar in attempt 1, 5.0 s later.",
+        "Worker 4ed9 began bar 5.0 s later.",
     ]
 
 

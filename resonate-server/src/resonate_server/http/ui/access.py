@@ -45,6 +45,10 @@ async def tell_problems(request: web.Request, handler: Handler) -> web.StreamRes
         return await handler(request)
     except ProtocolError as error:
         return json({"error": error.message}, error.status)
+    except web.HTTPError as error:
+        error.text = encoder.encode({"error": (error.text or error.reason).strip()}).decode()
+        error.content_type = "application/json"
+        raise
     except ReadFailed:
         return json({"error": "the store could not be read; the server's log says why"}, 503)
 

@@ -8,7 +8,7 @@ import { cut, shortGroup, shortPid } from "./safe.js";
 
 /** Why there is another attempt. Mark `again`: it repeats work that the previous attempt had begun. */
 const CAUSES = {
-  resumed: { mark: "on", text: ", goes on after waiting" },
+  resumed: { mark: "on", text: ", continues after waiting" },
   continued: { mark: "on", text: ", continued by an operator" },
   gone: { mark: "again", text: ", as its worker was gone" },
   lease: { mark: "again", text: ", as its lease had ended" },
@@ -47,7 +47,7 @@ function gapParts(phase, group) {
   return [`${who} gone`, by, `, waiting for ${group}`];
 }
 
-const WAITING = { retry: "offered again", released: "handed back", resumed: "can go on", outside: "waits for somebody" };
+const WAITING = { retry: "offered again", released: "handed back", resumed: "can continue", outside: "waits for somebody" };
 
 /** Split the server's description of a problem into clauses. */
 const clauses = (text) => text.split(/(?=[,:] )/);

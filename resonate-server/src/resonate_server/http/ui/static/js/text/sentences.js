@@ -38,8 +38,8 @@ const onWorker = (pid) => (pid ? ` on ${shortPid(pid)}` : "");
 const LOST = { lease: "its lease ended", gone: "its worker is gone" };
 
 const QUEUED = {
-  resumed: (name) => `${name} can go on`,
-  continued: (name) => `${name} may go on`,
+  resumed: (name) => `${name} can continue`,
+  continued: (name) => `${name} may continue`,
 };
 
 /** The sentence for `event`, or null if another event covers it. */

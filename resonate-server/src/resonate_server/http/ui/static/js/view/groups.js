@@ -52,15 +52,15 @@ export class GroupsView {
 }
 
 function newGroup() {
-  return el("section", { class: "group" }, el("h3", {}, bdi(""), el("span", { class: "waiting", title: "tasks that wait for a worker" }), el("small", {})), el("ul", {}));
+  return el("section", { class: "group" }, el("h3", {}, bdi(""), el("span", { class: "waiting" }), el("small", {})), el("ul", {}));
 }
 
 function updateGroup(node, group) {
   const here = group.workers.filter((worker) => worker.state === "connected").length;
   say(node.querySelector("h3 bdi"), cut(group.name, 60));
   say(node.querySelector("h3 small"), here === 0 ? "none connected" : `${here} connected`);
-  say(node.querySelector(".waiting"), group.waiting ? `${group.waiting} waiting` : "");
-  attribute(node, "data-empty", here === 0);
+  say(node.querySelector(".waiting"), group.waiting ? `${group.waiting} ${group.waiting === 1 ? "task waits" : "tasks wait"}` : "");
+  attribute(node, "data-lacking", here === 0 && (group.waiting > 0 || group.workers.length > 0));
 }
 
 function newWorker() {
@@ -69,7 +69,7 @@ function newWorker() {
 
 function updateWorker(item, worker, now) {
   attribute(item, "data-state", worker.state);
-  attribute(item, "title", `${shorten(worker.pid, 200)}\nconnected since ${fullTime(worker.since)}\nlast heard of ${fullTime(worker.heard)}`);
+  attribute(item, "title", `${shorten(worker.pid, 200)}\nconnected since ${fullTime(worker.since)}\nlast heard from ${fullTime(worker.heard)}`);
   say(item.querySelector("bdi"), shortPid(worker.pid));
   say(item.querySelector(".word"), WORDS[worker.state](worker, now));
   say(item.querySelector(".held"), worker.held === null || worker.state === "gone" ? "" : `holds ${worker.held}`);

@@ -75,7 +75,7 @@ export class ListView {
     attribute(row, "aria-setsize", this.items.length);
     attribute(row, "data-active", index === this.#active);
     attribute(row, "title", shorten(item.id, 300));
-    attribute(row, "aria-label", `${item.func ?? "promise"}, ${shorten(item.id, 60)}, ${stateWord(item.state)} ${pending ? "since" : "after"} ${took}`);
+    attribute(row, "aria-label", `${item.func ?? "promise"}, ${shorten(item.id, 60)}, ${stateWord(item.state)} ${pending ? "for" : "after"} ${took}`);
     say(row.querySelector(".func"), item.func ? shorten(item.func, 60) : "promise");
     sayId(row.querySelector(".id"), shorten(item.id, 200));
     say(row.querySelector(".chain-state"), stateWord(item.state));
