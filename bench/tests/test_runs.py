@@ -103,7 +103,7 @@ def test_budget_accounts_for_all_of_a_chains_time(tmp_path: Path, monkeypatch: p
     code = table(report, "code that runs, 1 in flight").rows
     assert {row[0] for row in code} >= {"resonate-server", "foo", "bar"}
     assert all(str(row[1]).startswith("`") for row in code), "Markdown would lose <locals>"
-    assert len(table(report, "smallest steps").rows) == 4
+    assert len(table(report, "smallest steps").rows) == 2
 
 
 def test_overload_reports_what_was_started_and_how_it_ended() -> None:

@@ -9,22 +9,18 @@ py-spy shows which code runs (in a second phase, as it slows down what it observ
 by themselves.
 """
 
-import asyncio
 import math
 import os
 import re
 import socket
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import uuid
 from bisect import bisect
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -249,8 +245,6 @@ def _steps(folder: Path) -> Table:
     steps = {
         "a page appended and on the disk (fdatasync)": _sync(folder / "synced", STEPS),
         "to another process by a socket, and back": _echo(),
-        "to another thread, and back to the loop": asyncio.run(_hand_over(int)),
-        "to another thread, which commits two rows to SQLite, and back": asyncio.run(_hand_over(_commits(folder))),
     }
     return Table("smallest steps", ["step", "us"], [[name, 1e6 * median(times)] for name, times in steps.items()])
 
@@ -280,30 +274,6 @@ def _sync(path: Path, times_over: int) -> list[float]:
             os.fdatasync(file.fileno())
 
         return _timed(append, times_over)
-
-
-def _commits(folder: Path) -> Callable[[], object]:
-    """Return a function that commits as the server does, and does nothing else."""
-    database = sqlite3.connect(folder / "steps.sqlite", isolation_level=None, check_same_thread=False)
-    database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE rows (id TEXT PRIMARY KEY)")
-
-    def commit() -> None:
-        database.execute("BEGIN IMMEDIATE")
-        database.executemany("INSERT INTO rows VALUES (?)", [(uuid.uuid4().hex,) for _ in range(2)])
-        database.execute("COMMIT")
-
-    return commit
-
-
-async def _hand_over(work: Callable[[], object]) -> list[float]:
-    loop, times = asyncio.get_running_loop(), []
-    with ThreadPoolExecutor(1) as thread:
-        for _ in range(STEPS):
-            await asyncio.sleep(PAUSE_S)
-            began = time.perf_counter()
-            await loop.run_in_executor(thread, work)
-            times.append(time.perf_counter() - began)
-    return times
 
 
 def _echo() -> list[float]:
