@@ -105,12 +105,6 @@ def test_parallel_chains(site: Site, sdk: Sdk, other: Sdk, id: str) -> None:
     assert site.do(sdk, "rpc_many", sdk.group, ids, "relay", groups, 0) == Outcome(value=[2] * 64)
 
 
-def test_chain_through_both_versions(site: Site, sdk: Sdk, other: Sdk, id: str) -> None:
-    """Client and first worker have one version, the second worker the other, and so on."""
-    groups = [other.group, sdk.group, other.group]
-    assert site.rpc(sdk, id, "relay", groups, 0) == Outcome(value=3)
-
-
 def test_rejection_passes_between_versions(site: Site, sdk: Sdk, other: Sdk, id: str) -> None:
     """As an exception of its own class."""
     outcome = site.rpc(sdk, id, "complain", [other.group, sdk.group], "no coffee")

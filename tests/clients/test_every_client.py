@@ -129,7 +129,7 @@ def test_worker_killed_at_work(site: Site, client: Sdk, own_group: str, id: str,
 
 
 def test_chain_from_python_and_back(site: Site, client: Sdk, sdks: dict[str, Sdk], id: str) -> None:
-    """It runs in both directions, so that each SDK names children below those of the other. No task comes back."""
+    """In both directions, so that each SDK names children below those of the other. Nobody gives a task back."""
     python = sdks["0.8.1"]
     assert site.rpc(python, f"{id}-there", "relay", [client.group, python.group] * 3, 0) == Outcome(value=6)
     assert site.rpc(client, f"{id}-here", "relay", [python.group, client.group] * 3, 0) == Outcome(value=6)
