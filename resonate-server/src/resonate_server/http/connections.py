@@ -361,8 +361,8 @@ class AiohttpConnection(Connection):
             self._loop.call_later(LOOK_AGAIN_S, self._close_if_answered, self._answered)
 
 
-class Response(web.Response):
-    """One that may be large. aiohttp keeps the last response of an idle connection, so its body goes once written."""
+class LargeResponse(web.Response):
+    """aiohttp keeps the last response of an idle connection, so its body goes once written."""
 
     @override
     async def write_eof(self, data: bytes = b"") -> None:
