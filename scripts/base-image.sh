@@ -2,8 +2,7 @@
 # Prints the name of the base image to build on, after making sure that the Docker engine has it.
 set -euo pipefail; SELF=$(readlink -f -- "$0"); cd -P -- "${SELF%/*}/.."; . scripts/lib.sh #
 
-readonly STAND_IN_IMAGE=durable-rpc-demo/python:3.13-trixie # never named as if it were the official one
-readonly STAND_IN_SUITE=trixie                              # the Debian release whose Python is 3.13
+readonly STAND_IN_IMAGE=durable-rpc-demo/python:3.13-$NEWER_DEBIAN # never named as if it were the official one
 readonly POSTGRES_STAND_IN=durable-rpc-demo/postgres:17
 readonly PULL_SECONDS=120
 
@@ -22,7 +21,7 @@ make_stand_in() (
     root=$(mktemp -d)
     trap 'rm -rf "$root"' EXIT
     quietly debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv \
-        "$STAND_IN_SUITE" "$root" "$(debian_mirror)" || exit 1
+        "$NEWER_DEBIAN" "$root" "$(debian_mirror)" || exit 1
     rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/*
     cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
     tar -C "$root" -c . | docker import \

@@ -2,7 +2,6 @@
 # Makes a Docker engine with Compose and buildx available on a bare Debian machine, from Debian's own packages.
 set -euo pipefail; SELF=$(readlink -f -- "$0"); cd -P -- "${SELF%/*}/.."; . scripts/lib.sh #
 
-readonly NEWER_SUITE=trixie # the first Debian release with Engine >= 25 and the `docker compose` plugin
 readonly ENGINE_LOG=/var/log/dockerd.log
 readonly NO_START=/usr/sbin/policy-rc.d
 readonly START_SECONDS=80
@@ -12,8 +11,8 @@ add_newer_suite() {
     mirror=$(debian_mirror)
     [ -n "$mirror" ] || die "apt knows no package source for '$(debian_codename) main'; add one to /etc/apt/sources.list.d first."
     [ ! -f "$keyring" ] || signed="[signed-by=$keyring] "
-    echo "deb ${signed}${mirror} ${NEWER_SUITE} main" >/etc/apt/sources.list.d/docker-engine.list
-    printf 'Package: *\nPin: release n=%s\nPin-Priority: 100\n' "$NEWER_SUITE" >/etc/apt/preferences.d/docker-engine
+    echo "deb ${signed}${mirror} ${NEWER_DEBIAN} main" >/etc/apt/sources.list.d/docker-engine.list
+    printf 'Package: *\nPin: release n=%s\nPin-Priority: 100\n' "$NEWER_DEBIAN" >/etc/apt/preferences.d/docker-engine
 }
 
 install_packages() {
@@ -21,7 +20,7 @@ install_packages() {
     # An engine that answers stays as it is, whoever packaged it: only what it lacks is added.
     [ -z "$(engine_obstacle)" ] || packages="docker.io $packages"
     install_from_debian iptables || die "iptables could not be installed."
-    [ "$(debian_codename)" != bookworm ] || { add_newer_suite && packages="-t $NEWER_SUITE $packages"; }
+    [ "$(debian_codename)" != bookworm ] || { add_newer_suite && packages="-t $NEWER_DEBIAN $packages"; }
     if [ ! -d /run/systemd/system ] && [ ! -e "$NO_START" ]; then # this script starts dockerd itself
         trap 'rm -f "$NO_START"' EXIT
         printf '#!/bin/sh\nexit 101\n' >"$NO_START" && chmod +x "$NO_START"
@@ -52,7 +51,7 @@ if [ -z "$(docker_obstacle)" ]; then
     say "a Docker engine is already running: $(engine_version)"
     exit
 fi
-[[ "$(debian_codename)" =~ ^(bookworm|trixie)$ ]] ||
+[[ "$(debian_codename)" =~ ^(bookworm|$NEWER_DEBIAN)$ ]] ||
     die "this script supports only Debian 12 and 13. Install Docker as its manual describes, then run scripts/up.sh."
 [ "$(id -u)" = 0 ] || die "installing and starting the engine needs root: sudo scripts/docker-engine.sh"
 if ! command -v dockerd >/dev/null || ! docker compose version >/dev/null 2>&1 || ! docker buildx version >/dev/null 2>&1; then

@@ -169,6 +169,8 @@ install_from_debian() { # OPTION_OR_PACKAGE...
     apt_get update && apt_get install --no-install-recommends "$@"
 }
 
+# shellcheck disable=SC2034 # used by the scripts that read this file
+readonly NEWER_DEBIAN=trixie # the first release with Engine >= 25, the `docker compose` plugin, and a Python that the SDK can use: 3.13
 debian_codename() { (. /etc/os-release && echo "${VERSION_CODENAME:-unknown}") 2>/dev/null || echo unknown; }
 
 debian_mirror() { # prints the address this machine takes Debian's main packages from

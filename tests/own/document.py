@@ -6,7 +6,6 @@ from pathlib import Path
 TEXT = (Path(__file__).parents[2] / "docs/your-own.md").read_text()
 
 _BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
-_CODE = "\n".join(text for kind, text in _BLOCKS if kind == "python")
 _NAME = r"^# (\w+\.py)\n"
 
 COMMANDS = [text for kind, text in _BLOCKS if kind == "bash"]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from http.client import HTTPResponse
 
 import jwt
 import psutil
@@ -38,6 +39,7 @@ START = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
 ODD = START + b"X-Odd: 1\r\n"
 CHUNKED = START + b"Transfer-Encoding: chunked\r\n\r\n"
 LARGE = START + b"Content-Length: %d\r\n\r\n" % MAX_BODY_BYTES
+CHAIN = b"GET /ui/api/chain?id=wide HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 HALF_SENT = {
     "half a request line": b"POST / HT",
@@ -118,6 +120,16 @@ def large(id: str, token: str | None = None) -> bytes:
     """Return a body of the largest size, which creates a promise."""
     text = encode("promise.create", {"auth": token} if token else {}, id=id, timeoutAt=FAR, param={"data": ""})
     return text.replace(b'"data": ""', b'"data": "%b"' % (b"x" * (MAX_BODY_BYTES - len(text))))
+
+
+def make_wide_chain(server: ServerProcess) -> None:
+    """Create a chain whose answer to the page, :data:`CHAIN`, is large."""
+    client = Client(server.port, timeout=WAIT_S)
+    client.create("wide")
+    wide = {f"t{number}": "\U0001f600" * 1_000 for number in range(60)}
+    lineage = {"resonate:origin": "wide", "resonate:parent": "wide"}
+    for number in range(24):
+        client.call("promise.create", id=f"wide:{number}", timeoutAt=FAR, param={}, tags=wide | lineage)
 
 
 def read_all(peer: socket.socket) -> bytes:
@@ -272,14 +284,9 @@ class TestSlowClients:
             time.sleep(STALLED_S)
 
     def test_nor_do_many_viewers_of_a_large_chain(self, alone: ServerProcess, connect: Open) -> None:
-        client = Client(alone.port, timeout=WAIT_S)
-        client.create("wide")
-        wide = {f"t{number}": "\U0001f600" * 1_000 for number in range(60)}
-        lineage = {"resonate:origin": "wide", "resonate:parent": "wide"}
-        for number in range(24):
-            client.call("promise.create", id=f"wide:{number}", timeoutAt=FAR, param={}, tags=wide | lineage)
+        make_wide_chain(alone)
         for _ in range(100):
-            connect(alone.port, b"GET /ui/api/chain?id=wide HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            connect(alone.port, CHAIN)
         with unharmed(alone):
             time.sleep(STALLED_S)
 
@@ -445,6 +452,19 @@ class TestConnections:
         assert server.client().call("promise.get", id="nobody").status == 404
         assert len(connections(server)) <= MAX_NON_STREAM_CONNECTIONS + 1
         assert read_all(oldest) == b""
+
+    @pytest.mark.parametrize("ask", [pytest.param(get("wide:0", ODD), id="api"), pytest.param(CHAIN, id="page")])
+    def test_idle_connections_do_not_keep_the_answers_that_were_read(
+        self, alone: ServerProcess, connect: Open, ask: bytes
+    ) -> None:
+        assert alone.client().post(large("wide:0")).status == 200
+        make_wide_chain(alone)
+        for _ in range(60):
+            answer = HTTPResponse(connect(alone.port, ask))
+            answer.begin()
+            assert answer.status == 200
+            answer.read()
+        assert memory_mib(alone) < MAX_RSS_MIB
 
     @pytest.mark.long
     def test_a_thousand_streams_are_served_and_their_places_are_free_once_they_break(

@@ -13,7 +13,7 @@ from msgspec import Struct
 from resonate_server.engine import Engine
 from resonate_server.http.auth import EVERYTHING, Guard
 from resonate_server.http.bodies import BodyReader
-from resonate_server.http.connections import Connections, connection_of
+from resonate_server.http.connections import Connections, LargeResponse, connection_of
 from resonate_server.http.lane import Respond
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
@@ -55,7 +55,7 @@ class Api(Struct, frozen=True):
         self.handle(body, request.headers.get("Authorization"), respond)
         del body  # It may be large, and is no longer needed once decoded.
         status, answer = await done
-        return web.Response(body=answer, status=status, content_type="application/json")
+        return LargeResponse(body=answer, status=status, content_type="application/json")
 
     def handle(self, body: bytes, authorization: str | None, respond: Respond) -> None:
         """Answer a request body. Always calls ``respond``, now or later, whatever happens."""

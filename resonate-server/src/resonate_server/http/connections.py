@@ -10,7 +10,7 @@ import resource
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import cast
+from typing import cast, override
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -359,6 +359,15 @@ class AiohttpConnection(Connection):
             self._transport.close()
         elif not self._transport.is_closing():
             self._loop.call_later(LOOK_AGAIN_S, self._close_if_answered, self._answered)
+
+
+class LargeResponse(web.Response):
+    """aiohttp keeps the last response of an idle connection, so its body goes once written."""
+
+    @override
+    async def write_eof(self, data: bytes = b"") -> None:
+        await super().write_eof(data)
+        self.body = None
 
 
 class Site(web.BaseSite):

@@ -7,6 +7,7 @@ from aiohttp.typedefs import Handler
 
 from resonate_server.engine import ReadFailed
 from resonate_server.http.auth import Access, Guard
+from resonate_server.http.connections import LargeResponse
 from resonate_server.protocol.errors import ProtocolError
 from resonate_server.watch.events import encoder
 
@@ -27,7 +28,7 @@ type Protected = Callable[[web.Request, Access], Awaitable[web.StreamResponse]]
 
 def json(data: object, status: int = 200) -> web.Response:
     headers = {"Cache-Control": "no-store"}
-    return web.Response(body=encoder.encode(data), status=status, content_type="application/json", headers=headers)
+    return LargeResponse(body=encoder.encode(data), status=status, content_type="application/json", headers=headers)
 
 
 def protected(guard: Guard, handler: Protected) -> Handler:
