@@ -176,7 +176,7 @@ async def test_a_path_in_the_url_is_reported_once_with_the_url_to_take(
     [
         ("http://127.0.0.1:1", "connection refused"),
         ("http://user:password@127.0.0.1:1", "Cannot combine AUTHORIZATION header"),  # aiohttp's ValueError
-        (f"http://{'a' * 70}.example", "'idna' codec can't encode"),  # Python's UnicodeError
+        (f"http://{'a' * 70}.example", "too long"),  # Python's UnicodeError
         ("https", "it does not speak TLS; should the URL begin with http://?"),
     ],
     ids=["refused", "password", "name", "TLS"],
@@ -192,7 +192,8 @@ async def test_whatever_prevents_the_connection_is_logged_once(
     await asyncio.sleep(0.1)
     await stream.stop()
     [told] = [record.getMessage() for record in caplog.records if record.name == "worker.stream"]
-    assert told.startswith(f"cannot reach server {url}, retrying ({reason}")
+    assert told.startswith(f"cannot reach server {url}, retrying (")
+    assert reason in told
     assert not stream.connected
 
 

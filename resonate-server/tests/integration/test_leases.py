@@ -12,12 +12,6 @@ from harness.stream import Stream
 from integration.servers import Start
 
 GRACE_S = 1.5
-<<<<<<< HEAD
-
-
-=======
-"""A request this soon after a worker's stream ended may have been sent before."""
->>>>>>> hostile
 SHORT_STREAMS = (
     "from resonate_server.http import stream; stream.STREAM_S, stream.STREAM_JITTER_S = 0.4, 0.0; "
     "from resonate_server.cli import main; main()"
