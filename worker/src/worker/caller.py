@@ -6,7 +6,7 @@ import os
 import threading
 from concurrent.futures import Future
 from datetime import timedelta
-from typing import Any, override
+from typing import Any
 
 from worker.seams import stored
 from worker.settings import Settings
@@ -14,38 +14,6 @@ from worker.worker import RunningWorker, Worker
 
 DEADLINE = timedelta(days=1)
 END_SECONDS = 1.0
-
-
-class _Call(Future[Any]):
-    """The result of a call, for any thread."""
-
-    def __init__(self, id: str, awaited: Future[Any]) -> None:
-        super().__init__()
-        self._id, self._awaited = id, awaited
-        awaited.add_done_callback(self._settle)
-
-    @override
-    def cancel(self) -> bool:
-        return self._awaited.cancel()
-
-    @override
-    def result(self, timeout: float | None = None) -> Any:
-        try:
-            return super().result(timeout)
-        except TimeoutError:
-            if self.done():
-                raise
-            raise TimeoutError(f"{self._id} has not ended within {timeout} s; the call continues") from None
-
-    def _settle(self, awaited: Future[Any]) -> None:
-        if awaited.cancelled():
-            super().cancel()
-        if not self.set_running_or_notify_cancel():
-            return
-        if error := awaited.exception():
-            self.set_exception(error)
-        else:
-            self.set_result(awaited.result())
 
 
 class Caller:
@@ -72,7 +40,7 @@ class Caller:
         The future raises the SDK's `ApplicationError` with the message of a function that failed, its
         `ResonateTimeoutError` after the deadline, and another `ResonateError` if the call is refused.
         """
-        return _Call(id, asyncio.run_coroutine_threadsafe(self._call(id, function, *args, **kwargs), self._started()))
+        return asyncio.run_coroutine_threadsafe(self._call(id, function, *args, **kwargs), self._started())
 
     def _started(self) -> asyncio.AbstractEventLoop:
         with self._starting:

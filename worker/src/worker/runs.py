@@ -30,6 +30,7 @@ MAX_SHOWN_CHARACTERS: Final = 200
 """Of a result or a message."""
 MAX_REASON_CHARACTERS: Final = 500
 """Of how an attempt stopped, and why: for a changed step, what it was and what it is."""
+MAX_FAILED_STEPS: Final = 8
 MAX_SHOWN_IDS: Final = 5
 STOPS: Final = "the worker stops"
 UNSHOWABLE: Final = "its message cannot be shown"
@@ -54,7 +55,7 @@ class _Run(msgspec.Struct):
     error: Exception | None = None
     traceback: TracebackType | None = None
     failed_steps: dict[str, Exception] = msgspec.field(default_factory=dict)
-    """Errors of its steps, by message: the SDK hands a function no more than that."""
+    """The newest errors of its steps, by message: the SDK hands a function no more than that."""
     is_shown: bool = False
     """Whether its beginning is logged."""
 
@@ -174,6 +175,8 @@ class RunLog:
             self._log_end(run, run.outcome)
         elif function := self._function_of(run):  # it may handle the error
             function.failed_steps[message_of(run.error)] = run.error.with_traceback(run.traceback)
+            if len(function.failed_steps) > MAX_FAILED_STEPS:  # each keeps the variables of the step
+                del function.failed_steps[next(iter(function.failed_steps))]
             self._log_end(run, f"{run.outcome}{_place(run.traceback)}", logging.WARNING)
         else:
             _link(run.error, run.failed_steps)
