@@ -617,3 +617,11 @@ async def test_queries_that_were_given_up_end(site: Site, monkeypatch: pytest.Mo
     async with asyncio.timeout(10):
         while await site.execute(sleeping):
             await asyncio.sleep(0.1)
+
+
+async def test_a_statement_without_begin_whose_commit_fails_tells_why_and_keeps_its_connection(site: Site) -> None:
+    async with await Source(site.url).connect_async() as connection:
+        await connection.execute("CREATE TEMPORARY TABLE once (id int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            await driver.ask(connection, ("INSERT INTO once VALUES (1), (1)", ()))
+        assert await driver.ask(connection, ("SELECT count(*) FROM once", ())) == [[(0,)]]

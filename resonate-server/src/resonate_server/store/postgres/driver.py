@@ -263,9 +263,9 @@ async def ask(connection: ServingConnection, *asked: Asked) -> Found:
             pgconn.send_query_prepared(prepared.get(statement) or new[statement], dumped, result_format=Format.BINARY)
         pgconn.pipeline_sync()
         await connection.wait(send(pgconn))
-        [*results, _] = [
-            result for _ in range(len(new) + len(asked) + 1) for result in await connection.wait(fetch_many(pgconn))
-        ]
+        results: list[PGresult] = []
+        while not results or results[-1].status != ExecStatus.PIPELINE_SYNC:
+            results += await connection.wait(fetch_many(pgconn))
         pgconn.exit_pipeline_mode()
     except BaseException:
         await connection.close()
@@ -274,10 +274,10 @@ async def ask(connection: ServingConnection, *asked: Asked) -> Found:
     prepared |= {
         each: name for (each, name), it in zip(new.items(), results, strict=False) if it.status == ExecStatus.COMMAND_OK
     }
-    for result in results:
+    for result in results:  # without BEGIN, the commit comes last, and may fail, too
         if result.status == ExecStatus.FATAL_ERROR:
             raise error_from_result(result)
-    return [_rows(transformer, result) for result in results[len(new) :]]
+    return [_rows(transformer, result) for result in results[len(new) : -1]]
 
 
 _numbers = itertools.count()
