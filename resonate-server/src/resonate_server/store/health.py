@@ -23,6 +23,22 @@ class CommitAge(Struct, frozen=True):
     trouble: str = ""
 
 
+class News:
+    """Tells what is worth a line in the log from what was logged lately."""
+
+    def __init__(self) -> None:
+        self._logged: dict[str, float] = {}
+        """By text without its numbers: when (monotonic seconds)."""
+
+    def is_new(self, text: str) -> bool:
+        """Return whether ``text`` is to be logged now, and count on that."""
+        kind, now = re.sub(r"\d+", "", text), time.monotonic()
+        if now - self._logged.get(kind, -QUIET_S) < QUIET_S:
+            return False
+        self._logged = {each: at for each, at in self._logged.items() if now - at < QUIET_S} | {kind: now}
+        return True
+
+
 class StoreHealth:
     """``trouble``: why nothing can be stored at the moment, for people; empty if all is well."""
 
@@ -30,8 +46,7 @@ class StoreHealth:
         self.trouble = ""
         self.is_committing = False
         self._attempted: float | None = None
-        self._logged: dict[str, float] = {}
-        """What was logged lately, without its numbers, and when (monotonic seconds)."""
+        self._news = News()
         self._is_logged = False
 
     @property
@@ -51,12 +66,10 @@ class StoreHealth:
     def failed(self, error: Exception) -> None:
         self.is_committing = False
         self.trouble = str(error) or type(error).__name__
-        kind, now = re.sub(r"\d+", "", self.trouble), time.monotonic()
-        if now - self._logged.get(kind, -QUIET_S) >= QUIET_S:
+        if self._news.is_new(self.trouble):
             # A disk or database failure needs no traceback; anything else may be a bug of ours.
             unforeseen = None if isinstance(error, StoreFailed | OSError) else error
             logger.error("cannot store anything, answering requests with 503: %s", self.trouble, exc_info=unforeseen)
-            self._logged = {each: at for each, at in self._logged.items() if now - at < QUIET_S} | {kind: now}
             self._is_logged = True
 
     def worked(self) -> None:

@@ -1,6 +1,7 @@
 """Several servers on one PostgreSQL: how they know one another, what they tell one another, and the time they share."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 from harness.server import FAR
 from unit.store.servers import END_CONNECTIONS, PATIENCE_S, Freezer, Notes, Site, call, create, execute, until
 
+from resonate_server.store import health
 from resonate_server.store.postgres import driver, membership
 from resonate_server.store.postgres.driver import Source, name_of
-from resonate_server.store.postgres.membership import DEAD_S, DatabaseClock
+from resonate_server.store.postgres.membership import DEAD_S, DatabaseClock, Membership
 from resonate_server.store.postgres.schema import migrate
 from resonate_server.store.postgres.sql import STEP_MS
 
@@ -219,3 +221,20 @@ def test_the_clock_follows_that_of_the_database(measured: int, took: int, passes
     uptime += passes
 
     assert clock() == BEGIN + told
+
+
+def test_a_trouble_that_comes_and_goes_is_logged_once_and_one_that_stays_again(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the role lost its right to one table: a server joins, and fails at once."""
+    caplog.set_level(logging.INFO)
+    member = Membership("postgresql://", lambda _: None, lambda _: None)
+    for _ in range(20):
+        member._tell("")
+        member._tell("no right to it")
+    monkeypatch.setattr(health, "QUIET_S", 0.0)
+    member._tell("no right to it")
+    member._tell("no right to it")
+
+    at_work, not_at_work = "at work on the database", "not at work: no right to it"
+    assert caplog.messages == [at_work, not_at_work, at_work, not_at_work]

@@ -20,6 +20,7 @@ from contextlib import suppress
 import psycopg
 
 from resonate_server.store.errors import STOPS, ReadFailed
+from resonate_server.store.health import News
 from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.driver import ServingConnection, Source, ask, name_of
 from resonate_server.store.postgres.schema import DatabaseUnusable, check_version, migrate
@@ -94,6 +95,8 @@ class Membership(Sharing):
 
     def __init__(self, url: str, lost: Callable[[str], None], due: Callable[[int], None]) -> None:
         self.trouble = NOT_YET
+        self._news, self._is_told = News(), True
+        """Whether the log says what ``trouble`` says, which may come and go several times a second."""
         self.id = secrets.randbits(62)
         self.source = Source(url, name_of(self.id))
         self.listener: PeerListener = PeerListener()
@@ -231,15 +234,18 @@ class Membership(Sharing):
             self.listener.may_have_missed()
 
     def _tell(self, trouble: str) -> None:
-        if trouble == self.trouble:
+        if trouble == self.trouble and self._is_told:
             return
+        was_told, self._is_told = self._is_told, not trouble or self._news.is_new(trouble)
         self.trouble = trouble
         if trouble:
             self._changed.clear()
-            logger.warning("not at work: %s", trouble)
+            if self._is_told:
+                logger.warning("not at work: %s", trouble)
         else:
             self._changed.set()
-            logger.info("at work on the database")
+            if was_told:
+                logger.info("at work on the database")
 
     async def _begin(self, connection: ServingConnection) -> None:
         await connection.execute("SET synchronous_commit = off")  # Nobody waits for the disk here.
