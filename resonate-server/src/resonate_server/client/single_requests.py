@@ -28,10 +28,6 @@ from resonate_server.protocol.payload import NOT_JSON
 from resonate_server.protocol.records import PromiseState, TaskState
 
 
-def _argument(name: str) -> click.Argument:
-    return click.Argument([name])
-
-
 def _option(*names: str, **attributes: Any) -> click.Option:
     """``names``: of the option, and of the request's member if that is another one."""
     return click.Option(names, **attributes)
@@ -53,7 +49,7 @@ def _now_ms() -> int:
         fail(str(error))
 
 
-ID = _argument("id")
+ID = click.Argument(["id"])
 VERSION = _option("--version", type=int, required=True, help="The version that the task must have.")
 CURSOR = _option("--cursor", help="The cursor from the previous page.")
 

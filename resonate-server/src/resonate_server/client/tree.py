@@ -150,7 +150,7 @@ def _draw_live(follower: Follower, console: Console) -> None:
     live_is_over = threading.Event()
     with Live(get_renderable=frame, console=console, refresh_per_second=FRAMES_PER_S):
         try:
-            follower.until_settled(_keep_quiet)
+            follower.until_settled(lambda _: None)  # the frame shows it
         finally:
             live_is_over.set()
 
@@ -162,10 +162,6 @@ def _draw_at_the_end(follower: Follower, console: Console) -> None:
         follower.until_settled(_tell)
     finally:
         console.print(follower.drawing(console).whole())
-
-
-def _keep_quiet(_line: str) -> None:
-    """The frame shows it."""
 
 
 def _tell(line: str) -> None:
