@@ -73,12 +73,16 @@ class Reached(Struct, frozen=True):
     def sentence(self) -> str:
         """Return the same for people."""
         words = f"{self.call.name} ({self.call.promise.id}) is {self.state}"
-        words += f", attempt {self.task.attempt}" if self.task is not None and self.task.attempt else ""
+        words += f", attempt {self.attempt}" if self.attempt else ""
         return shown(words + (f", on worker {self._pid}" if self._pid else ""))
 
     @property
     def _pid(self) -> str:
         return (self.task.pid if self.task else None) or ""
+
+    @property
+    def attempt(self) -> int:
+        return 0 if self.task is None else self.task.attempt
 
 
 @click.command(short_help="Wait until a chain reaches a state.")
@@ -175,13 +179,14 @@ class Waiter:
                 click.echo(f"waiting: {shown(trouble)}", err=True)
 
 
-def find(calls: list[Call], goal: Goal) -> Reached | None:
-    """Return the first call that has reached the goal."""
+def find(calls: list[Call], goal: Goal, after: int = 0) -> Reached | None:
+    """Return the first call that has reached the goal; only an attempt later than ``after`` counts as running."""
     for call in calls:
         if goal.is_about(call) or (not goal.name and call is calls[0]):
             task = (call.host or call).task
-            if (state := _state(call, task)) == goal.state:
-                return Reached(call, state, task)
+            reached = Reached(call, _state(call, task), task)
+            if reached.state == goal.state and not (reached.state == "running" and reached.attempt <= after):
+                return reached
     return None
 
 
