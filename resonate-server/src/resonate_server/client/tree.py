@@ -59,10 +59,7 @@ def tree(id: str, watch: bool) -> None:
     if watch:
         raise SystemExit(follow(CallTree(where().connection(ANSWER_S), id), console))
     chain = CallTree(where().connection(), id)
-    try:
-        calls = chain.read()
-    except CallFailed as error:
-        fail(str(error))
+    calls = chain.read()
     console.print(Drawing(calls, console, chain.now(), chain.story).whole())
 
 
