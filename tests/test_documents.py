@@ -60,6 +60,14 @@ def test_every_test_that_a_document_names_exists(document: Path) -> None:
     assert [f"{path}::{test}" for path, test in named if test not in functions_in(path)] == []
 
 
+def test_every_test_that_foo_s_source_names_for_an_override_exists() -> None:
+    source = "".join(path.read_text() for path in (REPOSITORY / "services/foo/foo_web").glob("*.py"))
+    folders = (REPOSITORY / "tests/unit_foo", REPOSITORY / "tests/unit_services")
+    there = {name for folder in folders for path in folder.glob("test_*.py") for name in functions_in(str(path))}
+
+    assert set(re.findall(r"\btest_\w+", source)) - there == set()
+
+
 def test_the_answer_sheet_names_a_test_for_each_question() -> None:
     sheet = (REPOSITORY / "docs/conformance.md").read_text().partition("## The answer sheet")[2].partition("\n## ")[0]
     rows = [

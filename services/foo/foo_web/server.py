@@ -111,8 +111,9 @@ class _Process(gasgi.ASGIWorker):
     async def _serve(self) -> None:  # type: ignore[misc]
         """Answer waiting clients at once, however the process is ended: gunicorn would let them wait.
 
-        See test_foo_that_ends_sends_its_clients_away, test_foo_whose_parent_is_killed_sends_its_clients_away_and_ends,
-        and test_foo_that_nohup_has_started_outlives_its_terminal_and_so_do_its_requests.
+        See test_foo_is_told_to_stop_while_it_claims_tasks_for_100_clients,
+        test_foo_whose_parent_is_killed_sends_its_clients_away_and_ends, and
+        test_foo_that_nohup_has_started_outlives_its_terminal_and_so_do_its_requests.
         """
         told_to_end = asyncio.Event()
         for number in (*_ENDING, signal.SIGHUP):

@@ -11,7 +11,6 @@ from typing import BinaryIO
 import click
 
 from resonate_server.client.commands import ended_by_signals, fail, where
-from resonate_server.client.server_connection import CallFailed
 from resonate_server.store.sqlite.backup import BackupUnusable, check_backup, sync
 from resonate_server.store.sqlite.lock import PathTaken, check_free
 
@@ -32,7 +31,7 @@ def backup(path: str) -> None:
             _write_to_stdout()
         else:
             _write(Path(path))
-    except (CallFailed, PathTaken) as error:
+    except PathTaken as error:
         fail(str(error))
     except OSError as error:
         fail(f"cannot write {path}: {error.strerror or error}")

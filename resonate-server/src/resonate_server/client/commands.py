@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import click
 from msgspec import Struct
 
-from resonate_server.client.server_connection import TIMEOUT_S, CallFailed, ServerConnection
+from resonate_server.client.server_connection import TIMEOUT_S, ServerConnection
 from resonate_server.client.values import printable
 
 DEFAULT_SERVER = "http://localhost:8001"
@@ -31,11 +31,8 @@ class Where(Struct):
     token: str | None = None
 
     def connection(self, timeout_s: float = TIMEOUT_S, end: float = float("inf")) -> ServerConnection:
-        """Return a connection; end the command if the URL or the token is invalid."""
-        try:
-            return ServerConnection(self.server, self.token, timeout_s, end)
-        except CallFailed as error:
-            fail(str(error))
+        """Return a connection. Raises :class:`CallFailed` if the URL or the token is invalid."""
+        return ServerConnection(self.server, self.token, timeout_s, end)
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
@@ -90,10 +87,7 @@ class ServerGroup(click.Group):
 
 def request(kind: str, data: dict[str, Any], as_shown: Callable[[Any], Any] | None = None) -> Any:
     """Send one request to the chosen server, print the answer as ``as_shown`` formats it, and return it."""
-    try:
-        answer = where().connection().call(kind, data)
-    except CallFailed as error:
-        fail(str(error))
+    answer = where().connection().call(kind, data)
     click.echo(as_json(as_shown(answer) if as_shown else answer))
     return answer
 

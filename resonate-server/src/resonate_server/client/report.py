@@ -96,15 +96,15 @@ def _logs() -> BinaryIO:
 
 def _settled_calls(id: str, patience_ms: int) -> tuple[list[Call], int]:
     """Return the calls, and how far the clock that dates them is ahead of this machine's, in ms."""
+    tree = CallTree(where().connection(), id)
     end = time.monotonic() + patience_ms / 1_000
     while True:
         try:
-            tree = CallTree(where().connection(), id)
             calls = tree.read()
             break
         except CallFailed as error:
             if not error.is_transient or time.monotonic() >= end:
-                fail(str(error))
+                raise
         time.sleep(LOOK_PAUSE_S)
     if not calls[0].is_settled:
         fail(f"{id} is still pending: there is nothing to judge yet")

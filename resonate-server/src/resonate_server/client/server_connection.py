@@ -13,10 +13,11 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnec
 from typing import Any, BinaryIO, override
 from urllib.parse import urlsplit
 
+import click
 import msgspec
 from msgspec import Struct
 
-from resonate_server.client.values import now_ms
+from resonate_server.client.values import now_ms, printable
 from resonate_server.protocol.envelope import VERSION
 from resonate_server.protocol.payload import NOT_JSON
 
@@ -39,12 +40,19 @@ TOKEN = re.compile(r"[!-~]*")
 """What a header can hold."""
 
 
-class CallFailed(Exception):
-    """No answer, or a refusal, with a message for people. ``status`` is 0 if there was no answer."""
+class CallFailed(click.ClickException):
+    """No answer, or a refusal, with a message for people. ``status`` is 0 if there was no answer.
+
+    A command that does not catch it ends with the message, and with exit status 1.
+    """
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
         self.status = status
+
+    @override
+    def format_message(self) -> str:
+        return printable(self.message)
 
     @property
     def is_transient(self) -> bool:

@@ -13,7 +13,6 @@ import msgspec
 from msgspec import Struct
 
 from resonate_server.client.commands import ServerGroup, fail, given, request, where
-from resonate_server.client.server_connection import CallFailed
 from resonate_server.client.values import (
     ARRAY,
     DURATION,
@@ -26,10 +25,6 @@ from resonate_server.client.values import (
 )
 from resonate_server.protocol.payload import NOT_JSON
 from resonate_server.protocol.records import PromiseState, TaskState
-
-
-def _argument(name: str) -> click.Argument:
-    return click.Argument([name])
 
 
 def _option(*names: str, **attributes: Any) -> click.Option:
@@ -45,15 +40,7 @@ def _state(states: type[StrEnum]) -> click.Option:
     return _option("--state", type=click.Choice([state.value for state in states]), help="Only those in this state.")
 
 
-def _now_ms() -> int:
-    """Return the time by the server's clock; end the command if the server does not answer."""
-    try:
-        return where().connection().now_ms()
-    except CallFailed as error:
-        fail(str(error))
-
-
-ID = _argument("id")
+ID = click.Argument(["id"])
 VERSION = _option("--version", type=int, required=True, help="The version that the task must have.")
 CURSOR = _option("--cursor", help="The cursor from the previous page.")
 
@@ -113,7 +100,7 @@ def _warn_if_settled_before(answer: Any, sent: dict[str, Any]) -> None:
 
 def _promise(timeout: int, **others: Any) -> dict[str, Any]:
     """``timeout``: from now, in ms."""
-    return given(timeoutAt=_now_ms() + timeout, **others)
+    return given(timeoutAt=where().connection().now_ms() + timeout, **others)
 
 
 def _new_promise(internal: bool, tags: dict[str, Any] | None, **others: Any) -> dict[str, Any]:
@@ -238,7 +225,7 @@ def invoke(
     if args and json_args is not None:
         raise click.UsageError("--arg and --json-args cannot be combined")
     arguments = [json_or_text(arg) for arg in args] if json_args is None else json_args
-    begin = _now_ms() + (delay or 0)
+    begin = where().connection().now_ms() + (delay or 0)
     tags = {"resonate:target": target if "://" in target else f"poll://any@{target}"}
     if delay is not None:
         tags["resonate:delay"] = str(begin)
@@ -263,8 +250,6 @@ def chains(limit: int) -> None:
     """
     try:
         page = msgspec.json.decode(where().connection().get(f"ui/api/chains?limit={limit}"), type=_ChainList)
-    except CallFailed as error:
-        fail(str(error))
     except NOT_JSON:
         fail("the server does not list chains")
     for chain in page.chains:

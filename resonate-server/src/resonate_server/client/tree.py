@@ -59,10 +59,7 @@ def tree(id: str, watch: bool) -> None:
     if watch:
         raise SystemExit(follow(CallTree(where().connection(ANSWER_S), id), console))
     chain = CallTree(where().connection(), id)
-    try:
-        calls = chain.read()
-    except CallFailed as error:
-        fail(str(error))
+    calls = chain.read()
     console.print(Drawing(calls, console, chain.now(), chain.story).whole())
 
 
@@ -150,7 +147,7 @@ def _draw_live(follower: Follower, console: Console) -> None:
     live_is_over = threading.Event()
     with Live(get_renderable=frame, console=console, refresh_per_second=FRAMES_PER_S):
         try:
-            follower.until_settled(_keep_quiet)
+            follower.until_settled(lambda _: None)  # the frame shows it
         finally:
             live_is_over.set()
 
@@ -162,10 +159,6 @@ def _draw_at_the_end(follower: Follower, console: Console) -> None:
         follower.until_settled(_tell)
     finally:
         console.print(follower.drawing(console).whole())
-
-
-def _keep_quiet(_line: str) -> None:
-    """The frame shows it."""
 
 
 def _tell(line: str) -> None:

@@ -154,7 +154,7 @@ class Waiter:
         except CallFailed as error:
             is_over = time.monotonic() >= self._end and error.is_transient
             if not (is_over or error.status == NOT_FOUND or (self._server_was_there and error.is_transient)):
-                fail(str(error))
+                raise
             if not (is_over or self._obstacle):
                 click.echo(f"waiting: {shown(str(error))}", err=True)
             self._server_was_there = True
