@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -59,7 +60,8 @@ class Terminal:
         """Run the commands; return their output once all but the background ones are done."""
         assert self._shell.stdin is not None and self._shell.stdout is not None
         commands = re.sub(r"\b(5050|8000|8001)\b", lambda port: self.ports[port[0]], commands)
-        self._shell.stdin.write(f"{commands.replace('~/durable-rpc', str(REPOSITORY))}\necho; echo {END}")
+        commands = commands.replace("~/durable-rpc", shlex.quote(str(REPOSITORY)))
+        self._shell.stdin.write(f"{commands}\necho; echo {END}")
         self._shell.stdin.flush()
         watchdog = threading.Timer(PATIENCE_SECONDS, self.close)
         watchdog.start()

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import secrets
+import shlex
 import shutil
 import signal
 import subprocess
@@ -305,7 +306,7 @@ def _answer(ask: Callable[[], Response]) -> Answer:
 
 
 def _lengthened(command: str, longer: int) -> list[str]:
-    return _LENGTH.sub(lambda length: f"{length[1]} {float(length[2]) * longer:g}", command).split()
+    return shlex.split(_LENGTH.sub(lambda length: f"{length[1]} {float(length[2]) * longer:g}", command))
 
 
 def _read_until(script: subprocess.Popen[str], pattern: str) -> str:

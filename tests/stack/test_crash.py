@@ -2,6 +2,7 @@
 
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -165,7 +166,7 @@ def test_an_engine_that_dies_meanwhile_is_named_with_a_remedy(stack: Stack, tmp_
     """From the moment of the fault, this `docker` gets no answer; crash.sh's own container has ended."""
     answer = f'[ ! -e {tmp_path}/gone ] && exec {shutil.which("docker")} "$@"; echo "error during connect" >&2; exit 1'
     path = tools(tmp_path / "tools", docker={"kill *": f"touch {tmp_path}/gone; exit 1", "*": answer})
-    done = stack.crash(f"env PATH={path} scripts/crash-bar.sh --pause 3 --down 1")
+    done = stack.crash(f"env PATH={shlex.quote(path)} scripts/crash-bar.sh --pause 3 --down 1")
 
     assert done.returncode == 1
     assert "crash-bar.sh: Docker has failed; see above. Whatever is broken, scripts/up.sh mends it.\n" in done.stderr

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -94,7 +95,8 @@ def test_a_signal_to_all_that_runs_does_not_change_the_verdict_once_it_is_printe
     remove = tmp_path / "rm"
     remove.write_text(f'#!/bin/bash -p\nkill -TERM 0\nsleep 1\nexec {shutil.which("rm")} "$@"\n')
     remove.chmod(0o755)
-    done = stack.crash(f"env PATH={tmp_path}:{os.environ['PATH']} scripts/crash-bar.sh --pause 3 --down 1")
+    path = shlex.quote(f"{tmp_path}:{os.environ['PATH']}")
+    done = stack.crash(f"env PATH={path} scripts/crash-bar.sh --pause 3 --down 1")
 
     assert "baz ran exactly once" in done.stdout
     assert done.returncode == 0, done.stdout + done.stderr
