@@ -1,5 +1,6 @@
 """A worker's stream byte by byte, and who gets which message (protocol sections 2.4 and 5.3)."""
 
+import re
 from collections.abc import Callable
 
 from harness.server import Client
@@ -36,3 +37,12 @@ def test_a_listener_receives_the_settled_promise(client: Client, connect: Connec
     client.call("promise.register_listener", awaited=f"{id}-a", address=f"poll://uni@{id}/w")
     settled = client.call("promise.settle", id=f"{id}-a", state="resolved", value={"data": "Mg=="})
     assert stream.message() == {"kind": "unblock", "head": {}, "data": settled.data}
+
+
+def test_each_message_comes_with_the_time(client: Client, connect: Connect, id: str) -> None:
+    """A worker that was busy when its stream began would otherwise be late by as much for ten seconds."""
+    stream = connect(id, "w")
+    for name in ("first", "second"):
+        client.create(f"{id}-{name}", target=f"poll://any@{id}")
+        stream.message()
+    assert len(re.findall(rb": time [0-9]+\n\ndata: ", stream.raw)) == 2

@@ -87,7 +87,7 @@ class Streams:
         await write(response, self._comment())
         while not stream.closed and (remaining := end - loop.time()) > 0:
             messages = await stream.wait(min(self._keep_alive_s, remaining))
-            await write(response, self._frames(messages) or self._comment())
+            await write(response, self._comment() + self._frames(messages))
 
     def _comment(self) -> bytes:
         """Workers of this demo read the server's time from comments; others ignore them."""
