@@ -442,9 +442,9 @@ class Engine:
         if self.trace is not None and not isinstance(decided.request, DebugTick):
             self.trace.answers(decided.request, decided.now, decision.answer, self._store.due_at)
         self.observer.decided(decided)
-        if settled := [promise.id for promise in decision.changes.promises.values() if _ends_waiting(promise)]:
-            self._patience.settled(settled)
-            self._outbound.settled(settled)
+        if settled := [promise for promise in decision.changes.promises.values() if _ends_waiting(promise)]:
+            self._patience.settled(promise.id for promise in settled)
+            self._outbound.settled([promise.id for promise in settled if promise.is_below])
         for notice in decision.notices:
             self._take_notice(notice)
         if not self._unpaused.is_set() or isinstance(decided.request, DebugTick):

@@ -26,7 +26,7 @@ class Outbound(Protocol):
         """Stop offering the task at this version or an earlier one."""
 
     def settled(self, ids: list[str]) -> None:
-        """One decision settled these promises."""
+        """One decision settled these promises, for which an execution may wait."""
 
     def refill(self, group: str, messages: list[Execute], complete: bool) -> None:
         """Take in the queued tasks of a group, as requested."""

@@ -136,10 +136,9 @@ class Peers(PeerListener):
     def _ring(self, hint: AnyHint) -> None:
         if not self._sharing.has_others:
             return
-        if isinstance(hint, Withdrawn | Happened | Present):  # Nobody waits for these.
-            self._sharing.notify_later(hints.encode(hint))
-        else:
-            self._sharing.ring(hints.encode(hint))
+        to = hint.to if isinstance(hint, Offered | Owed) else None
+        is_urgent = not isinstance(hint, Withdrawn | Happened | Present)  # Nobody waits for these.
+        self._sharing.ring(hints.encode(hint), to, is_urgent=is_urgent)
 
     def _tell_members(self) -> None:
         members = self._presence.members()

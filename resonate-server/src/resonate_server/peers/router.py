@@ -209,7 +209,8 @@ class Router:
 
     def settled(self, ids: list[str]) -> None:
         """Announce a few at a time, as when a function returns: nobody waits for many that time out together."""
-        if self._sharing.has_others and len(ids) <= MAX_SETTLED and max(map(len, ids)) <= MAX_SETTLED_CHARACTERS:
+        is_short = 0 < len(ids) <= MAX_SETTLED and max(map(len, ids)) <= MAX_SETTLED_CHARACTERS
+        if self._sharing.has_others and is_short:
             self._ring(Settled(ids))
 
     def reset(self) -> None:

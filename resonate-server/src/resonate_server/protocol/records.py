@@ -85,8 +85,7 @@ class Promise(Struct, frozen=True, rename="camel", gc=False):
             return Role.TIMER
         if self.target is not None:
             return Role.CALL
-        is_below = self.parent not in (None, self.id)
-        return Role.STEP if is_below and not self.is_external else Role.PROMISE
+        return Role.STEP if self.is_below and not self.is_external else Role.PROMISE
 
     @property
     def delay_until(self) -> int:
@@ -107,6 +106,11 @@ class Promise(Struct, frozen=True, rename="camel", gc=False):
     def parent(self) -> str | None:
         """Id of the execution that created this promise."""
         return self.tags.get("resonate:parent")
+
+    @property
+    def is_below(self) -> bool:
+        """Whether another execution created it."""
+        return self.parent not in (None, self.id)
 
 
 def is_external(tags: Tags) -> bool:

@@ -42,11 +42,11 @@ class Sharing(Protocol):
     def publish(self, roster: bytes) -> None:
         """Show ``roster`` to the other servers from now on, and to the one that inherits it."""
 
-    def ring(self, message: bytes) -> None:
-        """Send JSON of up to :data:`MAX_RING_BYTES` to all other servers, soon. Without any, send nothing."""
+    def ring(self, message: bytes, to: int | None = None, *, is_urgent: bool = True) -> None:
+        """Send JSON of up to :data:`MAX_RING_BYTES` to the server ``to``, or to all others, if there are any.
 
-    def notify_later(self, message: bytes) -> None:
-        """Like :meth:`ring`, for messages that nobody waits for: send them with the next ring, or a moment later."""
+        Nobody waits for a message that is not urgent: it goes with the next one for that server, or a moment later.
+        """
 
     def look(self) -> asyncio.Future[None]:
         """Return a future that is done once the list of servers has been read again."""

@@ -25,15 +25,16 @@ class Bus:
 
     def __init__(self) -> None:
         self.members: dict[int, Member] = {}
-        self.rung: list[tuple[int, bytes]] = []
+        self.rung: list[tuple[int, int | None, bytes]] = []
+        """Sender, receiver, and message."""
         self.mentioned: list[bytes] = []
         """The messages that are not urgent."""
 
     def deliver(self) -> None:
         rung, self.rung = self.rung, []
-        for sender, message in rung:
+        for sender, receiver, message in rung:
             for member in self.members.values():
-                if member.id != sender:
+                if member.id != sender and receiver in (None, member.id):
                     member.listener.heard(f"[{message.decode()}]")
 
     def introduce(self) -> None:
@@ -60,12 +61,10 @@ class Member(Sharing):
         self.told.append(roster)
         self._bus.introduce()
 
-    def ring(self, message: bytes) -> None:
-        self._bus.rung.append((self.id, message))
-
-    def notify_later(self, message: bytes) -> None:
-        self.ring(message)
-        self._bus.mentioned.append(message)
+    def ring(self, message: bytes, to: int | None = None, *, is_urgent: bool = True) -> None:
+        self._bus.rung.append((self.id, to, message))
+        if not is_urgent:
+            self._bus.mentioned.append(message)
 
     def look(self) -> asyncio.Future[None]:
         self._bus.introduce()
@@ -146,7 +145,7 @@ def other(bus: Bus, one: Server) -> Server:  # noqa: ARG001  the first one
 
 
 def kinds(bus: Bus) -> list[str]:
-    return [type(hint).__name__ for _, data in bus.rung for hint in hints.decode(f"[{data.decode()}]")]
+    return [type(hint).__name__ for *_, data in bus.rung for hint in hints.decode(f"[{data.decode()}]")]
 
 
 # --- tasks ----------------------------------------------------------------------------------------------------------
@@ -166,8 +165,11 @@ async def test_a_lone_server_sends_nothing_to_others(bus: Bus, one: Server) -> N
 
 
 async def test_a_task_goes_to_the_worker_that_it_names_wherever_it_is_connected(one: Server, other: Server) -> None:
+    """No other server than that worker's hears of it."""
     mine, theirs = one.worker("w1"), await other.has("w2")
-    one.decides(execute("t", "poll://any@workers/w2"))
+    one.router.send(execute("t", "poll://any@workers/w2"))
+    assert [receiver for _, receiver, _ in one.bus.rung] == [other.id]
+    one.bus.deliver()
 
     assert (await received(mine), await received(theirs)) == ([], ["t"])
 
@@ -253,7 +255,7 @@ async def test_a_result_for_any_member_is_delivered_once(one: Server, other: Ser
 async def test_a_result_for_a_listener_that_left_its_server_is_announced_to_all_again(bus: Bus, other: Server) -> None:
     other.member.listener.heard(f"[{hints.encode(hints.Owed('p', 'poll://any@callers', 2)).decode()}]")
 
-    assert [hints.decode(f"[{data.decode()}]") for _, data in bus.rung] == [[hints.Owed("p", "poll://any@callers")]]
+    assert [hints.decode(f"[{data.decode()}]") for *_, data in bus.rung] == [[hints.Owed("p", "poll://any@callers")]]
 
 
 async def test_a_result_comes_with_the_message_unless_it_is_too_long_for_one(one: Server, other: Server) -> None:

@@ -43,16 +43,16 @@ async def test_all_other_servers_hear_what_one_announces(site: Site) -> None:
     assert stores[0][1].rung == []
 
 
-async def test_mentions_travel_with_announcements_or_else_alone(site: Site) -> None:
-    (first, _), (_, of_second) = await site.store(), await site.store()
-    await until(lambda: first.sharing.has_others and of_second.missed)
-    first.sharing.notify_later(b"1")
-    first.sharing.ring(b"2")
+async def test_mentions_travel_with_announcements_to_the_same_server_or_else_alone(site: Site) -> None:
+    (first, _), (second, of_second), (_, of_third) = await site.connected(3)
+    first.sharing.ring(b"1", is_urgent=False)
+    first.sharing.ring(b"2", second.sharing.id)
     await until(lambda: of_second.rung)
     assert of_second.rung == ["[1,2]"]
 
-    first.sharing.notify_later(b"3")
+    first.sharing.ring(b"3", is_urgent=False)
     await until(lambda: heard(of_second) == [1, 2, 3])
+    await until(lambda: heard(of_third) == [1, 3])
 
 
 async def test_servers_hear_that_messages_of_another_one_were_lost(site: Site) -> None:

@@ -12,6 +12,7 @@ was away, a server that has just joined, and all that see another one go are tol
 
 import asyncio
 import logging
+import math
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -44,13 +45,16 @@ KNOWN_S = 2.5 * BEAT_S
 
 RUNG_EVERY_S = 0.005
 MENTIONED_WITHIN_S = 0.05
-"""Messages that come up meanwhile are sent together: a notification wakes all servers, and the database for each."""
+"""Messages that come up meanwhile are sent together: a notification wakes the database's process and the server's."""
+
+LONGEST_PAUSE_S = 0.1
+"""Longest pause between shared transactions, and between rings."""
 
 LISTENS_S = 2.0
 """A listener that hears nothing for this long checks that the database is still at the other end."""
 
 MAX_RINGS = 10_000
-"""Messages that may wait while the database is down."""
+"""Messages to a server that may wait while the database is down."""
 
 ROSTER_CHANGED = b"[]"
 """Internal notification: look at the others again."""
@@ -114,12 +118,16 @@ class Membership(Sharing):
         self._judges_from = 0.0
         """Until then (monotonic seconds), none counts as dead: what has cut off this server may have cut off others."""
         self._roster, self._version, self._is_published = b"[]", 0, True
-        self._rings: list[bytes] = []
+        self._rings: dict[int, list[bytes]] = {}
+        """Messages to each of the others."""
+        self._ring_at: dict[int, float] = {}
+        """When those are sent (monotonic seconds)."""
+        self._rings_from = 0.0
+        """None is sent before (monotonic seconds)."""
         self._waiting: list[asyncio.Future[None]] = []
         """Done with the next look at the others."""
         self._known: asyncio.TimerHandle | None = None
         """Fires when all others know that it has joined."""
-        self._backend = 0
         self._begun = asyncio.Event()
         self._changed = asyncio.Event()
         self._wake = asyncio.Event()
@@ -160,18 +168,18 @@ class Membership(Sharing):
         self._roster, self._version, self._is_published = roster, self._version + 1, False
         self._wake.set()
 
-    def ring(self, message: bytes) -> None:
-        self.notify_later(message)
-        self._wake.set()
+    def ring(self, message: bytes, to: int | None = None, *, is_urgent: bool = True) -> None:
+        for id in self._others.keys() if to is None else self._others.keys() & {to}:
+            messages = self._rings.setdefault(id, [])
+            if len(messages) >= MAX_RINGS:
+                messages[:] = [MISSED]
+            messages.append(message)
+            self._send_by(id, time.monotonic() + (0 if is_urgent else MENTIONED_WITHIN_S))
 
-    def notify_later(self, message: bytes) -> None:
-        if not self._others:
-            return
-        if len(self._rings) >= MAX_RINGS:
-            self._rings = [MISSED]
-        if not self._rings:
-            asyncio.get_running_loop().call_later(MENTIONED_WITHIN_S, self._wake.set)
-        self._rings.append(message)
+    def _send_by(self, id: int, at: float) -> None:
+        if at < self._ring_at.get(id, math.inf):
+            self._ring_at[id] = at
+            self._wake.set()
 
     def look(self) -> asyncio.Future[None]:
         looked = asyncio.get_running_loop().create_future()
@@ -197,7 +205,7 @@ class Membership(Sharing):
                 async with await self.source.connect_async() as connection:
                     await self._begin(connection)
                     await self._live(connection)
-                    await ask(connection, (sql.LEAVE, (self.id,)), (sql.RING, (ROSTER_CHANGED,)))
+                    await ask(connection, (sql.LEAVE, (self.id,)), (sql.RING, (sql.CHANNEL, ROSTER_CHANGED)))
             except DatabaseUnusable as error:
                 self._lost(str(error))
                 return
@@ -213,12 +221,12 @@ class Membership(Sharing):
             with suppress(psycopg.Error, OSError):
                 await self.joined()
                 async with await self.source.connect_async() as connection:
+                    await connection.execute(f"LISTEN {sql.channel(self.id)}".encode())
                     await connection.execute(sql.LISTEN)
                     self.listener.may_have_missed()
                     while True:
                         async for each in connection.notifies(timeout=LISTENS_S):
-                            if each.pid != self._backend:
-                                self._hear(each.payload)
+                            self._hear(each.payload)
                         await connection.execute(sql.LISTEN)
             await asyncio.sleep(PAUSE_S)
 
@@ -249,7 +257,7 @@ class Membership(Sharing):
 
     async def _begin(self, connection: ServingConnection) -> None:
         await connection.execute("SET synchronous_commit = off")  # Nobody waits for the disk here.
-        self._backend, self._keeps_others_waiting = connection.info.backend_pid, False
+        self._keeps_others_waiting = False
         if self.has_joined:  # A schema that is gone was taken away: an empty one instead would look like lost data.
             [[(version,)]] = await ask(connection, (sql.GET_VERSION, ()))
             check_version(version)
@@ -289,32 +297,44 @@ class Membership(Sharing):
                 await ask(connection, (sql.HAS_BEGUN, ()))
             if not self._is_published:
                 await self._publish(connection)
-            if self._rings:
-                await self._ring(connection)
-                await asyncio.sleep(RUNG_EVERY_S)
+            if due := self._due_rings():
+                await self._ring(connection, due)
             late = time.monotonic() - next_beat
             if late >= 0:
                 next_beat += late + BEAT_S
                 await self._beat(connection, late)
             elif self._is_doubtful:
                 await self._look(connection)
+            next_ring = max(self._rings_from, min(self._ring_at.values(), default=math.inf))
             with suppress(TimeoutError):
-                async with asyncio.timeout(next_beat - time.monotonic()):
+                async with asyncio.timeout(min(next_beat, next_ring) - time.monotonic()):
                     await self._wake.wait()
 
     async def _publish(self, connection: ServingConnection) -> None:
         version = self._version
-        await ask(connection, (sql.JOIN, (self.id, version, self._roster)), (sql.RING, (ROSTER_CHANGED,)))
+        await ask(connection, (sql.JOIN, (self.id, version, self._roster)), (sql.RING, (sql.CHANNEL, ROSTER_CHANGED)))
         self._is_published = version == self._version
 
-    async def _ring(self, connection: ServingConnection) -> None:
-        """Send the waiting messages. If some may be lost, the others hear that later."""
-        rings, self._rings = self._rings, []
+    def _due_rings(self) -> list[int]:
+        now = time.monotonic()
+        return [id for id, at in self._ring_at.items() if at <= now] if now >= self._rings_from else []
+
+    async def _ring(self, connection: ServingConnection, to: list[int]) -> None:
+        """Send the messages that wait for these servers. If some may be lost, they hear that later. Then pause, so that
+        there are few large notifications instead of many small ones."""
+        began = time.monotonic()
+        texts = [(sql.channel(id), text) for id in to for text in _packed(self._rings.pop(id))]
+        for id in to:
+            del self._ring_at[id]
         try:
-            await ask(connection, *[(sql.RING, (text,)) for text in _packed(rings)])
+            await ask(connection, *[(sql.RING, each) for each in texts])
         except BaseException:
-            self._rings.insert(0, MISSED)
+            for id in to:
+                self._rings.setdefault(id, []).insert(0, MISSED)
+                self._send_by(id, began)
             raise
+        ended = time.monotonic()
+        self._rings_from = ended + max(RUNG_EVERY_S, pause_after(ended - began, self.others))
 
     async def _beat(self, connection: ServingConnection, late_s: float) -> None:
         """``late_s``: by how much this heartbeat is late. What has delayed it may have delayed others, too."""
@@ -367,10 +387,19 @@ class Membership(Sharing):
 
     def _see(self, alive: dict[int, tuple[int, bytes]]) -> None:
         before, self._others = self._others, alive
+        for id in before.keys() - alive.keys():
+            self._rings.pop(id, None)
+            self._ring_at.pop(id, None)
         if alive != before:
             self.listener.update_rosters({id: roster for id, (_, roster) in alive.items()})
         if before.keys() - alive.keys():
             self.listener.may_have_missed()
+
+
+def pause_after(seconds: float, others: int) -> float:
+    """Return how long to pause after a transaction that took ``seconds``: as long for each other server. So there are
+    few large transactions instead of many small ones, as if one server decided everything."""
+    return min(seconds * others, LONGEST_PAUSE_S)
 
 
 def told(error: BaseException) -> str:

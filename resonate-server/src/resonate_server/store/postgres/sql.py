@@ -220,8 +220,15 @@ FORGET_OTHERS = "DELETE FROM servers WHERE id <> %s"
 LEAVE = "DELETE FROM servers WHERE id = %s"
 CHANNEL = "resonate_servers"
 LISTEN = f"LISTEN {CHANNEL}"
+
+
+def channel(server: int) -> str:
+    """Return the channel of what is for one server. What is for all, and tells of servers, is on the common one."""
+    return f"resonate_{server:x}"
+
+
 # Up to 7,999 bytes, sent as such: in texts the driver replaces some characters, which may double their length.
-RING = f"SELECT pg_notify('{CHANNEL}', convert_from(%s, 'UTF8'))"
+RING = "SELECT pg_notify(%s, convert_from(%s, 'UTF8'))"
 
 BEGIN, COMMIT, ROLLBACK, CHECK = "BEGIN", "COMMIT", "ROLLBACK", "SELECT 1"
 LOOK = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
