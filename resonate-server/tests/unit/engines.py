@@ -131,6 +131,7 @@ class Notes:
         self.refills: list[tuple[str, list[Execute], bool]] = []
         self.given: list[tuple[str, str, int, list[OwedUnblock], bool]] = []
         self.at_work: list[str] = []
+        self.announced: list[str] = []
         self.refreshes = 0
         self.commits_at_first_message: int | None = None
         self.store: WatchedDatabase | None = None
@@ -152,7 +153,7 @@ class Notes:
         self.seen.append(("withdraw", task_id))
 
     def settled(self, ids: list[str]) -> None:
-        pass
+        self.announced += ids
 
     def refill(self, group: str, messages: list[Execute], complete: bool) -> None:
         self.refills.append((group, messages, complete))

@@ -65,6 +65,11 @@ class TestSuspension:
         bench.engine.settled_elsewhere(["a"])
         assert (await asked).status == 200, "so it is here"
 
+    async def test_is_told_of_settlements_elsewhere_but_for_roots_which_few_wait_for(self, bench: Bench) -> None:
+        await bench.call(promise_create("root", parent="root"), promise_create("root.call", parent="root"))
+        await bench.call(promise_settle("root.call"), promise_settle("root"))
+        assert bench.notes.announced == ["root.call"]
+
     async def test_is_refused_if_its_lease_is_lost_meanwhile(self, bench: Bench) -> None:
         await begin(bench, "a")
         asked = await under_way(bench, suspend("a"))
