@@ -106,6 +106,21 @@ def test_a_tab_out_of_sight_leaves_its_connection_to_others(demo: Demo, tab: Tab
     expect(tab.find("#status")).to_have_attribute("data-state", "live")
 
 
+def test_the_seventh_window_in_sight_loads_says_why_it_is_not_live_and_takes_the_next_free_place(
+    demo: Demo, tab: Tab
+) -> None:
+    tabs = [tab, *(Tab(tab.page.context.new_page(), demo.page) for _ in range(6))]
+    for each in tabs[:5]:
+        each.open()
+    for each in tabs[5:]:
+        each.visit()
+        expect(each.find("#notice")).to_contain_text("5 other windows")
+    tabs[0].page.close()
+    tabs[1].page.close()
+    for each in tabs[2:]:
+        expect(each.find("#status")).to_have_attribute("data-state", "live")
+
+
 def test_a_chain_that_is_gone_is_no_longer_shown(demo: Demo, tab: Tab, id: str) -> None:
     """As after a restart with another database, when the status says Live again."""
     create(demo.client(), id)

@@ -10,7 +10,8 @@ The layers, from the outside in; each imports only from those below it:
 ``watch``             the live view for people: events, workers, chains
 ``engine``            turns requests into questions to the store; reports the decisions
 ``delivery``          connected workers, and which message goes to which
-``config``, ``official``, ``metrics``, ``logs``, ``trace``, ``certificates``   settings, metrics, logs
+``config``, ``official``, ``metrics``, ``logs``, ``trace``, ``certificates``,
+``bounded_connector``                                                           settings, metrics, logs
 ``store``             rows, and decisions on them in transactions: SQLite, in a file or in memory
 ``kernel``            every rule of the protocol, without IO
 ``protocol``          wire types and their validation

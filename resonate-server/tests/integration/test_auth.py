@@ -410,6 +410,17 @@ def test_a_prefix_permits_the_groups_that_begin_with_it(guarded: Guarded, sign: 
     assert guarded.poll(f"Bearer {sign(role=None, prefix='a:')}", path) == status
 
 
+def test_a_worker_is_sent_only_what_its_token_permits_it_to_claim(guarded: Guarded, sign: Sign) -> None:
+    """So another caller's tasks, which it could not claim, do not fill up its window."""
+    other, own = sign(role=None, prefix="a."), sign(role=None, prefix="c.")
+    call: dict[str, Any] = {"timeoutAt": FAR, "tags": {"resonate:target": "poll://any@c.workers"}}
+    assert guarded.call("promise.create", other, id="a.queued", **call).status == 200
+    stream = Stream(guarded.server.port, "c.workers", "w", Authorization=f"Bearer {own}")
+    assert guarded.call("promise.create", other, id="a.sent", **call).status == 200
+    assert guarded.call("promise.create", own, id="c.sent", **call).status == 200
+    assert stream.message()["data"]["task"]["id"] == "c.sent"
+
+
 def test_a_prefix_does_not_permit_to_speak_for_a_worker_of_others(guarded: Guarded, sign: Sign) -> None:
     """Neither a stream nor heartbeats under the name of its process keep the lease of a worker that is gone."""
     limited, token = sign(role=None, prefix="a:"), sign()

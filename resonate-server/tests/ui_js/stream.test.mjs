@@ -14,6 +14,7 @@ const server = createServer((request, response) => {
 await new Promise((ready) => server.listen(0, "127.0.0.1", ready));
 globalThis.document = { baseURI: `http://127.0.0.1:${server.address().port}/ui/` };
 globalThis.sessionStorage = { getItem: () => null };
+Object.defineProperty(globalThis, "navigator", { value: {} }); // Node has none, or one without locks, by version.
 const { chain } = await import(new URL("net/api.js", STATIC));
 const { Stream } = await import(new URL("net/stream.js", STATIC));
 

@@ -8,7 +8,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from resonate_server.delivery.worker_stream import WINDOW, Offer, WorkerStream
-from resonate_server.protocol.address import PollAddress
 
 
 class Group:
@@ -46,21 +45,24 @@ class Group:
         if level is not None:
             del self._levels[level][stream]
 
-    def serves(self, address: PollAddress) -> bool:
-        """Return whether the address means any of these workers."""
-        return address.id in self.streams if address.exact else bool(self.streams)
+    def serves(self, offer: Offer) -> bool:
+        """Return whether any of these workers may get the task."""
+        if offer.address.exact:
+            named = self.streams.get(offer.address.id)
+            return named is not None and named.may_claim(offer)
+        return any(stream.may_claim(offer) for stream in self.streams.values())
 
     @property
     def has_room(self) -> bool:
         """Whether some worker can take another task."""
-        return self.least_loaded(lambda _: False) is not None
+        return any(not stream.closed for stream in self._level)
 
-    def least_loaded(self, is_doubtful: Callable[[WorkerStream], bool]) -> WorkerStream | None:
-        """Return the least loaded worker with room; a doubtful one only as a last resort."""
+    def least_loaded(self, offer: Offer, is_doubtful: Callable[[WorkerStream], bool]) -> WorkerStream | None:
+        """Return the least loaded worker with room for the task; a doubtful one only as a last resort."""
         doubtful: WorkerStream | None = None
         for level in self._levels:
             for stream in level:
-                if stream.closed:
+                if stream.closed or not stream.may_claim(offer):
                     continue
                 if not is_doubtful(stream):
                     return stream

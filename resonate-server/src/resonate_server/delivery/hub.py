@@ -116,10 +116,11 @@ class Hub:
         """Return whether the process has a stream in this group."""
         return self._stream(group, pid) is not None
 
-    def serves(self, address: PollAddress) -> bool:
-        """Return whether a worker here may get a task sent there."""
-        group = self._groups.get(address.group)
-        return group is not None and group.serves(address)
+    def serves(self, execute: Execute) -> bool:
+        """Return whether a worker here may get the task."""
+        offer = _offer_of(execute)
+        group = self._groups.get(offer.address.group)
+        return group is not None and group.serves(offer)
 
     def is_listening(self, address: PollAddress) -> bool:
         """Return whether a worker here gets ``unblock`` messages sent there."""
@@ -127,18 +128,19 @@ class Hub:
 
     def has_room_for(self, execute: Execute) -> bool:
         """Return whether a worker here can take the task now."""
-        address = _poll_address(execute)
-        group = self._groups.get(address.group)
-        return group is not None and self._choose(group, address) is not None
+        offer = _offer_of(execute)
+        group = self._groups.get(offer.address.group)
+        return group is not None and self._choose(group, offer) is not None
 
-    def connect(self, group_name: str, id: str, pledge: Pledge = NO_PLEDGE) -> WorkerStream:
-        """Open a worker's new stream, and close its stale one, if any: the newest wins."""
+    def connect(self, group_name: str, id: str, pledge: Pledge = NO_PLEDGE, prefix: str = "") -> WorkerStream:
+        """Open a worker's new stream, and close its stale one, if any: the newest wins. ``prefix``: of all ids that its
+        token is for."""
         group = self._groups.setdefault(group_name, Group(group_name))
         stale = group.streams.get(id)
         if stale is not None:
             self._replace(stale)
             self._detach(group, stale)
-        stream = WorkerStream(group_name, id, self._presence.now(), self._uptime, self._unblocks.taken)
+        stream = WorkerStream(group_name, id, self._presence.now(), self._uptime, self._unblocks.taken, prefix)
         group.join(stream)
         group.more_in_store = group.more_in_store or not group.refilling
         again = self._presence.connected(group_name, id, pledge)
@@ -166,7 +168,7 @@ class Hub:
         logger.log(logging.DEBUG if planned else logging.INFO, "worker gone: %s%s", stream, again)
         self._presence.left(stream.group, stream.id, planned)
         for offer in list(group.waiting.values()):
-            if not group.serves(offer.address):  # The store keeps it.
+            if not group.serves(offer):  # The store keeps it.
                 self._forget(offer)
         self._pump(group)
         if not group.streams:
@@ -362,7 +364,7 @@ class Hub:
         unknown = [each for each in messages if each.task_id not in self._offers]
         if unknown and group.streams:
             logger.info("queued tasks that waited for group %s: %d", group.name, len(unknown))
-        taken = sum([self._offer(group, Offer(execute, _poll_address(execute))) for execute in unknown])
+        taken = sum([self._offer(group, _offer_of(execute)) for execute in unknown])
         if taken and not complete:  # If nobody here may get any of these, asking again returns the same ones.
             group.more_in_store = True
         self._refill_if_needed(group)
@@ -384,7 +386,7 @@ class Hub:
         earlier.forget(offer.execute.task_id)
         group.sort_in(earlier)
         logger.info("task sent again: %s, not claimed by %s", offer.execute.task_id, earlier)
-        receiver = self._choose(group, offer.address, avoid=earlier)
+        receiver = self._choose(group, offer, avoid=earlier)
         if receiver is None:
             self._wait(group, offer)
         else:
@@ -393,10 +395,10 @@ class Hub:
 
     def _offer(self, group: Group, offer: Offer) -> bool:
         """Return whether a worker has the task or it waits here, not only in the store."""
-        receiver = self._choose(group, offer.address)
+        receiver = self._choose(group, offer)
         if receiver is not None:
             self._hand_over(group, receiver, offer)
-        elif not group.serves(offer.address):
+        elif not group.serves(offer):
             return False
         elif len(group.waiting) >= MAX_WAITING or self._waiting_characters >= MAX_WAITING_CHARACTERS:
             group.more_in_store = True
@@ -430,7 +432,7 @@ class Hub:
         for offer in list(group.waiting.values()):
             if not group.has_room:
                 break
-            if (receiver := self._choose(group, offer.address)) is not None:
+            if (receiver := self._choose(group, offer)) is not None:
                 self._wait_no_longer(offer)
                 self._hand_over(group, receiver, offer)
         self._refill_if_needed(group)
@@ -445,17 +447,18 @@ class Hub:
             unclaimed = sum(len(stream.unclaimed) for stream in group.streams.values())
             self._source.request_refill(group.name, MAX_WAITING + unclaimed)
 
-    def _choose(self, group: Group, address: PollAddress, avoid: WorkerStream | None = None) -> WorkerStream | None:
+    def _choose(self, group: Group, offer: Offer, avoid: WorkerStream | None = None) -> WorkerStream | None:
         """Return the worker that the address names, else the least loaded one; of equals, the one served longest ago.
 
         Avoid ``avoid`` and silent workers if others have room.
         """
-        named = group.streams.get(address.id)
-        if address.exact:
-            return named if named is not None and named.room else None
-        if named is not None and named.room and named is not avoid and not self._is_silent(named):
+        named = group.streams.get(offer.address.id)
+        can_take = named is not None and named.room and named.may_claim(offer)
+        if offer.address.exact:
+            return named if can_take else None
+        if named is not None and can_take and named is not avoid and not self._is_silent(named):
             return named
-        return group.least_loaded(lambda stream: stream is avoid or self._is_silent(stream))
+        return group.least_loaded(offer, lambda stream: stream is avoid or self._is_silent(stream))
 
     # --- unblock ----------------------------------------------------------------------------------------------------
 
@@ -490,10 +493,10 @@ def _open_member(group: Group) -> WorkerStream | None:
     return next((each for each in group.streams.values() if not each.closed), None)
 
 
-def _poll_address(execute: Execute) -> PollAddress:
+def _offer_of(execute: Execute) -> Offer:
     address = parse_address(execute.target)
     assert isinstance(address, PollAddress)
-    return address
+    return Offer(execute, address)
 
 
 def _is_for_anybody(key: UnblockKey) -> bool:

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from msgspec import Struct, field
 
+from resonate_server.bounded_connector import BoundedConnector
 from resonate_server.certificates import context_for
 from resonate_server.config import HttpPush
 from resonate_server.delivery.unblocks import OVERHEAD_BYTES, weight_of
@@ -108,7 +109,7 @@ class Push:
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=total, connect=connect),
             headers=self._auth_headers(),
-            connector=aiohttp.TCPConnector(
+            connector=BoundedConnector(
                 limit=self._settings.concurrency,
                 resolver=aiohttp.ThreadedResolver(cast("asyncio.AbstractEventLoop", _NameLookups())),
             ),
@@ -305,6 +306,10 @@ def _trouble(error: Exception) -> str:
     match error:
         case aiohttp.InvalidURL():
             return "not a valid URL"
+        case aiohttp.ServerDisconnectedError():
+            return "the connection was closed"
+        case aiohttp.ClientConnectorError(os_error=reason):
+            return reason.strerror or str(reason)
         case aiohttp.ClientResponseError(message=message) if message:
             return message.partition("\n")[0].rstrip(":")
     return str(error) or type(error).__name__

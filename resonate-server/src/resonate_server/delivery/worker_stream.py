@@ -46,7 +46,8 @@ class Offer(Struct, eq=False):
 
 
 class WorkerStream:
-    """``group``, ``id``: the worker process; ``since``: when its stream began (ms). :meth:`wait` returns what to write.
+    """``group``, ``id``: the worker process; ``since``: when its stream began (ms); ``prefix``: that of the only ids it
+    may claim. :meth:`wait` returns what to write.
 
     ``uptime`` returns how long this server has run, in s. ``taken`` is called after ``unblock`` messages were handed
     over, with their size in bytes.
@@ -59,6 +60,7 @@ class WorkerStream:
         since: int,
         uptime: Callable[[], float],
         taken: Callable[["WorkerStream", int], None],
+        prefix: str,
     ) -> None:
         self.group = group
         self.id = id
@@ -70,6 +72,7 @@ class WorkerStream:
         """Size of the ``unblock`` messages that wait for the stream."""
         self._uptime = uptime
         self._taken = taken
+        self._prefix = prefix
         self._executes: dict[str, Execute] = {}
         self._unblocks: deque[Unblock] = deque()
         self._in_doubt: deque[tuple[float, UnblockKey]] = deque()
@@ -92,6 +95,10 @@ class WorkerStream:
         return len(self._unblocks)
 
     # --- tasks ------------------------------------------------------------------------------------------------------
+
+    def may_claim(self, offer: Offer) -> bool:
+        """Return whether its token permits the worker to claim the task."""
+        return offer.execute.task_id.startswith(self._prefix)
 
     def offer(self, offer: Offer, since: float | None = None) -> None:
         """Queue the task for the stream. ``since``: when a worker was first sent it, if earlier."""

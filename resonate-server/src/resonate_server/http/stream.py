@@ -60,7 +60,8 @@ class Streams:
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         group, id = _name(request, "group"), _name(request, "id")
-        self._guard.authenticate(None, request.headers.get("Authorization")).check_group(group)
+        access = self._guard.authenticate(None, request.headers.get("Authorization"))
+        access.check_group(group)
         if self._hub.streams >= self._max_connections:
             return web.Response(status=503, text=f"more than {self._max_connections} streams\n")
         pledge = _pledge(request)
@@ -70,7 +71,7 @@ class Streams:
         if self._may_have_others:
             headers[WRITE_WITHIN] = str(WRITE_WITHIN_MS)
         response = await begin_stream(request, headers)
-        stream = self._hub.connect(group, id, pledge)
+        stream = self._hub.connect(group, id, pledge, access.prefix)
         ended_by_us = False
         try:
             await self._serve(response, stream)

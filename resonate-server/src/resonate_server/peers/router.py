@@ -190,7 +190,7 @@ class Router:
         is_named_elsewhere = not self._hub.has_seat(address.group, address.id) and self._others.with_member(address)
         if self._hub.has_room_for(execute) and not is_named_elsewhere:
             return None
-        to = self._others.owner(execute.task_id, address, self._hub.serves(address))
+        to = self._others.owner(execute.task_id, address, self._hub.serves(execute))
         return None if to in (None, self._sharing.id) else Offered(to, execute.task_id, execute.version, execute.target)
 
     def _owed(self, unblock: Unblock, address: PollAddress) -> Owed | None:
@@ -266,5 +266,5 @@ class Router:
     def _is_ours(self, execute: Execute) -> bool:
         address = parse_address(execute.target)
         assert isinstance(address, PollAddress)
-        owner = self._others.owner(execute.task_id, address, self._hub.serves(address))
+        owner = self._others.owner(execute.task_id, address, self._hub.serves(execute))
         return owner in (None, self._sharing.id)

@@ -127,20 +127,20 @@ class TestPost:
         assert post.receiver.headers[0]["X-Proof"] == "Bearer secret"
 
     @pytest.mark.parametrize(
-        ("url", "target"),
+        ("url", "target", "reason"),
         [
-            ("http://127.0.0.1:1/x", "http://127.0.0.1:1"),
-            ("HTTP://user:secret@127.0.0.1:1/x", "http://127.0.0.1:1"),
-            ("http://user:secret@[", "an invalid address"),
+            ("https://127.0.0.1:1/x", "https://127.0.0.1:1", "Connect call failed"),
+            ("HTTP://user:secret@127.0.0.1:1/x", "http://127.0.0.1:1", "Connect call failed"),
+            ("http://user:secret@[", "an invalid address", "not a valid URL"),
         ],
     )
     async def test_an_unreachable_target_is_named_without_secrets(
-        self, post: Post, caplog: pytest.LogCaptureFixture, url: str, target: str
+        self, post: Post, caplog: pytest.LogCaptureFixture, url: str, target: str, reason: str
     ) -> None:
         post.send(execute("t"), url=url)
         await post.until_counted("error", 1)
         assert post.failures() == {target: 1}
-        assert f"could not deliver 't' to '{target}'" in caplog.text
+        assert f"could not deliver 't' to '{target}': {reason}" in caplog.text
         assert "secret" not in caplog.text
 
     async def test_no_target_sees_the_cookies_of_another(self, post: Post) -> None:
@@ -156,6 +156,19 @@ class TestPost:
         post.send(execute("t"))
         await a_moment()
         assert (post.receiver.received, post.counted("dropped")) == ([], 1)
+
+    async def test_a_target_that_sends_interim_answers_without_end_has_failed_and_holds_up_nobody(
+        self, post: Post, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 1_000 + b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            host, port = server.sockets[0].getsockname()
+            post.send(unblock("p"), url=f"http://{host}:{port}")
+            await post.until_ended(1)
+        assert post.failures() == {f"http://{host}:{port}": 1}
+        assert caplog.text.endswith(": the connection was closed\n")
 
     @with_settings(request_timeout=50)
     async def test_a_target_that_does_not_answer_in_time_has_failed(self, post: Post) -> None:

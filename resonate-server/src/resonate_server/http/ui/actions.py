@@ -14,6 +14,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
+from resonate_server.bounded_connector import BoundedConnector
 from resonate_server.certificates import context_for
 from resonate_server.http.auth import Access
 from resonate_server.http.ui.access import json
@@ -133,7 +134,7 @@ class Actions:
     async def running(self, _: web.Application) -> AsyncIterator[None]:
         async with aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
-            connector=aiohttp.TCPConnector(limit=MAX_AT_A_TIME),
+            connector=BoundedConnector(limit=MAX_AT_A_TIME),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
         ) as self._session:

@@ -78,6 +78,7 @@ class Page {
       beat: (message) => this.beat(message),
       lost: (why) => this.lost(why),
       refused: (error) => this.refused(error),
+      crowded: (others) => this.crowded(`${others} other windows show this page live; hide or close one`),
     });
   }
 
@@ -147,6 +148,11 @@ class Page {
     if (!this.heardAt) return;
     this.timeline.awaySince ??= Date.now();
     showStatus("stale", this.heardAt, why);
+  }
+
+  crowded(why) {
+    this.lost(why);
+    notice(why);
   }
 
   refused(error) {

@@ -9,6 +9,9 @@ const LONGEST_PAUSE = 2000;
 /** Number of earlier events to request, for the log. */
 const PAST = "1000";
 
+/** Streams of one browser. It opens six connections to a server, for all of its windows together. */
+const PLACES = ["stream 1", "stream 2", "stream 3", "stream 4", "stream 5"];
+
 /** The server sends a beat every 2 s. A stream that is silent for this long is dead, whatever the socket says. */
 const SILENCE = 12_000;
 
@@ -21,7 +24,7 @@ export class Stream {
   #abort = null;
   #watchdog = 0;
 
-  /** `on`: {hello, event, beat, lost, refused}. */
+  /** `on`: {hello, event, beat, lost, refused, crowded}. */
   constructor(on) {
     this.on = on;
   }
@@ -45,7 +48,17 @@ export class Stream {
     this.#abort?.abort();
   }
 
+  /** Without locks, as over plain HTTP from another machine, windows do not know of each other. */
   async #once() {
+    if (!navigator.locks) return this.#receive();
+    for (const place of PLACES) {
+      const had = await navigator.locks.request(place, { ifAvailable: true }, (lock) => lock && this.#receive().then(() => true));
+      if (had || !this.#running) return undefined;
+    }
+    return this.on.crowded(PLACES.length);
+  }
+
+  async #receive() {
     this.#abort = new AbortController();
     try {
       this.#watch();
