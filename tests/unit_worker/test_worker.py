@@ -181,15 +181,15 @@ async def test_no_more_tasks_run_at_a_time_than_there_are_places(group: Group, t
     for id in ids:
         await group.result(id)
     assert running == 4
-    await until(lambda: told("not all 2 places are taken any more"))
+    await until(lambda: told("further tasks no longer wait"))
 
 
 async def test_full_places_are_logged_only_if_that_lasts(monkeypatch: pytest.MonkeyPatch, told: Told) -> None:
     """On a busy worker, places are freed and taken all the time."""
     monkeypatch.setattr(worker, "LOOK_SECONDS", 0.001)
-    counts = iter([2, 3] * 20)
+    shortages = iter(["", "all 3 places are taken"] * 20)
     with pytest.raises(RuntimeError, match="StopIteration"):
-        await worker.report_full(lambda: next(counts), 3)
+        await worker.report_shortage(lambda: next(shortages))
     assert not told("places")
 
 

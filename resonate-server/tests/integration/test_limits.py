@@ -18,7 +18,8 @@ from integration.calls import request as encode
 from integration.servers import Start
 
 from resonate_server.config import Settings
-from resonate_server.http.connections import MAX_NON_STREAM_CONNECTIONS
+from resonate_server.http.app import MAX_METRICS_CONNECTIONS
+from resonate_server.http.listening import MAX_NON_STREAM_CONNECTIONS
 
 PATIENCE_S = 1.0
 WAIT_S = 60.0
@@ -452,6 +453,16 @@ class TestConnections:
         assert server.client().call("promise.get", id="nobody").status == 404
         assert len(connections(server)) <= MAX_NON_STREAM_CONNECTIONS + 1
         assert read_all(oldest) == b""
+
+    def test_new_connections_do_not_close_those_that_have_just_been_opened(
+        self, impatient: ServerProcess, metrics_port: int, connect: Open
+    ) -> None:
+        peers = [connect(metrics_port) for _ in range(MAX_METRICS_CONNECTIONS + 20)]
+        wait_until(lambda: len(connections(impatient)) >= MAX_METRICS_CONNECTIONS, "all places are taken")
+        for peer in peers:
+            peer.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+        assert [peer.recv(15) for peer in peers] == [b"HTTP/1.1 200 OK"] * len(peers)
 
     @pytest.mark.parametrize("ask", [pytest.param(get("wide:0", ODD), id="api"), pytest.param(CHAIN, id="page")])
     def test_idle_connections_do_not_keep_the_answers_that_were_read(

@@ -62,7 +62,7 @@ class TestFullDisk:
         assert {client.create(f"more-{number}").status for number in range(300)} == {503}
         filler.unlink()
         wait_until(server.is_ready, "it is ready again")
-        assert server.output().count("cannot store anything, answering") == 1
+        assert server.output().count("cannot store anything now") == 1
         assert server.output().count("the store works again") == 1
         assert "Traceback" not in server.output()
         assert server.client().create("after").status == 200

@@ -18,6 +18,7 @@ from resonate.send import Sender, TaskRef
 from resonate.types import PromiseRecord, TaskRecord
 from resonate_base.connections import Network
 
+from worker.room import Room
 from worker.runs import LEASE_IS_GONE, STOPS, RunLog
 
 if TYPE_CHECKING:
@@ -166,6 +167,9 @@ class LeaseKeeper:
         self._places = places
         self._held: dict[str, int] = {}
         self._asked: dict[str, int] = {}
+        self._room = Room()
+        self._sizes: dict[str, int] = {}
+        """By task: bytes of the room that it keeps."""
         self._in_flight: set[asyncio.Future[None]] = set()
         self._closing = False
 
@@ -179,6 +183,13 @@ class LeaseKeeper:
         """Return versions by task, of leases held and of those requested that may have been granted. Thread-safe."""
         return self._asked | self._held
 
+    @property
+    def shortage(self) -> str:
+        """Why further tasks have to wait; empty if they need not."""
+        if len(self.leases()) >= self._places:
+            return f"all {self._places} places are taken (see MAX_TASKS)"
+        return "the arguments of the tasks at work fill the memory for them" if self._room.is_full else ""
+
     async def send(self, req: str, headers: dict[str, str] | None = None) -> str:
         """Pass a request on. Raises :class:`ConnectorError` once the worker is shutting down."""
         self._refuse_if_closing()
@@ -188,16 +199,19 @@ class LeaseKeeper:
         task, reason = request.data.task, ""
         if self._tracing is not None:
             req = self._tracing.signed(req)
-        if request.kind == "task.acquire":  # the lease may end before the answer is read
-            self._asked[task.id] = task.version + 1  # as a claim raises it
+        if request.kind == "task.acquire":
+            await self._room.enter()
+            self._asked[task.id] = task.version + 1  # as a claim raises it; it may end before the answer is read
         elif request.kind == "task.suspend" and 2 * len(self._held) <= self._places:  # the others are for new tasks
             req = _with(req, "patience", PATIENCE_MS)
         elif request.kind == "task.release" and (reason := self._runs.take_reason(task)):
             req = _with(req, "reason", reason)
         answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._in_flight.add(answered)
+        size = 0
         try:
             answer = await self._network.send(req, headers)
+            size = len(answer)
             with suppress(msgspec.MsgspecError):  # an unreadable answer grants nothing
                 # The SDK rejects what belongs to another request; whatever it does not run must not be held.
                 if request.kind in WATCHED and (read := msgspec.json.decode(answer, type=Answer)).belongs_to(request):
@@ -205,6 +219,7 @@ class LeaseKeeper:
         finally:
             if request.kind == "task.acquire":
                 self._asked.pop(task.id, None)
+                self._keep_room(task.id, size)
             # A released task no longer runs: if the server has not heard of that, the lease must lapse.
             if request.kind == "task.release" and self._held.get(task.id) == task.version:
                 self._leaves(task.id)
@@ -229,8 +244,17 @@ class LeaseKeeper:
             release.cancel()
         return sum(release.result() for release in done)
 
+    def _keep_room(self, id: str, size: int) -> None:
+        """Keep room for a task that was claimed, or give it back if it was not, or is held already."""
+        if id in self._held and id not in self._sizes:
+            self._sizes[id] = size
+            self._room.keep(size)
+        else:
+            self._room.keep(0)
+
     def _leaves(self, id: str, settled: msgspec.Raw | None = None) -> None:
         self._held.pop(id, None)
+        self._room.leave(self._sizes.pop(id, 0))
         self._results.leaves(id, settled)
 
     def _refuse_if_closing(self) -> None:

@@ -159,7 +159,7 @@ class RunningWorker:
         heartbeats.start()
         if settings.health_file:
             self._beating = asyncio.create_task(self._show_health(HealthFile(settings.health_file)))
-        self._counting = asyncio.create_task(report_full(lambda: len(self._leases.leases()), settings.max_tasks))
+        self._counting = asyncio.create_task(report_shortage(lambda: self._leases.shortage))
         self.resonate.start()
 
     def _sdk(self, worker: Worker, settings: Settings, pid: str) -> Resonate:
@@ -224,16 +224,16 @@ def _tracing(group: str, pid: str) -> "Tracing":
     return Tracing(make_provider(group, pid))
 
 
-async def report_full(taken: Callable[[], int], places: int) -> None:
-    """Log when all places are taken, and when no longer. Ignore what does not last from one look to the next."""
-    logged = before = False
+async def report_shortage(find: Callable[[], str]) -> None:
+    """Log when tasks have to wait, and why; and when no longer. Ignore what does not last from one look to the next."""
+    logged = before = ""
     while True:
         await asyncio.sleep(LOOK_SECONDS)
-        full = taken() >= places
-        if full == before != logged:
-            logged = full
-            if full:
-                logger.warning("all %d places are taken; further tasks wait for one (see MAX_TASKS)", places)
+        shortage = find()
+        if shortage == before != logged:
+            logged = shortage
+            if shortage:
+                logger.warning("%s: further tasks wait", shortage)
             else:
-                logger.info("not all %d places are taken any more", places)
-        before = full
+                logger.info("further tasks no longer wait")
+        before = shortage

@@ -329,7 +329,7 @@ class Engine:
             if self._in_touch_at == since:
                 lost_ms = self.now() - since
                 await self._renew_leases(lost_ms)
-                logger.warning("heartbeats could not be recorded for %.1f s: all leases last longer", lost_ms / 1_000)
+                logger.warning("%.1f s have passed without heartbeats: all leases last longer", lost_ms / 1_000)
                 self._in_touch_at = self.now()
 
     async def _begin(self) -> Counter[TaskState]:

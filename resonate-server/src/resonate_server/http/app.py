@@ -17,16 +17,14 @@ from resonate_server.http.backup import Backups
 from resonate_server.http.bodies import BodyReader, Budget, Unfinished
 from resonate_server.http.client_time import ClientTime
 from resonate_server.http.connections import (
-    MAX_NON_STREAM_CONNECTIONS,
     AiohttpConnection,
     Connections,
-    Site,
-    allow_connections,
     refuse_body_of_get,
     track_request,
 )
 from resonate_server.http.gate import Gate, add_origin, cors, gated
 from resonate_server.http.lane import LaneFactory
+from resonate_server.http.listening import MAX_NON_STREAM_CONNECTIONS, Site, allow_connections
 from resonate_server.http.ready import Pulse, report
 from resonate_server.http.stream import Streams
 from resonate_server.http.ui import LINKABLE, add_ui
@@ -120,9 +118,9 @@ def site(runner: web.AppRunner, host: str, port: int, reuse_port: bool = False) 
     server, connections, lanes = runner.server, runner.app[CONNECTIONS], runner.app.get(LANES)
     assert server is not None, "the runner was set up before"
     if lanes is None:
-        return Site(runner, host, port, lambda: AiohttpConnection(connections, server()), reuse_port)
+        return Site(runner, host, port, connections, lambda: AiohttpConnection(connections, server()), reuse_port)
     lanes.fallback = server
-    return Site(runner, host, port, lanes.connect, reuse_port)
+    return Site(runner, host, port, connections, lanes.connect, reuse_port)
 
 
 def _bound(app: web.Application, settings: Settings, limit: int, unfinished: Unfinished) -> Connections:

@@ -6,8 +6,6 @@ takes longer is closed, so no peer holds resources forever.
 """
 
 import asyncio
-import resource
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import cast, override
@@ -17,16 +15,6 @@ from aiohttp.typedefs import Handler
 
 from resonate_server.http.bodies import Unfinished
 from resonate_server.http.client_time import STEP_S, ClientTime
-
-MAX_NON_STREAM_CONNECTIONS = 1_024
-"""Connections allowed in addition to the streams. At the limit, those that have waited longest for a request are
-closed."""
-
-RESERVED_FILES = 512
-"""File descriptors reserved for pushes, the database and Python itself."""
-
-SOCKET_BYTES = 64 * 1_024
-"""Socket buffer per direction. The kernel allocates twice as much, which counts towards a container's memory limit."""
 
 WRITE_TIMEOUT_S = 20.0
 """A peer that reads nothing from a streaming response for this long is taken to be gone."""
@@ -63,16 +51,17 @@ class Connections:
         """Connections with data that the peer has not read yet."""
         self._answers: list[Callable[[], None]] = []
 
-    def admit(self, connection: "Connection") -> bool:
-        """Add the connection if there is room, closing idle ones if necessary; return whether there was."""
-        if len(self._open) >= self._limit:
-            self._close_idle(max(self._limit // 32, 1))
-        if len(self._open) >= self._limit:
-            return False
+    async def room_for_one(self) -> None:
+        """Wait until another connection may be opened. If there are too many, close idle ones."""
+        while len(self._open) >= self._limit:
+            if not self._close_idle(max(self._limit // 32, 1)):
+                await asyncio.sleep(LOOK_AGAIN_S)
+
+    def opened(self, connection: "Connection") -> None:
+        """Add a new connection."""
         self._open[connection] = None
         if self._sweep is None:
             self._sweep = asyncio.get_running_loop().call_later(STEP_S, self._check)
-        return True
 
     def left(self, connection: "Connection") -> None:
         """Remove a connection that was closed or handed over."""
@@ -134,12 +123,15 @@ class Connections:
             self._emptied.clear()
             await self._emptied.wait()
 
-    def _close_idle(self, count: int) -> None:
-        """Close the ``count`` connections that have waited longest for a request or for the rest of one."""
-        idle = {each: since for each in self._open if (since := each.waiting_since) is not None}
-        for connection in sorted(idle, key=idle.__getitem__)[:count]:
+    def _close_idle(self, count: int) -> bool:
+        """Close the ``count`` connections that have waited longest for a request or for the rest of one. Spare those
+        whose request may just be arriving. Return whether any was closed."""
+        waiting = {each: since for each in self._open if (since := each.waiting_since) is not None}
+        idle = [each for each, since in waiting.items() if self.patience.now - since > STEP_S]
+        for connection in sorted(idle, key=waiting.__getitem__)[:count]:
             self.left(connection)
             connection.abort()
+        return bool(idle)
 
     def _check(self) -> None:
         self.patience.pass_step()
@@ -162,8 +154,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        if not self._connections.admit(self):
-            self._transport.abort()
+        self._connections.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._connections.left(self)
@@ -370,36 +361,6 @@ class LargeResponse(web.Response):
         self.body = None
 
 
-class Site(web.BaseSite):
-    """A listening address, used like :class:`aiohttp.web.TCPSite`.
-
-    ``connect`` makes the protocol of a new connection. With ``reuse_port``, other processes may listen there, too.
-    """
-
-    def __init__(
-        self, runner: web.BaseRunner, host: str, port: int, connect: Callable[[], asyncio.Protocol], reuse_port: bool
-    ) -> None:
-        super().__init__(runner, backlog=1_024)
-        self._reuse_port = reuse_port
-        self._connect = connect
-        self._host = host
-        self._port = port
-
-    @property
-    def name(self) -> str:
-        return f"http://{self._host}:{self._port}"
-
-    async def start(self) -> None:
-        await super().start()
-        loop = asyncio.get_running_loop()
-        self._server = server = await loop.create_server(
-            self._connect, self._host, self._port, backlog=self._backlog, reuse_port=self._reuse_port or None
-        )
-        for listener in server.sockets:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BYTES)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
-
-
 @web.middleware
 async def track_request(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Tell the connection which request is being answered. Must be the outermost middleware."""
@@ -442,13 +403,3 @@ def connection_of(request: web.Request) -> AiohttpConnection | None:
     """Return ``None`` once the connection is lost."""
     transport = request.transport
     return None if transport is None else cast("AiohttpConnection", transport.get_protocol())
-
-
-def allow_connections(wanted: int) -> int:
-    """Raise the limit of open files to allow ``wanted`` connections; return how many are allowed."""
-    files = wanted + RESERVED_FILES
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = files if hard == resource.RLIM_INFINITY else min(files, hard)
-    if soft != resource.RLIM_INFINITY and soft < allowed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    return max(allowed - RESERVED_FILES, allowed // 2)

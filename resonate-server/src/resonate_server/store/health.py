@@ -69,7 +69,7 @@ class StoreHealth:
         if self._news.is_new(self.trouble):
             # A disk or database failure needs no traceback; anything else may be a bug of ours.
             unforeseen = None if isinstance(error, StoreFailed | OSError) else error
-            logger.error("cannot store anything, answering requests with 503: %s", self.trouble, exc_info=unforeseen)
+            logger.error("cannot store anything now: %s", self.trouble, exc_info=unforeseen)
             self._is_logged = True
 
     def worked(self) -> None:

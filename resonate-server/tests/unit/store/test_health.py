@@ -23,7 +23,7 @@ def test_trouble_is_logged_once_and_so_is_its_end_and_only_what_may_be_a_bug_has
         health.worked()
     assert health.trouble == ""
     failed, works = caplog.records
-    assert failed.getMessage() == f"cannot store anything, answering requests with 503: {error}"
+    assert failed.getMessage() == f"cannot store anything now: {error}"
     assert failed.exc_info == ((type(error), error, None) if is_traced else None)
     assert works.getMessage() == "the store works again"
 
