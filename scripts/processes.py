@@ -218,11 +218,19 @@ def await_end(name: str, seconds: float) -> None:
 
 def environment(name: str, given: dict[str, str]) -> dict[str, str]:
     """Return the environment of a process: this one's, and the settings under the program's names."""
+    is_worker = service_of(name) not in (SERVER, POSTGRES)
     return {
         **given,
-        **(state_in_postgres() if HAS_POSTGRES else {}),
+        **({"LOG_FILE": str(log_file(name))} if is_worker else of_server(name, given)),
         "HEALTH_FILE": str(health_file(name)),
         "PYTHONUNBUFFERED": "1",
+        "RESONATE_URL": f"http://127.0.0.1:{given['RESONATE_PORT']}",
+    }
+
+
+def of_server(name: str, given: dict[str, str]) -> dict[str, str]:
+    return {
+        **(state_in_postgres() if HAS_POSTGRES else {}),
         "RESONATE_AUTH__TOKEN": given["RESONATE_TOKEN"],
         "RESONATE_LOG_FILE": str(log_file(name)),
         METRICS_PORT: given.get(METRICS_PORT, "0") if name == SERVER else "0",  # only one of several
@@ -230,7 +238,6 @@ def environment(name: str, given: dict[str, str]) -> dict[str, str]:
         "RESONATE_SERVER__PORT": given["RESONATE_PORT"],
         "RESONATE_STORAGE__SQLITE__PATH": str(FOLDER / "resonate.sqlite"),
         "RESONATE_UI__ACTIONS_URL": f"http://127.0.0.1:{given['FOO_PORT']}/actions",
-        "RESONATE_URL": f"http://127.0.0.1:{given['RESONATE_PORT']}",
     }
 
 

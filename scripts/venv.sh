@@ -24,9 +24,9 @@ find_uv() { # prints the path of one that runs
     say "getting uv from PyPI into .local/uv ..."
     while read -r candidate; do
         if said=$(install_uv "$candidate" 2>&1); then echo "$OWN_UV/bin/uv" && return; fi
-    done < <(echo "${PYTHON:-python3}"; type -ap python3.13 python3.14 python3.12 python3 python || true)
+    done < <(${PYTHON:+echo "$PYTHON"}; type -ap python3 python3.13 python3.14 python3.12 python || true)
     rm -rf "$OWN_UV"
-    say "$(tail -n 5 <<<"$said")"
+    ${said:+say "$(tail -n 5 <<<"$said")"}
     die "could not install uv: it takes PyPI and a Python with pip or venv (Debian: apt-get install python3-venv), or uv on the PATH."
 }
 

@@ -20,6 +20,7 @@ from harness.page import Page
 from stack.checkouts import FULL_DISK, engine, tools
 from stack.conftest import both_kinds, containers_seldom, in_containers
 from stack.driver import ANSWER_SECONDS, LOOK_SECONDS, PROCESSES, Answer, Stack, new_id, workers
+from worker.logs import MAX_FILE_BYTES
 
 LONG = 600
 """Seconds; the test itself ends a pause this long."""
@@ -381,6 +382,19 @@ def test_logs_name_the_service(stack: Stack) -> None:
     lines = stack.succeed("scripts/logs.sh", "bar").splitlines()
     assert all(line.startswith("bar") for line in lines)
     assert any(id in line for line in lines)
+
+
+def test_a_process_keeps_its_log_small(stack: Stack) -> None:
+    for service in ("foo", "bar", "baz"):
+        log, copy = (stack.folder / "log" / f"{service}.{suffix}" for suffix in ("log", "log.1"))
+        os.truncate(log, MAX_FILE_BYTES)
+        stack.post(new_id())
+        assert log.stat().st_size < MAX_FILE_BYTES <= copy.stat().st_size
+        copy.unlink()  # it would take other tests long to read
+
+
+def test_a_process_has_nothing_to_say_against_its_settings(stack: Stack) -> None:
+    assert not [service for service in ("foo", "bar", "baz") if "not a variable" in stack.log(service)]
 
 
 @containers_seldom

@@ -12,6 +12,7 @@ from resonate.error import FunctionNotFoundError, PlatformError, ServerError
 
 from worker import configure_logging
 from worker.logs import MAX_FILE_BYTES, MAX_RECORD_CHARACTERS, _Formatter, filter_sdk, is_shown
+from worker.seams import RETURNED_EARLY
 
 from .group import launched
 
@@ -58,6 +59,7 @@ FAILED = "core: execution failed, releasing task task_id=%s"
         (core(FAILED, FunctionNotFoundError("bar", 1)), None),
         (core(FAILED, PlatformError([ServerError(404, "not found")])), None),
         (core(FAILED, ServerError(409, "task a:1 is pending")), None),
+        (record("resonate.core", logging.WARNING, f"{RETURNED_EARLY} -- either a"), None),
     ],
 )
 def test_a_record_is_one_plain_line_or_not_shown(told: logging.LogRecord, line: str | None) -> None:

@@ -93,6 +93,17 @@ async def returns_too_much(ctx: Context) -> str:  # noqa: ARG001
     return "x" * MAX_VALUE_BYTES
 
 
+async def returns_what_it_did_not_await(ctx: Context) -> Any:
+    return [ctx.run(exits)]
+
+
+async def forgets_the_context(ctx: Context) -> str:
+    def fetch(url: str) -> str:
+        return url
+
+    return str(await ctx.run(fetch, "http://localhost"))  # type: ignore[call-overload]
+
+
 async def breaks_its_word(ctx: Context) -> str:
     async def count(ctx: Context) -> int:  # noqa: ARG001
         return "many"  # type: ignore[return-value]
@@ -132,6 +143,9 @@ ENDS: dict[Function, str] = {
     returns_an_object: "the result of returns_an_object cannot be stored: serialization error: cannot encode object",
     returns_what_contains_itself: "the result of returns_what_contains_itself cannot be stored: maximum recursion",
     returns_too_much: "the result of returns_too_much cannot be stored: 5581488 bytes in base64, the limit is 4186112",
+    returns_what_it_did_not_await: "the result of returns_what_it_did_not_await cannot be stored: serialization error: "
+    "cannot encode object of type Task; is an `await` missing?",
+    forgets_the_context: "fetch must take its Context first: async def fetch(ctx: Context, ...)",
     breaks_its_word: "serialization error: Expected `int`, got `str`",
     passes_it_on: "the arguments of answer cannot be stored: maximum recursion",
     leaves_alone_what_it_asked_for: "the arguments of answer cannot be stored: serialization error: cannot encode",

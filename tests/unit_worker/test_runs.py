@@ -77,6 +77,11 @@ STORIES: dict[str, tuple[tuple[Act, ...], list[str]]] = {
     "tried again": ((raised(FAILED), begin(BAR)), ["ValueError: no number today; retrying", "begins"]),
     "suspended": ((raised(Suspended()), suspended("a", "b")), ["suspended, waits for a, b"]),
     "goes on at once": ((suspended("a", goes_on=True),), ["suspended, waits for a; continues at once"]),
+    "returned before its calls ended": (
+        (returned(), suspended("a")),
+        ["suspended, waits for a; it returned without awaiting this: is an `await` missing?"],
+    ),
+    "failed before its calls ended": ((raised(FAILED), suspended("a")), ["suspended, waits for a"]),
     "waits for five": ((suspended(*"abcde"),), ["suspended, waits for a, b, c, d, e"]),
     "waits for more": ((suspended(*"abcdef"),), ["suspended, waits for a, b, c, d, e and 1 more"]),
     "ended twice": ((returned(), ends("lease lost"), ends("given back")), ["lease lost"]),

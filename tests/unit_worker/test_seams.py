@@ -106,6 +106,7 @@ CONTAINED: dict[str, tuple[Any, str]] = {
     "a future is awaited by its task": (ResonateFuture.__await__, "return self._task.__await__()"),
     "the effects of a context know its task": (ResonateEffects.__init__, "self.task_id = task_id"),
     "and its version": (ResonateEffects.__init__, "self.task_version = task_version"),
+    "the log call of an early return exists": (Core.execute_until_blocked_inner, f'"{seams.RETURNED_EARLY} '),
     "the filtered log call exists": (
         Core.execute_until_blocked_outer,
         "except (ResonateError, PlatformError) as exc:\n                logger.exception(",

@@ -36,6 +36,10 @@ async def with_nothing() -> None:
     pass
 
 
+def with_yield(ctx: Context) -> Iterator[Any]:
+    yield ctx.run(double, 1)
+
+
 @pytest.mark.parametrize(
     ("call", "reason"),
     [
@@ -58,6 +62,8 @@ async def test_a_call_that_it_cannot_run_is_released_with_the_reason(group: Grou
         ("shop", (lambda ctx: ctx,), "each function needs a name of its own: <lambda>"),
         ("shop", (without_context,), "without_context must take its Context first"),
         ("shop", (with_nothing,), "with_nothing must take its Context first"),
+        ("shop", (with_yield,), "with_yield is a generator: write async def with_yield"),
+        ("shop", ("double",), "this is not a function: 'double'"),
         ("my shop", (double,), "a group's name has no blanks"),
         ("my/shop", (double,), "a group's name has no blanks"),
         ("", (double,), "a group's name has no blanks"),

@@ -32,6 +32,8 @@ MAX_REASON_CHARACTERS: Final = 500
 """Of how an attempt stopped, and why: for a changed step, what it was and what it is."""
 MAX_FAILED_STEPS: Final = 8
 MAX_SHOWN_IDS: Final = 5
+RETURNED: Final = "returned"
+"""The outcome of a function whose result is not shown."""
 STOPS: Final = "the worker stops"
 UNSHOWABLE: Final = "its message cannot be shown"
 LEASE_IS_GONE: Final = {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}
@@ -99,7 +101,7 @@ class RunLog:
     def returned(self, id: str, attempt: int, value: Any) -> None:
         if run := self._runs.get((id, attempt)):
             run.ended = time.monotonic()
-            run.outcome = f"result: {shortened(_values.repr(value))}" if run.is_shown else ""
+            run.outcome = f"result: {shortened(_values.repr(value))}" if run.is_shown else RETURNED
 
     def raised(self, id: str, attempt: int, error: BaseException, traceback: TracebackType | None = None) -> None:
         """`traceback`: where the function raised the error."""
@@ -139,7 +141,11 @@ class RunLog:
         """`goes_on`: an awaited result is there already, so the attempt runs the function from its top again."""
         shown = ", ".join(awaited[:MAX_SHOWN_IDS])
         more = f" and {len(awaited) - MAX_SHOWN_IDS} more" if len(awaited) > MAX_SHOWN_IDS else ""
-        self.ends(task, f"suspended, waits for {shown}{more}{'; continues at once' if goes_on else ''}")
+        text = f"suspended, waits for {shown}{more}{'; continues at once' if goes_on else ''}"
+        run = self._runs.get((task.id, task.version))
+        if run is not None and run.outcome and run.error is None:
+            self._log_end(run, f"{text}; it returned without awaiting this: is an `await` missing?", logging.WARNING)
+        self.ends(task, text)
 
     def failed(self, task: TaskRef, reason: str) -> None:
         """Note why the attempt failed; the task is released next."""

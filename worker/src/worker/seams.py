@@ -19,6 +19,7 @@ tests/unit_worker/test_seams.py fails if these differ in another version of the 
 """
 
 import asyncio
+import inspect
 import logging
 import warnings
 from collections.abc import Callable, Generator
@@ -51,6 +52,10 @@ from worker.values import value_of
 
 MAX_VALUE_BYTES: Final = 4 * 1024 * 1024 - 8192
 """In base64. The server refuses requests of more than 4 MiB."""
+NOT_AWAITED: Final = ("type Task", "type coroutine")
+"""How the SDK's error ends if a value contains a step that nobody has awaited."""
+RETURNED_EARLY: Final = "core: workflow returned done with pending remote todos"
+"""How the SDK says that a function has returned before its calls ended."""
 ENDS: Final = {"rejected_timedout": "was not settled before its deadline", "rejected_canceled": "was cancelled"}
 """How calls end without an error of their own."""
 
@@ -107,7 +112,8 @@ def should_log(record: logging.LogRecord) -> bool:
     is_told_by_the_end_of_a_run = isinstance(cause, FunctionNotFoundError | StepChangedError) or (
         isinstance(cause, ServerError) and cause.code in LEASE_IS_GONE
     )
-    return record.levelno >= logging.WARNING and not is_told_by_the_end_of_a_run
+    is_told = is_told_by_the_end_of_a_run or str(record.msg).startswith(RETURNED_EARLY)
+    return record.levelno >= logging.WARNING and not is_told
 
 
 def silence_sdk() -> None:
@@ -127,9 +133,31 @@ sdk_encode: Final = Codec.encode
 
 def named_run(ctx: Context, fn: Any, *args: Any, **kwargs: Any) -> Any:
     """Note the step's function. The asyncio task that requests its promise has not started yet."""
+    if callable(fn):
+        check_durable(fn)
     future, effects = sdk_run(ctx, fn, *args, **kwargs), cast("ComparingEffects", ctx._state.effects)
     effects.functions[future._id] = fn if isinstance(fn, str) else getattr(fn, "__name__", "")
     return future
+
+
+def check_durable(function: Callable[..., Any]) -> None:
+    """Raise `TypeError` if it cannot run as a durable function. The SDK would say so later, and less clearly."""
+    name = getattr(function, "__name__", "the function")
+    if not _takes_context(function):
+        raise TypeError(f"{name} must take its Context first: async def {name}(ctx: Context, ...)")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(
+            f"{name} is a generator: write async def {name}(ctx: Context, ...), and await in place of yield"
+        )
+
+
+def _takes_context(function: Callable[..., Any]) -> bool:
+    """Return whether a function may be called with its `Context` first. Only annotations that are classes tell."""
+    first = next(iter(inspect.signature(function).parameters.values()), None)
+    kind = first and first.annotation
+    if not isinstance(kind, type) or kind is inspect.Parameter.empty or getattr(kind, "_is_protocol", False):
+        return first is not None
+    return issubclass(Context, kind) or issubclass(kind, Context)
 
 
 def checked_call(sdk_call: Callable[..., Any]) -> Callable[..., Any]:
@@ -149,7 +177,8 @@ def stored(codec: Codec, value: Any, what: str) -> Any:
             raise ValueError(f"{length} bytes in base64, the limit is {MAX_VALUE_BYTES}")
         return codec.decode(encoded)
     except (ResonateError, ValueError, RecursionError) as error:
-        raise ApplicationError(f"the {what} cannot be stored: {error}") from error
+        hint = "; is an `await` missing?" if str(error).endswith(NOT_AWAITED) else ""
+        raise ApplicationError(f"the {what} cannot be stored: {error}{hint}") from error
 
 
 async def reported_invoke(function: DurableFunction, ctx: Context, packed: Any, **options: Any) -> Any:

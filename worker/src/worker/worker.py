@@ -1,7 +1,6 @@
 """A worker: functions that the server may call, in a process that leaves nothing behind when it ends."""
 
 import asyncio
-import inspect
 import logging
 import os
 import re
@@ -15,7 +14,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import uvloop
-from resonate.context import Context
 from resonate.heartbeat import NoopHeartbeat
 from resonate.observability import Event, PromiseSettleReturned
 from resonate.resonate import Resonate
@@ -30,7 +28,7 @@ from worker.leases import LeaseKeeper, OwnResults
 from worker.logs import configure_logging, filter_sdk
 from worker.network import HttpNetwork
 from worker.runs import RunLog
-from worker.seams import adapt_sdk, silence_sdk
+from worker.seams import adapt_sdk, check_durable, silence_sdk
 from worker.settings import Settings
 from worker.stream import Stream
 from worker.values import PlainValues
@@ -70,15 +68,16 @@ class Worker:
     """
 
     def __init__(self, group: str, *functions: DurableFunction) -> None:
-        """Raises `ValueError` for a name that cannot be called, `TypeError` for a function that takes no `Context`."""
+        """Raises `ValueError` for a name that cannot be called, `TypeError` for what is not a durable function."""
         if not re.fullmatch(r"[^\s/@?#%]+", group):
             raise ValueError(f"a group's name has no blanks and none of / @ ? # %: {group!r}")
         names = [getattr(function, "__name__", repr(function)) for function in functions]
         for name, function in zip(names, functions, strict=True):
+            if not callable(function):
+                raise TypeError(f"this is not a function: {name}")
             if not name.isidentifier() or names.count(name) > 1:
                 raise ValueError(f"each function needs a name of its own: {name}")
-            if not _takes_context(function):
-                raise TypeError(f"{name} must take its Context first: async def {name}(ctx: Context, ...)")
+            check_durable(function)
         self.group = group
         self.functions = functions
 
@@ -114,15 +113,6 @@ class Worker:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)  # a normal exit would wait for threads that functions have started
-
-
-def _takes_context(function: DurableFunction) -> bool:
-    """Return whether a function may be called with its `Context` first. Only annotations that are classes tell."""
-    first = next(iter(inspect.signature(function).parameters.values()), None)
-    kind = first and first.annotation
-    if not isinstance(kind, type) or kind is inspect.Parameter.empty or getattr(kind, "_is_protocol", False):
-        return first is not None
-    return issubclass(Context, kind) or issubclass(kind, Context)
 
 
 def _end_anyway() -> None:

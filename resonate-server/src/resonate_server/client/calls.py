@@ -24,10 +24,11 @@ MAX_CALLS = 100_000
 
 
 class Phase(Struct, frozen=True):
-    """What a call did from ``begin`` (ms) on, as the server reports it."""
+    """What a call did from ``begin`` (ms) on, as the server reports it, and its reason, such as "nobody"."""
 
     kind: str
     begin: int = field(name="from")
+    reason: str = ""
 
 
 class CallTask(Struct, frozen=True):

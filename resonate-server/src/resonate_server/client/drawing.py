@@ -23,6 +23,9 @@ from resonate_server.protocol.words import duration
 PID_SHOWN = 8
 """Characters of a process id: enough to tell processes apart."""
 
+NOBODY = "nobody"
+"""The reason of a phase in which a call waits for a group without workers."""
+
 UNBOUNDED = 100_000
 """More columns than any drawing has."""
 
@@ -294,6 +297,8 @@ class Drawing:
                     (f"{self._name(call)}: {self._cut(call.task.trouble)}", "yellow"),
                     (f"  {shown(call.promise.id)}", "dim"),
                 )
+            if not call.is_settled and call.phases and call.phases[-1].reason == NOBODY:
+                lines[call.group] = self._line((f"no worker of group {shown(call.group)} is connected", "yellow"))
             if call.promise.state is PromiseState.REJECTED and call.error is not None:
                 lines[call.error] = self._line(
                     (f"{self._name(call)} failed: ", "red"),

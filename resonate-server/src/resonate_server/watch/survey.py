@@ -143,7 +143,9 @@ class Survey(Collector):
         }
         for group, times in self._deserted.items():
             if times == 2:
-                logger.warning("%d tasks wait for group %s, which has no workers", self._backlogs[group].tasks, group)
+                logger.warning(
+                    "group %s has no workers; tasks that wait for one: %d", group, self._backlogs[group].tasks
+                )
 
 
 def _look_at(group: str, store: View) -> tuple[Backlog, list[OpenTask]]:

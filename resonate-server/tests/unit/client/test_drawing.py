@@ -15,10 +15,10 @@ from resonate_server.watch.views import Kind
 CALL = Call(promise("a"), task=None)
 
 
-def drawn(story: list[str], width: int = 80) -> list[str]:
+def drawn(story: list[str], calls: tuple[Call, ...] = (CALL,)) -> list[str]:
     file = io.StringIO()
-    console = Console(file=file, width=width, highlight=False, emoji=False, markup=False)
-    console.print(Drawing([CALL], console, 1_000, story).whole())
+    console = Console(file=file, width=80, highlight=False, emoji=False, markup=False)
+    console.print(Drawing([*calls], console, 1_000, story).whole())
     return file.getvalue().splitlines()
 
 
@@ -28,6 +28,13 @@ def test_the_story_is_a_paragraph_below_the_calls() -> None:
 
 def test_control_characters_are_visible_and_have_no_effect() -> None:
     assert "\x1b" not in "".join(drawn(["a \x1b[31m red one was gone."]))
+
+
+def test_a_group_without_workers_is_named_once() -> None:
+    waits = Call(
+        promise("a", tags={"resonate:target": "poll://any@shpo"}), task=None, phases=[Phase("gap", 0, "nobody")]
+    )
+    assert drawn([], (waits, waits))[-1] == "no worker of group shpo is connected"
 
 
 # ── stripes ──

@@ -91,4 +91,4 @@ async def test_each_time_a_group_loses_its_workers_is_reported_once(
     scene.workers = {}
     for _ in range(3):
         await scene.survey.look()
-    assert caplog.messages == [f"1 tasks wait for group {group}, which has no workers"] * 2
+    assert caplog.messages == [f"group {group} has no workers; tasks that wait for one: 1"] * 2
