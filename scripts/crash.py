@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.client import HTTPConnection, HTTPException
 from typing import NoReturn
 
@@ -41,6 +41,7 @@ LEASE_LOST_S = 30
 GONE = "No such"
 """What Docker says about a container that somebody has removed meanwhile."""
 LOOK_S = 0.1
+REPEAT_S = 0.3
 ANSWER_S = 5.0
 
 KEEPALIVE = {"TCP_KEEPIDLE": 1, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 2}
@@ -219,9 +220,19 @@ def ask_foo(foo: str, method: str, path: str, body: str = "", key: str = "", sec
         connection.close()
 
 
-class Caller(threading.Thread):
-    """Like any client, repeats a request whose connection broke, or that was refused for the moment."""
+def attempts(foo: str, body: dict[str, float], key: str, seconds: float | None = None) -> Iterator[Answer]:
+    """Like any client, repeat a request whose connection broke, or that was refused for the moment: yield all answers.
 
+    ``seconds``: of silence after which to try again.
+    """
+    while True:
+        yield (answer := ask_foo(foo, "POST", "/foo", json.dumps(body), key, seconds))
+        if answer.status not in (0, BUSY):
+            return
+        time.sleep(REPEAT_S)
+
+
+class Caller(threading.Thread):
     def __init__(self, case: Case) -> None:
         super().__init__(daemon=True)
         self._case = case
@@ -233,10 +244,9 @@ class Caller(threading.Thread):
     def run(self) -> None:
         case = self._case
         body = {"running" if case.when == "running" else "pause": case.duration} if case.duration else {}
-        while (answer := ask_foo(case.foo, "POST", "/foo", json.dumps(body), case.id)).status in (0, BUSY):
-            self.repeats += 1
-            time.sleep(0.3)
-        self.answer = answer
+        for self.repeats, answer in enumerate(attempts(case.foo, body, case.id)):
+            last = answer
+        self.answer = last
         self.answered = now_ms()  # last, as this marks it as done
 
     def is_done(self) -> bool:

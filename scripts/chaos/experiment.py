@@ -5,16 +5,17 @@ import contextlib
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 
-import aiohttp
 import msgspec
 from msgspec import Struct
 
 from chaos import ledger, plan
 from chaos.ledger import Record, SentChain
 from chaos.stack import Stack, StackError, Wrecker
+from crash import attempts
 
 UP_AGAIN_S = 90.0
 LAST_ANSWERS_S = 90.0
@@ -25,11 +26,6 @@ STATUS_S = 0.2
 
 ATTEMPT_S = 20.0
 """A client that has heard nothing for this long tries again."""
-RETRY_PAUSE_S = 0.3
-"""The pause before the next attempt after a connection broke."""
-MAX_RETRY_AFTER_S = 5.0
-
-_UNAVAILABLE = 503
 
 STATUS_EVERY_S = 10.0
 """Without a terminal, whose last line could be rewritten."""
@@ -37,47 +33,6 @@ STATUS_EVERY_S = 10.0
 
 class _Body(msgspec.Struct):
     message: object = None
-
-
-class Callers:
-    """Clients of foo. Each sends one request, and repeats it with the same key until it has an answer."""
-
-    def __init__(self, foo_port: int, now: Callable[[], float]) -> None:
-        self._url = f"http://127.0.0.1:{foo_port}/foo"
-        self._now = now
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, force_close=True),
-            timeout=aiohttp.ClientTimeout(total=ATTEMPT_S),
-        )
-
-    async def close(self) -> None:
-        await self._session.close()
-
-    async def call(self, chain: SentChain) -> None:
-        """Return once the chain has its answer, right or wrong."""
-        chain.sent = self._now()
-        while True:
-            chain.attempts += 1
-            try:
-                again_after = await self._try(chain)
-            except (aiohttp.ClientError, TimeoutError, OSError):
-                again_after = RETRY_PAUSE_S
-            if chain.answered is not None:
-                return
-            await asyncio.sleep(again_after)
-
-    async def _try(self, chain: SentChain) -> float:
-        """Make one attempt. If it brings no answer, return after how many seconds to try again."""
-        body = {"pause": chain.pause} if chain.pause else {"running": chain.running} if chain.running else {}
-        async with self._session.post(self._url, json=body, headers={"Idempotency-Key": chain.id}) as response:
-            text = await response.read()
-        if response.status == _UNAVAILABLE:
-            return min(float(response.headers.get("Retry-After", RETRY_PAUSE_S)), MAX_RETRY_AFTER_S)
-        chain.status = response.status
-        with contextlib.suppress(msgspec.MsgspecError):
-            chain.message = msgspec.json.decode(text, type=_Body).message
-        chain.answered = self._now()
-        return 0
 
 
 class Display:
@@ -142,10 +97,8 @@ class Experiment:
         self._display = Display(self._now)
         self._stop = asyncio.Event()
         self._record = Record(settings.kind, settings.seed)
-        self._callers = Callers(settings.foo_port, self._now)
         self._stack = Stack(settings.kind, settings.services.split())
         self._wrecker = Wrecker(self._stack, self._stop, self._now, self._display.event)
-        self._calls: list[asyncio.Task[None]] = []
 
     def interrupt(self) -> None:
         self._record.interrupted = True
@@ -167,7 +120,6 @@ class Experiment:
             self._record.runs = await self._stack.runs()
         finally:
             showing.cancel()
-            await self._callers.close()
             self._display.close()
         return self._record
 
@@ -186,15 +138,25 @@ class Experiment:
                 await asyncio.wait_for(self._stop.wait(), max(chain.due - self._now(), 0))
                 return
             self._record.chains.append(chain)
-            self._calls.append(asyncio.create_task(self._callers.call(chain)))
+            threading.Thread(target=self._call, args=[chain], daemon=True).start()
+
+    def _call(self, chain: SentChain) -> None:
+        """Return once the chain has its answer, right or wrong."""
+        chain.sent = self._now()
+        body = {name: seconds for name in ("pause", "running") if (seconds := getattr(chain, name))}
+        foo = f"127.0.0.1:{self._settings.foo_port}"
+        for answer in attempts(foo, body, chain.id, ATTEMPT_S):
+            chain.attempts, chain.status = chain.attempts + 1, answer.status
+        with contextlib.suppress(msgspec.MsgspecError):
+            chain.message = msgspec.json.decode(answer.text, type=_Body).message
+        chain.answered = self._now()  # last, as this marks it as done
 
     async def _await_last_answers(self) -> None:
         limit = HASTY_ANSWERS_S if self._record.interrupted else LAST_ANSWERS_S
-        if self._calls:
-            _, late = await asyncio.wait(self._calls, timeout=limit)
-            for call in late:
-                call.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                while any(chain.answered is None for chain in self._record.chains):  # noqa: ASYNC110  by threads
+                    await asyncio.sleep(STATUS_S)
 
     async def _show(self) -> None:
         while True:

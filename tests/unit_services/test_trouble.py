@@ -1,12 +1,9 @@
 """Programs that cannot reach a server, may not use it, or find their port taken, say so and end when told to."""
 
 import signal
-import subprocess
-import sys
 from http import HTTPStatus
 
-import pytest
-from harness.basics import free_port, wait_until
+from harness.basics import free_port
 from harness.process import Process
 
 from .programs import Stack, is_problem
@@ -48,18 +45,3 @@ def test_a_taken_port_is_answered_with_the_variable_to_set(stack: Stack) -> None
     second = stack.start_worker("foo")
     second.wait_for("FOO_PORT")
     assert "Traceback" not in second.output()
-
-
-WITHOUT_SHARED_MEMORY = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o ro none /dev/shm && exec "$@"', "sh")
-"""Run a command that cannot write to /dev/shm, as users of some containers cannot."""
-
-
-def test_foo_needs_no_shared_memory(served: Stack) -> None:
-    try:
-        subprocess.run([*WITHOUT_SHARED_MEMORY, "true"], capture_output=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("only Linux has mounts of a single process, and grants them to root alone")
-    command = [*WITHOUT_SHARED_MEMORY, sys.executable, "-m", "foo"]
-    foo = served.programs["foo"] = Process(command, served.folder / "foo.log", served.env_of("foo")).launch()
-    wait_until(lambda: served.is_healthy() or not foo.is_running, "foo answers, or gives up")
-    assert foo.is_running, foo.output()

@@ -292,3 +292,38 @@ def test_a_process_that_a_function_forks_ends_when_it_is_told_to(server: ServerP
     assert server.client().result("forks") == -signal.SIGTERM
     assert "a function blocks" not in forking.output()
     forking.kill()
+
+
+RETURNING = """
+import os, sys
+from worker import Worker
+
+async def fork(ctx, ending):
+    if (child := os.fork()) == 0:
+        match ending:
+            case "exits":
+                sys.exit(5)
+            case "waits":
+                await ctx.run(wait)
+        return "the child's"
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+async def wait(ctx):
+    pass
+
+Worker("returning", fork).run()
+"""
+
+
+@pytest.mark.parametrize(("ending", "status"), [("exits", 5), ("returns", 1), ("waits", 1)])
+def test_a_forked_process_that_comes_back_from_its_function_is_no_second_worker(
+    server: ServerProcess, tmp_path: Path, ending: str, status: int
+) -> None:
+    """It read the worker's messages, on the worker's own connections, so that neither had whole ones."""
+    id = f"comes-back-{ending}"
+    server.client().begin(id, "returning", "fork", ending)
+    returning = launched(tmp_path, RETURNING, RESONATE_URL=server.url)
+    try:
+        assert server.client().result(id) == status
+    finally:
+        returning.kill()

@@ -36,7 +36,6 @@ BLOCKED_SECONDS = 300
 
 # How long a client may take to send its request, and how many may be sending one; beyond that the oldest is closed.
 ARRIVAL_SECONDS = 10
-LAST_LOOK_SECONDS = 0.1
 MAX_ARRIVING = 1024
 MAX_HEAD_BYTES = 32 * 1024
 
@@ -74,11 +73,9 @@ class _Server(BaseApplication):
             "bind": self._address,
             "worker_class": _Process,
             "asgi_lifespan": "off",
-            "asgi_disconnect_grace_period": 0,  # do not wait for clients that have left
             "keepalive": 0,
             "timeout": BLOCKED_SECONDS,
             "graceful_timeout": GRACE_SECONDS,
-            "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else None,  # noqa: S108
             "control_socket_disable": True,
             "loglevel": "warning",
             "errorlog": None,
@@ -148,15 +145,11 @@ class BoundedProtocol(ASGIProtocol):
     @override
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self.arriving[self] = asyncio.get_running_loop().call_later(ARRIVAL_SECONDS, self._is_late)
+        self.arriving[self] = asyncio.get_running_loop().call_later(ARRIVAL_SECONDS, transport.abort)
         if len(self.arriving) > MAX_ARRIVING:
             oldest = next(iter(self.arriving))
             oldest._has_arrived()
             oldest.transport.abort()
-
-    def _is_late(self) -> None:
-        """Read once more before closing: after a freeze the time is over before what came meanwhile is read."""
-        self.arriving[self] = asyncio.get_running_loop().call_later(LAST_LOOK_SECONDS, self.transport.abort)
 
     @override
     def data_received(self, data: bytes) -> None:

@@ -21,6 +21,7 @@ tests/unit_worker/test_seams.py fails if these differ in another version of the 
 import asyncio
 import inspect
 import logging
+import os
 import warnings
 from collections.abc import Callable, Generator
 from types import TracebackType
@@ -185,13 +186,16 @@ async def reported_invoke(function: DurableFunction, ctx: Context, packed: Any, 
     runs, id, task, effects = runs_of(ctx), ctx.info.id, task_of(ctx), cast("ComparingEffects", ctx._state.effects)
     effects.functions.setdefault(id, ctx.info.func_name)
     runs.track(ctx.info.func_name, id, task)
+    worker = os.getpid()
     try:
         with runs.surround(ctx.info.func_name, id, task):
             result = await sdk_invoke(function, ctx, packed, **options)
+        _end_if_forked(worker, 1)
         read = stored(effects.codec, result, f"result of {ctx.info.func_name}")
         if id != task.id:
             function.coerce_result(read)  # as for the step's caller
     except BaseException as error:
+        _end_if_forked(worker, error.code or 0 if isinstance(error, SystemExit) else 1)
         failure = _failure(error, runs)
         runs.raised(id, task.version, failure, _without_sdk(error.__traceback__))
         if failure is error:
@@ -199,6 +203,13 @@ async def reported_invoke(function: DurableFunction, ctx: Context, packed: Any, 
         raise failure from error
     runs.returned(id, task.version, result)
     return result
+
+
+def _end_if_forked(worker: int, status: Any) -> None:
+    """End a process that the function forked, and that comes back from it: it would be a second worker, on the same
+    connections. What else a program does at its end would reach them, too."""
+    if os.getpid() != worker:
+        os._exit(status if isinstance(status, int) else 1)
 
 
 async def explained_execute(core: Core, promise: PromiseRecord, effects: Any) -> Any:

@@ -102,6 +102,7 @@ class Worker:
             for number, handler in former.items():
                 signal.signal(number, handler)
             unblock()
+            loop.call_soon(os._exit, 1)  # it must not go on with this loop: the connections are the worker's
 
         # `multiprocessing` ends the processes of a pool by SIGTERM, perhaps before they have forgotten the handler.
         block = partial(signal.pthread_sigmask, signal.SIG_BLOCK, former)
