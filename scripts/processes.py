@@ -280,7 +280,7 @@ def start(name: str) -> None:
         mark = f"{MARK}{STACK}/{name}".split()
         command = [sys.executable, *mark, *program(service_of(name))]
         with log_file(name).open("ab") as output:
-            subprocess.Popen(  # noqa: S603
+            process = subprocess.Popen(  # noqa: S603
                 command,
                 env=environment(name, {**os.environ, **settings()}),
                 stdin=subprocess.DEVNULL,
@@ -288,6 +288,8 @@ def start(name: str) -> None:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        # Its command line is empty at first, and who looks for it now would start another one.
+        within(END_SECONDS, lambda: bool(ours(name)) or process.poll() is not None)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import processes
 import pytest
@@ -175,7 +176,19 @@ class TestOwnProcess:
 
 
 class TestMoment:
-    """Seen only on busy machines: a dying process that has lost its name but not yet its port."""
+    """Seen only on busy machines: a process that has no name yet, or has lost it but not yet its port."""
+
+    def test_start_waits_until_others_see_the_process(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        process = processes.Process(1, 0, 1, 0, processes.STACK, "bar", "python")
+        listed = iter([[], [], [], [process]])
+        monkeypatch.setattr(processes, "FOLDER", tmp_path)
+        monkeypatch.setattr(processes, "settings", dict)
+        monkeypatch.setattr(processes, "environment", lambda *_: {})
+        monkeypatch.setattr(processes, "every_process", lambda *_: next(listed))
+        monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: SimpleNamespace(poll=lambda: None))
+        processes.start("bar")
+
+        assert next(listed, None) is None
 
     def test_a_process_that_is_ending_is_no_intruder(self, monkeypatch: pytest.MonkeyPatch) -> None:
         heard = iter([{processes.SOMEBODY_ELSE}, set[str]()])
