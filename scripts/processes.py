@@ -348,8 +348,11 @@ def finish(names: Iterable[str]) -> None:
 
 def stop() -> None:
     """Stop workers first, so that they release their tasks while the server is still there."""
+    asked: set[str] = set()
     for kept in ((SERVER, POSTGRES), (POSTGRES,), ()):
-        finish(each.name for each in ours() if service_of(each.name) not in kept)
+        names = {each.name for each in ours() if service_of(each.name) not in kept} - asked
+        finish(names)
+        asked |= names
     left = [f"{each.name} could not be stopped: process {each.pid} of {user_of(each.uid)}" for each in ours()]
     if left:
         sys.exit("\n".join(f"down.sh: {reason}, and this is {user_of(os.getuid())}." for reason in left))

@@ -190,6 +190,17 @@ class TestMoment:
 
         assert next(listed, None) is None
 
+    def test_stop_waits_only_once_for_a_process_that_does_not_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It may belong to another user, and there are three rounds: workers, server, database."""
+        process = processes.Process(1, 0, 1, os.getuid(), processes.STACK, "bar", "python")
+        waited: list[str] = []
+        monkeypatch.setattr(processes, "every_process", lambda *_: [process])
+        monkeypatch.setattr(processes, "finish", waited.extend)
+        with pytest.raises(SystemExit, match="bar could not be stopped"):
+            processes.stop()
+
+        assert waited == ["bar"]
+
     def test_a_process_that_is_ending_is_no_intruder(self, monkeypatch: pytest.MonkeyPatch) -> None:
         heard = iter([{processes.SOMEBODY_ELSE}, set[str]()])
         monkeypatch.setattr(processes, "port_of", lambda _: "1")

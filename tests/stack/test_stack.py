@@ -206,7 +206,7 @@ def test_a_script_told_to_end_leaves_nothing_running(
     script = stack.begin(*command.split())
 
     def programs() -> list[psutil.Process]:
-        """Return those that wait for what is to come, not a short look before: the script may have become one itself."""
+        """Return those that wait for what is to come, not a look before; the script may have become one itself."""
         with contextlib.suppress(psutil.NoSuchProcess):
             every = [psutil.Process(script.pid), *psutil.Process(script.pid).children(recursive=True)]
             own = [each for each in every if each.name() in ("curl", "tail", "resonate", "docker-compose")]
