@@ -35,7 +35,7 @@ def main(uv: str, *upgrade: str) -> None:
         ("scripts/uv",),
         ("tests/clients/sdk-0.7.4", "--no-deps"),
         ("tests/clients/sdk-0.8.0", "--no-deps"),
-        ("tests/mutants/mutmut", *CONSTRAINED),
+        ("tests/mutants/mutmut", "--no-annotate", *CONSTRAINED),
     ):
         compile_lock(uv, f"{name}.requirements.lock", f"{name}.in", HASHED, *options, *upgrade)
     applications = "tests/own/applications"  # its versions are constraints for pip, which takes no hashes there
