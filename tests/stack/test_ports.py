@@ -123,7 +123,7 @@ class TestHolding:
     ) -> None:
         """The second up.sh finds what the first has chosen. A Mac has no flock."""
         checkout = Checkout.make(tmp_path / "checkout")
-        build = f"until [ -e {tmp_path}/go ]; do sleep 0.1; done; echo no builder here >&2; exit 1"
+        build = f"until [ -e '{tmp_path}/go' ]; do sleep 0.1; done; echo no builder here >&2; exit 1"
         path = tools(tmp_path / "tools", without=without, docker=engine({"compose build": build}))
         ports = {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(free_port())}
         first, second = tmp_path / "first", tmp_path / "second"
