@@ -7,6 +7,8 @@ from pathlib import Path
 CONSTRAINED = ("-c", "requirements.lock")
 """The root lock constrains the others, so that images hold the versions that were tested."""
 
+HASHED = "--generate-hashes"
+
 
 def folders() -> list[str]:
     """Return the folders that have an image of their own."""
@@ -19,24 +21,25 @@ def compile_lock(uv: str, lock: str, source: str, *options: str) -> None:
     # Our own packages are installed from source.
     own = ["demo-worker", *(folder.replace("services/", "demo-") for folder in folders()), "demo-bench", "demo-harness"]
     spared = [word for package in own for word in ("--no-emit-package", package)]
-    flags = ["--quiet", "--universal", "--python-version", "3.12", "--generate-hashes", "--no-emit-index-url"]
+    flags = ["--quiet", "--universal", "--python-version", "3.12", "--no-emit-index-url"]
     command = [uv, "pip", "compile", *flags, "--custom-compile-command", "scripts/lock.sh", *spared, *options]
     subprocess.run([*command, "--output-file", lock, source], check=True)  # noqa: S603
 
 
 def main(uv: str, *upgrade: str) -> None:
-    compile_lock(uv, "requirements.lock", "pyproject.toml", "--group", "dev", *upgrade)
+    compile_lock(uv, "requirements.lock", "pyproject.toml", "--group", "dev", HASHED, *upgrade)
     for folder in folders():
         lock, source = f"{folder}/requirements.lock", f"{folder}/pyproject.toml"
-        compile_lock(uv, lock, source, "--all-extras", *CONSTRAINED, *upgrade)
+        compile_lock(uv, lock, source, "--all-extras", HASHED, *CONSTRAINED, *upgrade)
     for name, *options in (
         ("scripts/uv",),
         ("tests/clients/sdk-0.7.4", "--no-deps"),
         ("tests/clients/sdk-0.8.0", "--no-deps"),
+        ("tests/mutants/mutmut", "--no-annotate", *CONSTRAINED),
     ):
-        compile_lock(uv, f"{name}.requirements.lock", f"{name}.in", *options, *upgrade)
-    for name in ("tests/mutants/mutmut", "tests/own/applications"):
-        compile_lock(uv, f"{name}.requirements.lock", f"{name}.in", *CONSTRAINED, *upgrade)
+        compile_lock(uv, f"{name}.requirements.lock", f"{name}.in", HASHED, *options, *upgrade)
+    applications = "tests/own/applications"  # its versions are constraints for pip, which takes no hashes there
+    compile_lock(uv, f"{applications}.requirements.lock", f"{applications}.in", "--no-annotate", *CONSTRAINED, *upgrade)
 
 
 if __name__ == "__main__":

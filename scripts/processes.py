@@ -287,7 +287,7 @@ def start(name: str) -> None:
         mark = f"{MARK}{STACK}/{name}".split()
         command = [sys.executable, *mark, *program(service_of(name))]
         with log_file(name).open("ab") as output:
-            subprocess.Popen(  # noqa: S603
+            process = subprocess.Popen(  # noqa: S603
                 command,
                 env=environment(name, {**os.environ, **settings()}),
                 stdin=subprocess.DEVNULL,
@@ -295,6 +295,8 @@ def start(name: str) -> None:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        # Its command line is empty at first, and who looks for it now would start another one.
+        within(END_SECONDS, lambda: bool(ours(name)) or process.poll() is not None)
 
 
 @contextlib.contextmanager
@@ -353,8 +355,11 @@ def finish(names: Iterable[str]) -> None:
 
 def stop() -> None:
     """Stop workers first, so that they release their tasks while the server is still there."""
+    asked: set[str] = set()
     for kept in ((SERVER, POSTGRES), (POSTGRES,), ()):
-        finish(each.name for each in ours() if service_of(each.name) not in kept)
+        names = {each.name for each in ours() if service_of(each.name) not in kept} - asked
+        finish(names)
+        asked |= names
     left = [f"{each.name} could not be stopped: process {each.pid} of {user_of(each.uid)}" for each in ours()]
     if left:
         sys.exit("\n".join(f"down.sh: {reason}, and this is {user_of(os.getuid())}." for reason in left))

@@ -9,7 +9,7 @@ id=${words[0]:-$(resonate_command chains --limit 1)} ||
 [ -n "$id" ] || die "there is no request yet; scripts/trigger.sh --pause 10 sends one."
 become="exec"
 [ "$kind" = containers ] || resonate_command tree --watch -- "$id" # in place of this script
-trap 'kill $(jobs -pr) 2>/dev/null || true' EXIT && trap exit INT TERM HUP
+trap 'while kill $(jobs -pr) 2>/dev/null; do sleep 0.5; done' EXIT && trap exit INT TERM HUP
 while true; do
     resonate_command tree --watch -- "$id" <&0 & # a signal does not wait for it
     status=0 && wait $! || status=$?

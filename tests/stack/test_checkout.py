@@ -5,6 +5,7 @@ import marshal
 import os
 import re
 import secrets
+import shlex
 import shutil
 import socket
 import subprocess
@@ -316,8 +317,9 @@ class TestEnvironment:
         """A PATH with a uv that installs nothing."""
         path = tools(tmp_path / "tools", docker=engine())
         uv = tmp_path / "tools/uv"
-        make = f'mkdir -p "${{@: -1}}/bin" && ln -s {sys.executable} "${{@: -1}}/bin/python"'
-        uv.write_text(f'#!/bin/bash -p\ncase "$1" in\npython) echo {sys.executable} ;;\nvenv) {make} ;;\nesac\n')
+        python = shlex.quote(sys.executable)
+        make = f'mkdir -p "${{@: -1}}/bin" && ln -s {python} "${{@: -1}}/bin/python"'
+        uv.write_text(f'#!/bin/bash -p\ncase "$1" in\npython) echo {python} ;;\nvenv) {make} ;;\nesac\n')
         uv.chmod(0o755)
         return path
 

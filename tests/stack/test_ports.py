@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import processes
 import pytest
@@ -122,7 +123,7 @@ class TestHolding:
     ) -> None:
         """The second up.sh finds what the first has chosen. A Mac has no flock."""
         checkout = Checkout.make(tmp_path / "checkout")
-        build = f"until [ -e {tmp_path}/go ]; do sleep 0.1; done; echo no builder here >&2; exit 1"
+        build = f"until [ -e '{tmp_path}/go' ]; do sleep 0.1; done; echo no builder here >&2; exit 1"
         path = tools(tmp_path / "tools", without=without, docker=engine({"compose build": build}))
         ports = {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(free_port())}
         first, second = tmp_path / "first", tmp_path / "second"
@@ -175,7 +176,30 @@ class TestOwnProcess:
 
 
 class TestMoment:
-    """Seen only on busy machines: a dying process that has lost its name but not yet its port."""
+    """Seen only on busy machines: a process that has no name yet, or has lost it but not yet its port."""
+
+    def test_start_waits_until_others_see_the_process(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        process = processes.Process(1, 0, 1, 0, processes.STACK, "bar", "python")
+        listed = iter([[], [], [], [process]])
+        monkeypatch.setattr(processes, "FOLDER", tmp_path)
+        monkeypatch.setattr(processes, "settings", dict)
+        monkeypatch.setattr(processes, "environment", lambda *_: {})
+        monkeypatch.setattr(processes, "every_process", lambda *_: next(listed))
+        monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: SimpleNamespace(poll=lambda: None))
+        processes.start("bar")
+
+        assert next(listed, None) is None
+
+    def test_stop_waits_only_once_for_a_process_that_does_not_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It may belong to another user, and there are three rounds: workers, server, database."""
+        process = processes.Process(1, 0, 1, os.getuid(), processes.STACK, "bar", "python")
+        waited: list[str] = []
+        monkeypatch.setattr(processes, "every_process", lambda *_: [process])
+        monkeypatch.setattr(processes, "finish", waited.extend)
+        with pytest.raises(SystemExit, match="bar could not be stopped"):
+            processes.stop()
+
+        assert waited == ["bar"]
 
     def test_a_process_that_is_ending_is_no_intruder(self, monkeypatch: pytest.MonkeyPatch) -> None:
         heard = iter([{processes.SOMEBODY_ELSE}, set[str]()])

@@ -191,24 +191,27 @@ def test_trigger_says_that_it_has_sent_nothing_if_it_cannot_store_the_answer(sta
 
 
 @pytest.mark.parametrize(
-    ("command", "number"),
+    ("command", "number", "words"),
     [
-        ("scripts/trigger.sh --pause 600", signal.SIGTERM),
-        ("scripts/logs.sh -f bar", signal.SIGHUP),
-        ("scripts/watch.sh", signal.SIGTERM),
+        ("scripts/trigger.sh --pause 600", signal.SIGTERM, {"--output"}),
+        ("scripts/logs.sh -f bar", signal.SIGHUP, {"+1", "logs"}),
+        ("scripts/watch.sh", signal.SIGTERM, {"--watch"}),
     ],
 )
 @containers_seldom
-def test_a_script_told_to_end_leaves_nothing_running(stack: Stack, command: str, number: signal.Signals) -> None:
-    """The signal goes to the script alone, as `kill` sends it, not to its child processes."""
+def test_a_script_told_to_end_leaves_nothing_running(
+    stack: Stack, command: str, number: signal.Signals, words: set[str]
+) -> None:
+    """The signal goes to the script alone, as `kill` sends it, not to its child processes. Of these, the ones that wait
+    for what is to come have one of the words as an argument."""
     stack.post(new_id(), {"pause": LONG}, wait=False)
     script = stack.begin(*command.split())
 
     def programs() -> list[psutil.Process]:
-        """Return those that wait for what is to come: the script may have become one itself."""
+        """The script may have become one itself."""
         with contextlib.suppress(psutil.NoSuchProcess):
             every = [psutil.Process(script.pid), *psutil.Process(script.pid).children(recursive=True)]
-            return [each for each in every if each.name() in ("curl", "tail", "resonate", "docker-compose")]
+            return [each for each in every if words.intersection(each.cmdline())]
         return []
 
     wait_until(programs, "it waits")
