@@ -72,18 +72,6 @@ class WatchedDatabase(Database):
             self.run.check(invariants.a_task_has_a_timer_or_a_lease(task, after.promises[id]))
 
 
-class PromisedAnswer(asyncio.Future[Any]):
-    """A future answer: once it has a result, the answer counts as sent."""
-
-    def __init__(self, database: WatchedDatabase) -> None:
-        super().__init__()
-        self._database = database
-
-    def set_result(self, result: Any) -> None:
-        self._database.run.check(invariants.nothing_leaves_before_the_commit(result, self._database.in_transaction))
-        super().set_result(result)
-
-
 class SteppedStore(SQLiteStore):
     """A store that does its thread's work on the loop, where the server may die, and that checks each answer."""
 
@@ -98,15 +86,12 @@ class SteppedStore(SQLiteStore):
         return super().decide(footprint, watched(self.run_state, rule))
 
     async def _run(self) -> None:
+        """Pause first, so that requests queue up."""
         try:
+            await self._pause()
             await super()._run()
         except Crash:
             self.die()
-
-    async def _wait_for_jobs(self) -> None:
-        """Wait, then pause, so that requests queue up."""
-        await super()._wait_for_jobs()
-        await self._pause()
 
     async def _on_thread[T](self, work: Callable[[], T]) -> T:
         """Pause, so that the server may die, then work."""
@@ -116,10 +101,8 @@ class SteppedStore(SQLiteStore):
     async def _pause(self) -> None:
         await asyncio.sleep(self.run_state.rng.random() * 0.004)
 
-    def _promise(self) -> asyncio.Future[Any]:
-        return PromisedAnswer(self.watched)
-
     def _publish(self, batch: list[Job], outcomes: list[Outcome]) -> None:
+        self.run_state.check(invariants.nothing_leaves_before_the_commit(outcomes, self.watched.in_transaction))
         if self.dies_while_publishing:
             done = self.run_state.rng.randint(0, len(batch))
             super()._publish(batch[:done], outcomes[:done])

@@ -9,6 +9,7 @@ from unit.engines import PATIENCE_S, RETRY_MS, Bench, WatchedDatabase
 from unit.hubs import hub_of
 
 from resonate_server.engine.engine import MAX_UNBLOCK_BYTES
+from resonate_server.protocol.envelope import CheckedRequest
 from resonate_server.protocol.messages import Execute, Unblock
 from resonate_server.protocol.records import EMPTY, PromiseState, TaskState, Value
 from resonate_server.protocol.requests import (
@@ -54,6 +55,10 @@ class TestAnswers:
 
 
 class TestCommit:
+    async def test_a_request_that_finds_the_store_idle_is_decided_at_once(self, bench: Bench) -> None:
+        await bench.settle_down()
+        assert bench.engine.submit(CheckedRequest("c", PromiseGet(id="p"))).done()
+
     async def test_queued_requests_share_a_commit(self, bench: Bench) -> None:
         await bench.settle_down()
         bench.store.gate.clear()
@@ -427,7 +432,7 @@ async def test_leases_start_afresh_when_a_server_starts() -> None:
 
 
 async def test_leases_restart_in_portions_and_one_that_cannot_holds_up_neither_the_others_nor_the_start(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("resonate_server.engine.engine.MAX_LEASES", 2)
     monkeypatch.setattr("resonate_server.engine.engine.MAX_CLAIMS", 3)
@@ -442,6 +447,7 @@ async def test_leases_restart_in_portions_and_one_that_cannot_holds_up_neither_t
     async with restarted.at_work():
         held = {id for id in ids if (await restarted.call(TaskGet(id=id))).data.task.state is TaskState.ACQUIRED}
         assert held == {*ids}
+        await restarted.until(lambda: caplog.text.count("changed nothing") > 1)  # first with its portion, then alone
         bench.store.poisoned = None
         await restarted.until(lambda: ("execute", "t4") in restarted.notes.seen)
         assert [id for what, id in restarted.notes.seen if what == "execute"] == ["t4"]

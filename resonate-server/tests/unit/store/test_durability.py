@@ -125,10 +125,11 @@ class TestBrokenDisk:
         await self.ask(served, promise_create("q1"), ScheduleGet("s"))
         break_descriptor(descriptor_of(path), path)
 
-        answers = await self.ask(served, promise_create("q2"), ScheduleGet("s"), PromiseGet("p0500"))
+        batch = promise_create("q3"), ScheduleGet("s"), PromiseGet("p0500")
+        answers = await self.ask(served, promise_create("q2"), *batch)  # While q2 is committed, the others queue up.
 
-        assert {answer.status for answer in answers} == {503}
-        assert promises_in(crash(path)) & {"q1", "q2"} == {"q1"}
+        assert [answer.status for answer in answers] == [200, 503, 503, 503]
+        assert promises_in(crash(path)) & {"q1", "q2", "q3"} == {"q1", "q2"}
 
     async def test_a_request_for_it_is_refused_with_the_reason(self, path: Path, served: SQLiteStore) -> None:
         break_descriptor(descriptor_of(path), path)

@@ -142,7 +142,6 @@ class SQLiteStore(Store):
         self._timely: deque[Job] = deque()
         self._patient: deque[Job] = deque()
         """One job from each of these two runs between batches of ``_jobs``."""
-        self._awake = asyncio.Event()
         self._stopping = False
         self._health = StoreHealth()
         self._marked = 0
@@ -158,6 +157,8 @@ class SQLiteStore(Store):
         """What is under way."""
         self._hangs = False
         """The disk does not answer; until it does, everything is refused."""
+        self._is_busy = False
+        """Jobs are under way: ``_running`` does them."""
         self._running: asyncio.Task[None]
         self._watching: asyncio.Task[None]
 
@@ -167,7 +168,6 @@ class SQLiteStore(Store):
         self._listener = listener
         self._thread = WorkThread()
         self._kernel = kernel_sync(self.database.log_to_sync)
-        self._running = self._loop.create_task(self._run())
         self._watching = self._loop.create_task(self._watch())
 
     @asynccontextmanager
@@ -177,7 +177,6 @@ class SQLiteStore(Store):
     async def close(self) -> None:
         """Where the disk hangs, nothing else would end the process: its threads, and SQLite, would wait for ever."""
         self._stopping = True
-        self._awake.set()
         ending = self._loop.create_task(self._end())
         for _ in range(CLOSE_S):
             await asyncio.wait([ending], timeout=1)  # at once if it has ended
@@ -187,7 +186,8 @@ class SQLiteStore(Store):
         ending.result()
 
     async def _end(self) -> None:
-        await self._running
+        while self._is_busy:
+            await self._running
         self._watching.cancel()
         self.outgoing.stop()
         await asyncio.sleep(0)  # Let those who waited for room hear of it.
@@ -269,18 +269,26 @@ class SQLiteStore(Store):
             _tell(job, ReadFailed(STOPS))
         else:
             queue.append(job)
-            self._awake.set()
+            self._run_jobs()
         assert job.done is not None
         return job.done
 
+    def _run_jobs(self) -> None:
+        """Begin at once, in the caller's turn of the loop, unless jobs are under way."""
+        if not self._is_busy:
+            self._is_busy = True  # Before the task, which runs until it first waits.
+            self._running = asyncio.Task(self._run(), loop=self._loop, eager_start=True)
+
     async def _run(self) -> None:
-        while self._jobs or self._patient or self._timely or not self._stopping:
-            await self._wait_for_jobs()
+        while self._jobs or self._patient or self._timely:
             if batch := self._next_batch():
                 await self._work_off(batch)
             for queue in (self._patient, self._timely):
                 if queue:
                     await self._work_off([queue.popleft()])
+            if self._jobs:
+                await asyncio.sleep(0)  # A batch that only read has not yielded to the loop.
+        self._is_busy = False
 
     async def _watch(self) -> None:
         """Check an idle database, and refuse what waits for a disk that hangs."""
@@ -295,7 +303,7 @@ class SQLiteStore(Store):
                 self._refuse_all()
             if not batch:
                 self._jobs.append(Job(None, self._probe))
-                self._awake.set()
+                self._run_jobs()
 
     def _refuse_all(self) -> None:
         """The server's own work keeps waiting: nobody else would ask for it again."""
@@ -310,13 +318,6 @@ class SQLiteStore(Store):
                     queue.append(job)
                 else:
                     _tell(job, self._refusal(NOTHING))
-
-    async def _wait_for_jobs(self) -> None:
-        if self._jobs or self._patient or self._timely or self._stopping:
-            await asyncio.sleep(0)  # A batch that only read has not yielded to the loop.
-            return
-        self._awake.clear()
-        await self._awake.wait()
 
     def _next_batch(self) -> list[Job]:
         """Take quick jobs from the head of the queue, in order; if there are none, the next job."""
