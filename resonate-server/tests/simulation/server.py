@@ -15,7 +15,8 @@ from simulation.run import Run
 from resonate_server.config import HttpPush
 from resonate_server.delivery import UNBLOCK_KEPT_S, Hub, Presence, Push, WorkerStream
 from resonate_server.engine import Engine, EngineSettings, Outbound
-from resonate_server.kernel.model import Decision, Footprint, LinkFootprint, Notice, Rows, Rule, Rules
+from resonate_server.engine.reports import lost_leases
+from resonate_server.kernel.model import Decision, Footprint, LinkFootprint, Rows, Rule, Rules
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import UnreadableRequest, decode_request, open_envelope
@@ -30,7 +31,7 @@ from resonate_server.protocol.requests import (
     TaskRelease,
     TaskSuspend,
 )
-from resonate_server.store import Store
+from resonate_server.store import Decided, Store
 from resonate_server.store.found import Snapshot
 
 WRITES = (TaskRelease, TaskFulfill, TaskSuspend, TaskFence)
@@ -69,9 +70,9 @@ class CountingEngine(Engine):
         super().__init__(store, SETTINGS, METRICS)
         self._run = run
 
-    def _take_notice(self, notice: Notice) -> None:
-        self._run.happened[type(notice).__name__] += 1
-        super()._take_notice(notice)
+    def decided(self, decided: Decided) -> None:
+        self._run.happened["lease lost"] += len([*lost_leases(decided)])
+        super().decided(decided)
 
 
 def watched(run: Run, rule: Rule) -> Rule:

@@ -8,7 +8,6 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from datetime import UTC, datetime
 from functools import partial
 from itertools import batched
 from typing import Any, Concatenate
@@ -21,27 +20,14 @@ from resonate_server.delivery.unblocks import weight_of
 from resonate_server.engine import queries
 from resonate_server.engine.outbound import DecisionObserver, Outbound
 from resonate_server.engine.patience import Patience
-from resonate_server.kernel.model import (
-    ClaimNotice,
-    DeliveryFailing,
-    Footprint,
-    LeaseLost,
-    Notice,
-    Rule,
-    Rules,
-    RunsSkipped,
-    ScheduleFired,
-    ScheduleWithoutTarget,
-    SettlementNotice,
-    Task,
-    Withdraw,
-)
+from resonate_server.engine.reports import failing_tasks, lost_leases, report, tell_of_trouble
+from resonate_server.kernel.model import Footprint, Rule, Rules, Task, Withdraw
 from resonate_server.metrics import Metrics
+from resonate_server.protocol.address import group_of
 from resonate_server.protocol.answers import Answer, Nothing
 from resonate_server.protocol.envelope import CheckedRequest, Envelope
 from resonate_server.protocol.errors import Malformed
 from resonate_server.protocol.messages import Execute, OwedUnblock, UnblockKey
-from resonate_server.protocol.payload import function_of
 from resonate_server.protocol.records import Promise, PromiseState, TaskState
 from resonate_server.protocol.requests import (
     MAX_INTEGER,
@@ -435,18 +421,17 @@ class Engine:
 
     def decided(self, decided: Decided) -> None:
         decision = decided.decision
-        for id, task in decision.changes.tasks.items():
-            before = decided.rows.tasks.get(id)
-            if before is None or before.state is not task.state:
-                self._metrics.task_changed(None if before is None else before.state, task.state)
+        report(decided, self._metrics)
         if self.trace is not None and not isinstance(decided.request, DebugTick):
             self.trace.answers(decided.request, decided.now, decision.answer, self._store.due_at)
         self.observer.decided(decided)
         if settled := [promise.id for promise in decision.changes.promises.values() if _ends_waiting(promise)]:
             self._patience.settled(settled)
             self._outbound.settled(settled)
-        for notice in decision.notices:
-            self._take_notice(notice)
+        for task in lost_leases(decided):
+            self._outbound.fell_silent(group_of(task.target) or "", task.pid or "")
+        for task in failing_tasks(decided):
+            self._report_failures(task)
         if not self._unpaused.is_set() or isinstance(decided.request, DebugTick):
             return
         for message in decision.messages:
@@ -455,21 +440,13 @@ class Engine:
             else:
                 self._outbound.send(message)
 
-    def _take_notice(self, notice: Notice) -> None:
-        if isinstance(notice, LeaseLost):
-            self._outbound.fell_silent(notice.group, notice.pid)
-        if isinstance(notice, DeliveryFailing):
-            self._report_failures(notice.task)
-        else:
-            _tell(notice, self._metrics)
-
     @_in_background
     async def _report_failures(self, task: Task) -> None:
         """Look up the task's function for the log: this is rare enough."""
         touched = Footprint(ids=(task.id,), shown=(task.id,))
         rows = await self._read_with_retry(lambda view: view.load(touched))
         if task.id in rows.promises:
-            _tell_of_trouble(task, rows.promises[task.id])
+            tell_of_trouble(task, rows.promises[task.id])
 
 
 def _raise_if_failed(answer: Answer) -> None:
@@ -496,34 +473,3 @@ def _portion_of_unblocks(view: View, group: str, pid: str, after: int) -> tuple[
             return found, False
         found.append(owed)
     return found, True
-
-
-# --- for operators: metrics and log lines ---
-
-
-def _tell(notice: Notice, metrics: Metrics) -> None:
-    match notice:
-        case LeaseLost(task_id=task_id, pid=pid):
-            metrics.leases_lost.inc()
-            logger.info("lease lost: task %s, held by %s, is offered again", task_id, pid[:8])
-        case ClaimNotice(waited_ms=waited_ms, recovery_ms=recovery_ms):
-            metrics.claimed(waited_ms, recovery_ms)
-        case SettlementNotice(pending_ms=pending_ms):
-            metrics.settled(pending_ms)
-        case ScheduleFired():
-            metrics.schedule_promises.inc()
-        case ScheduleWithoutTarget(schedule_id=id):
-            logger.warning("schedule %s: without a resonate:target nobody runs its promises", id)
-        case RunsSkipped(schedule_id=id, since=since, until=until):
-            text = "schedule %s: the runs missed from %s until before %s are skipped"
-            logger.warning(text, id, _utc(since), _utc(until))
-
-
-def _tell_of_trouble(task: Task, promise: Promise) -> None:
-    """Warn that workers keep leaving the task unclaimed, or giving it back."""
-    function = function_of(promise) or "unknown"
-    logger.warning("task %s for %s, function %s: %s", task.id, task.target, function, task.report().trouble)
-
-
-def _utc(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1_000, UTC).isoformat()
