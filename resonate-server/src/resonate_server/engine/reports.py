@@ -1,5 +1,5 @@
-"""What operators learn of a decision: metrics, and lines in the log. Rules know nothing of it: each row is compared with
-the one before it.
+"""What operators learn of a decision: metrics, and lines in the log. Rules know nothing of it: rows are compared with
+those before.
 """
 
 import logging
