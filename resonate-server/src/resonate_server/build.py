@@ -78,7 +78,7 @@ def build(settings: Settings) -> Server:
     survey = Survey(engine, peers.workers if peers else hub.workers, engine.now)
     metrics.registry.register(survey)
     metrics.registry.register(MachineCollector(store, pulse))
-    parts = Parts(settings, guard, metrics, store, engine, hub, watch, pulse, everybody)
+    parts = Parts(settings, guard, metrics, store, engine, hub, watch, pulse)
     outbound = peers.router if peers else hub
     server = Server(
         parts, push, presence, peers, outbound, survey, build_app(parts), build_metrics_app(metrics, settings)

@@ -113,6 +113,10 @@ class SteppedStore(SQLiteStore):
         await self._pause()
         return work()
 
+    async def _commit(self) -> None:
+        await self._pause()
+        await super()._commit()
+
     async def _pause(self) -> None:
         await asyncio.sleep(self.run_state.rng.random() * 0.004)
 

@@ -1,7 +1,6 @@
 """Routes of the API port (protocol section 1.1) and of the metrics port, wired to their handlers."""
 
 import logging
-from collections.abc import Callable
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -9,7 +8,6 @@ from msgspec import Struct
 
 from resonate_server.config import Settings
 from resonate_server.delivery import Hub
-from resonate_server.delivery.presence import Member
 from resonate_server.engine import Engine
 from resonate_server.http.api import Api
 from resonate_server.http.auth import Guard
@@ -56,8 +54,7 @@ in a URL (``%xx``); SDKs also send ids in a header."""
 
 
 class Parts(Struct, frozen=True):
-    """The components that the applications are built from. ``watch``: ``None`` if the live page is disabled;
-    ``members`` returns the workers of all servers."""
+    """The components that the applications are built from. ``watch``: ``None`` if the live page is disabled."""
 
     settings: Settings
     guard: Guard
@@ -67,7 +64,6 @@ class Parts(Struct, frozen=True):
     hub: Hub
     watch: Watch | None
     pulse: Pulse
-    members: Callable[[], list[Member]]
 
 
 def build_app(parts: Parts) -> web.Application:

@@ -6,7 +6,6 @@ part of a very long queue is read.
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
@@ -31,7 +30,7 @@ MAX_GROUPS = 200
 MAX_NAME = 256
 """Characters of the name of a group that is reported: it is in several lines of the metrics."""
 
-REMEMBERED_S = 3_600.0
+REMEMBERED_MS = 3_600_000
 """How long a group is still reported after it has neither workers nor open tasks."""
 
 MAX_TASKS = 500
@@ -52,14 +51,12 @@ class Survey(Collector):
         reader: RowReader,
         workers: Callable[[], dict[str, int]],
         now: Callable[[], int],
-        uptime: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reader = reader
         self._workers = workers
         self._now = now
-        self._uptime = uptime
-        self._last_used: dict[str, float] = {}
-        """When each group last had workers or tasks, in seconds of ``uptime``, least recent first."""
+        self._last_used: dict[str, int] = {}
+        """When each group last had workers or tasks (ms), least recent first."""
         self._backlogs: dict[str, Backlog] = {}
         self._waiting, self._held = _Ages(), _Ages()
         self._deserted: dict[str, int] = {}
@@ -113,12 +110,12 @@ class Survey(Collector):
         return connected, waiting, oldest
 
     def _use(self, names: Iterable[str]) -> None:
-        now = self._uptime()
+        now = self._now()
         for name in filter(lambda name: len(name) <= MAX_NAME, names):
             self._last_used.pop(name, None)
             self._last_used[name] = now
         for name, since in list(self._last_used.items()):
-            if len(self._last_used) <= MAX_GROUPS and now - since < REMEMBERED_S:
+            if len(self._last_used) <= MAX_GROUPS and now - since < REMEMBERED_MS:
                 break
             del self._last_used[name]
 
