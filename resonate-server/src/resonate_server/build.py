@@ -71,7 +71,7 @@ def build(settings: Settings) -> Server:
     hub = Hub(engine, push, presence, metrics)
     peers = None if store.sharing is None else Peers(store.sharing, engine, hub, presence)
     everybody = peers.members if peers else presence.members
-    watch = _watch(engine, hub, presence, everybody, settings) if settings.ui.enabled else None
+    watch = _watch(engine, presence, everybody, settings) if settings.ui.enabled else None
     if peers:
         peers.begin(watch)
     _trace_lost_attempts(engine)
@@ -124,14 +124,13 @@ def _count_misjudged(metrics: Metrics) -> Callable[[str], None]:
     return misjudged
 
 
-def _watch(
-    engine: Engine, hub: Hub, presence: Presence, members: Callable[[], list[Member]], settings: Settings
-) -> Watch:
+def _watch(engine: Engine, presence: Presence, members: Callable[[], list[Member]], settings: Settings) -> Watch:
     path = settings.storage.sqlite.path
     has_file = not settings.storage.is_postgres and path != IN_MEMORY
     alive = path.with_name(f"{path.name}-alive") if has_file else None
     watch = Watch(engine, members, engine.now, alive)
-    engine.observer = hub.observer = presence.observer = watch
+    presence.observer = watch
+    engine.observers.append(watch)
     return watch
 
 
@@ -148,7 +147,7 @@ def _trace_lost_attempts(engine: Engine) -> None:
         raise SystemExit(f"resonate-server: {given[0]} must be a URL, such as http://localhost:4318")
     from resonate_server.watch.lost_attempts import LostAttempts
 
-    engine.observer = LostAttempts(engine, engine.observer)
+    engine.observers.append(LostAttempts(engine))
 
 
 async def _running(server: Server) -> AsyncIterator[None]:
@@ -168,7 +167,8 @@ async def _running(server: Server) -> AsyncIterator[None]:
     server.presence.close()
     await server.push.stop()
     await parts.engine.stop()
-    parts.engine.observer.close()
+    for observer in parts.engine.observers:
+        observer.close()
     if parts.engine.trace is not None:
         parts.engine.trace.close()
 

@@ -26,7 +26,7 @@ from typing import Protocol
 
 from resonate_server.delivery import unblocks
 from resonate_server.delivery.group import Group
-from resonate_server.delivery.presence import NO_PLEDGE, Pledge, Presence, WorkerObserver
+from resonate_server.delivery.presence import NO_PLEDGE, Pledge, Presence
 from resonate_server.delivery.push import Push
 from resonate_server.delivery.unblocks import Unblocks
 from resonate_server.delivery.worker_stream import UNCLAIMED_S, Offer, WorkerStream
@@ -85,7 +85,6 @@ class Hub:
         self._metrics = metrics
         self.heard_from = presence.heard_from
         self.has_stream_of = presence.has_stream_of
-        self.observer = WorkerObserver()
         self._groups: dict[str, Group] = {}
         self._offers: dict[str, Offer] = {}
         """By task: those that a worker was sent and has not claimed, and those that wait for one with room."""
@@ -423,7 +422,7 @@ class Hub:
         self._offers[offer.execute.task_id] = offer
         receiver.offer(offer, since)
         group.sort_in(receiver)
-        self.observer.task_sent(group.name, receiver.id, offer.execute)
+        self._presence.observer.task_sent(group.name, receiver.id, offer.execute)
 
     def _pump(self, group: Group) -> None:
         """Hand out waiting tasks as long as there is room, and request more if only few are left."""

@@ -122,7 +122,7 @@ class Engine:
         """When the store last showed that it can record heartbeats (ms)."""
         self._giving_back = asyncio.Lock()
         self._outbound: Outbound
-        self.observer = DecisionObserver()
+        self.observers: list[DecisionObserver] = []
         self.trace: Trace | None = None
         """Set both before :meth:`start`."""
 
@@ -424,7 +424,8 @@ class Engine:
         report(decided, self._metrics)
         if self.trace is not None and not isinstance(decided.request, DebugTick):
             self.trace.answers(decided.request, decided.now, decision.answer, self._store.due_at)
-        self.observer.decided(decided)
+        for observer in self.observers:
+            observer.decided(decided)
         if settled := [promise.id for promise in decision.changes.promises.values() if _ends_waiting(promise)]:
             self._patience.settled(settled)
             self._outbound.settled(settled)

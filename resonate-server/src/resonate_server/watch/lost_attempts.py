@@ -47,11 +47,9 @@ MAX_HELD: Final = 10_000
 
 
 class LostAttempts(DecisionObserver):
-    """Passes each decision on to ``others``, and looks at it as well."""
-
-    def __init__(self, engine: Engine, others: DecisionObserver) -> None:
+    def __init__(self, engine: Engine) -> None:
         logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)  # no warning for each retry
-        self._engine, self._others, self._ids = engine, others, _Ids()
+        self._engine, self._ids = engine, _Ids()
         resource = Resource.create({"service.name": "resonate-server"}).merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False, id_generator=self._ids)
         exporter = OTLPSpanExporter(session=_session())
@@ -63,7 +61,6 @@ class LostAttempts(DecisionObserver):
 
     @override
     def decided(self, decided: Decided) -> None:
-        self._others.decided(decided)
         for task in decided.decision.changes.tasks.values():
             before = decided.rows.tasks.get(task.id)
             if task.state is TaskState.ACQUIRED:
