@@ -8,7 +8,6 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from functools import partial
 from itertools import batched
 from typing import Any, Concatenate
 
@@ -50,10 +49,9 @@ from resonate_server.protocol.requests import (
 )
 from resonate_server.store import Decided, Store
 from resonate_server.store.errors import ReadFailed
-from resonate_server.store.found import Holding, OpenTask
 from resonate_server.store.in_flight import InFlightTasks
 from resonate_server.store.outgoing import weighed
-from resonate_server.store.view import View
+from resonate_server.store.view import View, portions_of_claims
 from resonate_server.trace import Trace
 
 logger = logging.getLogger(__name__)
@@ -328,11 +326,9 @@ class Engine:
 
     async def _renew_leases(self, lost_ms: int) -> None:
         """In portions, because there may be very many. Raises :class:`ReadFailed`."""
-        last: Holding = ("", "")
-        while claims := await self._store.read(partial(_claims_after, last)):
-            for ids in batched((task.id for _, task in claims), MAX_LEASES):
+        async for claims in portions_of_claims(self._store.read, MAX_CLAIMS):
+            for ids in batched((task.id for task in claims), MAX_LEASES):
                 await self._renew_some(ids, lost_ms)
-            last = claims[-1][0]
 
     async def _renew_some(self, ids: tuple[str, ...], lost_ms: int) -> None:
         """A lease that cannot be renewed, which the store reports, holds up no other."""
@@ -444,19 +440,14 @@ class Engine:
     @_in_background
     async def _report_failures(self, task: Task) -> None:
         """Look up the task's function for the log: this is rare enough."""
-        touched = Footprint(ids=(task.id,), shown=(task.id,))
-        rows = await self._read_with_retry(lambda view: view.load(touched))
-        if task.id in rows.promises:
-            tell_of_trouble(task, rows.promises[task.id])
+        promises = await self._read_with_retry(lambda view: view.promises((task.id,)))
+        if task.id in promises:
+            tell_of_trouble(task, promises[task.id])
 
 
 def _raise_if_failed(answer: Answer) -> None:
     if answer.status != 200:
         raise ReadFailed(answer.data)
-
-
-def _claims_after(last: Holding, view: View) -> list[tuple[Holding, OpenTask]]:
-    return view.claims(last, MAX_CLAIMS)
 
 
 def _ends_waiting(promise: Promise) -> bool:

@@ -11,7 +11,6 @@ import msgspec
 from resonate_server.delivery import Hub, Presence
 from resonate_server.delivery.presence import Member, State
 from resonate_server.engine import Engine, ReadFailed
-from resonate_server.kernel.model import Footprint
 from resonate_server.peers import hints
 from resonate_server.peers.router import Others, Roster, Router, decode_roster, encode_roster
 from resonate_server.protocol.messages import Execute, Unblock
@@ -262,6 +261,5 @@ class Peers(PeerListener):
                     self._hub.deliver(Unblock(promises[owed.promise_id], owed.address))
 
     async def _settled(self, ids: tuple[str, ...]) -> dict[str, Promise]:
-        touched = Footprint(ids=ids, shown=ids)
-        found = (await self._engine.read(lambda view: view.load(touched))).promises
+        found = await self._engine.read(lambda view: view.promises(ids))
         return {id: promise for id, promise in found.items() if promise.state is not PromiseState.PENDING}

@@ -15,8 +15,8 @@ from prometheus_client.registry import Collector
 
 from resonate_server.engine import ReadFailed
 from resonate_server.protocol.records import TaskState
-from resonate_server.store.found import Backlog, Holding, OpenTask
-from resonate_server.store.view import View
+from resonate_server.store.found import Backlog, OpenTask
+from resonate_server.store.view import View, portions_of_claims
 from resonate_server.watch.chain_reader import RowReader
 
 logger = logging.getLogger(__name__)
@@ -38,8 +38,6 @@ MAX_TASKS = 500
 
 MAX_CLAIMS = 10_000
 """Claims read in all groups together."""
-
-_FIRST: Holding = ("", "")
 
 
 class Survey(Collector):
@@ -121,13 +119,10 @@ class Survey(Collector):
 
     async def _claims(self) -> list[OpenTask]:
         found: list[OpenTask] = []
-        after = _FIRST
-        while len(found) < MAX_CLAIMS:
-            portion = await self._reader.read(partial(_claims_after, after))
-            found += [task for _, task in portion]
-            if len(portion) < MAX_TASKS:
+        async for portion in portions_of_claims(self._reader.read, MAX_TASKS):
+            found += portion
+            if len(found) >= MAX_CLAIMS:
                 break
-            after = portion[-1][0]
         return found
 
     def _warn(self) -> None:
@@ -145,10 +140,6 @@ class Survey(Collector):
 
 def _look_at(group: str, store: View) -> tuple[Backlog, list[OpenTask]]:
     return store.backlog(group), store.waiting_tasks(group, MAX_TASKS)
-
-
-def _claims_after(place: Holding, store: View) -> list[tuple[Holding, OpenTask]]:
-    return store.claims(place, MAX_TASKS)
 
 
 class _Ages:
