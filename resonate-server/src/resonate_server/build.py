@@ -14,7 +14,7 @@ from msgspec import Struct
 from resonate_server.config import Settings, WrongSetting
 from resonate_server.delivery import CHECK_INTERVAL_MS, UNBLOCK_KEPT_S, Hub, Presence, Push
 from resonate_server.delivery.presence import Member
-from resonate_server.engine import Engine, EngineSettings, Outbound
+from resonate_server.engine import Engine, Outbound
 from resonate_server.http import Parts, build_app, build_metrics_app
 from resonate_server.http.auth import Guard
 from resonate_server.http.ready import MachineCollector, Pulse
@@ -108,12 +108,8 @@ def _postgres_store(url: str, pool_size: int) -> Store:
 
 
 def _engine(store: Store, settings: Settings, metrics: Metrics) -> Engine:
-    engine_settings = EngineSettings(
-        rules=Rules(retry_timeout_ms=settings.tasks.retry_timeout, catch_up_runs=settings.schedules.catch_up),
-        server_url=settings.server.public_url,
-        keep_settled_ms=settings.retention.settled_after,
-    )
-    return Engine(store, engine_settings, metrics)
+    rules = Rules(retry_timeout_ms=settings.tasks.retry_timeout, catch_up_runs=settings.schedules.catch_up)
+    return Engine(store, rules, metrics, settings.server.public_url, settings.retention.settled_after)
 
 
 def _count_misjudged(metrics: Metrics) -> Callable[[str], None]:

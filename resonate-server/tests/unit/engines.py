@@ -11,7 +11,7 @@ from typing import Any
 from unit.driver import CORR_ID, START
 from unit.rows import transaction
 
-from resonate_server.engine import Engine, EngineSettings, Outbound
+from resonate_server.engine import Engine, Outbound
 from resonate_server.kernel.model import Changes, Rules, Task
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
@@ -189,9 +189,8 @@ class Bench:
         self.store = store or WatchedDatabase()
         self._now = START
         self.metrics = Metrics()
-        settings = EngineSettings(rules, SERVER_URL, keep_settled_ms)
         self.seam = SQLiteStore(self.store, HandClock(lambda: self.now))
-        self.engine = Engine(self.seam, settings, self.metrics)
+        self.engine = Engine(self.seam, rules, self.metrics, SERVER_URL, keep_settled_ms)
         self.notes = Notes()
 
     @property

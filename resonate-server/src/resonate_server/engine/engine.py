@@ -11,7 +11,6 @@ from contextlib import suppress
 from itertools import batched
 from typing import Any, Concatenate
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from resonate_server import kernel
@@ -82,14 +81,6 @@ PAUSE_AFTER_FAILURE_S = 1.0
 """Pause before retrying the engine's own work, which nobody else retries."""
 
 
-class EngineSettings(Struct, frozen=True):
-    """``keep_settled_ms``: age at which settled trees are deleted, 0 for never."""
-
-    rules: Rules
-    server_url: str
-    keep_settled_ms: int = 0
-
-
 def _in_background[**P](
     work: "Callable[Concatenate[Engine, P], Coroutine[Any, Any, None]]",
 ) -> "Callable[Concatenate[Engine, P], None]":
@@ -102,14 +93,16 @@ def _in_background[**P](
 
 
 class Engine:
-    """All public methods are called on the event loop."""
+    """All public methods are called on the event loop. ``keep_settled_ms``: age at which settled trees are deleted, 0
+    for never."""
 
-    def __init__(self, store: Store, settings: EngineSettings, metrics: Metrics) -> None:
+    def __init__(self, store: Store, rules: Rules, metrics: Metrics, server_url: str, keep_settled_ms: int = 0) -> None:
         self._store = store
         self.now = store.now
         """Returns the server's time, in ms since the epoch."""
-        self._settings = settings
-        self._rules = settings.rules
+        self._rules = rules
+        self._server_url = server_url
+        self._keep_settled_ms = keep_settled_ms
         self._metrics = metrics
         self._in_flight = InFlightTasks()
         self._patience = Patience()
@@ -185,8 +178,8 @@ class Engine:
 
     async def drop_settled_trees(self) -> None:
         """Delete settled trees older than the configured age, in small transactions. Raises :class:`ReadFailed`."""
-        if self._settings.keep_settled_ms and self._unpaused.is_set():
-            before = self.now() - self._settings.keep_settled_ms
+        if self._keep_settled_ms and self._unpaused.is_set():
+            before = self.now() - self._keep_settled_ms
             async for tasks in self._store.drop_settled_trees(before):
                 self._metrics.tasks_changed({TaskState.FULFILLED: -tasks})
 
@@ -268,7 +261,7 @@ class Engine:
                 await self._tick(time, request)
                 return Answer(status=200, data=[])
             case DebugSnap():
-                return await self._store.browse(lambda view: queries.snap(view, self._settings.server_url))
+                return await self._store.browse(lambda view: queries.snap(view, self._server_url))
         return Answer(status=200, data=Nothing())
 
     # --- background work --------------------------------------------------------------------------------------------
