@@ -64,9 +64,6 @@ class MessageSource(unblocks.UnblockSource, Protocol):
     def request_recall(self, group: str) -> None:
         """Dispatch set-aside tasks of the group: a new worker may be able to claim them."""
 
-    def request_pushes(self, after: int) -> None:
-        """Send messages for HTTP addresses, from after place ``after``, through :meth:`Hub.give` without a group."""
-
     def unclaimed(self, group: str, pid: str, executes: list[Execute], /) -> None:
         """Report tasks that the worker did not claim; the hub has taken them back."""
 
@@ -335,7 +332,7 @@ class Hub:
 
     def refresh(self) -> None:
         """Request everything undelivered again, because some of it was not sent."""
-        self._source.request_pushes(after=0)
+        self._source.request_unblocks("", "", after=0)
         self.ask_again()
 
     def ask_again(self) -> None:
@@ -472,7 +469,7 @@ class Hub:
         for each in owed:
             self.deliver(each.unblock)
         if not complete:
-            self._source.request_pushes(after=owed[-1].place)
+            self._source.request_unblocks("", "", after=owed[-1].place)
 
     def _listener(self, address: PollAddress) -> WorkerStream | None:
         """Return the stream that the address names, else any member's."""

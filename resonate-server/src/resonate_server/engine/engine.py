@@ -372,9 +372,6 @@ class Engine:
         if self._unpaused.is_set():
             self._outbound.give(group, pid, after, owed, complete)
 
-    def request_pushes(self, after: int) -> None:
-        self.request_unblocks("", "", after)
-
     def delivered(self, key: UnblockKey) -> None:
         self._store.delivered(key)
 
