@@ -1,6 +1,7 @@
 """Routes of the API port (protocol section 1.1) and of the metrics port, wired to their handlers."""
 
 import logging
+from functools import partial
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -24,7 +25,7 @@ from resonate_server.http.connections import (
     track_request,
 )
 from resonate_server.http.gate import Gate, add_origin, cors, gated
-from resonate_server.http.lane import LaneFactory
+from resonate_server.http.lane import Lane, LaneFactory
 from resonate_server.http.ready import Pulse, report
 from resonate_server.http.stream import Streams
 from resonate_server.http.ui import LINKABLE, add_ui
@@ -118,7 +119,7 @@ def site(runner: web.AppRunner, host: str, port: int, reuse_port: bool = False) 
     if lanes is None:
         return Site(runner, host, port, lambda: AiohttpConnection(connections, server()), reuse_port)
     lanes.fallback = server
-    return Site(runner, host, port, lanes.connect, reuse_port)
+    return Site(runner, host, port, partial(Lane, lanes), reuse_port)
 
 
 def _bound(app: web.Application, settings: Settings, limit: int, unfinished: Unfinished) -> Connections:
