@@ -14,7 +14,8 @@ from harness.postgres import PostgresServer
 from harness.server import ServerProcess
 from harness.stream import Stream
 
-from resonate_server.moving import Location, move
+from resonate_server.config import Postgres, Sqlite, Storage
+from resonate_server.moving import move
 
 _numbers = count()
 
@@ -43,7 +44,8 @@ def test_a_chain_continues_after_its_server_has_moved_from_sqlite_to_postgresql(
     wait_until(lambda: old.client().call("task.get", id="chain").data["task"]["state"] == "suspended", "bar sleeps")
     old.stop()
 
-    move(Location("sqlite", str(site.folder / "state.db")), Location("postgres", site.url))
+    file = Storage(sqlite=Sqlite(path=site.folder / "state.db"))
+    move(file, Storage(type="postgres", postgres=Postgres(url=site.url)))
     new = site.server(old.port)
     wait_until(new.is_ready, "the server is ready")
     new.client().end_sleep("chain")

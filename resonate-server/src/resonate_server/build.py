@@ -14,7 +14,7 @@ from msgspec import Struct
 from resonate_server.config import Settings, WrongSetting
 from resonate_server.delivery import CHECK_INTERVAL_MS, UNBLOCK_KEPT_S, Hub, Presence, Push
 from resonate_server.delivery.presence import Member
-from resonate_server.engine import Engine, EngineSettings, Outbound
+from resonate_server.engine import Engine
 from resonate_server.http import Parts, build_app, build_metrics_app
 from resonate_server.http.auth import Guard
 from resonate_server.http.ready import MachineCollector, Pulse
@@ -43,7 +43,6 @@ class Server(Struct, frozen=True):
     push: Push
     presence: Presence
     peers: Peers | None
-    outbound: Outbound
     survey: Survey
     app: web.Application
     metrics_app: web.Application
@@ -66,23 +65,20 @@ def build(settings: Settings) -> Server:
         settings.tasks.worker_grace / 1_000,
         engine.now,
         lambda group, pid: (peers or engine).worker_gone(group, pid),
-        _count_misjudged(metrics),
+        lambda _: metrics.workers_misjudged.inc(),
     )
     hub = Hub(engine, push, presence, metrics)
     peers = None if store.sharing is None else Peers(store.sharing, engine, hub, presence)
     everybody = peers.members if peers else presence.members
-    watch = _watch(engine, hub, presence, everybody, settings) if settings.ui.enabled else None
+    watch = _watch(engine, presence, everybody, settings) if settings.ui.enabled else None
     if peers:
         peers.begin(watch)
     _trace_lost_attempts(engine)
     survey = Survey(engine, peers.workers if peers else hub.workers, engine.now)
     metrics.registry.register(survey)
     metrics.registry.register(MachineCollector(store, pulse))
-    parts = Parts(settings, guard, metrics, store, engine, hub, watch, pulse, everybody)
-    outbound = peers.router if peers else hub
-    server = Server(
-        parts, push, presence, peers, outbound, survey, build_app(parts), build_metrics_app(metrics, settings)
-    )
+    parts = Parts(settings, guard, metrics, store, engine, hub, watch, pulse)
+    server = Server(parts, push, presence, peers, survey, build_app(parts), build_metrics_app(metrics, settings))
     server.app.cleanup_ctx.append(lambda _: _running(server))
     return server
 
@@ -108,30 +104,17 @@ def _postgres_store(url: str, pool_size: int) -> Store:
 
 
 def _engine(store: Store, settings: Settings, metrics: Metrics) -> Engine:
-    engine_settings = EngineSettings(
-        rules=Rules(retry_timeout_ms=settings.tasks.retry_timeout, catch_up_runs=settings.schedules.catch_up),
-        server_url=settings.server.public_url,
-        keep_settled_ms=settings.retention.settled_after,
-    )
-    return Engine(store, engine_settings, metrics)
+    rules = Rules(retry_timeout_ms=settings.tasks.retry_timeout, catch_up_runs=settings.schedules.catch_up)
+    return Engine(store, rules, metrics, settings.server.public_url, settings.retention.settled_after)
 
 
-def _count_misjudged(metrics: Metrics) -> Callable[[str], None]:
-    def misjudged(pid: str) -> None:
-        metrics.workers_misjudged.inc()
-        logger.warning("worker %s is alive: it had been declared dead and its tasks offered to others", pid[:8])
-
-    return misjudged
-
-
-def _watch(
-    engine: Engine, hub: Hub, presence: Presence, members: Callable[[], list[Member]], settings: Settings
-) -> Watch:
+def _watch(engine: Engine, presence: Presence, members: Callable[[], list[Member]], settings: Settings) -> Watch:
     path = settings.storage.sqlite.path
     has_file = not settings.storage.is_postgres and path != IN_MEMORY
     alive = path.with_name(f"{path.name}-alive") if has_file else None
     watch = Watch(engine, members, engine.now, alive)
-    engine.observer = hub.observer = presence.observer = watch
+    presence.observer = watch
+    engine.observers.append(watch)
     return watch
 
 
@@ -148,13 +131,13 @@ def _trace_lost_attempts(engine: Engine) -> None:
         raise SystemExit(f"resonate-server: {given[0]} must be a URL, such as http://localhost:4318")
     from resonate_server.watch.lost_attempts import LostAttempts
 
-    engine.observer = LostAttempts(engine, engine.observer)
+    engine.observers.append(LostAttempts(engine))
 
 
 async def _running(server: Server) -> AsyncIterator[None]:
     parts = server.parts
     await server.push.start()
-    parts.engine.start(server.outbound)
+    parts.engine.start(server.peers.router if server.peers else parts.hub)
     duties: list[Callable[[], Awaitable[None]]] = [server.survey.run, parts.pulse.beat]
     duties += [partial(_keep_house, server), partial(_look_round, server.presence)]
     duties += [parts.watch.outages.run] if parts.watch else []
@@ -168,7 +151,8 @@ async def _running(server: Server) -> AsyncIterator[None]:
     server.presence.close()
     await server.push.stop()
     await parts.engine.stop()
-    parts.engine.observer.close()
+    for observer in parts.engine.observers:
+        observer.close()
     if parts.engine.trace is not None:
         parts.engine.trace.close()
 

@@ -22,7 +22,7 @@ from resonate_server.http import MAX_LINE_BYTES, site
 from resonate_server.http.gate import is_loopback
 from resonate_server.http.shared_port import CannotShare, share
 from resonate_server.logs import configure_logging
-from resonate_server.moving import location, move, summary
+from resonate_server.moving import move, place, summary
 from resonate_server.official import Given
 from resonate_server.store.errors import StoreFailed, StoreLost
 from resonate_server.store.sqlite import IN_MEMORY, StoreUnusable, sessions
@@ -130,11 +130,12 @@ def copy(source: str, target: str) -> None:
     """
     storage = _load_settings({}).storage
     try:
-        old, new = location(source, storage), location(target, storage)
+        old, new = place(source, storage), place(target, storage)
         counts = move(old, new)
     except (CannotCopy, ValueError) as error:
         _fail(f"nothing was copied: {error}")
-    click.echo(f"{new} has what {old} has: {summary(counts)}")
+    to, origin = (("" if each.is_postgres else "sqlite:") + each.place for each in (new, old))
+    click.echo(f"{to} has what {origin} has: {summary(counts)}")
 
 
 def _load_settings(from_flags: Given, file: Path | None = None) -> Settings:

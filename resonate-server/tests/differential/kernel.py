@@ -11,7 +11,7 @@ from msgspec import Struct
 from unit.engines import HandClock, InstantStore, Notes
 
 from resonate_server import kernel
-from resonate_server.engine import Engine, EngineSettings
+from resonate_server.engine import Engine
 from resonate_server.kernel.model import Footprint, Rule, Rules
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
@@ -48,8 +48,7 @@ class Kernel:
         self._notes = Notes()
         self._rules = rules
         self._seam = InstantStore(self.store, HandClock(lambda: 0))
-        settings = EngineSettings(rules=rules, server_url=server_url)
-        self._engine = Engine(self._seam, settings, METRICS)
+        self._engine = Engine(self._seam, rules, METRICS, server_url)
         LOOP.run_until_complete(self._start())
 
     async def _start(self) -> None:

@@ -50,6 +50,11 @@ class WatchedDatabase(Database):
         """Whether something was written and is not committed."""
         return bool(self._writing) or self._db.in_transaction
 
+    @property
+    def log_to_sync(self) -> int:
+        """No file: the kernel cannot sync it, so a thread commits."""
+        return -1
+
     def commit(self) -> None:
         if self.dies_before_commit:
             raise Crash

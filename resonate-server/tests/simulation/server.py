@@ -14,8 +14,9 @@ from simulation.run import Run
 
 from resonate_server.config import HttpPush
 from resonate_server.delivery import UNBLOCK_KEPT_S, Hub, Presence, Push, WorkerStream
-from resonate_server.engine import Engine, EngineSettings, Outbound
-from resonate_server.kernel.model import Decision, Footprint, LinkFootprint, Notice, Rows, Rule, Rules
+from resonate_server.engine import Engine, Outbound
+from resonate_server.engine.reports import lost_leases
+from resonate_server.kernel.model import Decision, Footprint, LinkFootprint, Rows, Rule, Rules
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import UnreadableRequest, decode_request, open_envelope
@@ -30,7 +31,7 @@ from resonate_server.protocol.requests import (
     TaskRelease,
     TaskSuspend,
 )
-from resonate_server.store import Store
+from resonate_server.store import Decided, Store
 from resonate_server.store.found import Snapshot
 
 WRITES = (TaskRelease, TaskFulfill, TaskSuspend, TaskFence)
@@ -42,10 +43,7 @@ KEEP_ALIVE_S = 10.0
 METRICS = Metrics()
 """Shared by all runs: building it takes longer than a run."""
 
-SETTINGS = EngineSettings(
-    rules=Rules(retry_timeout_ms=RETRY_S * 1_000, notify_batch_size=1),
-    server_url="http://localhost:8001",
-)
+RULES = Rules(retry_timeout_ms=RETRY_S * 1_000, notify_batch_size=1)
 
 
 class Stream(Protocol):
@@ -66,12 +64,12 @@ class Stream(Protocol):
 
 class CountingEngine(Engine):
     def __init__(self, run: Run, store: Store) -> None:
-        super().__init__(store, SETTINGS, METRICS)
+        super().__init__(store, RULES, METRICS, "http://localhost:8001")
         self._run = run
 
-    def _take_notice(self, notice: Notice) -> None:
-        self._run.happened[type(notice).__name__] += 1
-        super()._take_notice(notice)
+    def decided(self, decided: Decided) -> None:
+        self._run.happened["lease lost"] += len([*lost_leases(decided)])
+        super().decided(decided)
 
 
 def watched(run: Run, rule: Rule) -> Rule:

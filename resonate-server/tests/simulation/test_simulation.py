@@ -29,7 +29,7 @@ HAPPENINGS = (
     *FAULTS,
     *OnSQLite.faults,
     *("request lost", "request doubled", "answer lost", "message lost", "message doubled", "stream broken"),
-    *("stream ended by the server", "function not found", "leases given back early", "LeaseLost"),
+    *("stream ended by the server", "function not found", "leases given back early", "lease lost"),
     *("execute", "unblock"),
     *("promise.create 200", "promise.get 200", "promise.get 404", "promise.settle 200"),
     *("promise.register_listener 200", "promise.register_listener 404"),
@@ -71,7 +71,7 @@ def test_without_faults_nothing_waits_for_a_timer() -> None:
     for seed in range(CALM):
         report = simulate(seed, faults=False)
         assert report.broken == [], simulate(seed, trace=True, faults=False).told()
-        assert report.happened.get("LeaseLost", 0) == report.happened.get("task.fence 409", 0) == 0
+        assert report.happened.get("lease lost", 0) == report.happened.get("task.fence 409", 0) == 0
 
 
 def test_a_seed_determines_everything() -> None:

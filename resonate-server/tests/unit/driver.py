@@ -7,16 +7,15 @@ from msgspec.structs import replace
 from unit.rows import transaction
 
 from resonate_server import kernel
+from resonate_server.engine.reports import lost_leases
 from resonate_server.kernel.model import (
     Decision,
     Due,
     Footprint,
-    LeaseLost,
     LinkFootprint,
     Rows,
     Rule,
     Rules,
-    RunsSkipped,
     Spreading,
     Task,
     Withdraw,
@@ -98,8 +97,6 @@ class Driver:
         self.rules = rules or Rules(retry_timeout_ms=RETRY)
         self.now = START
         self.sent: list[Message | Withdraw] = []
-        self.leases_lost: list[LeaseLost] = []
-        self.skipped: list[RunsSkipped] = []
         self.decided: list[Decided] = []
 
     def call(self, request: Request, corr_id: str = CORR_ID) -> Answer:
@@ -131,8 +128,6 @@ class Driver:
             decided = self.store.decide(footprint, rule, self.now)
         decision = decided.decision
         self.sent += decision.messages
-        self.leases_lost += [notice for notice in decision.notices if isinstance(notice, LeaseLost)]
-        self.skipped += [notice for notice in decision.notices if isinstance(notice, RunsSkipped)]
         self.decided.append(decided)
         return decision.answer
 
@@ -175,6 +170,10 @@ class Driver:
     def take_unblocks(self) -> list[Unblock]:
         return self._take(Unblock)
 
+    def leases_lost(self) -> list[str]:
+        """Return the tasks that lost their leases since :meth:`forget_messages`."""
+        return [task.id for decided in self.decided for task in lost_leases(decided)]
+
     def take_withdrawn(self) -> list[str]:
         return [message.task_id for message in self._take(Withdraw)]
 
@@ -186,7 +185,6 @@ class Driver:
     def forget_messages(self) -> None:
         """Drop the messages sent so far: the test is not about them."""
         self.sent.clear()
-        self.leases_lost.clear()
         self.decided.clear()
 
     # --- promise.* --------------------------------------------------------------------------------------------------

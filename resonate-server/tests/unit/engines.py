@@ -11,7 +11,7 @@ from typing import Any
 from unit.driver import CORR_ID, START
 from unit.rows import transaction
 
-from resonate_server.engine import Engine, EngineSettings, Outbound
+from resonate_server.engine import Engine, Outbound
 from resonate_server.kernel.model import Changes, Rules, Task
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
@@ -58,6 +58,11 @@ class WatchedDatabase(Database):
         self.closed = False
         self.gate = threading.Event()
         self.gate.set()
+
+    @property
+    def log_to_sync(self) -> int:
+        """No file: the kernel cannot sync it, so a thread commits."""
+        return -1
 
     def commit(self) -> None:
         self.gate.wait(PATIENCE_S)
@@ -185,9 +190,8 @@ class Bench:
         self.store = store or WatchedDatabase()
         self._now = START
         self.metrics = Metrics()
-        settings = EngineSettings(rules, SERVER_URL, keep_settled_ms)
         self.seam = SQLiteStore(self.store, HandClock(lambda: self.now))
-        self.engine = Engine(self.seam, settings, self.metrics)
+        self.engine = Engine(self.seam, rules, self.metrics, SERVER_URL, keep_settled_ms)
         self.notes = Notes()
 
     @property

@@ -76,10 +76,6 @@ class Scene:
         owed = [each for each in everything if each.place > after]
         self.hub.give(group, pid, after, owed[:PORTION], len(owed) <= PORTION)
 
-    def request_pushes(self, after: int) -> None:
-        owed = [each for each in self.owed[""] if each.place > after]
-        self.hub.give("", "", after, owed[:PORTION], len(owed) <= PORTION)
-
     def delivered(self, key: UnblockKey) -> None:
         self.delivered_unblocks.append(key[0])
         for owed in self.owed.values():

@@ -26,7 +26,7 @@ from typing import Protocol
 
 from resonate_server.delivery import unblocks
 from resonate_server.delivery.group import Group
-from resonate_server.delivery.presence import NO_PLEDGE, Pledge, Presence, WorkerObserver
+from resonate_server.delivery.presence import NO_PLEDGE, Pledge, Presence
 from resonate_server.delivery.push import Push
 from resonate_server.delivery.unblocks import Unblocks
 from resonate_server.delivery.worker_stream import UNCLAIMED_S, Offer, WorkerStream
@@ -64,9 +64,6 @@ class MessageSource(unblocks.UnblockSource, Protocol):
     def request_recall(self, group: str) -> None:
         """Dispatch set-aside tasks of the group: a new worker may be able to claim them."""
 
-    def request_pushes(self, after: int) -> None:
-        """Send messages for HTTP addresses, from after place ``after``, through :meth:`Hub.give` without a group."""
-
     def unclaimed(self, group: str, pid: str, executes: list[Execute], /) -> None:
         """Report tasks that the worker did not claim; the hub has taken them back."""
 
@@ -85,7 +82,6 @@ class Hub:
         self._metrics = metrics
         self.heard_from = presence.heard_from
         self.has_stream_of = presence.has_stream_of
-        self.observer = WorkerObserver()
         self._groups: dict[str, Group] = {}
         self._offers: dict[str, Offer] = {}
         """By task: those that a worker was sent and has not claimed, and those that wait for one with room."""
@@ -338,7 +334,7 @@ class Hub:
 
     def refresh(self) -> None:
         """Request everything undelivered again, because some of it was not sent."""
-        self._source.request_pushes(after=0)
+        self._source.request_unblocks("", "", after=0)
         self.ask_again()
 
     def ask_again(self) -> None:
@@ -425,7 +421,7 @@ class Hub:
         self._offers[offer.execute.task_id] = offer
         receiver.offer(offer, since)
         group.sort_in(receiver)
-        self.observer.task_sent(group.name, receiver.id, offer.execute)
+        self._presence.observer.task_sent(group.name, receiver.id, offer.execute)
 
     def _pump(self, group: Group) -> None:
         """Hand out waiting tasks as long as there is room, and request more if only few are left."""
@@ -476,7 +472,7 @@ class Hub:
         for each in owed:
             self.deliver(each.unblock)
         if not complete:
-            self._source.request_pushes(after=owed[-1].place)
+            self._source.request_unblocks("", "", after=owed[-1].place)
 
     def _listener(self, address: PollAddress) -> WorkerStream | None:
         """Return the stream that the address names, else any member's."""

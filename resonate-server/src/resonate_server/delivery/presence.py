@@ -322,6 +322,8 @@ class Presence:
         if worker.given_up:
             worker.given_up = False
             self._misjudged(worker.pid)
+            pid = worker.pid[:8]
+            logger.warning("worker %s is alive: it had been declared dead and its tasks offered to others", pid)
         worker.heard, worker.silent_at, worker.idle_at = self.now(), None, None
         worker.miss_no_more()
         self._activity[worker.group].hear(worker.heard)

@@ -43,7 +43,8 @@ class UnblockSource(Protocol):
     """The source of undelivered ``unblock`` messages."""
 
     def request_unblocks(self, group: str, pid: str, after: int) -> None:
-        """Send a portion of messages for member ``pid``, from after place ``after``, through :meth:`Unblocks.give`."""
+        """Send a portion of messages for member ``pid``, from after place ``after``, through the hub. Without a
+        group, send those for HTTP addresses."""
 
     def delivered(self, key: UnblockKey) -> None:
         """Forget the message: it was read, or at least nobody will ever know better."""

@@ -8,12 +8,9 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from datetime import UTC, datetime
-from functools import partial
 from itertools import batched
 from typing import Any, Concatenate
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from resonate_server import kernel
@@ -21,27 +18,14 @@ from resonate_server.delivery.unblocks import weight_of
 from resonate_server.engine import queries
 from resonate_server.engine.outbound import DecisionObserver, Outbound
 from resonate_server.engine.patience import Patience
-from resonate_server.kernel.model import (
-    ClaimNotice,
-    DeliveryFailing,
-    Footprint,
-    LeaseLost,
-    Notice,
-    Rule,
-    Rules,
-    RunsSkipped,
-    ScheduleFired,
-    ScheduleWithoutTarget,
-    SettlementNotice,
-    Task,
-    Withdraw,
-)
+from resonate_server.engine.reports import failing_tasks, lost_leases, report, tell_of_trouble
+from resonate_server.kernel.model import Footprint, Rule, Rules, Task, Withdraw
 from resonate_server.metrics import Metrics
+from resonate_server.protocol.address import group_of
 from resonate_server.protocol.answers import Answer, Nothing
 from resonate_server.protocol.envelope import CheckedRequest, Envelope
 from resonate_server.protocol.errors import Malformed
 from resonate_server.protocol.messages import Execute, OwedUnblock, UnblockKey
-from resonate_server.protocol.payload import function_of
 from resonate_server.protocol.records import Promise, PromiseState, TaskState
 from resonate_server.protocol.requests import (
     MAX_INTEGER,
@@ -64,10 +48,9 @@ from resonate_server.protocol.requests import (
 )
 from resonate_server.store import Decided, Store
 from resonate_server.store.errors import ReadFailed
-from resonate_server.store.found import Holding, OpenTask
 from resonate_server.store.in_flight import InFlightTasks
 from resonate_server.store.outgoing import weighed
-from resonate_server.store.view import View
+from resonate_server.store.view import View, portions_of_claims
 from resonate_server.trace import Trace
 
 logger = logging.getLogger(__name__)
@@ -98,14 +81,6 @@ PAUSE_AFTER_FAILURE_S = 1.0
 """Pause before retrying the engine's own work, which nobody else retries."""
 
 
-class EngineSettings(Struct, frozen=True):
-    """``keep_settled_ms``: age at which settled trees are deleted, 0 for never."""
-
-    rules: Rules
-    server_url: str
-    keep_settled_ms: int = 0
-
-
 def _in_background[**P](
     work: "Callable[Concatenate[Engine, P], Coroutine[Any, Any, None]]",
 ) -> "Callable[Concatenate[Engine, P], None]":
@@ -118,14 +93,16 @@ def _in_background[**P](
 
 
 class Engine:
-    """All public methods are called on the event loop."""
+    """All public methods are called on the event loop. ``keep_settled_ms``: age at which settled trees are deleted, 0
+    for never."""
 
-    def __init__(self, store: Store, settings: EngineSettings, metrics: Metrics) -> None:
+    def __init__(self, store: Store, rules: Rules, metrics: Metrics, server_url: str, keep_settled_ms: int = 0) -> None:
         self._store = store
         self.now = store.now
         """Returns the server's time, in ms since the epoch."""
-        self._settings = settings
-        self._rules = settings.rules
+        self._rules = rules
+        self._server_url = server_url
+        self._keep_settled_ms = keep_settled_ms
         self._metrics = metrics
         self._in_flight = InFlightTasks()
         self._patience = Patience()
@@ -136,7 +113,7 @@ class Engine:
         """When the store last showed that it can record heartbeats (ms)."""
         self._giving_back = asyncio.Lock()
         self._outbound: Outbound
-        self.observer = DecisionObserver()
+        self.observers: list[DecisionObserver] = []
         self.trace: Trace | None = None
         """Set both before :meth:`start`."""
 
@@ -201,8 +178,8 @@ class Engine:
 
     async def drop_settled_trees(self) -> None:
         """Delete settled trees older than the configured age, in small transactions. Raises :class:`ReadFailed`."""
-        if self._settings.keep_settled_ms and self._unpaused.is_set():
-            before = self.now() - self._settings.keep_settled_ms
+        if self._keep_settled_ms and self._unpaused.is_set():
+            before = self.now() - self._keep_settled_ms
             async for tasks in self._store.drop_settled_trees(before):
                 self._metrics.tasks_changed({TaskState.FULFILLED: -tasks})
 
@@ -284,7 +261,7 @@ class Engine:
                 await self._tick(time, request)
                 return Answer(status=200, data=[])
             case DebugSnap():
-                return await self._store.browse(lambda view: queries.snap(view, self._settings.server_url))
+                return await self._store.browse(lambda view: queries.snap(view, self._server_url))
         return Answer(status=200, data=Nothing())
 
     # --- background work --------------------------------------------------------------------------------------------
@@ -342,11 +319,9 @@ class Engine:
 
     async def _renew_leases(self, lost_ms: int) -> None:
         """In portions, because there may be very many. Raises :class:`ReadFailed`."""
-        last: Holding = ("", "")
-        while claims := await self._store.read(partial(_claims_after, last)):
-            for ids in batched((task.id for _, task in claims), MAX_LEASES):
+        async for claims in portions_of_claims(self._store.read, MAX_CLAIMS):
+            for ids in batched((task.id for task in claims), MAX_LEASES):
                 await self._renew_some(ids, lost_ms)
-            last = claims[-1][0]
 
     async def _renew_some(self, ids: tuple[str, ...], lost_ms: int) -> None:
         """A lease that cannot be renewed, which the store reports, holds up no other."""
@@ -397,9 +372,6 @@ class Engine:
         if self._unpaused.is_set():
             self._outbound.give(group, pid, after, owed, complete)
 
-    def request_pushes(self, after: int) -> None:
-        self.request_unblocks("", "", after)
-
     def delivered(self, key: UnblockKey) -> None:
         self._store.delivered(key)
 
@@ -435,18 +407,18 @@ class Engine:
 
     def decided(self, decided: Decided) -> None:
         decision = decided.decision
-        for id, task in decision.changes.tasks.items():
-            before = decided.rows.tasks.get(id)
-            if before is None or before.state is not task.state:
-                self._metrics.task_changed(None if before is None else before.state, task.state)
+        report(decided, self._metrics)
         if self.trace is not None and not isinstance(decided.request, DebugTick):
             self.trace.answers(decided.request, decided.now, decision.answer, self._store.due_at)
-        self.observer.decided(decided)
+        for observer in self.observers:
+            observer.decided(decided)
         if settled := [promise for promise in decision.changes.promises.values() if _ends_waiting(promise)]:
             self._patience.settled(promise.id for promise in settled)
             self._outbound.settled([promise.id for promise in settled if promise.is_below])
-        for notice in decision.notices:
-            self._take_notice(notice)
+        for task in lost_leases(decided):
+            self._outbound.fell_silent(group_of(task.target) or "", task.pid or "")
+        for task in failing_tasks(decided):
+            self._report_failures(task)
         if not self._unpaused.is_set() or isinstance(decided.request, DebugTick):
             return
         for message in decision.messages:
@@ -455,30 +427,17 @@ class Engine:
             else:
                 self._outbound.send(message)
 
-    def _take_notice(self, notice: Notice) -> None:
-        if isinstance(notice, LeaseLost):
-            self._outbound.fell_silent(notice.group, notice.pid)
-        if isinstance(notice, DeliveryFailing):
-            self._report_failures(notice.task)
-        else:
-            _tell(notice, self._metrics)
-
     @_in_background
     async def _report_failures(self, task: Task) -> None:
         """Look up the task's function for the log: this is rare enough."""
-        touched = Footprint(ids=(task.id,), shown=(task.id,))
-        rows = await self._read_with_retry(lambda view: view.load(touched))
-        if task.id in rows.promises:
-            _tell_of_trouble(task, rows.promises[task.id])
+        promises = await self._read_with_retry(lambda view: view.promises((task.id,)))
+        if task.id in promises:
+            tell_of_trouble(task, promises[task.id])
 
 
 def _raise_if_failed(answer: Answer) -> None:
     if answer.status != 200:
         raise ReadFailed(answer.data)
-
-
-def _claims_after(last: Holding, view: View) -> list[tuple[Holding, OpenTask]]:
-    return view.claims(last, MAX_CLAIMS)
 
 
 def _ends_waiting(promise: Promise) -> bool:
@@ -496,34 +455,3 @@ def _portion_of_unblocks(view: View, group: str, pid: str, after: int) -> tuple[
             return found, False
         found.append(owed)
     return found, True
-
-
-# --- for operators: metrics and log lines ---
-
-
-def _tell(notice: Notice, metrics: Metrics) -> None:
-    match notice:
-        case LeaseLost(task_id=task_id, pid=pid):
-            metrics.leases_lost.inc()
-            logger.info("lease lost: task %s, held by %s, is offered again", task_id, pid[:8])
-        case ClaimNotice(waited_ms=waited_ms, recovery_ms=recovery_ms):
-            metrics.claimed(waited_ms, recovery_ms)
-        case SettlementNotice(pending_ms=pending_ms):
-            metrics.settled(pending_ms)
-        case ScheduleFired():
-            metrics.schedule_promises.inc()
-        case ScheduleWithoutTarget(schedule_id=id):
-            logger.warning("schedule %s: without a resonate:target nobody runs its promises", id)
-        case RunsSkipped(schedule_id=id, since=since, until=until):
-            text = "schedule %s: the runs missed from %s until before %s are skipped"
-            logger.warning(text, id, _utc(since), _utc(until))
-
-
-def _tell_of_trouble(task: Task, promise: Promise) -> None:
-    """Warn that workers keep leaving the task unclaimed, or giving it back."""
-    function = function_of(promise) or "unknown"
-    logger.warning("task %s for %s, function %s: %s", task.id, task.target, function, task.report().trouble)
-
-
-def _utc(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1_000, UTC).isoformat()

@@ -84,9 +84,8 @@ class Api(Struct, frozen=True):
             if self.engine.trace is not None:
                 self.engine.trace.refuses(envelope, Answer(status=error.status, data=error.message))
             raise
-        if access.prefix:
-            access.check(checked.request)
-            exchange.access = access
+        access.check(checked.request)
+        exchange.access = access
         self.engine.submit(checked, envelope).add_done_callback(exchange.decided)
 
 
@@ -104,8 +103,7 @@ class Exchange:
 
     def decided(self, done: asyncio.Future[Answer]) -> None:
         """Send the engine's answer."""
-        answer = done.result()
-        self.end(self.access.redact(answer) if self.access.prefix else answer)
+        self.end(self.access.redact(done.result()))
 
     def end(self, answer: Answer) -> None:
         """Write the answer. If a large one has to wait, encode it again later rather than keep its bytes."""

@@ -1,7 +1,7 @@
 """Routes of the API port (protocol section 1.1) and of the metrics port, wired to their handlers."""
 
 import logging
-from collections.abc import Callable
+from functools import partial
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -9,7 +9,6 @@ from msgspec import Struct
 
 from resonate_server.config import Settings
 from resonate_server.delivery import Hub
-from resonate_server.delivery.presence import Member
 from resonate_server.engine import Engine
 from resonate_server.http.api import Api
 from resonate_server.http.auth import Guard
@@ -23,7 +22,7 @@ from resonate_server.http.connections import (
     track_request,
 )
 from resonate_server.http.gate import Gate, add_origin, cors, gated
-from resonate_server.http.lane import LaneFactory
+from resonate_server.http.lane import Lane, LaneFactory
 from resonate_server.http.listening import MAX_NON_STREAM_CONNECTIONS, Site, allow_connections
 from resonate_server.http.ready import Pulse, report
 from resonate_server.http.stream import Streams
@@ -54,8 +53,7 @@ in a URL (``%xx``); SDKs also send ids in a header."""
 
 
 class Parts(Struct, frozen=True):
-    """The components that the applications are built from. ``watch``: ``None`` if the live page is disabled;
-    ``members`` returns the workers of all servers."""
+    """The components that the applications are built from. ``watch``: ``None`` if the live page is disabled."""
 
     settings: Settings
     guard: Guard
@@ -65,7 +63,6 @@ class Parts(Struct, frozen=True):
     hub: Hub
     watch: Watch | None
     pulse: Pulse
-    members: Callable[[], list[Member]]
 
 
 def build_app(parts: Parts) -> web.Application:
@@ -120,7 +117,7 @@ def site(runner: web.AppRunner, host: str, port: int, reuse_port: bool = False) 
     if lanes is None:
         return Site(runner, host, port, connections, lambda: AiohttpConnection(connections, server()), reuse_port)
     lanes.fallback = server
-    return Site(runner, host, port, connections, lanes.connect, reuse_port)
+    return Site(runner, host, port, connections, partial(Lane, lanes), reuse_port)
 
 
 def _bound(app: web.Application, settings: Settings, limit: int, unfinished: Unfinished) -> Connections:

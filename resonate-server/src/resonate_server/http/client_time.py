@@ -15,19 +15,14 @@ class ClientTime:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.now = 0.0
-        self._limits: set[ClientLimit] = set()
+        self.limits: set[ClientLimit] = set()
+        """Those under way."""
 
     def pass_step(self) -> None:
         """Let :data:`STEP_S` pass. Called that often."""
         self.now += STEP_S
-        for limit in [limit for limit in self._limits if self.now > limit.end]:
+        for limit in [limit for limit in self.limits if self.now > limit.end]:
             limit.expire()
-
-    def begins(self, limit: "ClientLimit") -> None:
-        self._limits.add(limit)
-
-    def ends(self, limit: "ClientLimit") -> None:
-        self._limits.discard(limit)
 
 
 class ClientLimit:
@@ -40,12 +35,12 @@ class ClientLimit:
 
     async def __aenter__(self) -> None:
         await self._timeout.__aenter__()
-        self._patience.begins(self)
+        self._patience.limits.add(self)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._patience.ends(self)
+        self._patience.limits.discard(self)
         await self._timeout.__aexit__(kind, error, trace)
 
     def restart(self) -> None:

@@ -107,10 +107,6 @@ class LaneFactory:
         self._heads: dict[bytes, HttpHead | None] = {}
         self._date = (0, b"")
 
-    def connect(self) -> "Lane":
-        """Make the protocol of a new connection."""
-        return Lane(self)
-
     def head(self, raw: bytes) -> HttpHead | None:
         """Parse ``raw`` as :func:`read_head` does, with a cache."""
         common = without_origin(raw)

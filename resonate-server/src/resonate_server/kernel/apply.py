@@ -22,58 +22,36 @@ from resonate_server.kernel.model import (
 )
 from resonate_server.kernel.states import MOVES, Move, TaskEvent
 from resonate_server.kernel.workspace import Workspace
+from resonate_server.protocol import requests
 from resonate_server.protocol.address import group_of
 from resonate_server.protocol.answers import Answer, Nothing
 from resonate_server.protocol.envelope import CheckedRequest
 from resonate_server.protocol.errors import ProtocolError
 from resonate_server.protocol.messages import Execute
 from resonate_server.protocol.records import PromiseState
-from resonate_server.protocol.requests import (
-    FenceCreate,
-    FenceSettle,
-    PromiseCreate,
-    PromiseGet,
-    PromiseRegisterCallback,
-    PromiseRegisterListener,
-    PromiseSettle,
-    Request,
-    ScheduleCreate,
-    ScheduleDelete,
-    ScheduleGet,
-    TaskAcquire,
-    TaskContinue,
-    TaskCreate,
-    TaskFence,
-    TaskFulfill,
-    TaskGet,
-    TaskHalt,
-    TaskHeartbeat,
-    TaskRelease,
-    TaskSuspend,
-)
 
 MAX_DUE = 100
 """Maximum number of due promises, of due tasks and of due schedules handled in one transaction."""
 
-_RULES: dict[type[Request], Callable[[Workspace, Any], Answer]] = {
-    PromiseGet: promises.promise_get,
-    PromiseCreate: promises.promise_create,
-    PromiseSettle: promises.promise_settle,
-    PromiseRegisterCallback: promises.promise_register_callback,
-    PromiseRegisterListener: promises.promise_register_listener,
-    TaskGet: tasks.task_get,
-    TaskCreate: tasks.task_create,
-    TaskAcquire: tasks.task_acquire,
-    TaskFence: tasks.task_fence,
-    TaskRelease: tasks.task_release,
-    TaskFulfill: tasks.task_fulfill,
-    TaskSuspend: tasks.task_suspend,
-    TaskHeartbeat: tasks.task_heartbeat,
-    TaskHalt: tasks.task_halt,
-    TaskContinue: tasks.task_continue,
-    ScheduleGet: schedules.schedule_get,
-    ScheduleCreate: schedules.schedule_create,
-    ScheduleDelete: schedules.schedule_delete,
+_RULES: dict[type[requests.Request], Callable[[Workspace, Any], Answer]] = {
+    requests.PromiseGet: promises.promise_get,
+    requests.PromiseCreate: promises.promise_create,
+    requests.PromiseSettle: promises.promise_settle,
+    requests.PromiseRegisterCallback: promises.promise_register_callback,
+    requests.PromiseRegisterListener: promises.promise_register_listener,
+    requests.TaskGet: tasks.task_get,
+    requests.TaskCreate: tasks.task_create,
+    requests.TaskAcquire: tasks.task_acquire,
+    requests.TaskFence: tasks.task_fence,
+    requests.TaskRelease: tasks.task_release,
+    requests.TaskFulfill: tasks.task_fulfill,
+    requests.TaskSuspend: tasks.task_suspend,
+    requests.TaskHeartbeat: tasks.task_heartbeat,
+    requests.TaskHalt: tasks.task_halt,
+    requests.TaskContinue: tasks.task_continue,
+    requests.ScheduleGet: schedules.schedule_get,
+    requests.ScheduleCreate: schedules.schedule_create,
+    requests.ScheduleDelete: schedules.schedule_delete,
 }
 
 
@@ -85,7 +63,7 @@ def answering(checked: CheckedRequest, rules: Rules) -> tuple[Footprint, Rule]:
 
 
 def due(
-    rules: Rules, request: Request | None = None, at: int | None = None, not_after: int | None = None
+    rules: Rules, request: requests.Request | None = None, at: int | None = None, not_after: int | None = None
 ) -> tuple[Footprint, Rule]:
     """Do one batch of the work that is due. The data of the answer tells whether anything changed.
 
@@ -176,28 +154,28 @@ def _seeing_links(
     return decide_with_links
 
 
-def footprint(request: Request) -> Footprint:
+def footprint(request: requests.Request) -> Footprint:
     """Return the rows to load before :func:`apply` may run; those of :func:`link_footprint` follow."""
     ids = request.ids or ()
     match request:  # the most frequent first
-        case TaskAcquire(id=id):
+        case requests.TaskAcquire(id=id):
             return Footprint(ids=ids, shown=ids, preload_for=id)
-        case TaskFulfill(id=id) | PromiseSettle(id=id):
+        case requests.TaskFulfill(id=id) | requests.PromiseSettle(id=id):
             return Footprint(ids=ids, shown=ids, settles=id)
-        case TaskSuspend(id=id):
+        case requests.TaskSuspend(id=id):
             return Footprint(ids=ids, preload_for=id)
-        case TaskFence(id=id, action=FenceCreate(data=create)):
+        case requests.TaskFence(id=id, action=requests.FenceCreate(data=create)):
             return Footprint(ids=ids, shown=(create.id,))
-        case TaskFence(id=id, action=FenceSettle(data=settle)):
+        case requests.TaskFence(id=id, action=requests.FenceSettle(data=settle)):
             return Footprint(ids=ids, shown=(settle.id,), settles=settle.id)
-        case TaskCreate(action=action):
+        case requests.TaskCreate(action=action):
             branch = action.data.tags.get("resonate:branch")
             return Footprint(ids=ids, shown=ids, preload_for=action.data.id, branch=branch)
-        case PromiseGet() | PromiseCreate() | PromiseRegisterListener():
+        case requests.PromiseGet() | requests.PromiseCreate() | requests.PromiseRegisterListener():
             return Footprint(ids=ids, shown=ids)
-        case PromiseRegisterCallback(awaited=awaited):
+        case requests.PromiseRegisterCallback(awaited=awaited):
             return Footprint(ids=ids, shown=(awaited,))
-        case ScheduleGet(id=id) | ScheduleCreate(id=id) | ScheduleDelete(id=id):
+        case requests.ScheduleGet(id=id) | requests.ScheduleCreate(id=id) | requests.ScheduleDelete(id=id):
             return Footprint(schedule=id)
     return Footprint(ids=ids)
 

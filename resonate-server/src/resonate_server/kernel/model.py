@@ -224,60 +224,6 @@ class DropSpreading(Struct, frozen=True, gc=False):
 type LinkChange = PutCallback | DropCallback | DropCallbacks | PutListener | DropListener | PutSpreading | DropSpreading
 
 
-class LeaseLost(Struct, frozen=True, gc=False):
-    """``pid`` held the task, and its lease expired or its stream broke and it did not reconnect in time."""
-
-    task_id: str
-    group: str
-    pid: str
-
-
-class ClaimNotice(Struct, frozen=True, gc=False):
-    """``waited_ms``: from the task's creation to its first claim; ``None`` for a later claim.
-
-    ``recovery_ms``: from the loss of the last lease to this claim; ``None`` if no lease was lost.
-    """
-
-    waited_ms: int | None
-    recovery_ms: int | None
-
-
-class SettlementNotice(Struct, frozen=True, gc=False):
-    """``pending_ms``: from creation to settlement."""
-
-    pending_ms: int
-
-
-class ScheduleFired(Struct, frozen=True, gc=False):
-    """A schedule has created a promise."""
-
-
-class DeliveryFailing(Struct, frozen=True, gc=False):
-    """``task`` was offered or claimed to no effect, twice as often as when this was last reported."""
-
-    task: Task
-
-
-class RunsSkipped(Struct, frozen=True, gc=False):
-    """The runs that a schedule missed from ``since`` up to, but not including, ``until`` (ms) will not be made up."""
-
-    schedule_id: str
-    since: int
-    until: int
-
-
-class ScheduleWithoutTarget(Struct, frozen=True, gc=False):
-    """The promises of a new schedule have no target, so nobody will run them."""
-
-    schedule_id: str
-
-
-type Notice = (
-    DeliveryFailing | LeaseLost | ClaimNotice | SettlementNotice | ScheduleFired | RunsSkipped | ScheduleWithoutTarget
-)
-"""An event that is reported to operators; no rule depends on it."""
-
-
 class Withdraw(Struct, frozen=True, gc=False):
     """The queued ``execute`` of this task at this version is obsolete."""
 
@@ -304,12 +250,11 @@ class Changes(Struct, gc=False):
 
 
 class Decision(Struct, gc=False):
-    """The outcome of a rule: the answer, the rows to write, and the messages and notices to emit after the commit."""
+    """The outcome of a rule: the answer, the rows to write, and the messages to send after the commit."""
 
     answer: Answer
     changes: Changes
     messages: list[Message | Withdraw]
-    notices: list[Notice]
 
 
 class Rule(Struct, frozen=True, gc=False):

@@ -3,10 +3,9 @@
 from msgspec import Struct
 from msgspec.structs import replace
 
-from resonate_server.kernel.model import ClaimNotice, DeliveryFailing, DropCallbacks, LeaseLost, Task
+from resonate_server.kernel.model import DropCallbacks, Task
 from resonate_server.kernel.states import MOVES, Move, TaskEvent
 from resonate_server.kernel.workspace import Workspace
-from resonate_server.protocol.address import group_of
 from resonate_server.protocol.errors import Conflict
 from resonate_server.protocol.records import TaskState
 from resonate_server.protocol.requests import MAX_INTEGER
@@ -67,7 +66,6 @@ def acquire(work: Workspace, task: Task, claim: Claim) -> Task:
         unclaimed=0,
     )
     work.put_task(acquired)
-    work.notice(_claimed(work, task))
     return acquired
 
 
@@ -115,7 +113,6 @@ def release(work: Workspace, task: Task, reason: str | None) -> None:
     rules = work.rules
     pause = growing_pause(rules.release_pause_ms, rules.release_pause_max_ms, task.releases)
     queue(work, replace(task, releases=task.releases + 1, reason=reason), not_before=later(work, pause))
-    _report_failures(work, task.id)
 
 
 def set_aside(work: Workspace, task: Task) -> None:
@@ -123,20 +120,11 @@ def set_aside(work: Workspace, task: Task) -> None:
     rules, aside = work.rules, replace(task, unclaimed=task.unclaimed + 1)
     pause = growing_pause(rules.unclaimed_pause_ms, rules.unclaimed_pause_max_ms, aside.unclaimed)
     work.put_task(replace(aside, timer_at=later(work, pause), queued=False))
-    _report_failures(work, task.id)
 
 
 def growing_pause(first: int, longest: int, failures: int) -> int:
     """Return the backoff in ms after this number of ``failures``: 0, ``first``, twice that, ... up to ``longest``."""
     return min(first << min(failures - 1, 30), longest) if failures else 0
-
-
-def _report_failures(work: Workspace, id: str) -> None:
-    """Report a failing task each time the number of failures has doubled, because it may loop for years."""
-    task = work.task_or_404(id)
-    failures = max(task.unclaimed, task.releases)
-    if failures > 1 and failures.bit_count() == 1:
-        work.notice(DeliveryFailing(task=task))
 
 
 def park(work: Workspace, task: Task) -> None:
@@ -161,7 +149,6 @@ def finish(work: Workspace, task: Task) -> None:
 
 def take_back(work: Workspace, task: Task) -> None:
     """End the lease of a lost worker; its writes are refused from then on."""
-    work.notice(LeaseLost(task_id=task.id, group=group_of(task.target) or "", pid=task.pid or ""))
     queue(work, replace(task, lost_at=work.now))
 
 
@@ -173,11 +160,3 @@ def later(work: Workspace, ms: int) -> int:
 def _unheld(task: Task, state: TaskState) -> Task:
     """Return ``task`` in ``state`` with no lease, no timer and no queued ``execute``."""
     return replace(task, state=state, pid=None, ttl=None, claim=None, timer_at=None, queued=False)
-
-
-def _claimed(work: Workspace, task: Task) -> ClaimNotice:
-    promise = work.promise_or_404(task.id)
-    return ClaimNotice(
-        waited_ms=work.now - promise.created_at if task.version == 0 else None,
-        recovery_ms=None if task.lost_at is None else work.now - task.lost_at,
-    )

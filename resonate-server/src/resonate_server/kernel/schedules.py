@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from resonate_server.kernel import promises, settlement
 from resonate_server.kernel.cron import latest_match, next_match
-from resonate_server.kernel.model import Rules, RunsSkipped, ScheduleFired, ScheduleWithoutTarget
+from resonate_server.kernel.model import Rules
 from resonate_server.kernel.workspace import Workspace
 from resonate_server.protocol.answers import Answer, Nothing, ScheduleData
 from resonate_server.protocol.errors import Malformed, NotFound
@@ -34,8 +34,6 @@ def schedule_create(work: Workspace, request: ScheduleCreate) -> Answer:
     if schedule is None:
         schedule = _new_schedule(work, request, first)
         work.put_schedule(schedule)
-        if schedule.target is None:
-            work.notice(ScheduleWithoutTarget(schedule_id=schedule.id))
     return _answer(schedule)
 
 
@@ -74,14 +72,11 @@ def fire(work: Workspace, schedule: Schedule) -> None:
     if work.now < schedule.next_run_at:
         return
     run = next_run(schedule, work.now, work.rules)
-    if run is not schedule:
-        work.notice(RunsSkipped(schedule_id=run.id, since=schedule.next_run_at, until=run.next_run_at))
     id = run.next_promise_id
     settlement.touch(work, [id])
     if work.promise(id) is None:
         request = _promise_of_run(run, id)
         promises.create_task(work, promises.create(work, request, created_at=run.next_run_at))
-        work.notice(ScheduleFired())
     following = next_match(run.cron, run.next_run_at)
     work.put_schedule(replace(run, last_run_at=run.next_run_at, next_run_at=following or NEVER))
 

@@ -10,14 +10,7 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from resonate_server.kernel import moves
-from resonate_server.kernel.model import (
-    DropCallback,
-    DropListener,
-    DropSpreading,
-    PutSpreading,
-    SettlementNotice,
-    Spreading,
-)
+from resonate_server.kernel.model import DropCallback, DropListener, DropSpreading, PutSpreading, Spreading
 from resonate_server.kernel.states import MOVES, Move, TaskEvent
 from resonate_server.kernel.workspace import Workspace
 from resonate_server.protocol.messages import Unblock
@@ -60,7 +53,6 @@ def _settle_all(work: Workspace, settled: list[Promise]) -> None:
     """Finish all own tasks before waking any awaiter: a task that ends in this step must not be woken by it."""
     for promise in settled:
         work.put_promise(promise)
-        work.notice(SettlementNotice(pending_ms=(promise.settled_at or 0) - promise.created_at))
         _finish_own_task(work, promise.id)
     for promise in settled:
         _tell(work, promise)

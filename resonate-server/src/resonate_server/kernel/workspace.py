@@ -1,15 +1,6 @@
 """A rule's view of the rows: it collects writes, and reads see earlier writes. No rules here."""
 
-from resonate_server.kernel.model import (
-    Changes,
-    Decision,
-    LinkChange,
-    Notice,
-    Rows,
-    Rules,
-    Task,
-    Withdraw,
-)
+from resonate_server.kernel.model import Changes, Decision, LinkChange, Rows, Rules, Task, Withdraw
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.errors import NotFound
 from resonate_server.protocol.messages import Message
@@ -29,7 +20,6 @@ class Workspace:
         self._rows = rows
         self._changes = Changes()
         self._messages: list[Message | Withdraw] = []
-        self._notices: list[Notice] = []
 
     def promise(self, id: str) -> Promise | None:
         return self._changes.promises.get(id) or self._rows.promises.get(id)
@@ -97,12 +87,9 @@ class Workspace:
     def send(self, message: Message) -> None:
         self._messages.append(message)
 
-    def notice(self, notice: Notice) -> None:
-        self._notices.append(notice)
-
     @property
     def has_changed(self) -> bool:
         return bool(self._changes)
 
     def decide(self, answer: Answer) -> Decision:
-        return Decision(answer=answer, changes=self._changes, messages=self._messages, notices=self._notices)
+        return Decision(answer=answer, changes=self._changes, messages=self._messages)

@@ -11,21 +11,7 @@ import msgspec
 from resonate_server.delivery import Hub, Presence
 from resonate_server.delivery.presence import Member, State
 from resonate_server.engine import Engine, ReadFailed
-from resonate_server.kernel.model import Footprint
 from resonate_server.peers import hints
-from resonate_server.peers.hints import (
-    AnyHint,
-    Happened,
-    Heard,
-    LookAgain,
-    Offered,
-    Owed,
-    Present,
-    Settled,
-    Silent,
-    WasReset,
-    Withdrawn,
-)
 from resonate_server.peers.router import Others, Roster, Router, decode_roster, encode_roster
 from resonate_server.protocol.messages import Execute, Unblock
 from resonate_server.protocol.records import Promise, PromiseState
@@ -69,7 +55,7 @@ class Peers(PeerListener):
         self._others = Others(sharing.id)
         self.router = Router(sharing, self._others, hub, self._ring, engine.now)
         self._in_flight = InFlightTasks()
-        self._owed: list[Owed] = []
+        self._owed: list[hints.Owed] = []
         """Results whose promises are still to be read."""
         self._published = Roster()
         self._is_about_to_publish = False
@@ -133,11 +119,11 @@ class Peers(PeerListener):
             self._published = roster
             self._sharing.publish(encode_roster(roster))
 
-    def _ring(self, hint: AnyHint) -> None:
+    def _ring(self, hint: hints.AnyHint) -> None:
         if not self._sharing.has_others:
             return
-        to = hint.to if isinstance(hint, Offered | Owed) else None
-        is_urgent = not isinstance(hint, Withdrawn | Happened | Present)  # Nobody waits for these.
+        to = hint.to if isinstance(hint, hints.Offered | hints.Owed) else None
+        is_urgent = not isinstance(hint, hints.Withdrawn | hints.Happened | hints.Present)  # Nobody waits for these.
         self._sharing.ring(hints.encode(hint), to, is_urgent=is_urgent)
 
     def _tell_members(self) -> None:
@@ -146,13 +132,13 @@ class Peers(PeerListener):
             self._watch.sync_connected(members)
             self._watch.sync_gone(self.members())
         for first in range(0, max(len(members), 1), MEMBERS):
-            self._ring(Present(self._sharing.id, members[first : first + MEMBERS], bool(first), self._began))
+            self._ring(hints.Present(self._sharing.id, members[first : first + MEMBERS], bool(first), self._began))
 
     def _happened(self, event: Event) -> None:
         if self._sharing.has_others:
             data = events.encode_for_peers(event)
             if len(data) < MAX_EVENT_BYTES:
-                self._ring(Happened(msgspec.Raw(data)))
+                self._ring(hints.Happened(msgspec.Raw(data)))
 
     # --- workers ----------------------------------------------------------------------------------------------------
 
@@ -197,35 +183,35 @@ class Peers(PeerListener):
             rung = hints.decode(told)
         except msgspec.DecodeError:
             logger.debug("another server sent a notification that this one does not understand")
-            rung = [LookAgain()]
+            rung = [hints.LookAgain()]
         for hint in rung:
             self._take(hint)
 
-    def _take(self, hint: AnyHint) -> None:
+    def _take(self, hint: hints.AnyHint) -> None:
         match hint:
-            case Offered(to=to) if to == self._sharing.id:
+            case hints.Offered(to=to) if to == self._sharing.id:
                 self._hub.take_in(Execute(hint.task_id, hint.version, hint.target))
-            case Withdrawn(task_id=task_id, version=version):
+            case hints.Withdrawn(task_id=task_id, version=version):
                 self._hub.withdraw(task_id, version)
-            case Owed(to=to) if to in (None, self._sharing.id):
+            case hints.Owed(to=to) if to in (None, self._sharing.id):
                 self._is_owed(hint)
-            case Settled(promise_ids=ids):
+            case hints.Settled(promise_ids=ids):
                 self._engine.settled_elsewhere(ids)
-            case Heard(pid=pid, at=at, prefix=prefix):
+            case hints.Heard(pid=pid, at=at, prefix=prefix):
                 self._hub.heard_from(pid, prefix, at)
-            case Silent(pid=pid, group=group):
+            case hints.Silent(pid=pid, group=group):
                 self._hub.fell_silent(group, pid)
-            case Present():
+            case hints.Present():
                 self._update_members(hint)
-            case Happened(event=event) if self._watch is not None:
+            case hints.Happened(event=event) if self._watch is not None:
                 with suppress(ValueError):
                     self._watch.take(events.decode_from_peer(event))
-            case WasReset():
+            case hints.WasReset():
                 self._hub.reset()
-            case LookAgain():
+            case hints.LookAgain():
                 self.may_have_missed()
 
-    def _update_members(self, present: Present) -> None:
+    def _update_members(self, present: hints.Present) -> None:
         """Record a server's workers. Those it lost before this one began, or while out of touch, are unknown."""
         if present.of in self._others.without_members and present.began <= self._began:
             self._workers_known_since = self._engine.now()
@@ -247,7 +233,7 @@ class Peers(PeerListener):
 
     # --- results for workers connected here -------------------------------------------------------------------------
 
-    def _is_owed(self, owed: Owed) -> None:
+    def _is_owed(self, owed: hints.Owed) -> None:
         """Deliver a result, or tell all others if only this server was told and nobody listens here now."""
         if not self._hub.is_listening(owed.listener):
             if owed.to is not None:
@@ -274,6 +260,5 @@ class Peers(PeerListener):
                     self._hub.deliver(Unblock(promises[owed.promise_id], owed.address))
 
     async def _settled(self, ids: tuple[str, ...]) -> dict[str, Promise]:
-        touched = Footprint(ids=ids, shown=ids)
-        found = (await self._engine.read(lambda view: view.load(touched))).promises
+        found = await self._engine.read(lambda view: view.promises(ids))
         return {id: promise for id, promise in found.items() if promise.state is not PromiseState.PENDING}

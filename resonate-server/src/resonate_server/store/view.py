@@ -2,7 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from types import ModuleType
 from typing import Any
@@ -74,6 +75,10 @@ class View(ABC):
     @abstractmethod
     def load(self, footprint: Footprint) -> Rows:
         """Return the rows that ``footprint`` names, as they are now; no links, and only the payloads it asks for."""
+
+    def promises(self, ids: tuple[str, ...]) -> dict[str, Promise]:
+        """Return those that exist, with their payloads."""
+        return self.load(Footprint(ids=ids, shown=ids)).promises
 
     # --- delivery ---------------------------------------------------------------------------------------------------
 
@@ -200,6 +205,20 @@ class View(ABC):
             ],
             spreading=[Spreading(promise_id=id, after=each) for id, each in self._ask(shared_sql.ALL_SPREADING)],
         )
+
+
+type Read = Callable[[Callable[[View], list[tuple[Holding, OpenTask]]]], Awaitable[list[tuple[Holding, OpenTask]]]]
+
+
+async def portions_of_claims(read: Read, size: int) -> AsyncIterator[list[OpenTask]]:
+    """Yield all claimed tasks, ``size`` at a time; ``read`` runs a query."""
+    last: Holding = ("", "")
+    is_over = False
+    while not is_over:
+        claims = await read(partial(View.claims, after=last, limit=size))
+        yield [task for _, task in claims]
+        is_over = len(claims) < size
+        last = claims[-1][0] if claims else last
 
 
 def _open_task(row: Row) -> OpenTask:

@@ -25,13 +25,12 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from resonate_server.engine import Engine
 from resonate_server.engine.outbound import DecisionObserver
-from resonate_server.kernel.model import Footprint, Task
+from resonate_server.kernel.model import Task
 from resonate_server.protocol.payload import function_of
-from resonate_server.protocol.records import Promise, TaskState
+from resonate_server.protocol.records import TaskState
 from resonate_server.protocol.requests import TaskFulfill, TaskRelease, TaskSuspend
 from resonate_server.store import Decided
 from resonate_server.store.errors import ReadFailed
-from resonate_server.store.view import View
 from resonate_server.watch.derive import chain_of
 
 OUTCOMES: Final = {
@@ -47,11 +46,9 @@ MAX_HELD: Final = 10_000
 
 
 class LostAttempts(DecisionObserver):
-    """Passes each decision on to ``others``, and looks at it as well."""
-
-    def __init__(self, engine: Engine, others: DecisionObserver) -> None:
+    def __init__(self, engine: Engine) -> None:
         logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)  # no warning for each retry
-        self._engine, self._others, self._ids = engine, others, _Ids()
+        self._engine, self._ids = engine, _Ids()
         resource = Resource.create({"service.name": "resonate-server"}).merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False, id_generator=self._ids)
         exporter = OTLPSpanExporter(session=_session())
@@ -63,7 +60,6 @@ class LostAttempts(DecisionObserver):
 
     @override
     def decided(self, decided: Decided) -> None:
-        self._others.decided(decided)
         for task in decided.decision.changes.tasks.values():
             before = decided.rows.tasks.get(task.id)
             if task.state is TaskState.ACQUIRED:
@@ -96,7 +92,7 @@ class LostAttempts(DecisionObserver):
         do."""
         ahead = time.time_ns() - self._engine.now() * 1_000_000
         try:
-            promise = await self._engine.read(lambda view: _promise(view, task.id))
+            promise = (await self._engine.read(lambda view: view.promises((task.id,)))).get(task.id)
         except ReadFailed:  # those who need the store report it
             return
         if promise is None or promise.is_timer:  # SDKs drop claims of timers
@@ -152,11 +148,6 @@ def trace_id(origin: str) -> int:
 
 def span_id(promise: str, attempt: int) -> int:
     return int.from_bytes(sha256(f"{promise}/{attempt}".encode()).digest()[:8])
-
-
-def _promise(view: View, id: str) -> Promise | None:
-    """Return the promise with its parameter."""
-    return view.load(Footprint(ids=(id,), shown=(id,))).promises.get(id)
 
 
 def _is_by_holder(decided: Decided, id: str) -> bool:

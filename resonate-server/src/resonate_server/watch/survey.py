@@ -6,7 +6,6 @@ part of a very long queue is read.
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
@@ -16,8 +15,8 @@ from prometheus_client.registry import Collector
 
 from resonate_server.engine import ReadFailed
 from resonate_server.protocol.records import TaskState
-from resonate_server.store.found import Backlog, Holding, OpenTask
-from resonate_server.store.view import View
+from resonate_server.store.found import Backlog, OpenTask
+from resonate_server.store.view import View, portions_of_claims
 from resonate_server.watch.chain_reader import RowReader
 
 logger = logging.getLogger(__name__)
@@ -31,7 +30,7 @@ MAX_GROUPS = 200
 MAX_NAME = 256
 """Characters of the name of a group that is reported: it is in several lines of the metrics."""
 
-REMEMBERED_S = 3_600.0
+REMEMBERED_MS = 3_600_000
 """How long a group is still reported after it has neither workers nor open tasks."""
 
 MAX_TASKS = 500
@@ -39,8 +38,6 @@ MAX_TASKS = 500
 
 MAX_CLAIMS = 10_000
 """Claims read in all groups together."""
-
-_FIRST: Holding = ("", "")
 
 
 class Survey(Collector):
@@ -52,14 +49,12 @@ class Survey(Collector):
         reader: RowReader,
         workers: Callable[[], dict[str, int]],
         now: Callable[[], int],
-        uptime: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reader = reader
         self._workers = workers
         self._now = now
-        self._uptime = uptime
-        self._last_used: dict[str, float] = {}
-        """When each group last had workers or tasks, in seconds of ``uptime``, least recent first."""
+        self._last_used: dict[str, int] = {}
+        """When each group last had workers or tasks (ms), least recent first."""
         self._backlogs: dict[str, Backlog] = {}
         self._waiting, self._held = _Ages(), _Ages()
         self._deserted: dict[str, int] = {}
@@ -113,24 +108,21 @@ class Survey(Collector):
         return connected, waiting, oldest
 
     def _use(self, names: Iterable[str]) -> None:
-        now = self._uptime()
+        now = self._now()
         for name in filter(lambda name: len(name) <= MAX_NAME, names):
             self._last_used.pop(name, None)
             self._last_used[name] = now
         for name, since in list(self._last_used.items()):
-            if len(self._last_used) <= MAX_GROUPS and now - since < REMEMBERED_S:
+            if len(self._last_used) <= MAX_GROUPS and now - since < REMEMBERED_MS:
                 break
             del self._last_used[name]
 
     async def _claims(self) -> list[OpenTask]:
         found: list[OpenTask] = []
-        after = _FIRST
-        while len(found) < MAX_CLAIMS:
-            portion = await self._reader.read(partial(_claims_after, after))
-            found += [task for _, task in portion]
-            if len(portion) < MAX_TASKS:
+        async for portion in portions_of_claims(self._reader.read, MAX_TASKS):
+            found += portion
+            if len(found) >= MAX_CLAIMS:
                 break
-            after = portion[-1][0]
         return found
 
     def _warn(self) -> None:
@@ -150,10 +142,6 @@ class Survey(Collector):
 
 def _look_at(group: str, store: View) -> tuple[Backlog, list[OpenTask]]:
     return store.backlog(group), store.waiting_tasks(group, MAX_TASKS)
-
-
-def _claims_after(place: Holding, store: View) -> list[tuple[Holding, OpenTask]]:
-    return store.claims(place, MAX_TASKS)
 
 
 class _Ages:

@@ -22,7 +22,7 @@ class Witness(DecisionObserver):
     def __init__(self, bench: Bench) -> None:
         self.seen: list[Decided] = []
         self.bench = bench
-        bench.engine.observer = self
+        bench.engine.observers.append(self)
 
     def decided(self, decided: Decided) -> None:
         self.seen.append(decided)

@@ -8,7 +8,8 @@ from unit.rows import transaction
 from unit.stories import happen
 
 from resonate_server import kernel
-from resonate_server.kernel.model import Decision, DeliveryFailing, Footprint, Rule, Rules
+from resonate_server.engine.reports import failing_tasks
+from resonate_server.kernel.model import Decision, Footprint, Rule, Rules
 from resonate_server.protocol.answers import Answer, Nothing
 from resonate_server.protocol.messages import Execute
 from resonate_server.protocol.records import TaskState
@@ -108,8 +109,7 @@ def test_a_task_that_no_worker_can_run_is_reported_each_time_the_count_doubles(c
     told = []
     for times in range(1, 9):
         happen(server, give_up.format(before=times - 1, times=times))
-        notices = [notice for each in server.decided for notice in each.decision.notices]
-        told += [notice.task for notice in notices if isinstance(notice, DeliveryFailing)]
+        told += [task for each in server.decided for task in failing_tasks(each)]
         server.forget_messages()
 
     assert [getattr(task, count) for task in told] == [2, 4, 8]

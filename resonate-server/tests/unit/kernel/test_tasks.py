@@ -6,7 +6,8 @@ import pytest
 from unit.driver import HOUR, LEASE, OTHER_PID, PID, START, Driver, promise_create, promise_settle, value
 from unit.stories import happen
 
-from resonate_server.kernel.model import ClaimNotice
+from resonate_server.engine.reports import report
+from resonate_server.metrics import Metrics
 from resonate_server.protocol.records import PromiseState, TaskState
 from resonate_server.protocol.requests import MAX_INTEGER
 
@@ -42,11 +43,10 @@ class TestCreate:
 
 class TestAcquire:
     @pytest.mark.parametrize(
-        ("version", "lost_at", "expected"),
-        [(0, None, ClaimNotice(60, None)), (1, None, ClaimNotice(None, None)), (1, 40, ClaimNotice(None, 20))],
+        ("version", "lost_at", "waited_s", "recovery_s"), [(0, None, 0.06, 0), (1, None, 0, 0), (1, 40, 0, 0.02)]
     )
     def test_reports_how_long_a_task_waited_for_its_first_worker_or_since_it_lost_one(
-        self, server: Driver, version: int, lost_at: int | None, expected: ClaimNotice
+        self, server: Driver, version: int, lost_at: int | None, waited_s: float, recovery_s: float
     ) -> None:
         server.create("t")
         if version:
@@ -59,7 +59,9 @@ class TestAcquire:
 
         server.acquire("t", version)
 
-        assert server.decided[0].decision.notices == [expected]
+        report(server.decided[0], metrics := Metrics())
+        figures = [f"resonate_task_{name}_seconds_sum" for name in ("claim", "recovery")]
+        assert [*map(metrics.registry.get_sample_value, figures)] == [waited_s, recovery_s]
 
 
 class TestFence:

@@ -118,7 +118,7 @@ def test_a_task_whose_promise_is_past_its_deadline_is_not_sent_again(server: Dri
     server.tick(Due(tasks=("t",)))
 
     assert server.take_executes() == []
-    assert server.leases_lost == []
+    assert server.leases_lost() == []
 
 
 # --- section 9 ------------------------------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ class Nobody:
         self.gone: list[str] = []
         self.settled: list[str] = []
         self.time = 1_000_000
-        self.promises: dict[str, Promise] = {}
+        self.stored: dict[str, Promise] = {}
 
     def now(self) -> int:
         return self.time
@@ -88,8 +88,8 @@ class Nobody:
     async def read(self, query: Callable[[Any], Any]) -> Any:
         return query(self)
 
-    def load(self, _: Any) -> Any:
-        return self
+    def promises(self, _: Any) -> dict[str, Promise]:
+        return self.stored
 
     def worker_gone(self, _: str, pid: str) -> None:
         self.gone.append(pid)
@@ -264,7 +264,7 @@ async def test_a_result_comes_with_the_message_unless_it_is_too_long_for_one(one
     assert await received(caller) == ["small"]
 
     large = unblock("large", value=Value(data="x" * 9_000))
-    other.nobody.promises["large"] = large.promise
+    other.nobody.stored["large"] = large.promise
     one.decides(large)
     await until(lambda: caller.unblocks_waiting)
     assert await received(caller) == ["large"]

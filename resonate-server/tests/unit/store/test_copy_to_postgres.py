@@ -11,8 +11,9 @@ from unit.postgres import PostgresDatabase, make_schema
 from unit.rows import LATER, NOW, changes, promise, schedule, task, transaction
 from unit.store import stores
 
+from resonate_server.config import Postgres, Sqlite, Storage
 from resonate_server.kernel.model import PutCallback, PutListener, PutSpreading, Spreading
-from resonate_server.moving import Location, move
+from resonate_server.moving import move
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import PromiseState, TaskState, Value
 from resonate_server.store.postgres import sql
@@ -60,32 +61,32 @@ def seen(store: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def file(path: Path) -> Location:
-    return Location("sqlite", str(path))
+def file(path: Path) -> Storage:
+    return Storage(sqlite=Sqlite(path=path))
 
 
 @pytest.fixture
-def database(own_postgres_url: str) -> Location:
-    return Location("postgres", own_postgres_url)
+def database(own_postgres_url: str) -> Storage:
+    return Storage(type="postgres", postgres=Postgres(url=own_postgres_url))
 
 
 @contextmanager
-def opened(location: Location) -> Iterator[Any]:
-    if location.type == "postgres":
-        make_schema(location.where)
-    store = Database(Path(location.where)) if location.type == "sqlite" else PostgresDatabase(location.where)
+def opened(location: Storage) -> Iterator[Any]:
+    if location.is_postgres:
+        make_schema(location.postgres.url)
+    store = PostgresDatabase(location.postgres.url) if location.is_postgres else Database(location.sqlite.path)
     with closing(store):
         yield store
 
 
 @pytest.fixture
-def full_file(file: Location) -> Location:
+def full_file(file: Storage) -> Storage:
     with opened(file) as store:
         fill(store)
     return file
 
 
-def is_refused(source: Location, target: Location, why: str) -> bool:
+def is_refused(source: Storage, target: Storage, why: str) -> bool:
     """Whether moving fails and leaves the target without a promise."""
     with pytest.raises(CannotCopy, match=why):
         move(source, target)
@@ -116,10 +117,10 @@ def test_everything_goes_from_one_store_to_the_other(one: str, other: str, reque
         assert seen(store) == before
 
 
-def test_a_file_migrated_from_a_former_format_has_its_payloads_as_text(file: Location, database: Location) -> None:
+def test_a_file_migrated_from_a_former_format_has_its_payloads_as_text(file: Storage, database: Storage) -> None:
     with opened(file) as store:
         before = fill(store)
-    with closing(open_file(Path(file.where))) as db:
+    with closing(open_file(file.sqlite.path)) as db:
         for table in ("params", "results", "schedule_params"):
             db.execute(f"UPDATE {table} SET data = CAST(data AS TEXT)")
         fold(db)
@@ -130,7 +131,7 @@ def test_a_file_migrated_from_a_former_format_has_its_payloads_as_text(file: Loc
         assert seen(store) == before
 
 
-def test_time_continues_where_it_stood(path: Path, file: Location, database: Location) -> None:
+def test_time_continues_where_it_stood(path: Path, file: Storage, database: Storage) -> None:
     ahead = 4_000_000_000_000
     with opened(file):
         pass
@@ -140,37 +141,37 @@ def test_time_continues_where_it_stood(path: Path, file: Location, database: Loc
 
     move(file, database)
     back = path.with_name("back.db")
-    move(database, Location("sqlite", str(back)))
+    move(database, Storage(sqlite=Sqlite(path=back)))
 
-    with Source(database.where).connect() as connection:
+    with Source(database.postgres.url).connect() as connection:
         assert connection.execute(sql.GET_TIME.encode()).fetchall() == [(ahead + MARK_MS,)]
     with closing(open_file(back)) as db:
         assert db.execute(statements.GET_CLOCK_MARK).fetchone()[0] == ahead + MARK_MS
         fold(db)
 
 
-def test_a_target_that_is_not_empty_stays_as_it_is(full_file: Location, database: Location) -> None:
+def test_a_target_that_is_not_empty_stays_as_it_is(full_file: Storage, database: Storage) -> None:
     with opened(database) as store, transaction(store):
         store.write(changes(schedule("of somebody else")))
 
     assert is_refused(full_file, database, "not empty")
 
 
-def test_a_database_in_use_by_a_server_is_left_alone(full_file: Location, database: Location) -> None:
-    make_schema(database.where)
-    with Source(database.where, name_of(1)).connect() as server:
+def test_a_database_in_use_by_a_server_is_left_alone(full_file: Storage, database: Storage) -> None:
+    make_schema(database.postgres.url)
+    with Source(database.postgres.url, name_of(1)).connect() as server:
         server.execute(sql.JOIN.encode(), (1, 1, b"[]"))
         assert is_refused(full_file, database, "a server is using the database")
 
 
-def test_a_file_that_does_not_exist_or_is_empty_is_no_state(path: Path, file: Location, database: Location) -> None:
+def test_a_file_that_does_not_exist_or_is_empty_is_no_state(path: Path, file: Storage, database: Storage) -> None:
     assert is_refused(file, database, "does not exist")
     path.touch()
     assert is_refused(file, database, "there is no database in it")
     assert path.stat().st_size == 0
 
 
-def test_data_that_the_target_cannot_hold_leaves_it_empty(file: Location, database: Location) -> None:
+def test_data_that_the_target_cannot_hold_leaves_it_empty(file: Storage, database: Storage) -> None:
     """For example in the last table, after all others were copied."""
     with opened(file) as store, transaction(store):
         incompressible = "".join(chr(0x4E00 + 7 * number % 20_000) for number in range(3_000))

@@ -12,7 +12,7 @@ from unit.driver import CORR_ID
 from unit.store.servers import LOOKING, PATIENCE_S, RULES, Freezer, Site, acquire, call, create, until
 
 from resonate_server import engine as engines
-from resonate_server.engine import Engine, EngineSettings
+from resonate_server.engine import Engine
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.envelope import CheckedRequest
 from resonate_server.protocol.records import TaskState
@@ -175,7 +175,7 @@ async def test_a_search_is_refused_in_time(
     assert store._connection is not None
     store._connection.patience_s = PATIENCE_S
     freezer.freeze(store._connection.info.backend_pid)
-    engine = Engine(store, EngineSettings(RULES, ""), Metrics())
+    engine = Engine(store, RULES, Metrics(), "")
     search = CheckedRequest(corr_id=CORR_ID, request=PromiseSearch(limit=1))
 
     async with asyncio.timeout(PATIENCE_S):

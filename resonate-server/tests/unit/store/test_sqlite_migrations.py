@@ -13,7 +13,8 @@ import pytest
 from unit.driver import HOUR, START, Driver, value
 from unit.store.stores import execute, promises_in
 
-from resonate_server.moving import Location, move
+from resonate_server.config import Sqlite, Storage
+from resonate_server.moving import move
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import EMPTY, PromiseState, TaskState, Value
 from resonate_server.protocol.requests import ScheduleGet
@@ -143,7 +144,7 @@ def test_halted_tasks_stay_halted(server: Driver) -> None:
 def test_a_file_that_is_copied_from_stays_as_it_was(path: Path, tmp_path: Path) -> None:
     before = format_of(path), content(path)
     copy = tmp_path / "copy.db"
-    move(Location("sqlite", str(path)), Location("sqlite", str(copy)))
+    move(Storage(sqlite=Sqlite(path=path)), Storage(sqlite=Sqlite(path=copy)))
     assert (format_of(path), content(path)) == before
     assert promises_in(copy) == promises_in(path)
 

@@ -10,7 +10,7 @@ from unit.rows import NOW, promise, task, write
 from resonate_server.protocol.records import TaskState
 from resonate_server.store.sqlite import IN_MEMORY, Database
 from resonate_server.store.view import View
-from resonate_server.watch.survey import MAX_GROUPS, REMEMBERED_S, Survey
+from resonate_server.watch.survey import MAX_GROUPS, REMEMBERED_MS, Survey
 
 
 class Scene:
@@ -18,7 +18,7 @@ class Scene:
         self.store = store
         self.workers: dict[str, int] = {}
         self.seconds = 0.0
-        self.survey = Survey(self, lambda: self.workers, lambda: round(self.seconds * 1_000), lambda: self.seconds)
+        self.survey = Survey(self, lambda: self.workers, lambda: round(self.seconds * 1_000))
 
     async def read[T](self, query: Callable[[View], T]) -> T:
         return query(self.store)
@@ -69,7 +69,7 @@ async def test_a_group_without_workers_and_tasks_is_forgotten_after_an_hour(scen
     scene.workers = {"bar": 1}
     assert await scene.names() == ["bar"]
     scene.workers = {}
-    scene.seconds += REMEMBERED_S - 1
+    scene.seconds += REMEMBERED_MS / 1_000 - 1
     assert await scene.names() == ["bar"]
     scene.seconds += 2
     assert await scene.names() == []

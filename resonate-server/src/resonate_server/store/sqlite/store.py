@@ -16,10 +16,10 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 from msgspec import Struct
@@ -94,39 +94,6 @@ class Question(Job):
     """Answered by a rule."""
 
 
-class WorkThread:
-    """A thread beside the event loop, for work that waits for the disk or takes long. Used on the loop.
-
-    An executor would do the same, but its futures and locks cost more than most transactions.
-    """
-
-    def __init__(self) -> None:
-        self._tasks: SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]] | None] = SimpleQueue()
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._work, name="store", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Finish the queued work, then end the thread."""
-        self._tasks.put(None)
-        self._thread.join()
-
-    def run[T](self, work: Callable[[], T]) -> asyncio.Future[T]:
-        """Queue ``work``; the future, which must not be cancelled, gets what it returns or raises."""
-        done: asyncio.Future[T] = self._loop.create_future()
-        self._tasks.put((work, done))
-        return done
-
-    def _work(self) -> None:
-        while (task := self._tasks.get()) is not None:
-            work, done = task
-            try:
-                end = partial(done.set_result, work())
-            except Exception as error:
-                end = partial(done.set_exception, error)
-            self._loop.call_soon_threadsafe(end)
-
-
 class SQLiteStore(Store):
     """``clock``: by default the server's own, which continues from the mark in ``database``."""
 
@@ -137,7 +104,7 @@ class SQLiteStore(Store):
         self.database = database
         self.outgoing = Outgoing()
         self._clock = clock or ServerClock(database.clock_mark(), latest=database.latest_row)
-        self._thread: WorkThread
+        self._thread: ThreadPoolExecutor
         self._jobs: deque[Job] = deque()
         self._timely: deque[Job] = deque()
         self._patient: deque[Job] = deque()
@@ -166,7 +133,7 @@ class SQLiteStore(Store):
         self._loop = asyncio.get_running_loop()
         self.lost = self._loop.create_future()
         self._listener = listener
-        self._thread = WorkThread()
+        self._thread = ThreadPoolExecutor(1, "store")
         self._kernel = kernel_sync(self.database.log_to_sync)
         self._watching = self._loop.create_task(self._watch())
 
@@ -194,7 +161,7 @@ class SQLiteStore(Store):
         if self._kernel is not None:
             self._kernel.close()
         await self._on_thread(self.database.close)
-        self._thread.stop()
+        self._thread.shutdown()
 
     def decide(self, footprint: Footprint, rule: Rule) -> asyncio.Future[Answer]:
         many = len(footprint.ids) > MAX_QUICK
@@ -379,13 +346,15 @@ class SQLiteStore(Store):
         return outcomes
 
     async def _commit(self) -> None:
-        """Leave a large transaction, which takes long to write, to the thread."""
-        if self._kernel is None or self.database.is_large:
+        """Leave to the thread a large transaction, which takes long to write, and a sync that the kernel cannot do."""
+        has_to_sync = self.database.log_to_sync is not None
+        if self.database.is_large or (has_to_sync and self._kernel is None):
             await self._on_thread(self.database.commit)
             return
         self.database.append()
         try:
-            await self._kernel.sync()
+            if self._kernel is not None:
+                await self._kernel.sync()
         except OSError as error:
             raise self.database.not_kept(error) from error
         self.database.synced()
@@ -447,7 +416,8 @@ class SQLiteStore(Store):
         return written
 
     def _on_thread[T](self, work: Callable[[], T]) -> Awaitable[T]:
-        return self._thread.run(work)
+        """The future must not be cancelled."""
+        return self._loop.run_in_executor(self._thread, work)
 
     def _roll_back(self) -> None:
         """This may fail, too; then so will the next transaction."""
