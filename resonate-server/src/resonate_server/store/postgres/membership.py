@@ -50,9 +50,6 @@ MENTIONED_WITHIN_S = 0.05
 LONGEST_PAUSE_S = 0.1
 """Longest pause between shared transactions, and between rings."""
 
-LISTENS_S = 2.0
-"""A listener that hears nothing for this long checks that the database is still at the other end."""
-
 MAX_RINGS = 10_000
 """Messages to a server that may wait while the database is down."""
 
@@ -195,7 +192,7 @@ class Membership(Sharing):
         if self._known is not None:
             self._known.cancel()
 
-    # --- the connection for heartbeats ------------------------------------------------------------------------------
+    # --- the connection for heartbeats and notifications ------------------------------------------------------------
 
     async def run(self) -> None:
         """Join the servers and stay among them, rejoining after errors, until this one stops. It leaves on the same
@@ -203,6 +200,7 @@ class Membership(Sharing):
         while not self._is_stopping:
             try:
                 async with await self.source.connect_async() as connection:
+                    connection.add_notify_handler(self._hear)
                     await self._begin(connection)
                     await self._live(connection)
                     await ask(connection, (sql.LEAVE, (self.id,)), (sql.RING, (sql.CHANNEL, ROSTER_CHANGED)))
@@ -215,28 +213,13 @@ class Membership(Sharing):
                 self._tell(told(error))
             await asyncio.sleep(PAUSE_S)
 
-    async def listen(self) -> None:
-        """Listen to what others ring, reconnecting after errors, forever."""
-        while True:
-            with suppress(psycopg.Error, OSError):
-                await self.joined()
-                async with await self.source.connect_async() as connection:
-                    await connection.execute(f"LISTEN {sql.channel(self.id)}".encode())
-                    await connection.execute(sql.LISTEN)
-                    self.listener.may_have_missed()
-                    while True:
-                        async for each in connection.notifies(timeout=LISTENS_S):
-                            self._hear(each.payload)
-                        await connection.execute(sql.LISTEN)
-            await asyncio.sleep(PAUSE_S)
-
-    def _hear(self, messages: str) -> None:
+    def _hear(self, notification: psycopg.Notify) -> None:
         """Everybody who may connect to the database may notify: no message ends the listening."""
         try:
-            if messages.encode() == ROSTER_CHANGED:
+            if notification.payload.encode() == ROSTER_CHANGED:
                 self.doubt()
             else:
-                self.listener.heard(messages)
+                self.listener.heard(notification.payload)
         except Exception:
             logger.exception("a notification made no sense")
             self.listener.may_have_missed()
@@ -267,6 +250,8 @@ class Membership(Sharing):
             await self._wait_for_those_who_begin(connection)
             _, [(stood_at, now)] = await ask(connection, (sql.FORGET_ENDINGS, ()), (sql.STOOD_AT, ()))
             self.clock.begin(max(stood_at, now))
+        for channel in (sql.CHANNEL, sql.channel(self.id)):
+            await connection.execute(f"LISTEN {channel}".encode())
         await self._join(connection)
         if not self.has_joined:
             self.has_joined, self.is_first = True, not self._others
@@ -275,6 +260,7 @@ class Membership(Sharing):
             else:
                 self._begun.set()
         self._tell("")
+        self.listener.may_have_missed()
 
     async def _wait_for_those_who_begin(self, connection: ServingConnection) -> None:
         while await ask(connection, (sql.TRY_TO_BEGIN, ())) == [[(False,)]]:
@@ -306,9 +292,19 @@ class Membership(Sharing):
             elif self._is_doubtful:
                 await self._look(connection)
             next_ring = max(self._rings_from, min(self._ring_at.values(), default=math.inf))
+            await self._wait(connection, min(next_beat, next_ring))
+
+    async def _wait(self, connection: ServingConnection, until: float) -> None:
+        """Wait until then (monotonic seconds), until woken, or for a notification."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(connection.fileno(), self._wake.set)
+        try:
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(next_beat, next_ring) - time.monotonic()):
+                async with asyncio.timeout(until - time.monotonic()):
                     await self._wake.wait()
+        finally:
+            loop.remove_reader(connection.fileno())
+        connection.take_notifications()
 
     async def _publish(self, connection: ServingConnection) -> None:
         version = self._version

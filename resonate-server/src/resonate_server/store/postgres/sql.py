@@ -219,7 +219,6 @@ WHERE application_name = ANY(%s::text[]) AND usename = current_user AND datname 
 FORGET_OTHERS = "DELETE FROM servers WHERE id <> %s"
 LEAVE = "DELETE FROM servers WHERE id = %s"
 CHANNEL = "resonate_servers"
-LISTEN = f"LISTEN {CHANNEL}"
 
 
 def channel(server: int) -> str:
