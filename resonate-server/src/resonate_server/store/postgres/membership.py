@@ -47,9 +47,6 @@ RUNG_EVERY_S = 0.005
 MENTIONED_WITHIN_S = 0.05
 """Messages that come up meanwhile are sent together: a notification wakes the database's process and the server's."""
 
-LONGEST_PAUSE_S = 0.1
-"""Longest pause between shared transactions, and between rings."""
-
 MAX_RINGS = 10_000
 """Messages to a server that may wait while the database is down."""
 
@@ -316,9 +313,7 @@ class Membership(Sharing):
         return [id for id, at in self._ring_at.items() if at <= now] if now >= self._rings_from else []
 
     async def _ring(self, connection: ServingConnection, to: list[int]) -> None:
-        """Send the messages that wait for these servers. If some may be lost, they hear that later. Then pause, so that
-        there are few large notifications instead of many small ones."""
-        began = time.monotonic()
+        """Send the messages that wait for these servers. If some may be lost, they hear that later."""
         texts = [(sql.channel(id), text) for id in to for text in _packed(self._rings.pop(id))]
         for id in to:
             del self._ring_at[id]
@@ -327,10 +322,9 @@ class Membership(Sharing):
         except BaseException:
             for id in to:
                 self._rings.setdefault(id, []).insert(0, MISSED)
-                self._send_by(id, began)
+                self._send_by(id, 0)
             raise
-        ended = time.monotonic()
-        self._rings_from = ended + max(RUNG_EVERY_S, pause_after(ended - began, self.others))
+        self._rings_from = time.monotonic() + RUNG_EVERY_S
 
     async def _beat(self, connection: ServingConnection, late_s: float) -> None:
         """``late_s``: by how much this heartbeat is late. What has delayed it may have delayed others, too."""
@@ -390,12 +384,6 @@ class Membership(Sharing):
             self.listener.update_rosters({id: roster for id, (_, roster) in alive.items()})
         if before.keys() - alive.keys():
             self.listener.may_have_missed()
-
-
-def pause_after(seconds: float, others: int) -> float:
-    """Return how long to pause after a transaction that took ``seconds``: as long for each other server. So there are
-    few large transactions instead of many small ones, as if one server decided everything."""
-    return min(seconds * others, LONGEST_PAUSE_S)
 
 
 def told(error: BaseException) -> str:

@@ -48,7 +48,7 @@ from resonate_server.store.postgres.driver import (
     Transaction,
 )
 from resonate_server.store.postgres.inquiries import Inquiry, InquiryQueue
-from resonate_server.store.postgres.membership import Membership, pause_after, told
+from resonate_server.store.postgres.membership import Membership, told
 from resonate_server.store.postgres.plans import MAX_BYTES, Asked, Asking, Busy, Found, Large, Unit
 from resonate_server.store.postgres.postgres_view import Views
 from resonate_server.store.view import View
@@ -72,6 +72,9 @@ PAUSE_S = 0.05
 
 READY_S = 5.0
 """If decisions take longer, this server is not ready."""
+
+LONGEST_PAUSE_S = 0.1
+"""Longest pause between shared transactions."""
 
 GRACE_S = 1.0
 """Time for work in flight to finish when the server stops."""
@@ -607,3 +610,9 @@ async def _completed[T](transaction: Transaction, work: Callable[[Asking], Await
     result = await work(transaction.ask)
     await transaction.ask((sql.COMMIT, ()))
     return result
+
+
+def pause_after(seconds: float, others: int) -> float:
+    """Return how long to pause after a shared transaction that took ``seconds``: as long for each other server. So
+    there are few large transactions instead of many small ones, as if one server decided everything."""
+    return min(seconds * others, LONGEST_PAUSE_S)

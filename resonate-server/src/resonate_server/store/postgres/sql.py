@@ -186,7 +186,6 @@ MIGRATIONS = (VERSION_1, VERSION_2)
 
 TRY_TO_BEGIN = f"SELECT pg_try_advisory_lock({BEGINNING})"
 HAS_BEGUN = f"SELECT pg_advisory_unlock({BEGINNING})"
-TRY_TO_LOCK = b"SELECT pg_try_advisory_lock(%s)"
 # The last time that any server has stored, and the time now.
 STOOD_AT = f"SELECT time, {TIME} FROM server"
 # Returns the time now. If the database's clock was set back, that is the latest of any server's, so that they agree.
