@@ -29,8 +29,6 @@ from resonate_server.store.sharing import MAX_RING_BYTES, PeerListener, Sharing
 
 logger = logging.getLogger(__name__)
 
-NOT_YET = "the database has not answered yet"
-
 PAUSE_S = 0.25
 """Pause before the database is tried again."""
 
@@ -92,7 +90,7 @@ class Membership(Sharing):
     """
 
     def __init__(self, url: str, lost: Callable[[str], None], due: Callable[[int], None]) -> None:
-        self.trouble = NOT_YET
+        self.trouble = "the database has not answered yet"
         self._news, self._is_told = News(), True
         """Whether the log says what ``trouble`` says, which may come and go several times a second."""
         self.id = secrets.randbits(62)
@@ -247,8 +245,8 @@ class Membership(Sharing):
             await self._wait_for_those_who_begin(connection)
             _, [(stood_at, now)] = await ask(connection, (sql.FORGET_ENDINGS, ()), (sql.STOOD_AT, ()))
             self.clock.begin(max(stood_at, now))
-        for channel in (sql.CHANNEL, sql.channel(self.id)):
-            await connection.execute(f"LISTEN {channel}".encode())
+        for channel in (sql.CHANNEL, name_of(self.id)):  # for all servers, and for this one
+            await connection.execute(f'LISTEN "{channel}"'.encode())
         await self._join(connection)
         if not self.has_joined:
             self.has_joined, self.is_first = True, not self._others
@@ -314,7 +312,7 @@ class Membership(Sharing):
 
     async def _ring(self, connection: ServingConnection, to: list[int]) -> None:
         """Send the messages that wait for these servers. If some may be lost, they hear that later."""
-        texts = [(sql.channel(id), text) for id in to for text in _packed(self._rings.pop(id))]
+        texts = [(name_of(id), text) for id in to for text in _packed(self._rings.pop(id))]
         for id in to:
             del self._ring_at[id]
         try:

@@ -218,13 +218,6 @@ WHERE application_name = ANY(%s::text[]) AND usename = current_user AND datname 
 FORGET_OTHERS = "DELETE FROM servers WHERE id <> %s"
 LEAVE = "DELETE FROM servers WHERE id = %s"
 CHANNEL = "resonate_servers"
-
-
-def channel(server: int) -> str:
-    """Return the channel of what is for one server. What is for all, and tells of servers, is on the common one."""
-    return f"resonate_{server:x}"
-
-
 # Up to 7,999 bytes, sent as such: in texts the driver replaces some characters, which may double their length.
 RING = "SELECT pg_notify(%s, convert_from(%s, 'UTF8'))"
 
