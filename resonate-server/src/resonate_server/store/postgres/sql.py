@@ -179,7 +179,9 @@ ALTER TABLE endings ADD COLUMN began_at bigint NOT NULL DEFAULT {TIME};
 UPDATE server SET epoch = epoch + 1;
 """
 
-MIGRATIONS = (VERSION_1, VERSION_2)
+VERSION_3 = "SELECT 'ends servers of the former version, which do not hear what is sent to them alone'"
+
+MIGRATIONS = (VERSION_1, VERSION_2, VERSION_3)
 """The step from each version to the next. A released step never changes."""
 
 # --- servers, and their time ---
