@@ -241,10 +241,7 @@ def test_a_server_whose_listening_connection_breaks_misses_nothing(
     with psycopg.connect(database, autocommit=True) as connection:
         for number in range(8):
             id = f"{name}.{number}"
-            connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND query LIKE 'LISTEN%'"
-            )
+            connection.execute("SELECT pg_terminate_backend(backend) FROM resonate.servers")
             clients[0].create(id, target=f"poll://any@{name}")
             clients[0].call("promise.register_listener", awaited=id, address=f"poll://uni@{name}-callers/caller")
             while offered(worker) != (id, 0):

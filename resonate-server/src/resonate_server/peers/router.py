@@ -209,8 +209,7 @@ class Router:
 
     def settled(self, ids: list[str]) -> None:
         """Announce a few at a time, as when a function returns: nobody waits for many that time out together."""
-        is_short = 0 < len(ids) <= MAX_SETTLED and max(map(len, ids)) <= MAX_SETTLED_CHARACTERS
-        if self._sharing.has_others and is_short:
+        if self._sharing.has_others and 0 < len(ids) <= MAX_SETTLED and max(map(len, ids)) <= MAX_SETTLED_CHARACTERS:
             self._ring(Settled(ids))
 
     def reset(self) -> None:

@@ -11,9 +11,10 @@ from harness.server import FAR
 from unit.store.servers import END_CONNECTIONS, PATIENCE_S, Freezer, Notes, Site, call, create, execute, until
 
 from resonate_server.store import health
-from resonate_server.store.postgres import driver, membership
-from resonate_server.store.postgres.driver import Source, name_of
+from resonate_server.store.postgres import driver, membership, sql
+from resonate_server.store.postgres.driver import ServingConnection, Source, name_of
 from resonate_server.store.postgres.membership import DEAD_S, DatabaseClock, Membership
+from resonate_server.store.postgres.plans import Asked, Found
 from resonate_server.store.postgres.schema import migrate
 from resonate_server.store.postgres.sql import STEP_MS
 
@@ -55,9 +56,17 @@ async def test_mentions_travel_with_announcements_to_the_same_server_or_else_alo
     await until(lambda: heard(of_third) == [1, 3])
 
 
-async def test_servers_hear_that_messages_of_another_one_were_lost(site: Site) -> None:
+async def test_servers_hear_that_messages_of_another_one_were_lost(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were on their way when the connection broke."""
     (first, _), (_, of_second) = await site.connected(2)
-    await site.execute("SELECT pg_terminate_backend(backend, 1000) FROM servers WHERE id = %s", first.sharing.id)
+
+    async def breaking(connection: ServingConnection, *asked: Asked) -> Found:
+        if asked[0][0] == sql.RING:
+            monkeypatch.setattr(membership, "ask", driver.ask)
+            await connection.close()
+        return await driver.ask(connection, *asked)
+
+    monkeypatch.setattr(membership, "ask", breaking)
     first.sharing.ring(b"1")
 
     await until(lambda: heard(of_second) == [None])
@@ -162,10 +171,12 @@ async def test_the_first_server_starts_alone_and_the_others_after_it(site: Site)
     async with first.beginning() as is_first:
         second, _ = site.start()
         assert is_first
+        early = asyncio.ensure_future(call(second, create("p")))
         await asyncio.sleep(1)
         assert second.sharing.trouble
     async with second.beginning() as is_first:
         assert not is_first
+    assert (await early).status == 200, "it waited: a load balancer may not know yet who is ready"
 
 
 async def test_the_successor_of_a_dead_lone_server_is_the_first_and_inherits_nothing(site: Site) -> None:
@@ -193,7 +204,7 @@ async def test_ten_servers_create_the_schema_concurrently(own_postgres_url: str)
 
     await asyncio.gather(*[make() for _ in range(10)])
 
-    assert await execute(own_postgres_url, "SELECT version FROM schema_version") == [(1,), (2,)]
+    assert await execute(own_postgres_url, "SELECT version FROM schema_version") == [(1,), (2,), (3,)]
 
 
 # --- time -----------------------------------------------------------------------------------------------------------

@@ -53,8 +53,8 @@ from resonate_server.store.found import Snapshot
 from resonate_server.store.postgres import PostgresStore, driver, postgres_store, sql
 from resonate_server.store.postgres.driver import Source, Transaction
 from resonate_server.store.postgres.inquiries import ENOUGH
-from resonate_server.store.postgres.membership import LONGEST_PAUSE_S, pause_after
 from resonate_server.store.postgres.plans import Asked, Found
+from resonate_server.store.postgres.postgres_store import LONGEST_PAUSE_S, pause_after
 from resonate_server.store.sqlite import IN_MEMORY, Database
 
 IDS = ["t", "t.a", "t.b", "t.a.c"]

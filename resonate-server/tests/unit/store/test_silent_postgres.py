@@ -18,7 +18,7 @@ from resonate_server.protocol.envelope import CheckedRequest
 from resonate_server.protocol.records import TaskState
 from resonate_server.protocol.requests import PromiseSearch, TaskRelease
 from resonate_server.store.errors import ReadFailed
-from resonate_server.store.postgres import PostgresStore, driver, membership, postgres_store, sql
+from resonate_server.store.postgres import PostgresStore, driver, postgres_store, sql
 from resonate_server.store.postgres.driver import Source, Transaction
 from resonate_server.store.postgres.plans import Found
 from resonate_server.store.postgres.postgres_view import PostgresView
@@ -30,7 +30,6 @@ SHORT_S = 1.0
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "ANSWER_S", SHORT_S)
-    monkeypatch.setattr(membership, "LISTENS_S", 0.2)
 
 
 @pytest.fixture
@@ -182,25 +181,19 @@ async def test_a_search_is_refused_in_time(
         assert (await engine.submit(search)).status == 503
 
 
-async def test_a_server_listens_again_and_knows_that_it_may_have_missed_something(site: Site, freezer: Freezer) -> None:
+async def test_a_server_whose_sign_of_life_hangs_repeats_it_and_listens_on_another_connection(
+    site: Site, freezer: Freezer
+) -> None:
     (store, notes), (other, _) = await site.connected(2)
-    listening = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN%%' AND application_name = %s"
-    [(pid,)] = freezer.ask(listening, store._source.name)
-    freezer.freeze(pid)
+    where = "SELECT backend FROM servers WHERE id = %s", store.sharing.id
+    [(backend,)] = freezer.ask(*where)
+    freezer.freeze(backend)
     missed = notes.missed
 
+    await until(lambda: freezer.ask(*where) not in ([(backend,)], []), every=0.2)
     await until(lambda: notes.missed > missed)
     other.sharing.ring(b'"news"')
     await until(lambda: '["news"]' in notes.rung)
-
-
-async def test_a_server_whose_sign_of_life_hangs_repeats_it_on_another_connection(
-    store: PostgresStore, freezer: Freezer
-) -> None:
-    [(backend,)] = freezer.ask("SELECT backend FROM servers")
-    freezer.freeze(backend)
-
-    await until(lambda: freezer.ask("SELECT backend FROM servers") not in ([(backend,)], []), every=0.2)
     assert (await call(store, create("p"))).status == 200
 
 

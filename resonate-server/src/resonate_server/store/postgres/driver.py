@@ -108,6 +108,12 @@ class ServingConnection(AsyncConnection[Row]):
     def transformer(self) -> abc.Transformer:
         return Transformer(self)
 
+    def take_notifications(self) -> None:
+        """Pass those that have come to the handlers. Raises :class:`psycopg.OperationalError`."""
+        self.pgconn.consume_input()
+        while (notification := self.pgconn.notifies()) is not None and self.pgconn.notify_handler is not None:
+            self.pgconn.notify_handler(notification)
+
     async def wait[T](
         self,
         gen: abc.PQGen[T],

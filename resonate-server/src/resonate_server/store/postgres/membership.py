@@ -29,8 +29,6 @@ from resonate_server.store.sharing import MAX_RING_BYTES, PeerListener, Sharing
 
 logger = logging.getLogger(__name__)
 
-NOT_YET = "the database has not answered yet"
-
 PAUSE_S = 0.25
 """Pause before the database is tried again."""
 
@@ -46,12 +44,6 @@ KNOWN_S = 2.5 * BEAT_S
 RUNG_EVERY_S = 0.005
 MENTIONED_WITHIN_S = 0.05
 """Messages that come up meanwhile are sent together: a notification wakes the database's process and the server's."""
-
-LONGEST_PAUSE_S = 0.1
-"""Longest pause between shared transactions, and between rings."""
-
-LISTENS_S = 2.0
-"""A listener that hears nothing for this long checks that the database is still at the other end."""
 
 MAX_RINGS = 10_000
 """Messages to a server that may wait while the database is down."""
@@ -98,7 +90,7 @@ class Membership(Sharing):
     """
 
     def __init__(self, url: str, lost: Callable[[str], None], due: Callable[[int], None]) -> None:
-        self.trouble = NOT_YET
+        self.trouble = "the database has not answered yet"
         self._news, self._is_told = News(), True
         """Whether the log says what ``trouble`` says, which may come and go several times a second."""
         self.id = secrets.randbits(62)
@@ -195,7 +187,7 @@ class Membership(Sharing):
         if self._known is not None:
             self._known.cancel()
 
-    # --- the connection for heartbeats ------------------------------------------------------------------------------
+    # --- the connection for heartbeats and notifications ------------------------------------------------------------
 
     async def run(self) -> None:
         """Join the servers and stay among them, rejoining after errors, until this one stops. It leaves on the same
@@ -203,6 +195,7 @@ class Membership(Sharing):
         while not self._is_stopping:
             try:
                 async with await self.source.connect_async() as connection:
+                    connection.add_notify_handler(self._hear)
                     await self._begin(connection)
                     await self._live(connection)
                     await ask(connection, (sql.LEAVE, (self.id,)), (sql.RING, (sql.CHANNEL, ROSTER_CHANGED)))
@@ -215,28 +208,13 @@ class Membership(Sharing):
                 self._tell(told(error))
             await asyncio.sleep(PAUSE_S)
 
-    async def listen(self) -> None:
-        """Listen to what others ring, reconnecting after errors, forever."""
-        while True:
-            with suppress(psycopg.Error, OSError):
-                await self.joined()
-                async with await self.source.connect_async() as connection:
-                    await connection.execute(f"LISTEN {sql.channel(self.id)}".encode())
-                    await connection.execute(sql.LISTEN)
-                    self.listener.may_have_missed()
-                    while True:
-                        async for each in connection.notifies(timeout=LISTENS_S):
-                            self._hear(each.payload)
-                        await connection.execute(sql.LISTEN)
-            await asyncio.sleep(PAUSE_S)
-
-    def _hear(self, messages: str) -> None:
+    def _hear(self, notification: psycopg.Notify) -> None:
         """Everybody who may connect to the database may notify: no message ends the listening."""
         try:
-            if messages.encode() == ROSTER_CHANGED:
+            if notification.payload.encode() == ROSTER_CHANGED:
                 self.doubt()
             else:
-                self.listener.heard(messages)
+                self.listener.heard(notification.payload)
         except Exception:
             logger.exception("a notification made no sense")
             self.listener.may_have_missed()
@@ -267,6 +245,8 @@ class Membership(Sharing):
             await self._wait_for_those_who_begin(connection)
             _, [(stood_at, now)] = await ask(connection, (sql.FORGET_ENDINGS, ()), (sql.STOOD_AT, ()))
             self.clock.begin(max(stood_at, now))
+        for channel in (sql.CHANNEL, name_of(self.id)):  # for all servers, and for this one
+            await connection.execute(f'LISTEN "{channel}"'.encode())
         await self._join(connection)
         if not self.has_joined:
             self.has_joined, self.is_first = True, not self._others
@@ -275,6 +255,7 @@ class Membership(Sharing):
             else:
                 self._begun.set()
         self._tell("")
+        self.listener.may_have_missed()
 
     async def _wait_for_those_who_begin(self, connection: ServingConnection) -> None:
         while await ask(connection, (sql.TRY_TO_BEGIN, ())) == [[(False,)]]:
@@ -306,9 +287,19 @@ class Membership(Sharing):
             elif self._is_doubtful:
                 await self._look(connection)
             next_ring = max(self._rings_from, min(self._ring_at.values(), default=math.inf))
+            await self._wait(connection, min(next_beat, next_ring))
+
+    async def _wait(self, connection: ServingConnection, until: float) -> None:
+        """Wait until then (monotonic seconds), until woken, or for a notification."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(connection.fileno(), self._wake.set)
+        try:
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(next_beat, next_ring) - time.monotonic()):
+                async with asyncio.timeout(until - time.monotonic()):
                     await self._wake.wait()
+        finally:
+            loop.remove_reader(connection.fileno())
+        connection.take_notifications()
 
     async def _publish(self, connection: ServingConnection) -> None:
         version = self._version
@@ -320,10 +311,8 @@ class Membership(Sharing):
         return [id for id, at in self._ring_at.items() if at <= now] if now >= self._rings_from else []
 
     async def _ring(self, connection: ServingConnection, to: list[int]) -> None:
-        """Send the messages that wait for these servers. If some may be lost, they hear that later. Then pause, so that
-        there are few large notifications instead of many small ones."""
-        began = time.monotonic()
-        texts = [(sql.channel(id), text) for id in to for text in _packed(self._rings.pop(id))]
+        """Send the messages that wait for these servers. If some may be lost, they hear that later."""
+        texts = [(name_of(id), text) for id in to for text in _packed(self._rings.pop(id))]
         for id in to:
             del self._ring_at[id]
         try:
@@ -331,10 +320,9 @@ class Membership(Sharing):
         except BaseException:
             for id in to:
                 self._rings.setdefault(id, []).insert(0, MISSED)
-                self._send_by(id, began)
+                self._send_by(id, 0)
             raise
-        ended = time.monotonic()
-        self._rings_from = ended + max(RUNG_EVERY_S, pause_after(ended - began, self.others))
+        self._rings_from = time.monotonic() + RUNG_EVERY_S
 
     async def _beat(self, connection: ServingConnection, late_s: float) -> None:
         """``late_s``: by how much this heartbeat is late. What has delayed it may have delayed others, too."""
@@ -394,12 +382,6 @@ class Membership(Sharing):
             self.listener.update_rosters({id: roster for id, (_, roster) in alive.items()})
         if before.keys() - alive.keys():
             self.listener.may_have_missed()
-
-
-def pause_after(seconds: float, others: int) -> float:
-    """Return how long to pause after a transaction that took ``seconds``: as long for each other server. So there are
-    few large transactions instead of many small ones, as if one server decided everything."""
-    return min(seconds * others, LONGEST_PAUSE_S)
 
 
 def told(error: BaseException) -> str:

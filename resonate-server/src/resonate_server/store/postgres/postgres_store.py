@@ -48,7 +48,7 @@ from resonate_server.store.postgres.driver import (
     Transaction,
 )
 from resonate_server.store.postgres.inquiries import Inquiry, InquiryQueue
-from resonate_server.store.postgres.membership import Membership, pause_after, told
+from resonate_server.store.postgres.membership import Membership, told
 from resonate_server.store.postgres.plans import MAX_BYTES, Asked, Asking, Busy, Found, Large, Unit
 from resonate_server.store.postgres.postgres_view import Views
 from resonate_server.store.view import View
@@ -72,6 +72,9 @@ PAUSE_S = 0.05
 
 READY_S = 5.0
 """If decisions take longer, this server is not ready."""
+
+LONGEST_PAUSE_S = 0.1
+"""Longest pause between shared transactions."""
 
 GRACE_S = 1.0
 """Time for work in flight to finish when the server stops."""
@@ -167,7 +170,7 @@ class PostgresStore(Store):
         loop = asyncio.get_running_loop()
         self.lost = loop.create_future()
         self._listener = listener
-        work = (self.sharing.run(), self.sharing.listen(), self._run(), self._forget())
+        work = (self.sharing.run(), self._run(), self._forget())
         self._membership, *self._duties = [loop.create_task(each) for each in work]
 
     @asynccontextmanager
@@ -207,8 +210,8 @@ class PostgresStore(Store):
     def decide(self, footprint: Footprint, rule: Rule) -> asyncio.Future[Answer]:
         inquiry = Inquiry(asyncio.get_running_loop().create_future(), footprint, rule)
         if rule.request is not None:  # The server's own work waits: nobody else would ask for it again.
-            if refusal := self._refusal():
-                inquiry.refuse(refusal)
+            if self._stopping:
+                inquiry.refuse(STOPS)
                 return inquiry.done
             self._be_patient(inquiry)
         self._line.put(inquiry)
@@ -224,13 +227,10 @@ class PostgresStore(Store):
         self._delivered.append(key)
 
     async def drop_unblocks_before(self, time: int) -> None:
-        if not self._refusal():  # It is asked for again.
-            await self._apart(lambda ask: ask((sql.DROP_UNBLOCKS_BEFORE, (time,))))
+        await self._apart(lambda ask: ask((sql.DROP_UNBLOCKS_BEFORE, (time,))))
 
     async def drop_settled_trees(self, before: int) -> AsyncIterator[int]:
         last: SettledRoot | None = FIRST
-        if refusal := self._refusal():
-            raise ReadFailed(refusal)
         while last is not None:
             roots, last = await self._apart(partial(plans.settled_roots, before=before, limit=MAX_TREES, after=last))
             yield await self._drop_trees(roots, before)
@@ -278,10 +278,6 @@ class PostgresStore(Store):
         raise StoreFailed("the state is in PostgreSQL: use pg_dump, or a base backup")
 
     # --- the line ---------------------------------------------------------------------------------------------------
-
-    def _refusal(self) -> str:
-        """Return why requests are refused: this server is stopping, or has never been at work."""
-        return STOPS if self._stopping else "" if self.sharing.has_joined else self.sharing.trouble
 
     def _be_patient(self, inquiry: Inquiry) -> None:
         loop = asyncio.get_running_loop()
@@ -525,6 +521,7 @@ class PostgresStore(Store):
         """Run ``work``, which may take long, on a connection of its own. Raises :class:`ReadFailed`."""
         if self._is_by_turns:
             return await self._in_turn(work)
+        await self.sharing.joined()
         with self._told():
             async with await self._source.connect_async(OPTIONS | SERVING_OPTIONS) as connection:
                 connection.patience_s = APART_S
@@ -580,8 +577,6 @@ class PostgresStore(Store):
         return result
 
     async def _browse[T](self, query: Callable[[View], T]) -> T:
-        if refusal := self._refusal():
-            raise ReadFailed(refusal)
         try:
             async with asyncio.timeout(PATIENCE_S):
                 await self.sharing.joined()
@@ -615,3 +610,9 @@ async def _completed[T](transaction: Transaction, work: Callable[[Asking], Await
     result = await work(transaction.ask)
     await transaction.ask((sql.COMMIT, ()))
     return result
+
+
+def pause_after(seconds: float, others: int) -> float:
+    """Return how long to pause after a shared transaction that took ``seconds``: as long for each other server. So
+    there are few large transactions instead of many small ones, as if one server decided everything."""
+    return min(seconds * others, LONGEST_PAUSE_S)

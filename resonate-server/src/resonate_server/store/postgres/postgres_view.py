@@ -87,6 +87,12 @@ class PostgresView(View):
             yield from portion
 
 
+def _begin(connection: BlockingConnection) -> BlockingConnection:
+    connection.until = time.monotonic() + CHECK_S
+    connection.execute(sql.LOOK)
+    return connection
+
+
 class Views:
     """Connections for queries, as many as threads look at the same time."""
 
@@ -97,11 +103,10 @@ class Views:
 
     def look[T](self, query: Callable[[View], T], until: float) -> T:
         """Run ``query`` on this thread, until ``until`` (monotonic seconds) at most. Raises :class:`psycopg.Error`."""
-        connection = self._idle_connection() or self._source.connect()
+        connection = self._begun()
         try:
             self._busy.add(connection)
             connection.until = until
-            connection.execute(sql.LOOK)
             try:
                 return query(PostgresView(connection))
             finally:
@@ -115,19 +120,15 @@ class Views:
             if not connection.closed:
                 self._idle.append(connection)
 
-    def _idle_connection(self) -> BlockingConnection | None:
-        """Return a connection that works, if there is one."""
+    def _begun(self) -> BlockingConnection:
+        """Return a connection within a transaction: an idle one, unless it does not work any more."""
         with suppress(IndexError):
             while True:
                 connection = self._idle.pop()
-                connection.until = time.monotonic() + CHECK_S
-                try:
-                    connection.execute(sql.CHECK)
-                except psycopg.Error:
-                    connection.close()
-                else:
-                    return connection
-        return None
+                with suppress(psycopg.Error):
+                    return _begin(connection)
+                connection.close()
+        return _begin(self._source.connect())
 
     def cancel(self) -> None:
         """End the queries that are under way, if the database answers."""

@@ -179,14 +179,15 @@ ALTER TABLE endings ADD COLUMN began_at bigint NOT NULL DEFAULT {TIME};
 UPDATE server SET epoch = epoch + 1;
 """
 
-MIGRATIONS = (VERSION_1, VERSION_2)
+VERSION_3 = "SELECT 'ends servers of the former version, which do not hear what is sent to them alone'"
+
+MIGRATIONS = (VERSION_1, VERSION_2, VERSION_3)
 """The step from each version to the next. A released step never changes."""
 
 # --- servers, and their time ---
 
 TRY_TO_BEGIN = f"SELECT pg_try_advisory_lock({BEGINNING})"
 HAS_BEGUN = f"SELECT pg_advisory_unlock({BEGINNING})"
-TRY_TO_LOCK = b"SELECT pg_try_advisory_lock(%s)"
 # The last time that any server has stored, and the time now.
 STOOD_AT = f"SELECT time, {TIME} FROM server"
 # Returns the time now. If the database's clock was set back, that is the latest of any server's, so that they agree.
@@ -219,14 +220,6 @@ WHERE application_name = ANY(%s::text[]) AND usename = current_user AND datname 
 FORGET_OTHERS = "DELETE FROM servers WHERE id <> %s"
 LEAVE = "DELETE FROM servers WHERE id = %s"
 CHANNEL = "resonate_servers"
-LISTEN = f"LISTEN {CHANNEL}"
-
-
-def channel(server: int) -> str:
-    """Return the channel of what is for one server. What is for all, and tells of servers, is on the common one."""
-    return f"resonate_{server:x}"
-
-
 # Up to 7,999 bytes, sent as such: in texts the driver replaces some characters, which may double their length.
 RING = "SELECT pg_notify(%s, convert_from(%s, 'UTF8'))"
 
