@@ -20,7 +20,7 @@ def compile_lock(uv: str, lock: str, source: str, *options: str) -> None:
     own = ["demo-worker", *(folder.replace("services/", "demo-") for folder in folders()), "demo-bench", "demo-harness"]
     spared = [word for package in own for word in ("--no-emit-package", package)]
     flags = ["--quiet", "--universal", "--python-version", "3.12", "--generate-hashes", "--no-emit-index-url"]
-    flags.append("--no-annotate")  # Services with the same packages have the same file, and share a layer of the images.
+    flags.append("--no-annotate")  # Services with the same packages have the same file.
     command = [uv, "pip", "compile", *flags, "--custom-compile-command", "scripts/lock.sh", *spared, *options]
     subprocess.run([*command, "--output-file", lock, source], check=True)  # noqa: S603
 
