@@ -52,17 +52,16 @@ RUN --mount=type=cache,target=/root/.cache/uv \
     uv pip install --quiet --python /tools --require-hashes --constraint /locks/requirements.lock \
     "$(grep --only-matching '^hatchling==[^ ]*' /locks/requirements.lock)"
 
-# Dependencies before sources, so that changes to the sources do not rebuild this layer. Comments in a lock file name the
-# service: without them, services with the same packages share the layer.
+# Dependencies before sources, so that changes to the sources do not rebuild this layer. Services with the same lock file
+# share it: its stage does not know the name of the service.
 FROM tools AS server-dependencies
 COPY resonate-server/requirements.lock /locks/
 RUN --mount=type=cache,target=/root/.cache/uv \
     uv pip install --quiet --python /venv --compile-bytecode --require-hashes -r /locks/requirements.lock
 
-FROM base AS service-lock
+FROM scratch AS service-lock
 ARG SERVICE=foo
 COPY services/${SERVICE}/requirements.lock /
-RUN sed -i '/^ *#/d' /requirements.lock
 
 FROM tools AS service-dependencies
 COPY --from=service-lock /requirements.lock /locks/

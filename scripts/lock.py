@@ -22,6 +22,7 @@ def compile_lock(uv: str, lock: str, source: str, *options: str) -> None:
     own = ["demo-worker", *(folder.replace("services/", "demo-") for folder in folders()), "demo-bench", "demo-harness"]
     spared = [word for package in own for word in ("--no-emit-package", package)]
     flags = ["--quiet", "--universal", "--python-version", "3.12", "--no-emit-index-url"]
+    flags.append("--no-annotate")  # Services with the same packages have the same file.
     command = [uv, "pip", "compile", *flags, "--custom-compile-command", "scripts/lock.sh", *spared, *options]
     subprocess.run([*command, "--output-file", lock, source], check=True)  # noqa: S603
 
@@ -35,11 +36,11 @@ def main(uv: str, *upgrade: str) -> None:
         ("scripts/uv",),
         ("tests/clients/sdk-0.7.4", "--no-deps"),
         ("tests/clients/sdk-0.8.0", "--no-deps"),
-        ("tests/mutants/mutmut", "--no-annotate", *CONSTRAINED),
+        ("tests/mutants/mutmut", *CONSTRAINED),
     ):
         compile_lock(uv, f"{name}.requirements.lock", f"{name}.in", HASHED, *options, *upgrade)
     applications = "tests/own/applications"  # its versions are constraints for pip, which takes no hashes there
-    compile_lock(uv, f"{applications}.requirements.lock", f"{applications}.in", "--no-annotate", *CONSTRAINED, *upgrade)
+    compile_lock(uv, f"{applications}.requirements.lock", f"{applications}.in", *CONSTRAINED, *upgrade)
 
 
 if __name__ == "__main__":

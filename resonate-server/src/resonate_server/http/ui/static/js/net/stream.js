@@ -36,7 +36,7 @@ export class Stream {
   async run() {
     const own = (this.#running = {});
     while (this.#running === own) {
-      await this.#once();
+      await this.#once(own);
       if (this.#running !== own) return;
       await new Promise((wake) => setTimeout(wake, this.#pause));
       this.#pause = Math.min(LONGEST_PAUSE, this.#pause * 2);
@@ -49,11 +49,12 @@ export class Stream {
   }
 
   /** Without locks, as over plain HTTP from another machine, windows do not know of each other. */
-  async #once() {
+  async #once(own) {
     if (!navigator.locks) return this.#receive();
     for (const place of PLACES) {
-      const had = await navigator.locks.request(place, { ifAvailable: true }, (lock) => lock && this.#receive().then(() => true));
-      if (had || !this.#running) return undefined;
+      const receive = (lock) => lock && this.#running === own && this.#receive().then(() => true);
+      if (await navigator.locks.request(place, { ifAvailable: true }, receive)) return undefined;
+      if (this.#running !== own) return undefined;
     }
     return this.on.crowded(PLACES.length);
   }
