@@ -10,7 +10,7 @@ leave() { # REASON [STATUS]: stops waiting
 explain() { # STATUS MESSAGE: why curl got no answer
     case "$1" in
         7) die "no answer from foo at $url ($2). Is the stack up? scripts/up.sh starts it." ;;
-        23) leave "the answer cannot be kept in $outcome ($2)" ;;
+        23) leave "the answer cannot be kept in $outcome${2:+ ($2)}" ;;
         28) leave "no answer within $max_time s" ;;
         *) leave "the connection to foo broke ($2)" ;;
     esac

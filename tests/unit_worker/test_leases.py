@@ -243,34 +243,22 @@ def little_room(monkeypatch: pytest.MonkeyPatch) -> Network:
     return Network()
 
 
-@pytest.mark.parametrize("kind", ["task.suspend", "task.fulfill", "task.release"])
-async def test_a_claim_waits_while_the_data_of_other_tasks_fills_the_memory_for_it(
-    little_room: Network, kind: str
-) -> None:
+async def test_a_claim_waits_while_the_data_of_other_tasks_fills_the_memory_for_it(little_room: Network) -> None:
     await little_room.acquire("large", tags={"": "x" * 10_000})
     claim = asyncio.create_task(little_room.acquire("b"))
     await asyncio.sleep(0)
     assert little_room.keeper.shortage.startswith("the arguments of the tasks")
     assert len(little_room.server.asked("task.acquire")) == 1
-    little_room.server.answers[kind] = (200, {})
-    await little_room.send(kind, "large")
+    await little_room.send("task.release", "large")
     await claim
     assert not little_room.keeper.shortage
 
 
-async def test_a_claim_waits_for_the_sizes_of_others_and_needs_none_of_what_they_do_not_take(
-    little_room: Network,
-) -> None:
+async def test_each_claim_counts_as_large_until_it_is_answered_or_refused(little_room: Network) -> None:
     little_room.server.answering.clear()
-    claims = [asyncio.create_task(little_room.acquire(id)) for id in "abc"]
+    little_room.server.answers["task.acquire"] = (409, "claimed by another worker")
+    claims = [asyncio.create_task(little_room.send("task.acquire", id)) for id in "abc"]
     await asyncio.sleep(0)
     assert little_room.keeper.shortage
     little_room.server.answering.set()
     await asyncio.gather(*claims)
-
-
-async def test_a_refused_claim_gives_its_room_back(little_room: Network) -> None:
-    little_room.server.answers["task.acquire"] = (409, "claimed by another worker")
-    for _ in range(3):
-        await little_room.send("task.acquire")
-    assert not little_room.keeper.shortage

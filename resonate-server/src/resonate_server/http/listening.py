@@ -1,11 +1,9 @@
 """Listening for connections: no more are accepted than may be open. All others wait in the system's queue."""
 
 import asyncio
-import errno
 import resource
 import socket
 from collections.abc import Callable
-from contextlib import ExitStack
 from typing import cast
 
 from aiohttp import web
@@ -23,9 +21,6 @@ SOCKET_BYTES = 64 * 1_024
 """Socket buffer per direction. The kernel allocates twice as much, which counts towards a container's memory limit."""
 
 BACKLOG = 1_024
-
-NOT_HERE = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
-"""A host name may have addresses that this machine lacks, such as ``::1`` where IPv6 is disabled."""
 
 type Connect = Callable[[], asyncio.Protocol]
 """Makes the protocol of a new connection."""
@@ -88,30 +83,24 @@ class Acceptor:
 
 
 async def _listen(host: str, port: int, reuse_port: bool) -> list[socket.socket]:
-    """Listen on every address of ``host`` that this machine has. Raises :class:`OSError` if one of them is taken."""
+    """Listen on every address of ``host``. Raises :class:`OSError` if that is not possible."""
     found = await asyncio.get_running_loop().getaddrinfo(
         host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
     addresses = dict.fromkeys((family, cast("tuple[str, int]", address)) for family, _, _, _, address in found)
-    unavailable: list[OSError] = []
-    with ExitStack() as opened:
-        sockets = []
-        for family, address in addresses:
-            try:
-                listener = socket.create_server(address, family=family, backlog=BACKLOG, reuse_port=reuse_port)
-            except OSError as error:
-                if error.errno not in NOT_HERE:
-                    raise
-                unavailable.append(error)
-                continue
-            sockets.append(opened.enter_context(listener))
-            listener.setblocking(False)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BYTES)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
-        if not sockets:
-            raise unavailable[0]
-        opened.pop_all()
-    return sockets
+    return [
+        _listener(family, address, reuse_port)
+        for family, address in addresses
+        if family != socket.AF_INET6 or socket.has_dualstack_ipv6()
+    ]
+
+
+def _listener(family: int, address: tuple[str, int], reuse_port: bool) -> socket.socket:
+    listener = socket.create_server(address, family=family, backlog=BACKLOG, reuse_port=reuse_port)
+    listener.setblocking(False)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BYTES)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
+    return listener
 
 
 def allow_connections(wanted: int) -> int:
