@@ -97,16 +97,6 @@ def test_the_readme_is_short() -> None:
     assert len((REPOSITORY / "README.md").read_text().splitlines()) <= README_LINES
 
 
-def test_quoted_functions_are_those_of_the_services() -> None:
-    block = re.search(r"```python\n(.*?)```", (REPOSITORY / "docs/architecture.md").read_text(), re.DOTALL)
-    assert block is not None
-    for function in re.split(r"\n\n", block[1].strip()):
-        name = function.split("(")[0].split()[-1]
-        source = (REPOSITORY / "services" / name / f"{name}.py").read_text()
-        for line in function.splitlines():
-            assert line.split("  #")[0].strip() in source, line
-
-
 def test_no_file_says_where_packages_were_downloaded_from() -> None:
     """Lock files contain names, versions and hashes; which server packages come from is up to each user."""
     tracked = subprocess.run(

@@ -94,45 +94,6 @@ def test_an_old_call_ends_with_the_old_function_and_a_new_one_with_the_new_funct
     assert project.result("old") == "tea is paid, tea is packed"
 
 
-LATE = """
-async def order(ctx, item):
-    try:
-        return await ctx.options(target="nobody", timeout=timedelta(seconds=1)).rpc("pack", item)
-    except ApplicationError:
-        return "late"
-"""
-
-
-def test_awaiting_a_timed_out_promise_raises_an_error_that_a_function_can_handle(project: Project) -> None:
-    project.start(f"from resonate.error import ApplicationError\n{shop(LATE)}")
-    project.order("late")
-
-    assert project.result("late") == "late"
-
-
-FAILING = """
-async def order(ctx, item):
-    log_run(ctx)
-    try:
-        return await ctx.run(pay, item)
-    except ApplicationError as error:
-        return f"not paid: {error}"
-
-
-async def pay(ctx, item):
-    log_run(ctx)
-    raise ValueError("the bank is closed")
-"""
-
-
-def test_a_step_that_raises_is_retried_twice_and_then_its_message_arrives(project: Project) -> None:
-    project.start(f"from resonate.error import ApplicationError\n{shop(FAILING)}")
-    project.order("fails")
-
-    assert project.result("fails") == "not paid: the bank is closed"
-    assert project.worker.output().count("running function pay") == 3
-
-
 class Bank(ThreadingHTTPServer):
     """Charges once for each key, and answers once it is allowed to."""
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from harness.server import ServerProcess
 from resonate.context import Context
-from resonate.error import ResonateError
+from resonate.error import ApplicationError, ResonateError
 from resonate.retry import Constant
 
 from worker import Worker, ending_signals, log_run, worker
@@ -82,15 +82,18 @@ def test_a_worker_without_functions_does_not_run() -> None:
 
 
 async def test_a_call_that_misses_its_deadline_or_is_cancelled_says_so_to_its_caller(group: Group) -> None:
-    async def order(ctx: Context, seconds: float) -> None:
-        await ctx.options(target="nobody", timeout=timedelta(seconds=seconds)).rpc("pack")
+    async def order(ctx: Context, seconds: float) -> str:
+        try:
+            return str(await ctx.options(target="nobody", timeout=timedelta(seconds=seconds)).rpc("pack"))
+        except ApplicationError as error:
+            return str(error)
 
     await group.work(order)
     late, cancelled = group.begin("order", 0.1), group.begin("order", 60)
     await group.waits(cancelled)
     group.settle_as(f"{cancelled}:1", "rejected_canceled", b"null")
-    assert (await group.result(late))["message"] == f"{late}:1 was not settled before its deadline"
-    assert (await group.result(cancelled))["message"] == f"{cancelled}:1 was cancelled"
+    assert await group.result(late) == f"{late}:1 was not settled before its deadline"
+    assert await group.result(cancelled) == f"{cancelled}:1 was cancelled"
 
 
 async def test_arguments_that_its_function_does_not_take_fail_the_call(group: Group) -> None:
@@ -98,7 +101,7 @@ async def test_arguments_that_its_function_does_not_take_fail_the_call(group: Gr
     assert (await group.result(group.begin("double", 1, 2)))["message"] == "double: too many positional arguments"
 
 
-async def test_a_failing_function_is_tried_three_times_and_then_its_caller_gets_the_error(
+async def test_a_failing_function_or_step_is_tried_three_times_and_then_its_caller_gets_the_error(
     group: Group, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "RETRY_POLICY", Constant(max_retries=worker.RETRY_POLICY.max_retries, delay=0))
@@ -109,10 +112,19 @@ async def test_a_failing_function_is_tried_three_times_and_then_its_caller_gets_
         attempts += 1
         raise ValueError("no number today")
 
-    await group.work(fail)
+    async def order(ctx: Context) -> str:
+        try:
+            await ctx.run(fail)
+        except ApplicationError as error:
+            return f"not ordered: {error}"
+        return "ordered"
+
+    await group.work(fail, order)
+    assert await group.result(group.begin("order")) == "not ordered: no number today"
+    assert attempts == 3
     id = group.begin("fail")
     assert (await group.result(id))["message"] == "no number today"
-    assert attempts == 3
+    assert attempts == 6
     await until(lambda: told("attempt=1  seconds=0.") and told("ValueError: no number today"))
     assert told("ValueError: no number today; retrying")
 

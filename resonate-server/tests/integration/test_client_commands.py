@@ -287,6 +287,18 @@ def test_a_wrong_duration_is_a_usage_error(run: Run, duration: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "example"),
+    [
+        (["promises", "resolve", "x", "--value=true"], '{"data": true}'),
+        (["promises", "create", "x", "--timeout=1h", "--tags=[]"], '{"name": "value"}'),
+        (["invoke", "x", "--func=order", "--json-args={}"], '["tea", 2]'),
+    ],
+)
+def test_json_of_another_kind_is_answered_with_an_example(run: Run, arguments: list[str], example: str) -> None:
+    assert f"expected JSON like {example}" in run(*arguments).stderr
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ["promises", "create", "x", "--timeout", "1h", "--param", "[]"],

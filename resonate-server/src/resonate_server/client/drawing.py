@@ -297,8 +297,9 @@ class Drawing:
                     (f"{self._name(call)}: {self._cut(call.task.trouble)}", "yellow"),
                     (f"  {shown(call.promise.id)}", "dim"),
                 )
-            if not call.is_settled and call.phases and call.phases[-1].reason == NOBODY:
-                lines[call.group] = self._line((f"no worker of group {shown(call.group)} is connected", "yellow"))
+            elif call.group and not call.is_settled and call.phases and call.phases[-1].reason == NOBODY:
+                told = f"no worker of group {shown(call.group)} is connected"
+                lines[told] = self._line((told, "yellow"))
             if call.promise.state is PromiseState.REJECTED and call.error is not None:
                 lines[call.error] = self._line(
                     (f"{self._name(call)} failed: ", "red"),

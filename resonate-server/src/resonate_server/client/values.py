@@ -38,13 +38,13 @@ class Duration(click.ParamType[int]):
 
 
 class Json(click.ParamType[Any]):
-    """JSON text whose outermost value is a ``kind``: an object (``dict``) or an array (``list``). ``sent`` makes of it
-    what is sent."""
+    """JSON text whose outermost value is of the kind of ``example``: an object or an array. ``sent`` makes of it what
+    is sent."""
 
     name = "json"
 
-    def __init__(self, kind: type[Any], sent: Callable[[Any], Any] = lambda value: value) -> None:
-        self._kind = kind
+    def __init__(self, example: str, sent: Callable[[Any], Any] = lambda value: value) -> None:
+        self._example = example
         self._sent = sent
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -54,8 +54,8 @@ class Json(click.ParamType[Any]):
             decoded = msgspec.json.decode(value)
         except NOT_JSON as error:
             self.fail(f"not JSON: {error}", param, ctx)
-        if not isinstance(decoded, self._kind):
-            self.fail(f"expected a JSON {'object' if self._kind is dict else 'array'}", param, ctx)
+        if type(decoded) is not type(msgspec.json.decode(self._example)):
+            self.fail(f"expected JSON like {self._example}", param, ctx)
         return self._sent(decoded)
 
 
@@ -65,9 +65,9 @@ def _encoded(value: dict[str, Any]) -> dict[str, Any]:
 
 
 DURATION = Duration()
-OBJECT = Json(dict)
-ARRAY = Json(list)
-PAYLOAD = Json(dict, _encoded)
+OBJECT = Json('{"name": "value"}')
+ARRAY = Json('["tea", 2]')
+PAYLOAD = Json('{"data": true}', _encoded)
 
 
 def json_or_text(text: str) -> Any:

@@ -31,10 +31,10 @@ def test_control_characters_are_visible_and_have_no_effect() -> None:
 
 
 def test_a_group_without_workers_is_named_once() -> None:
-    waits = Call(
-        promise("a", tags={"resonate:target": "poll://any@shpo"}), task=None, phases=[Phase("gap", 0, "nobody")]
-    )
-    assert drawn([], (waits, waits))[-1] == "no worker of group shpo is connected"
+    life = [Phase("gap", 0, "nobody")]
+    waits = Call(promise("a", tags={"resonate:target": "poll://any@shpo"}), task=None, phases=life)
+    step = Call(promise("a.1"), task=None, phases=life)
+    assert drawn([], (waits, waits, step))[-2:] == ["", "no worker of group shpo is connected"]
 
 
 # ── stripes ──
