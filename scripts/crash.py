@@ -21,6 +21,7 @@ from typing import NoReturn
 import msgspec
 from msgspec import Struct
 
+from resonate_server.client.account import FaultKind
 from resonate_server.client.calls import Call, CallTree
 from resonate_server.client.server_connection import CallFailed, ServerConnection
 from resonate_server.client.wait import Goal, find
@@ -56,21 +57,18 @@ RED, GREEN, BOLD, PLAIN = "\033[31m", "\033[32m", "\033[1m", "\033[0m"
 
 
 class Fault(Struct, frozen=True):
-    """``strike`` and ``undo``: verbs of lib.sh; ``struck`` and ``undone``: how the timeline describes them."""
+    """``strike`` and ``undo``: verbs of lib.sh; ``struck``: how the timeline describes it."""
 
     strike: str
     undo: str
     struck: str
-    undone: str
 
 
 FAULTS = {
-    "kill": Fault("kill", "start", "killed (SIGKILL)", "started again"),
-    "pause": Fault("freeze", "thaw", "stopped (SIGSTOP)", "thawed"),
-    "freeze": Fault("freeze", "thaw", "frozen, for longer than a lease ({lease:g} s)", "thawed"),
-    "partition": Fault(
-        "cut_off", "reconnect", "cut off from the network (docker network disconnect)", "connected again"
-    ),
+    FaultKind.KILL: Fault("kill", "start", "killed (SIGKILL)"),
+    FaultKind.PAUSE: Fault("freeze", "thaw", "stopped (SIGSTOP)"),
+    FaultKind.FREEZE: Fault("freeze", "thaw", "frozen, for longer than a lease ({lease:g} s)"),
+    FaultKind.PARTITION: Fault("cut_off", "reconnect", "cut off from the network (docker network disconnect)"),
 }
 
 CALLER_REPEATS = "the caller's connection is gone with it; it repeats the request, with the same Idempotency-Key"
@@ -100,7 +98,7 @@ class Case(Struct, frozen=True):
     script: str
     kind: str
     service: str
-    fault: str
+    fault: FaultKind
     when: str
     length_option: str
     """The option with which a person chooses the duration."""
@@ -470,8 +468,8 @@ class Crash:
         case, were = self._case, self._struck
         self._over_at = now_ms()
         if not self._each(self._fault.undo, were):
-            give_up(f"{case.service} could not be {self._fault.undone}; see above.")
-        self._event(self._struck_are(self._fault.undone), GREEN, self._over_at)
+            give_up(f"{case.service} could not be {case.fault.over}; see above.")
+        self._event(self._struck_are(case.fault.over), GREEN, self._over_at)
         self._struck = []
         if case.fault == "kill" and self._has_others:
             self._detail(ONE_OF_SEVERAL_SERVERS["after-kill"])
@@ -512,7 +510,7 @@ bar stays dead. To continue by hand:
         """Whatever happens, leave nothing dead, frozen or cut off, and no second instance."""
         service, end = self._case.service, time.monotonic() + MENDING_S
         if self._struck:  # perhaps only some were struck, or brought back
-            undone = self._fault.undone
+            undone = self._case.fault.over
             while (reason := self._failure_to_mend()) and GONE not in reason and time.monotonic() < end:
                 time.sleep(LOOK_S)
             problem = f"could not be {undone}: {reason}\nscripts/up.sh tries again."

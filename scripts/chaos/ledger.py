@@ -79,10 +79,6 @@ def judge(record: Record) -> list[Judgement]:
     return [_judge(record, chain) for chain in record.chains]
 
 
-def is_as_it_should_be(record: Record, judgements: list[Judgement]) -> bool:
-    return not record.down and not any(judgement.wrongs for judgement in judgements)
-
-
 def usual_runs(chain: SentChain, function: str) -> int:
     """Return how often it may run for the chain if nothing fails."""
     match function:
@@ -138,7 +134,7 @@ def _recovery(record: Record, chain: SentChain, met: list[Fault]) -> float | Non
 
 def exit_status(record: Record, judgements: list[Judgement]) -> int:
     """Return 0 if everything is as expected, 130 if that is so but it was ended early, else 1."""
-    if not is_as_it_should_be(record, judgements):
+    if record.down or any(judgement.wrongs for judgement in judgements):
         return 1
     return 130 if record.interrupted else 0
 

@@ -9,6 +9,7 @@ import pytest
 
 import crash
 from crash import Answer, Case, Crash, Ended, Scripts, now_ms
+from resonate_server.client.account import FaultKind
 from resonate_server.client.calls import Call, CallTask
 from resonate_server.protocol.records import EMPTY, Promise, PromiseState, TaskState, Value
 
@@ -16,7 +17,7 @@ CASE = Case(
     script="crash.sh",
     kind="processes",
     service="bar",
-    fault="freeze",
+    fault=FaultKind.FREEZE,
     when="running",
     length_option="--for",
     id="x",
@@ -129,7 +130,7 @@ def test_a_fault_is_printed_with_the_same_time_as_in_the_report(monkeypatch: pyt
 
 def test_a_service_of_which_nothing_runs_any_more_is_not_said_to_be_killed() -> None:
     with pytest.raises(Ended, match="bar is not running any more"):
-        Crash(msgspec.structs.replace(CASE, fault="kill"), Shell()).strike()
+        Crash(msgspec.structs.replace(CASE, fault=FaultKind.KILL), Shell()).strike()
 
 
 @pytest.mark.parametrize(
@@ -142,7 +143,7 @@ def test_a_service_of_which_nothing_runs_any_more_is_not_said_to_be_killed() -> 
 )
 def test_the_effect_of_a_dead_server_depends_on_whether_others_are_running(servers: int, told: list[str]) -> None:
     shell = Shell({f"resonate-server-{number}": "" for number in range(servers)})
-    play = Crash(msgspec.structs.replace(CASE, service="resonate-server", fault="kill"), shell)
+    play = Crash(msgspec.structs.replace(CASE, service="resonate-server", fault=FaultKind.KILL), shell)
     play.strike()
     play._show_request()
     play._end_fault()

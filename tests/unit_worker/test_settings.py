@@ -52,16 +52,6 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "meant"),
-    [("RESONATE_TOKN", "TOKEN"), ("RESONATE_ULR", "URL"), ("RESONATE_url", "URL"), ("RESONATE_PORT", ""), ("TOKN", "")],
-)
-def test_a_misspelt_variable_is_reported(name: str, meant: str, caplog: pytest.LogCaptureFixture) -> None:
-    Settings.from_environment({name: "value"})
-    line = f"{name} is not a variable of a worker; did you mean RESONATE_{meant}?"
-    assert caplog.messages == ([line] if meant else [])
-
-
 @pytest.mark.parametrize(("told", "text"), [(told, text) for told, texts in REFUSED.items() for text in texts])
 def test_an_invalid_value_is_reported_without_showing_a_secret(told: str, text: str) -> None:
     variable = told.partition(" ")[0]

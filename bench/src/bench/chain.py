@@ -34,7 +34,7 @@ def measure(
         subjects = []
         for name, stack in stacks.items():
             running.enter_context(stack)
-            subjects.append(Subject(name, Workload("request to foo", stack.foo_url), stack.pids, stack.metrics_url))
+            subjects.append(Subject(name, Workload("request to foo", stack.foo_url), stack.pids, stack.metrics_port))
         subjects.insert(2, Subject(IN_PROCESS, Workload("SDK alone")))
         measured = Rounds(subjects, random.Random(seed))
         measured.play(rounds, loads, seconds, left_out={(IN_PROCESS, load) for load in loads if load != COMPARED_LOAD})

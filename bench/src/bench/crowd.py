@@ -8,19 +8,19 @@ from collections import defaultdict
 from collections.abc import Iterable
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from harness.basics import wait_until
 from resonate.context import Context
 
 from bench.load import WrongAnswers
 from bench.stage import Run, Stage
-from bench.workers import BAR, RESULTS
+from bench.workers import BAR
 from worker import Worker, log_run
 
 POLL_SECONDS = 0.1
 LOOK_SECONDS = 0.5
 PATIENCE_SECONDS = 300
+RIGHT_ANSWER = 2
 _numbers = count(1)
 
 
@@ -56,10 +56,9 @@ class Crowd:
         self._gate.touch()
         works = self._works()
         for id in self._ids:
-            wait_until(lambda: self._promise(id)["state"] != "pending", f"{id} ends", PATIENCE_SECONDS)  # noqa: B023
-            value, seen = self._promise(id)["value"], len(works[id])
-            if seen != 1 + (id in lost) or value.get("data") != RESULTS[BAR]:
-                raise WrongAnswers(f"{id}: {value} after {seen} runs of its work; see {self._stage.folder}")
+            answer, seen = self._client.result(id), len(works[id])
+            if seen != 1 + (id in lost) or answer != RIGHT_ANSWER:
+                raise WrongAnswers(f"{id}: {answer} after {seen} runs of its work; see {self._stage.folder}")
 
     def _wait_until_at_work(self, ids: Iterable[str], since: float) -> None:
         def all_are() -> bool:
@@ -74,10 +73,6 @@ class Crowd:
         for run in sorted(self._stage.runs("work", f"{self._name}-"), key=lambda run: run.at):
             works[run.promise.partition(":")[0]].append(run)
         return works
-
-    def _promise(self, id: str) -> dict[str, Any]:
-        promise: dict[str, Any] = self._client.call("promise.get", id=id).data["promise"]
-        return promise
 
 
 async def bar(ctx: Context, gate: str) -> int:

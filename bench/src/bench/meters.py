@@ -5,7 +5,6 @@ import re
 import shutil
 import signal
 import subprocess
-import urllib.request
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,8 +13,8 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 import psutil
+from harness.metrics import samples
 from msgspec import Struct
-from prometheus_client.parser import text_string_to_metric_families
 
 REQUESTS = "resonate_request_total"
 COMMITS = "resonate_commit_batch_size_count"
@@ -57,15 +56,13 @@ def _peak_bytes(process: psutil.Process) -> int:
 # ── requests and commits ──
 
 
-def server_counts(metrics_url: str) -> dict[str, float]:
+def server_counts(metrics_port: int) -> dict[str, float]:
     """Return `COMMITS` and `REQUESTS` of our server since its start, the latter also by kind."""
     counts: defaultdict[str, float] = defaultdict(float)
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(metrics_url, timeout=10) as response:
-        for family in text_string_to_metric_families(response.read().decode()):
-            for sample in family.samples:
-                counts[sample.name] += sample.value
-                if sample.name == REQUESTS:
-                    counts[sample.labels["kind"]] += sample.value
+    for sample in samples(metrics_port):
+        counts[sample.name] += sample.value
+        if sample.name == REQUESTS:
+            counts[sample.labels["kind"]] += sample.value
     return counts
 
 

@@ -68,12 +68,12 @@ class LoadPhase(Struct, frozen=True):
 
 
 class Subject(Struct, frozen=True):
-    """Something to put under load. ``workload``: what its phases have in common; ``metrics_url``: of our server."""
+    """Something to put under load. ``workload``: what its phases have in common; ``metrics_port``: our server's."""
 
     name: str
     workload: Workload
     pids: Callable[[], Mapping[str, int]] = dict
-    metrics_url: str = ""
+    metrics_port: int = 0
 
     def phase(self, in_flight: int, seconds: float, seed: int) -> LoadPhase:
         """Raises :class:`bench.load.WrongAnswers`."""
@@ -85,7 +85,7 @@ class Subject(Struct, frozen=True):
 
     def _now(self) -> tuple[dict[str, Usage], Mapping[str, float]]:
         usage = {name: meters.usage(pid) for name, pid in self.pids().items()}
-        return usage, meters.server_counts(self.metrics_url) if self.metrics_url else {}
+        return usage, meters.server_counts(self.metrics_port) if self.metrics_port else {}
 
 
 class Rounds:

@@ -56,7 +56,7 @@ def measure(
             workload = Workload("workers", server.start().url, connections=IN_FLIGHT, token=server.token, core=cores[1])
             for pid in server.pids().values():
                 meters.tie(pid, cores[0])
-            subjects.append(Subject(name, workload, server.pids, server.metrics_url))
+            subjects.append(Subject(name, workload, server.pids, server.metrics_port))
         measured = Rounds(subjects, chance)
         measured.play(rounds, (IN_FLIGHT, 1), seconds)
         table = _table(measured, subjects, chance)

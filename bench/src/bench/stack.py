@@ -23,11 +23,10 @@ class OwnServer(ServerProcess):
 
     def __init__(self, folder: Path, env: Mapping[str, str] | None = None, port: int | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        metrics_port = free_port()
+        self.metrics_port = free_port()
         self.db = folder / "resonate.db"
-        settings = {"RESONATE_OBSERVABILITY__METRICS_PORT": str(metrics_port), **(env or {})}
+        settings = {"RESONATE_OBSERVABILITY__METRICS_PORT": str(self.metrics_port), **(env or {})}
         super().__init__(folder / "resonate-server.log", self.db, port, **settings)
-        self.metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
 
     def pids(self) -> dict[str, int]:
         return {SERVER: self.pid}
@@ -36,7 +35,7 @@ class OwnServer(ServerProcess):
 class OwnServers:
     """Several servers that share a database and a port."""
 
-    token = metrics_url = ""
+    token, metrics_port = "", 0
 
     def __init__(self, folder: Path, number: int, env: Mapping[str, str]) -> None:
         port, settings = free_port(), {"RESONATE_SERVER__SHARED_PORT": "true", **env}
@@ -60,7 +59,7 @@ class OtherServer:
     """A running server. Its token, if it has one, is in RESONATE_TOKEN, the SDK's own variable."""
 
     name = "server by URL"
-    metrics_url = ""
+    metrics_port = 0
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
@@ -81,7 +80,7 @@ class OurServices(Stack):
 
     def __init__(self, folder: Path, server: OwnServer | OwnServers | OtherServer) -> None:
         super().__init__(folder, server)
-        self.metrics_url = server.metrics_url
+        self.metrics_port = server.metrics_port
         self._server = server
 
     @override
@@ -92,7 +91,7 @@ class OurServices(Stack):
 class PlainStack(Programs):
     """foo, bar and baz of `bench.plain`, under gunicorn with threads."""
 
-    metrics_url = ""
+    metrics_port = 0
 
     def __init__(self, folder: Path) -> None:
         self._ports = {name: free_port() for name in NAMES}

@@ -4,8 +4,9 @@
   server, without comparing it with the request. It knows its task and version.
 * `Context.run`: neither the request nor the promise of a local step names its function.
 * `DurableFunction.invoke`, which runs every function, including steps and retries: nothing reports the outcome.
-* `Core.execute_until_blocked_inner`, one attempt from its parameter to its outcome: if it raises, the task is released,
-  and nothing says why.
+* `Core.execute_until_blocked_inner`, one attempt from its parameter to its outcome, an `_ExecFulfilled` if the function
+  has ended: if it raises, the task is released, and nothing says why. If the server refuses a call as malformed, the
+  function would run again and again: it fails instead.
 * `ResonateFuture`: who stops waiting for a step, by `asyncio.timeout` for instance, cancels it within the SDK, and the
   attempt never ends. So waiting is shielded: the step continues, and its function ends after it.
 * `Context.rpc` and `Context.detached`: if the arguments cannot be stored, or a result, the task is released. So the
@@ -24,6 +25,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Generator
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Final, cast
 
@@ -45,6 +47,7 @@ from resonate.error import (
     Suspended,
 )
 from resonate.send import TaskRef
+from resonate.tree import Tree
 from resonate.types import PromiseCreateReq, PromiseRecord, Value
 
 from worker.replay import FUNCTION_TAG, StepChangedError, is_same, step_of
@@ -164,7 +167,7 @@ def _takes_context(function: Callable[..., Any]) -> bool:
 def checked_call(sdk_call: Callable[..., Any]) -> Callable[..., Any]:
     def call(ctx: Context, fn: Any, *args: Any, **kwargs: Any) -> Any:
         name = fn if isinstance(fn, str) else getattr(fn, "__name__", "a function")
-        stored(cast("ComparingEffects", ctx._state.effects).codec, [args, kwargs], f"arguments of {name}")
+        stored(cast("ComparingEffects", ctx._state.effects).codec, [name, args, kwargs], f"arguments of {name}")
         return sdk_call(ctx, fn, *args, **kwargs)
 
     return call
@@ -217,6 +220,10 @@ async def explained_execute(core: Core, promise: PromiseRecord, effects: Any) ->
         return await sdk_execute(core, promise, effects)
     except (Exception, PlatformError, asyncio.CancelledError) as error:
         task, reason = TaskRef(id=effects.task_id, version=effects.task_version), _reason(error)
+        if isinstance(error, PlatformError) and (refusal := _refusal(error)):
+            _run_log(core.deps).raised(task.id, task.version, refusal)
+            value, settled = core.codec.encode(refusal), Tree(root_id=promise.id)
+            return resonate.core._ExecFulfilled(state="rejected", value=value, tree=settled)
         _run_log(core.deps).failed(task, reason)
         if isinstance(error, ResonateError | PlatformError):
             raise
@@ -253,6 +260,12 @@ def _failure(error: BaseException, runs: RunLog) -> BaseException:
     if isinstance(error, Exception | Suspended | PlatformError) or runs.is_ending():
         return error
     return RuntimeError(f"the function ended with {described(error)}")
+
+
+def _refusal(error: PlatformError) -> ServerError | None:
+    """Return why the server can never accept one of the function's calls, such as one to a group without a name."""
+    refusals = (each for each in error.causes if isinstance(each, ServerError) and each.code == HTTPStatus.BAD_REQUEST)
+    return next(refusals, None)
 
 
 def _without_sdk(traceback: TracebackType | None) -> TracebackType | None:

@@ -1,16 +1,12 @@
 """The environment variables that configure a worker."""
 
-import logging
 import os
 import re
 from collections.abc import Mapping
 from datetime import timedelta
-from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
-
-logger = logging.getLogger(__name__)
 
 EXPORTER = "opentelemetry-exporter-otlp-proto-http"
 """The package to look for: others install parts of OpenTelemetry, but not this one."""
@@ -37,7 +33,6 @@ class Settings(NamedTuple):
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
         """Read the variables; an invalid value ends the program with a clear message."""
-        _warn_of_misspelt(environment)
         url = environment.get("RESONATE_URL") or "http://localhost:8001"
         if "@" in url:  # with a password, so do not show it
             raise SystemExit("RESONATE_URL must not have a user name or a password; RESONATE_TOKEN is for a token")
@@ -62,15 +57,6 @@ class Settings(NamedTuple):
             tracing=_is_traced(environment),
             offers_faults=faults == "1",
         )
-
-
-def _warn_of_misspelt(environment: Mapping[str, str]) -> None:
-    """Others may read variables of their own that begin like ours, so only what looks like a slip is worth a line."""
-    ours = {"URL", "TOKEN"}
-    for name in (name for name in environment if name.startswith("RESONATE_")):
-        suffix = name.removeprefix("RESONATE_")
-        if suffix not in ours and (meant := get_close_matches(suffix.upper(), ours, 1)):
-            logger.warning("%s is not a variable of a worker; did you mean RESONATE_%s?", name, meant[0])
 
 
 def _is_url(text: str) -> bool:
