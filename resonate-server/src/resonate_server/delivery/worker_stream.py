@@ -3,7 +3,6 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 
 from msgspec import Struct
 
@@ -25,7 +24,7 @@ UNBLOCK_WINDOW = 256
 
 DOUBT_S = 45.0
 """If a stream breaks within this time after it took an ``unblock``, the peer may not have read it. Longer than a
-keep-alive and the longest write together, after which a vanished peer is noticed."""
+keep-alive and the client's patience together, after which a vanished peer is noticed."""
 
 
 class Offer(Struct, eq=False):
@@ -177,9 +176,9 @@ class WorkerStream:
         """Return all waiting messages; an empty list after ``seconds`` without one, or once closed."""
         if not self._has_messages and not self.closed:
             self._wake.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._wake.wait()
+            timer = asyncio.get_running_loop().call_later(seconds, self._wake.set)
+            await self._wake.wait()
+            timer.cancel()
         return self._take()
 
     @property

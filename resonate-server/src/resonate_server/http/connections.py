@@ -16,9 +16,6 @@ from aiohttp.typedefs import Handler
 from resonate_server.http.bodies import Unfinished
 from resonate_server.http.client_time import STEP_S, ClientTime
 
-WRITE_TIMEOUT_S = 20.0
-"""A peer that reads nothing from a streaming response for this long is taken to be gone."""
-
 LEAST_TAKEN_BYTES = 64 * 1_024
 """A peer that reads less than this of its pending data within the patience is taken to be gone."""
 
@@ -391,12 +388,6 @@ async def begin_stream(request: web.Request, headers: dict[str, str]) -> web.Str
     if connection := connection_of(request):
         connection.end_with_peer()
     return response
-
-
-async def write(response: web.StreamResponse, data: bytes) -> None:
-    """Raise :class:`TimeoutError` if the peer reads nothing."""
-    async with asyncio.timeout(WRITE_TIMEOUT_S):
-        await response.write(data)
 
 
 def connection_of(request: web.Request) -> AiohttpConnection | None:

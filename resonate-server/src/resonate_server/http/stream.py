@@ -13,7 +13,7 @@ from aiohttp import ClientConnectionError, web
 from resonate_server.config import Settings
 from resonate_server.delivery import Hub, Pledge, WorkerStream
 from resonate_server.http.auth import Guard
-from resonate_server.http.connections import begin_stream, write
+from resonate_server.http.connections import begin_stream
 from resonate_server.protocol.messages import Message, encode_message
 from resonate_server.protocol.requests import MAX_ID_CHARACTERS
 
@@ -76,7 +76,7 @@ class Streams:
         try:
             await self._serve(response, stream)
             ended_by_us = True
-        except (ClientConnectionError, TimeoutError):
+        except ClientConnectionError:
             pass  # The peer is gone; tasks that it was offered but did not claim go to others.
         finally:
             self._hub.disconnect(stream, planned=ended_by_us)
@@ -85,10 +85,10 @@ class Streams:
     async def _serve(self, response: web.StreamResponse, stream: WorkerStream) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + STREAM_S - random.uniform(0, STREAM_JITTER_S)
-        await write(response, self._comment())
+        await response.write(self._comment())
         while not stream.closed and (remaining := end - loop.time()) > 0:
             messages = await stream.wait(min(self._keep_alive_s, remaining))
-            await write(response, self._comment() + self._frames(messages))
+            await response.write(self._comment() + self._frames(messages))
 
     def _comment(self) -> bytes:
         """Workers of this demo read the server's time from comments; others ignore them."""

@@ -6,7 +6,7 @@ from aiohttp import ClientConnectionError, web
 from msgspec import Struct
 
 from resonate_server.http.auth import Access
-from resonate_server.http.connections import begin_stream, write
+from resonate_server.http.connections import begin_stream
 from resonate_server.watch import Watch
 from resonate_server.watch.events import encoder
 from resonate_server.watch.ring import PAUSE_S, Overtaken, Viewer
@@ -57,7 +57,7 @@ class Live:
             headers = {"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"}
             response = await begin_stream(request, headers)
             await self._serve(response, viewer, hello)
-        except (ClientConnectionError, TimeoutError, Overtaken):
+        except (ClientConnectionError, Overtaken):
             pass  # The page reconnects when it can, and says which event it saw last.
         finally:
             self._watch.feed.leave(viewer)
@@ -70,7 +70,7 @@ class Live:
     async def _serve(self, response: web.StreamResponse, viewer: Viewer, hello: Hello) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + STREAM_S
-        await write(response, _line(hello))
+        await response.write(_line(hello))
         next_beat = loop.time() + BEAT_S
         while viewer.is_open and not (self._auth and loop.time() > end):
             await self._watch.feed.wait(viewer, next_beat - loop.time())
@@ -81,7 +81,7 @@ class Live:
                 next_beat = loop.time() + BEAT_S
                 lines += _line(Beat(self._watch.now(), await self._watch.groups(viewer.prefix)))
             if lines:
-                await write(response, lines)
+                await response.write(lines)
             await asyncio.sleep(PAUSE_S)
 
     async def _hello(self, viewer: Viewer, resumed: bool) -> Hello:
