@@ -63,6 +63,23 @@ class TestAcquire:
         figures = [f"resonate_task_{name}_seconds_sum" for name in ("claim", "recovery")]
         assert [*map(metrics.registry.get_sample_value, figures)] == [waited_s, recovery_s]
 
+    def test_only_a_claim_counts_as_one_and_only_a_lost_lease_as_lost(self, server: Driver) -> None:
+        server.acquired("t")
+        server.forget_messages()
+        server.now += 1
+        server.heartbeat(("t", 1))
+        server.release("t", 1)
+        metrics = Metrics()
+        for decided in server.decided:
+            report(decided, metrics)
+        names = ("resonate_task_claim_seconds_count", "resonate_leases_lost_total")
+        assert [*map(metrics.registry.get_sample_value, names)] == [0, 0]
+
+    def test_a_promise_that_is_created_settled_was_never_pending(self, server: Driver) -> None:
+        server.create("t", timeout_at=START)
+        report(server.decided[0], metrics := Metrics())
+        assert metrics.registry.get_sample_value("resonate_promise_settlement_seconds_count") == 0
+
 
 class TestFence:
     @pytest.mark.parametrize(
