@@ -396,10 +396,6 @@ def test_a_process_keeps_its_log_small(stack: Stack) -> None:
         copy.unlink()  # it would take other tests long to read
 
 
-def test_a_process_has_nothing_to_say_against_its_settings(stack: Stack) -> None:
-    assert not [service for service in ("foo", "bar", "baz") if "not a variable" in stack.log(service)]
-
-
 @containers_seldom
 def test_logs_follow_new_output(stack: Stack) -> None:
     logs = stack.begin("scripts/logs.sh", "-f", "baz")

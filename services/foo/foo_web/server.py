@@ -36,6 +36,7 @@ BLOCKED_SECONDS = 300
 
 # How long a client may take to send its request, and how many may be sending one; beyond that the oldest is closed.
 ARRIVAL_SECONDS = 10
+LAST_LOOK_SECONDS = 0.1
 MAX_ARRIVING = 1024
 MAX_HEAD_BYTES = 32 * 1024
 
@@ -145,11 +146,15 @@ class BoundedProtocol(ASGIProtocol):
     @override
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self.arriving[self] = asyncio.get_running_loop().call_later(ARRIVAL_SECONDS, transport.abort)
+        self.arriving[self] = asyncio.get_running_loop().call_later(ARRIVAL_SECONDS, self._is_late)
         if len(self.arriving) > MAX_ARRIVING:
             oldest = next(iter(self.arriving))
             oldest._has_arrived()
             oldest.transport.abort()
+
+    def _is_late(self) -> None:
+        """Read once more before closing: after a freeze the time is over before what came meanwhile is read."""
+        self.arriving[self] = asyncio.get_running_loop().call_later(LAST_LOOK_SECONDS, self.transport.abort)
 
     @override
     def data_received(self, data: bytes) -> None:
