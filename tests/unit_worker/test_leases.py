@@ -255,6 +255,16 @@ async def test_a_claim_waits_while_the_data_of_other_tasks_fills_the_memory_for_
     assert not little_room.keeper.shortage
 
 
+async def test_a_claim_that_waits_for_memory_is_given_up_when_the_worker_stops(little_room: Network) -> None:
+    await little_room.acquire("large", tags={"": "x" * 10_000})
+    claim = asyncio.create_task(little_room.acquire("b"))
+    await asyncio.sleep(0)
+    await little_room.keeper.close(10)
+    with pytest.raises(ConnectorError, match="shutting down"):
+        await claim
+    assert len(little_room.server.asked("task.acquire")) == 1
+
+
 async def test_each_claim_counts_as_large_until_it_is_answered_or_refused(little_room: Network) -> None:
     little_room.server.answering.clear()
     little_room.server.answers["task.acquire"] = (409, "claimed by another worker")

@@ -201,6 +201,7 @@ class LeaseKeeper:
             req = self._tracing.signed(req)
         if request.kind == "task.acquire":
             await self._room.enter()
+            self._refuse_if_closing()
             self._asked[task.id] = task.version + 1  # as a claim raises it; it may end before the answer is read
         elif request.kind == "task.suspend" and 2 * len(self._held) <= self._places:  # the others are for new tasks
             req = _with(req, "patience", PATIENCE_MS)
@@ -231,6 +232,7 @@ class LeaseKeeper:
     async def close(self, limit: float) -> None:
         """Refuse new requests, and wait up to `limit` seconds for those in flight."""
         self._closing = True
+        self._room.admit_all()  # their claims are refused
         if self._in_flight:
             await asyncio.wait(set(self._in_flight), timeout=limit)
 

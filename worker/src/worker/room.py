@@ -31,6 +31,12 @@ class Room:
         else:
             self._free -= UNREAD_BYTES
 
+    def admit_all(self) -> None:
+        """Let everybody in who waits, room or not."""
+        while self._waiting:
+            if not (turn := self._waiting.popleft()).done():
+                turn.set_result(None)
+
     def keep(self, size: int) -> None:
         """Of the room for a task that is not read yet, keep `size` bytes; it may be more, as it is there already."""
         self.leave(UNREAD_BYTES - size)
@@ -39,6 +45,6 @@ class Room:
         self._free += size
         while self._waiting and self._free >= UNREAD_BYTES:
             turn = self._waiting.popleft()
-            if not turn.done():  # cancelled
+            if not turn.done():  # else it was cancelled
                 self._free -= UNREAD_BYTES
                 turn.set_result(None)
