@@ -23,14 +23,14 @@ class CommitAge(Struct, frozen=True):
     trouble: str = ""
 
 
-class News:
-    """Tells what is worth a line in the log from what was logged lately."""
+class LogThrottle:
+    """Lets each line of the log through once in a while."""
 
     def __init__(self) -> None:
         self._logged: dict[str, float] = {}
         """By text without its numbers: when (monotonic seconds)."""
 
-    def is_new(self, text: str) -> bool:
+    def admits(self, text: str) -> bool:
         """Return whether ``text`` is to be logged now, and count on that."""
         kind, now = re.sub(r"\d+", "", text), time.monotonic()
         if now - self._logged.get(kind, -QUIET_S) < QUIET_S:
@@ -46,7 +46,7 @@ class StoreHealth:
         self.trouble = ""
         self.is_committing = False
         self._attempted: float | None = None
-        self._news = News()
+        self._throttle = LogThrottle()
         self._is_logged = False
 
     @property
@@ -66,7 +66,7 @@ class StoreHealth:
     def failed(self, error: Exception) -> None:
         self.is_committing = False
         self.trouble = str(error) or type(error).__name__
-        if self._news.is_new(self.trouble):
+        if self._throttle.admits(self.trouble):
             # A disk or database failure needs no traceback; anything else may be a bug of ours.
             unforeseen = None if isinstance(error, StoreFailed | OSError) else error
             logger.error("cannot store anything now: %s", self.trouble, exc_info=unforeseen)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
+import psycopg
 import pytest
 from harness.server import FAR
 from unit.store.servers import END_CONNECTIONS, PATIENCE_S, Freezer, Notes, Site, call, create, execute, until
@@ -249,3 +250,11 @@ def test_a_trouble_that_comes_and_goes_is_logged_once_and_one_that_stays_again(
 
     at_work, not_at_work = "at work on the database", "not at work: no right to it"
     assert caplog.messages == [at_work, not_at_work, at_work, not_at_work]
+
+
+async def test_a_database_without_a_connection_left_is_said_to_refuse_not_to_be_silent(site: Site) -> None:
+    await site.execute("CREATE ROLE crowd LOGIN CONNECTION LIMIT 0")
+    with pytest.raises(psycopg.OperationalError) as refused:
+        await psycopg.AsyncConnection.connect(site.url, user="crowd")
+    assert membership.told(refused.value).startswith("the database refuses this: ")
+    assert membership.told(OSError("timed out")) == "the database does not answer: timed out"

@@ -21,7 +21,7 @@ from contextlib import suppress
 import psycopg
 
 from resonate_server.store.errors import STOPS, ReadFailed
-from resonate_server.store.health import News
+from resonate_server.store.health import LogThrottle
 from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.driver import ServingConnection, Source, ask, name_of
 from resonate_server.store.postgres.schema import DatabaseUnusable, check_version, migrate
@@ -91,7 +91,7 @@ class Membership(Sharing):
 
     def __init__(self, url: str, lost: Callable[[str], None], due: Callable[[int], None]) -> None:
         self.trouble = "the database has not answered yet"
-        self._news, self._is_told = News(), True
+        self._throttle, self._is_told = LogThrottle(), True
         """Whether the log says what ``trouble`` says, which may come and go several times a second."""
         self.id = secrets.randbits(62)
         self.source = Source(url, name_of(self.id))
@@ -222,7 +222,7 @@ class Membership(Sharing):
     def _tell(self, trouble: str) -> None:
         if trouble == self.trouble and self._is_told:
             return
-        was_told, self._is_told = self._is_told, not trouble or self._news.is_new(trouble)
+        was_told, self._is_told = self._is_told, not trouble or self._throttle.admits(trouble)
         self.trouble = trouble
         if trouble:
             self._changed.clear()
@@ -387,7 +387,8 @@ class Membership(Sharing):
 def told(error: BaseException) -> str:
     """Describe ``error`` for people, in one line."""
     text = " ".join(str(error).split())
-    verb = "refuses this" if getattr(error, "sqlstate", None) else "does not answer"
+    has_answered = getattr(error, "sqlstate", None) or "FATAL: " in text  # as when it has no connection left
+    verb = "refuses this" if has_answered else "does not answer"
     return f"the database {verb}: {text or type(error).__name__}"
 
 
