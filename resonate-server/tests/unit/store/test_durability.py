@@ -19,7 +19,7 @@ from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import Unblock
 from resonate_server.protocol.records import PromiseState, Value
 from resonate_server.protocol.requests import PromiseGet, PromiseSearch, Request, ScheduleGet
-from resonate_server.store.errors import StoreFailed, StoreLost
+from resonate_server.store.errors import ReadFailed, StoreFailed, StoreLost
 from resonate_server.store.sqlite import Database, SQLiteStore, sessions
 
 
@@ -98,6 +98,17 @@ class TestAfterAFailure:
         write(failed, promise("next"))
         with transaction(failed):
             assert set(failed.load(Footprint(ids=("before", "big", "next"))).promises) == {"next"}
+
+
+async def test_a_closed_store_refuses_and_has_no_trouble_to_tell_of(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = SQLiteStore(Database(path))
+    store.start(Told())
+    await store.close()
+    with pytest.raises(ReadFailed, match="stops"):
+        await store.read(lambda view: view.count_tasks())
+    assert caplog.messages == []
 
 
 class TestBrokenDisk:

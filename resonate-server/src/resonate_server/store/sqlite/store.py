@@ -109,7 +109,7 @@ class SQLiteStore(Store):
         self._timely: deque[Job] = deque()
         self._patient: deque[Job] = deque()
         """One job from each of these two runs between batches of ``_jobs``."""
-        self._stopping = False
+        self._stopping = self._ended = False
         self._health = StoreHealth()
         self._marked = 0
         """When the last clock mark was written (ms)."""
@@ -155,6 +155,7 @@ class SQLiteStore(Store):
     async def _end(self) -> None:
         while self._is_busy:
             await self._running
+        self._ended = True
         self._watching.cancel()
         self.outgoing.stop()
         await asyncio.sleep(0)  # Let those who waited for room hear of it.
@@ -229,10 +230,10 @@ class SQLiteStore(Store):
         return self._put(self._patient, Job(self._loop.create_future(), lambda _: work()))
 
     def _put(self, queue: deque[Job], job: Job) -> asyncio.Future[Any]:
-        """A stopping server refuses patient and timely jobs."""
+        """A stopping server refuses patient and timely jobs; one whose queues have run empty, all."""
         if self._hangs and not job.is_own:
             _tell(job, self._refusal(NOTHING))
-        elif self._stopping and queue is not self._jobs:
+        elif self._ended or (self._stopping and queue is not self._jobs):
             _tell(job, ReadFailed(STOPS))
         else:
             queue.append(job)
