@@ -251,6 +251,7 @@ def test_clients_that_never_read_their_answer_delay_nobody_and_are_closed(runnin
     with closing([socket.socket() for _ in range(300)]) as silent:
         for connection in silent:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 500)  # so foo's system takes only a part
             connection.connect(("127.0.0.1", running.foo_port))
             connection.sendall(b"GET /foo/%b HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" % id.encode())
         wait_until(lambda: running.get(f"/foo/{id}").status == HTTPStatus.OK, "another client is answered")

@@ -23,6 +23,7 @@ from gunicorn.workers import gasgi
 
 from foo_web.app import create_app
 from foo_web.chains import Chains
+from foo_web.flask_async import LEAVE_SECONDS
 from worker import RunningWorker, Settings, Worker, configure_logging, ending_signals
 
 logger = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ class _Server(BaseApplication):
             "bind": self._address,
             "worker_class": _Process,
             "asgi_lifespan": "off",
+            "asgi_disconnect_grace_period": 0,  # do not wait for clients that have left
             "keepalive": 0,
             "timeout": BLOCKED_SECONDS,
             "graceful_timeout": GRACE_SECONDS,
@@ -135,8 +137,8 @@ class BoundedProtocol(ASGIProtocol):
     """Reads one request, which has to arrive in time. See test_600_half_requests_delay_nobody_and_are_closed,
     test_more_half_requests_than_there_is_room_for_delay_nobody, test_what_clients_send_without_need_takes_no_memory,
     test_a_request_may_wait_for_longer_than_it_may_take_to_arrive,
-    test_requests_that_arrive_while_foo_is_frozen_are_answered, and
-    test_clients_that_leave_early_take_no_place_from_others.
+    test_requests_that_arrive_while_foo_is_frozen_are_answered, test_clients_that_leave_early_take_no_place_from_others,
+    and test_clients_that_never_read_their_answer_delay_nobody_and_are_closed.
     """
 
     arriving: ClassVar[dict["BoundedProtocol", asyncio.TimerHandle]] = {}
@@ -170,6 +172,13 @@ class BoundedProtocol(ASGIProtocol):
     def _on_message_complete(self) -> None:  # type: ignore[misc]
         super()._on_message_complete()  # type: ignore[misc]
         self._has_arrived()
+
+    @override
+    def _close_transport(self) -> None:  # type: ignore[misc]
+        """The transport would wait for a client that does not read its answer, however long that takes."""
+        super()._close_transport()  # type: ignore[misc]
+        if self.transport.get_write_buffer_size():
+            asyncio.get_running_loop().call_later(LEAVE_SECONDS, self.transport.abort)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
