@@ -166,7 +166,7 @@ class BoundedProtocol(ASGIProtocol):
         self._received += len(data)
         if self._current_request is None and self._received > MAX_HEAD_BYTES:  # type: ignore[attr-defined]
             self._send_error_response(431, "the head of the request is too large")  # type: ignore[attr-defined]
-            self._close_transport()  # type: ignore[attr-defined]
+            self._close_transport()
 
     @override
     def _on_message_complete(self) -> None:  # type: ignore[misc]
