@@ -41,6 +41,7 @@ HIDDEN_BUT_NOT_OF_THE_SDK = {
     ("logs.py", "_srcfile"),
     ("worker.py", "_exit"),
     ("faults.py", "_exit"),
+    ("server.py", "_close_transport"),
     ("server.py", "_has_arrived"),
     ("server.py", "_on_message_complete"),
     ("server.py", "_serve"),
