@@ -65,7 +65,12 @@ def is_free(port: int) -> bool:
 
 def next_free(first: int, but: Collection[int]) -> int:
     """Return a free port, held from now on; 0 if there is none."""
-    return next((port for port in range(first, LAST) if port not in but and is_free(port) and hold([port])), 0)
+    return next((port for port in range(first, LAST) if port not in but and is_free(port) and hold_free(port)), 0)
+
+
+def hold_free(port: int) -> bool:
+    """Hold the port; return whether it is free then: whoever held it before may have taken it."""
+    return hold([port]) and is_free(port)
 
 
 def listeners(port: int, pids: Collection[int]) -> set[int] | None:
@@ -99,7 +104,7 @@ def _sockets_of(pid: int) -> list[str]:
 def hold_for_reader(ports: Collection[int]) -> None:
     """Print "held", and hold them until nobody reads the output any more; or print the first that is taken."""
     for port in ports:
-        if not (hold([port]) and is_free(port)):
+        if not hold_free(port):
             print(port)
             return
     with contextlib.suppress(BrokenPipeError):

@@ -166,7 +166,7 @@ def choose_metrics_port() -> None:
     """Choose it for the server that is about to start: the given one, or its last one if still free, or the next."""
     kept = settings()
     port = os.environ.get(METRICS_PORT) or kept.get(METRICS_PORT, "")
-    stays_free = port and within(MOMENT_SECONDS, lambda: ports().is_free(int(port))) and ports().hold([int(port)])
+    stays_free = port and within(MOMENT_SECONDS, lambda: ports().is_free(int(port))) and ports().hold_free(int(port))
     if port != "0" and not stays_free:
         others = {int(kept["FOO_PORT"]), *(int(kept["RESONATE_PORT"]) + more for more in range(3))}
         port = str(ports().next_free(USUAL_METRICS_PORT, but=others))

@@ -45,6 +45,20 @@ def listener_once_free(port: int) -> contextlib.ExitStack:
         return held.pop_all()
 
 
+def test_a_port_that_is_taken_while_somebody_waits_to_hold_it_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the other stack's server listens there, and its script ends."""
+    ports, first = processes.ports(), free_port()
+    with contextlib.ExitStack() as taken:
+
+        def hold(_: list[int]) -> bool:
+            monkeypatch.undo()
+            taken.enter_context(listener(first))
+            return True
+
+        monkeypatch.setattr(ports, "hold", hold)
+        assert ports.next_free(first, but=()) > first
+
+
 class Ready(http.server.BaseHTTPRequestHandler):
     """Looks like the server of another stack."""
 
