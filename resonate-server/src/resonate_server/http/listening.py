@@ -1,6 +1,7 @@
 """Listening for connections: no more are accepted than may be open. All others wait in the system's queue."""
 
 import asyncio
+import logging
 import resource
 import socket
 from collections.abc import Callable
@@ -10,9 +11,11 @@ from aiohttp import web
 
 from resonate_server.http.connections import LOOK_AGAIN_S, Connections
 
+logger = logging.getLogger(__name__)
+
 MAX_NON_STREAM_CONNECTIONS = 1_024
-"""Connections allowed in addition to the streams. At the limit, those that have waited longest for a request are
-closed."""
+"""Connections allowed in addition to the streams. At the limit, new ones wait, and those that have waited longest for a
+request are closed."""
 
 RESERVED_FILES = 512
 """File descriptors reserved for pushes, the database and Python itself."""
@@ -76,10 +79,19 @@ class Acceptor:
             while True:
                 try:
                     peer, _ = await loop.sock_accept(listener)
-                    await self._connections.room_for_one()
-                    await loop.connect_accepted_socket(self._connect, peer)
-                except OSError:  # the peer has left, or this process may open no more files for now
+                except OSError:  # this process may open no more files for now
                     await asyncio.sleep(LOOK_AGAIN_S)
+                else:
+                    await self._serve(peer)
+
+    async def _serve(self, peer: socket.socket) -> None:
+        await self._connections.room_for_one()
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(self._connect, peer)
+        except Exception as error:
+            peer.close()
+            if not isinstance(error, OSError):  # else the peer has left
+                logger.exception("could not serve a connection")
 
 
 async def _listen(host: str, port: int, reuse_port: bool) -> list[socket.socket]:
