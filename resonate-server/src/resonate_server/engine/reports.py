@@ -41,8 +41,8 @@ def lost_leases(decided: Decided) -> Iterator[Task]:
     lost.)"""
     for task in decided.decision.changes.tasks.values():
         before = decided.rows.tasks.get(task.id)
-        was_held = before is not None and before.state is TaskState.ACQUIRED
-        if before and was_held and task.state is TaskState.PENDING and task.lost_at is not None:
+        is_taken_back = task.state is TaskState.PENDING and task.lost_at is not None
+        if is_taken_back and before is not None and before.state is TaskState.ACQUIRED:
             yield before
 
 

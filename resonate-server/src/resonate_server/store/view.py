@@ -213,12 +213,12 @@ type Read = Callable[[Callable[[View], list[tuple[Holding, OpenTask]]]], Awaitab
 async def portions_of_claims(read: Read, size: int) -> AsyncIterator[list[OpenTask]]:
     """Yield all claimed tasks, ``size`` at a time; ``read`` runs a query."""
     last: Holding = ("", "")
-    is_over = False
-    while not is_over:
+    while True:
         claims = await read(partial(View.claims, after=last, limit=size))
         yield [task for _, task in claims]
-        is_over = len(claims) < size
-        last = claims[-1][0] if claims else last
+        if len(claims) < size:
+            return
+        last = claims[-1][0]
 
 
 def _open_task(row: Row) -> OpenTask:

@@ -7,11 +7,9 @@ from datetime import UTC, datetime
 import pytest
 from unit.driver import FAR, HOUR, RETRY, SECOND, START, TARGET, Driver, value
 
-from resonate_server.engine.reports import report
 from resonate_server.kernel.cron import MAX_CRON_CHARACTERS, latest_match, next_match
 from resonate_server.kernel.model import Rules
 from resonate_server.kernel.schedules import NEVER
-from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer, ScheduleData
 from resonate_server.protocol.errors import Malformed
 from resonate_server.protocol.records import PromiseState, Schedule
@@ -31,11 +29,6 @@ def create(
 ) -> Answer:
     tags = {"resonate:target": TARGET} | (tags or {})
     return server.call(ScheduleCreate("s", cron, promise_id, timeout, value("x"), tags))
-
-
-def report_all(server: Driver) -> None:
-    for decided in server.decided:
-        report(decided, Metrics())
 
 
 def stored(server: Driver) -> Schedule:
@@ -147,24 +140,13 @@ class TestFiring:
         server.tick()
         assert (stored(server).last_run_at, stored(server).next_run_at) == (ms("9999-12-31T23:59:00"), NEVER)
 
-    def test_skipped_runs_are_reported_once(self, server: Driver, caplog: pytest.LogCaptureFixture) -> None:
-        create(server)
-        server.now = FIRST + 5 * MINUTE
-        server.tick()
-        server.tick()
-        report_all(server)
-        begin, end = "2023-11-14T22:14:00+00:00", "2023-11-14T22:19:00+00:00"
-        assert caplog.messages == [f"schedule s: the runs missed from {begin} until before {end} are skipped"]
-
-    def test_a_run_that_is_late_is_not_skipped(self, server: Driver, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_run_that_is_late_is_not_skipped(self, server: Driver) -> None:
         create(server)
         server.now = FIRST + MINUTE - 1
 
         server.tick()
 
         assert server.take_executes() == [(f"s-{FIRST}", 0)]
-        report_all(server)
-        assert caplog.messages == []
         promise = server.promise(f"s-{FIRST}")
         assert (promise.created_at, promise.timeout_at) == (FIRST, FIRST + 10 * MINUTE)
 

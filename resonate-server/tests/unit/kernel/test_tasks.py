@@ -3,11 +3,9 @@
 from typing import Any
 
 import pytest
-from unit.driver import HOUR, LEASE, OTHER_PID, PID, START, Driver, promise_create, promise_settle, value
+from unit.driver import LEASE, OTHER_PID, PID, START, Driver, promise_create, promise_settle, value
 from unit.stories import happen
 
-from resonate_server.engine.reports import report
-from resonate_server.metrics import Metrics
 from resonate_server.protocol.records import PromiseState, TaskState
 from resonate_server.protocol.requests import MAX_INTEGER
 
@@ -39,46 +37,6 @@ class TestCreate:
         answer = server.create_task(promise_create("t"))
         assert (answer.status, answer.data.task.state) == (200, TaskState.FULFILLED)
         assert answer.data.promise.state is PromiseState.TIMEDOUT
-
-
-class TestAcquire:
-    @pytest.mark.parametrize(
-        ("version", "lost_at", "waited_s", "recovery_s"), [(0, None, 0.06, 0), (1, None, 0, 0), (1, 40, 0, 0.02)]
-    )
-    def test_reports_how_long_a_task_waited_for_its_first_worker_or_since_it_lost_one(
-        self, server: Driver, version: int, lost_at: int | None, waited_s: float, recovery_s: float
-    ) -> None:
-        server.create("t")
-        if version:
-            server.acquire("t", ttl=HOUR if lost_at is None else lost_at)
-        if version and lost_at is None:
-            server.release("t", 1)
-        server.wait(40)
-        server.now += 20
-        server.forget_messages()
-
-        server.acquire("t", version)
-
-        report(server.decided[0], metrics := Metrics())
-        figures = [f"resonate_task_{name}_seconds_sum" for name in ("claim", "recovery")]
-        assert [*map(metrics.registry.get_sample_value, figures)] == [waited_s, recovery_s]
-
-    def test_only_a_claim_counts_as_one_and_only_a_lost_lease_as_lost(self, server: Driver) -> None:
-        server.acquired("t")
-        server.forget_messages()
-        server.now += 1
-        server.heartbeat(("t", 1))
-        server.release("t", 1)
-        metrics = Metrics()
-        for decided in server.decided:
-            report(decided, metrics)
-        names = ("resonate_task_claim_seconds_count", "resonate_leases_lost_total")
-        assert [*map(metrics.registry.get_sample_value, names)] == [0, 0]
-
-    def test_a_promise_that_is_created_settled_was_never_pending(self, server: Driver) -> None:
-        server.create("t", timeout_at=START)
-        report(server.decided[0], metrics := Metrics())
-        assert metrics.registry.get_sample_value("resonate_promise_settlement_seconds_count") == 0
 
 
 class TestFence:
