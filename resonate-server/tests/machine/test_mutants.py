@@ -11,7 +11,7 @@ from differential.sequences import DifferError, random_sequence, run_sequence
 from harness.server import ServerProcess
 from machine.history import Unordered, check_histories
 from machine.sequence import Seen, Sequence
-from simulation.mutants import MUTANTS, OUTSIDE_THE_KERNEL
+from simulation.mutants import IN_THE_KERNEL, MUTANTS
 
 from resonate_server.kernel.model import Rules
 
@@ -25,7 +25,7 @@ MESSAGES_ONLY = {
 """Mutants that no answer reveals."""
 
 
-@pytest.mark.parametrize("name", [name for name in MUTANTS if name not in OUTSIDE_THE_KERNEL | MESSAGES_ONLY])
+@pytest.mark.parametrize("name", [name for name in IN_THE_KERNEL if name not in MESSAGES_ONLY])
 def test_one_client_catches_the_mutant(name: str) -> None:
     with MUTANTS[name](), pytest.raises(DifferError):
         run_many_sequences()

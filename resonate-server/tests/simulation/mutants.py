@@ -27,20 +27,23 @@ from resonate_server.store.sqlite.store import Job, Outcome
 
 type Patch = AbstractContextManager[object]
 
-MUTANTS: dict[str, Callable[[], Patch]] = {}
-"""Each mutant by its name, which describes the bug."""
+
+def _always(owner: object, name: str, answer: object = None) -> Callable[[], Patch]:
+    """Have a function do nothing but return ``answer``."""
+    return lambda: mock.patch.object(owner, name, return_value=answer)
 
 
-def mutant(make: Callable[[], Patch]) -> Callable[[], Patch]:
-    MUTANTS[make.__name__] = make
-    return make
+def _moving(event: TaskEvent, moves: dict[TaskState, Move]) -> Callable[[], Patch]:
+    """Replace cells in the row of the table of states; without any, the row is empty."""
+    return lambda: mock.patch.dict(states.MOVES[event], moves, clear=not moves)
 
 
-def _nothing(*_: object, **__: object) -> None:
-    pass
+def _writing(change: Callable[[Workspace, Task], Task]) -> Callable[[], Patch]:
+    """Have each task written differently."""
+    original = Workspace.put_task
+    return lambda: mock.patch.object(Workspace, "put_task", lambda work, task: original(work, change(work, task)))
 
 
-@mutant
 def acquire_does_not_check_the_version() -> Patch:
     original = moves.move_for
 
@@ -50,12 +53,6 @@ def acquire_does_not_check_the_version() -> Patch:
     return mock.patch.object(moves, "move_for", careless)
 
 
-@mutant
-def an_acquired_task_can_be_acquired() -> Patch:
-    return mock.patch.dict(states.MOVES[TaskEvent.ACQUIRE], {TaskState.ACQUIRED: Move.CLAIM})
-
-
-@mutant
 def a_claim_is_repeated_for_the_process_alone() -> Patch:
     def careless(task: Task, claim: moves.Claim, version: int) -> bool:
         return task.state is TaskState.ACQUIRED and task.pid == claim.pid and task.version == version + 1
@@ -63,12 +60,6 @@ def a_claim_is_repeated_for_the_process_alone() -> Patch:
     return mock.patch.object(moves, "is_repeated", careless)
 
 
-@mutant
-def a_fence_needs_no_lease() -> Patch:
-    return mock.patch.dict(states.MOVES[TaskEvent.FENCE], dict.fromkeys(TaskState, Move.KEEP))
-
-
-@mutant
 def anybody_may_extend_a_lease() -> Patch:
     def careless(work: Workspace, ref: TaskRef, _: str) -> None:
         task = work.task(ref.id)
@@ -78,17 +69,6 @@ def anybody_may_extend_a_lease() -> Patch:
     return mock.patch.object(tasks, "_beat", careless)
 
 
-@mutant
-def leases_do_not_end() -> Patch:
-    original = Workspace.put_task
-
-    def endless(self: Workspace, task: Task) -> None:
-        original(self, replace(task, timer_at=MAX_INTEGER) if task.state is TaskState.ACQUIRED else task)
-
-    return mock.patch.object(Workspace, "put_task", endless)
-
-
-@mutant
 def the_version_grows_when_a_lease_ends() -> Patch:
     def growing(work: Workspace, task: Task) -> None:
         moves.queue(work, replace(task, version=task.version + 1))
@@ -96,22 +76,6 @@ def the_version_grows_when_a_lease_ends() -> Patch:
     return mock.patch.object(moves, "take_back", growing)
 
 
-@mutant
-def nobody_is_woken() -> Patch:
-    return mock.patch.object(settlement, "_wake_awaiters", _nothing)
-
-
-@mutant
-def listeners_are_not_told() -> Patch:
-    return mock.patch.object(settlement, "_tell_listeners", _nothing)
-
-
-@mutant
-def a_settled_promise_keeps_its_task() -> Patch:
-    return mock.patch.object(settlement, "_finish_own_task", _nothing)
-
-
-@mutant
 def the_last_settlement_wins() -> Patch:
     def overwriting(work: Workspace, request: Any) -> Answer:
         promise = work.promise_or_404(request.id)
@@ -120,7 +84,6 @@ def the_last_settlement_wins() -> Patch:
     return mock.patch.object(promises, "promise_settle", overwriting)
 
 
-@mutant
 def suspend_does_not_look_whether_something_is_settled() -> Patch:
     def blind(work: Workspace, request: TaskSuspend) -> Answer:
         settlement.touch(work, [request.id])
@@ -134,27 +97,6 @@ def suspend_does_not_look_whether_something_is_settled() -> Patch:
     return mock.patch.dict(_RULES, {TaskSuspend: blind})
 
 
-@mutant
-def a_pending_task_is_not_sent_again() -> Patch:
-    return mock.patch.dict(states.MOVES[TaskEvent.RETRY_DUE], clear=True)
-
-
-@mutant
-def a_pending_task_has_no_timer() -> Patch:
-    original = Workspace.put_task
-
-    def forgetful(self: Workspace, task: Task) -> None:
-        original(self, replace(task, timer_at=None) if task.state is TaskState.PENDING else task)
-
-    return mock.patch.object(Workspace, "put_task", forgetful)
-
-
-@mutant
-def deadlines_are_not_noticed() -> Patch:
-    return mock.patch.object(settlement, "is_expired", return_value=False)
-
-
-@mutant
 def an_expired_promise_is_settled_when_that_is_noticed() -> Patch:
     original = settlement.touch
 
@@ -169,66 +111,34 @@ def an_expired_promise_is_settled_when_that_is_noticed() -> Patch:
     return mock.patch.object(settlement, "touch", late)
 
 
-@mutant
-def timers_are_rejected() -> Patch:
-    return mock.patch.object(settlement, "state_at_deadline", return_value=PromiseState.TIMEDOUT)
+def _with_old_resumes(work: Workspace, task: Task) -> Task:
+    before = work.task(task.id)
+    return task if before is None or before.version == task.version else replace(task, resumes=before.resumes)
 
 
-@mutant
-def a_claim_does_not_forget_the_resumes() -> Patch:
-    original = Workspace.put_task
-
-    def keeping(self: Workspace, task: Task) -> None:
-        before = self.task(task.id)
-        claimed = before is not None and before.version < task.version
-        original(self, replace(task, resumes=before.resumes) if before is not None and claimed else task)
-
-    return mock.patch.object(Workspace, "put_task", keeping)
-
-
-@mutant
-def answers_leave_before_the_commit() -> Patch:
+def _hasty(publish: Callable[[SQLiteStore, Job, Decided], None]) -> Callable[[], Patch]:
+    """Have the store publish something of each decision at once, before it is committed."""
     original = SQLiteStore._guarded
 
-    def hasty(self: SQLiteStore, job: Job, now: int) -> Outcome:
-        outcome = original(self, job, now)
-        if isinstance(outcome, Decided) and job.done is not None and not job.done.done():
-            job.done.set_result(outcome.decision.answer)
-        return outcome
-
-    return mock.patch.object(SQLiteStore, "_guarded", hasty)
-
-
-@mutant
-def messages_leave_before_the_commit() -> Patch:
-    original = SQLiteStore._guarded
-
-    def hasty(self: SQLiteStore, job: Job, now: int) -> Outcome:
+    def guarded(self: SQLiteStore, job: Job, now: int) -> Outcome:
         outcome = original(self, job, now)
         if isinstance(outcome, Decided):
-            self._listener.decided(outcome)
-            outcome.decision.messages.clear()
+            publish(self, job, outcome)
         return outcome
 
-    return mock.patch.object(SQLiteStore, "_guarded", hasty)
+    return lambda: mock.patch.object(SQLiteStore, "_guarded", guarded)
 
 
-@mutant
-def a_worker_that_connects_is_not_told_what_waits() -> Patch:
-    return mock.patch.object(Hub, "refill", _nothing)
+def _answer(_: SQLiteStore, job: Job, decided: Decided) -> None:
+    if job.done is not None and not job.done.done():
+        job.done.set_result(decided.decision.answer)
 
 
-@mutant
-def messages_go_to_streams_that_are_gone() -> Patch:
-    return mock.patch.object(Hub, "disconnect", _nothing)
+def _send(store: SQLiteStore, _: Job, decided: Decided) -> None:
+    store._listener.decided(decided)
+    decided.decision.messages.clear()
 
 
-@mutant
-def unblock_messages_are_not_delivered() -> Patch:
-    return mock.patch.object(Unblocks, "send", _nothing)
-
-
-@mutant
 def requests_in_one_transaction_do_not_see_each_other() -> Patch:
     """A lost update: of two requests that change the same row, the later one overwrites the earlier."""
     decide, keep = SQLiteStore._decide, Database._keep
@@ -244,13 +154,39 @@ def requests_in_one_transaction_do_not_see_each_other() -> Patch:
     return mock.patch.object(SQLiteStore, "_decide", blind)
 
 
-OUTSIDE_THE_KERNEL = {
-    "requests_in_one_transaction_do_not_see_each_other",
-    "answers_leave_before_the_commit",
-    "messages_leave_before_the_commit",
-    "a_worker_that_connects_is_not_told_what_waits",
-    "messages_go_to_streams_that_are_gone",
-    "unblock_messages_are_not_delivered",
+IN_THE_KERNEL: dict[str, Callable[[], Patch]] = {
+    "acquire_does_not_check_the_version": acquire_does_not_check_the_version,
+    "an_acquired_task_can_be_acquired": _moving(TaskEvent.ACQUIRE, {TaskState.ACQUIRED: Move.CLAIM}),
+    "a_claim_is_repeated_for_the_process_alone": a_claim_is_repeated_for_the_process_alone,
+    "a_claim_does_not_forget_the_resumes": _writing(_with_old_resumes),
+    "a_fence_needs_no_lease": _moving(TaskEvent.FENCE, dict.fromkeys(TaskState, Move.KEEP)),
+    "anybody_may_extend_a_lease": anybody_may_extend_a_lease,
+    "leases_do_not_end": _writing(
+        lambda _, task: replace(task, timer_at=MAX_INTEGER) if task.state is TaskState.ACQUIRED else task
+    ),
+    "the_version_grows_when_a_lease_ends": the_version_grows_when_a_lease_ends,
+    "nobody_is_woken": _always(settlement, "_wake_awaiters"),
+    "listeners_are_not_told": _always(settlement, "_tell_listeners"),
+    "a_settled_promise_keeps_its_task": _always(settlement, "_finish_own_task"),
+    "the_last_settlement_wins": the_last_settlement_wins,
+    "suspend_does_not_look_whether_something_is_settled": suspend_does_not_look_whether_something_is_settled,
+    "a_pending_task_is_not_sent_again": _moving(TaskEvent.RETRY_DUE, {}),
+    "a_pending_task_has_no_timer": _writing(
+        lambda _, task: replace(task, timer_at=None) if task.state is TaskState.PENDING else task
+    ),
+    "deadlines_are_not_noticed": _always(settlement, "is_expired", False),
+    "an_expired_promise_is_settled_when_that_is_noticed": an_expired_promise_is_settled_when_that_is_noticed,
+    "timers_are_rejected": _always(settlement, "state_at_deadline", PromiseState.TIMEDOUT),
+}
+"""Each mutant by its name, which describes the bug."""
+
+MUTANTS = IN_THE_KERNEL | {
+    "requests_in_one_transaction_do_not_see_each_other": requests_in_one_transaction_do_not_see_each_other,
+    "answers_leave_before_the_commit": _hasty(_answer),
+    "messages_leave_before_the_commit": _hasty(_send),
+    "a_worker_that_connects_is_not_told_what_waits": _always(Hub, "refill"),
+    "messages_go_to_streams_that_are_gone": _always(Hub, "disconnect"),
+    "unblock_messages_are_not_delivered": _always(Unblocks, "send"),
 }
 
 if __name__ == "__main__":

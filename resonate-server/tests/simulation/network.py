@@ -2,13 +2,17 @@
 
 import asyncio
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from simulation.run import Run
-from simulation.server import Cluster, Server
 
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.messages import Execute, Message
+
+if TYPE_CHECKING:
+    from simulation.server import Cluster, Server
+    from simulation.worker import Worker
 
 NOTICE_S = 25.0
 """Longest time until the server finds that a peer is gone: a keep-alive interval plus the write timeout."""
@@ -49,20 +53,10 @@ class Weather(Struct, frozen=True):
         )
 
 
-class Receiver:
-    """A worker as the network sees it."""
-
-    group: str
-    pid: str
-
-    def receive(self, message: Message) -> None:
-        raise NotImplementedError
-
-
 class Stream:
     """A worker's open stream. :meth:`cut` breaks it; each end notices in its own time."""
 
-    def __init__(self, network: "Network", server: Server, receiver: Receiver) -> None:
+    def __init__(self, network: "Network", server: "Server", receiver: "Worker") -> None:
         self.group = receiver.group
         self.pid = receiver.pid
         self.ended = asyncio.Event()
@@ -102,7 +96,7 @@ class Stream:
 class Network:
     """Connects workers with whichever servers are up."""
 
-    def __init__(self, run: Run, cluster: Cluster) -> None:
+    def __init__(self, run: Run, cluster: "Cluster") -> None:
         self.run = run
         self.weather = Weather.random(run)
         self._cluster = cluster
@@ -114,7 +108,7 @@ class Network:
         """A duplicate may come very late."""
         return self.run.rng.random() * self.run.rng.choice((self.weather.delay_s, LATEST_COPY_S))
 
-    async def connect(self, receiver: Receiver) -> Stream:
+    async def connect(self, receiver: "Worker") -> Stream:
         """Open a stream. Raises ``ConnectionError`` if no server answers."""
         await asyncio.sleep(self.delay())
         server = self._server_or_refusal()
@@ -158,7 +152,7 @@ class Network:
         with suppress(ConnectionError):
             self._server_or_refusal().accept(body)
 
-    def _server_or_refusal(self) -> Server:
+    def _server_or_refusal(self) -> "Server":
         living = [server for server in self._cluster.servers if server.alive]
         if not living:
             raise ConnectionError("connection refused")

@@ -5,11 +5,12 @@ point. Their stores are in :mod:`.on_sqlite` and :mod:`.on_postgres`.
 import asyncio
 from collections.abc import Coroutine
 from contextvars import copy_context
-from typing import Any, Protocol
+from typing import Any
 
 from msgspec.structs import replace
 from simulation import invariants
 from simulation.loop import ACTOR
+from simulation.network import Stream
 from simulation.run import Run
 
 from resonate_server.config import HttpPush
@@ -20,7 +21,6 @@ from resonate_server.kernel.model import Decision, Footprint, LinkFootprint, Row
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import UnreadableRequest, decode_request, open_envelope
-from resonate_server.protocol.messages import Message
 from resonate_server.protocol.requests import (
     Request,
     TaskAcquire,
@@ -44,22 +44,6 @@ METRICS = Metrics()
 """Shared by all runs: building it takes longer than a run."""
 
 RULES = Rules(retry_timeout_ms=RETRY_S * 1_000, notify_batch_size=1)
-
-
-class Stream(Protocol):
-    """A worker's stream as the server sees it."""
-
-    group: str
-    pid: str
-
-    def write(self, message: Message) -> None:
-        """Send a message into the network."""
-
-    def end(self) -> None:
-        """Close it properly."""
-
-    def cut(self) -> None:
-        """Break the stream; each end notices in its own time."""
 
 
 class CountingEngine(Engine):

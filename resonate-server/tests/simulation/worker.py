@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 from simulation import invariants
-from simulation.network import Network, Receiver, Stream
+from simulation.network import Network, Stream
 from simulation.plans import (
     GIVEN_FROM_OUTSIDE,
     HANDLED_FAILURE,
@@ -43,7 +43,7 @@ class Reply(Struct, frozen=True):
     """When the request was first sent, in ms."""
 
 
-class Process(Receiver):
+class Process:
     """A process that can be killed and frozen; all its requests go through :meth:`call`."""
 
     def __init__(self, run: Run, network: Network, group: str) -> None:

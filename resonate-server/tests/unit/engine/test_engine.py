@@ -35,13 +35,6 @@ def acquire(id: str, version: int = 0, pid: str = PID) -> TaskAcquire:
 
 
 class TestAnswers:
-    async def test_requests_are_done_in_the_order_in_which_they_came(self, bench: Bench) -> None:
-        created, settled, read = await asyncio.gather(
-            bench.call(promise_create("p")), bench.call(promise_settle("p")), bench.call(PromiseGet(id="p"))
-        )
-        assert (created.status, settled.status) == (200, 200)
-        assert read.data.promise.state is PromiseState.RESOLVED
-
     async def test_a_caller_that_gives_up_does_not_affect_others(self, bench: Bench) -> None:
         bench.store.gate.clear()
         given_up = asyncio.create_task(bench.call(promise_create("p")))

@@ -3,16 +3,16 @@
 import asyncio
 
 import pytest
-from unit.driver import FAR, PID, SECOND, START, TARGET, promise_create, promise_settle, value
+from unit.driver import FAR, PID, SECOND, TARGET, promise_create, promise_settle
 from unit.engines import PATIENCE_S, Bench, WatchedDatabase
 
-from resonate_server.protocol.requests import PromiseGet, ScheduleCreate, TaskAcquire, TaskHalt, TaskRelease
+from resonate_server.protocol.requests import PromiseGet, TaskAcquire, TaskHalt, TaskRelease
 from resonate_server.store.errors import ReadFailed
 from resonate_server.store.sqlite.clock import MARK_MS
 
 
-def acquire(id: str, version: int = 0, ttl: int = 60 * SECOND) -> TaskAcquire:
-    return TaskAcquire(id=id, version=version, pid=PID, ttl=ttl)
+def acquire(id: str, version: int = 0) -> TaskAcquire:
+    return TaskAcquire(id=id, version=version, pid=PID, ttl=60 * SECOND)
 
 
 async def test_a_failed_read_is_reported(bench: Bench) -> None:
@@ -48,10 +48,6 @@ async def test_the_mark_of_the_clock_is_never_much_older_than_a_row_even_after_a
     assert (await bench.call(promise_create("c"))).status == 200
     mark = bench.store.clock_mark()
     assert mark is not None and mark.time >= bench.now - MARK_MS
-
-
-def schedule(cron: str) -> ScheduleCreate:
-    return ScheduleCreate("s", cron, "{{.id}}-{{.timestamp}}", 60_000, value(""), {"resonate:target": TARGET})
 
 
 class TestSettledTrees:
@@ -98,32 +94,6 @@ class TestFigures:
             await bench.settle_down()
             assert bench.metric("resonate_tasks", state="pending") == 1
 
-    async def test_waiting_for_the_first_claim_and_for_the_settlement(self, bench: Bench) -> None:
-        await bench.call(promise_create("t"))
-        bench.now += 3 * SECOND
-        await bench.call(acquire("t"))
-        bench.now += 2 * SECOND
-        await bench.call(promise_settle("t"))
-        await bench.settle_down()
-
-        assert bench.metric("resonate_task_claim_seconds_sum") == 3
-        assert bench.metric("resonate_promise_settlement_seconds_sum") == 5
-
-    async def test_lost_leases_and_their_outcomes(self, bench: Bench) -> None:
-        await bench.call(promise_create("t"), acquire("t", ttl=1))
-        bench.now += SECOND
-        await bench.until(lambda: bench.metric("resonate_leases_lost_total") == 1)
-        bench.now += 2 * SECOND
-        await bench.call(acquire("t", 1))
-        await bench.settle_down()
-
-        assert bench.metric("resonate_task_recovery_seconds_sum") == 2
-
-    async def test_runs_of_schedules(self, bench: Bench) -> None:
-        await bench.call(schedule("* * * * * *"))
-        bench.now += SECOND
-        await bench.until(lambda: bench.metric("resonate_schedule_promises_total") == 1)
-
     async def test_commits_and_the_requests_in_them(self, bench: Bench) -> None:
         await bench.settle_down()
         before = bench.metric("resonate_commit_batch_size_sum") or 0
@@ -131,17 +101,6 @@ class TestFigures:
         await bench.settle_down()
         assert bench.metric("resonate_commit_batch_size_sum") == before + 1
         assert 0 <= (bench.metric("resonate_commit_duration_seconds_sum") or -1) < PATIENCE_S
-
-
-async def test_skipped_runs_are_logged(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    await bench.call(schedule("0 * * * *"))
-    bench.now = START + 24 * 3_600 * SECOND
-
-    await bench.until(lambda: "are skipped" in caplog.text)
-
-    assert (
-        "schedule s: the runs missed from 2023-11-14T23:00:00+00:00 until before 2023-11-15T22:00:00+00:00 are skipped"
-    ) in caplog.text
 
 
 async def test_an_offer_that_a_worker_returned_is_logged(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,7 +1,8 @@
 """What operators learn of decisions: metrics and lines in the log."""
 
 import pytest
-from unit.driver import HOUR, SECOND, START, TARGET, Driver, value
+from unit.driver import HOUR, LEASE, SECOND, TARGET, Driver, value
+from unit.stories import happen
 
 from resonate_server.engine.reports import report
 from resonate_server.metrics import Metrics
@@ -24,38 +25,31 @@ def create_schedule(server: Driver, tags: dict[str, str]) -> None:
     server.call(ScheduleCreate("s", "* * * * *", "{{.id}}-{{.timestamp}}", HOUR, value("x"), tags))
 
 
-@pytest.mark.parametrize(
-    ("version", "lost_at", "waited_s", "recovery_s"), [(0, None, 0.06, 0), (1, None, 0, 0), (1, 40, 0, 0.02)]
-)
-def test_a_claim_says_how_long_the_task_waited_for_its_first_worker_or_since_it_lost_one(
-    server: Driver, version: int, lost_at: int | None, waited_s: float, recovery_s: float
-) -> None:
-    server.create("t")
-    if version:
-        server.acquire("t", ttl=HOUR if lost_at is None else lost_at)
-    if version and lost_at is None:
-        server.release("t", 1)
-    server.wait(40)
-    server.now += 20
-    server.forget_messages()
-
-    server.acquire("t", version)
-
-    assert figures(server, "task_claim_seconds_sum", "task_recovery_seconds_sum") == [waited_s, recovery_s]
+FIGURES = {
+    "the first claim took as long as the task waited": "create t; wait 40; later 20; acquire t | task_claim 0.06",
+    "a later one is not counted": "acquired t; release t 1; wait 60; forget; acquire t 1 | task_claim 0",
+    "nor has it recovered anything": "acquired t; release t 1; wait 60; forget; acquire t 1 | task_recovery 0",
+    "unless a lease was lost": f"acquired t; wait {LEASE}; later 20; acquire t 1 | task_recovery 0.02",
+    "a settlement took as long as the promise was pending": "create t; later 5000; settle t | promise_settlement 5",
+    "a promise that is created settled was never pending": "create t by+0 | promise_settlement none",
+    "a heartbeat is no claim": "acquired t; later 1; beat t 1 | task_claim none",
+}
+"""What happens, and the sum of the seconds that are counted then."""
 
 
-def test_a_heartbeat_is_no_claim_and_a_released_lease_is_not_lost(server: Driver) -> None:
-    server.acquired("t")
-    server.forget_messages()
-    server.now += 1
-    server.heartbeat(("t", 1))
-    server.release("t", 1)
-    assert figures(server, "task_claim_seconds_count", "leases_lost_total") == [0, 0]
+@pytest.mark.parametrize("story", FIGURES.values(), ids=FIGURES)
+def test_times_that_are_counted(server: Driver, story: str) -> None:
+    steps, _, counted = story.partition(" | ")
+    name, seconds = counted.split()
+    happen(server, steps)
+    what = "count" if seconds == "none" else "sum"
+    assert figures(server, f"{name}_seconds_{what}") == [0 if seconds == "none" else float(seconds)]
 
 
-def test_a_promise_that_is_created_settled_was_never_pending(server: Driver) -> None:
-    server.create("t", timeout_at=START)
-    assert figures(server, "promise_settlement_seconds_count") == [0]
+@pytest.mark.parametrize(("end", "lost"), [(f"wait {LEASE}", 1), ("gone", 1), ("release t 1", 0), ("settle t", 0)])
+def test_leases_that_are_lost_are_counted(server: Driver, end: str, lost: int) -> None:
+    happen(server, f"acquired t; {end}")
+    assert figures(server, "leases_lost_total") == [lost]
 
 
 @pytest.mark.parametrize(
