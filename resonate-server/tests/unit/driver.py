@@ -84,6 +84,10 @@ def promise_settle(id: str, state: PromiseState = PromiseState.RESOLVED, result:
     return PromiseSettle(id=id, state=state, value=result)
 
 
+def task_acquire(id: str, version: int = 0, pid: str = PID, ttl: int = LEASE) -> TaskAcquire:
+    return TaskAcquire(id=id, version=version, pid=pid, ttl=ttl)
+
+
 def task_suspend(id: str, version: int, *awaited: str, patience: int = 0) -> TaskSuspend:
     actions = [Action(data=SuspendAction(awaited=name, awaiter=id)) for name in awaited]
     return TaskSuspend(id=id, version=version, actions=actions, patience=patience)
@@ -215,7 +219,7 @@ class Driver:
         return self.call(TaskCreate(pid=pid, ttl=ttl, action=Action(data=create)), corr_id)
 
     def acquire(self, id: str, version: int = 0, *, pid: str = PID, ttl: int = LEASE, corr_id: str = CORR_ID) -> Answer:
-        return self.call(TaskAcquire(id=id, version=version, pid=pid, ttl=ttl), corr_id)
+        return self.call(task_acquire(id, version, pid, ttl), corr_id)
 
     def release(self, id: str, version: int, reason: str | None = None) -> Answer:
         return self.call(TaskRelease(id=id, version=version, reason=reason))

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from unit.driver import FAR, PID, START, TARGET, promise_create, promise_settle, value
+from unit.driver import FAR, PID, START, TARGET, promise_create, promise_settle, task_acquire, value
 from unit.engines import RETRY_MS, SERVER_URL, Bench
 
 from resonate_server.engine import queries
@@ -18,7 +18,6 @@ from resonate_server.protocol.requests import (
     DebugTick,
     PromiseRegisterCallback,
     PromiseRegisterListener,
-    TaskAcquire,
 )
 
 ADDRESS = "poll://uni@callers/c1"
@@ -74,7 +73,7 @@ async def test_a_tick_must_agree_with_the_time_in_the_head(still: Bench, head: i
 
 
 async def test_a_snapshot_shows_everything(still: Bench) -> None:
-    await still.call(promise_create("held"), TaskAcquire(id="held", version=0, pid=PID, ttl=7))
+    await still.call(promise_create("held"), task_acquire("held", ttl=7))
     await still.call(promise_create("waiting", param=value("x"), timeout_at=START + 9))
     await still.call(promise_create("dep", target=None, timeout_at=START + 8), promise_create("done", target=None))
     for awaited, awaiter in (("dep", "waiting"), ("done", "held")):

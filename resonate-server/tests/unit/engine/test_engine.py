@@ -4,7 +4,17 @@ to 3, 6 and 13."""
 import asyncio
 
 import pytest
-from unit.driver import PID, SECOND, START, TARGET, promise_create, promise_settle, task_suspend, value
+from unit.driver import (
+    PID,
+    SECOND,
+    START,
+    TARGET,
+    promise_create,
+    promise_settle,
+    task_acquire,
+    task_suspend,
+    value,
+)
 from unit.engines import PATIENCE_S, RETRY_MS, Bench, WatchedDatabase
 from unit.hubs import hub_of
 
@@ -19,7 +29,6 @@ from resonate_server.protocol.requests import (
     PromiseRegisterListener,
     PromiseSearch,
     Request,
-    TaskAcquire,
     TaskGet,
     TaskHeartbeat,
     TaskSearch,
@@ -27,11 +36,8 @@ from resonate_server.protocol.requests import (
 from resonate_server.store.errors import ReadFailed
 
 LEASE_MS = 50
+"""Short enough not to count as time in which the server stood still."""
 LISTENER = "poll://uni@callers/c1"
-
-
-def acquire(id: str, version: int = 0, pid: str = PID) -> TaskAcquire:
-    return TaskAcquire(id=id, version=version, pid=pid, ttl=LEASE_MS)
 
 
 class TestAnswers:
@@ -179,7 +185,7 @@ class TestByItself:
     """Section 9, items 1 and 2: work triggered by a timer, without a request."""
 
     async def test_a_worker_that_let_a_lease_lapse_is_silent_until_heard_again(self, bench: Bench) -> None:
-        await bench.call(promise_create("t"), acquire("t"))
+        await bench.call(promise_create("t"), task_acquire("t", ttl=LEASE_MS))
         bench.now += LEASE_MS
         await bench.until(lambda: bench.notes.silent_workers == {PID})
         await bench.until(lambda: bench.notes.seen == [("execute", "t"), ("withdraw", "t"), ("execute", "t")])
@@ -281,37 +287,28 @@ class TestOwed:
             messages = await listener.wait(PATIENCE_S)
         assert [message.promise.id for message in messages if isinstance(message, Unblock)] == ["p"]
 
-    @pytest.mark.parametrize("size", [MAX_UNBLOCK_BYTES, MAX_UNBLOCK_BYTES // 2])
-    async def test_owed_messages_are_given_in_portions_of_limited_size(self, bench: Bench, size: int) -> None:
-        await owe(bench, *"abc", result=value("x" * size))
+    @pytest.mark.parametrize(
+        ("size", "expected"),
+        [(MAX_UNBLOCK_BYTES, ["a", "b", "c", "d"]), (MAX_UNBLOCK_BYTES // 2, ["a", "b", "c", "d"]), (0, ["abc", "d"])],
+    )
+    async def test_owed_messages_are_given_in_portions_of_limited_size_and_number(
+        self, bench: Bench, size: int, expected: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("resonate_server.engine.engine.MAX_UNBLOCKS", 3)
+        await owe(bench, *"abcd", result=value("x" * size))
 
-        portions: list[list[str]] = []
+        portions: list[str] = []
         after, complete = 0, False
         while not complete:
             bench.engine.request_unblocks("callers", "c1", after)
             await bench.settle_down()
             _, _, _, owed, complete = bench.notes.given[-1]
             after = owed[-1].place
-            portions.append([each.unblock.promise.id for each in owed])
-        assert portions == [["a"], ["b"], ["c"]]
-
-    async def test_small_messages_are_given_together_up_to_a_limit(
-        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("resonate_server.engine.engine.MAX_UNBLOCKS", 3)
-        await owe(bench, *"abcd")
-
-        bench.engine.request_unblocks("callers", "c1", 0)
-        await bench.settle_down()
-        [(_, _, _, owed, complete)] = bench.notes.given
-
-        assert ([each.unblock.promise.id for each in owed], complete) == (["a", "b", "c"], False)
-        bench.engine.request_unblocks("callers", "c1", owed[-1].place)
-        await bench.settle_down()
-        assert bench.notes.given[-1][-1]
+            portions.append("".join(each.unblock.promise.id for each in owed))
+        assert portions == expected
 
     async def test_queued_tasks_are_handed_out_on_demand(self, bench: Bench) -> None:
-        await bench.call(*map(promise_create, "abc"), acquire("b"))
+        await bench.call(*map(promise_create, "abc"), task_acquire("b"))
 
         bench.engine.request_refill("workers", 10)
         await bench.settle_down()
@@ -361,7 +358,7 @@ class TestUnclaimed:
         bench.engine.request_recall("workers")
         await bench.until(lambda: bench.notes.seen[2:] == [("execute", "t")])
 
-    @pytest.mark.parametrize(("held", "told"), [([promise_create("u"), acquire("u")], [PID]), ([], [])])
+    @pytest.mark.parametrize(("held", "told"), [([promise_create("u"), task_acquire("u")], [PID]), ([], [])])
     async def test_delivery_is_told_whether_the_process_is_at_work(
         self, bench: Bench, held: list[Request], told: list[str]
     ) -> None:
@@ -391,7 +388,7 @@ class TestHolderGone:
     """Section 9, item 4."""
 
     async def test_its_tasks_are_given_to_others(self, bench: Bench) -> None:
-        await bench.call(promise_create("t"), acquire("t"))
+        await bench.call(promise_create("t"), task_acquire("t"))
         bench.engine.worker_gone("workers", PID)
         await bench.until(lambda: bench.notes.seen[-1] == ("execute", "t"))
         assert (await bench.call(TaskGet(id="t"))).data.task.state is TaskState.PENDING
@@ -400,7 +397,7 @@ class TestHolderGone:
 async def test_the_time_in_which_a_server_stood_still_does_not_count_for_leases(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await bench.call(promise_create("t"), TaskAcquire(id="t", version=0, pid=PID, ttl=3 * SECOND))
+    await bench.call(promise_create("t"), task_acquire("t", ttl=3 * SECOND))
     bench.now += 60 * SECOND
     await bench.until(lambda: "all leases last longer" in caplog.text)
     assert (await bench.call(TaskGet("t"))).data.task.state is TaskState.ACQUIRED
@@ -410,7 +407,7 @@ async def test_leases_start_afresh_when_a_server_starts() -> None:
     """While it was down it heard no heartbeats: a worker that is still at work must not lose its task for that."""
     async with Bench().at_work() as bench:
         await bench.call(promise_create("t"))
-        claimed = await bench.call(acquire("t"))
+        claimed = await bench.call(task_acquire("t", ttl=LEASE_MS))
     restarted = Bench(bench.store)
     restarted.now = bench.now + 100 * claimed.data.task.ttl
 
@@ -432,7 +429,7 @@ async def test_leases_restart_in_portions_and_one_that_cannot_holds_up_neither_t
     bench, ids = Bench(), [f"t{number}" for number in range(7)]
     async with bench.at_work():
         for id in ids:
-            claimed = await bench.call(promise_create(id), TaskAcquire(id=id, version=0, pid=PID, ttl=SECOND))
+            claimed = await bench.call(promise_create(id), task_acquire(id, ttl=SECOND))
     bench.store.poisoned = "t4"
     restarted = Bench(bench.store)
     restarted.now = bench.now + 10 * SECOND

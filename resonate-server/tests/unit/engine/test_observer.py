@@ -3,13 +3,13 @@
 from collections.abc import AsyncIterator, Callable
 
 import pytest
-from unit.driver import PID, SECOND, START, TARGET, promise_create
+from unit.driver import PID, SECOND, START, TARGET, promise_create, task_acquire
 from unit.engines import Bench
 
 from resonate_server.engine.outbound import DecisionObserver
 from resonate_server.kernel.model import Rules
 from resonate_server.protocol.messages import Execute
-from resonate_server.protocol.requests import PromiseRegisterListener, TaskAcquire
+from resonate_server.protocol.requests import PromiseRegisterListener
 from resonate_server.store import Decided
 
 LISTENER = "poll://uni@callers/c1"
@@ -34,7 +34,7 @@ async def scene() -> AsyncIterator[Witness]:
     async with Bench(rules=Rules(retry_timeout_ms=1_000 * SECOND)).at_work() as bench:
         for id in ("queued", "held"):
             await bench.call(promise_create(id, timeout_at=DEADLINE), PromiseRegisterListener(id, LISTENER))
-        await bench.call(TaskAcquire(id="held", version=0, pid=PID, ttl=1_000 * SECOND))
+        await bench.call(task_acquire("held", ttl=1_000 * SECOND))
         await bench.settle_down()
         yield Witness(bench)
 

@@ -3,16 +3,12 @@
 import asyncio
 
 import pytest
-from unit.driver import FAR, PID, SECOND, TARGET, promise_create, promise_settle
+from unit.driver import FAR, SECOND, TARGET, promise_create, promise_settle, task_acquire
 from unit.engines import PATIENCE_S, Bench, WatchedDatabase
 
-from resonate_server.protocol.requests import PromiseGet, TaskAcquire, TaskHalt, TaskRelease
+from resonate_server.protocol.requests import PromiseGet, TaskHalt, TaskRelease
 from resonate_server.store.errors import ReadFailed
 from resonate_server.store.sqlite.clock import MARK_MS
-
-
-def acquire(id: str, version: int = 0) -> TaskAcquire:
-    return TaskAcquire(id=id, version=version, pid=PID, ttl=60 * SECOND)
 
 
 async def test_a_failed_read_is_reported(bench: Bench) -> None:
@@ -77,7 +73,7 @@ class TestFigures:
     """What the metrics count; times are in seconds."""
 
     async def test_tasks_by_state(self, bench: Bench) -> None:
-        await bench.call(*map(promise_create, "abcd"), acquire("a"), TaskHalt(id="b"), promise_settle("c"))
+        await bench.call(*map(promise_create, "abcd"), task_acquire("a"), TaskHalt(id="b"), promise_settle("c"))
         await bench.settle_down()
 
         counted = {
@@ -106,7 +102,7 @@ class TestFigures:
 async def test_an_offer_that_a_worker_returned_is_logged(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     await bench.call(promise_create("t"))
     for version in range(2):
-        await bench.call(acquire("t", version), TaskRelease(id="t", version=version + 1))
+        await bench.call(task_acquire("t", version), TaskRelease(id="t", version=version + 1))
     await bench.settle_down()
 
     assert f"task t for {TARGET}, function unknown: claimed 2 times, given back each time" in caplog.text

@@ -3,12 +3,12 @@
 import asyncio
 
 import pytest
-from unit.driver import CORR_ID, promise_create, value
+from unit.driver import CORR_ID, promise_create, task_acquire, value
 from unit.engines import Bench
 
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import CheckedRequest
-from resonate_server.protocol.requests import PromiseGet, PromiseSearch, Request, TaskAcquire
+from resonate_server.protocol.requests import PromiseGet, PromiseSearch, Request
 from resonate_server.store import outgoing
 from resonate_server.store.outgoing import LARGE_BYTES, MAX_OUTGOING_BYTES, weighed
 
@@ -50,7 +50,7 @@ async def test_a_task_can_be_claimed_meanwhile_but_without_its_preload() -> None
     async with Bench().at_work() as bench:
         await bench.call(promise_create("t", branch="t"), promise_create("t:1", target=None, branch="t"))
         await filled(bench)
-        answer = await bench.call(TaskAcquire(id="t", version=0, pid="p", ttl=1_000))
+        answer = await bench.call(task_acquire("t"))
         assert (answer.status, answer.data.preload) == (200, [])
 
 

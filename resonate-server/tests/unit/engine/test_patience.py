@@ -5,14 +5,14 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
-from unit.driver import PID, promise_create, promise_settle, task_suspend
+from unit.driver import promise_create, promise_settle, task_acquire, task_suspend
 from unit.engines import Bench
 
 from resonate_server.engine import patience
 from resonate_server.engine.patience import Patience
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.records import TaskState
-from resonate_server.protocol.requests import TaskAcquire, TaskGet, TaskSuspend
+from resonate_server.protocol.requests import TaskGet, TaskSuspend
 
 FOR_EVER_MS = 10**9
 LONG_S = 10**6
@@ -25,7 +25,7 @@ def suspend(*awaited: str, patience: int = FOR_EVER_MS) -> TaskSuspend:
 async def begin(bench: Bench, *called: str) -> None:
     """Create a running caller and the promises it has called."""
     await bench.call(*map(promise_create, ("caller", *called)))
-    await bench.call(TaskAcquire(id="caller", version=0, pid=PID, ttl=1_000_000))
+    await bench.call(task_acquire("caller"))
 
 
 async def under_way(bench: Bench, request: TaskSuspend) -> asyncio.Task[Answer]:

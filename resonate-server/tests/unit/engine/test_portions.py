@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from msgspec import UNSET
-from unit.driver import PID, SECOND, promise_create, promise_settle
+from unit.driver import PID, SECOND, promise_create, promise_settle, task_acquire
 from unit.engines import Bench
 
 from resonate_server.engine import engine as engine_module
@@ -18,7 +18,6 @@ from resonate_server.protocol.requests import (
     PromiseRegisterListener,
     PromiseSearch,
     Request,
-    TaskAcquire,
     TaskHeartbeat,
     TaskRef,
     TaskSearch,
@@ -54,7 +53,7 @@ async def fill(bench: Bench, count: int = MANY) -> list[str]:
 async def held(bench: Bench, count: int) -> TaskHeartbeat:
     """Let a process claim so many tasks, and return its heartbeat."""
     ids = await fill(bench, count)
-    await asyncio.gather(*(bench.call(TaskAcquire(id=id, version=0, pid=PID, ttl=LEASE_MS)) for id in ids))
+    await asyncio.gather(*(bench.call(task_acquire(id, ttl=LEASE_MS)) for id in ids))
     return TaskHeartbeat(pid=PID, tasks=[TaskRef(id, 1) for id in ids])
 
 

@@ -18,6 +18,9 @@ from resonate_server.protocol.requests import ScheduleCreate, ScheduleDelete, Sc
 MINUTE = 60 * SECOND
 FIRST = 1_700_000_040_000
 """The first full minute after the start of every test (22:13:20)."""
+YEAR_ON = START + 365 * 24 * HOUR
+LAST_MINUTE = 253_402_300_740_000
+"""The last minute of the year 9999."""
 
 
 def create(
@@ -101,66 +104,48 @@ class TestGetAndDelete:
 
 
 class TestFiring:
-    @pytest.fixture
-    def fired(self, server: Driver) -> Driver:
+    def test_it_creates_a_promise_as_of_the_time_it_was_due_with_its_tags_and_lineage(self, server: Driver) -> None:
         create(server, tags={"own": "tag"})
         server.wait(FIRST - START)
-        return server
-
-    def test_it_creates_a_promise_as_of_the_time_it_was_due(self, fired: Driver) -> None:
-        promise = fired.promise(f"s-{FIRST}")
-        assert (promise.state, promise.param) == (PromiseState.PENDING, value("x"))
-        assert (promise.created_at, promise.timeout_at) == (FIRST, FIRST + 10 * MINUTE)
-
-    def test_with_its_tags_and_lineage(self, fired: Driver) -> None:
-        lineage = {f"resonate:{name}": f"s-{FIRST}" for name in ("origin", "branch", "parent", "prefix")}
-        tags = {"resonate:target": TARGET, "own": "tag", "resonate:schedule": "s"} | lineage
-        assert fired.promise(f"s-{FIRST}").tags == tags
-
-    def test_it_remembers_the_run_and_the_next_one(self, fired: Driver) -> None:
-        assert (stored(fired).last_run_at, stored(fired).next_run_at) == (FIRST, FIRST + MINUTE)
-
-    def test_the_latest_missed_run_is_caught_up(self, server: Driver) -> None:
-        create(server, cron="* * * * * *")
-        server.now += 365 * 24 * HOUR + 500
-        server.tick()
-        latest = server.now - 500
-        assert server.take_executes() == [(f"s-{latest}", 0)]
-        assert (stored(server).last_run_at, stored(server).next_run_at) == (latest, latest + SECOND)
-
-    def test_a_run_that_is_missed_when_the_next_one_is_due_is_skipped(self, server: Driver) -> None:
-        create(server)
-        server.now = FIRST + MINUTE
-        server.tick()
-        assert server.take_executes() == [(f"s-{FIRST + MINUTE}", 0)]
-
-    def test_beyond_the_last_day_of_the_calendar_only_the_latest_run_is_caught_up(self, server: Driver) -> None:
-        create(server)
-        server.now = 10**18
-        server.tick()
-        assert (stored(server).last_run_at, stored(server).next_run_at) == (ms("9999-12-31T23:59:00"), NEVER)
-
-    def test_a_run_that_is_late_is_not_skipped(self, server: Driver) -> None:
-        create(server)
-        server.now = FIRST + MINUTE - 1
-
-        server.tick()
-
         assert server.take_executes() == [(f"s-{FIRST}", 0)]
         promise = server.promise(f"s-{FIRST}")
+        assert (promise.state, promise.param) == (PromiseState.PENDING, value("x"))
         assert (promise.created_at, promise.timeout_at) == (FIRST, FIRST + 10 * MINUTE)
+        lineage = {f"resonate:{name}": f"s-{FIRST}" for name in ("origin", "branch", "parent", "prefix")}
+        tags = {"resonate:target": TARGET, "own": "tag", "resonate:schedule": "s"} | lineage
+        assert promise.tags == tags
 
-    def test_the_configured_number_of_runs_is_caught_up_one_per_sweep(self) -> None:
-        server = Driver(rules=Rules(retry_timeout_ms=RETRY, catch_up_runs=3))
-        create(server)
-        server.now = FIRST + 9 * MINUTE
-
-        ids = []
-        for _ in range(4):
+    @pytest.mark.parametrize(
+        ("cron", "at", "catch_up", "runs", "following"),
+        [
+            pytest.param("* * * * *", FIRST + MINUTE - 1, 1, [FIRST], FIRST + MINUTE, id="one that is late"),
+            pytest.param("* * * * *", FIRST + MINUTE, 1, [FIRST + MINUTE], FIRST + 2 * MINUTE, id="not the one before"),
+            pytest.param("* * * * * *", YEAR_ON + 500, 1, [YEAR_ON], YEAR_ON + SECOND, id="the latest of many"),
+            pytest.param("* * * * *", 10**18, 1, [LAST_MINUTE], NEVER, id="the last in the calendar"),
+            pytest.param(
+                "* * * * *",
+                FIRST + 9 * MINUTE,
+                3,
+                [FIRST + minutes * MINUTE for minutes in (7, 8, 9)],
+                FIRST + 10 * MINUTE,
+                id="as many as are set",
+            ),
+        ],
+    )
+    def test_of_the_runs_that_were_missed_it_makes_up(
+        self, cron: str, at: int, catch_up: int, runs: list[int], following: int
+    ) -> None:
+        """One per sweep."""
+        server = Driver(rules=Rules(retry_timeout_ms=RETRY, catch_up_runs=catch_up))
+        create(server, cron=cron)
+        server.now = at
+        for run in runs:
             server.tick()
-            ids.append([id for id, _ in server.take_executes()])
-
-        assert ids == [[f"s-{FIRST + minutes * MINUTE}"] for minutes in (7, 8, 9)] + [[]]
+            assert server.promise(f"s-{run}").created_at == run
+            assert stored(server).last_run_at == run
+        server.tick()
+        assert stored(server).next_run_at == following
+        assert len(server.store.snapshot().promises) == len(runs)
 
     def test_a_run_past_its_deadline_is_born_settled(self, server: Driver) -> None:
         create(server, timeout=MINUTE // 2)
