@@ -18,7 +18,7 @@ from resonate_server.protocol.answers import (
     SchedulePage,
     TaskPage,
 )
-from resonate_server.protocol.records import EMPTY, Promise, Schedule, Value
+from resonate_server.protocol.records import EMPTY, Promise, Schedule, Tags, Value
 from resonate_server.protocol.requests import PromiseSearch, ScheduleSearch, Search, TaskSearch
 
 RECORD_BYTES = 200
@@ -34,25 +34,18 @@ MAX_PRELOAD_BYTES = 1_024 * 1_024
 """Their maximum total size: room for 256 steps of 4 KiB each."""
 
 
-def weight(promise: Promise) -> int:
-    tags = promise.tags
-    texts = len(promise.id) + sum(map(len, tags)) + sum(map(len, tags.values()))
-    return RECORD_BYTES + texts + value_weight(promise.param) + value_weight(promise.value)
-
-
-def schedule_weight(schedule: Schedule) -> int:
-    texts = (schedule.id, schedule.promise_id, *schedule.promise_tags, *schedule.promise_tags.values())
-    return RECORD_BYTES + sum(map(len, texts)) + value_weight(schedule.promise_param)
-
-
-def row_weight(row: Promise | Task | Schedule) -> int:
+def weight(row: Promise | Task | Schedule) -> int:
     match row:
-        case Promise():
-            return weight(row)
-        case Task():
-            return RECORD_BYTES + len(row.id) + len(row.pid or "")
-        case Schedule():
-            return schedule_weight(row)
+        case Promise(id=id, tags=tags, param=param, value=value):
+            return RECORD_BYTES + len(id) + _total(tags) + value_weight(param) + value_weight(value)
+        case Task(id=id, pid=pid):
+            return RECORD_BYTES + len(id) + len(pid or "")
+        case Schedule(id=id, promise_id=promise_id, promise_tags=tags, promise_param=param):
+            return RECORD_BYTES + len(id) + len(promise_id) + _total(tags) + value_weight(param)
+
+
+def _total(tags: Tags) -> int:
+    return sum(map(len, tags)) + sum(map(len, tags.values()))
 
 
 def value_weight(value: Value) -> int:
@@ -70,20 +63,14 @@ def value_weight(value: Value) -> int:
 def answer_weight(data: Any) -> int:
     """Return the weight of an answer's data; 0 for kinds that are always small."""
     match data:
-        case PromiseData(promise=promise):
-            return weight(promise)
+        case PromiseData(promise=row) | ScheduleData(schedule=row):
+            return weight(row)
+        case PreloadData(preload=rows) | PromisePage(promises=rows) | SchedulePage(schedules=rows):
+            return sum(map(weight, rows))
         case ClaimData(promise=promise, preload=preload):
             return weight(promise) + sum(map(weight, preload))
         case FencedData(action=action):
             return answer_weight(action.data)
-        case PreloadData(preload=preload):
-            return sum(map(weight, preload))
-        case ScheduleData(schedule=schedule):
-            return schedule_weight(schedule)
-        case PromisePage(promises=promises):
-            return sum(map(weight, promises))
-        case SchedulePage(schedules=schedules):
-            return sum(map(schedule_weight, schedules))
     return 0
 
 
@@ -126,7 +113,7 @@ class Page:
         return self._search.limit - len(self._rows)
 
     def take(self, row: Promise | Task | Schedule) -> None:
-        size = row_weight(row)
+        size = weight(row)
         self.is_full = not self.places or (bool(self._rows) and size > self._room)
         if not self.is_full:
             self._rows.append(row)

@@ -132,22 +132,24 @@ def task_fence(work: Workspace, request: TaskFence) -> Answer:
     existing = work.promise(request.action.data.id)
     if existing is not None:
         promises.require_in_reach(work.promise_or_404(request.id), existing)
-    kind, inner = _apply_fenced(work, request.id, request.action)
-    action = ResponseEnvelope(kind=kind, head=ResponseHead(corr_id=work.corr_id, status=inner.status), data=inner.data)
+    inner = _apply_fenced(work, request.action)
+    made = work.promise(request.action.data.id)
+    if existing is None and made is not None and not made.is_below:
+        work.put_caller(made.id, request.id)
+    head = ResponseHead(corr_id=work.corr_id, status=inner.status)
+    action = ResponseEnvelope(kind=request.action.data.kind, head=head, data=inner.data)
     return Answer(status=200, data=FencedData(action=action))
 
 
-def _apply_fenced(work: Workspace, caller: str, action: FenceCreate | FenceSettle) -> tuple[str, Answer]:
+def _apply_fenced(work: Workspace, action: FenceCreate | FenceSettle) -> Answer:
     match action:
         case FenceCreate(data=create):
-            if work.promise(create.id) is None and create.tags.get("resonate:parent", create.id) == create.id:
-                work.put_caller(create.id, caller)
-            return create.kind, promises.promise_create(work, create)
+            return promises.promise_create(work, create)
         case FenceSettle(data=settle):
             try:
-                return settle.kind, promises.promise_settle(work, settle)
+                return promises.promise_settle(work, settle)
             except NotFound as error:
-                return settle.kind, Answer(status=error.status, data=error.message)
+                return Answer(status=error.status, data=error.message)
 
 
 def task_heartbeat(work: Workspace, request: TaskHeartbeat) -> Answer:

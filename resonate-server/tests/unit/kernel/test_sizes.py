@@ -9,7 +9,7 @@ from unit.driver import value
 from unit.rows import promise, schedule, task
 
 from resonate_server.kernel.model import Unread
-from resonate_server.kernel.sizes import MAX_PAGE_BYTES, RECORD_BYTES, Page, answer_weight, row_weight, value_weight
+from resonate_server.kernel.sizes import MAX_PAGE_BYTES, RECORD_BYTES, Page, answer_weight, value_weight, weight
 from resonate_server.protocol.answers import (
     Answer,
     ClaimData,
@@ -66,7 +66,7 @@ def test_value(value: Value, expected: int) -> None:
     ],
 )
 def test_row(row: Any, expected: int) -> None:
-    assert row_weight(row) == expected
+    assert weight(row) == expected
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ TOO_LARGE = value("x" * (2 * MAX_PAGE_BYTES))
 
 
 A, B, C = map(promise, "abc")
-JUST_FITS = promise("b", param=value("x" * (MAX_PAGE_BYTES - 2 * row_weight(A))))
+JUST_FITS = promise("b", param=value("x" * (MAX_PAGE_BYTES - 2 * weight(A))))
 
 PAGES: dict[str, tuple[int, list[Promise], list[str], str | UnsetType]] = {
     "all matches if they fit": (2, [A, B], ["a", "b"], UNSET),
