@@ -53,6 +53,11 @@ STORIES = {
     "not if it was heard from meanwhile": "+w1 +w2 a>any/w1 w1? later w1:heard 5s round b>any/w1 | w1=b w2=",
     "nor for ever": "+w1 +w2 a>any/w1 w1? later 5s round later b>any/w1 | w1=b w2=",
     "nor if there is no other": "+w1 a w1? later 5s round b | w1=b",
+    # What it has not claimed is set aside.
+    "once, and then it belongs to no worker": "+w1 a 5s round round w1! +w2 | w2= aside=w1:a",
+    "so is what a busy worker passed over, as SDKs claim in order": (
+        "+w1 w1:busy a b c d e -d 5s round | aside=w1:a,w1:b,w1:c"
+    ),
     # A worker whose stream this server has closed.
     "it gets no task": "+w1 +w2 w1:closed a b c | w1= w2=a,b,c",
 }
@@ -205,18 +210,6 @@ class TestUnclaimed:
 
         await until(lambda: scene.set_aside)
 
-    async def test_a_task_is_set_aside_once_and_then_belongs_to_no_worker(self, scene: Scene, clock: Clock) -> None:
-        first = scene.worker("w1")
-        scene.send(execute("t"))
-        clock.seconds += UNCLAIMED_S
-        scene.hub.run_round()
-        scene.hub.run_round()
-
-        scene.hub.disconnect(first, planned=False)
-
-        assert scene.set_aside == [("w1", ["t"])]
-        assert await received(scene.worker("w2")) == []
-
     async def test_a_working_worker_may_be_full_and_keeps_tasks_longer_each_time(
         self, scene: Scene, clock: Clock
     ) -> None:
@@ -232,18 +225,6 @@ class TestUnclaimed:
             scene.hub.is_at_work("workers", "w1")
 
         assert patience == [UNCLAIMED_S, 2 * UNCLAIMED_S, UNCLAIMED_MAX_S, UNCLAIMED_MAX_S]
-
-    async def test_tasks_that_a_working_worker_skipped_are_set_aside(self, scene: Scene, clock: Clock) -> None:
-        """SDKs claim tasks in the order of the offers."""
-        scene.worker()
-        scene.hub.is_at_work("workers", "w1")
-        scene.send(*many(5))
-        scene.claim("t-3")
-        clock.seconds += UNCLAIMED_S
-
-        scene.hub.run_round()
-
-        assert scene.set_aside == [("w1", ["t-0", "t-1", "t-2"])]
 
     async def test_a_planned_reconnection_recalls_nothing_more(self, scene: Scene) -> None:
         scene.hub.disconnect(scene.worker("w1"), planned=True)
