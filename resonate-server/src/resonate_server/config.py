@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import FieldInfo
 
 from resonate_server import official
 from resonate_server.official import Given
@@ -350,22 +351,13 @@ def _listed(text: str) -> Names:
         return [name.strip() for name in text.split(",") if name.strip()]
 
 
-class Setting(Struct, frozen=True):
-    """``kind``: its type, with constraints."""
-
-    kind: Any
-    default: Any
-    meaning: str
-
-
-def _settings(kind: type[Section], above: str = "") -> Iterator[tuple[str, Setting]]:
+def _settings(kind: type[Section], above: str = "") -> Iterator[tuple[str, FieldInfo]]:
     for field in msgspec.structs.fields(kind):
         name = above + field.name
         if _is_section(field.type):
             yield from _settings(field.type, f"{name}.")
         else:
-            default = [] if field.default is msgspec.NODEFAULT else field.default
-            yield name, Setting(field.type, default, get_args(field.type)[-1])
+            yield name, field
 
 
 SETTINGS = dict(_settings(Settings))

@@ -3,13 +3,14 @@
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import msgspec
+from msgspec.structs import FieldInfo
 
 from resonate_server import official
-from resonate_server.config import BETWEEN_LEVELS, SETTINGS, Setting, flat
+from resonate_server.config import BETWEEN_LEVELS, SETTINGS, flat
 from resonate_server.official import Given
 
 
@@ -35,18 +36,22 @@ def flags() -> Iterator[click.Option]:
         metavar="NAME=VALUE",
         help="Any setting, in TOML. Others can read arguments: secrets belong in variables, or in the file.",
     )
-    without_effect = Setting(str, None, "")
     for name, spellings in _spellings().items():
-        setting = SETTINGS.get(name, without_effect)
+        field = SETTINGS.get(name)
         yield click.Option(
             [name.replace(".", BETWEEN_LEVELS), *spellings],
-            type=_type(setting.kind),
+            type=_type(field.type if field else str),
             is_flag=name == "debug",
             default=None,
             multiple=name == "server.cors.allow_origins",
-            help=setting.meaning + ("" if setting.default in ("", None, []) else f" [default: {setting.default}]"),
-            hidden=setting is without_effect,
+            help=_help(field) if field else "",
+            hidden=field is None,  # It has no effect.
         )
+
+
+def _help(field: FieldInfo) -> str:
+    has_default = field.default not in ("", msgspec.NODEFAULT)
+    return get_args(field.type)[-1] + (f" [default: {field.default}]" if has_default else "")
 
 
 def _spellings() -> dict[str, list[str]]:

@@ -1,5 +1,4 @@
-"""Run one sequence of operations on our kernel and on the official in-process server, and compare after every step:
-the answer, all promises, tasks, callbacks, listeners and timers, and the messages."""
+"""Run one sequence of operations on our kernel and the official server, and compare all that shows after each step."""
 
 import json
 from collections import Counter
@@ -43,7 +42,6 @@ class Official:
 
     @property
     def state(self) -> ServerState:
-        """Its whole state."""
         return self._connection.state
 
     def call(self, kind: str, data: dict[str, Any]) -> Reply:
@@ -52,7 +50,6 @@ class Official:
         return Reply(status=envelope["head"]["status"], data=envelope["data"])
 
     def tick(self) -> None:
-        """Run one round of its loop."""
         self._ticks.send(None)
 
     def close(self) -> None:
@@ -69,8 +66,6 @@ def _until_next_tick(_: float) -> Awaitable[None]:
 
 
 class Tally(Struct):
-    """What happened over many sequences."""
-
     steps: int = 0
     succeeded: Counter[str] = field(default_factory=Counter)
     met: Counter[Differs] = field(default_factory=Counter)

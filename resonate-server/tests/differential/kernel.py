@@ -1,5 +1,4 @@
-"""Our kernel in this process, on SQLite in memory by default: request bodies in, answers and messages out, with time
-set by hand."""
+"""Our kernel in this process: request bodies in, answers and messages out, with time set by hand."""
 
 import asyncio
 import json
@@ -28,8 +27,6 @@ METRICS = Metrics()
 
 
 class Reply(Struct, frozen=True):
-    """``data`` is the decoded JSON."""
-
     status: int
     data: Any
 

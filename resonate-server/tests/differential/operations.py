@@ -121,7 +121,6 @@ class Choices:
         return self.one(fitting if fitting and self.often() else IDS)
 
     def open_promise(self, scene: Scene) -> str:
-        """Mostly pick a pending promise."""
         fitting = tuple(id for id, state in scene.promises.items() if state == "pending")
         return self.one(fitting if fitting and self.often() else IDS)
 
@@ -130,7 +129,6 @@ class Choices:
         return self.one(scene.awaited if scene.awaited and self.often() else IDS)
 
     def new(self, scene: Scene) -> str:
-        """Mostly pick an unused id."""
         fitting = scene.unused()
         return self.one(fitting if fitting and self.often() else IDS)
 

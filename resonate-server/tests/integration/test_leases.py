@@ -31,7 +31,6 @@ def server(start_for_all: Start) -> ServerProcess:
 
 @pytest.fixture
 def name(id: str) -> str:
-    """The name of a group and of a task in it."""
     return id
 
 

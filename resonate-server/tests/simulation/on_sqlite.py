@@ -1,6 +1,4 @@
-"""One server on SQLite, without threads, whose database survives crashes. It can die before a commit, between commit
-and send, and in the middle of sending.
-"""
+"""One server on SQLite that can die before a commit, between commit and send, and in the middle of sending."""
 
 import asyncio
 from collections.abc import Callable

@@ -40,7 +40,6 @@ class Run:
         return START_MS + int(self.loop.time() * 1_000)
 
     def seconds(self) -> float:
-        """Return the seconds since the run began."""
         return self.loop.time() - self._began
 
     def check(self, broken: Iterable[str]) -> None:

@@ -1,6 +1,4 @@
-"""Simulated servers: the real engine, hub and kernel, without client sockets. They can be killed or stalled at any
-point. Their stores are in :mod:`.on_sqlite` and :mod:`.on_postgres`.
-"""
+"""Simulated servers: the real engine, hub and kernel, without sockets; they can be killed or stalled at any point."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -58,8 +56,6 @@ class CountingEngine(Engine):
 
 
 def watched(run: Run, rule: Rule) -> Rule:
-    """Return a rule that checks each of its decisions."""
-
     def decide(rows: Rows, now: int) -> Decision | Footprint | LinkFootprint:
         outcome = rule.decide(rows, now)
         if isinstance(outcome, Decision):

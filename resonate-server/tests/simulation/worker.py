@@ -343,12 +343,10 @@ class Outsider(Process):
         await self.call("promise.settle", id=id, state="resolved", value=value)
 
     async def post(self, id: str, plan: Plan, begins_s: float) -> None:
-        """Start function ``id`` on its group."""
         await asyncio.sleep(begins_s)
         await self.call("promise.create", **new_promise(self.run, id, plan, root=id, parent=id))
 
     async def halt_something(self, seconds: float) -> None:
-        """Halt a task, read it, and continue it later."""
         found = (await self.call("task.search", limit=100)).data["tasks"]
         open_ids = [task["id"] for task in found if task["state"] != "fulfilled"]
         if not open_ids:
@@ -382,7 +380,6 @@ def _value(step: Step, record: Record) -> int:
 
 
 def _promises_in(reply: Reply) -> list[Record]:
-    """Return every promise record in an answer."""
     if reply.status >= 400:
         return []
     found = list(reply.data.get("preload", []))

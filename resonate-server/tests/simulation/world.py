@@ -89,7 +89,6 @@ class World:
         return Chain(f"chain-{number}", random_plan(rng), posted, begins_s)
 
     async def live(self) -> float:
-        """Play both phases and return the virtual seconds that the second took."""
         try:
             await self.cluster.begin()
             return await self.play()

@@ -6,5 +6,4 @@ from unit.driver import Driver
 
 @pytest.fixture
 def server() -> Driver:
-    """The kernel on an empty in-memory store."""
     return Driver()

@@ -1,5 +1,4 @@
-"""Drives the server's parts for the tests: a kernel on a store under a hand-moved clock, and shorthands for requests.
-No assertions in here."""
+"""Drives a kernel on a store under a hand-moved clock, and shorthands for requests. No assertions in here."""
 
 from collections.abc import Callable
 

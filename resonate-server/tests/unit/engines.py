@@ -1,5 +1,4 @@
-"""The surroundings of the engine in tests: a clock, a store that fails on demand, an outbound that takes notes.
-No assertions in here."""
+"""The surroundings of the engine in tests: a clock, a store that fails, an outbound that takes notes."""
 
 import asyncio
 import threading

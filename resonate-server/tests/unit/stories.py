@@ -22,7 +22,6 @@ def happen(server: Driver, steps: str) -> int:
 
 
 def act(server: Driver, verb: str, *words: str) -> int | None:
-    """Run one step and return the status of the answer if it is a request."""
     match verb, words:
         case "later", [ms]:
             server.now += int(ms)

@@ -11,7 +11,6 @@ def scene() -> Scene:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """A hand-moved clock for the hub."""
     clock = Clock()
     monkeypatch.setattr("resonate_server.delivery.hub.time", clock)
     return clock

@@ -84,7 +84,6 @@ class Post:
         return {each.labels["target"]: each.value for each in samples if each.name == "resonate_push_failures_total"}
 
     def send(self, *messages: Message, url: str | None = None) -> None:
-        """Send to the first receiver, or to ``url``."""
         for message in messages:
             self.push.send(message, url or self.receiver.url)
 
@@ -166,55 +165,56 @@ class TestPost:
 
 
 class TestQueue:
-    async def test_a_message_in_flight_or_queued_is_not_sent_twice(self, post: Post) -> None:
+    @pytest.mark.parametrize(
+        ("sent", "withdrawn", "posted"),
+        [
+            pytest.param(["a/0", "b/0", "a/0", "b/0"], [], ["a/0", "b/0"], id="once, though it comes again meanwhile"),
+            # Its worker may have suspended it, and not yet answered the request that offered it.
+            pytest.param(["t/0", "t/1"], ["t/0"], ["t/0", "t/1"], id="at its new version, if it was claimed meanwhile"),
+            pytest.param(["a/0", "t/3"], ["t/3"], ["a/0"], id="not, if it needs no worker any more"),
+        ],
+    )
+    async def test_a_task_in_flight_or_queued_is_sent(
+        self, post: Post, sent: list[str], withdrawn: list[str], posted: list[str]
+    ) -> None:
         post.receiver.gate.clear()
-        post.send(execute("a"), execute("b"), execute("a"), execute("b"), unblock("p"), unblock("p"))
-        post.receiver.gate.set()
-        await post.until_counted("success", 3)
-        await a_moment()
-        assert len(post.receiver.received) == 3
-
-    async def test_a_task_that_was_claimed_meanwhile_is_offered_again_at_its_new_version(self, post: Post) -> None:
-        """Its worker may have suspended it, and not yet answered the request that offered it."""
-        post.receiver.gate.clear()
-        post.send(execute("t", version=0), execute("t", version=1))
+        for task, _, version in (each.partition("/") for each in sent):
+            post.send(execute(task, version=int(version)))
         await until(lambda: post.receiver.received)
-        post.push.withdraw("t", 0)
+        for task, _, version in (each.partition("/") for each in withdrawn):
+            post.push.withdraw(task, int(version))
         post.receiver.gate.set()
-        await post.until_counted("success", 2)
+        await post.until_counted("success", len(posted))
+        await a_moment()
 
-        assert [body["data"]["task"]["version"] for _, body in post.receiver.received] == [0, 1]
+        tasks = [body["data"]["task"] for _, body in post.receiver.received]
+        assert [f"{task['id']}/{task['version']}" for task in tasks] == posted
 
-    async def test_a_queued_task_that_needs_no_worker_any_more_is_not_sent(self, post: Post) -> None:
-        post.receiver.gate.clear()
-        post.send(execute("first"), execute("t", version=3))
-        post.push.withdraw("t", 3)
-        post.receiver.gate.set()
+    async def test_a_result_in_flight_or_queued_is_not_sent_twice(self, post: Post) -> None:
+        post.send(unblock("p"), unblock("p"))
         await post.until_counted("success", 1)
         await a_moment()
+        assert len(post.receiver.received) == 1
 
-        assert post.receiver.tasks == ["first"]
-
-    async def test_a_target_starts_with_one_request_and_each_success_allows_one_more(self, post: Post) -> None:
+    @pytest.mark.parametrize(
+        ("statuses", "answered", "then"),
+        [
+            pytest.param([], [1, 3, 7], 15, id="first one, and one more for each success"),
+            pytest.param([200, 500, 500], [1, 3], 4, id="only one after a failure"),
+        ],
+    )
+    async def test_a_target_gets_at_a_time(
+        self, post: Post, statuses: list[int], answered: list[int], then: int
+    ) -> None:
         post.receiver.gate.clear()
+        post.receiver.statuses = [*statuses]
         post.send(*many(20))
-        for total in (1, 3, 7):
+        for total in answered:
             await self.answer(post, total)
-        await until(lambda: len(post.receiver.received) == 15)
+        await until(lambda: len(post.receiver.received) == then)
         await a_moment()
 
-        assert len(post.receiver.received) == 15
-
-    async def test_a_failure_reduces_a_target_to_one_request(self, post: Post) -> None:
-        post.receiver.gate.clear()
-        post.receiver.statuses = [200, 500, 500]
-        post.send(*many(8))
-        await self.answer(post, 1)
-        await self.answer(post, 3)
-        await until(lambda: len(post.receiver.received) == 4)
-        await a_moment()
-
-        assert (len(post.receiver.received), post.counted("error")) == (4, 2)
+        assert (len(post.receiver.received), post.counted("error")) == (then, statuses.count(500))
 
     @with_settings(concurrency=2)
     async def test_half_of_the_slots_are_reserved_for_targets_that_have_answered(self, post: Post) -> None:
@@ -245,7 +245,6 @@ class TestQueue:
         assert (post.other.tasks, post.counted("error")) == (["t"], 1)
 
     async def answer(self, post: Post, total: int) -> None:
-        """Wait for ``total`` requests and return them all."""
         await until(lambda: len(post.receiver.received) == total)
         await a_moment()
         post.receiver.gate.set()

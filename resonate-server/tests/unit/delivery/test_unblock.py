@@ -66,8 +66,6 @@ class TestDelivery:
 
 
 class LateScene(Scene):
-    """A scene whose store answers when the test says so."""
-
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[int] = []

@@ -8,6 +8,5 @@ from unit.engines import Bench
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    """A running engine on an empty store."""
     async with Bench().at_work() as bench:
         yield bench

@@ -25,7 +25,6 @@ ADDRESS = "poll://uni@callers/c1"
 
 @pytest.fixture
 async def still(bench: Bench) -> Bench:
-    """A bench on which nothing happens by itself."""
     await bench.call(DebugStart())
     return bench
 

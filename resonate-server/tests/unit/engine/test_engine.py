@@ -1,5 +1,4 @@
-"""One request in, one answer out after the commit; and the engine's own work: sections 3 and 4.5, section 9, items 1
-to 3, 6 and 13."""
+"""One request, one answer after the commit; and the engine's own work: sections 3, 4.5 and 9 (1 to 3, 6 and 13)."""
 
 import asyncio
 
@@ -202,7 +201,6 @@ class TestByItself:
         await bench.until(lambda: bench.notes.seen == [("unblock", "early")])
 
     async def test_hundreds_at_once_are_all_done(self, bench: Bench) -> None:
-        """More than fit into one transaction."""
         ids = [f"p-{number}" for number in range(350)]
         await asyncio.gather(*(bench.call(promise_create(id, timeout_at=START + 50)) for id in ids))
         for id in ids[::50]:
@@ -243,7 +241,6 @@ class TestSearch:
 
 
 async def owe(bench: Bench, *ids: str, result: Value = EMPTY) -> None:
-    """Settle promises for which a caller listens."""
     for id in ids:
         listen = PromiseRegisterListener(awaited=id, address=LISTENER)
         await bench.call(promise_create(id, target=None), listen, promise_settle(id, result=result))
@@ -404,7 +401,6 @@ async def test_the_time_in_which_a_server_stood_still_does_not_count_for_leases(
 
 
 async def test_leases_start_afresh_when_a_server_starts() -> None:
-    """While it was down it heard no heartbeats: a worker that is still at work must not lose its task for that."""
     async with Bench().at_work() as bench:
         await bench.call(promise_create("t"))
         claimed = await bench.call(task_acquire("t", ttl=LEASE_MS))

@@ -17,8 +17,6 @@ DEADLINE = START + 60 * SECOND
 
 
 class Witness(DecisionObserver):
-    """Takes notes of what the engine of ``bench`` decides."""
-
     def __init__(self, bench: Bench) -> None:
         self.seen: list[Decided] = []
         self.bench = bench

@@ -70,8 +70,6 @@ class TestSettledTrees:
 
 
 class TestFigures:
-    """What the metrics count; times are in seconds."""
-
     async def test_tasks_by_state(self, bench: Bench) -> None:
         await bench.call(*map(promise_create, "abcd"), task_acquire("a"), TaskHalt(id="b"), promise_settle("c"))
         await bench.settle_down()

@@ -23,7 +23,6 @@ def suspend(*awaited: str, patience: int = FOR_EVER_MS) -> TaskSuspend:
 
 
 async def begin(bench: Bench, *called: str) -> None:
-    """Create a running caller and the promises it has called."""
     await bench.call(*map(promise_create, ("caller", *called)))
     await bench.call(task_acquire("caller"))
 

@@ -32,7 +32,6 @@ NOTHING = {"no": "such"}
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    """A bench that notifies few at once and has no retries."""
     async with Bench(rules=Rules(notify_batch_size=10)).at_work() as bench:
         yield bench
 
@@ -62,7 +61,6 @@ def asked(bench: Bench, request: Request) -> asyncio.Task[Answer]:
 
 
 async def pass_by(bench: Bench, number: int) -> None:
-    """Send three small requests, one after another."""
     for each in range(3):
         assert (await bench.call(promise_create(f"other-{number}-{each}", target=None))).status == 200
 

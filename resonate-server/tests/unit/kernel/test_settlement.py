@@ -23,7 +23,6 @@ WAYS = {
 class TestEveryWayToSettle:
     @pytest.fixture
     def server(self, server: Driver) -> Driver:
-        """With a task ``p``, whose deadline is near."""
         server.create("p", timeout_at=START + LEASE)
         return server
 

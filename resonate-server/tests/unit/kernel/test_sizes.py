@@ -1,5 +1,4 @@
-"""Estimates of the size of values, rows and answers in bytes, in which each part counts once; and pages of search
-results, which hold at most the limit, and not too many bytes (section 3.1)."""
+"""Sizes of values, rows and answers in bytes, in which each part counts once; and pages of search results."""
 
 from typing import Any
 

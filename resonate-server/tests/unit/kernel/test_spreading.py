@@ -1,5 +1,4 @@
-"""A settlement that many wait for: some are notified with it, the others gradually (section 10: an awaiter or a
-listener may be notified at any time after the settlement)."""
+"""A settlement that many wait for: some are notified with it, the others gradually (section 10)."""
 
 from collections.abc import Callable
 from itertools import chain
@@ -22,7 +21,6 @@ def server() -> Driver:
 
 @pytest.fixture
 def awaited(server: Driver) -> Driver:
-    """Eight tasks are suspended until ``p`` is settled."""
     server.create("p", target=None)
     for id in WAITING:
         server.suspended(id, "p")
@@ -31,7 +29,6 @@ def awaited(server: Driver) -> Driver:
 
 @pytest.fixture
 def listened(server: Driver) -> Driver:
-    """Eight callers listen for ``p``."""
     server.create("p", target=None)
     for address in ADDRESSES:
         server.register_listener("p", address)
@@ -59,7 +56,6 @@ def ticks(server: Driver, look: Callable[[Driver], list[str]]) -> list[list[str]
 
 class TestAwaiters:
     def test_some_are_woken_with_the_settlement_the_others_by_and_by(self, awaited: Driver) -> None:
-        """And each only once."""
         awaited.settle("p")
         assert woken(awaited) == WAITING[:3]
         assert ticks(awaited, woken) == [WAITING[3:6], WAITING[6:]]

@@ -27,14 +27,13 @@ class TestCreate:
         answer = server.create_task(promise_create("t"))
         assert (answer.data.task.state, answer.data.promise) == (TaskState.ACQUIRED, promise)
 
-    def test_past_its_deadline_answers_a_promise_that_has_timed_out(self, server: Driver) -> None:
-        answer = server.create_task(promise_create("t", timeout_at=START))
-        assert (answer.data.task.state, answer.data.promise.state) == (TaskState.FULFILLED, PromiseState.TIMEDOUT)
-
-    def test_of_a_promise_whose_deadline_passed_meanwhile_answers_it_timed_out(self, server: Driver) -> None:
-        server.create_task(promise_create("t", timeout_at=START + 10))
-        server.now += 10
-        answer = server.create_task(promise_create("t"))
+    @pytest.mark.parametrize("left", [0, 10])
+    def test_past_its_deadline_answers_a_promise_that_has_timed_out(self, server: Driver, left: int) -> None:
+        create = promise_create("t", timeout_at=START + left)
+        if left:
+            server.create_task(create)
+            server.now += left
+        answer = server.create_task(create)
         assert (answer.status, answer.data.task.state) == (200, TaskState.FULFILLED)
         assert answer.data.promise.state is PromiseState.TIMEDOUT
 

@@ -55,30 +55,24 @@ def test_the_deadline_of_an_internal_promise_is_no_alarm(server: Driver, tags: d
 
 
 INTERNAL_PROMISE = promise_create("p", target=None, timeout_at=START + 10, external="false")
+SETTLEMENT = promise_settle("p", result=value("late"))
 
 
-@pytest.mark.parametrize(
-    "asked",
-    [PromiseGet("p"), INTERNAL_PROMISE, promise_settle("p", result=value("late"))],
-    ids=lambda request: request.kind,
-)
-def test_an_internal_promise_reads_as_settled_from_its_deadline_on(server: Driver, asked: Request) -> None:
+@pytest.mark.parametrize("asked", [PromiseGet("p"), INTERNAL_PROMISE, SETTLEMENT], ids=lambda request: request.kind)
+@pytest.mark.parametrize("is_fenced", [False, True])
+def test_an_internal_promise_reads_as_settled_from_its_deadline_on(
+    server: Driver, asked: Request, is_fenced: bool
+) -> None:
+    server.acquired("t", ttl=2 * HOUR)
     server.call(INTERNAL_PROMISE)
     server.now += 9
     assert server.get("p").data.promise.state is PromiseState.PENDING
     server.now += HOUR
-    after = server.call(asked).data.promise
+    if is_fenced and isinstance(asked, PromiseCreate | PromiseSettle):
+        after = server.fence("t", 1, asked).data.action.data.promise
+    else:
+        after = server.call(asked).data.promise
     assert (after.state, after.settled_at, after.value) == (PromiseState.TIMEDOUT, START + 10, EMPTY)
-
-
-@pytest.mark.parametrize("action", [INTERNAL_PROMISE, promise_settle("p")], ids=lambda request: request.kind)
-def test_an_internal_promise_past_its_deadline_reads_as_settled_in_a_fence(
-    server: Driver, action: PromiseCreate | PromiseSettle
-) -> None:
-    server.acquired("t", ttl=2 * HOUR)
-    server.call(INTERNAL_PROMISE)
-    server.now += HOUR
-    assert server.fence("t", 1, action).data.action.data.promise.state is PromiseState.TIMEDOUT
 
 
 @pytest.mark.parametrize("by_sweep", [True, False])
@@ -149,8 +143,6 @@ def claim_and_release(server: Driver, reason: str | None = None) -> None:
 
 
 class TestPauseWhenNobodyClaims:
-    """A task that a worker was offered and did not claim gives up its place."""
-
     def test_it_is_dispatched_after_a_pause_that_doubles_up_to_a_cap(self, server: Driver) -> None:
         server.create("t")
         assert pauses(server, 5, leave_unclaimed) == [5_000, 10_000, 20_000, 30_000, 30_000]
