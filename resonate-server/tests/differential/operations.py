@@ -43,18 +43,19 @@ LONG_CORR_IDS = ("0b5c1f2e-0000-4000-8000-000000000001", "0b5c1f2e-0000-4000-800
 """Few, so that claims are repeated; long enough to count as unique (section 9, item 10)."""
 
 type VersionOf = Callable[[str], int]
+type Data = dict[str, Any]
 
 
 class Request(Struct, frozen=True):
     """``data`` may hold :class:`Relative` versions."""
 
     kind: str
-    data: dict[str, Any]
+    data: Data
     corr_id: str | None = None
 
-    def data_for(self, version_of: VersionOf) -> dict[str, Any]:
+    def data_for(self, version_of: VersionOf) -> Data:
         """Return the data with the versions of one server filled in."""
-        concrete: dict[str, Any] = _concrete(self.data, version_of)
+        concrete: Data = _concrete(self.data, version_of)
         return concrete
 
     @property
@@ -162,17 +163,10 @@ def _concrete(value: Any, version_of: VersionOf) -> Any:
     return value
 
 
-def _version(choices: Choices, id: str) -> Relative:
-    return Relative(id, choices.one((0, 0, 0, 0, 0, 0, 1, -1)))
-
-
-# --- promises -------------------------------------------------------------------------------------------------------
-
-
 ANCESTORS = {id: tuple(other for other in IDS if is_below(id, other)) for id in IDS}
 
 
-def _new_promise(choices: Choices, now: int, id: str, targets: tuple[str | None, ...] = TARGETS) -> dict[str, Any]:
+def _new_promise(choices: Choices, now: int, id: str, targets: tuple[str | None, ...] = TARGETS) -> Data:
     timeout_at = now + choices.one(LIFETIMES)
     tags = {}
     target = choices.one(targets)
@@ -192,157 +186,127 @@ def _new_promise(choices: Choices, now: int, id: str, targets: tuple[str | None,
     return {"id": id, "timeoutAt": timeout_at, "param": choices.one(VALUES), "tags": tags}
 
 
-def _settlement(choices: Choices, id: str) -> dict[str, Any]:
+def _settlement(choices: Choices, id: str) -> Data:
     return {"id": id, "state": choices.one(SETTLEMENTS), "value": choices.one(VALUES)}
 
 
-def promise_get(choices: Choices, _: Scene) -> Operation:
-    return Request("promise.get", {"id": choices.one(IDS)})
+def _version(choices: Choices, id: str) -> Relative:
+    return Relative(id, choices.one((0, 0, 0, 0, 0, 0, 1, -1)))
 
 
-def promise_create(choices: Choices, scene: Scene) -> Operation:
-    return Request("promise.create", _new_promise(choices, scene.now, choices.new(scene)))
-
-
-def promise_settle(choices: Choices, scene: Scene) -> Operation:
-    return Request("promise.settle", _settlement(choices, choices.awaited(scene)))
-
-
-def promise_register_callback(choices: Choices, _: Scene) -> Operation:
-    return Request("promise.register_callback", {"awaited": choices.one(IDS), "awaiter": choices.one(IDS)})
-
-
-def promise_register_listener(choices: Choices, scene: Scene) -> Operation:
-    return Request(
-        "promise.register_listener", {"awaited": choices.open_promise(scene), "address": choices.one(ADDRESSES)}
-    )
-
-
-def promise_search(choices: Choices, _: Scene) -> Operation:
-    return Request(
-        "promise.search",
-        {
-            **choices.one(({}, {"state": "pending"}, {"state": "rejected_timedout"})),
-            **choices.one(({}, {"tags": {"resonate:branch": "a"}})),
-            **_page(choices),
-        },
-    )
-
-
-def _page(choices: Choices) -> dict[str, Any]:
+def _page(choices: Choices) -> Data:
     return {**choices.one(({}, {"limit": 1}, {"limit": 2})), **choices.one(({}, {"cursor": "a"}, {"cursor": "b"}))}
 
 
-# --- tasks ----------------------------------------------------------------------------------------------------------
+def _action(kind: str, data: Data) -> Data:
+    return {"kind": kind, "head": {}, "data": data}
 
 
-def task_get(choices: Choices, _: Scene) -> Operation:
-    return Request("task.get", {"id": choices.one(IDS)})
-
-
-def task_create(choices: Choices, scene: Scene) -> Operation:
+def _task_create(choices: Choices, scene: Scene) -> Data:
     promise = _new_promise(choices, scene.now, choices.new(scene), targets=TARGETS[1:])
     for tag in ("resonate:delay", "resonate:timer"):
         promise["tags"].pop(tag, None)
-    action = {"kind": "promise.create", "head": {}, "data": promise}
-    return Request("task.create", {"pid": choices.one(PIDS), "ttl": choices.one(TTLS), "action": action})
+    return {"pid": choices.one(PIDS), "ttl": choices.one(TTLS), "action": _action("promise.create", promise)}
 
 
-def task_acquire(choices: Choices, scene: Scene) -> Operation:
-    id = choices.task(scene, "pending")
-    data = {"id": id, "version": _version(choices, id), "pid": choices.one(PIDS), "ttl": choices.one(TTLS)}
-    return Request("task.acquire", data)
+def _of_task(choices: Choices, scene: Scene, state: str = "acquired") -> Data:
+    """The task that a request names, mostly one in ``state``, and its version."""
+    id = choices.task(scene, state)
+    return {"id": id, "version": _version(choices, id)}
+
+
+def _task_fulfill(choices: Choices, scene: Scene) -> Data:
+    id = choices.task(scene, "acquired")
+    action = _action("promise.settle", _settlement(choices, id))
+    return {"id": id, "version": _version(choices, id), "action": action}
+
+
+def _task_suspend(choices: Choices, scene: Scene) -> Data:
+    id = choices.task(scene, "acquired")
+    others = tuple(other for other in IDS if other != id)
+    pending = tuple(other for other in others if scene.promises.get(other) == "pending")
+    actions = [
+        _action("promise.register_callback", {"awaited": awaited, "awaiter": id})
+        for awaited in choices.some(pending if pending and choices.often() else others)
+    ]
+    return {"id": id, "version": _version(choices, id), "actions": actions}
+
+
+def _task_fence(choices: Choices, scene: Scene, kind: str, data: Callable[[str], Data]) -> Data:
+    id = choices.task(scene, "acquired")
+    other = choices.one(tuple(other for other in IDS if other != id))
+    action = _action(kind, data(other))
+    return {"id": id, "version": _version(choices, id), "action": action}
+
+
+def _task_heartbeat(choices: Choices, scene: Scene) -> Data:
+    ids = [choices.task(scene, "acquired"), *choices.some(IDS)]
+    tasks = [{"id": id, "version": _version(choices, id)} for id in ids]
+    return {"pid": choices.one(PIDS), "tasks": tasks}
+
+
+def _schedule_create(choices: Choices, _: Scene) -> Data:
+    tags = {"resonate:target": TARGETS[1], **choices.one(({}, {"kept": "yes"}))}
+    crons = ("*/10 * * * * *", "* * * * *", "0 9 * * 2", "0 0 1 1 *", "no cron")
+    data: Data = {"id": choices.one(IDS[:2]), "cron": choices.one(crons), "promiseId": choices.one(TEMPLATES)}
+    data |= {"promiseTimeout": choices.one((60_000, 500, 0)), "promiseParam": choices.one(VALUES)}
+    return data | {"promiseTags": tags}
+
+
+DATA: dict[str, Callable[[Choices, Scene], Data]] = {
+    "promise.get": lambda choices, _: {"id": choices.one(IDS)},
+    "promise.create": lambda choices, scene: _new_promise(choices, scene.now, choices.new(scene)),
+    "promise.settle": lambda choices, scene: _settlement(choices, choices.awaited(scene)),
+    "promise.register_callback": lambda choices, _: {"awaited": choices.one(IDS), "awaiter": choices.one(IDS)},
+    "promise.register_listener": lambda choices, scene: {
+        "awaited": choices.open_promise(scene),
+        "address": choices.one(ADDRESSES),
+    },
+    "promise.search": lambda choices, _: {
+        **choices.one(({}, {"state": "pending"}, {"state": "rejected_timedout"})),
+        **choices.one(({}, {"tags": {"resonate:branch": "a"}})),
+        **_page(choices),
+    },
+    "task.get": lambda choices, _: {"id": choices.one(IDS)},
+    "task.create": _task_create,
+    "task.acquire": lambda choices, scene: {
+        **_of_task(choices, scene, "pending"),
+        "pid": choices.one(PIDS),
+        "ttl": choices.one(TTLS),
+    },
+    "task.release": _of_task,
+    "task.fulfill": _task_fulfill,
+    "task.suspend": _task_suspend,
+    "task.fence create": lambda choices, scene: _task_fence(
+        choices, scene, "promise.create", lambda id: _new_promise(choices, scene.now, id)
+    ),
+    "task.fence settle": lambda choices, scene: _task_fence(
+        choices, scene, "promise.settle", lambda id: _settlement(choices, id)
+    ),
+    "task.heartbeat": _task_heartbeat,
+    "task.halt": lambda choices, scene: {"id": choices.one(tuple(scene.tasks) or IDS)},
+    "task.continue": lambda choices, scene: {"id": choices.task(scene, "halted")},
+    "task.search": lambda choices, _: {
+        **choices.one(({}, {"state": "pending"}, {"state": "acquired"})),
+        **_page(choices),
+    },
+    "schedule.get": lambda choices, _: {"id": choices.one(IDS[:2])},
+    "schedule.create": _schedule_create,
+    "schedule.delete": lambda choices, _: {"id": choices.one(IDS[:2])},
+    "schedule.search": lambda choices, _: {**choices.one(({}, {"tags": {"kept": "yes"}})), **_page(choices)},
+}
+"""The data of a request of each kind; what follows a blank tells two of one kind apart."""
 
 
 def repeated_claim(choices: Choices, scene: Scene) -> Operation:
     """A claim with a correlation id that was used before, perhaps for the same claim."""
     id = choices.one(IDS[:2])
     if choices.often():
-        data: dict[str, Any] = {"id": id, "version": Relative(id, choices.one((0, -1))), "pid": PIDS[0], "ttl": 5_000}
+        data: Data = {"id": id, "version": Relative(id, choices.one((0, -1))), "pid": PIDS[0], "ttl": 5_000}
         return Request("task.acquire", data, choices.one(LONG_CORR_IDS))
     promise = {"id": id, "timeoutAt": scene.now + 60_000, "tags": {"resonate:target": TARGETS[1]}}
-    data = {"pid": PIDS[0], "ttl": 5_000, "action": {"kind": "promise.create", "head": {}, "data": promise}}
+    data = {"pid": PIDS[0], "ttl": 5_000, "action": _action("promise.create", promise)}
     return Request("task.create", data, choices.one(LONG_CORR_IDS))
-
-
-def task_release(choices: Choices, scene: Scene) -> Operation:
-    id = choices.task(scene, "acquired")
-    return Request("task.release", {"id": id, "version": _version(choices, id)})
-
-
-def task_fulfill(choices: Choices, scene: Scene) -> Operation:
-    id = choices.task(scene, "acquired")
-    action = {"kind": "promise.settle", "head": {}, "data": _settlement(choices, id)}
-    return Request("task.fulfill", {"id": id, "version": _version(choices, id), "action": action})
-
-
-def task_suspend(choices: Choices, scene: Scene) -> Operation:
-    id = choices.task(scene, "acquired")
-    others = tuple(other for other in IDS if other != id)
-    pending = tuple(other for other in others if scene.promises.get(other) == "pending")
-    actions = [
-        {"kind": "promise.register_callback", "head": {}, "data": {"awaited": awaited, "awaiter": id}}
-        for awaited in choices.some(pending if pending and choices.often() else others)
-    ]
-    return Request("task.suspend", {"id": id, "version": _version(choices, id), "actions": actions})
-
-
-def fence_create(choices: Choices, scene: Scene) -> Operation:
-    id = choices.task(scene, "acquired")
-    other = choices.one(tuple(other for other in IDS if other != id))
-    action = {"kind": "promise.create", "head": {}, "data": _new_promise(choices, scene.now, other)}
-    return Request("task.fence", {"id": id, "version": _version(choices, id), "action": action})
-
-
-def fence_settle(choices: Choices, scene: Scene) -> Operation:
-    id = choices.task(scene, "acquired")
-    other = choices.one(tuple(other for other in IDS if other != id))
-    action = {"kind": "promise.settle", "head": {}, "data": _settlement(choices, other)}
-    return Request("task.fence", {"id": id, "version": _version(choices, id), "action": action})
-
-
-def task_heartbeat(choices: Choices, scene: Scene) -> Operation:
-    ids = [choices.task(scene, "acquired"), *choices.some(IDS)]
-    tasks = [{"id": id, "version": _version(choices, id)} for id in ids]
-    return Request("task.heartbeat", {"pid": choices.one(PIDS), "tasks": tasks})
-
-
-def task_halt(choices: Choices, scene: Scene) -> Operation:
-    return Request("task.halt", {"id": choices.one(tuple(scene.tasks) or IDS)})
-
-
-def task_continue(choices: Choices, scene: Scene) -> Operation:
-    return Request("task.continue", {"id": choices.task(scene, "halted")})
-
-
-def task_search(choices: Choices, _: Scene) -> Operation:
-    return Request("task.search", {**choices.one(({}, {"state": "pending"}, {"state": "acquired"})), **_page(choices)})
-
-
-# --- schedules ------------------------------------------------------------------------------------------------------
-
-
-def schedule_get(choices: Choices, _: Scene) -> Operation:
-    return Request("schedule.get", {"id": choices.one(IDS[:2])})
-
-
-def schedule_create(choices: Choices, _: Scene) -> Operation:
-    tags = {"resonate:target": TARGETS[1], **choices.one(({}, {"kept": "yes"}))}
-    crons = ("*/10 * * * * *", "* * * * *", "0 9 * * 2", "0 0 1 1 *", "no cron")
-    data: dict[str, Any] = {"id": choices.one(IDS[:2]), "cron": choices.one(crons), "promiseId": choices.one(TEMPLATES)}
-    data |= {"promiseTimeout": choices.one((60_000, 500, 0)), "promiseParam": choices.one(VALUES)}
-    return Request("schedule.create", data | {"promiseTags": tags})
-
-
-def schedule_delete(choices: Choices, _: Scene) -> Operation:
-    return Request("schedule.delete", {"id": choices.one(IDS[:2])})
-
-
-def schedule_search(choices: Choices, _: Scene) -> Operation:
-    return Request("schedule.search", {**choices.one(({}, {"tags": {"kept": "yes"}})), **_page(choices)})
-
-
-# --- time -----------------------------------------------------------------------------------------------------------
 
 
 def nothing(_: Choices, __: Scene) -> Operation:
@@ -357,55 +321,68 @@ def tick(_: Choices, __: Scene) -> Operation:
     return Tick()
 
 
-EVERYTHING = Menu(
+def _factory(name: str) -> Factory:
+    kind, data = name.partition(" ")[0], DATA[name]
+    return lambda choices, scene: Request(kind, data(choices, scene))
+
+
+FACTORIES = {name: _factory(name) for name in DATA}
+FACTORIES |= {"nothing": nothing, "repeated claim": repeated_claim, "wait": wait, "tick": tick}
+
+
+def menu(weights: dict[str, int]) -> Menu:
+    return Menu({FACTORIES[name]: weight for name, weight in weights.items()})
+
+
+EVERYTHING = menu(
     {
-        nothing: 2,
-        promise_get: 2,
-        promise_create: 13,
-        promise_settle: 7,
-        promise_register_callback: 5,
-        promise_register_listener: 4,
-        promise_search: 3,
-        task_get: 2,
-        task_create: 6,
-        task_acquire: 14,
-        repeated_claim: 4,
-        task_release: 4,
-        task_fulfill: 4,
-        task_suspend: 13,
-        fence_create: 5,
-        fence_settle: 3,
-        task_heartbeat: 4,
-        task_halt: 4,
-        task_continue: 3,
-        task_search: 2,
-        schedule_get: 1,
-        schedule_create: 4,
-        schedule_delete: 2,
-        schedule_search: 1,
-        wait: 9,
-        tick: 7,
+        "nothing": 2,
+        "promise.get": 2,
+        "promise.create": 13,
+        "promise.settle": 7,
+        "promise.register_callback": 5,
+        "promise.register_listener": 4,
+        "promise.search": 3,
+        "task.get": 2,
+        "task.create": 6,
+        "task.acquire": 14,
+        "repeated claim": 4,
+        "task.release": 4,
+        "task.fulfill": 4,
+        "task.suspend": 13,
+        "task.fence create": 5,
+        "task.fence settle": 3,
+        "task.heartbeat": 4,
+        "task.halt": 4,
+        "task.continue": 3,
+        "task.search": 2,
+        "schedule.get": 1,
+        "schedule.create": 4,
+        "schedule.delete": 2,
+        "schedule.search": 1,
+        "wait": 9,
+        "tick": 7,
     }
 )
 """Requests of all kinds."""
 
-OFFICIAL = Menu(
+OFFICIAL = menu(
     {
-        nothing: 1,
-        promise_get: 3,
-        promise_create: 21,
-        promise_settle: 8,
-        promise_register_listener: 5,
-        task_create: 8,
-        task_acquire: 17,
-        task_release: 5,
-        task_fulfill: 5,
-        task_suspend: 20,
-        fence_create: 5,
-        fence_settle: 4,
-        task_heartbeat: 6,
-        wait: 12,
-        tick: 8,
+        "nothing": 1,
+        "promise.get": 3,
+        "promise.create": 21,
+        "promise.settle": 8,
+        "promise.register_listener": 5,
+        "task.create": 8,
+        "task.acquire": 17,
+        "task.release": 5,
+        "task.fulfill": 5,
+        "task.suspend": 20,
+        "task.fence create": 5,
+        "task.fence settle": 4,
+        "task.heartbeat": 6,
+        "wait": 12,
+        "tick": 8,
     }
 )
 """Requests of the kinds that the official in-process server knows. Its schedules are stubs, which never fire."""

@@ -139,16 +139,14 @@ async def test_presence_is_told_of_a_lost_worker(scene: Scene, planned: bool, st
     assert [member.state for member in scene.presence.members()] == [state]
 
 
-class TestNewestWins:
+async def test_of_two_connections_the_older_is_closed_and_its_end_changes_nothing(scene: Scene) -> None:
     """Section 9, item 11: an id is one process; its older connection is stale."""
-
-    async def test_the_older_connection_is_closed_and_its_end_changes_nothing(self, scene: Scene) -> None:
-        older, newer = scene.worker("w1"), scene.worker("w1")
-        assert (older.closed, newer.closed) == (True, False)
-        scene.hub.disconnect(older, planned=False)
-        scene.send(execute("t", "poll://uni@workers/w1"))
-        assert await received(newer) == ["t"]
-        assert [member.state for member in scene.presence.members()] == ["connected"]
+    older, newer = scene.worker("w1"), scene.worker("w1")
+    assert (older.closed, newer.closed) == (True, False)
+    scene.hub.disconnect(older, planned=False)
+    scene.send(execute("t", "poll://uni@workers/w1"))
+    assert await received(newer) == ["t"]
+    assert [member.state for member in scene.presence.members()] == ["connected"]
 
 
 class TestChoice:
@@ -335,19 +333,17 @@ class TestMemory:
         assert [group for group, _ in scene.refills] == ["modest"]
 
 
-class TestScale:
+async def test_ten_thousand_tasks_and_a_thousand_workers(scene: Scene) -> None:
     """Each event of a task or worker costs the same, however many there are."""
+    workers = [scene.worker(f"w{number}") for number in range(1_000)]
+    tasks = many(10_000)
+    began = time.process_time()
+    scene.send(*tasks)
+    scene.claim(*(task.task_id for task in tasks))
+    took = time.process_time() - began
 
-    async def test_ten_thousand_tasks_and_a_thousand_workers(self, scene: Scene) -> None:
-        workers = [scene.worker(f"w{number}") for number in range(1_000)]
-        tasks = many(10_000)
-        began = time.process_time()
-        scene.send(*tasks)
-        scene.claim(*(task.task_id for task in tasks))
-        took = time.process_time() - began
-
-        assert sum([len(await received(worker)) for worker in workers]) == 0
-        assert took < 4  # Takes 0.2 s; 15 s if each event scanned all workers.
+    assert sum([len(await received(worker)) for worker in workers]) == 0
+    assert took < 4  # Takes 0.2 s; 15 s if each event scanned all workers.
 
 
 async def test_everything_owed_is_requested_again_in_portions(scene: Scene) -> None:

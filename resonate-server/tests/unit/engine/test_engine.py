@@ -39,17 +39,16 @@ LEASE_MS = 50
 LISTENER = "poll://uni@callers/c1"
 
 
-class TestAnswers:
-    async def test_a_caller_that_gives_up_does_not_affect_others(self, bench: Bench) -> None:
-        bench.store.gate.clear()
-        given_up = asyncio.create_task(bench.call(promise_create("p")))
-        waiting = asyncio.create_task(bench.call(promise_create("q")))
-        await asyncio.sleep(0)
-        given_up.cancel()
-        bench.store.gate.set()
+async def test_a_caller_that_gives_up_does_not_affect_others(bench: Bench) -> None:
+    bench.store.gate.clear()
+    given_up = asyncio.create_task(bench.call(promise_create("p")))
+    waiting = asyncio.create_task(bench.call(promise_create("q")))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    bench.store.gate.set()
 
-        assert (await waiting).status == 200
-        assert (await bench.call(PromiseGet(id="p"))).status == 200
+    assert (await waiting).status == 200
+    assert (await bench.call(PromiseGet(id="p"))).status == 200
 
 
 class TestCommit:
@@ -381,14 +380,12 @@ class TestReset:
         assert kept(bench) == ["p"]
 
 
-class TestHolderGone:
+async def test_tasks_of_a_holder_that_is_gone_are_given_to_others(bench: Bench) -> None:
     """Section 9, item 4."""
-
-    async def test_its_tasks_are_given_to_others(self, bench: Bench) -> None:
-        await bench.call(promise_create("t"), task_acquire("t"))
-        bench.engine.worker_gone("workers", PID)
-        await bench.until(lambda: bench.notes.seen[-1] == ("execute", "t"))
-        assert (await bench.call(TaskGet(id="t"))).data.task.state is TaskState.PENDING
+    await bench.call(promise_create("t"), task_acquire("t"))
+    bench.engine.worker_gone("workers", PID)
+    await bench.until(lambda: bench.notes.seen[-1] == ("execute", "t"))
+    assert (await bench.call(TaskGet(id="t"))).data.task.state is TaskState.PENDING
 
 
 async def test_the_time_in_which_a_server_stood_still_does_not_count_for_leases(

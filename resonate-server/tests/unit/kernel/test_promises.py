@@ -30,18 +30,17 @@ class TestCreate:
         assert (promise.created_at, promise.settled_at) == (deadline, deadline)
 
 
-class TestSettle:
-    @pytest.mark.parametrize("state", [PromiseState.RESOLVED, PromiseState.REJECTED, PromiseState.CANCELED])
-    def test_settles_now_with_state_and_value(self, server: Driver, state: PromiseState) -> None:
-        server.create("p", target=None)
-        server.now += 3
+@pytest.mark.parametrize("state", [PromiseState.RESOLVED, PromiseState.REJECTED, PromiseState.CANCELED])
+def test_settles_now_with_state_and_value(server: Driver, state: PromiseState) -> None:
+    server.create("p", target=None)
+    server.now += 3
 
-        answer = server.settle("p", state, value("result"))
+    answer = server.settle("p", state, value("result"))
 
-        promise = answer.data.promise
-        assert answer.status == 200
-        assert (promise.state, promise.value, promise.settled_at) == (state, value("result"), START + 3)
-        assert server.promise("p") == promise
+    promise = answer.data.promise
+    assert answer.status == 200
+    assert (promise.state, promise.value, promise.settled_at) == (state, value("result"), START + 3)
+    assert server.promise("p") == promise
 
 
 class TestRegisterListener:
