@@ -50,8 +50,8 @@ def flags() -> Iterator[click.Option]:
 
 
 def _help(field: FieldInfo) -> str:
-    has_default = field.default not in ("", msgspec.NODEFAULT)
-    return get_args(field.type)[-1] + (f" [default: {field.default}]" if has_default else "")
+    meaning: str = get_args(field.type)[-1]
+    return meaning if field.default in ("", msgspec.NODEFAULT) else f"{meaning} [default: {field.default}]"
 
 
 def _spellings() -> dict[str, list[str]]:
