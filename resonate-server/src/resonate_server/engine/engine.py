@@ -407,7 +407,8 @@ class Engine:
 
     def decided(self, decided: Decided) -> None:
         decision = decided.decision
-        report(decided, self._metrics)
+        lost = [*lost_leases(decided)]
+        report(decided, lost, self._metrics)
         if self.trace is not None and not isinstance(decided.request, DebugTick):
             self.trace.answers(decided.request, decided.now, decision.answer, self._store.due_at)
         for observer in self.observers:
@@ -415,7 +416,7 @@ class Engine:
         if settled := [promise for promise in decision.changes.promises.values() if _ends_waiting(promise)]:
             self._patience.settled(promise.id for promise in settled)
             self._outbound.settled([promise.id for promise in settled if promise.is_below])
-        for task in lost_leases(decided):
+        for task in lost:
             self._outbound.fell_silent(group_of(task.target) or "", task.pid or "")
         for task in failing_tasks(decided):
             self._report_failures(task)

@@ -3,7 +3,7 @@ those before.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 from resonate_server.kernel.model import Task
@@ -15,8 +15,8 @@ from resonate_server.store import Decided
 logger = logging.getLogger(__name__)
 
 
-def report(decided: Decided, metrics: Metrics) -> None:
-    """Count a decision, and log what is worth a line."""
+def report(decided: Decided, lost: Iterable[Task], metrics: Metrics) -> None:
+    """Count a decision, and log what is worth a line. ``lost``: its :func:`lost_leases`."""
     rows, changes = decided.rows, decided.decision.changes
     for promise in changes.promises.values():
         if promise.state is not PromiseState.PENDING and promise.id in rows.promises:
@@ -27,7 +27,7 @@ def report(decided: Decided, metrics: Metrics) -> None:
             metrics.task_changed(None if before is None else before.state, task.state)
             if task.state is TaskState.ACQUIRED:
                 _report_claim(before, changes.promises.get(task.id) or rows.promises[task.id], decided.now, metrics)
-    for before in lost_leases(decided):
+    for before in lost:
         metrics.leases_lost.inc()
         logger.info("lease lost: task %s, held by %s, is offered again", before.id, (before.pid or "")[:8])
     if changes.schedules:  # Nothing else creates promises together with a change of a schedule.

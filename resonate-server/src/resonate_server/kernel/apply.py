@@ -4,7 +4,7 @@ Each entry point returns a footprint and a :class:`Rule` for the store: :func:`a
 :func:`due`, :func:`renewing`, :func:`releasing`, :func:`setting_aside` and :func:`recalling` for internal work.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -86,56 +86,57 @@ def renewing(task_ids: tuple[str, ...], rules: Rules, lost_ms: int) -> tuple[Foo
     """Have the leases of those of ``task_ids`` that are held last longer by ``lost_ms``, the time in which no heartbeat
     could be recorded; at most, they start again."""
 
-    def renew(work: Workspace) -> None:
-        for task in _movable(work, task_ids, TaskEvent.HEARTBEAT, Move.EXTEND):
-            moves.extend(work, task, lost_ms)
+    def renew(work: Workspace, task: Task) -> None:
+        moves.extend(work, task, lost_ms)
 
-    return _acting(task_ids, renew, rules)
+    return _moving(task_ids, TaskEvent.HEARTBEAT, Move.EXTEND, renew, rules)
 
 
 def releasing(group: str, pid: str, task_ids: tuple[str, ...], rules: Rules) -> tuple[Footprint, Rule]:
     """Take back those of ``task_ids`` that are for ``group`` and that ``pid`` still holds: it is gone from there, so do
     not wait for its leases to end."""
 
-    def release(work: Workspace) -> None:
-        for task in _movable(work, task_ids, TaskEvent.HOLDER_GONE, Move.REQUEUE):
-            if task.pid == pid and group_of(task.target) == group:
-                moves.take_back(work, task)
+    def release(work: Workspace, task: Task) -> None:
+        if task.pid == pid and group_of(task.target) == group:
+            moves.take_back(work, task)
 
-    return _acting(task_ids, release, rules)
+    return _moving(task_ids, TaskEvent.HOLDER_GONE, Move.REQUEUE, release, rules)
 
 
 def setting_aside(executes: list[Execute], rules: Rules) -> tuple[Footprint, Rule]:
     """Set aside tasks that a worker was offered and did not claim, if they are still queued at the offered version."""
-    ids = tuple(execute.task_id for execute in executes)
+    offered = {(execute.task_id, execute.version) for execute in executes}
 
-    def set_aside(work: Workspace) -> None:
-        for execute in executes:
-            for task in _movable(work, [execute.task_id], TaskEvent.PASSED_OVER, Move.SET_ASIDE):
-                if task.queued and task.version == execute.version:
-                    moves.set_aside(work, task)
+    def set_aside(work: Workspace, task: Task) -> None:
+        if task.queued and (task.id, task.version) in offered:
+            moves.set_aside(work, task)
 
-    return _acting(ids, set_aside, rules)
+    task_ids = tuple(execute.task_id for execute in executes)
+    return _moving(task_ids, TaskEvent.PASSED_OVER, Move.SET_ASIDE, set_aside, rules)
 
 
 def recalling(task_ids: tuple[str, ...], rules: Rules) -> tuple[Footprint, Rule]:
     """End the pauses of tasks that were set aside: a new worker may be able to claim them."""
 
-    def recall(work: Workspace) -> None:
-        for task in _movable(work, task_ids, TaskEvent.RETRY_DUE, Move.RESEND):
-            if not task.queued:
-                moves.queue(work, task)
+    def recall(work: Workspace, task: Task) -> None:
+        if not task.queued:
+            moves.queue(work, task)
 
-    return _acting(task_ids, recall, rules)
+    return _moving(task_ids, TaskEvent.RETRY_DUE, Move.RESEND, recall, rules)
 
 
-def _acting(task_ids: tuple[str, ...], act: Callable[[Workspace], None], rules: Rules) -> tuple[Footprint, Rule]:
-    """Run ``act`` without a request, after settling those of the tasks' promises that are past their deadline."""
+def _moving(
+    task_ids: tuple[str, ...], event: TaskEvent, move: Move, act: Callable[[Workspace, Task], None], rules: Rules
+) -> tuple[Footprint, Rule]:
+    """Run ``act`` without a request for each task on which ``event`` has the effect ``move``, after settling the
+    promises that are past their deadline."""
 
     def decide(rows: Rows, now: int) -> Decision:
         work = Workspace(rows, now, rules)
         settlement.touch(work, task_ids)
-        act(work)
+        for task in filter(None, map(work.task, task_ids)):
+            if MOVES[event].get(task.state) is move:
+                act(work, task)
         return work.decide(Answer(status=200, data=Nothing()))
 
     touched = Footprint(ids=task_ids)
@@ -229,14 +230,6 @@ def tick(due: Due, rows: Rows, now: int, rules: Rules) -> Decision:
     for spreading in due.spreading:
         settlement.spread(work, spreading)
     return work.decide(Answer(status=200, data=work.has_changed))
-
-
-def _movable(work: Workspace, task_ids: Iterable[str], event: TaskEvent, move: Move) -> Iterator[Task]:
-    """Yield those of the tasks on which ``event`` has the effect ``move``."""
-    for id in task_ids:
-        task = work.task(id)
-        if task is not None and MOVES[event].get(task.state) is move:
-            yield task
 
 
 def _fire_timer(work: Workspace, task: Task) -> None:

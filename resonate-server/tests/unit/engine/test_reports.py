@@ -4,7 +4,7 @@ import pytest
 from unit.driver import HOUR, LEASE, SECOND, TARGET, Driver, value
 from unit.stories import happen
 
-from resonate_server.engine.reports import report
+from resonate_server.engine.reports import lost_leases, report
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.requests import ScheduleCreate
 
@@ -17,7 +17,7 @@ def figures(server: Driver, *names: str) -> list[float | None]:
     """Report what was decided, and return what is counted then."""
     metrics = Metrics()
     for decided in server.decided:
-        report(decided, metrics)
+        report(decided, lost_leases(decided), metrics)
     return [metrics.registry.get_sample_value(f"resonate_{name}") for name in names]
 
 
