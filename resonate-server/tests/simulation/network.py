@@ -4,7 +4,6 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
 from simulation.run import Run
 
 from resonate_server.protocol.answers import Answer
@@ -27,30 +26,17 @@ LATEST_COPY_S = 20.0
 """Longest time by which a duplicate may arrive after the original."""
 
 
-class Weather(Struct, frozen=True):
-    """How bad the network of one run is: the probability of each mishap, the longest delay, and the longest time that
-    user code takes for a step (both in seconds)."""
-
-    lost_request: float
-    lost_answer: float
-    doubled_request: float
-    lost_message: float
-    doubled_message: float
-    delay_s: float
-    think_s: float
-
-    @classmethod
-    def random(cls, run: Run) -> "Weather":
-        pick = run.rng.choice
-        return cls(
-            lost_request=pick((0, 0.01, 0.1)),
-            lost_answer=pick((0, 0.01, 0.1)),
-            doubled_request=pick((0, 0.02, 0.2)),
-            lost_message=pick((0, 0.05, 0.3)),
-            doubled_message=pick((0, 0.05, 0.3)),
-            delay_s=pick((0.01, 0.1, 1.0)),
-            think_s=pick((0, 0.5, 3.0)),
-        )
+WEATHER: dict[str, tuple[float, ...]] = {
+    "lost request": (0, 0.01, 0.1),
+    "lost answer": (0, 0.01, 0.1),
+    "doubled request": (0, 0.02, 0.2),
+    "lost message": (0, 0.05, 0.3),
+    "doubled message": (0, 0.05, 0.3),
+    "delay": (0.01, 0.1, 1.0),
+    "thinking": (0, 0.5, 3.0),
+}
+"""How bad the network of a run may be: the probability of each mishap, the longest delay, and the longest time that
+user code takes for a step (both in seconds). One of each is drawn."""
 
 
 class Stream:
@@ -68,11 +54,11 @@ class Stream:
     def write(self, message: Message) -> None:
         """Messages may overtake each other; one written to a cut stream is lost."""
         run, weather = self._network.run, self._network.weather
-        if self._cut or run.happens(weather.lost_message):
+        if self._cut or run.happens(weather["lost message"]):
             run.happened["message lost"] += 1
             return
         self._deliver(message, self._network.delay())
-        if run.happens(weather.doubled_message):
+        if run.happens(weather["doubled message"]):
             run.happened["message doubled"] += 1
             self._deliver(message, self._network.delay_of_copy())
 
@@ -98,15 +84,15 @@ class Network:
 
     def __init__(self, run: Run, cluster: "Cluster") -> None:
         self.run = run
-        self.weather = Weather.random(run)
+        self.weather = {name: run.rng.choice(options) for name, options in WEATHER.items()}
         self._cluster = cluster
 
     def delay(self) -> float:
-        return self.run.rng.random() * (0.01 if self.run.calm else self.weather.delay_s)
+        return self.run.rng.random() * (0.01 if self.run.calm else self.weather["delay"])
 
     def delay_of_copy(self) -> float:
         """A duplicate may come very late."""
-        return self.run.rng.random() * self.run.rng.choice((self.weather.delay_s, LATEST_COPY_S))
+        return self.run.rng.random() * self.run.rng.choice((self.weather["delay"], LATEST_COPY_S))
 
     async def connect(self, receiver: "Worker") -> Stream:
         """Open a stream. Raises ``ConnectionError`` if no server answers."""
@@ -122,15 +108,15 @@ class Network:
     async def call(self, body: bytes) -> Answer:
         """Send a request. Raises ``ConnectionError`` if it or its answer is lost: the caller cannot know which."""
         await asyncio.sleep(self.delay())
-        if self.run.happens(self.weather.lost_request):
+        if self.run.happens(self.weather["lost request"]):
             self.run.happened["request lost"] += 1
             raise ConnectionError("the request was lost")
-        if self.run.happens(self.weather.doubled_request):
+        if self.run.happens(self.weather["doubled request"]):
             self.run.happened["request doubled"] += 1
             self.run.later(self.delay_of_copy(), self._deliver_copy, body)
         answer = await self._answer(body)
         await asyncio.sleep(self.delay())
-        if self.run.happens(self.weather.lost_answer):
+        if self.run.happens(self.weather["lost answer"]):
             self.run.happened["answer lost"] += 1
             raise ConnectionError("the answer was lost")
         return answer

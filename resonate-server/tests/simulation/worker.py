@@ -82,8 +82,8 @@ class Process:
 
     async def think(self) -> None:
         """Take the time that user code needs."""
-        if self.network.weather.think_s and not self.run.calm:
-            await asyncio.sleep(self.run.rng.random() * self.network.weather.think_s)
+        if self.network.weather["thinking"] and not self.run.calm:
+            await asyncio.sleep(self.run.rng.random() * self.network.weather["thinking"])
             await self._awake.wait()
 
     def thaw(self) -> None:

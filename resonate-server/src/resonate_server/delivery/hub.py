@@ -69,7 +69,8 @@ class MessageSource(unblocks.UnblockSource, Protocol):
 
 
 class Hub:
-    """Implements :class:`resonate_server.engine.Outbound` for this server's workers. Used on the event loop only.
+    """Implements :class:`resonate_server.engine.Outbound`, which describes its methods, for this server's workers. Used
+    on the event loop only.
 
     ``source`` supplies undelivered messages and learns their fate; ``push`` delivers to HTTP addresses; ``presence``
     knows which workers are alive.
@@ -182,7 +183,6 @@ class Hub:
                 self._send_execute(offer.execute, offer.address)
 
     def is_at_work(self, group: str, id: str) -> None:
-        """Note that the worker holds tasks, and so may be full."""
         if (stream := self._stream(group, id)) is not None:
             stream.is_at_work()
 
@@ -215,7 +215,6 @@ class Hub:
             self._round = None
 
     def reset(self) -> None:
-        """Drop all messages: everything in the store was deleted."""
         for stream in self._all():
             stream.drop_everything()
             self._groups[stream.group].sort_in(stream)
@@ -333,7 +332,6 @@ class Hub:
         return True
 
     def refresh(self) -> None:
-        """Request everything undelivered again, because some of it was not sent."""
         self._source.request_unblocks("", "", after=0)
         self.ask_again()
 
@@ -352,7 +350,6 @@ class Hub:
             self._refill_if_needed(group)
 
     def refill(self, group_name: str, messages: list[Execute], complete: bool) -> None:
-        """Take in queued tasks of a group, as requested; ``complete`` if there are no more."""
         group = self._groups.get(group_name)
         if group is None:
             return
@@ -464,7 +461,6 @@ class Hub:
             self._unblocks.heal(stream)
 
     def give(self, group: str, pid: str, after: int, owed: list[OwedUnblock], complete: bool) -> None:
-        """Take in requested ``unblock`` messages for a worker, or for HTTP addresses if ``group`` is empty."""
         if group:
             if (stream := self._stream(group, pid)) is not None:
                 self._unblocks.give(stream, after, owed, complete)

@@ -154,7 +154,6 @@ class Unblocks:
             self.ask_again(stream)
 
     def reset(self) -> None:
-        """Drop all messages: everything in the store was deleted."""
         self._handed_over.clear()
         self._short_of_room.clear()
         self._bytes = 0

@@ -29,7 +29,7 @@ class Outbound(Protocol):
         """One decision settled these promises, for which an execution may wait."""
 
     def refill(self, group: str, messages: list[Execute], complete: bool) -> None:
-        """Take in the queued tasks of a group, as requested."""
+        """Take in the queued tasks of a group, as requested; ``complete`` if there are no more."""
 
     def fell_silent(self, group: str, pid: str, /) -> None:
         """The worker let a lease lapse: prefer others until it is heard from."""
@@ -38,10 +38,11 @@ class Outbound(Protocol):
         """The process has sent a request of its own, and may speak for groups that begin with ``prefix``."""
 
     def give(self, group: str, pid: str, after: int, owed: list[OwedUnblock], complete: bool) -> None:
-        """Take in undelivered messages for a listener, from after place ``after``, as requested."""
+        """Take in undelivered messages for a listener, from after place ``after``, as requested. Without a group, they
+        are for HTTP addresses."""
 
     def is_at_work(self, group: str, pid: str, /) -> None:
-        """The worker left tasks unclaimed, but holds others."""
+        """The worker left tasks unclaimed, but holds others, so it may be full."""
 
     def refresh(self) -> None:
         """Request everything undelivered again: some of it may not have been sent."""
