@@ -38,6 +38,8 @@ class Offer(Struct, eq=False):
     """Among all offers to that worker."""
     since: float = 0.0
     """When it was sent, in s of uptime."""
+    is_written: bool = False
+    """Whether the holder's stream has taken it."""
 
     @property
     def characters(self) -> int:
@@ -72,7 +74,6 @@ class WorkerStream:
         self._uptime = uptime
         self._taken = taken
         self._prefix = prefix
-        self._executes: dict[str, Execute] = {}
         self._unblocks: deque[Unblock] = deque()
         self._in_doubt: deque[tuple[float, UnblockKey]] = deque()
         self._offered = 0
@@ -103,8 +104,8 @@ class WorkerStream:
         """Queue the task for the stream. ``since``: when a worker was first sent it, if earlier."""
         self._offered += 1
         offer.holder, offer.number, offer.since = self, self._offered, self._uptime() if since is None else since
+        offer.is_written = False
         self.unclaimed[offer.execute.task_id] = offer
-        self._executes[offer.execute.task_id] = offer.execute
         self._wake.set()
 
     def claimed(self, task_id: str) -> None:
@@ -117,7 +118,6 @@ class WorkerStream:
 
     def forget(self, task_id: str) -> Offer | None:
         """Remove a task that is not this worker's any more, with its message if not sent yet."""
-        self._executes.pop(task_id, None)
         return self.unclaimed.pop(task_id, None)
 
     def is_at_work(self) -> None:
@@ -160,7 +160,6 @@ class WorkerStream:
     def drop_everything(self) -> None:
         """Drop all messages: everything in the store was deleted."""
         self.unclaimed.clear()
-        self._executes.clear()
         self._unblocks.clear()
         self._in_doubt.clear()
         self.unblock_bytes = 0
@@ -174,20 +173,20 @@ class WorkerStream:
 
     async def wait(self, seconds: float) -> list[Message]:
         """Return all waiting messages; an empty list after ``seconds`` without one, or once closed."""
-        if not self._has_messages and not self.closed:
+        messages = self._take()
+        if not messages and not self.closed:
             self._wake.clear()
             timer = asyncio.get_running_loop().call_later(seconds, self._wake.set)
             await self._wake.wait()
             timer.cancel()
-        return self._take()
-
-    @property
-    def _has_messages(self) -> bool:
-        return bool(self._executes or self._unblocks)
+            messages = self._take()
+        return messages
 
     def _take(self) -> list[Message]:
-        messages: list[Message] = [*self._executes.values(), *self._unblocks]
-        self._executes.clear()
+        unwritten = [offer for offer in self.unclaimed.values() if not offer.is_written]
+        for offer in unwritten:
+            offer.is_written = True
+        messages: list[Message] = [*(offer.execute for offer in unwritten), *self._unblocks]
         if self._unblocks:
             now, weight = self._uptime(), self.unblock_bytes
             self._in_doubt.extend((now, unblock.key) for unblock in self._unblocks)
