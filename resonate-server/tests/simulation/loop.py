@@ -12,7 +12,7 @@ import selectors
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from contextvars import Context, ContextVar
@@ -28,29 +28,16 @@ class DeadlockError(RuntimeError):
     """Everything waits, and nothing will ever happen."""
 
 
-class _NoIO(selectors.BaseSelector):
+class _NoIO(selectors.DefaultSelector):
     """A selector that selects nothing but lets time pass."""
 
-    def __init__(self) -> None:
-        self.loop: VirtualLoop
-
-    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        return selectors.SelectorKey(fileobj, 0, events, data)
-
-    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        return selectors.SelectorKey(fileobj, 0, 0, None)
+    loop: "VirtualLoop"
 
     def select(self, timeout: float | None = None) -> Ready:
         if timeout is None:
             raise DeadlockError
         self.loop.advance(timeout)
         return []
-
-    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        return {}
-
-    def close(self) -> None:
-        pass
 
 
 class WithOutside(selectors.DefaultSelector):
@@ -61,9 +48,7 @@ class WithOutside(selectors.DefaultSelector):
     STEP_S = 0.25
     """Virtual time that then passes, at least."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.loop: VirtualLoop
+    loop: "VirtualLoop"
 
     def select(self, timeout: float | None = None) -> Ready:
         found = self._look(0)
