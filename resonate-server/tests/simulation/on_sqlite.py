@@ -2,17 +2,16 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 from simulation import invariants
 from simulation.run import Run
 from simulation.server import Cluster, CountingEngine, Server, watched
 from unit.engines import HandClock
 
-from resonate_server.delivery import Hub
+from resonate_server.engine.outbound import DecisionObserver
 from resonate_server.kernel.model import Changes, Footprint, Rule, Task
 from resonate_server.protocol.answers import Answer
-from resonate_server.protocol.messages import Message
+from resonate_server.store import Decided
 from resonate_server.store.found import Snapshot
 from resonate_server.store.sqlite import IN_MEMORY, Database, SQLiteStore
 from resonate_server.store.sqlite.store import Job, Outcome
@@ -113,16 +112,15 @@ class SteppedStore(SQLiteStore):
         super()._publish(batch, outcomes)
 
 
-class CheckedHub(Hub):
-    """Checks that no message leaves before its commit."""
+class CommitFirst(DecisionObserver):
+    """Checks that nobody is told of a decision before its commit."""
 
-    def __init__(self, database: WatchedDatabase, *parts: Any) -> None:
-        super().__init__(*parts)
+    def __init__(self, database: WatchedDatabase) -> None:
         self._database = database
 
-    def send(self, message: Message) -> None:
-        self._database.run.check(invariants.nothing_leaves_before_the_commit(message, self._database.in_transaction))
-        super().send(message)
+    def decided(self, decided: Decided) -> None:
+        told_early = invariants.nothing_leaves_before_the_commit(decided, self._database.in_transaction)
+        self._database.run.check(told_early)
 
 
 class OnlyServer(Server):
@@ -133,10 +131,8 @@ class OnlyServer(Server):
         self.seam = SteppedStore(database)
         self.seam.die = self.crash
         super().__init__(database.run, CountingEngine(database.run, self.seam))
+        self.engine.observers.append(CommitFirst(database))
         self.outbound = self.hub
-
-    def new_hub(self, *parts: Any) -> Hub:
-        return CheckedHub(self.database, *parts)
 
     def worker_gone(self, group: str, pid: str) -> None:
         self.run.happened["leases given back early"] += bool(self.database.held_tasks(pid))

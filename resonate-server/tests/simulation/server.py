@@ -90,13 +90,10 @@ class Server:
         self.context.run(ACTOR.set, self)
         self.engine = engine
         self.presence = Presence(GRACE_S, engine.now, lambda group, pid: self.worker_gone(group, pid))
-        self.hub = self.new_hub(engine, Push(HttpPush(), "", METRICS, lambda _: None), self.presence, METRICS)
+        self.hub = Hub(engine, Push(HttpPush(), "", METRICS, lambda _: None), self.presence, METRICS)
         self._open: set[asyncio.Future[Answer]] = set()
         self._streams: dict[Stream, asyncio.Task[None]] = {}
         self.outbound: Outbound
-
-    def new_hub(self, *parts: Any) -> Hub:
-        return Hub(*parts)
 
     def worker_gone(self, group: str, pid: str) -> None:
         self.engine.worker_gone(group, pid)
