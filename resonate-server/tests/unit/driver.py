@@ -104,35 +104,35 @@ class Driver:
 
     def call(self, request: Request, corr_id: str = CORR_ID) -> Answer:
         """Load, decide, write; messages are not stored."""
-        return self._decide(*kernel.answering(CheckedRequest(corr_id=corr_id, request=request), self.rules))
+        asked = CheckedRequest(corr_id=corr_id, request=request)
+        return self.decide(*kernel.answering(asked, self.rules)).answer
 
     def tick(self, due: Due | None = None) -> None:
         """Do what is due now, or what ``due`` says is due."""
         footprint, rule = kernel.due(self.rules)
         if due is None:
-            self._decide(replace(footprint, due=1_000), rule)
+            self.decide(replace(footprint, due=1_000), rule)
         else:
-            self._decide(Footprint(), replace(rule, decide=_claiming(due, rule)))
+            self.decide(Footprint(), replace(rule, decide=_claiming(due, rule)))
 
     def set_aside(self, id: str, version: int) -> None:
         """A worker was offered the task and has not claimed it."""
-        self._decide(*kernel.setting_aside([Execute(task_id=id, version=version, target="")], self.rules))
+        self.decide(*kernel.setting_aside([Execute(task_id=id, version=version, target="")], self.rules))
 
     def recall(self, group: str) -> None:
         """A worker of the group has connected."""
-        self._decide(*kernel.recalling(tuple(self.store.set_aside_tasks(group, 1_000)), self.rules))
+        self.decide(*kernel.recalling(tuple(self.store.set_aside_tasks(group, 1_000)), self.rules))
 
     def release_leases(self, pid: str) -> None:
         """Take back what ``pid`` holds: it is gone."""
-        self._decide(*kernel.releasing("workers", pid, tuple(self.store.held_tasks(pid)), self.rules))
+        self.decide(*kernel.releasing("workers", pid, tuple(self.store.held_tasks(pid)), self.rules))
 
-    def _decide(self, footprint: Footprint, rule: Rule) -> Answer:
+    def decide(self, footprint: Footprint, rule: Rule) -> Decision:
         with transaction(self.store):
             decided = self.store.decide(footprint, rule, self.now)
-        decision = decided.decision
-        self.sent += decision.messages
+        self.sent += decided.decision.messages
         self.decided.append(decided)
-        return decision.answer
+        return decided.decision
 
     def wait(self, ms: int) -> None:
         """Pass time and then do everything that is due by then, as after a busy second."""

@@ -4,12 +4,11 @@ from collections.abc import Callable
 
 import pytest
 from unit.driver import HOUR, LEASE, OTHER_PID, RETRY, START, Driver
-from unit.rows import transaction
 from unit.stories import happen
 
 from resonate_server import kernel
 from resonate_server.engine.reports import failing_tasks
-from resonate_server.kernel.model import Decision, Footprint, Rule, Rules
+from resonate_server.kernel.model import Footprint, Rule, Rules
 from resonate_server.protocol.answers import Answer, Nothing
 from resonate_server.protocol.messages import Execute
 from resonate_server.protocol.records import TaskState
@@ -38,11 +37,6 @@ def executes() -> list[Execute]:
     return [Execute(task_id=id, version=version, target="") for version in (0, 1) for id in TASKS]
 
 
-def decided(server: Driver, footprint: Footprint, rule: Rule) -> Decision:
-    with transaction(server.store):
-        return server.store.decide(footprint, rule, server.now).decision
-
-
 @pytest.mark.parametrize(
     ("question", "concerned"),
     [
@@ -57,7 +51,7 @@ def test_own_work_concerns_some_tasks_and_answers_nothing(
     server: Driver, question: Callable[[], tuple[Footprint, Rule]], concerned: set[str]
 ) -> None:
     server.now += 1
-    decision = decided(server, *question())
+    decision = server.decide(*question())
     assert set(decision.changes.tasks) == concerned
     assert decision.changes.promises == {}
     assert decision.answer == Answer(status=200, data=Nothing())
@@ -68,22 +62,22 @@ def test_due_work_concerns_the_due_rows_and_answers_whether_there_were_any(
     server: Driver, passed: int, expected: set[str]
 ) -> None:
     server.now += passed
-    decision = decided(server, *kernel.due(RULES))
+    decision = server.decide(*kernel.due(RULES))
     assert set(decision.changes.tasks) == expected
     assert decision.answer == Answer(status=200, data=bool(expected))
 
 
 def test_due_work_that_is_decided_too_late_changes_nothing_and_says_so(server: Driver) -> None:
     server.now += LEASE
-    assert decided(server, *kernel.due(RULES, not_after=server.now)).answer.data is True
-    decision = decided(server, *kernel.due(RULES, not_after=server.now - 1))
+    assert server.decide(*kernel.due(RULES, not_after=server.now)).answer.data is True
+    decision = server.decide(*kernel.due(RULES, not_after=server.now - 1))
     assert decision.changes.tasks == {}
     assert decision.answer == Answer(status=200, data=None)
 
 
 def test_only_tasks_that_were_set_aside_are_recalled(server: Driver) -> None:
     server.set_aside("pending", 0)
-    decision = decided(server, *kernel.recalling(tuple(TASKS), RULES))
+    decision = server.decide(*kernel.recalling(tuple(TASKS), RULES))
     assert [(task.id, task.queued) for task in decision.changes.tasks.values()] == [("pending", True)]
 
 
@@ -92,7 +86,7 @@ def test_only_tasks_that_were_set_aside_are_recalled(server: Driver) -> None:
 )
 def test_a_lease_lasts_longer_by_the_time_lost_at_most_it_starts_again(server: Driver, lost: int, end: int) -> None:
     server.now += HOUR
-    decision = decided(server, *kernel.renewing(("acquired",), RULES, lost))
+    decision = server.decide(*kernel.renewing(("acquired",), RULES, lost))
     after = decision.changes.tasks["acquired"]
     assert (after.timer_at, after.state) == (START + end, TaskState.ACQUIRED)
     assert (after.version, after.pid) == (1, "pid-1")
