@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 from harness.server import Client, ServerProcess
 from harness.stream import Stream
+from integration.calls import resonate
 from integration.servers import Start, starting
 
 SMALL_DISK_BYTES = 8 * 2**20
@@ -37,6 +39,12 @@ def server(start_for_all: Start) -> ServerProcess:
 @pytest.fixture
 def client(server: ServerProcess) -> Client:
     return server.client()
+
+
+@pytest.fixture
+def run(server: ServerProcess) -> Callable[..., Result]:
+    """Run a command of ``resonate`` on the module's server."""
+    return partial(resonate, server.url)
 
 
 @pytest.fixture
