@@ -70,10 +70,6 @@ class Mark(Enum):
         return plain if ascii_only else unicode
 
 
-SETTLED_COLOURS = {PromiseState.PENDING: "yellow", PromiseState.RESOLVED: "green", PromiseState.CANCELED: "magenta"}
-"""Colours of a stripe, or part of one, about which nothing else is known; red otherwise."""
-
-
 class Axis(Struct, frozen=True):
     """Times ``begin`` to ``end`` (ms) on ``width`` columns."""
 
@@ -93,7 +89,7 @@ class Axis(Struct, frozen=True):
         last = self._column(call.settled_at or self.end)
         text = Text(" " * first, no_wrap=True)
         for mark, columns in groupby(self._marks(first, last, call.phases)):
-            colour = mark.value[2] or SETTLED_COLOURS.get(call.promise.state, "red")
+            colour = mark.value[2] or STATES[call.promise.state][2]
             text.append(mark.symbol(self.ascii_only) * sum(1 for _ in columns), colour)
         return text
 
@@ -102,8 +98,7 @@ class Axis(Struct, frozen=True):
         return min(max((at - self.begin) * self.width // length, 0), self.width - 1)
 
     def _marks(self, first: int, last: int, phases: list[Phase]) -> Iterator[Mark]:
-        """Yield the mark of each column: that of the last phase to begin there, so that longer phases do not hide
-        it."""
+        """The last phase to begin in a column is visible there, so that longer ones do not hide it."""
         begun = {self._column(phase.begin): _mark(phase) for phase in phases}
         mark = Mark.UNKNOWN
         for column in range(first, last + 1):
@@ -183,7 +178,7 @@ class Drawing:
 
     @cached_property
     def _layout(self) -> tuple[Layout, int]:
-        """Return the layout and the width of the stripes."""
+        """The layout, and the width of the stripes."""
         if self._console.width >= UNBOUNDED:
             return UNBOUNDED_LAYOUT, 0
         for layout in LAYOUTS:
@@ -247,7 +242,7 @@ class Drawing:
         return ("..." if self._ascii_only else "…") + id.removeprefix(self._root)
 
     def _guides(self, follow: list[bool]) -> str:
-        """Return the lines that lead to a call. ``follow``: whether a sibling follows, for each level down to it."""
+        """``follow``: whether a sibling follows, for each level down to the call."""
         if not follow:
             return ""
         passing, branch, last = ("|  ", "+- ", "`- ") if self._ascii_only else ("│  ", "├─ ", "└─ ")
@@ -266,8 +261,7 @@ class Drawing:
         return Text(f"{words} {duration(end - promise.created_at)}", colour)
 
     def _group(self, call: Call) -> Text:
-        """Empty for a timer: it has a target, but nobody runs it."""
-        return Text("" if call.is_timer else shown(call.group))
+        return Text("" if call.is_timer else shown(call.group))  # a timer has a target, but nobody runs it
 
     def _task(self, call: Call) -> Text:
         task = call.task
@@ -277,7 +271,6 @@ class Drawing:
         return Text(self._attempt(task), highlighted.get(task.state, "dim"))
 
     def _attempt(self, task: CallTask) -> str:
-        """Describe the latest attempt: its worker, or else the task's state."""
         if task.pid:
             return f"attempt {task.attempt} by {shown(task.pid[:PID_SHOWN])}"
         return f"{task.state}, attempt {task.attempt}" if task.attempt else task.state
