@@ -294,7 +294,7 @@ RUNS: dict[str, str | bytes] = {
     "an id beyond ASCII": BEGINS.replace("a:1", "größe"),
     "an id with control characters, as workers write it": BEGINS.replace("a:1", "a\\u202eb"),
 }
-NO_RUNS = {
+NO_RUNS: dict[str, str | bytes] = {
     "nothing": "",
     "a traceback": "Traceback (most recent call last):",
     "quoted in a traceback": f"  {BEGINS}",
