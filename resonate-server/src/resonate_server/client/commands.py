@@ -62,27 +62,16 @@ _TOKEN = click.Option(
 
 
 class ServerGroup(click.Group):
-    """A group that takes ``--server`` and ``--token``, as does each of its commands; the last ones on the line win.
+    """A group that takes ``--server`` and ``--token``, as does each of its commands; the last ones on the line win."""
 
-    ``aliases``: further names of commands, which the help does not list.
-    """
-
-    def __init__(self, *args: Any, aliases: dict[str, str] | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params += [_SERVER, _TOKEN]
-        self._aliases = aliases or {}
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
         if not isinstance(cmd, ServerGroup):
             cmd.params += [_SERVER, _TOKEN]
         super().add_command(cmd, name)
-
-    def named(self, name: str) -> str:
-        """Return the command's own name if ``name`` is an alias."""
-        return self._aliases.get(name, name)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return super().get_command(ctx, self.named(cmd_name))
 
 
 def request(kind: str, data: dict[str, Any], as_shown: Callable[[Any], Any] | None = None) -> Any:

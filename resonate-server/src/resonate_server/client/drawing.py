@@ -17,7 +17,8 @@ from rich.text import Text
 
 from resonate_server.client.calls import Call, CallTask, Phase
 from resonate_server.client.commands import shown
-from resonate_server.protocol.records import PromiseState, TaskState
+from resonate_server.protocol.payload import function_of
+from resonate_server.protocol.records import PromiseState, Role, TaskState
 from resonate_server.protocol.words import duration
 
 PID_SHOWN = 8
@@ -230,7 +231,7 @@ class Drawing:
             (guides, "dim"),
             (plain if self._ascii_only else symbol, colour),
             " ",
-            (self._name(call), "bold" if call.function else ""),
+            (self._name(call), "bold" if function_of(call.promise) else ""),
             (f"  {shown_id}" if shown_id else "", "dim"),
             no_wrap=True,
             overflow=self._overflow,
@@ -250,7 +251,7 @@ class Drawing:
         return above + (branch if follow[-1] else last)
 
     def _name(self, call: Call) -> str:
-        if call.is_timer:
+        if call.role is Role.TIMER:
             return f"{call.name} {duration(call.promise.timeout_at - call.promise.created_at)}"
         return shown(call.name)
 
@@ -261,11 +262,11 @@ class Drawing:
         return Text(f"{words} {duration(end - promise.created_at)}", colour)
 
     def _group(self, call: Call) -> Text:
-        return Text("" if call.is_timer else shown(call.group))  # a timer has a target, but nobody runs it
+        return Text("" if call.role is Role.TIMER else shown(call.group))  # a timer has a target, but nobody runs it
 
     def _task(self, call: Call) -> Text:
         task = call.task
-        if task is None or call.is_timer:
+        if task is None or call.role is Role.TIMER:
             return Text()
         highlighted = {TaskState.ACQUIRED: "cyan", TaskState.PENDING: "yellow", TaskState.HALTED: "magenta"}
         return Text(self._attempt(task), highlighted.get(task.state, "dim"))

@@ -11,7 +11,7 @@ from resonate_server.client.calls import Call, CallTask, CallTree
 from resonate_server.client.commands import ANSWER_S, ended_by_signals, fail, shown, where
 from resonate_server.client.server_connection import CallFailed
 from resonate_server.client.values import DURATION
-from resonate_server.protocol.records import TaskState
+from resonate_server.protocol.records import Role, TaskState
 
 READ_PAUSE_S = 0.1
 
@@ -34,7 +34,7 @@ class Goal(Struct, frozen=True):
     state: str
 
     def is_about(self, call: Call) -> bool:
-        return self.name == call.name or (self.name == "step" and call.is_step)
+        return self.name == call.name or (self.name == "step" and call.role is Role.STEP)
 
     def __str__(self) -> str:
         return f"{self.name or 'it'} is {self.state}"

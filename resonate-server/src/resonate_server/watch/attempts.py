@@ -55,14 +55,15 @@ class Lives:
 
     def of(self, call: PromiseView) -> list[Phase]:
         """Return the phases that were seen; for the time before, only the record is known."""
-        if phases := self._phases.get(call.id):  # a promise created as settled has none
+        phases = self._phases.get(call.id, [])
+        if phases:  # a promise created as settled has none
             _bring_up_to_date(phases, call)
         if call.id in self._born:
-            return self._phases.get(call.id) or [_recorded(call, call.created_at)]
-        if call.id not in self._phases and call.settled_at is not None:
+            return phases or [_recorded(call, call.created_at)]
+        if not phases and call.settled_at is not None:
             return [_unknown(call, call.settled_at, 0 if call.task is None else call.task.attempt)]
         begin = max(self._since, call.created_at)
-        phases = self._phases.get(call.id) or [replace(_recorded(call, begin), known=False)]
+        phases = phases or [replace(_recorded(call, begin), known=False)]
         first = phases[0] = replace(phases[0], begin=begin)
         if begin == call.created_at:
             return phases

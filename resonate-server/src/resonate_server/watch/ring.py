@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Container
 from contextlib import suppress
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from resonate_server.watch.events import ChainEvent, Event, PromiseCreated, TaskNews, What, WorkerEvent, encoder
@@ -108,15 +109,14 @@ class Overtaken(Exception):
     """The viewer is so slow that the ring has dropped its next event."""
 
 
-class Viewer:
-    """A viewer of ids and groups that begin with ``prefix``, which has seen everything up to ``seq``."""
+class Viewer(Struct, eq=False):
+    """A viewer of ids and groups that begin with ``prefix``, which has seen everything up to ``seq``. ``taken``: how
+    many events it was given."""
 
-    def __init__(self, prefix: str, seq: int) -> None:
-        self.prefix = prefix
-        self.seq = seq
-        self.taken = 0
-        """How many events it was given."""
-        self.is_open = True
+    prefix: str
+    seq: int
+    taken: int = 0
+    is_open: bool = True
 
 
 class Feed:
