@@ -67,7 +67,7 @@ class Break(Struct, frozen=True):
         return is_noticeable and (self.broke_off or self.was_suspended or self.goes_on)
 
     def delay(self, settled: dict[str, int]) -> tuple[int, int]:
-        """Return the time in which a call that goes on could have run but had no worker. A suspended call needs no
+        """Return the time in which a call that runs again could have run but had no worker. A suspended call needs no
         worker until what it waits for has settled."""
         needs = [settled[id] for id in self.before.on if id in settled] if self.was_suspended else []
         return max([self.gap.begin, *needs]), self.after.begin
