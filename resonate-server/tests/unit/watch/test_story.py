@@ -45,6 +45,7 @@ KILLED = (
     running(4_000, 7_990, NEW, attempt=2, reason="gone", retries=1),
 )
 WORK = promise("foo.bar.work", 100, 7_980, role=Role.STEP)
+DONE = promise("foo.bar.done", 60, 90, role=Role.STEP)
 SLEEP = promise("foo.bar.sleep", 100, 6_000, role=Role.TIMER)
 
 
@@ -72,7 +73,7 @@ def test_a_worker_that_is_gone_for_a_moment_and_loses_nothing_is_no_fault() -> N
 
 
 def test_a_kill_at_work_names_who_died_what_was_kept_who_continued_what_ran_twice_and_how_long_it_took() -> None:
-    assert told(FOO, bar(*KILLED), BAZ, WORK) == [
+    assert told(FOO, bar(*KILLED), BAZ, DONE, WORK) == [
         "Worker 1a42 of service-bar was gone 1.7 s after the chain began, in the middle of bar (attempt 1).",
         "Worker 4ed9 continued bar in attempt 2, 2.3 s later.",
         "The server kept the unfinished calls of foo and bar, and baz's result 1; no call was made a second time.",
