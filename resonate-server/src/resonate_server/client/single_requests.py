@@ -12,7 +12,7 @@ import click
 import msgspec
 from msgspec import Struct
 
-from resonate_server.client.commands import ServerGroup, fail, given, request, where
+from resonate_server.client.commands import ServerGroup, connect, fail, given, request
 from resonate_server.client.values import (
     ARRAY,
     DURATION,
@@ -100,7 +100,7 @@ def _warn_if_settled_before(answer: Any, sent: dict[str, Any]) -> None:
 
 def _promise(timeout: int, **others: Any) -> dict[str, Any]:
     """``timeout``: from now, in ms."""
-    return given(timeoutAt=where().connection().now_ms() + timeout, **others)
+    return given(timeoutAt=connect().now_ms() + timeout, **others)
 
 
 def _new_promise(internal: bool, tags: dict[str, Any] | None, **others: Any) -> dict[str, Any]:
@@ -225,7 +225,7 @@ def invoke(
     if args and json_args is not None:
         raise click.UsageError("--arg and --json-args cannot be combined")
     arguments = [json_or_text(arg) for arg in args] if json_args is None else json_args
-    begin = where().connection().now_ms() + (delay or 0)
+    begin = connect().now_ms() + (delay or 0)
     tags = {"resonate:target": target if "://" in target else f"poll://any@{target}"}
     if delay is not None:
         tags["resonate:delay"] = str(begin)
@@ -249,7 +249,7 @@ def chains(limit: int) -> None:
     Only this server can list them: others answer that they do not know the request.
     """
     try:
-        page = msgspec.json.decode(where().connection().get(f"ui/api/chains?limit={limit}"), type=_ChainList)
+        page = msgspec.json.decode(connect().get(f"ui/api/chains?limit={limit}"), type=_ChainList)
     except NOT_JSON:
         fail("the server does not list chains")
     for chain in page.chains:

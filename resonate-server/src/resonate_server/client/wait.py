@@ -8,7 +8,7 @@ import click
 from msgspec import Struct
 
 from resonate_server.client.calls import Call, CallTask, CallTree
-from resonate_server.client.commands import ANSWER_S, ended_by_signals, fail, shown, where
+from resonate_server.client.commands import ANSWER_S, connect, ended_by_signals, fail, shown
 from resonate_server.client.server_connection import CallFailed
 from resonate_server.client.values import DURATION
 from resonate_server.protocol.records import Role, TaskState
@@ -116,7 +116,7 @@ def wait(id: str, goals: tuple[Goal, ...], timeout: int | None) -> None:
       130  Ctrl-C
     """
     end = float("inf") if timeout is None else time.monotonic() + timeout / 1_000
-    waiter = Waiter(CallTree(where().connection(ANSWER_S, max(end, time.monotonic() + LOOK_S)), id), end)
+    waiter = Waiter(CallTree(connect(ANSWER_S, max(end, time.monotonic() + LOOK_S)), id), end)
     is_terminal = sys.stdout is not None and sys.stdout.isatty()
     with ended_by_signals():
         for goal in goals:
