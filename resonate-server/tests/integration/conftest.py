@@ -54,6 +54,22 @@ def id() -> str:
 
 
 @pytest.fixture
+def refused(tmp_path: Path) -> Callable[..., str]:
+    """Start a server that ends with status 2, and return the one line in which it says why."""
+
+    def refuse(port: int | None = None, path: Path | None = None, *flags: str) -> str:
+        (log := tmp_path / "refused.log").unlink(missing_ok=True)
+        server = ServerProcess(log, path, port)
+        server.command += flags
+        server.launch()
+        assert server.wait() == 2
+        assert server.output().count("\n") == 1
+        return server.output()
+
+    return refuse
+
+
+@pytest.fixture
 def open_stream() -> Iterator[Callable[[ServerProcess, str, str], Stream]]:
     """Open streams for a group and a process; they are closed after the test."""
     opened: list[Stream] = []

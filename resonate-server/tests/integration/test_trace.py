@@ -153,16 +153,11 @@ def test_a_trace_is_in_the_order_in_which_requests_took_effect(
     ids=["not empty", "folder", "device", "no folder"],
 )
 def test_an_unusable_trace_file_stops_the_start(
-    tmp_path: Path, trace: Path, make: Callable[[Path], Any], reason: str
+    refused: Callable[..., str], trace: Path, make: Callable[[Path], Any], reason: str
 ) -> None:
     make(trace)
-    server = ServerProcess(tmp_path / "log")
-    server.command += ["--trace", str(trace)]
-    server.launch()
-    wait_until(lambda: not server.is_running, "it gives up")
-
-    assert server.exit_status == 2
-    assert server.output() == f"resonate-server: cannot write the trace {trace}: {reason}\n"
+    said = f"resonate-server: cannot write the trace {trace}: {reason}\n"
+    assert refused(None, None, "--trace", str(trace)) == said
 
 
 def test_a_full_disk_ends_the_trace_and_not_the_server(start: Start, disk: Path) -> None:
