@@ -258,9 +258,6 @@ def verdict(case: Case) -> str:
     return f"The crash cost {_seconds(cost) if cost else 'nothing'}: {answer}, and {ran}."
 
 
-# ── the account ──
-
-
 def account(case: Case) -> Iterator[str]:
     """Yield what happened, line by line; a line that begins with a blank explains the one before."""
     if case.fault is not None:
@@ -301,9 +298,6 @@ def _when_the_answer_came(case: Case) -> str:
     return f"Without the fault it would have come {without}; it came after {took}."
 
 
-# ── the cost ──
-
-
 def cost_ms(case: Case) -> int:
     """Return how much later the answer came because of the fault, in ms; 0 if nobody would notice."""
     late = case.answered - _due(case)
@@ -319,9 +313,6 @@ def _due(case: Case) -> int:
     steps = [part.runs[0].began for part in case.parts if part.caller is not None and part.runs]
     begun = [at for at in sleeps + steps if case.fault is not None and at <= case.fault.began]
     return max(begun, default=case.sent) + case.takes
-
-
-# ── wording ──
 
 
 def _json(value: Any) -> str:

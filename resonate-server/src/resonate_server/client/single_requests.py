@@ -71,9 +71,6 @@ def _command(
     GROUPS[group].add_command(click.Command(named, params=[*params], callback=run, help=help))
 
 
-# ── promises ──
-
-
 @promises.command("get")
 @click.argument("id")
 @click.option("--json", "verbatim", is_flag=True, help="The raw answer of the server, with data in base64.")
@@ -136,17 +133,11 @@ _command(
 )
 
 
-# ── tasks ──
-
-
 _command("task.get", "Show a task.", ID)
 _command("task.release", "Release a claimed task.", ID, VERSION)
 _command("task.halt", "Halt a task: no worker is offered it until it is continued.", ID)
 _command("task.continue", "Continue a halted task: offer it to workers again.", ID)
 _command("task.search", "List tasks, sorted by id.", _state(TaskState), _limit(100), CURSOR)
-
-
-# ── schedules ──
 
 
 def _warn_if_nobody_runs(answer: Any, _: object) -> None:
@@ -194,9 +185,6 @@ _command(
     _limit(10),
     CURSOR,
 )
-
-
-# ── calls ──
 
 
 @click.command(short_help="Have a worker run a function.")

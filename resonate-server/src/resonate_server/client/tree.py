@@ -71,9 +71,6 @@ def _console() -> Console:
     return console
 
 
-# ── following it ──
-
-
 class Follower:
     """What is known of a chain so far. Raises :class:`CallFailed` if the first read fails."""
 

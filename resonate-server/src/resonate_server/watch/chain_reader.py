@@ -105,8 +105,6 @@ class ChainReader:
         self._outages = outages
         self._now = now
 
-    # --- the list ---------------------------------------------------------------------------------------------------
-
     async def page(self, wanted: ChainQuery) -> ChainPage:
         """Return the newest matching chains. ``next`` is set while there may be more, even if none was found."""
         found: list[PromiseSummary] = []
@@ -118,8 +116,6 @@ class ChainReader:
             if last is None or len(found) == wanted.limit:
                 break
         return ChainPage(found, None if last is None else encode_place(_own_place(last, wanted.prefix)))
-
-    # --- one chain --------------------------------------------------------------------------------------------------
 
     async def view(self, id: str, prefix: str = "") -> ChainView | None:
         """Return the chain of promise ``id``, limited to ids that begin with ``prefix``."""

@@ -80,9 +80,6 @@ def _settled(promise: Promise, before: Task | None, decided: Decided) -> Promise
     )
 
 
-# ── tasks ──
-
-
 def _moved(before: Task | None, task: Task, chain: str, decided: Decided) -> Iterator[TaskNews]:
     """Yield what happened to a task that is in another state now, or is offered again."""
     holder = None if before is None else before.pid

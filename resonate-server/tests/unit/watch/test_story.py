@@ -161,6 +161,7 @@ def test_calls_that_lose_the_same_worker_are_one_fault() -> None:
         "bar0 (attempt 1), bar1 (attempt 1), bar2 (attempt 1) and 6 more."
     )
     assert sum("was gone" in sentence for sentence in sentences) == 1
+    assert "for 2.3 s it had no worker" in sentences[-1], "the time that they wait counts once"
 
 
 def test_only_the_first_of_many_faults_are_told() -> None:
@@ -184,8 +185,3 @@ def test_the_server_s_own_outage_is_reported_with_its_length() -> None:
         "The server itself was away for 3.2 s, from 1.0 s after the chain began; what it had acknowledged was on disk."
     )
     assert sentences[-1] == "The chain was resolved after 8.0 s."
-
-
-def test_times_that_two_calls_wait_count_once() -> None:
-    several = [promise(f"foo.bar{n}", 8, 7_990, *KILLED, group=BAR) for n in range(3)]
-    assert "for 2.3 s it had no worker" in told(FOO, *several)[-1]
