@@ -7,10 +7,21 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from click.testing import CliRunner, Result
 from harness.server import FAR, VERSION, Client
+
+from resonate_server.client import main
 
 RESONATE = [sys.executable, "-c", "from resonate_server.client import main; main()"]
 """The command ``resonate``, in a process of its own."""
+
+
+def resonate(url: str, line: str, *more: str, logs: str = "", charset: str = "utf-8", **env: str) -> Result:
+    """Run a command of ``resonate`` in this process; it ends without a traceback. ``more``: words that may have blanks;
+    ``logs``: standard input."""
+    result = CliRunner(charset=charset, env=env).invoke(main, [*line.split(), *more, "-S", url], logs)
+    assert isinstance(result.exception, SystemExit | None), result.exception
+    return result
 
 
 def request(kind: str, head: Mapping[str, object] | None = None, /, **data: object) -> bytes:

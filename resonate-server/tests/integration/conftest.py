@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 from harness.server import Client, ServerProcess
 from harness.stream import Stream
+from integration.calls import resonate
 from integration.servers import Start, starting
 
 SMALL_DISK_BYTES = 8 * 2**20
@@ -40,9 +42,31 @@ def client(server: ServerProcess) -> Client:
 
 
 @pytest.fixture
+def run(server: ServerProcess) -> Callable[..., Result]:
+    """Run a command of ``resonate`` on the module's server."""
+    return partial(resonate, server.url)
+
+
+@pytest.fixture
 def id() -> str:
     """An id that no other test uses."""
     return f"id-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def refused(tmp_path: Path) -> Callable[..., str]:
+    """Start a server that ends with status 2, and return the one line in which it says why."""
+
+    def refuse(port: int | None = None, path: Path | None = None, *flags: str) -> str:
+        (log := tmp_path / "refused.log").unlink(missing_ok=True)
+        server = ServerProcess(log, path, port)
+        server.command += flags
+        server.launch()
+        assert server.wait() == 2
+        assert server.output().count("\n") == 1
+        return server.output()
+
+    return refuse
 
 
 @pytest.fixture

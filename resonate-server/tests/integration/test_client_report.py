@@ -1,32 +1,29 @@
-"""``resonate report`` and ``resonate chains`` on a real server, with the logs of workers on standard input."""
+"""``resonate report`` on a real server, with the logs of workers on standard input."""
 
 import re
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from harness.server import Client, ServerProcess
-from integration.calls import create, settle
+from integration.calls import create, resonate, settle
 from integration.servers import Start, server_with_a_clock_off_by
 
-from resonate_server.client import main
 from resonate_server.client.server_connection import CallFailed
 from resonate_server.client.values import now_ms
 
-type Report = Callable[..., Result]
+type Run = Callable[..., Result]
 
 
 @pytest.fixture
-def root(client: Client) -> str:
-    return chain(client)
+def root(client: Client, id: str) -> str:
+    return chain(client, id)
 
 
-def chain(client: Client) -> str:
+def chain(client: Client, id: str) -> str:
     """A finished chain: foo called baz; they returned 3 and 1."""
-    id = f"chain-{uuid.uuid4().hex[:8]}"
     create(client, id, "foo", "service-foo")
     settle(client, create(client, f"{id}.1", "baz", "service-baz"), value=1)
     settle(client, id)
@@ -42,38 +39,32 @@ def logs_of(root: str) -> str:
     )
 
 
-@pytest.fixture
-def report(server: ServerProcess) -> Report:
-    return lambda id, *arguments, logs: CliRunner().invoke(main, ["report", "-S", server.url, id, *arguments], logs)
-
-
-def test_a_chain_without_faults(root: str, report: Report) -> None:
-    result = report(root, logs=logs_of(root))
+def test_a_chain_without_faults(root: str, run: Run) -> None:
+    result = run(f"report {root}", logs=logs_of(root))
     assert result.exit_code == 0
     assert "Runs of each function, counted in the logs: foo 1, baz 1.\n" in result.stdout
     assert result.stdout.endswith("\nThe answer is 3, and baz ran exactly once.\n")
 
 
-def test_a_fault_is_reported_with_what_only_the_caller_knows(root: str, report: Report) -> None:
-    times = ["--sent", f"{now_ms() - 7_000}", "--answered", f"{now_ms() + 1_000}"]
-    answer = ["--expect", "3", "--answer", '{"id": "x", "message": 3}']
-    fault = ["--fault", "kill", "--struck", "baz", "--group", "service-baz"]
-    fault += ["--struck-at", f"{now_ms() - 5_000}", "--over-at", f"{now_ms()}"]
-    result = report(root, *times, *answer, *fault, logs=logs_of(root))
+def test_a_fault_is_reported_with_what_only_the_caller_knows(root: str, run: Run) -> None:
+    now = now_ms()
+    times = f"--sent {now - 7_000} --answered {now + 1_000} --struck-at {now - 5_000} --over-at {now}"
+    fault = "--fault kill --struck baz --group service-baz"
+    line = f'report {root} --expect 3 --answer {{"id":"x","message":3}} {times} {fault}'
+    result = run(line, logs=logs_of(root))
     assert result.exit_code == 0, result.output
     assert "baz was killed 2.0 s after the request was sent, and started again 5.0 s later." in result.stdout
     assert "The crash cost 8.0" in result.stdout
 
 
-def test_the_clock_of_the_server_may_differ_from_all_others(start: Start) -> None:
+def test_the_clock_of_the_server_may_differ_from_all_others(start: Start, id: str) -> None:
     server = start(program=server_with_a_clock_off_by(-1))
-    root = chain(server.client())
+    root = chain(server.client(), id)
     server.client().create(f"{root}.2", timer="true", origin=root, parent=root)
     sent = now_ms()
-    times = ["--sent", f"{sent}", "--answered", f"{sent + 9_000}", "--takes", "5s"]
-    fault = ["--fault", "kill", "--struck", "baz", "--group", "service-baz", "--struck-at", f"{sent + 2_000}"]
-    arguments = ["report", "-S", server.url, root, *times, *fault, "--over-at", f"{sent + 7_000}"]
-    result = CliRunner().invoke(main, arguments, logs_of(root))
+    times = f"--sent {sent} --answered {sent + 9_000} --takes 5s --struck-at {sent + 2_000} --over-at {sent + 7_000}"
+    line = f"report {root} --fault kill --struck baz --group service-baz {times}"
+    result = resonate(server.url, line, logs=logs_of(root))
 
     assert result.exit_code == 0, result.output
     assert re.search(r"The crash cost [34]\.\d+ s", result.stdout), result.stdout
@@ -82,23 +73,30 @@ def test_the_clock_of_the_server_may_differ_from_all_others(start: Start) -> Non
 @pytest.mark.parametrize(
     "answer", ["", "3", '"3"', "no JSON", '{"id": "x"}', '{"message": 4}', "[" * 100_000, "\udcff"]
 )
-def test_the_answer_the_caller_got_counts_not_the_one_the_server_has(root: str, report: Report, answer: str) -> None:
-    result = report(root, "--expect", "3", "--answer", answer, logs=logs_of(root))
+def test_the_answer_the_caller_got_counts_not_the_one_the_server_has(root: str, run: Run, answer: str) -> None:
+    result = run(f"report {root} --expect 3", "--answer", answer, logs=logs_of(root))
     assert result.exit_code == (0 if answer == "3" else 1)
     assert ("Something went wrong: the answer should be 3" in result.stdout) == (answer != "3")
 
 
-def test_a_chain_that_is_pending_cannot_be_judged(client: Client, report: Report) -> None:
-    id = f"chain-{uuid.uuid4().hex[:8]}"
+@pytest.mark.parametrize("expected", ["three", "\udcff"])
+def test_an_expected_answer_is_json(root: str, run: Run, expected: str) -> None:
+    result = run(f"report {root} --expect {expected}", logs=logs_of(root))
+    assert (result.exit_code, "--expect is not JSON" in result.stderr) == (2, True), result.stderr
+
+
+def test_a_chain_that_is_pending_cannot_be_judged(client: Client, run: Run, id: str) -> None:
     create(client, id, "foo")
-    result = report(id, logs=logs_of(id))
+    result = run(f"report {id}", logs=logs_of(id))
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == f"Error: {id} is still pending: there is nothing to judge yet\n"
 
 
-def test_with_patience_it_waits_for_a_server_that_was_struck(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_patience_it_waits_for_a_server_that_was_struck(
+    start: Start, id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server = start("state.sqlite")
-    id = chain(server.client())
+    chain(server.client(), id)
     server.kill()
 
     def start_it_after_the_first_failure(_: CallFailed) -> bool:
@@ -106,28 +104,10 @@ def test_with_patience_it_waits_for_a_server_that_was_struck(start: Start, monke
         return True
 
     monkeypatch.setattr(CallFailed, "is_transient", property(start_it_after_the_first_failure))
-    result = CliRunner().invoke(main, ["report", "-S", server.url, id, "--patience", "60s"], logs_of(id))
+    result = resonate(server.url, f"report {id} --patience 60s", logs=logs_of(id))
 
     assert result.exit_code == 0, result.output
     assert "foo 1, baz 1" in result.stdout
-
-
-@pytest.mark.parametrize(
-    ("arguments", "complaint"),
-    [
-        (["--fault", "kill"], "--fault needs --struck, --struck-at and --over-at"),
-        (["--fault", "flood"], "'flood' is not one of"),
-        (["--struck-at", "soon"], "'soon' is not a valid integer"),
-        (["--takes", "long"], "'long' is not a duration"),
-        (["--expect", "three"], "--expect is not JSON"),
-        (["--expect", "\udcff"], "--expect is not JSON"),
-    ],
-)
-def test_options_that_make_no_sense_are_refused(
-    root: str, report: Report, arguments: list[str], complaint: str
-) -> None:
-    result = report(root, *arguments, logs=logs_of(root))
-    assert (result.exit_code, complaint in result.stderr) == (2, True), result.stderr
 
 
 def test_without_standard_input_it_says_where_the_logs_come_from(root: str, server: ServerProcess) -> None:
@@ -135,15 +115,3 @@ def test_without_standard_input_it_says_where_the_logs_come_from(root: str, serv
     done = subprocess.run([*command, "report", "-S", server.url, root], capture_output=True, text=True, timeout=30)
     assert done.returncode == 2
     assert "scripts/logs.sh | resonate report" in done.stderr
-
-
-# ── resonate chains ──
-
-
-def test_the_newest_chain_comes_first(client: Client, server: ServerProcess, root: str) -> None:
-    newer = f"zz-größe-{uuid.uuid4().hex[:8]}"
-    create(client, newer, "foo")
-    result = CliRunner().invoke(main, ["chains", "-S", server.url])
-    one = CliRunner(charset="ascii").invoke(main, ["chains", "--limit", "1", "-S", server.url])
-    assert result.stdout.splitlines()[:2] == [newer, root]
-    assert one.stdout_bytes == f"{newer}\n".encode(), "whatever the locale: it is passed on as an argument"

@@ -4,27 +4,18 @@ import os
 import re
 import signal
 import subprocess
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from click.testing import CliRunner
+from click.testing import Result
 from harness.server import FAR, Client, ServerProcess
 from harness.terminal import CTRL_C, HIDE_CURSOR, SHOW_CURSOR, Terminal
-from integration.calls import RESONATE, acquire, settle
-from integration.calls import create as create_call
+from integration.calls import RESONATE, acquire, create, settle
 from integration.servers import Start
-
-from resonate_server.client import main
 
 IMPATIENT = "from resonate_server.client import main, tree; tree.ANSWER_S = 1; main()"
 PID = "0123456789abcdef"
-
-
-def create(client: Client, id: str = "", function: str = "foo", timeout_at: int = FAR) -> str:
-    return create_call(client, id or f"chain-{uuid.uuid4().hex[:8]}", function, timeout_at=timeout_at)
-
 
 type Watch = Callable[..., Terminal]
 
@@ -44,9 +35,9 @@ def watch(server: ServerProcess) -> Iterator[Watch]:
 # ── on a terminal ──
 
 
-def test_the_tree_grows_until_its_root_is_settled(client: Client, watch: Watch) -> None:
+def test_the_tree_grows_until_its_root_is_settled(client: Client, watch: Watch, id: str) -> None:
     """Ids are shown in their own letters."""
-    root = create(client, f"Käse-{uuid.uuid4().hex[:8]}")
+    root = create(client, f"Käse-{id}", "foo")
     shown = watch(root)
     shown.wait_for("pending for")
     bar = create(client, f"{root}.1", "bar")
@@ -60,18 +51,17 @@ def test_the_tree_grows_until_its_root_is_settled(client: Client, watch: Watch) 
     assert "result: 3" in shown.frame
 
 
-def test_an_attempt_that_is_lost_leaves_a_gap_in_the_bar(client: Client, watch: Watch) -> None:
-    root = create(client)
-    acquire(client, root)
-    shown = watch(root)
+def test_an_attempt_that_is_lost_leaves_a_gap_in_the_bar(client: Client, watch: Watch, id: str) -> None:
+    acquire(client, create(client, id, "foo"))
+    shown = watch(id)
     shown.wait_for(f"attempt 1 by {PID[:8]}")
     shown.wait_for("█ running")
     shown.wait_for("▚ worker gone")
-    client.call("task.release", id=root, version=1)
+    client.call("task.release", id=id, version=1)
     shown.wait_for("pending, attempt 1")
-    acquire(client, root, version=1)
+    acquire(client, id, version=1)
     shown.wait_for(f"attempt 2 by {PID[:8]}")
-    settle(client, root)
+    settle(client, id)
 
     assert shown.wait() == 0
     assert re.search("█+▚+█+", shown.frame)
@@ -87,29 +77,30 @@ def test_an_attempt_that_is_lost_leaves_a_gap_in_the_bar(client: Client, watch: 
     ],
 )
 def test_the_exit_status_reflects_how_the_call_ended(
-    client: Client, server: ServerProcess, state: str, words: str, status: int
+    client: Client, run: Callable[..., Result], id: str, state: str, words: str, status: int
 ) -> None:
-    root = create(client, timeout_at=1 if state == "rejected_timedout" else FAR)
-    settle(client, root, "rejected" if state == "rejected_timedout" else state)
-    watched = CliRunner().invoke(main, ["tree", "--watch", "-S", server.url, root])
+    create(client, id, "foo", timeout_at=1 if state == "rejected_timedout" else FAR)
+    settle(client, id, "rejected" if state == "rejected_timedout" else state)
+    watched = run(f"tree --watch {id}")
     assert (watched.exit_code, words in watched.stdout) == (status, True)
 
 
-@pytest.mark.parametrize(("how", "status"), [("Ctrl-C", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [(lambda shown: shown.press(CTRL_C), 130), (lambda shown: shown.signal(signal.SIGTERM), 143)],
+    ids=["Ctrl-C", "SIGTERM"],
+)
 def test_ended_early_it_leaves_a_clean_terminal_and_the_last_tree(
-    client: Client, watch: Watch, how: str, status: int
+    client: Client, watch: Watch, id: str, end: Callable[[Terminal], None], status: int
 ) -> None:
-    shown = watch(root := create(client))
+    shown = watch(create(client, id, "foo"))
     shown.wait_for("pending for")
     assert HIDE_CURSOR in shown.raw
-    if how == "Ctrl-C":
-        shown.press(CTRL_C)
-    else:
-        shown.signal(signal.SIGTERM)
+    end(shown)
 
     assert shown.wait() == status
     assert shown.raw.rindex(SHOW_CURSOR) > shown.raw.rindex(HIDE_CURSOR)
-    assert shown.frame.count(root) == 1
+    assert shown.frame.count(id) == 1
     assert "Traceback" not in shown.raw and "Aborted" not in shown.raw
 
 
@@ -122,33 +113,32 @@ def test_ended_early_it_leaves_a_clean_terminal_and_the_last_tree(
     ids=["killed", "frozen"],
 )
 def test_it_outlives_a_server_that_is_away(
-    start: Start, watch: Watch, stop: Callable[..., None], resume: Callable[..., object], said: str
+    start: Start, watch: Watch, id: str, stop: Callable[..., None], resume: Callable[..., object], said: str
 ) -> None:
     server = start("db")
-    root = create(server.client())
-    shown = watch(root, server.url, IMPATIENT)
+    shown = watch(create(server.client(), id, "foo"), server.url, IMPATIENT)
     shown.wait_for("pending for")
     stop(server)
     shown.wait_for(said)
     resume(server)
     shown.wait_for_no("server away")
-    settle(server.client(), root)
+    settle(server.client(), id)
     assert shown.wait() == 0
 
 
 def test_a_tree_taller_than_the_terminal_shows_pending_calls_and_everything_at_the_end(
-    client: Client, watch: Watch
+    client: Client, watch: Watch, id: str
 ) -> None:
-    root = create(client)
+    create(client, id, "foo")
     for number in range(60):
-        create(client, f"{root}.{number}", f"call{number}")
+        create(client, f"{id}.{number}", f"call{number}")
     for number in range(59):
-        settle(client, f"{root}.{number}")
-    shown = watch(root)
+        settle(client, f"{id}.{number}")
+    shown = watch(id)
     shown.wait_for("more calls")
     assert "call59" in shown.frame
     assert len(shown.frame.splitlines()) <= 40
-    settle(client, root)
+    settle(client, id)
 
     assert shown.wait() == 0
     assert all(f"call{number} " in shown.frame for number in range(60))
@@ -157,16 +147,16 @@ def test_a_tree_taller_than_the_terminal_shows_pending_calls_and_everything_at_t
 # ── without a terminal ──
 
 
-def test_without_a_terminal_the_tree_is_printed_once_at_the_end(client: Client, server: ServerProcess) -> None:
-    root = create(client)
-    command, env = [*RESONATE, "tree", "--watch", "-S", server.url, root], os.environ | {"PYTHONIOENCODING": "utf-8"}
+def test_without_a_terminal_the_tree_is_printed_once_at_the_end(client: Client, server: ServerProcess, id: str) -> None:
+    create(client, id, "foo")
+    command, env = [*RESONATE, "tree", "--watch", "-S", server.url, id], os.environ | {"PYTHONIOENCODING": "utf-8"}
     watching = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
     assert watching.stderr is not None
-    assert watching.stderr.readline() == f"waiting until {root} is settled\n"
-    settle(client, root)
+    assert watching.stderr.readline() == f"waiting until {id} is settled\n"
+    settle(client, id)
     out, err = watching.communicate(timeout=30)
 
     assert (watching.returncode, err) == (0, "")
-    assert out.count(root) == 1
-    assert f"✔ foo  {root}" in out
+    assert out.count(id) == 1
+    assert f"✔ foo  {id}" in out
     assert "\x1b" not in out

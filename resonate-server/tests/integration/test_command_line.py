@@ -15,22 +15,6 @@ from harness.stream import Stream
 from integration.servers import Start, postgres_at
 
 
-@pytest.fixture
-def refused(tmp_path: Path) -> Callable[..., str]:
-    """Start a server that ends with status 2, and return the one line in which it says why."""
-
-    def refuse(port: int | None = None, path: Path | None = None, *flags: str) -> str:
-        (log := tmp_path / "refused.log").unlink(missing_ok=True)
-        server = ServerProcess(log, path, port)
-        server.command += flags
-        server.launch()
-        assert server.wait() == 2
-        assert server.output().count("\n") == 1
-        return server.output()
-
-    return refuse
-
-
 def test_a_taken_port_stops_the_start_with_one_sentence(refused: Callable[..., str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

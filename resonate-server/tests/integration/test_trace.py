@@ -1,7 +1,6 @@
 """``--trace FILE`` and ``resonate replay``: record requests and answers in order, then send the requests again."""
 
 import json
-import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -9,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from harness.basics import wait_until
 from harness.server import FAR, Client, Reply, ServerProcess
 from harness.services import ServiceProcess
 from hostile import mutations
-from integration.calls import RESONATE, action, request
+from integration.calls import action, request, resonate
 from integration.servers import Start
 
-from resonate_server.client import main
+type Replay = Callable[[], Result]
 
 
 @pytest.fixture
@@ -31,24 +30,20 @@ def traced(start: Start, trace: Path) -> ServerProcess:
 
 
 @pytest.fixture(scope="module")
-def other(start_for_all: Start) -> ServerProcess:
+def server(start_for_all: Start) -> ServerProcess:
+    """Another server, whose clock can be set."""
     return start_for_all(RESONATE_DEBUG="true")
 
 
 @pytest.fixture
-def fresh(other: ServerProcess) -> ServerProcess:
-    """Another server, emptied, whose clock can be set."""
-    assert other.client().call("debug.reset").status == 200
-    return other
+def replay(trace: Path, server: ServerProcess) -> Callable[[], Result]:
+    """Send the trace to another server, which is emptied first."""
 
+    def send() -> Result:
+        assert server.client().call("debug.reset").status == 200
+        return resonate(server.url, "replay", str(trace))
 
-@pytest.fixture
-def replay(trace: Path, fresh: ServerProcess) -> Callable[..., Result]:
-    return lambda: replayed(trace, fresh.url)
-
-
-def replayed(trace: Path, url: str) -> Result:
-    return CliRunner().invoke(main, ["replay", str(trace), "-S", url])
+    return send
 
 
 def lines(trace: Path) -> list[dict[str, Any]]:
@@ -125,7 +120,9 @@ def test_an_odd_request_is_one_line_or_none_and_does_not_end_the_trace(traced: S
     assert "ends here" not in traced.output()
 
 
-def test_a_trace_is_in_the_order_in_which_requests_took_effect(traced: ServerProcess, trace: Path, replay: Any) -> None:
+def test_a_trace_is_in_the_order_in_which_requests_took_effect(
+    traced: ServerProcess, trace: Path, replay: Replay
+) -> None:
     """Several clients at once, which also search; times never go back."""
 
     def act(number: int) -> None:
@@ -156,16 +153,11 @@ def test_a_trace_is_in_the_order_in_which_requests_took_effect(traced: ServerPro
     ids=["not empty", "folder", "device", "no folder"],
 )
 def test_an_unusable_trace_file_stops_the_start(
-    tmp_path: Path, trace: Path, make: Callable[[Path], Any], reason: str
+    refused: Callable[..., str], trace: Path, make: Callable[[Path], Any], reason: str
 ) -> None:
     make(trace)
-    server = ServerProcess(tmp_path / "log")
-    server.command += ["--trace", str(trace)]
-    server.launch()
-    wait_until(lambda: not server.is_running, "it gives up")
-
-    assert server.exit_status == 2
-    assert server.output() == f"resonate-server: cannot write the trace {trace}: {reason}\n"
+    said = f"resonate-server: cannot write the trace {trace}: {reason}\n"
+    assert refused(None, None, "--trace", str(trace)) == said
 
 
 def test_a_full_disk_ends_the_trace_and_not_the_server(start: Start, disk: Path) -> None:
@@ -188,12 +180,11 @@ def test_a_full_disk_ends_the_trace_and_not_the_server(start: Start, disk: Path)
 
 
 def test_the_replay_of_a_chain_of_real_workers_gets_the_same_answers(
-    tmp_path: Path, traced: ServerProcess, trace: Path, replay: Any
+    tmp_path: Path, traced: ServerProcess, trace: Path, replay: Replay
 ) -> None:
     """The chain has a sleep, a suspension and a resumption."""
     workers = [ServiceProcess(name, traced.url, tmp_path / f"{name}.log") for name in ("bar", "baz")]
-    invoke = ["invoke", "chain", "-f", "bar", "--arg", "1", "--target", "poll://any@service-bar", "-S", traced.url]
-    subprocess.run([*RESONATE, *invoke], capture_output=True, check=True, timeout=60)
+    assert resonate(traced.url, "invoke chain -f bar --arg 1 --target service-bar").exit_code == 0
     client = traced.client()
     wait_until(lambda: client.state("chain") == "resolved", "the chain ends")
     for worker in workers:
@@ -207,7 +198,7 @@ def test_the_replay_of_a_chain_of_real_workers_gets_the_same_answers(
     assert result.stdout == f"{len(lines(trace))} answers are the same\n"
 
 
-def test_the_replay_repeats_what_the_passage_of_time_did(traced: ServerProcess, trace: Path, replay: Any) -> None:
+def test_the_replay_repeats_what_the_passage_of_time_did(traced: ServerProcess, trace: Path, replay: Replay) -> None:
     """A deadline, a timer, the end of a lease, the run of a schedule."""
     client = traced.client()
     now = client.create("any").data["promise"]["createdAt"]
@@ -228,7 +219,7 @@ def test_the_replay_repeats_what_the_passage_of_time_did(traced: ServerProcess, 
 
 
 def test_the_replay_does_not_do_due_work_earlier_than_the_original(
-    traced: ServerProcess, trace: Path, replay: Any
+    traced: ServerProcess, trace: Path, replay: Replay
 ) -> None:
     """The end of a lease, while the server does nothing by itself: a late heartbeat still extends it."""
     client = traced.client()
@@ -266,7 +257,7 @@ main()
 
 
 def test_the_replay_does_not_do_what_happened_while_a_search_was_answered(
-    start: Start, trace: Path, replay: Any
+    start: Start, trace: Path, replay: Replay
 ) -> None:
     server = start(program=SLOW_SEARCHES, RESONATE_TRACE=str(trace), RESONATE_DEBUG="true")
     client = server.client()
@@ -283,7 +274,9 @@ def at(client: Client, now: int, kind: str, **data: Any) -> Reply:
     return client.post(request(kind, {"resonate:debug_time": now}, **data))
 
 
-def test_the_replay_of_hostile_requests_gets_the_same_answers(traced: ServerProcess, trace: Path, replay: Any) -> None:
+def test_the_replay_of_hostile_requests_gets_the_same_answers(
+    traced: ServerProcess, trace: Path, replay: Replay
+) -> None:
     """Everything except bodies without an envelope and unknown kinds."""
     client = traced.client()
     statuses = [client.post(body).status for body in islice(mutations.requests(seed=3), 500)]
@@ -296,7 +289,7 @@ def test_the_replay_of_hostile_requests_gets_the_same_answers(traced: ServerProc
     assert (result.exit_code, result.stdout) == (0, f"{len(told)} answers are the same\n")
 
 
-def test_the_first_answer_that_differs_is_shown(traced: ServerProcess, trace: Path, replay: Any) -> None:
+def test_the_first_answer_that_differs_is_shown(traced: ServerProcess, trace: Path, replay: Replay) -> None:
     traced.client().create("x")
     traced.client().call("promise.settle", id="x", state="resolved")
     traced.client().call("promise.get", id="x")
@@ -309,35 +302,32 @@ def test_the_first_answer_that_differs_is_shown(traced: ServerProcess, trace: Pa
     assert '-      "state": "rejected",\n+      "state": "resolved",\n' in result.stdout
 
 
-def missing(status: int, data: str) -> str:
-    """Return a trace line with this answer to a request that is answered 404."""
-    answer = {"head": {"status": status}, "data": data}
-    return json.dumps({"kind": "promise.get", "now": 1, "req": {"id": "missing"}, "res": answer}) + "\n"
+MISSING = '{"kind":"promise.get","now":1,"req":{"id":"x"},"res":{"head":{"status":404},"data":"it cannot be found"}}\n'
 
 
-def test_the_wording_of_a_refusal_may_differ(server: ServerProcess, trace: Path) -> None:
-    trace.write_text(missing(404, "promise missing cannot be found"))
-    assert replayed(trace, server.url).exit_code == 0
+def test_the_wording_of_a_refusal_may_differ(trace: Path, replay: Replay) -> None:
+    trace.write_text(MISSING)
+    assert replay().exit_code == 0
 
 
 def test_if_the_clock_cannot_be_set_times_are_not_compared(start: Start, traced: ServerProcess, trace: Path) -> None:
     traced.client().create("x")
     traced.client().call("promise.settle", id="x", state="resolved")
     traced.stop()
-    result = replayed(trace, start().url)
+    result = resonate(start().url, "replay", str(trace))
 
     assert (result.exit_code, result.stdout) == (0, "2 answers are the same\n")
     assert "times are not compared" in result.stderr
 
 
 def test_after_a_replay_the_server_s_own_clock_is_back(
-    traced: ServerProcess, fresh: ServerProcess, replay: Any
+    traced: ServerProcess, server: ServerProcess, replay: Replay
 ) -> None:
     created = traced.client().create("x").data["promise"]["createdAt"]
     traced.client().create("short", timeout_at=created + 50)
     traced.stop()
     assert replay().exit_code == 0
-    wait_until(lambda: fresh.client().state("short") == "rejected_timedout", "the deadline is noticed")
+    wait_until(lambda: server.client().state("short") == "rejected_timedout", "the deadline is noticed")
 
 
 @pytest.mark.parametrize(
@@ -352,8 +342,8 @@ def test_after_a_replay_the_server_s_own_clock_is_back(
     ],
     ids=["no JSON", "another type", "missing members", "another kind", "cut off", "no text"],
 )
-def test_an_unreadable_line_is_named(server: ServerProcess, trace: Path, second: str, reason: str) -> None:
-    trace.write_bytes((missing(404, "") + second).encode("latin-1"))
-    result = replayed(trace, server.url)
+def test_an_unreadable_line_is_named(trace: Path, replay: Replay, second: str, reason: str) -> None:
+    trace.write_bytes((MISSING + second).encode("latin-1"))
+    result = replay()
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.splitlines()[-1].startswith(f"Error: line 2: {reason}")

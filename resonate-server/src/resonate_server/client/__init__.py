@@ -23,6 +23,9 @@ LOADED = {
 }
 """The module of each command."""
 
+ALIASES = {"promise": "promises", "task": "tasks", "schedule": "schedules"}
+"""Further names, which the help does not list."""
+
 
 class Root(ServerGroup):
     """Loads commands on demand: scripts run one after the other, and loading all takes longer than running most."""
@@ -35,7 +38,7 @@ class Root(ServerGroup):
             from resonate_server.cli import main as server
 
             return server.commands[cmd_name]
-        name = self.named(cmd_name)
+        name = ALIASES.get(cmd_name, cmd_name)
         if name in LOADED and name not in self.commands:
             self.add_command(getattr(import_module(f"{__name__}.{LOADED[name]}"), name))
         return super().get_command(ctx, name)
@@ -50,11 +53,7 @@ class Root(ServerGroup):
             fail("the disk is full: the answer could not be written")
 
 
-@click.group(
-    cls=Root,
-    aliases={"promise": "promises", "task": "tasks", "schedule": "schedules"},
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
+@click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="resonate")
 def main() -> None:
     """Run a Resonate server, inspect one, and act on it.

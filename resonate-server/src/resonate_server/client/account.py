@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from resonate_server.client.calls import Call
 from resonate_server.client.values import printable
-from resonate_server.protocol.records import PromiseState
+from resonate_server.protocol.records import PromiseState, Role
 from resonate_server.protocol.words import duration, listed, times
 
 NOTICEABLE_MS = 500
@@ -177,7 +177,7 @@ def parts_of(calls: list[Call], runs: list[Run]) -> list[Part]:
         runs_by_id.setdefault(run.id, []).append(run)
     parts: dict[str, Part] = {}
     for call, following in zip(calls, [*calls[1:], None], strict=True):
-        if not call.is_timer:
+        if call.role is not Role.TIMER:
             own = runs_by_id.get(call.promise.id, [])
             parts[call.promise.id] = Part(
                 call=call,
@@ -258,9 +258,6 @@ def verdict(case: Case) -> str:
     return f"The crash cost {_seconds(cost) if cost else 'nothing'}: {answer}, and {ran}."
 
 
-# ── the account ──
-
-
 def account(case: Case) -> Iterator[str]:
     """Yield what happened, line by line; a line that begins with a blank explains the one before."""
     if case.fault is not None:
@@ -301,9 +298,6 @@ def _when_the_answer_came(case: Case) -> str:
     return f"Without the fault it would have come {without}; it came after {took}."
 
 
-# ── the cost ──
-
-
 def cost_ms(case: Case) -> int:
     """Return how much later the answer came because of the fault, in ms; 0 if nobody would notice."""
     late = case.answered - _due(case)
@@ -315,13 +309,10 @@ def _due(case: Case) -> int:
 
     ``takes`` counts from the last sleep or step that began before the fault, or else from the request.
     """
-    sleeps = [call.promise.created_at - case.ahead for call in case.calls if call.is_timer]
+    sleeps = [call.promise.created_at - case.ahead for call in case.calls if call.role is Role.TIMER]
     steps = [part.runs[0].began for part in case.parts if part.caller is not None and part.runs]
     begun = [at for at in sleeps + steps if case.fault is not None and at <= case.fault.began]
     return max(begun, default=case.sent) + case.takes
-
-
-# ── wording ──
 
 
 def _json(value: Any) -> str:

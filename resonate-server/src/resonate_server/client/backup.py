@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import click
 
-from resonate_server.client.commands import ended_by_signals, fail, where
+from resonate_server.client.commands import connect, ended_by_signals, fail
 from resonate_server.store.sqlite.backup import BackupUnusable, check_backup, sync
 from resonate_server.store.sqlite.lock import PathTaken, check_free
 
@@ -40,7 +40,7 @@ def backup(path: str) -> None:
 def _write_to_stdout() -> None:
     if sys.stdout is None:
         fail("standard output is closed")
-    where().connection().download("backup", sys.stdout.buffer)
+    connect().download("backup", sys.stdout.buffer)
     sys.stdout.buffer.flush()
 
 
@@ -49,7 +49,7 @@ def _write(path: Path) -> None:
     coming = path.with_name(path.name + ".part")
     with ended_by_signals(), _open_alone(coming) as file:
         try:
-            size = where().connection().download("backup", file)
+            size = connect().download("backup", file)
             file.flush()
             check_backup(coming)
             sync(coming)

@@ -65,24 +65,15 @@ class Call(Struct, frozen=True):
         return self.promise.settled_at if isinstance(self.promise.settled_at, int) else None
 
     @property
-    def is_timer(self) -> bool:
-        return self.promise.is_timer
-
-    @property
-    def is_step(self) -> bool:
-        return self.promise.role is Role.STEP
-
-    @property
-    def function(self) -> str | None:
-        """Name of the function it runs."""
-        return function_of(self.promise)
+    def role(self) -> Role:
+        return self.promise.role
 
     @property
     def name(self) -> str:
         """The name to show."""
-        if self.is_timer:
+        if self.role is Role.TIMER:
             return "sleep"
-        return self.function or ("step" if self.is_step else "promise")
+        return function_of(self.promise) or ("step" if self.role is Role.STEP else "promise")
 
     @property
     def group(self) -> str:
@@ -207,9 +198,7 @@ class CallTree:
 
 def _decode(value: Value) -> Any:
     """Decode what an SDK wrote: base64 of JSON."""
-    if value.data is UNSET or not isinstance(value.data, str):
-        return None
     try:
-        return msgspec.json.decode(base64.b64decode(value.data))
-    except (ValueError, msgspec.DecodeError, RecursionError):
+        return None if value.data is UNSET else msgspec.json.decode(base64.b64decode(value.data))
+    except (ValueError, RecursionError):
         return None

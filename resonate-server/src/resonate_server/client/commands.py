@@ -9,7 +9,6 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import click
-from msgspec import Struct
 
 from resonate_server.client.server_connection import TIMEOUT_S, ServerConnection
 from resonate_server.client.values import printable
@@ -24,23 +23,11 @@ DEEPEST_INDENTED = 100
 """Levels of a JSON value; one that has more is not indented."""
 
 
-class Where(Struct):
-    """The server to talk to, and the token to use."""
-
-    server: str = DEFAULT_SERVER
-    token: str | None = None
-
-    def connection(self, timeout_s: float = TIMEOUT_S, end: float = float("inf")) -> ServerConnection:
-        """Return a connection. Raises :class:`CallFailed` if the URL or the token is invalid."""
-        return ServerConnection(self.server, self.token, timeout_s, end)
-
-
 def _remember(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
-    where = context.ensure_object(Where)
     name = parameter.name or ""
     by_hand = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     if value is not None and (by_hand or context.parent is None):
-        setattr(where, name, value)
+        context.ensure_object(dict)[name] = value
 
 
 _SERVER = click.Option(
@@ -62,39 +49,30 @@ _TOKEN = click.Option(
 
 
 class ServerGroup(click.Group):
-    """A group that takes ``--server`` and ``--token``, as does each of its commands; the last ones on the line win.
+    """A group that takes ``--server`` and ``--token``, as does each of its commands; the last ones on the line win."""
 
-    ``aliases``: further names of commands, which the help does not list.
-    """
-
-    def __init__(self, *args: Any, aliases: dict[str, str] | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params += [_SERVER, _TOKEN]
-        self._aliases = aliases or {}
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
         if not isinstance(cmd, ServerGroup):
             cmd.params += [_SERVER, _TOKEN]
         super().add_command(cmd, name)
 
-    def named(self, name: str) -> str:
-        """Return the command's own name if ``name`` is an alias."""
-        return self._aliases.get(name, name)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return super().get_command(ctx, self.named(cmd_name))
-
 
 def request(kind: str, data: dict[str, Any], as_shown: Callable[[Any], Any] | None = None) -> Any:
     """Send one request to the chosen server, print the answer as ``as_shown`` formats it, and return it."""
-    answer = where().connection().call(kind, data)
+    answer = connect().call(kind, data)
     click.echo(as_json(as_shown(answer) if as_shown else answer))
     return answer
 
 
-def where() -> Where:
-    """Return the server that the running command talks to."""
-    return click.get_current_context().ensure_object(Where)
+def connect(timeout_s: float = TIMEOUT_S, end: float = float("inf")) -> ServerConnection:
+    """Connect to the server that the running command talks to. Raises :class:`CallFailed` if its URL or the token is
+    invalid."""
+    chosen = click.get_current_context().ensure_object(dict)
+    return ServerConnection(chosen.get("server", DEFAULT_SERVER), chosen.get("token"), timeout_s, end)
 
 
 def given(**members: Any) -> dict[str, Any]:

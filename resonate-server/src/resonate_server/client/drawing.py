@@ -17,7 +17,8 @@ from rich.text import Text
 
 from resonate_server.client.calls import Call, CallTask, Phase
 from resonate_server.client.commands import shown
-from resonate_server.protocol.records import PromiseState, TaskState
+from resonate_server.protocol.payload import function_of
+from resonate_server.protocol.records import PromiseState, Role, TaskState
 from resonate_server.protocol.words import duration
 
 PID_SHOWN = 8
@@ -70,10 +71,6 @@ class Mark(Enum):
         return plain if ascii_only else unicode
 
 
-SETTLED_COLOURS = {PromiseState.PENDING: "yellow", PromiseState.RESOLVED: "green", PromiseState.CANCELED: "magenta"}
-"""Colours of a stripe, or part of one, about which nothing else is known; red otherwise."""
-
-
 class Axis(Struct, frozen=True):
     """Times ``begin`` to ``end`` (ms) on ``width`` columns."""
 
@@ -93,7 +90,7 @@ class Axis(Struct, frozen=True):
         last = self._column(call.settled_at or self.end)
         text = Text(" " * first, no_wrap=True)
         for mark, columns in groupby(self._marks(first, last, call.phases)):
-            colour = mark.value[2] or SETTLED_COLOURS.get(call.promise.state, "red")
+            colour = mark.value[2] or STATES[call.promise.state][2]
             text.append(mark.symbol(self.ascii_only) * sum(1 for _ in columns), colour)
         return text
 
@@ -102,8 +99,7 @@ class Axis(Struct, frozen=True):
         return min(max((at - self.begin) * self.width // length, 0), self.width - 1)
 
     def _marks(self, first: int, last: int, phases: list[Phase]) -> Iterator[Mark]:
-        """Yield the mark of each column: that of the last phase to begin there, so that longer phases do not hide
-        it."""
+        """The last phase to begin in a column is visible there, so that longer ones do not hide it."""
         begun = {self._column(phase.begin): _mark(phase) for phase in phases}
         mark = Mark.UNKNOWN
         for column in range(first, last + 1):
@@ -183,7 +179,7 @@ class Drawing:
 
     @cached_property
     def _layout(self) -> tuple[Layout, int]:
-        """Return the layout and the width of the stripes."""
+        """The layout, and the width of the stripes."""
         if self._console.width >= UNBOUNDED:
             return UNBOUNDED_LAYOUT, 0
         for layout in LAYOUTS:
@@ -235,7 +231,7 @@ class Drawing:
             (guides, "dim"),
             (plain if self._ascii_only else symbol, colour),
             " ",
-            (self._name(call), "bold" if call.function else ""),
+            (self._name(call), "bold" if function_of(call.promise) else ""),
             (f"  {shown_id}" if shown_id else "", "dim"),
             no_wrap=True,
             overflow=self._overflow,
@@ -247,7 +243,7 @@ class Drawing:
         return ("..." if self._ascii_only else "…") + id.removeprefix(self._root)
 
     def _guides(self, follow: list[bool]) -> str:
-        """Return the lines that lead to a call. ``follow``: whether a sibling follows, for each level down to it."""
+        """``follow``: whether a sibling follows, for each level down to the call."""
         if not follow:
             return ""
         passing, branch, last = ("|  ", "+- ", "`- ") if self._ascii_only else ("│  ", "├─ ", "└─ ")
@@ -255,7 +251,7 @@ class Drawing:
         return above + (branch if follow[-1] else last)
 
     def _name(self, call: Call) -> str:
-        if call.is_timer:
+        if call.role is Role.TIMER:
             return f"{call.name} {duration(call.promise.timeout_at - call.promise.created_at)}"
         return shown(call.name)
 
@@ -266,18 +262,16 @@ class Drawing:
         return Text(f"{words} {duration(end - promise.created_at)}", colour)
 
     def _group(self, call: Call) -> Text:
-        """Empty for a timer: it has a target, but nobody runs it."""
-        return Text("" if call.is_timer else shown(call.group))
+        return Text("" if call.role is Role.TIMER else shown(call.group))  # a timer has a target, but nobody runs it
 
     def _task(self, call: Call) -> Text:
         task = call.task
-        if task is None or call.is_timer:
+        if task is None or call.role is Role.TIMER:
             return Text()
         highlighted = {TaskState.ACQUIRED: "cyan", TaskState.PENDING: "yellow", TaskState.HALTED: "magenta"}
         return Text(self._attempt(task), highlighted.get(task.state, "dim"))
 
     def _attempt(self, task: CallTask) -> str:
-        """Describe the latest attempt: its worker, or else the task's state."""
         if task.pid:
             return f"attempt {task.attempt} by {shown(task.pid[:PID_SHOWN])}"
         return f"{task.state}, attempt {task.attempt}" if task.attempt else task.state

@@ -9,7 +9,7 @@ import click
 import msgspec
 from msgspec import Raw, Struct, field
 
-from resonate_server.client.commands import as_json, fail, where
+from resonate_server.client.commands import as_json, connect, fail
 from resonate_server.client.server_connection import CallFailed, ServerConnection
 from resonate_server.protocol.requests import KINDS, Millis
 
@@ -62,7 +62,7 @@ def replay(file: BinaryIO) -> None:
       1  an answer differs
       2  a line cannot be read, or the server does not answer
     """
-    connection = where().connection()
+    connection = connect()
     count = 0
     try:
         with _time_by_hand(connection) as is_set:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from resonate_server.client.account import Case, Fault, FaultKind, account, failures, parts_of, read_runs, verdict
 from resonate_server.client.calls import Call, CallTree
-from resonate_server.client.commands import fail, shown, where
+from resonate_server.client.commands import connect, fail, shown
 from resonate_server.client.server_connection import CallFailed
 from resonate_server.client.values import DURATION
 from resonate_server.protocol.payload import NOT_JSON
@@ -96,7 +96,7 @@ def _logs() -> BinaryIO:
 
 def _settled_calls(id: str, patience_ms: int) -> tuple[list[Call], int]:
     """Return the calls, and how far the clock that dates them is ahead of this machine's, in ms."""
-    tree = CallTree(where().connection(), id)
+    tree = CallTree(connect(), id)
     end = time.monotonic() + patience_ms / 1_000
     while True:
         try:

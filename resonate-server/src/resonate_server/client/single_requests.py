@@ -12,7 +12,7 @@ import click
 import msgspec
 from msgspec import Struct
 
-from resonate_server.client.commands import ServerGroup, fail, given, request, where
+from resonate_server.client.commands import ServerGroup, connect, fail, given, request
 from resonate_server.client.values import (
     ARRAY,
     DURATION,
@@ -71,9 +71,6 @@ def _command(
     GROUPS[group].add_command(click.Command(named, params=[*params], callback=run, help=help))
 
 
-# ── promises ──
-
-
 @promises.command("get")
 @click.argument("id")
 @click.option("--json", "verbatim", is_flag=True, help="The raw answer of the server, with data in base64.")
@@ -100,7 +97,7 @@ def _warn_if_settled_before(answer: Any, sent: dict[str, Any]) -> None:
 
 def _promise(timeout: int, **others: Any) -> dict[str, Any]:
     """``timeout``: from now, in ms."""
-    return given(timeoutAt=where().connection().now_ms() + timeout, **others)
+    return given(timeoutAt=connect().now_ms() + timeout, **others)
 
 
 def _new_promise(internal: bool, tags: dict[str, Any] | None, **others: Any) -> dict[str, Any]:
@@ -136,17 +133,11 @@ _command(
 )
 
 
-# ── tasks ──
-
-
 _command("task.get", "Show a task.", ID)
 _command("task.release", "Release a claimed task.", ID, VERSION)
 _command("task.halt", "Halt a task: no worker is offered it until it is continued.", ID)
 _command("task.continue", "Continue a halted task: offer it to workers again.", ID)
 _command("task.search", "List tasks, sorted by id.", _state(TaskState), _limit(100), CURSOR)
-
-
-# ── schedules ──
 
 
 def _warn_if_nobody_runs(answer: Any, _: object) -> None:
@@ -196,9 +187,6 @@ _command(
 )
 
 
-# ── calls ──
-
-
 @click.command(short_help="Have a worker run a function.")
 @click.argument("id")
 @click.option("-f", "--func", required=True, help="The name under which workers registered the function.")
@@ -225,7 +213,7 @@ def invoke(
     if args and json_args is not None:
         raise click.UsageError("--arg and --json-args cannot be combined")
     arguments = [json_or_text(arg) for arg in args] if json_args is None else json_args
-    begin = where().connection().now_ms() + (delay or 0)
+    begin = connect().now_ms() + (delay or 0)
     tags = {"resonate:target": target if "://" in target else f"poll://any@{target}"}
     if delay is not None:
         tags["resonate:delay"] = str(begin)
@@ -249,7 +237,7 @@ def chains(limit: int) -> None:
     Only this server can list them: others answer that they do not know the request.
     """
     try:
-        page = msgspec.json.decode(where().connection().get(f"ui/api/chains?limit={limit}"), type=_ChainList)
+        page = msgspec.json.decode(connect().get(f"ui/api/chains?limit={limit}"), type=_ChainList)
     except NOT_JSON:
         fail("the server does not list chains")
     for chain in page.chains:

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from resonate_server.client.calls import Call, CallTree
-from resonate_server.client.commands import ANSWER_S, ended_by_signals, fail, shown, where
+from resonate_server.client.commands import ANSWER_S, connect, ended_by_signals, fail, shown
 from resonate_server.client.drawing import UNBOUNDED, Drawing
 from resonate_server.client.server_connection import CallFailed
 from resonate_server.client.values import now_ms, printable
@@ -57,8 +57,8 @@ def tree(id: str, watch: bool) -> None:
     """
     console = _console()
     if watch:
-        raise SystemExit(follow(CallTree(where().connection(ANSWER_S), id), console))
-    chain = CallTree(where().connection(), id)
+        raise SystemExit(follow(CallTree(connect(ANSWER_S), id), console))
+    chain = CallTree(connect(), id)
     calls = chain.read()
     console.print(Drawing(calls, console, chain.now(), chain.story).whole())
 
@@ -69,9 +69,6 @@ def _console() -> Console:
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = UNBOUNDED
     return console
-
-
-# ── following it ──
 
 
 class Follower:

@@ -8,10 +8,10 @@ import click
 from msgspec import Struct
 
 from resonate_server.client.calls import Call, CallTask, CallTree
-from resonate_server.client.commands import ANSWER_S, ended_by_signals, fail, shown, where
+from resonate_server.client.commands import ANSWER_S, connect, ended_by_signals, fail, shown
 from resonate_server.client.server_connection import CallFailed
 from resonate_server.client.values import DURATION
-from resonate_server.protocol.records import TaskState
+from resonate_server.protocol.records import Role, TaskState
 
 READ_PAUSE_S = 0.1
 
@@ -34,7 +34,7 @@ class Goal(Struct, frozen=True):
     state: str
 
     def is_about(self, call: Call) -> bool:
-        return self.name == call.name or (self.name == "step" and call.is_step)
+        return self.name == call.name or (self.name == "step" and call.role is Role.STEP)
 
     def __str__(self) -> str:
         return f"{self.name or 'it'} is {self.state}"
@@ -116,7 +116,7 @@ def wait(id: str, goals: tuple[Goal, ...], timeout: int | None) -> None:
       130  Ctrl-C
     """
     end = float("inf") if timeout is None else time.monotonic() + timeout / 1_000
-    waiter = Waiter(CallTree(where().connection(ANSWER_S, max(end, time.monotonic() + LOOK_S)), id), end)
+    waiter = Waiter(CallTree(connect(ANSWER_S, max(end, time.monotonic() + LOOK_S)), id), end)
     is_terminal = sys.stdout is not None and sys.stdout.isatty()
     with ended_by_signals():
         for goal in goals:

@@ -8,7 +8,7 @@ be written, outages before the last start are unknown.
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -76,20 +76,23 @@ class ConnectionHistory:
 
     def away(self, pid: str) -> list[tuple[int, int]]:
         """Return when a worker was not connected, after its first connection."""
-        there = [time for (_, each), spells in self._of.items() if each == pid for time in self._times(each, spells)]
-        return self._certain(_between(there))
+        return self._certain(_between(self._there(lambda worker: worker[1] == pid)))
 
     def absent(self, group: str) -> list[tuple[int, int]]:
         """Return when no worker of ``group`` was connected, as far back as known. Nobody ever connects to a URL."""
         if "://" in group:
             return []
-        there = [time for (each, pid), spells in self._of.items() if each == group for time in self._times(pid, spells)]
+        there = self._there(lambda worker: worker[0] == group)
         return self._certain(_between(there) if there else [(self.since, FOREVER)])
 
-    def _times(self, pid: str, spells: list[_Spell]) -> Iterator[tuple[int, int]]:
-        for spell in spells[:-1]:
-            yield spell.begin, spell.end
-        yield spells[-1].begin, max(spells[-1].end, self._acted.get(pid, 0))
+    def _there(self, wanted: Callable[[tuple[str, str]], bool]) -> list[tuple[int, int]]:
+        """Return when the wanted workers, by group and pid, were connected."""
+        times: list[tuple[int, int]] = []
+        for worker in filter(wanted, self._of):
+            *past, last = self._of[worker]
+            times += [(spell.begin, spell.end) for spell in past]
+            times.append((last.begin, max(last.end, self._acted.get(worker[1], 0))))
+        return times
 
     def _certain(self, holes: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Return the parts of ``holes`` in the time for which all workers are known."""
@@ -100,14 +103,12 @@ class ConnectionHistory:
 def _between(there: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return the times that none of these covers, from the first begin on."""
     holes: list[tuple[int, int]] = []
-    if not there:
-        return holes
-    until = min(there)[0]
-    for begin, end in sorted(there):
+    until = min(there, default=(FOREVER, FOREVER))[0]
+    for begin, end in [*sorted(there), (FOREVER, FOREVER)]:
         if begin > until:
             holes.append((until, begin))
         until = max(until, end)
-    return holes if until == FOREVER else [*holes, (until, FOREVER)]
+    return holes
 
 
 # ── outages of the server ──

@@ -16,7 +16,7 @@ from resonate_server.protocol.lineage import Row
 from resonate_server.protocol.records import Role, TaskState
 from resonate_server.watch.absences import FOREVER, ConnectionHistory
 from resonate_server.watch.derive import RELEASED
-from resonate_server.watch.events import ChainEvent, PromiseCreated, PromiseSettled, TaskNews, What
+from resonate_server.watch.events import ChainEvent, What
 from resonate_server.watch.views import Kind, Phase, PromiseView
 
 MAX_PIECES = 20_000
@@ -39,29 +39,31 @@ class Lives:
         """Calls with an attempt whose write was refused because it had lost its lease."""
 
     def take(self, event: ChainEvent) -> None:
-        if isinstance(event, PromiseCreated):
+        if event.kind is What.CREATED:
             self._born.add(event.id)
-        elif event.kind is What.REFUSED:
+            return
+        if event.kind is What.REFUSED:
             self.refused.add(event.id)
-        elif (step := _STEPS.get(event.kind)) is not None:
-            phases = self._phases.setdefault(event.id, [])
-            before = _before(event, self._since)
-            if not phases and event.id not in self._born:
-                phases.append(before)
-            elif phases and before.kind is Kind.RUNNING:
-                _begin_missed_attempt(phases, replace(before, begin=event.at))
-            step(phases, event)
+            return
+        phases = self._phases.setdefault(event.id, [])
+        before = _before(event, self._since)
+        if not phases and event.id not in self._born:
+            phases.append(before)
+        elif phases and before.kind is Kind.RUNNING:
+            _begin_missed_attempt(phases, replace(before, begin=event.at))
+        _follow(phases, event)
 
     def of(self, call: PromiseView) -> list[Phase]:
         """Return the phases that were seen; for the time before, only the record is known."""
-        if phases := self._phases.get(call.id):  # a promise created as settled has none
+        phases = self._phases.get(call.id, [])
+        if phases:  # a promise created as settled has none
             _bring_up_to_date(phases, call)
         if call.id in self._born:
-            return self._phases.get(call.id) or [_recorded(call, call.created_at)]
-        if call.id not in self._phases and call.settled_at is not None:
+            return phases or [_recorded(call, call.created_at)]
+        if not phases and call.settled_at is not None:
             return [_unknown(call, call.settled_at, 0 if call.task is None else call.task.attempt)]
         begin = max(self._since, call.created_at)
-        phases = self._phases.get(call.id) or [replace(_recorded(call, begin), known=False)]
+        phases = phases or [replace(_recorded(call, begin), known=False)]
         first = phases[0] = replace(phases[0], begin=begin)
         if begin == call.created_at:
             return phases
@@ -95,6 +97,36 @@ def fill_in(rows: list[Row[PromiseView]], lives: Lives, history: ConnectionHisto
 # ── from events ──
 
 
+def _follow(phases: list[Phase], event: Any) -> None:
+    """Continue a life by an event: a :class:`PromiseSettled` or :class:`TaskNews`."""
+    phase = partial(Phase, begin=event.at, attempt=event.version)
+    waiting, running = _open(phases, Kind.WAITING), _open(phases, Kind.RUNNING)
+    idle = waiting or _open(phases, Kind.GAP)
+    match event.kind:
+        case What.QUEUED if idle is None:
+            _begin(phases, phase(Kind.WAITING, reason=event.reason))
+        case What.QUEUED if waiting is not None and event.reason == "retry":
+            waiting.reason = event.reason
+        case What.SENT if waiting is not None:
+            waiting.pid = event.pid
+        case What.UNCLAIMED if idle is not None:
+            idle.trouble = event.trouble
+        case What.CLAIMED:
+            _run(phases, phase(Kind.RUNNING, pid=event.pid))
+        case What.SUSPENDED:
+            _begin(phases, phase(Kind.SUSPENDED, pid=event.pid, on=event.on))
+        case What.LOST:  # A gap follows until a worker claims the task.
+            if running is not None:
+                running.broken = True
+            _begin(phases, phase(Kind.GAP, pid=event.pid, reason=event.reason))
+        case What.RELEASED:
+            _begin(phases, phase(Kind.WAITING, reason=RELEASED, trouble=event.trouble, why=event.why))
+        case What.HALTED:
+            _begin(phases, phase(Kind.HALTED))
+        case What.SETTLED:
+            _end(phases, event.settled_at)
+
+
 def _begin(phases: list[Phase], phase: Phase) -> None:
     """Begin a phase, never before the previous one, whatever the clocks say."""
     _end(phases, phase.begin)
@@ -108,26 +140,9 @@ def _end(phases: list[Phase], at: int) -> None:
         phases[-1].end = max(at, phases[-1].begin)
 
 
-def _open(phases: list[Phase], *kinds: Kind) -> Phase | None:
-    """Return the current phase if it is of one of these kinds."""
-    return phases[-1] if phases and phases[-1].end is None and phases[-1].kind in kinds else None
-
-
-def _queued(phases: list[Phase], event: TaskNews) -> None:
-    waiting = _open(phases, Kind.WAITING, Kind.GAP)
-    if waiting is None:
-        _begin(phases, Phase(Kind.WAITING, event.at, attempt=event.version, reason=event.reason))
-    elif event.reason == "retry" and waiting.kind is Kind.WAITING:
-        waiting.reason = event.reason
-
-
-def _sent(phases: list[Phase], event: TaskNews) -> None:
-    if (waiting := _open(phases, Kind.WAITING)) is not None:
-        waiting.pid = event.pid
-
-
-def _claimed(phases: list[Phase], event: TaskNews) -> None:
-    _run(phases, Phase(Kind.RUNNING, event.at, attempt=event.version, pid=event.pid))
+def _open(phases: list[Phase], kind: Kind) -> Phase | None:
+    """Return the current phase if it is of this kind."""
+    return phases[-1] if phases and phases[-1].end is None and phases[-1].kind is kind else None
 
 
 def _run(phases: list[Phase], running: Phase) -> None:
@@ -148,50 +163,6 @@ def _begin_missed_attempt(phases: list[Phase], running: Phase) -> None:
 
 _CAUSES = {Kind.RUNNING: RELEASED, Kind.SUSPENDED: "resumed", Kind.HALTED: "continued", Kind.UNKNOWN: ""}
 """Reason for an attempt, by the kind of phase before it. After a gap, it is the gap's own reason."""
-
-
-def _suspended(phases: list[Phase], event: TaskNews) -> None:
-    _begin(phases, Phase(Kind.SUSPENDED, event.at, attempt=event.version, pid=event.pid, on=event.on))
-
-
-def _lost(phases: list[Phase], event: TaskNews) -> None:
-    """Break the attempt off. A gap follows until a worker claims the task."""
-    if (running := _open(phases, Kind.RUNNING)) is not None:
-        running.broken = True
-    _begin(phases, Phase(Kind.GAP, event.at, attempt=event.version, pid=event.pid, reason=event.reason))
-
-
-def _released(phases: list[Phase], event: TaskNews) -> None:
-    """The worker gave the task back itself: the attempt is not broken."""
-    waiting = Phase(Kind.WAITING, event.at, attempt=event.version, reason=RELEASED, trouble=event.trouble)
-    _begin(phases, replace(waiting, why=event.why))
-
-
-def _unclaimed(phases: list[Phase], event: TaskNews) -> None:
-    """The task still waits: a worker was sent it but did not claim it."""
-    if (waiting := _open(phases, Kind.WAITING, Kind.GAP)) is not None:
-        waiting.trouble = event.trouble
-
-
-def _halted(phases: list[Phase], event: TaskNews) -> None:
-    _begin(phases, Phase(Kind.HALTED, event.at, attempt=event.version))
-
-
-def _settled(phases: list[Phase], event: PromiseSettled) -> None:
-    _end(phases, event.settled_at)
-
-
-_STEPS: dict[What, Callable[[list[Phase], Any], None]] = {
-    What.QUEUED: _queued,
-    What.SENT: _sent,
-    What.CLAIMED: _claimed,
-    What.SUSPENDED: _suspended,
-    What.LOST: _lost,
-    What.RELEASED: _released,
-    What.UNCLAIMED: _unclaimed,
-    What.HALTED: _halted,
-    What.SETTLED: _settled,
-}
 
 
 # ── from records ──
@@ -283,7 +254,7 @@ def _with_gaps(
 def _pierced(phase: Phase, holes: Holes) -> Iterable[Phase]:
     """Return ``phase`` with gaps where ``holes`` are. A phase that a gap cuts short is broken, and kept even at zero
     length, because a worker had begun it."""
-    end = FOREVER if phase.end is None else phase.end
+    end = phase.until
     at = phase.begin
     for hole_begin, hole_end in holes[bisect_right(holes, at, key=lambda hole: hole[1]) :]:
         begin, until = max(hole_begin, at), min(hole_end, end)
@@ -321,14 +292,10 @@ def _or_open(end: int) -> int | None:
 def _of_step(step: PromiseView, host: list[Phase]) -> list[Phase]:
     """Return a step's phases: it runs while its host runs, and breaks off with it."""
     whole = _whole(Kind.RUNNING, step)
-    end = FOREVER if whole.end is None else whole.end
     pieces = []
     for phase in host:
-        if phase.begin >= end:
-            break
-        begin, host_end = max(phase.begin, whole.begin), FOREVER if phase.end is None else phase.end
-        until = min(host_end, end)
+        begin, until = max(phase.begin, whole.begin), min(phase.until, whole.until)
         if begin < until:
-            broken = phase.broken and until == host_end
+            broken = phase.broken and until == phase.until
             pieces.append(replace(phase, begin=begin, end=_or_open(until), broken=broken, step=True))
     return pieces or [replace(whole, step=True)]

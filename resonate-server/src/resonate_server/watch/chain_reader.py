@@ -29,7 +29,7 @@ from resonate_server.watch.absences import FOREVER, ConnectionHistory, Outages
 from resonate_server.watch.attempts import Lives, fill_in
 from resonate_server.watch.derive import chain_of
 from resonate_server.watch.events import encoder
-from resonate_server.watch.ring import Ring
+from resonate_server.watch.ring import Ring, own
 from resonate_server.watch.story import story
 from resonate_server.watch.views import ChainView, PromiseSummary, PromiseView, TaskView
 
@@ -105,8 +105,6 @@ class ChainReader:
         self._outages = outages
         self._now = now
 
-    # --- the list ---------------------------------------------------------------------------------------------------
-
     async def page(self, wanted: ChainQuery) -> ChainPage:
         """Return the newest matching chains. ``next`` is set while there may be more, even if none was found."""
         found: list[PromiseSummary] = []
@@ -119,11 +117,9 @@ class ChainReader:
                 break
         return ChainPage(found, None if last is None else encode_place(_own_place(last, wanted.prefix)))
 
-    # --- one chain --------------------------------------------------------------------------------------------------
-
     async def view(self, id: str, prefix: str = "") -> ChainView | None:
         """Return the chain of promise ``id``, limited to ids that begin with ``prefix``."""
-        promise = await self._reader.read(lambda store: _promise(store, id))
+        promise = await self._reader.read(lambda store: store.load(Footprint(ids=(id,))).promises.get(id))
         if promise is None:
             return None
         root = chain_of(promise)
@@ -188,10 +184,6 @@ def _tree(root: str, after: str, now: int, left: int, store: View) -> tuple[list
         views.append(_view(branch, MAX_TEXT if left > MAX_CHAIN_BYTES // 2 else SHORT_TEXT))
         left -= len(encoder.encode(views[-1]))
     return views, left
-
-
-def _promise(store: View, id: str) -> Promise | None:
-    return store.load(Footprint(ids=(id,))).promises.get(id)
 
 
 def _bounded[T](rows: Iterator[T], weigh: Callable[[T], int]) -> Iterator[T]:
@@ -274,8 +266,7 @@ def _redacted(view: PromiseView, prefix: str) -> PromiseView:
     """Remove the ids that the viewer may not see."""
     if not prefix:
         return view
-    if view.parent is not None and not view.parent.startswith(prefix):
-        view.parent = None
+    view.parent = own(view.parent, prefix)
     for ids in (view.awaits, *(phase.on for phase in view.phases)):
         ids[:] = [id for id in ids if id.startswith(prefix)]
     return view

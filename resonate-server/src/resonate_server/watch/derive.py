@@ -6,17 +6,16 @@ Rules do not know that they are watched, so the reason why a task waits again is
 from collections.abc import Iterator
 from typing import Any
 
-from resonate_server.kernel.model import PutCallback, Rows, Task
+from resonate_server.kernel.model import PutCallback, Task
 from resonate_server.protocol.address import group_of
 from resonate_server.protocol.payload import Excerpt, Function, step_function
 from resonate_server.protocol.records import Promise, PromiseState, TaskState
-from resonate_server.protocol.requests import Request, TaskFence, TaskFulfill, TaskRelease, TaskSuspend
+from resonate_server.protocol.requests import TaskFence, TaskFulfill, TaskRelease, TaskSuspend
 from resonate_server.store import Decided
 from resonate_server.watch.events import ChainEvent, PromiseCreated, PromiseSettled, TaskNews, What
 
 CONFLICT = 409
 CREATED, RELEASED = "created", "released"
-PENDING_PROMISE = PromiseState.PENDING
 
 WRITES = (TaskFence, TaskFulfill, TaskRelease, TaskSuspend)
 """Requests that only a task's holder may make. Claims are not among them: a late one is normal, as several workers may
@@ -30,16 +29,14 @@ def events(decided: Decided) -> list[ChainEvent]:
     for promise in changes.promises.values():
         if promise.id not in rows.promises:
             found.append(_created(promise, decided.now))
-        if promise.state is not PENDING_PROMISE:
+        if promise.state is not PromiseState.PENDING:
             found.append(_settled(promise, rows.tasks.get(promise.id), decided))
     for task in changes.tasks.values():
         before = rows.tasks.get(task.id)
         if before is None or before.state is not task.state or _is_offered_anew(before, task):
             promise = changes.promises.get(task.id) or rows.promises[task.id]
             found += _moved(before, task, chain_of(promise), decided)
-    if decided.decision.answer.status == CONFLICT and isinstance(decided.request, WRITES):
-        found += _refused(decided.request, rows, decided.now)
-    return found
+    return [*found, *_refused(decided)]
 
 
 def _is_offered_anew(before: Task, task: Task) -> bool:
@@ -81,9 +78,6 @@ def _settled(promise: Promise, before: Task | None, decided: Decided) -> Promise
         version=0 if before is None else before.version,
         by_worker=isinstance(request, TaskFulfill) and request.id == promise.id,
     )
-
-
-# ── tasks ──
 
 
 def _moved(before: Task | None, task: Task, chain: str, decided: Decided) -> Iterator[TaskNews]:
@@ -138,15 +132,12 @@ def _awaited(id: str, decided: Decided) -> list[str]:
     return [link.awaited for link in links if isinstance(link, PutCallback) and link.awaiter == id]
 
 
-def _refused(request: Request, rows: Rows, now: int) -> Iterator[ChainEvent]:
-    assert isinstance(request, WRITES)
-    promise = rows.promises.get(request.id)
-    if promise is not None:
-        yield TaskNews(
-            kind=What.REFUSED,
-            at=now,
-            chain=chain_of(promise),
-            id=request.id,
-            version=request.version,
-            request=request.kind,
-        )
+def _refused(decided: Decided) -> Iterator[ChainEvent]:
+    request = decided.request
+    if (
+        decided.decision.answer.status == CONFLICT
+        and isinstance(request, WRITES)
+        and request.id in decided.rows.promises
+    ):
+        about: Any = {"chain": chain_of(decided.rows.promises[request.id]), "id": request.id}
+        yield TaskNews(kind=What.REFUSED, at=decided.now, version=request.version, request=request.kind, **about)

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Container
 from contextlib import suppress
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from resonate_server.watch.events import ChainEvent, Event, PromiseCreated, TaskNews, What, WorkerEvent, encoder
@@ -108,15 +109,14 @@ class Overtaken(Exception):
     """The viewer is so slow that the ring has dropped its next event."""
 
 
-class Viewer:
-    """A viewer of ids and groups that begin with ``prefix``, which has seen everything up to ``seq``."""
+class Viewer(Struct, eq=False):
+    """A viewer of ids and groups that begin with ``prefix``, which has seen everything up to ``seq``. ``taken``: how
+    many events it was given."""
 
-    def __init__(self, prefix: str, seq: int) -> None:
-        self.prefix = prefix
-        self.seq = seq
-        self.taken = 0
-        """How many events it was given."""
-        self.is_open = True
+    prefix: str
+    seq: int
+    taken: int = 0
+    is_open: bool = True
 
 
 class Feed:
@@ -219,18 +219,18 @@ def visible(events: list[Event], prefix: str) -> list[Event]:
         match event:
             case ChainEvent(id=name) | WorkerEvent(group=name) if not name.startswith(prefix):
                 continue
+            case PromiseCreated():
+                shown.append(replace(event, chain=own(event.chain, prefix), parent=own(event.parent, prefix)))
+            case TaskNews():
+                on = [id for id in event.on if id.startswith(prefix)]
+                shown.append(replace(event, chain=own(event.chain, prefix), on=on))
             case ChainEvent():
-                shown.append(_redacted(event, prefix))
+                shown.append(replace(event, chain=own(event.chain, prefix)))
             case _:
                 shown.append(event)
     return shown
 
 
-def _redacted(event: ChainEvent, prefix: str) -> ChainEvent:
-    chain = event.chain if event.chain is not None and event.chain.startswith(prefix) else None
-    match event:
-        case PromiseCreated(parent=str() as parent) if not parent.startswith(prefix):
-            return replace(event, chain=chain, parent=None)
-        case TaskNews(kind=What.SUSPENDED, on=on):
-            return replace(event, chain=chain, on=[id for id in on if id.startswith(prefix)])
-    return event if chain == event.chain else replace(event, chain=chain)
+def own(id: str | None, prefix: str) -> str | None:
+    """Return an id that the viewer may see."""
+    return None if id is None or not id.startswith(prefix) else id

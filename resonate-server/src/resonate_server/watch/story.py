@@ -5,6 +5,7 @@ The page and the terminal show these sentences as they are. They need nothing bu
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
@@ -26,30 +27,34 @@ NOTICEABLE_MS = 1_000
 """A shorter absence that lost nothing is not worth telling."""
 
 
+NOTHING = Phase(Kind.UNKNOWN, 0)
+
+
 class Break(Struct, frozen=True):
-    """A time when a call lacked a worker. ``before`` and ``after``: what the call did before and after it."""
+    """A time when a call lacked a worker. ``before`` and ``after``: what the call did before and after it, or
+    :data:`NOTHING`."""
 
     call: PromiseView
-    before: Phase | None
+    before: Phase
     gap: Phase
-    after: Phase | None
+    after: Phase
 
     @property
     def broke_off(self) -> bool:
-        return self.before is not None and self.before.kind is Kind.RUNNING and self.before.broken
+        return self.before.kind is Kind.RUNNING and self.before.broken
 
     @property
     def was_suspended(self) -> bool:
-        return self.before is not None and self.before.kind is Kind.SUSPENDED
+        return self.before.kind is Kind.SUSPENDED
 
     @property
     def goes_on(self) -> bool:
-        return self.after is not None and self.after.kind is Kind.RUNNING
+        return self.after.kind is Kind.RUNNING
 
     @property
     def was_bridged(self) -> bool:
         """The worker was back in time and still held its lease, as when it turns to another server."""
-        if self.after is None:
+        if self.after is NOTHING:
             return self.gap.end is not None
         return self.after.kind in (Kind.RUNNING, Kind.SUSPENDED) and self.after.attempt == self.gap.attempt
 
@@ -61,15 +66,11 @@ class Break(Struct, frozen=True):
         is_noticeable = self.gap.end is not None and self.gap.end - self.gap.begin >= NOTICEABLE_MS
         return is_noticeable and (self.broke_off or self.was_suspended or self.goes_on)
 
-    def delay(self, settled: dict[str, int]) -> tuple[int, int] | None:
-        """Return the time in which the call could have run but had no worker. A suspended call needs no worker until
-        what it waits for has settled."""
-        if not self.goes_on or self.after is None:
-            return None
-        begin = self.gap.begin
-        if self.was_suspended and self.before is not None:
-            begin = max([begin, *(settled[id] for id in self.before.on if id in settled)])
-        return begin, self.after.begin
+    def delay(self, settled: dict[str, int]) -> tuple[int, int]:
+        """Return the time in which a call that runs again could have run but had no worker. A suspended call needs no
+        worker until what it waits for has settled."""
+        needs = [settled[id] for id in self.before.on if id in settled] if self.was_suspended else []
+        return max([self.gap.begin, *needs]), self.after.begin
 
 
 class Loss(Struct, frozen=True):
@@ -101,21 +102,13 @@ def _faults(promises: list[PromiseView]) -> list[Loss]:
 
 
 def _breaks(call: PromiseView) -> Iterator[Break]:
-    phases = call.phases
-    for index, phase in enumerate(phases):
+    before = NOTHING
+    for number, phase in enumerate(call.phases, 1):
         if phase.kind is Kind.GAP:
-            before = phases[index - 1] if index else None
             # A short wait for a worker that is connected does not count as what it did after the gap.
-            after = next((later for later in phases[index + 1 :] if later.kind is not Kind.WAITING), None)
+            after = next((later for later in call.phases[number:] if later.kind is not Kind.WAITING), NOTHING)
             yield Break(call, before, phase, after)
-
-
-def _steps_by_host(rows: list[Row[PromiseView]]) -> dict[str, list[PromiseView]]:
-    steps: dict[str, list[PromiseView]] = {}
-    for row in rows:
-        if row.host is not None:
-            steps.setdefault(row.host.id, []).append(row.node)
-    return steps
+        before = phase
 
 
 class _Redone(Struct, frozen=True):
@@ -134,7 +127,10 @@ class _Story:
         self._outages = outages
         self._refused = refused
         self._begin = min(promise.created_at for promise in promises)
-        self._steps = _steps_by_host(rows)
+        self._steps: defaultdict[str, list[PromiseView]] = defaultdict(list)
+        for row in rows:
+            if row.host is not None:
+                self._steps[row.host.id].append(row.node)
         self._parents = {promise.parent for promise in promises}
         self._redone = [[*self._redone_by(each)] for fault in faults for each in fault.breaks]
 
@@ -161,7 +157,6 @@ class _Story:
         if not broken:
             return self._nobody(fault)
         first = broken[0]
-        assert first.before is not None
         who = f"Worker {short_pid(first.before.pid or '')} of {fault.group}"
         what = listed([f"{name_of(each.call)} (attempt {each.gap.attempt})" for each in broken])
         if first.gap.reason == "lease":
@@ -180,7 +175,7 @@ class _Story:
         if waiting := [name_of(each.call) for each in fault.breaks if each.gap.end is None]:
             yield f"{listed(waiting)} {'waits' if len(waiting) == 1 else 'wait'} for a worker of {fault.group}."
         going_on = next((each for each in fault.breaks if each.goes_on), None)
-        if going_on is not None and going_on.after is not None:
+        if going_on is not None:
             after = going_on.after
             name, is_first = name_of(going_on.call), after.attempt == 1
             what = f"began {name}" if is_first else f"continued {name} in attempt {after.attempt},"
@@ -188,7 +183,7 @@ class _Story:
         elif ends := [each.gap.end for each in fault.breaks if each.gap.end is not None]:
             yield f"A worker was back {duration(min(ends) - fault.at)} later."
         late = [each for each in fault.breaks if each.broke_off and each.call.id in self._refused]
-        if late and late[0].before is not None:
+        if late:
             sender = short_pid(late[0].before.pid or "")
             results = "result" if len(late) == 1 else "results"
             names = listed([name_of(each.call) for each in late])
@@ -198,9 +193,9 @@ class _Story:
         """Yield what had begun but not finished, and so ran again from its beginning. A call that had made calls also
         restarts, but the results of those are recorded."""
         before, after, at, call = broken.before, broken.after, broken.gap.begin, broken.call
-        if before is None or after is None or not broken.broke_off or after.reason not in DONE_AGAIN:
+        if not broken.broke_off or after.reason not in DONE_AGAIN:
             return
-        for step in self._steps.get(call.id, []):
+        for step in self._steps[call.id]:
             if step.created_at <= at and (step.settled_at is None or step.settled_at > at):
                 yield _Redone(f"{name_of(step)}, a step of {name_of(call)},", at - max(step.created_at, before.begin))
         if call.id not in self._parents:
@@ -236,8 +231,7 @@ class _Story:
         if root.settled_at is None:
             return
         settled = {each.id: each.settled_at for each in self._promises if each.settled_at is not None}
-        delays = [each.delay(settled) for fault in self._faults for each in fault.breaks]
-        lost = _union([delay for delay in delays if delay is not None])
+        lost = _union([each.delay(settled) for fault in self._faults for each in fault.breaks if each.goes_on])
         parts = [f"for {duration(lost)} it had no worker"] if lost else []
         twice = sum(max((redone.ms for redone in of_break), default=0) for of_break in self._redone)
         parts += [f"{duration(twice)} of work was done twice"] if twice else []

@@ -11,7 +11,7 @@ from resonate_server.delivery.presence import Member
 from resonate_server.protocol.payload import Payload
 from resonate_server.protocol.records import PromiseState, Role, TaskState
 from resonate_server.store.found import Occupation
-from resonate_server.watch.absences import Outage
+from resonate_server.watch.absences import FOREVER, Outage
 
 
 class Kind(StrEnum):
@@ -47,6 +47,10 @@ class Phase(Struct, gc=False):
     broken: bool = False
     known: bool = True
     step: bool = False
+
+    @property
+    def until(self) -> int:
+        return FOREVER if self.end is None else self.end
 
 
 class TaskView(Struct, frozen=True):

@@ -140,6 +140,10 @@ GOOD: dict[str, tuple[Case, str]] = {
     ),
     "foo killed while bar works": (working(fault(name="foo")), NOTHING_TWICE),
     "killed before the request": (sleeping(fault(name="baz", began=-1, ended=2)), f"{RIGHT}."),
+    "a chain of one": (
+        _case([FOO], None, [run("a", 0.1, 10)], 10),
+        "The answer is 3, and foo ran exactly once.",
+    ),
     "a service that has nothing to do with it": (sleeping(fault(name="qux")), AT_NO_COST),
 }
 
@@ -152,7 +156,6 @@ def test_the_proof_holds(case: Case, sentence: str) -> None:
 
 BAZ_TWICE = [*OTHERS, BAR_WAITED, run("a.1.1", 7, 7.1, attempt=2)]
 WORK_TWICE = [*OTHERS, run("a.1", 0.2, 10.3), run("a.1.2", 0.3, 0.5), run("a.1.2", 2, 10.3)]
-
 BAZ_RAN_TWICE = "baz should have run once, but ran 2 times"
 WORK_RAN_TWICE = "bar's work should have run once, but ran 2 times"
 
@@ -170,7 +173,7 @@ BAD: dict[str, tuple[Case, list[str]]] = {
         ["bar's work should have run 2 times, but ran 3 times"],
     ),
     "a late result that nobody refused": (
-        working(FROZEN, broken_off("result: 0", 14.1)),
+        working(FROZEN, broken_off("ValueError: lease lost", 14.1)),
         ["nothing shows that the late result was refused"],
     ),
     "no logs": (sleeping(runs=[]), [f"{name} has not run, by the logs" for name in ("foo", "bar", "baz")]),
@@ -245,11 +248,6 @@ def test_a_long_verdict_is_cut() -> None:
     assert len(verdict(sleeping(message="x" * 10_000, expected=None))) < 300
 
 
-def test_a_chain_of_one() -> None:
-    case = _case([FOO], None, [run("a", 0.1, 10)], 10)
-    assert (failures(case), verdict(case)) == ([], "The answer is 3, and foo ran exactly once.")
-
-
 # ── runs, in the logs of workers ──
 
 
@@ -294,9 +292,8 @@ RUNS: dict[str, str | bytes] = {
     "CR LF": BEGINS + "\r",
     "with a level": BEGINS.replace("running", "WARNING: running"),
     "an id beyond ASCII": BEGINS.replace("a:1", "größe"),
+    "an id with control characters, as workers write it": BEGINS.replace("a:1", "a\\u202eb"),
 }
-
-
 NO_RUNS: dict[str, str | bytes] = {
     "nothing": "",
     "a traceback": "Traceback (most recent call last):",
@@ -321,24 +318,5 @@ def test_runs_are_told_from_everything_else(what: str) -> None:
     assert len(read((RUNS | NO_RUNS)[what])) == (what in RUNS)
 
 
-def test_an_id_with_control_characters_is_found_as_workers_write_it() -> None:
-    assert [run.id for run in read(BEGINS.replace("a:1", "a\\u202eb"))] == ["a\u202eb"]
-
-
 def test_garbage_between_the_lines_hides_none() -> None:
     assert len(read(b"\xff\xfe\x00", BEGINS, b"\x80" * 10, ENDS)) == 1
-
-
-@pytest.mark.parametrize(
-    ("outcome", "refused"),
-    [
-        ("result: 2", False),
-        ("lease lost, leaving the task to others (code=409): task a:1 is at version 2, not 1", True),
-        ("ValueError: lease lost", False),
-        ("suspended, waits for a:1.1", False),
-        ("", False),
-    ],
-)
-def test_the_outcome_of_a_run(outcome: str, refused: bool) -> None:
-    run = Run(function="bar", id="a", attempt=1, began=0, outcome=outcome)
-    assert run.was_refused == refused

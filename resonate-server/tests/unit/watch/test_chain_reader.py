@@ -2,7 +2,7 @@
 
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import pytest
@@ -36,18 +36,13 @@ def calling(function: str) -> Value:
     return value(b64encode(msgspec.json.encode({"func": function, "args": []})).decode())
 
 
-class Counting:
+class Counting(Database):
     """A store that counts the roots read from it."""
 
-    def __init__(self, store: Database) -> None:
-        self._store = store
-        self.roots = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
+    roots = 0
 
     def recent_roots(self, state: PromiseState | None, before: Place | None, now: int) -> Iterator[Promise]:
-        for root in self._store.recent_roots(state, before, now):
+        for root in super().recent_roots(state, before, now):
             self.roots += 1
             yield root
 
@@ -55,8 +50,8 @@ class Counting:
 class Scene:
     """Chains in a store that a driver fills; the driver's decisions are in the ring."""
 
-    def __init__(self, store: Database) -> None:
-        self.store = Counting(store)
+    def __init__(self, store: Counting) -> None:
+        self.store = store
         self.driver = Driver(store)
         self.ring = Ring()
         self.history = ConnectionHistory(START)
@@ -67,8 +62,8 @@ class Scene:
 
     async def read[T](self, query: Callable[[View], T]) -> T:
         self.reads += 1
-        with transaction(self.driver.store):
-            return query(cast("View", self.store))
+        with transaction(self.store):
+            return query(self.store)
 
     def remember(self) -> None:
         """Let the watch see what was decided so far."""
@@ -100,7 +95,7 @@ class Scene:
 
 @pytest.fixture
 def scene() -> Iterator[Scene]:
-    store = Database(IN_MEMORY)
+    store = Counting(IN_MEMORY)
     yield Scene(store)
     store.close()
 
@@ -243,7 +238,7 @@ class TestChain:
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """6,000 settled chains, and a pending one whose id sorts before all of them."""
-    store: Database = Database(tmp_path_factory.mktemp("full") / "state.db", "NORMAL")
+    store = Counting(tmp_path_factory.mktemp("full") / "state.db", "NORMAL")
     rows = (promise(f"foo-{number:06}", RESOLVED, tags={"a": "b"}) for number in range(6_000))
     with transaction(store):
         store.write(changes(*rows, promise("bar")))
@@ -255,11 +250,8 @@ class TestBounds:
     """The amount of reading does not depend on how much is stored, and is done in portions."""
 
     @pytest.fixture(autouse=True)
-    def from_zero(self, full: Scene) -> None:
+    def count_from_zero_with_all_the_time_in_the_world(self, full: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
         full.reads, full.store.roots = 0, 0
-
-    @pytest.fixture(autouse=True)
-    def all_the_time_in_the_world(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(chain_reader, "PORTION_MS", 60_000)
 
     @pytest.mark.parametrize(

@@ -52,6 +52,9 @@ STORIES = {
     "nor is a suspension that is refused because something has settled": (
         "acquired t; create a -; settle a; forget; suspend t 1 a |"
     ),
+    "a suspension says what it waits for": (
+        "acquired t; create a -; forget; suspend t 1 a | task.suspended pid=pid-1 version=1 on=['a']"
+    ),
     "a lease that lapses is a loss": (
         "acquired t; wait 10000 | task.lost pid=pid-1 version=1 reason=lease; task.queued version=1 reason=lease"
     ),

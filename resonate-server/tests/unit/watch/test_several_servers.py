@@ -53,8 +53,6 @@ class Site:
 
     def rings(self) -> list[tuple[int, Event]]:
         """Take what has happened so far and the others have not heard yet."""
-        for server in self.servers:
-            assert server.ring.last >= 0  # reading brings it up to date
         rung, self.rung = self.rung, []
         return rung
 

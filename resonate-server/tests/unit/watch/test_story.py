@@ -45,6 +45,7 @@ KILLED = (
     running(4_000, 7_990, NEW, attempt=2, reason="gone", retries=1),
 )
 WORK = promise("foo.bar.work", 100, 7_980, role=Role.STEP)
+DONE = promise("foo.bar.done", 60, 90, role=Role.STEP)
 SLEEP = promise("foo.bar.sleep", 100, 6_000, role=Role.TIMER)
 
 
@@ -72,7 +73,7 @@ def test_a_worker_that_is_gone_for_a_moment_and_loses_nothing_is_no_fault() -> N
 
 
 def test_a_kill_at_work_names_who_died_what_was_kept_who_continued_what_ran_twice_and_how_long_it_took() -> None:
-    assert told(FOO, bar(*KILLED), BAZ, WORK) == [
+    assert told(FOO, bar(*KILLED), BAZ, DONE, WORK) == [
         "Worker 1a42 of service-bar was gone 1.7 s after the chain began, in the middle of bar (attempt 1).",
         "Worker 4ed9 continued bar in attempt 2, 2.3 s later.",
         "The server kept the unfinished calls of foo and bar, and baz's result 1; no call was made a second time.",
@@ -160,6 +161,7 @@ def test_calls_that_lose_the_same_worker_are_one_fault() -> None:
         "bar0 (attempt 1), bar1 (attempt 1), bar2 (attempt 1) and 6 more."
     )
     assert sum("was gone" in sentence for sentence in sentences) == 1
+    assert "for 2.3 s it had no worker" in sentences[-1], "the time that they wait counts once"
 
 
 def test_only_the_first_of_many_faults_are_told() -> None:
@@ -183,8 +185,3 @@ def test_the_server_s_own_outage_is_reported_with_its_length() -> None:
         "The server itself was away for 3.2 s, from 1.0 s after the chain began; what it had acknowledged was on disk."
     )
     assert sentences[-1] == "The chain was resolved after 8.0 s."
-
-
-def test_times_that_two_calls_wait_count_once() -> None:
-    several = [promise(f"foo.bar{n}", 8, 7_990, *KILLED, group=BAR) for n in range(3)]
-    assert "for 2.3 s it had no worker" in told(FOO, *several)[-1]
