@@ -8,8 +8,7 @@ from resonate.error import ConnectorError, ResonateError
 from resonate.send import Sender, TaskRef
 from resonate.transport import Transport
 
-from worker.leases import PATIENCE_MS
-from worker.room import UNREAD_BYTES
+from worker.leases import PATIENCE_MS, UNREAD_BYTES
 
 from .exchange import Exchange
 
@@ -190,7 +189,7 @@ async def test_the_server_s_answer_to_the_end_of_a_run_is_logged(
 @pytest.fixture
 async def crowded(monkeypatch: pytest.MonkeyPatch) -> Exchange:
     """A worker with room for one large task and a few small ones."""
-    monkeypatch.setattr("worker.room.ROOM_BYTES", UNREAD_BYTES + 5_000)
+    monkeypatch.setattr("worker.leases.ROOM_BYTES", UNREAD_BYTES + 5_000)
     return Exchange(PLACES)
 
 

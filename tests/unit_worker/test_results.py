@@ -46,7 +46,8 @@ async def test_a_listener_is_registered_only_once_the_task_has_left(
 
     await exchange.end(end, status)
     await until(lambda: exchange.kinds == ["task.create", end, *next])
-    await asyncio.sleep(0)
+    for _ in range(5):
+        await asyncio.sleep(0)
 
     assert [(message["kind"], message["data"]["promise"]["state"]) for message in exchange.told] == [
         ("unblock", state) for state in told

@@ -1,16 +1,13 @@
 """Everything that depends on internals of the SDK (resonate-sdk 0.8.1), where it has no public API.
 
-* `resonate.core.ResonateEffects`, made for each attempt: it returns the promise of a step from its cache or from the
-  server, without comparing it with the request. It knows its task and version.
+* `ResonateEffects`, made for each attempt, returns the promise of a step without comparing it with the request.
 * `Context.run`: neither the request nor the promise of a local step names its function.
-* `DurableFunction.invoke`, which runs every function, including steps and retries: nothing reports the outcome.
-* `Core.execute_until_blocked_inner`, one attempt from its parameter to its outcome, an `_ExecFulfilled` if the function
-  has ended: if it raises, the task is released, and nothing says why. If the server refuses a call as malformed, the
-  function would run again and again: it fails instead.
+* `DurableFunction.invoke` runs every function, including steps and retries: nothing reports the outcome.
+* `Core.execute_until_blocked_inner` is one attempt. If it raises, the task is released, and nothing says why; after a
+  call that the server refuses as malformed, the function would run again and again. It fails instead.
+* `Context.rpc` and `Context.detached`: the same for arguments that cannot be stored, and for results.
 * `ResonateFuture`: who stops waiting for a step, by `asyncio.timeout` for instance, cancels it within the SDK, and the
   attempt never ends. So waiting is shielded: the step continues, and its function ends after it.
-* `Context.rpc` and `Context.detached`: if the arguments cannot be stored, or a result, the task is released. So the
-  function would run again and again, and nobody would hear why: it fails instead.
 * `Codec.encode` pickles errors, and fails for messages that cannot be written.
 * `decode_settled` of `resonate.context` raises "unknown error: null" for a call that was cancelled or is late.
 * Each call that a function makes is requested in an asyncio task with the function's context, and so with its span.
@@ -109,15 +106,19 @@ def _run_log(deps: DependencyMap) -> RunLog:
         return RunLog()
 
 
-def should_log(record: logging.LogRecord) -> bool:
-    """Return whether a record of the SDK should be logged."""
+def filter_sdk() -> None:
+    """Keep from the log what the SDK says of its own doings, and what the end of a run tells better."""
+    logging.getLogger("resonate").setLevel(logging.WARNING)
+    logging.getLogger(resonate.core.__name__).addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     cause = error.cause if isinstance(error, PlatformError) else error
     is_told_by_the_end_of_a_run = isinstance(cause, FunctionNotFoundError | StepChangedError) or (
         isinstance(cause, ServerError) and cause.code in LEASE_IS_GONE
     )
-    is_told = is_told_by_the_end_of_a_run or str(record.msg).startswith(RETURNED_EARLY)
-    return record.levelno >= logging.WARNING and not is_told
+    return not (is_told_by_the_end_of_a_run or str(record.msg).startswith(RETURNED_EARLY))
 
 
 def silence_sdk() -> None:
@@ -310,7 +311,7 @@ ADAPTED: Final[tuple[tuple[Any, str, Any], ...]] = (
 
 
 def adapt_sdk() -> None:
-    """Make the SDK compare each step with its promise, and report each function's outcome to the `RunLog` among its
-    dependencies. Call it before a worker starts."""
+    """Replace these parts. They report to the `RunLog` among the SDK's dependencies. Call it before a worker starts."""
     for owner, name, replacement in ADAPTED:
         setattr(owner, name, replacement)
+    filter_sdk()

@@ -25,7 +25,7 @@ from worker.faults import Faults
 from worker.health import BEAT_SECONDS, HealthFile
 from worker.heartbeats import HeartbeatThread
 from worker.leases import LeaseKeeper, OwnResults
-from worker.logs import configure_logging, filter_sdk
+from worker.logs import configure_logging
 from worker.network import HttpNetwork
 from worker.runs import RunLog
 from worker.seams import adapt_sdk, check_durable, silence_sdk
@@ -129,7 +129,6 @@ class RunningWorker:
         token, pid = settings.token, uuid.uuid4().hex
         adapt_sdk()
         self.stream = Stream(settings.server_url, worker.group, pid, token)
-        filter_sdk()
         connections = max(MIN_CONNECTIONS, CONNECTIONS_PER_TASK * settings.max_tasks)
         network = HttpNetwork(settings.server_url, token, connections)
         self.tracing = _tracing(worker.group, pid) if settings.tracing else None
@@ -204,7 +203,7 @@ class RunningWorker:
             self.tracing.flush(SPANS_SECONDS)
 
     def _observe(self, event: Event) -> None:
-        """Pass on settled steps. Failed background work is logged with the end of its run, or where it was refused."""
+        """Failed background work is logged with the end of its run, or where it was refused."""
         if isinstance(event, PromiseSettleReturned):
             self._runs.step_settled(event.id)
 
