@@ -2,15 +2,14 @@
 
 import asyncio
 import itertools
-import json
-from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterable
 from http.client import HTTPMessage
 from typing import Any
 
 from harness.http import Response
-from harness.server import FAR
+from harness.server import FAR, encoded
 from harness.server import Client as Server
+from unit_worker.group import until
 
 from foo_web.app import create_app
 from foo_web.chains import Chains
@@ -126,16 +125,6 @@ class Foo:
         tags = {"resonate:target": f"poll://any@{group}"} | ({"resonate:delay": str(delay)} if delay else {})
         param = encoded({"func": func, **members})
         self.ask_server("promise.create", id=self.key, timeoutAt=timeout_at, param=param, tags=tags)
-
-
-def encoded(value: Any) -> dict[str, str]:
-    return {"data": b64encode(json.dumps(value).encode()).decode()}
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 def problem(reply: Response) -> tuple[int, str]:

@@ -21,6 +21,7 @@ from harness.server import ServerProcess
 from resonate.context import Context
 from resonate.error import ConnectorError, ServerError
 from resonate.retry import Constant
+from unit_worker.group import until
 
 from foo_web import app as app_module
 from foo_web import chains as chains_module
@@ -29,7 +30,7 @@ from foo_web.chains import Chains
 from worker import RunningWorker, Settings, Worker, worker
 
 from . import asking
-from .asking import PAUSE, Foo, problem, until
+from .asking import PAUSE, Foo, problem
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.server import ServerProcess
+from harness.server import ServerProcess, encoded
 from resonate.context import Context
+from resonate.error import ApplicationError
 from resonate.retry import Constant
 
-from worker import log_run, worker
+from worker import worker
 from worker.seams import MAX_VALUE_BYTES
 from worker.values import MAX_MESSAGE_CHARACTERS
 
-from .group import Group, Told, encoded, launched, until
+from .group import Group, launched
 
 type Function = Callable[[Context], Any]
 
@@ -185,7 +186,7 @@ async def test_the_caller_of_a_function_that_ends_oddly_hears_of_it(
         pytest.param("x" * 10_000_000, "x" * (MAX_MESSAGE_CHARACTERS - 1) + "…", id="endless"),
     ],
 )
-async def test_every_message_of_an_error_arrives(
+async def test_every_message_of_an_error_arrives_with_the_name_of_its_class_and_nothing_else(
     caplog: pytest.LogCaptureFixture, group: Group, text: str, arrives: str
 ) -> None:
     caplog.set_level(logging.CRITICAL)  # xdist could not pass on what it captures of a text that is not Unicode
@@ -193,9 +194,18 @@ async def test_every_message_of_an_error_arrives(
     async def fail(ctx: Context) -> None:  # noqa: ARG001
         raise ValueError(text)
 
-    await group.work(fail)
-    failed = await group.result(group.begin("fail"))
-    assert (failed["name"], failed["message"]) == ("ValueError", arrives)
+    async def fail_in_a_step(ctx: Context) -> str:
+        try:
+            await ctx.run(fail)
+        except ApplicationError as error:
+            return str(error)
+        return "it did not fail"
+
+    await group.work(fail, fail_in_a_step)
+    outer = group.begin("fail_in_a_step")
+    assert await group.result(outer) == arrives
+    for id in (group.begin("fail"), f"{outer}:1"):
+        assert await group.result(id) == {"__type": "error", "message": arrives, "name": "ValueError"}
 
 
 async def test_who_stops_waiting_for_a_step_goes_on_and_ends_after_it(group: Group) -> None:
@@ -235,18 +245,6 @@ async def test_a_task_group_may_wait_for_calls(group: Group) -> None:
     for number in (1, 2):
         group.settle(f"{id}:{number}", number)
     assert await group.result(id) == [1, 2]
-
-
-async def test_a_function_that_logs_its_run_twice_is_not_taken_for_a_retry(group: Group, told: Told) -> None:
-    async def twice(ctx: Context) -> int:
-        log_run(ctx)
-        log_run(ctx)
-        return 3
-
-    await group.work(twice)
-    await group.result(group.begin("twice"))
-    await until(lambda: told("result: 3"))
-    assert not told("retrying")
 
 
 ASKING = """

@@ -50,7 +50,7 @@ def with_yield(ctx: Context) -> Iterator[Any]:
 )
 async def test_a_call_that_it_cannot_run_is_released_with_the_reason(group: Group, call: Any, reason: str) -> None:
     await group.work(double)
-    id = group.begin_as("mistaken", call)
+    id = group.begin_as(call)
     await until(lambda: group.task(id).get("reason") is not None)
     assert group.task(id)["reason"] == reason
 
