@@ -8,7 +8,7 @@ from resonate.error import ConnectorError
 from resonate.send import Sender
 from resonate.transport import Transport
 
-from worker.leases import LeaseKeeper, OwnResults
+from worker.leases import LeaseKeeper
 from worker.runs import RunLog
 
 if TYPE_CHECKING:
@@ -35,9 +35,13 @@ class Exchange:
         self.told: list[Any] = []
         """What the SDK receives as if from the stream."""
         self.runs = RunLog()
-        own = OwnResults(self.send, lambda message: self.told.append(json.loads(message)))
-        self.keeper = LeaseKeeper(self, self.runs, own, places, tracing)
+        self.keeper = LeaseKeeper(
+            self, self.runs, lambda message: self.told.append(json.loads(message)), places, tracing
+        )
         self.sender = Sender(Transport(self.keeper), None)
+
+    def _tell(self, message: str) -> None:
+        self.told.append(json.loads(message))
 
     # ── the server ──
 

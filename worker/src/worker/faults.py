@@ -12,8 +12,8 @@ from typing import Final, Literal, NoReturn
 
 from resonate.context import Context
 
-from worker.logs import log_run
 from worker.runs import RunLog
+from worker.seams import log_run
 
 logger = logging.getLogger(__name__)
 

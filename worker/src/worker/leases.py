@@ -1,9 +1,5 @@
 """What the worker learns from the SDK's requests, as a network that wraps another one: which tasks it holds, and the
-results of calls that it both begins and runs.
-
-The SDK registers a listener for each call that it begins, but a web application completes most of its calls itself. So
-the listener is registered only when the call's task leaves this worker, or after a while.
-"""
+results of calls that it both begins and runs."""
 
 import asyncio
 import logging
@@ -98,7 +94,11 @@ class Claim(msgspec.Struct):
 
 
 class OwnResults:
-    """`ask` sends a request to the server and returns its answer; `tell` gives the SDK a message as from the stream."""
+    """The SDK registers a listener for each call that it begins, but a web application completes most of its calls
+    itself. So the listener is registered only when the call's task leaves this worker, or after a while.
+
+    `ask` sends a request to the server and returns its answer; `tell` gives the SDK a message as from the stream.
+    """
 
     def __init__(self, ask: Callable[[str], Awaitable[str]], tell: Callable[[str], None]) -> None:
         self._ask, self._tell = ask, tell
@@ -109,7 +109,6 @@ class OwnResults:
         self._following: set[asyncio.Task[None]] = set()
 
     def begins(self, id: str, promise: msgspec.Raw) -> None:
-        """Note that this worker began a call and got its task."""
         self._begun[id] = promise
 
     def defer(self, request: Request, req: str) -> str | None:
@@ -155,11 +154,17 @@ class LeaseKeeper:
     """
 
     def __init__(
-        self, network: Network, runs: RunLog, results: OwnResults, places: int, tracing: "Tracing | None" = None
+        self,
+        network: Network,
+        runs: RunLog,
+        tell: Callable[[str], None],
+        places: int,
+        tracing: "Tracing | None" = None,
     ) -> None:
-        """`places`: how many tasks may run at a time; `runs`, `tracing`: learn how each attempt ends."""
-        self._network, self._runs, self._results, self._tracing = network, runs, results, tracing
-        self._places = places
+        """`runs`, `tracing`: learn how each attempt ends; `tell`: gives the SDK a message as from the stream;
+        `places`: how many tasks may run at a time."""
+        self._network, self._runs, self._tracing, self._places = network, runs, tracing, places
+        self._results = OwnResults(network.send, tell)
         self._held: dict[str, int] = {}
         self._asked: dict[str, int] = {}
         self._sizes: dict[str, int] = {}

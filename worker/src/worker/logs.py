@@ -13,20 +13,11 @@ from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from typing import Any, Final, override
 
-from resonate.context import Context
-
-from worker.seams import runs_of, task_of
-
 logger = logging.getLogger("worker")
 
 MAX_FILE_BYTES: Final = 10_000_000
 MAX_RECORD_CHARACTERS: Final = 20_000
 """Of a message, and of a traceback. Whatever a server answers may become part of one."""
-
-
-def log_run(ctx: Context) -> None:
-    """Log that a function runs and, once it has ended, its outcome."""
-    runs_of(ctx).begin(ctx.info.func_name, ctx.info.id, task_of(ctx))
 
 
 def configure_logging() -> None:

@@ -88,18 +88,18 @@ class ComparingEffects(ResonateEffects):
         return record
 
 
-def task_of(ctx: Context) -> TaskRef:
-    """Return the task that a function runs for, as it was claimed."""
-    effects: Any = ctx._state.effects
+def _task_of(effects: Any) -> TaskRef:
+    """Return the task that a function runs for, as it was claimed. `effects`: of its context."""
     return TaskRef(id=effects.task_id, version=effects.task_version)
 
 
-def runs_of(ctx: Context) -> RunLog:
-    """Return the worker's run log. If the SDK runs without a worker, return one that never logs the end."""
-    return _run_log(ctx._state.deps)
+def log_run(ctx: Context) -> None:
+    """Log that a function runs and, once it has ended, its outcome."""
+    _run_log(ctx._state.deps).begin(ctx.info.func_name, ctx.info.id, _task_of(ctx._state.effects))
 
 
 def _run_log(deps: DependencyMap) -> RunLog:
+    """If the SDK runs without a worker, return one that never logs the end."""
     try:
         return deps.get(RunLog)
     except KeyError:
@@ -122,7 +122,7 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 def silence_sdk() -> None:
-    """Stop the SDK's messages: a worker that ends cuts its work short, and each cut would be reported."""
+    """A worker that ends cuts its work short, and each cut would be reported."""
     for name in ("resonate", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)
@@ -187,7 +187,8 @@ def stored(codec: Codec, value: Any, what: str) -> Any:
 
 
 async def reported_invoke(function: DurableFunction, ctx: Context, packed: Any, **options: Any) -> Any:
-    runs, id, task, effects = runs_of(ctx), ctx.info.id, task_of(ctx), cast("ComparingEffects", ctx._state.effects)
+    runs, id, effects = _run_log(ctx._state.deps), ctx.info.id, cast("ComparingEffects", ctx._state.effects)
+    task = _task_of(effects)
     effects.functions.setdefault(id, ctx.info.func_name)
     runs.track(ctx.info.func_name, id, task)
     worker = os.getpid()
@@ -220,7 +221,7 @@ async def explained_execute(core: Core, promise: PromiseRecord, effects: Any) ->
     try:
         return await sdk_execute(core, promise, effects)
     except (Exception, PlatformError, asyncio.CancelledError) as error:
-        task, reason = TaskRef(id=effects.task_id, version=effects.task_version), _reason(error)
+        task, reason = _task_of(effects), _reason(error)
         if isinstance(error, PlatformError) and (refusal := _refusal(error)):
             _run_log(core.deps).raised(task.id, task.version, refusal)
             value, settled = core.codec.encode(refusal), Tree(root_id=promise.id)

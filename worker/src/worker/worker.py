@@ -24,7 +24,7 @@ from resonate.transport import Transport
 from worker.faults import Faults
 from worker.health import BEAT_SECONDS, HealthFile
 from worker.heartbeats import HeartbeatThread
-from worker.leases import LeaseKeeper, OwnResults
+from worker.leases import LeaseKeeper
 from worker.logs import configure_logging
 from worker.network import HttpNetwork
 from worker.runs import RunLog
@@ -123,7 +123,7 @@ def _end_anyway() -> None:
 
 
 class RunningWorker:
-    """A worker's connections and the SDK on top of them. Made, used and stopped on one event loop."""
+    """A worker's connections and the SDK on top of them, on one event loop."""
 
     def __init__(self, worker: Worker, settings: Settings) -> None:
         token, pid = settings.token, uuid.uuid4().hex
@@ -136,8 +136,7 @@ class RunningWorker:
         if self.tracing is not None:
             self._runs.surround = self.tracing.surround
         self._releasing = Sender(Transport(network), token)
-        results = OwnResults(network.send, self.stream.deliver)
-        self._leases = LeaseKeeper(network, self._runs, results, settings.max_tasks, self.tracing)
+        self._leases = LeaseKeeper(network, self._runs, self.stream.deliver, settings.max_tasks, self.tracing)
         heartbeats = HeartbeatThread(
             pid,
             settings.lease.total_seconds(),
