@@ -35,9 +35,7 @@ class Exchange:
         self.told: list[Any] = []
         """What the SDK receives as if from the stream."""
         self.runs = RunLog()
-        self.keeper = LeaseKeeper(
-            self, self.runs, lambda message: self.told.append(json.loads(message)), places, tracing
-        )
+        self.keeper = LeaseKeeper(self, self.runs, self._tell, places, tracing)
         self.sender = Sender(Transport(self.keeper), None)
 
     def _tell(self, message: str) -> None:
