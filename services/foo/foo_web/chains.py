@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 from resonate.error import ResonateError, ServerError
-from resonate.types import PromiseRecord, PromiseState
+from resonate.types import PromiseRecord, PromiseState, TaskData
 from werkzeug.exceptions import BadGateway, Conflict, HTTPException, NotFound, ServiceUnavailable, UnprocessableEntity
 
 from foo_web.inputs import Delays
@@ -30,14 +30,6 @@ _ENDS = {
     "rejected_canceled": "the chain was cancelled",
 }
 _UNREADABLE = (ResonateError, msgspec.MsgspecError, TypeError, ValueError, RecursionError)
-
-
-class _Call(msgspec.Struct):
-    """A call, as the SDK stores it."""
-
-    func: str
-    args: list[Any] = []
-    kwargs: dict[str, Any] = {}
 
 
 class ChainStatus(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -143,7 +135,7 @@ class Chains:
         """Return the arguments of a call of foo; None if the promise is for anything else."""
         target = promise.tags.get("resonate:target", "").rpartition("@")[2].partition("/")[0]
         try:
-            call = msgspec.convert(self._codec.decode(promise.param), _Call)
+            call = msgspec.convert(self._codec.decode(promise.param), TaskData)
         except _UNREADABLE:
             return None
         if (call.func, target) != (self._function.__name__, self._group):
