@@ -105,7 +105,7 @@ class OwnResults:
         self._begun: dict[str, msgspec.Raw] = {}
         """Promises of calls that were begun here and whose tasks have not left."""
         self._deferred: dict[str, asyncio.Future[msgspec.Raw | None]] = {}
-        """By call for which a listener was asked: what `leaves` is told of it."""
+        """By call for which a listener was asked: how it leaves."""
         self._following: set[asyncio.Task[None]] = set()
 
     def begins(self, id: str, promise: msgspec.Raw) -> None:
