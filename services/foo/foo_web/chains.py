@@ -33,8 +33,6 @@ _UNREADABLE = (ResonateError, msgspec.MsgspecError, TypeError, ValueError, Recur
 
 
 class ChainStatus(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The status of a chain, as clients see it."""
-
     id: str
     state: PromiseState
     message: Any = msgspec.UNSET
@@ -144,7 +142,6 @@ class Chains:
         return given.get("pause", 0), given.get("running", 0)
 
     def _shown(self, promise: PromiseRecord) -> ChainStatus:
-        """Return the status for clients, with only the message of an error."""
         id, state = promise.id, promise.state
         if state == "pending":
             return ChainStatus(id, state)
@@ -162,7 +159,6 @@ class Chains:
 
 
 def _http_error(error: ResonateError) -> HTTPException:
-    """Return the HTTP error for what the server answered, or failed to answer."""
     if not isinstance(error, ServerError):
         return _unavailable(f"the Resonate server gave an unusable answer: {error}")
     match error.code:

@@ -65,7 +65,6 @@ class Faults:
         kill()
 
     async def _is_at_work(self) -> bool:
-        """Return True as soon as a step runs, False if none does within `WORK_SECONDS`."""
         end = time.monotonic() + WORK_SECONDS
         while time.monotonic() < end:
             if self._runs.has_step_at_work():

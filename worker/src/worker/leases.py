@@ -80,7 +80,6 @@ class Answer(msgspec.Struct):
 
     @property
     def text(self) -> str:
-        """The message of a refusal."""
         return msgspec.json.decode(self.data, type=str)
 
 

@@ -86,7 +86,6 @@ class RunLog:
         return run
 
     def begin(self, function: str, id: str, task: TaskRef) -> None:
-        """Log that a function runs."""
         run = self._runs.get((id, task.version))
         if run is None or run.ended is not None:  # not tracked: the SDK runs without a worker
             run = self.track(function, id, task)
@@ -129,7 +128,6 @@ class RunLog:
             self._log_outcome(self._runs[id, max(attempts)])
 
     def fulfilled(self, task: TaskRef) -> None:
-        """Log the function's outcome: its promise is settled now."""
         if run := self._runs.get((task.id, task.version)):
             self._log_outcome(run)
 
@@ -200,7 +198,6 @@ class RunLog:
 
 
 def _place(traceback: TracebackType | None) -> str:
-    """Name the line that raised the error."""
     if traceback is None:
         return ""
     while traceback.tb_next:
@@ -227,7 +224,6 @@ def message_of(error: BaseException) -> str:
 
 
 def described(error: BaseException) -> str:
-    """Return the name of its class and its message, if it has one."""
     message = message_of(error)
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 

@@ -89,7 +89,6 @@ class ComparingEffects(ResonateEffects):
 
 
 def _task_of(effects: Any) -> TaskRef:
-    """Return the task that a function runs for, as it was claimed. `effects`: of its context."""
     return TaskRef(id=effects.task_id, version=effects.task_version)
 
 
@@ -289,7 +288,6 @@ def _sign_in(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
 
 
 def _reason(error: BaseException) -> str:
-    """Explain for people why an attempt failed."""
     cause = error.cause if isinstance(error, PlatformError) else error
     if isinstance(cause, FunctionNotFoundError):
         version = "" if cause.version == 1 else f"version {cause.version} of "

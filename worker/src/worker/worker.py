@@ -152,7 +152,6 @@ class RunningWorker:
         self.resonate.start()
 
     def _sdk(self, worker: Worker, settings: Settings, pid: str) -> Resonate:
-        """Create the SDK's object on this worker's connections, without starting it."""
         resonate = Resonate(
             network=self._leases,
             sources=[self.stream],
