@@ -28,7 +28,7 @@ class ThreadOfOneLoop(HeartbeatThread):
 
 @contextmanager
 def adaptable_sdk() -> Iterator[pytest.MonkeyPatch]:
-    """Undo everything patched meanwhile, and restore the levels of the SDK's loggers and the filters of handlers."""
+    """Undo everything patched meanwhile, and restore the levels and filters of the SDK's loggers."""
     loggers = [logging.getLogger(name) for name in ("resonate", "asyncio")]
     levels = [logger.level for logger in loggers]
     with pytest.MonkeyPatch.context() as patch:
@@ -38,5 +38,4 @@ def adaptable_sdk() -> Iterator[pytest.MonkeyPatch]:
         yield patch
     for logger, level in zip(loggers, levels, strict=True):
         logger.setLevel(level)
-    for handler in logging.getLogger().handlers:
-        handler.filters.clear()
+    logging.getLogger("resonate.core").filters.clear()

@@ -56,11 +56,10 @@ class Client:
 
     def begin(self, id: str, group: str, function: str, *args: object) -> Reply:
         """Call a worker's function, as an SDK would do it."""
-        call = json.dumps({"func": function, "args": args, "kwargs": {}, "version": 1})
+        call = {"func": function, "args": args, "kwargs": {}, "version": 1}
         tags = {"origin": id, "branch": id, "parent": id, "scope": "global", "target": f"poll://any@{group}"}
         named = {f"resonate:{name}": text for name, text in tags.items()}
-        param = {"data": base64.b64encode(call.encode()).decode()}
-        return self.call("promise.create", id=id, timeoutAt=FAR, param=param, tags=named)
+        return self.call("promise.create", id=id, timeoutAt=FAR, param=encoded(call), tags=named)
 
     def state(self, id: str) -> str:
         """Return the state of a promise, or an empty string if there is none."""
@@ -87,6 +86,11 @@ class Client:
         tags = {"resonate:origin": id, "resonate:timer": "true"}
         found = self.call("promise.search", state="pending", tags=tags)
         return [promise["id"] for promise in found.data["promises"]]
+
+
+def encoded(value: Any) -> dict[str, str]:
+    """Return a value as SDKs send it."""
+    return {"data": base64.b64encode(json.dumps(value).encode()).decode()}
 
 
 class ServerProcess(Process):

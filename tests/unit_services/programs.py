@@ -1,13 +1,14 @@
 """Programs that tests start and stop individually."""
 
-import base64
 import socket
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, override
 
+import psutil
 from harness import stack
 from harness.basics import wait_until
 from harness.http import Response
@@ -50,11 +51,16 @@ class Stack(stack.Stack):
         wait_until(self.is_healthy, "foo is healthy")
         return foo
 
-    def start_services(self) -> tuple[Process, Process, Process]:
-        bar, baz, foo = self.start_worker("bar"), self.start_worker("baz"), self.start_foo()
-        for worker in (bar, baz):
+    def start_services(self) -> None:
+        workers = self.start_worker("bar"), self.start_worker("baz")
+        self.start_foo()
+        for worker in workers:
             worker.wait_for(CONNECTED)
-        return foo, bar, baz
+
+    def serving(self) -> psutil.Process:
+        """Return foo's process that serves requests; its parent is gunicorn's."""
+        [serving] = psutil.Process(self.program("foo").pid).children()
+        return serving
 
     def send_waiting_request(self, key: str | None, pause: int = 3) -> socket.socket:
         """Send foo a request on a connection of its own, and do not read the answer."""
@@ -67,7 +73,7 @@ class Stack(stack.Stack):
 
     def settle(self, id: str, value: bytes = b"", state: str = "resolved") -> None:
         """Settle a promise as anybody may."""
-        self.ask_server("promise.settle", id=id, state=state, value={"data": _base64(value)})
+        self.ask_server("promise.settle", id=id, state=state, value={"data": b64encode(value).decode()})
 
     @override
     def program(self, name: str) -> Process:
@@ -81,10 +87,6 @@ class Stack(stack.Stack):
         reply = self.client().call(kind, **data)
         assert reply.status == 200, reply
         return reply.data
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
 
 
 def is_problem(reply: Response, status: HTTPStatus) -> bool:

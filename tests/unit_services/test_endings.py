@@ -32,9 +32,8 @@ def _wait_for_leases(stack: Stack) -> None:
     wait_until(lambda: not stack.ask_server("task.search", state="acquired")["tasks"], "the leases are back")
 
 
-def _accepted(stack: Stack, foo: Process) -> int:
-    [serving] = psutil.Process(foo.pid).children()
-    own = (each for each in serving.net_connections() if each.laddr.port == stack.foo_port)
+def _accepted(stack: Stack) -> int:
+    own = (each for each in stack.serving().net_connections() if each.laddr.port == stack.foo_port)
     return sum(each.status == psutil.CONN_ESTABLISHED for each in own)
 
 
@@ -50,7 +49,7 @@ def test_foo_is_told_to_stop_while_it_claims_tasks_for_100_clients(
 ) -> None:
     served.server.send(signal.SIGSTOP)
     waiting = [served.send_waiting_request(f"crowd-{number}" if number % 2 else None) for number in range(100)]
-    wait_until(lambda: _accepted(served, foo) == 100, "foo has accepted all")
+    wait_until(lambda: _accepted(served) == 100, "foo has accepted all")
     time.sleep(CLAIMS_SECONDS)  # its claims are in flight for that long
     served.server.send(becomes)
 
@@ -62,7 +61,7 @@ def test_foo_is_told_to_stop_while_it_claims_tasks_for_100_clients(
 
 
 def test_foo_whose_parent_is_killed_sends_its_clients_away_and_ends(served: Stack, foo: Process) -> None:
-    [serving] = psutil.Process(foo.pid).children()
+    serving = served.serving()
     waiting = _crowd(served, 30)
 
     foo.end(signal.SIGKILL)

@@ -195,7 +195,7 @@ def test_600_half_requests_delay_nobody_and_are_closed(running: Stack) -> None:
 
 @pytest.mark.long
 def test_more_half_requests_than_there_is_room_for_delay_nobody(running: Stack) -> None:
-    [serving] = psutil.Process(running.program("foo").pid).children()
+    serving = running.serving()
     before = serving.rlimit(psutil.RLIMIT_NOFILE)
     serving.rlimit(psutil.RLIMIT_NOFILE, (FILES, before[1]))
     try:
@@ -220,15 +220,14 @@ def test_half_requests_do_not_delay_the_end(served: Stack, foo: Process) -> None
 FIELD = b"X: %b\r\n" % (b"x" * 8_000)
 
 
+@pytest.mark.usefixtures("foo")
 @pytest.mark.parametrize(
     ("begin", "piece"),
     [(HEAD, FIELD * 3), (HEAD + b'Content-Length: 14\r\n\r\n{"pause": 600}', b"GET /health HTTP/1.1\r\n" * 1_000)],
     ids=["heads without end", "more requests on the same connection"],
 )
-def test_what_clients_send_without_need_takes_no_memory(
-    served: Stack, foo: Process, begin: bytes, piece: bytes
-) -> None:
-    [serving] = psutil.Process(foo.pid).children()
+def test_what_clients_send_without_need_takes_no_memory(served: Stack, begin: bytes, piece: bytes) -> None:
+    serving = served.serving()
     with closing([served.connect() for _ in range(100)]) as clients:
         for client in clients:
             client.sendall(begin)
@@ -244,7 +243,7 @@ def test_what_clients_send_without_need_takes_no_memory(
 
 
 def test_clients_that_never_read_their_answer_delay_nobody_and_are_closed(running: Stack) -> None:
-    [serving] = psutil.Process(running.program("foo").pid).children()
+    serving = running.serving()
     before = serving.num_fds()
     id = running.post({"pause": 60}, prefer="respond-async").json["id"]
     running.settle(id, json.dumps("x" * 60_000).encode())
@@ -324,7 +323,7 @@ def _seconds_and_answer_of_one_among(stack: Stack, others: int) -> tuple[float, 
 @pytest.mark.long
 def test_requests_that_arrive_while_foo_is_frozen_are_answered(running: Stack) -> None:
     """Their time was over before what lay in the sockets was read, so complete requests were cut off."""
-    [serving] = psutil.Process(running.program("foo").pid).children()
+    serving = running.serving()
     with running.connect() as begun, running.connect() as whole:
         begun.sendall(HEAD + b"Content-Length: 2\r\n\r\n{")
         _seconds_of_health(running)

@@ -6,7 +6,6 @@ import http.client
 import re
 import threading
 
-import psutil
 import pytest
 from harness.basics import wait_until
 from harness.process import Process
@@ -48,7 +47,7 @@ def test_a_request_cannot_forge_a_line_of_foo(running: Stack) -> None:
 
 
 def test_what_gunicorn_tells_is_among_the_lines_of_foo(served: Stack, foo: Process) -> None:
-    [serving] = psutil.Process(foo.pid).children()
+    serving = served.serving()
     serving.kill()
     foo.wait_for(f"ERROR: Worker (pid:{serving.pid}) was sent SIGKILL!")
     wait_until(served.is_healthy, "gunicorn has begun another process")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.process import Process
-from harness.server import FAR, ServerProcess
+from harness.server import FAR, ServerProcess, encoded
 
 from worker import RunningWorker, Settings, Worker
 
@@ -40,14 +40,15 @@ class Group:
         return running
 
     def begin(self, function: str, *args: Any) -> str:
-        return self.begin_as(function, {"func": function, "args": args, "kwargs": {}, "version": 1})
+        id = f"{function}-{next(_numbers)}"
+        assert self._client.begin(id, self.name, function, *args).status == 200
+        return id
 
-    def begin_as(self, name: str, call: Any) -> str:
-        id = f"{name}-{next(_numbers)}"
-        tags = {"target": f"poll://any@{self.name}", "branch": id, "parent": id, "origin": id, "scope": "global"}
-        param = encoded(call)
-        named = {f"resonate:{tag}": text for tag, text in tags.items()}
-        assert self._client.call("promise.create", id=id, timeoutAt=FAR, param=param, tags=named).status == 200
+    def begin_as(self, call: Any) -> str:
+        """Begin what is perhaps no call at all."""
+        id, tags = f"odd-{next(_numbers)}", {"resonate:target": f"poll://any@{self.name}"}
+        created = self._client.call("promise.create", id=id, timeoutAt=FAR, param=encoded(call), tags=tags)
+        assert created.status == 200
         return id
 
     async def result(self, id: str) -> Any:
@@ -88,7 +89,3 @@ async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
-
-
-def encoded(value: Any) -> dict[str, str]:
-    return {"data": b64encode(json.dumps(value).encode()).decode()}

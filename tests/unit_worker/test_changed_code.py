@@ -59,29 +59,23 @@ def then(step: Callable[[Context], Awaitable[Any]]) -> Code:
 
 
 PRICE = 'rpc price("tea", 2) to poll://any@prices'
-CHANGES: list[tuple[str, Code, str]] = [
-    ("inserted", inserted, 'step 1 was run pack, it is rpc discount("tea", 2) to poll://any@prices now'),
-    ("removed", removed, f"step 1 was run pack, it is {PRICE} now"),
-    ("reordered", reordered, f"step 1 was run pack, it is {PRICE} now"),
-    ("a step renamed", renamed_step, "step 1 was run pack, it is run wrap now"),
-    (
-        "a call renamed",
-        then(lambda ctx: ask(ctx, "cost")),
-        f'step 2 was {PRICE}, it is rpc cost("tea", 2) to poll://any@prices now',
-    ),
-    (
-        "another target",
-        then(lambda ctx: ask(ctx, target="shops")),
-        f'step 2 was {PRICE}, it is rpc price("tea", 2) to poll://any@shops now',
-    ),
-    (
-        "other arguments",
-        then(lambda ctx: ask(ctx, number=3)),
-        f'step 2 was {PRICE}, it is rpc price("tea", 3) to poll://any@prices now',
-    ),
-    ("a sleep", then(lambda ctx: ctx.sleep(timedelta(seconds=1))), f"step 2 was {PRICE}, it is sleep now"),
-    ("a question", then(lambda ctx: ctx.promise()), f"step 2 was {PRICE}, it is promise now"),
-]
+
+
+def second(now: str) -> str:
+    return f"step 2 was {PRICE}, it is {now} now"
+
+
+CHANGES: dict[str, tuple[Code, str]] = {
+    "inserted": (inserted, 'step 1 was run pack, it is rpc discount("tea", 2) to poll://any@prices now'),
+    "removed": (removed, f"step 1 was run pack, it is {PRICE} now"),
+    "reordered": (reordered, f"step 1 was run pack, it is {PRICE} now"),
+    "a step renamed": (renamed_step, "step 1 was run pack, it is run wrap now"),
+    "a call renamed": (then(lambda ctx: ask(ctx, "cost")), second('rpc cost("tea", 2) to poll://any@prices')),
+    "another target": (then(lambda ctx: ask(ctx, target="shops")), second('rpc price("tea", 2) to poll://any@shops')),
+    "other arguments": (then(lambda ctx: ask(ctx, number=3)), second('rpc price("tea", 3) to poll://any@prices')),
+    "a sleep": (then(lambda ctx: ctx.sleep(timedelta(seconds=1))), second("sleep")),
+    "a question": (then(lambda ctx: ctx.promise()), second("promise")),
+}
 
 
 class Order:
@@ -107,7 +101,7 @@ def order(group: Group) -> Order:
     return Order(group)
 
 
-@pytest.mark.parametrize(("changed", "difference"), [pytest.param(code, text, id=name) for name, code, text in CHANGES])
+@pytest.mark.parametrize(("changed", "difference"), CHANGES.values(), ids=CHANGES)
 async def test_a_changed_step_ends_the_attempt_and_the_old_code_completes_it(
     group: Group, order: Order, told: Told, changed: Code, difference: str
 ) -> None:
@@ -141,6 +135,22 @@ async def test_functions_cannot_catch_the_difference_and_the_tree_shows_it(
     async with asyncio.timeout(60):
         while f"step 1 was run pack, it is {PRICE} now" not in " ".join(shown.split()):
             shown = await asyncio.to_thread(subprocess.check_output, command, text=True)
+
+
+async def test_neither_a_changed_step_nor_those_beside_it_run(group: Group, order: Order, told: Told) -> None:
+    ran = []
+
+    async def note(ctx: Context) -> None:  # noqa: ARG001
+        ran.append("beside it")
+
+    async def changed(ctx: Context) -> Any:
+        return await asyncio.gather(ctx.run(wrap), ctx.run(note), return_exceptions=True)
+
+    id = await order.begin()
+    order.code = changed
+    group.settle(f"{id}:2", 7)
+    await until(lambda: told("step 1 was run pack, it is run wrap now"))
+    assert ran == []
 
 
 async def test_steps_added_after_those_already_started_are_no_change(group: Group, order: Order) -> None:

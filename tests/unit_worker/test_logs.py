@@ -11,66 +11,74 @@ import pytest
 from resonate.error import FunctionNotFoundError, PlatformError, ServerError
 
 from worker import configure_logging
-from worker.logs import MAX_FILE_BYTES, MAX_RECORD_CHARACTERS, _Formatter, filter_sdk, is_shown
-from worker.seams import RETURNED_EARLY
+from worker.logs import MAX_FILE_BYTES, MAX_RECORD_CHARACTERS, _Formatter
+from worker.seams import RETURNED_EARLY, filter_sdk
 
 from .group import launched
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 "
 
 
-def shown(record: logging.LogRecord) -> str | None:
-    """Return the line without its time, None if it is not shown."""
-    return _Formatter().format(record).partition(" ")[2] if is_shown(record) else None
-
-
 def record(
     name: str, level: int, message: str, *arguments: object, error: BaseException | None = None
 ) -> logging.LogRecord:
-    info = (type(error), error, None) if error else None
+    info = (type(error), error, error.__traceback__) if error else None
     return logging.LogRecord(name, level, __file__, 1, message, arguments, info)
 
 
-def raised(name: str, text: str) -> logging.LogRecord:
-    """A record of an error raised by our own code."""
+def shown(record: logging.LogRecord) -> str:
+    """Return the entry without its time."""
+    return _Formatter().format(record).partition(" ")[2]
+
+
+def raised(text: str) -> ValueError:
+    """Return an error that our own code has raised."""
     try:
         raise ValueError(text)
-    except ValueError as caught:
-        failed = record(name, logging.ERROR, "it failed")
-        failed.exc_info = (ValueError, caught, caught.__traceback__)
-    return failed
+    except ValueError as error:
+        return error
 
 
-def core(message: str, error: BaseException) -> logging.LogRecord:
-    return record("resonate.core", logging.ERROR, message, "a:1", error=error)
+@pytest.fixture
+def lines(sdk: None, caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:  # noqa: ARG001
+    """Return the lines of what the SDK has said, if it is shown."""
+    caplog.set_level(logging.INFO)
+    filter_sdk()
+    return lambda: [shown(each) for each in caplog.records]
 
 
 FAILED = "core: execution failed, releasing task task_id=%s"
 
 
+def test_of_the_sdk_s_failures_those_are_logged_that_no_end_of_a_run_tells(lines: Callable[[], list[str]]) -> None:
+    core = logging.getLogger("resonate.core")
+    core.info("core: task acquired")
+    for error in (
+        ServerError(500, "disk full"),
+        FunctionNotFoundError("bar", 1),
+        PlatformError([ServerError(404, "not found")]),
+        ServerError(409, "task a:1 is pending"),
+    ):
+        core.error(FAILED, "a:1", exc_info=error)
+    core.warning(f"{RETURNED_EARLY} -- either a")
+    assert lines() == [f"ERROR: {FAILED % 'a:1'}: server error (code=500): disk full"]
+
+
 @pytest.mark.parametrize(
-    ("told", "line"),
+    ("told", "entry"),
     [
         (record("worker", logging.INFO, "running function %s", "bar"), "running function bar"),
         (record("worker", logging.WARNING, "odd"), "WARNING: odd"),
-        (record("resonate.core", logging.INFO, "core: task acquired"), None),
-        (core(FAILED, ServerError(500, "disk full")), f"ERROR: {FAILED % 'a:1'}: server error (code=500): disk full"),
-        # The end of a run reports these, or a line of its own if the function is unknown.
-        (core(FAILED, FunctionNotFoundError("bar", 1)), None),
-        (core(FAILED, PlatformError([ServerError(404, "not found")])), None),
-        (core(FAILED, ServerError(409, "task a:1 is pending")), None),
-        (record("resonate.core", logging.WARNING, f"{RETURNED_EARLY} -- either a"), None),
     ],
 )
-def test_a_record_is_one_plain_line_or_not_shown(told: logging.LogRecord, line: str | None) -> None:
-    assert shown(told) == line
+def test_a_record_is_one_plain_line(told: logging.LogRecord, entry: str) -> None:
+    assert shown(told) == entry
 
 
 def test_an_error_from_a_programs_own_code_is_shown_with_its_traceback() -> None:
-    text = shown(raised("worker.runs", "no number today"))
-    assert text is not None
-    assert text.startswith("ERROR: it failed\n  Traceback")
-    assert text.endswith("ValueError: no number today")
+    entry = shown(record("worker.runs", logging.ERROR, "it failed", error=raised("no number today")))
+    assert entry.startswith("ERROR: it failed\n  Traceback")
+    assert entry.endswith("ValueError: no number today")
 
 
 def test_each_line_starts_with_its_time() -> None:
@@ -94,15 +102,12 @@ HOSTILE = {
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
 def test_neither_an_id_nor_the_text_of_an_exception_can_forge_a_line(text: str) -> None:
     line = shown(record("worker", logging.INFO, "running function %s  promise=%s", "bar", text))
-    assert line is not None
     assert line.isprintable()
     assert line.startswith("running function bar  promise=a\\")
-    first, *more = _Formatter().format(raised("worker.runs", text)).split("\n")
-    assert re.match(r"\S+ ERROR: it failed", first)
+    first, *more = shown(record("worker.runs", logging.ERROR, "it failed", error=raised(text))).split("\n")
+    assert first == "ERROR: it failed"
     assert len(more) >= 3
-    for line in (first, *more):
-        assert line.isprintable()
-    assert all(line.startswith("  ") for line in more)
+    assert all(line.isprintable() and line.startswith("  ") for line in more)
 
 
 PROGRAM = """
@@ -199,13 +204,10 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("program")
 def test_only_records_of_interest_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging()
-    filter_sdk()
-    logging.getLogger("resonate.core").info("small talk")
-    logging.getLogger("resonate.core").warning("first")
     logging.getLogger("bar").debug("small talk")
     logging.getLogger("bar").info("connected")
     printed = capsys.readouterr()
-    assert re.fullmatch(f"{TIME}WARNING: first\n{TIME}connected\n", printed.out)
+    assert re.fullmatch(f"{TIME}connected\n", printed.out)
     assert printed.err == ""
 
 
@@ -214,5 +216,5 @@ def test_what_a_server_answers_does_not_fill_the_log() -> None:
     half = "a" * (MAX_RECORD_CHARACTERS // 2)
     assert shown(record("worker", logging.INFO, 2 * half)) == 2 * half
     assert shown(record("worker", logging.INFO, 2 * half + "b")) == f"{half} … {half[1:]}b"
-    failed = core("%s", ServerError(500, "<html>" * 1_000_000))
-    assert len(_Formatter().format(failed)) < MAX_RECORD_CHARACTERS + 100
+    failed = record("resonate.core", logging.ERROR, "it failed", error=ServerError(500, "<html>" * 1_000_000))
+    assert len(shown(failed)) < MAX_RECORD_CHARACTERS + 100

@@ -74,6 +74,7 @@ STORIES: dict[str, tuple[tuple[Act, ...], list[str]]] = {
     "a result that the server does not have yet": ((returned(),), []),
     "a result": ((returned({"sum": 3}), fulfilled()), ["result: {'sum': 3}"]),
     "an error": ((raised(FAILED), fulfilled()), ["ValueError: no number today"]),
+    "logged twice by its function": ((begin(BAR),), []),
     "tried again": ((raised(FAILED), begin(BAR)), ["ValueError: no number today; retrying", "begins"]),
     "suspended": ((raised(Suspended()), suspended("a", "b")), ["suspended, waits for a, b"]),
     "goes on at once": ((suspended("a", goes_on=True),), ["suspended, waits for a; continues at once"]),

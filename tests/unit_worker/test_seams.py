@@ -38,7 +38,6 @@ OFFERED = {
 }
 HIDDEN_BUT_NOT_OF_THE_SDK = {
     ("heartbeats.py", "_current_frames"),
-    ("logs.py", "_srcfile"),
     ("worker.py", "_exit"),
     ("faults.py", "_exit"),
     ("server.py", "_close_transport"),

@@ -14,53 +14,41 @@ from opentelemetry.trace import format_span_id, format_trace_id
 from resonate.send import TaskRef
 
 from resonate_server.watch import lost_attempts
-from worker.leases import LeaseKeeper, OwnResults
-from worker.runs import RunLog
 from worker.tracing import Ids, Tracing, make_provider, span_id, trace_id
 
-from .fake_server import FakeServer, ask
+from .exchange import Exchange
 
 TRACE, CALLER = 0xA << 124, 0xB << 60
 TRACEPARENT = f"00-{format_trace_id(TRACE)}-{format_span_id(CALLER)}-01"
 
 
-class Traced:
+class Traced(Exchange):
     """A worker's requests, and the spans that have ended."""
 
     def __init__(self) -> None:
         self._exporter = InMemorySpanExporter()
         provider = TracerProvider(id_generator=Ids())
         provider.add_span_processor(SimpleSpanProcessor(self._exporter))
-        self.server, self.runs = FakeServer({}), RunLog()
         self.tracing = Tracing(provider)
-        results = OwnResults(self.server.send, lambda _: None)
-        self.keeper = LeaseKeeper(self.server, self.runs, results, 64, self.tracing)
+        super().__init__(tracing=self.tracing)
 
     @property
     def spans(self) -> tuple[ReadableSpan, ...]:
         return self._exporter.get_finished_spans()
 
-    async def ask(self, kind: str, status: int = 200, said: Any = None, **data: Any) -> None:
-        self.server.answers[kind] = (status, said or ("no" if status >= 400 else {}))
-        await ask(self.keeper, kind, **data)
-
-    async def claim(self, id: str, version: int = 1, traceparent: str = TRACEPARENT, **tags: str) -> TaskRef:
-        named = {f"resonate:{name}": text for name, text in tags.items()}
-        param = {"headers": {"traceparent": traceparent}} if traceparent else {}
-        promise = {"id": id, "state": "pending", "timeoutAt": 1, "tags": named, "param": param}
-        task = {"id": id, "state": "acquired", "version": version}
-        await self.ask(
-            "task.acquire", said={"task": task, "promise": promise, "preload": []}, id=id, version=version - 1
-        )
-        return TaskRef(id=id, version=version)
+    async def attempt(self, id: str = "a", traceparent: str = TRACEPARENT, **tags: str) -> TaskRef:
+        """Claim a task."""
+        self.tags = {f"resonate:{name}": text for name, text in tags.items()}
+        self.param = {"headers": {"traceparent": traceparent}} if traceparent else {}
+        await self.claim(id)
+        return TaskRef(id=id, version=1)
 
     async def fulfill(self, task: TaskRef, state: str = "resolved", status: int = 200) -> None:
-        action = {"kind": "promise.settle", "data": {"id": task.id, "state": state}}
-        await self.ask("task.fulfill", status, id=task.id, version=task.version, action=action)
+        await self.end("task.fulfill", status, task.id, task.version, action={"data": {"state": state}})
 
     def created(self) -> dict[str, Any]:
         """The parameter of the promise created last."""
-        data = self.server.requests[-1]["data"]
+        data = self.requests[-1]["data"]
         param: dict[str, Any] = (data["action"]["data"] if "action" in data else data)["param"]
         return param
 
@@ -99,14 +87,14 @@ def test_the_server_derives_the_same_ids(id: str) -> None:
 
 
 async def test_an_attempt_is_a_child_of_the_span_that_its_promise_names(traced: Traced) -> None:
-    await traced.fulfill(await traced.claim("a"))
+    await traced.fulfill(await traced.attempt("a"))
     assert [ids(span) for span in traced.spans] == [(TRACE, span_id("a", 1), CALLER)]
 
 
 @pytest.mark.parametrize("traceparent", ["", "none of ours"])
 async def test_calls_of_a_chain_that_nobody_traces_share_a_trace(traced: Traced, traceparent: str) -> None:
     for id in ("a", "a:1"):
-        await traced.fulfill(await traced.claim(id, traceparent=traceparent, origin="a"))
+        await traced.fulfill(await traced.attempt(id, traceparent=traceparent, origin="a"))
     assert [ids(span) for span in traced.spans] == [(trace_id("a"), span_id(id, 1), None) for id in ("a", "a:1")]
 
 
@@ -115,12 +103,11 @@ async def test_calls_of_a_chain_that_nobody_traces_share_a_trace(traced: Traced,
 
 async def release(traced: Traced, reason: str) -> None:
     traced.runs.failed(TaskRef(id="a", version=1), reason)
-    await traced.ask("task.release", id="a", version=1)
+    await traced.end("task.release")
 
 
 async def suspend(traced: Traced, status: int) -> None:
-    actions = [{"data": {"awaited": id, "awaiter": "a"}} for id in ("a:1", "a:2")]
-    await traced.ask("task.suspend", status, id="a", version=1, actions=actions)
+    await traced.end("task.suspend", status, actions=[{"data": {"awaited": id}} for id in ("a:1", "a:2")])
 
 
 type End = Callable[[Traced, TaskRef], Awaitable[None]]
@@ -148,7 +135,7 @@ ENDS: dict[str, tuple[list[End], list[tuple[str, str | None]]]] = {
 async def test_the_outcome_of_an_attempt(
     traced: Traced, ends: list[End], outcomes: list[tuple[str, str | None]]
 ) -> None:
-    task = await traced.claim("a")
+    task = await traced.attempt("a")
     for end in ends:
         await end(traced, task)
     seen = [
@@ -160,7 +147,7 @@ async def test_the_outcome_of_an_attempt(
 
 
 async def test_a_task_that_the_sdk_drops_is_no_attempt(traced: Traced) -> None:
-    await traced.fulfill(await traced.claim("a", timer="true"))
+    await traced.fulfill(await traced.attempt("a", timer="true"))
     assert not traced.spans
 
 
@@ -168,7 +155,7 @@ async def test_a_task_that_the_sdk_drops_is_no_attempt(traced: Traced) -> None:
 
 
 async def test_an_attempt_is_named_after_its_function(traced: Traced) -> None:
-    task = await traced.claim("a")
+    task = await traced.attempt("a")
     with traced.tracing.surround("bar", "a", task):
         pass
     await traced.fulfill(task)
@@ -182,7 +169,7 @@ async def test_an_attempt_is_named_after_its_function(traced: Traced) -> None:
 
 
 async def test_a_function_that_finally_succeeds_has_not_failed(traced: Traced) -> None:
-    task = await traced.claim("a")
+    task = await traced.attempt("a")
     with pytest.raises(ValueError, match="at first"), traced.tracing.surround("bar", "a", task):
         raise ValueError("at first")
     with traced.tracing.surround("bar", "a", task):
@@ -193,7 +180,7 @@ async def test_a_function_that_finally_succeeds_has_not_failed(traced: Traced) -
 
 
 async def test_each_try_of_a_step_is_a_span_within_the_attempt(traced: Traced) -> None:
-    task = await traced.claim("a")
+    task = await traced.attempt("a")
     with traced.tracing.surround("bar", "a", task):
         with pytest.raises(ValueError, match="at first"), traced.tracing.surround("work", "a:1", task):
             raise ValueError("at first")
@@ -217,7 +204,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("kind", REQUESTS)
 async def test_calls_of_a_function_name_its_attempt(traced: Traced, kind: str) -> None:
-    task = await traced.claim("a")
+    task = await traced.attempt("a")
     with traced.tracing.surround("bar", "a", task):
         await traced.ask(kind, **REQUESTS[kind])
     headers = {"traceparent": f"00-{format_trace_id(TRACE)}-{format_span_id(span_id('a', 1))}-01"}
@@ -225,7 +212,7 @@ async def test_calls_of_a_function_name_its_attempt(traced: Traced, kind: str) -
 
 
 async def test_a_span_created_by_the_function_is_the_parent_of_calls_within_it(traced: Traced) -> None:
-    task = await traced.claim("a")
+    task = await traced.attempt("a")
     with traced.tracing.surround("bar", "a", task), traced.tracing.tracer.start_as_current_span("own"):
         await traced.ask("task.fence", **REQUESTS["task.fence"])
     (own,) = traced.spans
@@ -234,7 +221,7 @@ async def test_a_span_created_by_the_function_is_the_parent_of_calls_within_it(t
 
 
 async def test_an_existing_trace_context_is_kept(traced: Traced) -> None:
-    task = await traced.claim("a")
+    task = await traced.attempt("a")
     param = {"data": "e30=", "headers": {"traceparent": TRACEPARENT, "other": "kept"}}
     with traced.tracing.surround("bar", "a", task):
         await traced.ask("promise.create", **(CREATION | {"param": param}))

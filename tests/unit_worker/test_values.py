@@ -2,7 +2,6 @@
 
 import base64
 import importlib.metadata
-import json
 import pickle
 import re
 from collections.abc import Awaitable
@@ -144,23 +143,6 @@ async def test_code_in_a_value_does_not_run_and_the_message_beside_it_arrives(gr
     assert not mark.exists()
     pickle.loads(pickled)
     assert mark.exists(), "it would have run"
-
-
-async def test_what_raises_writes_only_its_message_and_the_name_of_its_error(group: Group) -> None:
-    async def fail(ctx: Context) -> None:  # noqa: ARG001
-        raise ValueError("no number today")
-
-    async def fail_in_a_step(ctx: Context) -> list[str]:
-        return await error_of(ctx.run(fail))
-
-    await group.work(fail, fail_in_a_step)
-    failed, id = group.begin("fail"), group.begin("fail_in_a_step")
-    assert await group.result(id) == ["ApplicationError", "no number today"]
-    await group.result(failed)
-    for promise in (group.promise(failed), group.promise(f"{id}:1")):
-        assert promise["state"] == "rejected"
-        value = json.loads(base64.b64decode(promise["value"]["data"]))
-        assert value == {"__type": "error", "message": "no number today", "name": "ValueError"}
 
 
 def test_the_sdk_reads_values_only_in_the_known_places() -> None:

@@ -50,7 +50,7 @@ def with_yield(ctx: Context) -> Iterator[Any]:
 )
 async def test_a_call_that_it_cannot_run_is_released_with_the_reason(group: Group, call: Any, reason: str) -> None:
     await group.work(double)
-    id = group.begin_as("mistaken", call)
+    id = group.begin_as(call)
     await until(lambda: group.task(id).get("reason") is not None)
     assert group.task(id)["reason"] == reason
 
@@ -159,29 +159,6 @@ async def test_a_step_is_logged_when_its_result_is_stored(group: Group, told: To
     assert await group.result(id) == 2
 
 
-async def test_a_step_that_has_changed_does_not_run(group: Group, told: Told) -> None:
-    is_changed, ran = False, []
-
-    async def note(ctx: Context, what: str) -> None:  # noqa: ARG001
-        ran.append(what)
-
-    async def order(ctx: Context) -> None:
-        log_run(ctx)
-        if is_changed:
-            changed = ctx.run(double, 1)
-            await asyncio.gather(changed, ctx.run(note, "behind it"), return_exceptions=True)
-        await ctx.run(note, "first")
-        await ctx.promise()
-
-    await group.work(order)
-    id = group.begin("order")
-    await group.waits(id)
-    is_changed = True
-    group.settle(f"{id}:2", None)
-    await until(lambda: told("step 1 was run note, it is run double now"))
-    assert ran == ["first"]
-
-
 async def test_no_more_tasks_run_at_a_time_than_there_are_places(group: Group, told: Told) -> None:
     running, go_on = 0, asyncio.Event()
 
@@ -269,45 +246,25 @@ async def test_a_worker_that_stops_under_load_releases_its_tasks_and_logs_only_t
         await running.resonate.promises.sender.promise_get(id)
 
 
-class Ended(Exception):
-    """Raised instead of ending this process."""
+FINISHING = """
+from worker import Worker
+
+async def finish(ctx):
+    return "done"
+
+Worker("finishing", finish).run()
+"""
 
 
-@pytest.fixture
-def signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let a test handle signals in this process, which is not to end when it does not answer."""
-    monkeypatch.setattr(worker, "END_SECONDS", 3600)
-    before = {number: signal.getsignal(number) for number in ending_signals()}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-@pytest.mark.usefixtures("sdk", "signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_program_serves_until_it_is_told_to_end_and_then_ends_at_once(
-    server: ServerProcess, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+    server: ServerProcess, tmp_path: Path, number: signal.Signals
 ) -> None:
-    def end(status: int) -> None:
-        raise Ended(status)
-
-    async def finish(ctx: Context) -> str:  # noqa: ARG001
-        asyncio.get_running_loop().call_later(0.2, os.kill, os.getpid(), number)
-        return "done"
-
-    configured: list[None] = []
-    monkeypatch.setenv("RESONATE_URL", server.url)
-    monkeypatch.setenv("MAX_TASKS", "1")
-    monkeypatch.setattr(worker, "configure_logging", lambda: configured.append(None))
-    monkeypatch.setattr(os, "_exit", end)
-    caplog.set_level(logging.INFO)
-    outside = Group(server, Path())
-    id = outside.begin("finish")
-    with pytest.raises(Ended, match=r"^0$"):
-        Worker(outside.name, finish).run()
-    assert outside.promise(id)["state"] == "resolved"
-    assert configured == [None]
-    assert "shutting down" in caplog.messages
+    finishing, id = launched(tmp_path, FINISHING, RESONATE_URL=server.url, MAX_TASKS="1"), f"finish-{number}"
+    server.client().begin(id, "finishing", "finish")
+    assert server.client().result(id) == "done"
+    assert finishing.end(number)[0] == 0
+    assert "shutting down" in finishing.output()
 
 
 def test_a_process_started_by_nohup_outlives_its_terminal() -> None:

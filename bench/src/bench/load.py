@@ -258,7 +258,8 @@ class _Sdk:
         from bar import bar
         from baz import baz
         from foo import foo
-        from worker.logs import configure_logging, filter_sdk
+        from worker.logs import configure_logging
+        from worker.seams import filter_sdk
         from worker.values import PlainValues
 
         configure_logging()

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 from resonate.error import ResonateError, ServerError
-from resonate.types import PromiseRecord, PromiseState
+from resonate.types import PromiseRecord, PromiseState, TaskData
 from werkzeug.exceptions import BadGateway, Conflict, HTTPException, NotFound, ServiceUnavailable, UnprocessableEntity
 
 from foo_web.inputs import Delays
@@ -32,17 +32,7 @@ _ENDS = {
 _UNREADABLE = (ResonateError, msgspec.MsgspecError, TypeError, ValueError, RecursionError)
 
 
-class _Call(msgspec.Struct):
-    """A call, as the SDK stores it."""
-
-    func: str
-    args: list[Any] = []
-    kwargs: dict[str, Any] = {}
-
-
 class ChainStatus(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The status of a chain, as clients see it."""
-
     id: str
     state: PromiseState
     message: Any = msgspec.UNSET
@@ -143,7 +133,7 @@ class Chains:
         """Return the arguments of a call of foo; None if the promise is for anything else."""
         target = promise.tags.get("resonate:target", "").rpartition("@")[2].partition("/")[0]
         try:
-            call = msgspec.convert(self._codec.decode(promise.param), _Call)
+            call = msgspec.convert(self._codec.decode(promise.param), TaskData)
         except _UNREADABLE:
             return None
         if (call.func, target) != (self._function.__name__, self._group):
@@ -152,7 +142,6 @@ class Chains:
         return given.get("pause", 0), given.get("running", 0)
 
     def _shown(self, promise: PromiseRecord) -> ChainStatus:
-        """Return the status for clients, with only the message of an error."""
         id, state = promise.id, promise.state
         if state == "pending":
             return ChainStatus(id, state)
@@ -170,7 +159,6 @@ class Chains:
 
 
 def _http_error(error: ResonateError) -> HTTPException:
-    """Return the HTTP error for what the server answered, or failed to answer."""
     if not isinstance(error, ServerError):
         return _unavailable(f"the Resonate server gave an unusable answer: {error}")
     match error.code:

@@ -34,7 +34,6 @@ class Delays(msgspec.Struct, forbid_unknown_fields=True):
 
     @property
     def arguments(self) -> tuple[float, float]:
-        """The arguments for the function foo."""
         return self.pause or 0, self.running or 0
 
 

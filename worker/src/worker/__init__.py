@@ -8,7 +8,8 @@ a `Worker` and its `Settings`. With `PlainValues` errors arrive in a test withou
 """
 
 from worker.caller import Caller
-from worker.logs import configure_logging, log_run
+from worker.logs import configure_logging
+from worker.seams import log_run
 from worker.settings import Settings
 from worker.values import PlainValues
 from worker.worker import RunningWorker, Worker, ending_signals

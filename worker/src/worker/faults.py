@@ -12,8 +12,8 @@ from typing import Final, Literal, NoReturn
 
 from resonate.context import Context
 
-from worker.logs import log_run
 from worker.runs import RunLog
+from worker.seams import log_run
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,6 @@ class Faults:
         kill()
 
     async def _is_at_work(self) -> bool:
-        """Return True as soon as a step runs, False if none does within `WORK_SECONDS`."""
         end = time.monotonic() + WORK_SECONDS
         while time.monotonic() < end:
             if self._runs.has_step_at_work():

@@ -1,9 +1,5 @@
 """What the worker learns from the SDK's requests, as a network that wraps another one: which tasks it holds, and the
-results of calls that it both begins and runs.
-
-The SDK registers a listener for each call that it begins, but a web application completes most of its calls itself. So
-the listener is registered only when the call's task leaves this worker, or after a while.
-"""
+results of calls that it both begins and runs."""
 
 import asyncio
 import logging
@@ -18,7 +14,6 @@ from resonate.send import Sender, TaskRef
 from resonate.types import PromiseRecord, TaskRecord
 from resonate_base.connections import Network
 
-from worker.room import Room
 from worker.runs import LEASE_IS_GONE, STOPS, RunLog
 
 if TYPE_CHECKING:
@@ -34,6 +29,10 @@ PATIENCE_MS: Final = 200
 """How long the server is asked to leave a waiting task with this worker: often the awaited result arrives by then."""
 LISTEN_SECONDS: Final = 1.0
 """Others may settle the call meanwhile: somebody who cancels it, or its next holder if this process was frozen."""
+ROOM_BYTES: Final = 48 * 1024 * 1024
+"""For the answers to claims, which stay in memory until their tasks leave. Decoded, they take a good twice as much."""
+UNREAD_BYTES: Final = 4 * 1024 * 1024
+"""How large a task may be, for all that is known before the server answers its claim."""
 
 
 # ── the parts that are read of the SDK's requests and their answers ──
@@ -81,7 +80,6 @@ class Answer(msgspec.Struct):
 
     @property
     def text(self) -> str:
-        """The message of a refusal."""
         return msgspec.json.decode(self.data, type=str)
 
 
@@ -95,18 +93,21 @@ class Claim(msgspec.Struct):
 
 
 class OwnResults:
-    """`ask` sends a request to the server and returns its answer; `tell` gives the SDK a message as from the stream."""
+    """The SDK registers a listener for each call that it begins, but a web application completes most of its calls
+    itself. So the listener is registered only when the call's task leaves this worker, or after a while.
+
+    `ask` sends a request to the server and returns its answer; `tell` gives the SDK a message as from the stream.
+    """
 
     def __init__(self, ask: Callable[[str], Awaitable[str]], tell: Callable[[str], None]) -> None:
         self._ask, self._tell = ask, tell
         self._begun: dict[str, msgspec.Raw] = {}
         """Promises of calls that were begun here and whose tasks have not left."""
-        self._deferred: dict[str, tuple[str, asyncio.TimerHandle]] = {}
-        """By call: the request for a listener, and the timer that sends it at the latest."""
-        self._listening: set[asyncio.Task[None]] = set()
+        self._deferred: dict[str, asyncio.Future[msgspec.Raw | None]] = {}
+        """By call for which a listener was asked: how it leaves."""
+        self._following: set[asyncio.Task[None]] = set()
 
     def begins(self, id: str, promise: msgspec.Raw) -> None:
-        """Note that this worker began a call and got its task."""
         self._begun[id] = promise
 
     def defer(self, request: Request, req: str) -> str | None:
@@ -114,32 +115,27 @@ class OwnResults:
         id = request.data.awaited
         if (promise := self._begun.pop(id, None)) is None:
             return None
-        self._deferred[id] = req, asyncio.get_running_loop().call_later(LISTEN_SECONDS, self._register, id)
+        left = self._deferred[id] = asyncio.get_running_loop().create_future()
+        following = asyncio.create_task(self._follow(id, req, left))
+        self._following.add(following)
+        following.add_done_callback(self._following.discard)
         head = {"corrId": request.head.corr_id, "status": HTTPStatus.OK}
         return msgspec.json.encode({"kind": request.kind, "head": head, "data": {"promise": promise}}).decode()
 
     def leaves(self, id: str, settled: msgspec.Raw | None = None) -> None:
         """Note that the call's task is gone. `settled`: data with its promise, if this worker has settled it."""
         self._begun.pop(id, None)
-        if settled is None:
-            self._register(id)
-        elif id in self._deferred:
-            self._taken(id)
+        if (left := self._deferred.pop(id, None)) is not None:
+            left.set_result(settled)
+
+    async def _follow(self, id: str, req: str, left: "asyncio.Future[msgspec.Raw | None]") -> None:
+        """Send the request unless this worker settles the call first. If refused, the SDK asks again later."""
+        await asyncio.wait([left], timeout=LISTEN_SECONDS)
+        if not left.done():
+            del self._deferred[id]
+        elif (settled := left.result()) is not None:
             self._tell_of(settled)
-
-    def _register(self, id: str) -> None:
-        if id in self._deferred:
-            listening = asyncio.get_running_loop().create_task(self._listen(self._taken(id)))
-            self._listening.add(listening)
-            listening.add_done_callback(self._listening.discard)
-
-    def _taken(self, id: str) -> str:
-        req, timer = self._deferred.pop(id)
-        timer.cancel()
-        return req
-
-    async def _listen(self, req: str) -> None:
-        """Send the request. If the server refuses it, the SDK's periodic refresh asks again."""
+            return
         with suppress(ConnectorError, msgspec.MsgspecError):
             answer = msgspec.json.decode(await self._ask(req), type=Answer)
             if msgspec.json.decode(answer.data, type=WithPromise).promise.state != "pending":
@@ -157,19 +153,24 @@ class LeaseKeeper:
     """
 
     def __init__(
-        self, network: Network, runs: RunLog, results: OwnResults, places: int, tracing: "Tracing | None" = None
+        self,
+        network: Network,
+        runs: RunLog,
+        tell: Callable[[str], None],
+        places: int,
+        tracing: "Tracing | None" = None,
     ) -> None:
-        """`places`: how many tasks may run at a time; `runs`, `tracing`: learn how each attempt ends."""
-        self._network = network
-        self._runs = runs
-        self._tracing = tracing
-        self._results = results
-        self._places = places
+        """`runs`, `tracing`: learn how each attempt ends; `tell`: gives the SDK a message as from the stream;
+        `places`: how many tasks may run at a time."""
+        self._network, self._runs, self._tracing, self._places = network, runs, tracing, places
+        self._results = OwnResults(network.send, tell)
         self._held: dict[str, int] = {}
         self._asked: dict[str, int] = {}
-        self._room = Room()
         self._sizes: dict[str, int] = {}
-        """By task: bytes of the room that it keeps."""
+        """By held task: bytes of the answer to its claim."""
+        self._waiting = 0
+        self._has_changed = asyncio.Event()
+        """Set when there may be room for those that wait."""
         self._in_flight: set[asyncio.Future[None]] = set()
         self._closing = False
 
@@ -188,7 +189,7 @@ class LeaseKeeper:
         """Why further tasks have to wait; empty if they need not."""
         if len(self.leases()) >= self._places:
             return f"all {self._places} places are taken (see MAX_TASKS)"
-        return "the arguments of the tasks at work fill the memory for them" if self._room.is_full else ""
+        return "the arguments of the tasks at work fill the memory for them" if self._waiting else ""
 
     async def send(self, req: str, headers: dict[str, str] | None = None) -> str:
         """Pass a request on. Raises :class:`ConnectorError` once the worker is shutting down."""
@@ -200,8 +201,7 @@ class LeaseKeeper:
         if self._tracing is not None:
             req = self._tracing.signed(req)
         if request.kind == "task.acquire":
-            await self._room.enter()
-            self._refuse_if_closing()
+            await self._wait_for_room()
             self._asked[task.id] = task.version + 1  # as a claim raises it; it may end before the answer is read
         elif request.kind == "task.suspend" and 2 * len(self._held) <= self._places:  # the others are for new tasks
             req = _with(req, "patience", PATIENCE_MS)
@@ -220,7 +220,9 @@ class LeaseKeeper:
         finally:
             if request.kind == "task.acquire":
                 self._asked.pop(task.id, None)
-                self._keep_room(task.id, size)
+                if task.id in self._held:
+                    self._sizes.setdefault(task.id, size)
+                self._has_changed.set()
             # A released task no longer runs: if the server has not heard of that, the lease must lapse.
             if request.kind == "task.release" and self._held.get(task.id) == task.version:
                 self._leaves(task.id)
@@ -232,7 +234,7 @@ class LeaseKeeper:
     async def close(self, limit: float) -> None:
         """Refuse new requests, and wait up to `limit` seconds for those in flight."""
         self._closing = True
-        self._room.admit_all()  # their claims are refused
+        self._has_changed.set()
         if self._in_flight:
             await asyncio.wait(set(self._in_flight), timeout=limit)
 
@@ -246,17 +248,24 @@ class LeaseKeeper:
             release.cancel()
         return sum(release.result() for release in done)
 
-    def _keep_room(self, id: str, size: int) -> None:
-        """Keep room for a task that was claimed, or give it back if it was not, or is held already."""
-        if id in self._held and id not in self._sizes:
-            self._sizes[id] = size
-            self._room.keep(size)
-        else:
-            self._room.keep(0)
+    async def _wait_for_room(self) -> None:
+        """Wait until there is room for a task that may be large. Raises :class:`ConnectorError` once closing."""
+        self._waiting += 1
+        try:
+            while not self._closing and self._kept_bytes() + UNREAD_BYTES > ROOM_BYTES:
+                self._has_changed.clear()
+                await self._has_changed.wait()
+        finally:
+            self._waiting -= 1
+        self._refuse_if_closing()
+
+    def _kept_bytes(self) -> int:
+        return sum(self._sizes.values()) + len(self._asked) * UNREAD_BYTES
 
     def _leaves(self, id: str, settled: msgspec.Raw | None = None) -> None:
         self._held.pop(id, None)
-        self._room.leave(self._sizes.pop(id, 0))
+        self._sizes.pop(id, None)
+        self._has_changed.set()
         self._results.leaves(id, settled)
 
     def _refuse_if_closing(self) -> None:
@@ -307,10 +316,7 @@ class LeaseKeeper:
             self._runs.fulfilled(task)
         else:
             outcome = "given back"
-            if reason:
-                self._runs.given_back(task, reason)
-            else:
-                self._runs.ends(task, outcome)
+            self._runs.given_back(task, reason)
         if self._tracing is not None:
             self._tracing.end(task, outcome, awaited, reason)
 

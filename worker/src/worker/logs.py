@@ -13,20 +13,11 @@ from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from typing import Any, Final, override
 
-from resonate.context import Context
-
-from worker.seams import runs_of, should_log, task_of
-
 logger = logging.getLogger("worker")
 
 MAX_FILE_BYTES: Final = 10_000_000
 MAX_RECORD_CHARACTERS: Final = 20_000
 """Of a message, and of a traceback. Whatever a server answers may become part of one."""
-
-
-def log_run(ctx: Context) -> None:
-    """Log that a function runs and, once it has ended, its outcome."""
-    runs_of(ctx).begin(ctx.info.func_name, ctx.info.id, task_of(ctx))
 
 
 def configure_logging() -> None:
@@ -43,21 +34,9 @@ def configure_logging() -> None:
         handler.rotator = _copy_and_empty
     handler.setFormatter(_Formatter())
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
-    # Lines do not show their origin. These settings, from logging's documentation, save finding it out for each.
-    logging._srcfile = None
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.captureWarnings(True)
     sys.excepthook = lambda *error: _log_uncaught(error)
     threading.excepthook = lambda uncaught: _log_uncaught(uncaught[:3])
-
-
-def filter_sdk() -> None:
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(is_shown)
-
-
-def is_shown(record: logging.LogRecord) -> bool:
-    return not _is_by_sdk(record) or should_log(record)
 
 
 def _copy_and_empty(file: str, old: str) -> None:
@@ -83,17 +62,13 @@ class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         level = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
-        is_by_sdk = _is_by_sdk(record)
+        is_by_sdk = record.name.startswith("resonate.")
         reason = f": {record.exc_info[1]}" if is_by_sdk and record.exc_info else ""
         lines = [f"{time} {level}{printable(_limited(record.getMessage() + reason))}"]
         if record.exc_info and not is_by_sdk:
             # The text of an exception is untrusted, too: a line of it could be taken for one of ours.
             lines += [f"  {printable(line)}" for line in _limited(self.formatException(record.exc_info)).split("\n")]
         return "\n".join(lines)
-
-
-def _is_by_sdk(record: logging.LogRecord) -> bool:
-    return record.name.partition(".")[0] == "resonate"
 
 
 def printable(text: str) -> str:

@@ -50,7 +50,6 @@ class StepChangedError(ResonateError):
 
 
 def step_of(tags: Mapping[str, str], param: Any) -> Step:
-    """Return the step that a promise stands for, by its tags and its decoded parameter."""
     if tags.get("resonate:scope") == "local":
         return Step("run", function=tags.get(FUNCTION_TAG, ""))
     if tags.get("resonate:timer") == "true":
@@ -78,7 +77,6 @@ def is_same(then: Step, now: Step, call: Any = None) -> bool:
 
 
 def _is_like(then: Any, now: Any) -> bool:
-    """Compare a decoded value with one that is not encoded yet."""
     match now:
         case set() | frozenset():
             return isinstance(then, list) and sorted(map(_json, then)) == sorted(map(_json, now))

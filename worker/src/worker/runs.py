@@ -40,7 +40,6 @@ LEASE_IS_GONE: Final = {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}
 
 _values = reprlib.Repr(maxstring=MAX_SHOWN_CHARACTERS, maxother=MAX_SHOWN_CHARACTERS)
 
-
 type Surrounding = Callable[[str, str, TaskRef], AbstractContextManager[None]]
 """Returns the context of a run, given its function, the id of its promise, and the task in which it runs."""
 
@@ -74,8 +73,6 @@ class RunLog:
         self.surround: Surrounding = lambda *_: nullcontext()
         self._runs: dict[tuple[str, int], _Run] = {}
         """By the id of the promise and the attempt: runs whose end is not logged yet."""
-        self._last: dict[str, int] = {}
-        """By the id of the promise: the last attempt whose end is not logged yet."""
         self._reasons: dict[tuple[str, int], str] = {}
         """By task and attempt: why the attempt failed, until the task is released."""
 
@@ -86,11 +83,9 @@ class RunLog:
         if (earlier := self._runs.get((id, task.version))) is not None:
             self._log_end(earlier, f"{earlier.outcome}; retrying", logging.WARNING)
         run = self._runs[id, task.version] = _Run(function, id, task, time.monotonic())
-        self._last[id] = max(task.version, self._last.get(id, 0))
         return run
 
     def begin(self, function: str, id: str, task: TaskRef) -> None:
-        """Log that a function runs."""
         run = self._runs.get((id, task.version))
         if run is None or run.ended is not None:  # not tracked: the SDK runs without a worker
             run = self.track(function, id, task)
@@ -129,11 +124,10 @@ class RunLog:
 
     def step_settled(self, id: str) -> None:
         """Log the outcome of a step, in the attempt that has the lease: the last one."""
-        if attempt := self._last.get(id):
-            self._log_outcome(self._runs[id, attempt])
+        if attempts := [attempt for step, attempt in self._runs if step == id]:
+            self._log_outcome(self._runs[id, max(attempts)])
 
     def fulfilled(self, task: TaskRef) -> None:
-        """Log the function's outcome: its promise is settled now."""
         if run := self._runs.get((task.id, task.version)):
             self._log_outcome(run)
 
@@ -155,19 +149,21 @@ class RunLog:
         """Return why the attempt failed, and forget it; empty if unknown."""
         return self._reasons.pop((task.id, task.version), "")
 
-    def ends(self, task: TaskRef, text: str) -> None:
+    def ends(self, task: TaskRef, text: str, level: int = logging.INFO) -> None:
         """Log the end of the attempt: of the task's function and of its steps."""
-        for run in [run for run in self._runs.values() if run.task == task]:
-            self._log_end(run, shortened(text, MAX_REASON_CHARACTERS))
-
-    def given_back(self, task: TaskRef, reason: str) -> None:
-        """Log that the attempt failed, also if its function never ran."""
-        text = shortened(f"given back: {reason}", MAX_REASON_CHARACTERS)
+        text = shortened(text, MAX_REASON_CHARACTERS)
         runs = [run for run in self._runs.values() if run.task == task]
         for run in runs:
-            self._log_end(run, text, logging.WARNING)
-        if not runs:
-            logger.warning("a call was %s  promise=%s  attempt=%d", text, task.id, task.version)
+            self._log_end(run, text, level)
+        if level > logging.INFO and not runs:  # its function never ran
+            logger.log(level, "a call was %s  promise=%s  attempt=%d", text, task.id, task.version)
+
+    def given_back(self, task: TaskRef, reason: str) -> None:
+        """`reason`: why the attempt failed, if it did."""
+        if reason:
+            self.ends(task, f"given back: {reason}", logging.WARNING)
+        else:
+            self.ends(task, "given back")
 
     # ── when the worker stops ──
 
@@ -192,20 +188,16 @@ class RunLog:
         return self._runs.get((step.task.id, step.task.version)) if step.id != step.task.id else None
 
     def _log_end(self, run: _Run, text: str, level: int = logging.INFO) -> None:
-        attempt = run.task.version
-        del self._runs[run.id, attempt]
-        if self._last.get(run.id) == attempt:
-            del self._last[run.id]
+        del self._runs[run.id, run.task.version]
         if level == logging.INFO and not run.is_shown:
             return
         error = (type(run.error), run.error, run.traceback) if level == logging.ERROR and run.error else None
         seconds = (run.ended or time.monotonic()) - run.began
         line = "ended function %s  promise=%s  attempt=%d  seconds=%.3f  %s"
-        logger.log(level, line, run.function, run.id, attempt, seconds, text, exc_info=error)
+        logger.log(level, line, run.function, run.id, run.task.version, seconds, text, exc_info=error)
 
 
 def _place(traceback: TracebackType | None) -> str:
-    """Name the line that raised the error."""
     if traceback is None:
         return ""
     while traceback.tb_next:
@@ -232,7 +224,6 @@ def message_of(error: BaseException) -> str:
 
 
 def described(error: BaseException) -> str:
-    """Return the name of its class and its message, if it has one."""
     message = message_of(error)
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 

@@ -1,16 +1,13 @@
 """Everything that depends on internals of the SDK (resonate-sdk 0.8.1), where it has no public API.
 
-* `resonate.core.ResonateEffects`, made for each attempt: it returns the promise of a step from its cache or from the
-  server, without comparing it with the request. It knows its task and version.
+* `ResonateEffects`, made for each attempt, returns the promise of a step without comparing it with the request.
 * `Context.run`: neither the request nor the promise of a local step names its function.
-* `DurableFunction.invoke`, which runs every function, including steps and retries: nothing reports the outcome.
-* `Core.execute_until_blocked_inner`, one attempt from its parameter to its outcome, an `_ExecFulfilled` if the function
-  has ended: if it raises, the task is released, and nothing says why. If the server refuses a call as malformed, the
-  function would run again and again: it fails instead.
+* `DurableFunction.invoke` runs every function, including steps and retries: nothing reports the outcome.
+* `Core.execute_until_blocked_inner` is one attempt. If it raises, the task is released, and nothing says why; after a
+  call that the server refuses as malformed, the function would run again and again. It fails instead.
+* `Context.rpc` and `Context.detached`: the same for arguments that cannot be stored, and for results.
 * `ResonateFuture`: who stops waiting for a step, by `asyncio.timeout` for instance, cancels it within the SDK, and the
   attempt never ends. So waiting is shielded: the step continues, and its function ends after it.
-* `Context.rpc` and `Context.detached`: if the arguments cannot be stored, or a result, the task is released. So the
-  function would run again and again, and nobody would hear why: it fails instead.
 * `Codec.encode` pickles errors, and fails for messages that cannot be written.
 * `decode_settled` of `resonate.context` raises "unknown error: null" for a call that was cancelled or is late.
 * Each call that a function makes is requested in an asyncio task with the function's context, and so with its span.
@@ -91,37 +88,40 @@ class ComparingEffects(ResonateEffects):
         return record
 
 
-def task_of(ctx: Context) -> TaskRef:
-    """Return the task that a function runs for, as it was claimed."""
-    effects: Any = ctx._state.effects
+def _task_of(effects: Any) -> TaskRef:
     return TaskRef(id=effects.task_id, version=effects.task_version)
 
 
-def runs_of(ctx: Context) -> RunLog:
-    """Return the worker's run log. If the SDK runs without a worker, return one that never logs the end."""
-    return _run_log(ctx._state.deps)
+def log_run(ctx: Context) -> None:
+    """Log that a function runs and, once it has ended, its outcome."""
+    _run_log(ctx._state.deps).begin(ctx.info.func_name, ctx.info.id, _task_of(ctx._state.effects))
 
 
 def _run_log(deps: DependencyMap) -> RunLog:
+    """If the SDK runs without a worker, return one that never logs the end."""
     try:
         return deps.get(RunLog)
     except KeyError:
         return RunLog()
 
 
-def should_log(record: logging.LogRecord) -> bool:
-    """Return whether a record of the SDK should be logged."""
+def filter_sdk() -> None:
+    """Keep from the log what the SDK says of its own doings, and what the end of a run tells better."""
+    logging.getLogger("resonate").setLevel(logging.WARNING)
+    logging.getLogger(resonate.core.__name__).addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     cause = error.cause if isinstance(error, PlatformError) else error
     is_told_by_the_end_of_a_run = isinstance(cause, FunctionNotFoundError | StepChangedError) or (
         isinstance(cause, ServerError) and cause.code in LEASE_IS_GONE
     )
-    is_told = is_told_by_the_end_of_a_run or str(record.msg).startswith(RETURNED_EARLY)
-    return record.levelno >= logging.WARNING and not is_told
+    return not (is_told_by_the_end_of_a_run or str(record.msg).startswith(RETURNED_EARLY))
 
 
 def silence_sdk() -> None:
-    """Stop the SDK's messages: a worker that ends cuts its work short, and each cut would be reported."""
+    """A worker that ends cuts its work short, and each cut would be reported."""
     for name in ("resonate", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)
@@ -186,7 +186,8 @@ def stored(codec: Codec, value: Any, what: str) -> Any:
 
 
 async def reported_invoke(function: DurableFunction, ctx: Context, packed: Any, **options: Any) -> Any:
-    runs, id, task, effects = runs_of(ctx), ctx.info.id, task_of(ctx), cast("ComparingEffects", ctx._state.effects)
+    runs, id, effects = _run_log(ctx._state.deps), ctx.info.id, cast("ComparingEffects", ctx._state.effects)
+    task = _task_of(effects)
     effects.functions.setdefault(id, ctx.info.func_name)
     runs.track(ctx.info.func_name, id, task)
     worker = os.getpid()
@@ -219,7 +220,7 @@ async def explained_execute(core: Core, promise: PromiseRecord, effects: Any) ->
     try:
         return await sdk_execute(core, promise, effects)
     except (Exception, PlatformError, asyncio.CancelledError) as error:
-        task, reason = TaskRef(id=effects.task_id, version=effects.task_version), _reason(error)
+        task, reason = _task_of(effects), _reason(error)
         if isinstance(error, PlatformError) and (refusal := _refusal(error)):
             _run_log(core.deps).raised(task.id, task.version, refusal)
             value, settled = core.codec.encode(refusal), Tree(root_id=promise.id)
@@ -287,7 +288,6 @@ def _sign_in(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
 
 
 def _reason(error: BaseException) -> str:
-    """Explain for people why an attempt failed."""
     cause = error.cause if isinstance(error, PlatformError) else error
     if isinstance(cause, FunctionNotFoundError):
         version = "" if cause.version == 1 else f"version {cause.version} of "
@@ -310,7 +310,7 @@ ADAPTED: Final[tuple[tuple[Any, str, Any], ...]] = (
 
 
 def adapt_sdk() -> None:
-    """Make the SDK compare each step with its promise, and report each function's outcome to the `RunLog` among its
-    dependencies. Call it before a worker starts."""
+    """Replace these parts. They report to the `RunLog` among the SDK's dependencies. Call it before a worker starts."""
     for owner, name, replacement in ADAPTED:
         setattr(owner, name, replacement)
+    filter_sdk()

@@ -160,7 +160,6 @@ class Tracing:
         trace.get_current_span().add_link(begun_in.get_span_context())
 
     def flush(self, seconds: float) -> None:
-        """Send the spans that have ended, within the given time."""
         sending = threading.Thread(target=self._provider.force_flush, daemon=True)
         sending.start()
         sending.join(seconds)
@@ -171,7 +170,6 @@ def _attributes(promise: str, attempt: int) -> dict[str, AnyValue]:
 
 
 def _creation(request: Any) -> dict[str, Any] | None:
-    """Return the promise to be created, if the request creates one."""
     match request:
         case {"kind": "promise.create", "data": dict(creation)}:
             return creation

@@ -24,8 +24,8 @@ from resonate.transport import Transport
 from worker.faults import Faults
 from worker.health import BEAT_SECONDS, HealthFile
 from worker.heartbeats import HeartbeatThread
-from worker.leases import LeaseKeeper, OwnResults
-from worker.logs import configure_logging, filter_sdk
+from worker.leases import LeaseKeeper
+from worker.logs import configure_logging
 from worker.network import HttpNetwork
 from worker.runs import RunLog
 from worker.seams import adapt_sdk, check_durable, silence_sdk
@@ -123,13 +123,12 @@ def _end_anyway() -> None:
 
 
 class RunningWorker:
-    """A worker's connections and the SDK on top of them. Made, used and stopped on one event loop."""
+    """A worker's connections and the SDK on top of them, on one event loop."""
 
     def __init__(self, worker: Worker, settings: Settings) -> None:
         token, pid = settings.token, uuid.uuid4().hex
         adapt_sdk()
         self.stream = Stream(settings.server_url, worker.group, pid, token)
-        filter_sdk()
         connections = max(MIN_CONNECTIONS, CONNECTIONS_PER_TASK * settings.max_tasks)
         network = HttpNetwork(settings.server_url, token, connections)
         self.tracing = _tracing(worker.group, pid) if settings.tracing else None
@@ -137,8 +136,7 @@ class RunningWorker:
         if self.tracing is not None:
             self._runs.surround = self.tracing.surround
         self._releasing = Sender(Transport(network), token)
-        results = OwnResults(network.send, self.stream.deliver)
-        self._leases = LeaseKeeper(network, self._runs, results, settings.max_tasks, self.tracing)
+        self._leases = LeaseKeeper(network, self._runs, self.stream.deliver, settings.max_tasks, self.tracing)
         heartbeats = HeartbeatThread(
             pid,
             settings.lease.total_seconds(),
@@ -154,7 +152,6 @@ class RunningWorker:
         self.resonate.start()
 
     def _sdk(self, worker: Worker, settings: Settings, pid: str) -> Resonate:
-        """Create the SDK's object on this worker's connections, without starting it."""
         resonate = Resonate(
             network=self._leases,
             sources=[self.stream],
@@ -204,7 +201,7 @@ class RunningWorker:
             self.tracing.flush(SPANS_SECONDS)
 
     def _observe(self, event: Event) -> None:
-        """Pass on settled steps. Failed background work is logged with the end of its run, or where it was refused."""
+        """Failed background work is logged with the end of its run, or where it was refused."""
         if isinstance(event, PromiseSettleReturned):
             self._runs.step_settled(event.id)
 
