@@ -1,12 +1,12 @@
 """Short real runs: every figure is there, and the figures are consistent. These tests do not judge speed."""
 
 import shutil
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import override
 
 import pytest
+from harness.http import Handler, serving
 from harness.server import FAR, Client
 from harness.stack import Stack
 from msgspec.structs import replace
@@ -143,25 +143,16 @@ def test_a_request_is_overtaken_for_as_long_as_a_later_one_was_answered_before_i
 def test_an_answer_that_is_not_the_right_one_is_no_measurement(status: int, body: bytes, complaint: str) -> None:
     """A request that is refused ends soon: its figures would be good ones."""
 
-    class Other(BaseHTTPRequestHandler):
+    class Other(Handler):
         protocol_version = "HTTP/1.1"
 
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+        @override
+        def respond(self) -> None:
+            self.body()
+            self.answer(status, body)
 
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as other:
-        threading.Thread(target=other.serve_forever).start()
-        url = f"http://127.0.0.1:{other.server_port}/foo"
-        with pytest.raises(WrongAnswers, match=complaint):
-            load.run(Workload("request to foo", url, in_flight=1))
-        other.shutdown()
+    with serving(Other) as other, pytest.raises(WrongAnswers, match=complaint):
+        load.run(Workload("request to foo", f"http://127.0.0.1:{other.server_port}/foo", in_flight=1))
 
 
 def test_a_server_that_requires_a_token_cannot_be_measured_without_it(guarded: OwnServer) -> None:

@@ -115,4 +115,4 @@ def test_clean_end(site: Site, sdk: Sdk, own_group: str, id: str) -> None:
     """A client that stops leaves nothing running that would keep its process alive."""
     caller = site.new_caller(sdk, own_group)
     assert caller.do("run", id, "relay", [sdk.group], 1) == Outcome(value=2)
-    assert caller.process.finish() == 0
+    assert caller.finish() == 0

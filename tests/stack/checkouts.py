@@ -9,7 +9,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from stack.driver import REPOSITORY
+from harness.basics import REPOSITORY
 
 SECONDS = 300
 FULL_DISK = "trap '' XFSZ; ulimit -f 0"

@@ -6,10 +6,10 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from harness.basics import TEST_PREFIX
+from harness.basics import REPOSITORY, TEST_PREFIX, docker_obstacle
 
 from stack.checkouts import Checkout
-from stack.driver import REPOSITORY, TOKEN, Stack, docker_obstacle
+from stack.driver import TOKEN, Stack
 
 PASSED = pytest.StashKey[bool]()
 

@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Literal
 
 from harness import services
-from harness.basics import TEST_PREFIX, answers_200, free_port, wait_until
+from harness.basics import REPOSITORY, TEST_PREFIX, answers_200, free_port, wait_until
 from harness.foo import Foo
 from harness.http import Response
 from harness.page import Page
 from harness.server import Client
 
-REPOSITORY = Path(__file__).parents[2]
 SERVICES = ("resonate-server", *services.SERVICES)
 ANSWER_SECONDS = 60.0
 SCRIPT_SECONDS = 300.0
@@ -345,9 +344,3 @@ def workers(stack: Stack, group: str) -> list[str]:
 
 def new_id() -> str:
     return f"test-{secrets.token_hex(8)}"
-
-
-def docker_obstacle() -> str:
-    """Return why containers cannot be used here; empty if they can."""
-    command = ["bash", "-c", ". scripts/lib.sh; docker_obstacle"]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.strip()

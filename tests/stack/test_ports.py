@@ -3,23 +3,23 @@
 import contextlib
 import fcntl
 import functools
-import http.server
 import os
 import re
 import socket
 import subprocess
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import override
 
 import processes
 import pytest
-from harness.basics import free_port, wait_until
+from harness.basics import REPOSITORY, free_port, wait_until
+from harness.http import Handler, serving
 
 from stack.checkouts import Checkout, engine, tools
-from stack.driver import PROCESSES, REPOSITORY, Answer, Stack, new_id
+from stack.driver import PROCESSES, Answer, Stack, new_id
 
 PYTHON_OF_ALL = Path("/usr/bin/python3")
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", PYTHON_OF_ALL)
@@ -59,24 +59,12 @@ def test_a_port_that_is_taken_while_somebody_waits_to_hold_it_is_not_free(monkey
         assert ports.next_free(first, but=()) > first
 
 
-class Ready(http.server.BaseHTTPRequestHandler):
+class Ready(Handler):
     """Looks like the server of another stack."""
 
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextlib.contextmanager
-def impostor(port: int) -> Iterator[None]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", port), Ready) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield
-        server.shutdown()
+    @override
+    def respond(self) -> None:
+        self.answer(200)
 
 
 class TestHolding:
@@ -181,7 +169,7 @@ class TestOwnProcess:
     def test_an_impostor_on_a_dead_server_s_port_is_recognised(self, stack: Stack) -> None:
         stack.kill("resonate-server")
         listener_once_free(stack.server_port).close()
-        with impostor(stack.server_port):
+        with serving(Ready, stack.server_port):
             assert stack.run(*PROCESSES, "healthy", "resonate-server").returncode == 1
             started = stack.run(*PROCESSES, "start", "resonate-server")
 

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import postgres
 import pytest
-from harness.basics import TEST_PREFIX, free_port
+from harness.basics import REPOSITORY, TEST_PREFIX, free_port
 
 from stack.checkouts import FULL_DISK
-from stack.driver import REPOSITORY
 
 SCRIPTS = sorted(path for path in (REPOSITORY / "scripts").glob("*.sh") if not path.name.startswith("lib"))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import add_service
 import pytest
-from harness.basics import TEST_PREFIX, free_port
+from harness.basics import REPOSITORY, TEST_PREFIX, free_port
 from harness.services import LISTED, SERVICES
 
 from chaos import plan
@@ -20,7 +20,6 @@ from chaos.stack import faults_of
 from resonate_server.client.account import FaultKind
 from stack.checkouts import FULL_DISK, Checkout
 from stack.conftest import require_docker
-from stack.driver import REPOSITORY
 
 TOOLS = Path(sys.executable).parent
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.basics import docker_obstacle
 from harness.page import Page
 
 from stack.checkouts import Checkout
 from stack.conftest import require_docker
-from stack.driver import SERVICES, TOKEN, Answer, Stack, docker_obstacle, new_id
+from stack.driver import SERVICES, TOKEN, Answer, Stack, new_id
 
 
 def ask_server(stack: Stack, token: str) -> int:

@@ -6,12 +6,12 @@ import subprocess
 from typing import Any
 
 import pytest
-from harness.basics import wait_until
+from harness.basics import REPOSITORY, wait_until
 from harness.page import Page
 from harness.terminal import CTRL_C, HIDE_CURSOR, SHOW_CURSOR, Terminal
 
 from stack.conftest import containers_seldom
-from stack.driver import ANSWER_SECONDS, REPOSITORY, Answer, Stack, new_id, workers
+from stack.driver import ANSWER_SECONDS, Answer, Stack, new_id, workers
 
 LONG = 600
 """Seconds; the test itself ends a pause this long."""
