@@ -1,11 +1,15 @@
 """Short real runs: every figure is there, and the figures are consistent. These tests do not judge speed."""
 
 import shutil
+import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import override
 
+import psutil
 import pytest
+from harness.basics import wait_until
 from harness.http import Handler, serving
 from harness.server import FAR, Client
 from harness.stack import Stack
@@ -104,6 +108,12 @@ def test_budget_accounts_for_all_of_a_chains_time(tmp_path: Path, monkeypatch: p
     assert {row[0] for row in code} >= {"resonate-server", "foo", "bar"}
     assert all(str(row[1]).startswith("`") for row in code), "Markdown would lose <locals>"
     assert len(table(report, "smallest steps").rows) == 2
+
+
+def test_a_process_that_ends_while_threads_are_listed_has_none() -> None:
+    with subprocess.Popen(["true"]) as ended, ExitStack() as opened:
+        wait_until(lambda: psutil.Process(ended.pid).status() == psutil.STATUS_ZOMBIE, "it has ended")
+        assert list(budget._threads(None, opened)) == []
 
 
 def test_overload_reports_what_was_started_and_how_it_ended() -> None:

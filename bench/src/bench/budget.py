@@ -22,7 +22,7 @@ import timeit
 from bisect import bisect
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -151,10 +151,11 @@ class Looking:
 
 def _threads(pid: int | None, opened: ExitStack) -> Iterator[int]:
     """Open what tells the states of its threads."""
-    for process in family(pid) if pid else _load_generator():
-        for path in Path(f"/proc/{process.pid}/task").glob("*/stat"):
-            opened.callback(os.close, file := os.open(path, os.O_RDONLY))
-            yield file
+    with suppress(psutil.Error, OSError):  # it has ended meanwhile
+        for process in family(pid) if pid else _load_generator():
+            for path in Path(f"/proc/{process.pid}/task").glob("*/stat"):
+                opened.callback(os.close, file := os.open(path, os.O_RDONLY))
+                yield file
 
 
 def _disk_is_waited_for() -> bool:
