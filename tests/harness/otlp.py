@@ -49,8 +49,7 @@ class Receiver:
 
     def wait(self, name: str, **attributes: Any) -> Seen:
         """Wait for the one span with this name and these attributes, and return it."""
-        wait_until(lambda: self.find(name, **attributes), f"a span {name} with {attributes}")
-        (span,) = self.find(name, **attributes)
+        (span,) = wait_until(lambda: self.find(name, **attributes), f"a span {name} with {attributes}")
         return span
 
 

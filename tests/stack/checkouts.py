@@ -9,9 +9,10 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from harness.basics import REPOSITORY
+from harness.basics import REPOSITORY, free_port
 
 SECONDS = 300
+AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 FULL_DISK = "trap '' XFSZ; ulimit -f 0"
 """In bash: from now on no file can grow."""
 
@@ -81,7 +82,11 @@ class Checkout:
     @property
     def name(self) -> str:
         """The name of its stack."""
-        found = re.search(r"^COMPOSE_PROJECT_NAME=(\S+)", self.env, re.MULTILINE)
+        return self.noted("COMPOSE_PROJECT_NAME")
+
+    def noted(self, name: str) -> str:
+        """Return the value that `.env` has for the name."""
+        found = re.search(rf"^{name}=(\S+)", self.env, re.MULTILINE)
         assert found, self.env
         return found[1]
 
@@ -125,6 +130,10 @@ class Checkout:
         assert process.stdout is not None
         process.stdout.readline()
         return process
+
+
+def free_ports() -> dict[str, str]:
+    return {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(free_port())}
 
 
 def tools(folder: Path, *, without: str = "", docker: dict[str, str] | None = None) -> str:

@@ -39,6 +39,8 @@ _SERVICE_AND_STATUS = '{{.Label "com.docker.compose.service"}} {{.Status}}'
 
 # The last thing crash.sh and crash-bar.sh print once the fault is in place; by then the request was long enough.
 STRUCK = "caller's connection|still waits|acknowledged is on disk|nothing can be recorded"
+LONG = 600
+"""Seconds: a pause that the test itself ends."""
 TOO_SHORT = "give it a longer"
 LONGER = (1, 4, 16)
 _LENGTH = re.compile(r"(--for|--pause|--running) ([0-9.]+)")
@@ -340,6 +342,11 @@ def workers(stack: Stack, group: str) -> list[str]:
         for worker in one["workers"]
         if worker["state"] == "connected"
     ]
+
+
+def ask_server(port: int | str, token: str) -> int:
+    """Return the status of the server's answer to somebody with that token."""
+    return Page(int(port), token).get("/ui/api/chains").status
 
 
 def new_id() -> str:

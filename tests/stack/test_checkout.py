@@ -16,8 +16,7 @@ from pathlib import Path
 
 import pytest
 from harness.basics import REPOSITORY, free_port
-
-from stack.checkouts import FULL_DISK, Checkout, engine, tools
+from stack.checkouts import AS_NOBODY, FULL_DISK, Checkout, engine, free_ports, tools
 from stack.driver import SERVICES
 
 NAME = re.compile(r"durable-rpc-[0-9a-f]{8}")
@@ -64,9 +63,6 @@ has_compose = pytest.mark.skipif(
 )
 
 
-AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
-
-
 def open_to_all(folder: Path) -> None:
     """Let every user reach the folder and run what is in it, whatever the umask."""
     for each in folder.parents[:-2]:
@@ -94,8 +90,7 @@ def path(tmp_path: Path) -> str:
 
 def up(checkout: Checkout, path: str, *arguments: str, **env: str) -> str:
     """Return what up.sh prints before it fails to build."""
-    ports = {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(free_port())}
-    done = checkout.run("scripts/up.sh", "--docker", *arguments, **{**ports, **env, "PATH": path})
+    done = checkout.run("scripts/up.sh", "--docker", *arguments, **{**free_ports(), **env, "PATH": path})
     assert "no builder here" in done.stderr, done.stderr
     return done.stderr
 
@@ -205,7 +200,7 @@ class TestFolder:
         other = Checkout.make(tmp_path / "other")
         link = other.folder / "scripts" / "mine.sh"
         link.symlink_to(checkout.folder / "scripts/up.sh")
-        done = other.run(link, "--docker", PATH=path, FOO_PORT=str(free_port()), RESONATE_PORT=str(free_port()))
+        done = other.run(link, "--docker", PATH=path, **free_ports())
 
         assert "no builder here" in done.stderr
         assert NAME.fullmatch(checkout.name)

@@ -17,12 +17,11 @@ import processes
 import pytest
 from harness.basics import REPOSITORY, free_port, wait_until
 from harness.http import Handler, serving
-
-from stack.checkouts import Checkout, engine, tools
+from stack.checkouts import AS_NOBODY, Checkout, engine, free_ports, tools
 from stack.driver import PROCESSES, Answer, Stack, new_id
 
 PYTHON_OF_ALL = Path("/usr/bin/python3")
-NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", PYTHON_OF_ALL)
+NOBODY = (*AS_NOBODY, PYTHON_OF_ALL)
 
 
 @contextlib.contextmanager
@@ -106,7 +105,7 @@ class TestHolding:
         both = " && ".join(f"[ -s '{checkout.folder}/.env' ]" for checkout in checkouts)
         build = f"until {both}; do sleep 0.1; done; echo no builder here >&2; exit 1"
         path = tools(tmp_path / "tools", docker=engine({"compose build": build}))
-        ports = {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(free_port())}
+        ports = free_ports()
         with ThreadPoolExecutor() as threads:
             command = ("scripts/up.sh", "--docker", "--ports", "auto")
             both_runs = [threads.submit(checkout.run, *command, PATH=path, **ports) for checkout in checkouts]
@@ -115,9 +114,9 @@ class TestHolding:
         assert ["no builder here" in text for text in said] == [True, True], said
         moved = [number for number in (0, 1) if "FOO_PORT" in checkouts[number].env]
         assert len(moved) == 1, said
-        assert f"Using {noted(checkouts[moved[0]], 'FOO_PORT')} for foo and " in said[moved[0]]
-        assert ports["FOO_PORT"] != noted(checkouts[moved[0]], "FOO_PORT")
-        assert ports["RESONATE_PORT"] != noted(checkouts[moved[0]], "RESONATE_PORT")
+        noted = {name: checkouts[moved[0]].noted(name) for name in ports}
+        assert f"Using {noted['FOO_PORT']} for foo and " in said[moved[0]]
+        assert [name for name in ports if noted[name] == ports[name]] == []
 
     @pytest.mark.parametrize(("script", "without"), [("up.sh --docker --ports auto", "flock"), ("down.sh", "")])
     def test_a_script_waits_for_an_up_in_its_checkout_that_would_go_on_starting_the_stack(
@@ -127,7 +126,7 @@ class TestHolding:
         checkout = Checkout.make(tmp_path / "checkout")
         build = f"until [ -e '{tmp_path}/go' ]; do sleep 0.1; done; echo no builder here >&2; exit 1"
         path = tools(tmp_path / "tools", without=without, docker=engine({"compose build": build}))
-        ports = {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(free_port())}
+        ports = free_ports()
         first, second = tmp_path / "first", tmp_path / "second"
 
         def has_said(log: Path, text: str) -> bool:
@@ -159,10 +158,6 @@ class TestHolding:
         found = re.search(r"process (\d+), starts this stack; waiting for it, at most 1 s", done.stderr)
         assert found, done.stderr
         assert f"process {found[1]} has not ended within 1 s; end it first." in done.stderr
-
-
-def noted(checkout: Checkout, name: str) -> str:
-    return next(line.split("=")[1].split()[0] for line in checkout.env.splitlines() if line.startswith(f"{name}="))
 
 
 class TestOwnProcess:
