@@ -79,16 +79,14 @@ MEANWHILE = {
     "resonate-server-kill": "everything it acknowledged is on disk; foo, bar and baz keep trying to reach it",
     "resonate-server": "nothing can be recorded now; foo, bar and baz wait for it",
     "postgres": "nothing can be recorded now; the servers wait for it, and foo, bar and baz for them",
+    "one of several servers-kill": "the other servers continue; its clients connect to one of them",
+    "one of several servers": "the other servers continue; requests to this one wait",
 }
 AFTER_KILL = {
     "foo": "the repeated request joins the chain that the first one began",
     "resonate-server": "the others connect again within half a second; leases start over",
     "postgres": "everything it acknowledged is on disk; the servers continue as soon as it answers",
-}
-ONE_OF_SEVERAL_SERVERS = {
-    "meanwhile-kill": "the other servers continue; its clients connect to one of them",
-    "meanwhile": "the other servers continue; requests to this one wait",
-    "after-kill": "leases stayed as they were; it shares the work again",
+    "one of several servers": "leases stayed as they were; it shares the work again",
 }
 
 
@@ -265,8 +263,8 @@ class Crash:
         self._struck: list[str] = []
         self._struck_at = self._over_at = 0
         self._second: list[str] = []
-        self._has_others = False
-        """Whether other servers continue while one is struck."""
+        self._role = case.service
+        """Tells one of several servers from the only one: the others continue while it is struck."""
         self._answer_is_told = False
 
     def play(self) -> None:
@@ -392,7 +390,7 @@ class Crash:
     def strike(self) -> None:
         self._struck = self._holder() if self._case.fault == "freeze" else self._instances()
         if self._case.service == "resonate-server":  # Others that share its database go on.
-            self._has_others = len(self._instances()) > 1
+            self._role = "one of several servers" if len(self._instances()) > 1 else self._role
             self._struck = self._struck[:1]
         if not self._struck:
             give_up(f"{self._case.service} is not running any more; scripts/up.sh starts it.")
@@ -427,8 +425,7 @@ class Crash:
     def _show_request(self) -> None:
         """Show what the fault does to the request while it lasts."""
         case = self._case
-        who, all_told = ("meanwhile", ONE_OF_SEVERAL_SERVERS) if self._has_others else (case.service, MEANWHILE)
-        if told := all_told.get(f"{who}-{case.fault}") or all_told.get(who):
+        if told := MEANWHILE.get(f"{self._role}-{case.fault}") or MEANWHILE.get(self._role):
             self._detail(told)
             return
         self._detail(f"GET /foo/{case.id}: {ask_foo(case.foo, 'GET', f'/foo/{case.id}', seconds=ANSWER_S).text}")
@@ -471,10 +468,8 @@ class Crash:
             give_up(f"{case.service} could not be {case.fault.over}; see above.")
         self._event(self._struck_are(case.fault.over), GREEN, self._over_at)
         self._struck = []
-        if case.fault == "kill" and self._has_others:
-            self._detail(ONE_OF_SEVERAL_SERVERS["after-kill"])
-        elif case.fault == "kill":
-            self._detail(AFTER_KILL.get(case.service, "it has no memory of its work; the server hands it over again"))
+        if case.fault == "kill":
+            self._detail(AFTER_KILL.get(self._role, "it has no memory of its work; the server hands it over again"))
         if case.fault == "kill" and case.strikes_work:
             self._detail("the dead bar held a lease; the server takes it back and gives the work to the next bar")
         if case.fault == "freeze" and case.strikes_work:

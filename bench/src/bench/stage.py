@@ -11,7 +11,7 @@ from datetime import datetime
 from http.client import HTTPException
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal, Self, override
+from typing import Literal, Self, override
 from urllib.parse import urlsplit
 
 from harness.basics import wait_until
@@ -153,13 +153,19 @@ class Stage(Stack):
                 raise TooLate
         return at
 
-    def _first(self, call: FooRequest, look: Callable[[], list[Any]], what: str) -> Any:
+    def _first[Seen](self, call: FooRequest, look: Callable[[], list[Seen]], what: str) -> Seen:
         """Return the first that is seen. Raises :class:`TooLate` if the call is over before, or what ended it."""
-        seen = wait_until(lambda: look() or call.answered.done(), what, every=POLL_SECONDS)
-        if isinstance(seen, list):
-            return seen[0]
-        call.answered.result()
-        raise TooLate
+        seen: list[Seen] = []
+
+        def is_over() -> bool:
+            seen.extend(look())
+            return bool(seen) or call.answered.done()
+
+        wait_until(is_over, what, every=POLL_SECONDS)
+        if not seen:
+            call.answered.result()
+            raise TooLate
+        return seen[0]
 
     def pause_end(self, call: FooRequest) -> float:
         """Return when the pause of its bar ends, once bar has begun it and nobody holds a lease for it."""
@@ -170,7 +176,7 @@ class Stage(Stack):
             is_suspended = task.status == 200 and task.data["task"]["state"] == "suspended"
             return server.call("promise.search", tags=tags).data["promises"] if is_suspended else []
 
-        return float(self._first(call, timers, "bar is suspended")["timeoutAt"]) / 1_000
+        return self._first(call, timers, "bar is suspended")["timeoutAt"] / 1_000
 
     def who_works(self, call: FooRequest, besides: Collection[str]) -> str:
         """Return the name of the bar that works for the call, once it is not one of these."""
@@ -178,7 +184,7 @@ class Stage(Stack):
         def workers() -> list[str]:
             return [run.worker for run in self.runs("work", f"{call.id}:") if run.worker not in besides]
 
-        return str(self._first(call, workers, f"bar works for {call.id}"))
+        return self._first(call, workers, f"bar works for {call.id}")
 
     def runs(self, function: str, promises: str) -> list[Run]:
         """Return the function's runs in all programs, for promises whose ids begin with ``promises``."""
