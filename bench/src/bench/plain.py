@@ -12,23 +12,33 @@ from requests.adapters import HTTPAdapter
 
 THREADS = 512
 CALL_SECONDS = 60
-NAMES = ("foo", "bar", "baz")
-CALLED = {"foo": "bar", "bar": "baz"}
 
-app = Flask(__name__)
+foo, bar, baz = Flask("foo"), Flask("bar"), Flask("baz")
+NAMES = tuple(service.name for service in (foo, bar, baz))
+
 _session = requests.Session()
 _session.trust_env = False  # looking for proxies in the environment would cost every call
 _session.mount("http://", HTTPAdapter(pool_maxsize=THREADS))
 
 
-@app.post("/<name>")
-def answer(name: str) -> dict[str, str | int]:
-    """Add 1 to what the next service returns."""
-    returned = _call(CALLED[name]) if name in CALLED else 0
-    return {"id": f"{name}-{secrets.token_hex(8)}", "message": returned + 1}
+@foo.post("/foo")
+def answer_foo() -> dict[str, str | int]:
+    return {"id": f"foo-{secrets.token_hex(8)}", "message": _call("bar") + 1}
 
 
-@app.get("/health")
+@bar.post("/bar")
+def answer_bar() -> dict[str, int]:
+    return {"message": _call("baz") + 1}
+
+
+@baz.post("/baz")
+def answer_baz() -> dict[str, int]:
+    return {"message": 1}
+
+
+@foo.get("/health")
+@bar.get("/health")
+@baz.get("/health")
 def health() -> str:
     return "ok\n"
 

@@ -101,7 +101,7 @@ class PlainStack(Programs):
     @override
     def start(self) -> Self:
         for name, port in self._ports.items():
-            self.launch(name, "gunicorn", *GUNICORN.split(), "--bind", f"127.0.0.1:{port}", "bench.plain:app")
+            self.launch(name, "gunicorn", *GUNICORN.split(), "--bind", f"127.0.0.1:{port}", f"bench.plain:{name}")
         for name, port in self._ports.items():
             wait_until_healthy(self.programs[name], port)
         return self
