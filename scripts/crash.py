@@ -155,11 +155,9 @@ class Scripts:
         return output if status == 0 else give_up(f"{' '.join(words)}: {output}")
 
     def do(self, *words: str) -> bool:
-        """Return whether the command succeeds; its output goes to the user."""
         return self._call("do", *words)[0] == 0
 
     def failure(self, *words: str) -> str:
-        """Return what the command says if it fails; else empty."""
         status, output = self._call("ask", *words)
         return (output or f"status {status}") if status else ""
 
@@ -332,7 +330,6 @@ class Crash:
         return reached is not None
 
     def _await_moment(self) -> None:
-        """Wait until it is time to strike."""
         if not self._scripts.until(START_S, lambda: self._bar_is_there() or self._caller.is_done()):
             give_up(f"bar did not get that far within {START_S} s; see scripts/logs.sh.")
         self._must_still_wait()
@@ -423,7 +420,6 @@ class Crash:
         return self._scripts.do("has_printed", instance, pattern)
 
     def _show_request(self) -> None:
-        """Show what the fault does to the request while it lasts."""
         case = self._case
         if told := MEANWHILE.get(f"{self._role}-{case.fault}") or MEANWHILE.get(self._role):
             self._detail(told)

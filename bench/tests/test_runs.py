@@ -177,7 +177,6 @@ def test_the_sdk_alone_answers_as_the_services_do() -> None:
 
 
 def kinds(server: OwnServer) -> dict[str, float]:
-    """Return the number of task requests it has received, by kind."""
     counts = meters.server_counts(server.metrics_port)
     return {kind: counts[kind] for kind in KINDS}
 

@@ -29,7 +29,6 @@ class Sdk(Struct, frozen=True):
 
     @property
     def group(self) -> str:
-        """The group of its standing workers."""
         return f"workers-{self.name}"
 
 
@@ -104,7 +103,6 @@ class Call(Struct, frozen=True):
     number: int
 
     def outcome(self) -> Outcome:
-        """Wait for the outcome and return it."""
         return wait_until(self._outcome, "the call has come to an end")
 
     def _outcome(self) -> Outcome | None:
@@ -131,7 +129,6 @@ class Site(Struct):
         return worker
 
     def stand(self, sdk: Sdk) -> None:
-        """Start a worker in the SDK's own group."""
         if sdk.name not in self.standing:
             self.worker(sdk)
             self.standing.add(sdk.name)
@@ -183,7 +180,6 @@ class Site(Struct):
         return sum(process.runs(function, promise) for process in self.processes)
 
     def at_work(self, promise: str) -> list[Process]:
-        """Return the workers that have begun the long step of ``hold``."""
         return [process for process in self.processes if process.runs("wait_for_file", promise)]
 
     def wait_until_at_work(self, promise: str, number: int = 1) -> None:

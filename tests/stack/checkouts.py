@@ -76,12 +76,10 @@ class Checkout:
 
     @property
     def env(self) -> str:
-        """The content of `.env`."""
         return (self.folder / ".env").read_text()
 
     @property
     def name(self) -> str:
-        """The name of its stack."""
         return self.noted("COMPOSE_PROJECT_NAME")
 
     def noted(self, name: str) -> str:
@@ -111,7 +109,6 @@ class Checkout:
         )
 
     def succeed(self, *command: str | Path, **env: str) -> str:
-        """Run a command that must succeed, and return what it prints."""
         done = self.run(*command, **env)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr

@@ -33,7 +33,6 @@ def running_stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
 
 
 def run_stack(stack: Stack) -> Iterator[Stack]:
-    """Run the stack, and remove it completely afterwards."""
     if stack.kind == "containers":
         require_docker()
     try:
@@ -45,7 +44,6 @@ def run_stack(stack: Stack) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def awkward_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose path is hard to quote."""
     return tmp_path_factory.mktemp(TEST_PREFIX) / """it's "here" & $HOME"""
 
 

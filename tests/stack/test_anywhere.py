@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
 from stack.checkouts import Checkout, free_ports
 from stack.conftest import require_docker
 from stack.driver import SERVICES, ask_server

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from harness.basics import REPOSITORY, free_port
+
 from stack.checkouts import AS_NOBODY, FULL_DISK, Checkout, engine, free_ports, tools
 from stack.driver import SERVICES
 

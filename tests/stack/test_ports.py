@@ -17,6 +17,7 @@ import processes
 import pytest
 from harness.basics import REPOSITORY, free_port, wait_until
 from harness.http import Handler, serving
+
 from stack.checkouts import AS_NOBODY, Checkout, engine, free_ports, tools
 from stack.driver import PROCESSES, Answer, Stack, new_id
 

@@ -34,7 +34,6 @@ def script(name: str, *arguments: str, **environment: str) -> subprocess.Complet
 
 @pytest.fixture
 def nowhere(tmp_path: Path) -> dict[str, str]:
-    """The environment of a stack that is not up."""
     return {
         "STACK_DIR": str(tmp_path / TEST_PREFIX),
         "COMPOSE_PROJECT_NAME": f"{TEST_PREFIX}nowhere",

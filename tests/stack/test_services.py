@@ -14,12 +14,12 @@ import add_service
 import pytest
 from harness.basics import REPOSITORY, TEST_PREFIX
 from harness.services import LISTED, SERVICES
-from stack.checkouts import FULL_DISK, Checkout, free_ports
-from stack.conftest import require_docker
 
 from chaos import plan
 from chaos.stack import faults_of
 from resonate_server.client.account import FaultKind
+from stack.checkouts import FULL_DISK, Checkout, free_ports
+from stack.conftest import require_docker
 
 TOOLS = Path(sys.executable).parent
 

@@ -16,10 +16,10 @@ import psutil
 import pytest
 from harness.basics import free_port, wait_until
 from harness.page import Page
+
 from stack.checkouts import FULL_DISK, engine, tools
 from stack.conftest import both_kinds, containers_seldom, in_containers
 from stack.driver import ANSWER_SECONDS, LONG, LOOK_SECONDS, PROCESSES, Answer, Stack, new_id, workers
-
 from worker.logs import MAX_FILE_BYTES
 
 WAITING = 512

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from harness.basics import docker_obstacle
+
 from stack.checkouts import Checkout
 from stack.conftest import require_docker
 from stack.driver import SERVICES, TOKEN, Answer, Stack, ask_server, new_id

@@ -9,6 +9,7 @@ import pytest
 from harness.basics import REPOSITORY, wait_until
 from harness.page import Page
 from harness.terminal import CTRL_C, HIDE_CURSOR, SHOW_CURSOR, Terminal
+
 from stack.conftest import containers_seldom
 from stack.driver import ANSWER_SECONDS, LONG, Answer, Stack, new_id, workers
 
