@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from harness import services
 from harness.basics import REPOSITORY, TEST_PREFIX, answers_200, free_port, wait_until
@@ -138,9 +138,10 @@ class Stack:
         self.disturbed = True
         for longer in LONGER:
             script = self.begin(*_lengthened(command, longer))
-            shown = _read_until(script, until)
-            if re.search(until, shown):
-                return script, shown
+            try:
+                return script, read_until(script.stdout, until)
+            except EOFError as ended:
+                shown = str(ended)
             _, said = script.communicate(timeout=END_SECONDS)
             assert TOO_SHORT in said, shown + said
         raise AssertionError(said)
@@ -310,11 +311,13 @@ def _lengthened(command: str, longer: int) -> list[str]:
     return shlex.split(_LENGTH.sub(lambda length: f"{length[1]} {float(length[2]) * longer:g}", command))
 
 
-def _read_until(script: subprocess.Popen[str], pattern: str) -> str:
-    """Return its output up to the line with the pattern, or to its end."""
-    assert script.stdout is not None
+def read_until(stream: IO[str] | None, pattern: str) -> str:
+    """Return the output up to the line with the pattern. Raises ``EOFError`` with all of it if it ends before."""
+    assert stream is not None
     shown = ""
-    while not re.search(pattern, shown) and (line := script.stdout.readline()):
+    while not re.search(pattern, shown):
+        if not (line := stream.readline()):
+            raise EOFError(shown)
         shown += line
     return shown
 

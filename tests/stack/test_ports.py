@@ -67,38 +67,37 @@ class Ready(Handler):
         self.answer(200)
 
 
+def hold(*ports: int) -> subprocess.Popen[str]:
+    return subprocess.Popen([*PROCESSES, "hold", *map(str, ports)], stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
+
+
+@contextlib.contextmanager
+def held(*ports: int) -> Iterator[None]:
+    holder = hold(*ports)
+    assert holder.stdout is not None
+    try:
+        assert holder.stdout.readline() == "held\n"
+        yield
+    finally:
+        holder.stdout.close()
+        holder.wait(timeout=60)
+
+
 class TestHolding:
     """Holding a port from its choice until the stack listens on it."""
 
-    def hold(self, *ports: int) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [*PROCESSES, "hold", *map(str, ports)], stdout=subprocess.PIPE, text=True, cwd=REPOSITORY
-        )
-
-    @contextlib.contextmanager
-    def held(self, *ports: int) -> Iterator[None]:
-        holder = self.hold(*ports)
-        assert holder.stdout is not None
-        try:
-            assert holder.stdout.readline() == "held\n"
-            yield
-        finally:
-            holder.stdout.close()
-            holder.wait(timeout=60)
-
     def test_a_port_that_one_holds_is_refused_to_others(self) -> None:
         port = free_port()
-        with self.held(free_port(), port):
-            told, _ = self.hold(port, free_port()).communicate(timeout=60)
+        with held(free_port(), port):
+            told, _ = hold(port, free_port()).communicate(timeout=60)
 
         assert told == f"{port}\n"
 
     def test_it_is_released_when_its_reader_goes_away(self) -> None:
         port = free_port()
-        with self.held(port):
-            pass
-        with self.held(port):
-            pass
+        for _ in range(2):
+            with held(port):
+                pass
 
     def test_two_stacks_that_start_at_once_choose_different_ports_and_say_which(self, tmp_path: Path) -> None:
         """The engine's build waits until both have chosen."""
@@ -225,7 +224,7 @@ class TestMetrics:
 
         stack.run(*PROCESSES, "kill", "resonate-server")
         port = int(first.split(":")[2].split("/")[0])
-        with TestHolding().held(port) if is_held else listener_once_free(port):
+        with held(port) if is_held else listener_once_free(port):
             stack.run(*PROCESSES, "start", "resonate-server")
             stack.assert_whole()
             second = stack.run(*PROCESSES, "metrics").stdout.strip()
@@ -251,12 +250,12 @@ class TestUsers:
         lock_all += (
             "; [fcntl.lockf(file, fcntl.LOCK_EX) for file in files]; print('locked', flush=True); sys.stdin.read()"
         )
-        with TestHolding().held(port):
+        with held(port):
             assert self.nobody_holds(port) == "held\n"
         with subprocess.Popen([*NOBODY, "-c", lock_all], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as hostile:
             assert hostile.stdout is not None
             hostile.stdout.readline()
-            with TestHolding().held(port):
+            with held(port):
                 pass
 
     def test_a_file_that_another_user_made_in_its_place_is_not_used(
@@ -269,7 +268,7 @@ class TestUsers:
         monkeypatch.setenv("PORTS_FILE", str(file))
         with file.open("r+") as opened:
             fcntl.lockf(opened, fcntl.LOCK_EX)
-            with TestHolding().held(free_port()):
+            with held(free_port()):
                 pass
 
     def test_a_port_that_only_root_may_bind_is_not_taken(self) -> None:

@@ -19,7 +19,7 @@ from harness.page import Page
 
 from stack.checkouts import FULL_DISK, engine, tools
 from stack.conftest import both_kinds, containers_seldom, in_containers
-from stack.driver import ANSWER_SECONDS, LONG, LOOK_SECONDS, PROCESSES, Answer, Stack, new_id, workers
+from stack.driver import ANSWER_SECONDS, LONG, LOOK_SECONDS, PROCESSES, Answer, Stack, new_id, read_until, workers
 from worker.logs import MAX_FILE_BYTES
 
 WAITING = 512
@@ -166,9 +166,7 @@ def test_a_pending_chain_survives_down_and_up(stack: Stack, tmp_path: Path) -> N
 def test_up_interrupted_says_what_becomes_of_what_it_has_started(stack: Stack) -> None:
     stack.down()
     up = stack.begin("scripts/up.sh", "--processes")
-    assert up.stderr is not None
-    while "starting the processes" not in (line := up.stderr.readline()):
-        assert line, "it has ended"
+    read_until(up.stderr, "starting the processes")
     os.killpg(up.pid, signal.SIGINT)
     _, said = up.communicate(timeout=ANSWER_SECONDS)
 
@@ -393,11 +391,9 @@ def test_a_process_keeps_its_log_small(stack: Stack) -> None:
 @containers_seldom
 def test_logs_follow_new_output(stack: Stack) -> None:
     logs = stack.begin("scripts/logs.sh", "-f", "baz")
-    assert logs.stdout is not None
     try:
         stack.post(id := new_id())
-        while id not in (line := logs.stdout.readline()):
-            assert line, "the logs have ended"
+        read_until(logs.stdout, id)
     finally:
         os.killpg(logs.pid, signal.SIGINT)
     _, said = logs.communicate(timeout=ANSWER_SECONDS)
