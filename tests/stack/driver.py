@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from harness import services
-from harness.basics import REPOSITORY, TEST_PREFIX, answers_200, free_port, wait_until
+from harness.basics import REPOSITORY, TEST_PREFIX, free_port, wait_until
 from harness.foo import Foo
 from harness.http import Response
 from harness.page import Page
@@ -204,19 +204,13 @@ class Stack:
         for instance in self.instances(service):
             self._act(verb, instance)
 
-    def start(self, service: str) -> None:
+    def start(self, *services: str) -> None:
+        """Start these without waiting for them."""
         self.disturbed = True
         if self.kind == "containers":
-            self.compose("up", "--detach", "--no-build", "--no-deps", "--no-recreate", service)
+            self.compose("up", "--detach", "--no-build", "--no-deps", "--no-recreate", *services)
         else:
-            self._act("start", service)
-
-    def start_only(self, *services: str) -> None:
-        for service in services:
-            self.start(service)
-
-    def wait_for_server(self) -> None:
-        wait_until(lambda: answers_200(self.server_port, "/ready"), "the server is ready")
+            self.succeed(*PROCESSES, "start", *services)
 
     def restore(self) -> None:
         """Bring back everything that a test has ended, frozen or cut off, with one instance of each service."""

@@ -134,7 +134,7 @@ def test_all_services_are_killed_at_once(stack: Stack) -> None:
 
 def test_bar_is_down_from_the_start(stack: Stack) -> None:
     stack.down()
-    stack.start_only("resonate-server", "baz", "foo")
+    stack.start("resonate-server", "baz", "foo")
     wait_until(stack.is_healthy, "foo is up")
     id = new_id()
     caller = stack.post_in_background(id)

@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 import pytest
-from harness.basics import REPOSITORY, wait_until
+from harness.basics import REPOSITORY, answers_200, wait_until
 from harness.page import Page
 from harness.terminal import CTRL_C, HIDE_CURSOR, SHOW_CURSOR, Terminal
 
@@ -65,8 +65,8 @@ def test_ctrl_c_ends_watch_but_not_the_request(stack: Stack) -> None:
 def test_it_says_that_there_is_no_request_yet(stack: Stack) -> None:
     stack.disturbed = True
     stack.run("scripts/down.sh", "--volumes")  # fails if the user has no access to an engine that is there
-    stack.start_only("resonate-server")
-    stack.wait_for_server()
+    stack.start("resonate-server")
+    wait_until(lambda: answers_200(stack.server_port, "/ready"), "the server is ready")
     done = stack.run("scripts/watch.sh")
     assert done.returncode == 1
     assert done.stderr == "watch.sh: there is no request yet; scripts/trigger.sh --pause 10 sends one.\n"
