@@ -8,7 +8,7 @@ from collections.abc import Callable
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, override
 
 import click
 from rich.console import Console
@@ -51,7 +51,13 @@ COMMON = [
 ]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+class InOrder(click.Group):
+    @override
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 def main() -> None:
     """Measure the stack side by side with alternatives, as processes on this machine.
 
