@@ -79,16 +79,14 @@ MEANWHILE = {
     "resonate-server-kill": "everything it acknowledged is on disk; foo, bar and baz keep trying to reach it",
     "resonate-server": "nothing can be recorded now; foo, bar and baz wait for it",
     "postgres": "nothing can be recorded now; the servers wait for it, and foo, bar and baz for them",
+    "one of several servers-kill": "the other servers continue; its clients connect to one of them",
+    "one of several servers": "the other servers continue; requests to this one wait",
 }
 AFTER_KILL = {
     "foo": "the repeated request joins the chain that the first one began",
     "resonate-server": "the others connect again within half a second; leases start over",
     "postgres": "everything it acknowledged is on disk; the servers continue as soon as it answers",
-}
-ONE_OF_SEVERAL_SERVERS = {
-    "meanwhile-kill": "the other servers continue; its clients connect to one of them",
-    "meanwhile": "the other servers continue; requests to this one wait",
-    "after-kill": "leases stayed as they were; it shares the work again",
+    "one of several servers": "leases stayed as they were; it shares the work again",
 }
 
 
@@ -157,11 +155,9 @@ class Scripts:
         return output if status == 0 else give_up(f"{' '.join(words)}: {output}")
 
     def do(self, *words: str) -> bool:
-        """Return whether the command succeeds; its output goes to the user."""
         return self._call("do", *words)[0] == 0
 
     def failure(self, *words: str) -> str:
-        """Return what the command says if it fails; else empty."""
         status, output = self._call("ask", *words)
         return (output or f"status {status}") if status else ""
 
@@ -265,8 +261,8 @@ class Crash:
         self._struck: list[str] = []
         self._struck_at = self._over_at = 0
         self._second: list[str] = []
-        self._has_others = False
-        """Whether other servers continue while one is struck."""
+        self._role = case.service
+        """Tells one of several servers from the only one: the others continue while it is struck."""
         self._answer_is_told = False
 
     def play(self) -> None:
@@ -334,7 +330,6 @@ class Crash:
         return reached is not None
 
     def _await_moment(self) -> None:
-        """Wait until it is time to strike."""
         if not self._scripts.until(START_S, lambda: self._bar_is_there() or self._caller.is_done()):
             give_up(f"bar did not get that far within {START_S} s; see scripts/logs.sh.")
         self._must_still_wait()
@@ -392,7 +387,7 @@ class Crash:
     def strike(self) -> None:
         self._struck = self._holder() if self._case.fault == "freeze" else self._instances()
         if self._case.service == "resonate-server":  # Others that share its database go on.
-            self._has_others = len(self._instances()) > 1
+            self._role = "one of several servers" if len(self._instances()) > 1 else self._role
             self._struck = self._struck[:1]
         if not self._struck:
             give_up(f"{self._case.service} is not running any more; scripts/up.sh starts it.")
@@ -425,10 +420,8 @@ class Crash:
         return self._scripts.do("has_printed", instance, pattern)
 
     def _show_request(self) -> None:
-        """Show what the fault does to the request while it lasts."""
         case = self._case
-        who, all_told = ("meanwhile", ONE_OF_SEVERAL_SERVERS) if self._has_others else (case.service, MEANWHILE)
-        if told := all_told.get(f"{who}-{case.fault}") or all_told.get(who):
+        if told := MEANWHILE.get(f"{self._role}-{case.fault}") or MEANWHILE.get(self._role):
             self._detail(told)
             return
         self._detail(f"GET /foo/{case.id}: {ask_foo(case.foo, 'GET', f'/foo/{case.id}', seconds=ANSWER_S).text}")
@@ -471,10 +464,8 @@ class Crash:
             give_up(f"{case.service} could not be {case.fault.over}; see above.")
         self._event(self._struck_are(case.fault.over), GREEN, self._over_at)
         self._struck = []
-        if case.fault == "kill" and self._has_others:
-            self._detail(ONE_OF_SEVERAL_SERVERS["after-kill"])
-        elif case.fault == "kill":
-            self._detail(AFTER_KILL.get(case.service, "it has no memory of its work; the server hands it over again"))
+        if case.fault == "kill":
+            self._detail(AFTER_KILL.get(self._role, "it has no memory of its work; the server hands it over again"))
         if case.fault == "kill" and case.strikes_work:
             self._detail("the dead bar held a lease; the server takes it back and gives the work to the next bar")
         if case.fault == "freeze" and case.strikes_work:

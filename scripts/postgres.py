@@ -53,7 +53,6 @@ def write_privately(file: Path, values: dict[str, str]) -> None:
 
 
 def program(name: str) -> list[str]:
-    """Return the start of a command that runs the program."""
     return [*(as_another_user() if os.geteuid() == 0 else ()), str(programs() / name)]
 
 
@@ -92,7 +91,6 @@ def serve(folder: Path) -> int:
 
 
 def is_ready(folder: Path) -> bool:
-    """Return whether it accepts clients."""
     question = [str(programs() / "pg_isready"), "--quiet", "--host=127.0.0.1", f"--port={access(folder)['PGPORT']}"]
     return subprocess.run(question, check=False).returncode == 0  # noqa: S603
 

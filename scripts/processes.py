@@ -209,7 +209,6 @@ def within(seconds: float, condition: Callable[[], bool]) -> bool:
 
 
 def await_end(name: str, seconds: float) -> None:
-    """Wait for it and its children to end; kill them if they take longer."""
     if not within(seconds, lambda: not ours(name)):
         with contextlib.suppress(PermissionError):
             send(signal.SIGKILL, name)

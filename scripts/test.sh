@@ -3,7 +3,7 @@
 set -euo pipefail; SELF=$(readlink -f -- "$0"); cd -P -- "${SELF%/*}/.."; . scripts/lib.sh #
 
 readonly UNITS="resonate-server/tests/unit tests/unit_chaos tests/unit_foo tests/unit_worker tests/test_documents.py
-    tests/test_prose.py --ignore=tests/unit_worker/test_changed_code.py"
+    --ignore=tests/unit_worker/test_changed_code.py"
 
 size=usual
 case "${1:-}" in

@@ -162,6 +162,6 @@ def test_a_measurement_waits_until_the_machine_is_quiet_or_patience_ends(loads: 
 @pytest.mark.parametrize(("load", "is_marked"), [(2.0, True), (QUIET_LOAD - 0.01, False)])
 def test_figures_of_a_busy_machine_are_marked(monkeypatch: pytest.MonkeyPatch, load: float, is_marked: bool) -> None:
     monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
-    monkeypatch.setattr(chain, "measure", report)
+    monkeypatch.setattr(chain, "measure", lambda **_: report())
     shown = CliRunner().invoke(main, ["chain"]).output
     assert ("NOT A QUIET MACHINE" in shown) == is_marked

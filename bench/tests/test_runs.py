@@ -1,12 +1,16 @@
 """Short real runs: every figure is there, and the figures are consistent. These tests do not judge speed."""
 
 import shutil
-import threading
+import subprocess
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from pathlib import Path
+from typing import override
 
+import psutil
 import pytest
+from harness.basics import wait_until
+from harness.http import Handler, serving
 from harness.server import FAR, Client
 from harness.stack import Stack
 from msgspec.structs import replace
@@ -106,6 +110,12 @@ def test_budget_accounts_for_all_of_a_chains_time(tmp_path: Path, monkeypatch: p
     assert len(table(report, "smallest steps").rows) == 2
 
 
+def test_a_process_that_ends_while_threads_are_listed_has_none() -> None:
+    with subprocess.Popen(["true"]) as ended, ExitStack() as opened:
+        wait_until(lambda: psutil.Process(ended.pid).status() == psutil.STATUS_ZOMBIE, "it has ended")
+        assert list(budget._threads(None, opened)) == []
+
+
 def test_overload_reports_what_was_started_and_how_it_ended() -> None:
     report = overload.measure(seconds=SHORT, connections=50)
 
@@ -143,25 +153,16 @@ def test_a_request_is_overtaken_for_as_long_as_a_later_one_was_answered_before_i
 def test_an_answer_that_is_not_the_right_one_is_no_measurement(status: int, body: bytes, complaint: str) -> None:
     """A request that is refused ends soon: its figures would be good ones."""
 
-    class Other(BaseHTTPRequestHandler):
+    class Other(Handler):
         protocol_version = "HTTP/1.1"
 
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+        @override
+        def respond(self) -> None:
+            self.body()
+            self.answer(status, body)
 
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as other:
-        threading.Thread(target=other.serve_forever).start()
-        url = f"http://127.0.0.1:{other.server_port}/foo"
-        with pytest.raises(WrongAnswers, match=complaint):
-            load.run(Workload("request to foo", url, in_flight=1))
-        other.shutdown()
+    with serving(Other) as other, pytest.raises(WrongAnswers, match=complaint):
+        load.run(Workload("request to foo", f"http://127.0.0.1:{other.server_port}/foo", in_flight=1))
 
 
 def test_a_server_that_requires_a_token_cannot_be_measured_without_it(guarded: OwnServer) -> None:
@@ -176,7 +177,6 @@ def test_the_sdk_alone_answers_as_the_services_do() -> None:
 
 
 def kinds(server: OwnServer) -> dict[str, float]:
-    """Return the number of task requests it has received, by kind."""
     counts = meters.server_counts(server.metrics_port)
     return {kind: counts[kind] for kind in KINDS}
 

@@ -3,7 +3,7 @@
 import subprocess
 
 import pytest
-from harness.basics import TEST_PREFIX
+from harness.basics import TEST_PREFIX, docker_obstacle
 
 from bench import start
 from bench.start import DOWN, FOO, SERVER, UP, WORKER
@@ -29,7 +29,7 @@ def test_without_docker_its_figures_are_missing_and_say_why(monkeypatch: pytest.
 
 
 def test_the_stack_as_containers_comes_up_goes_down_and_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    if obstacle := start.docker_obstacle():
+    if obstacle := docker_obstacle():
         pytest.skip(obstacle)
     monkeypatch.setattr("bench.start.secrets.token_hex", lambda _: "measured")
     report = start.measure(repeats=1, container_repeats=1)

@@ -61,7 +61,6 @@ class Display:
             self._write(self._status + "\n")
 
     def close(self) -> None:
-        """Remove the status line."""
         self._status = ""
         self._write("")
 
@@ -106,7 +105,6 @@ class Experiment:
         self._display.event("ending early: repairing all faults first ...")
 
     async def play(self) -> Record:
-        """Run the experiment, and return its record."""
         self._display.event(
             f"seed {self._settings.seed}, as {self._settings.kind}, leases of {self._settings.lease:g} s"
         )
@@ -141,7 +139,6 @@ class Experiment:
             threading.Thread(target=self._call, args=[chain], daemon=True).start()
 
     def _call(self, chain: SentChain) -> None:
-        """Return once the chain has its answer, right or wrong."""
         chain.sent = self._now()
         body = {name: seconds for name in ("pause", "running") if (seconds := getattr(chain, name))}
         foo = f"127.0.0.1:{self._settings.foo_port}"

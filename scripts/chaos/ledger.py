@@ -133,7 +133,6 @@ def _recovery(record: Record, chain: SentChain, met: list[Fault]) -> float | Non
 
 
 def exit_status(record: Record, judgements: list[Judgement]) -> int:
-    """Return 0 if everything is as expected, 130 if that is so but it was ended early, else 1."""
     if record.down or any(judgement.wrongs for judgement in judgements):
         return 1
     return 130 if record.interrupted else 0

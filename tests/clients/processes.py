@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,6 @@ class Sdk(Struct, frozen=True):
 
     @property
     def group(self) -> str:
-        """The group of its standing workers."""
         return f"workers-{self.name}"
 
 
@@ -43,9 +41,10 @@ class Outcome(Struct, frozen=True):
 
 
 class Process:
-    """The program on one SDK, with stdout and stderr in files side by side."""
+    """The program on one SDK, as a worker or a client, with stdout and stderr in files side by side."""
 
     def __init__(self, sdk: Sdk, log: Path, url: str, *arguments: str) -> None:
+        self._numbers = itertools.count()
         self._output, self._errors = log.with_suffix(".out"), log.with_suffix(".err")
         with self._output.open("ab") as output, self._errors.open("ab") as errors:
             self._process = subprocess.Popen(
@@ -85,46 +84,30 @@ class Process:
         self._process.stdin.close()
         return self._process.wait(timeout=PATIENCE)
 
-    def write(self, line: str) -> None:
-        assert self._process.stdin
-        self._process.stdin.write(line.encode() + b"\n")
-        self._process.stdin.flush()
-
-
-class Caller:
-    """A client, and the calls it has been given."""
-
-    def __init__(self, process: Process) -> None:
-        self.process = process
-        self._numbers = itertools.count()
-
     def begin(self, action: str, *arguments: Any) -> "Call":
-        """Start an action without waiting for its outcome."""
+        """Let a client start an action, without waiting for its outcome."""
         number = next(self._numbers)
-        self.process.write(json.dumps([number, action, arguments]))
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps([number, action, arguments]).encode() + b"\n")
+        self._process.stdin.flush()
         return Call(self, number)
 
     def do(self, action: str, *arguments: Any) -> Outcome:
         return self.begin(action, *arguments).outcome()
 
-    def outcome(self, number: int) -> Outcome | None:
-        answers = (json.loads(line) for line in self.process.lines if line.startswith("{"))
-        answer = next((answer for answer in answers if answer.pop("number") == number), None)
-        return None if answer is None else Outcome(**answer)
-
 
 class Call(Struct, frozen=True):
     """A client's action in flight."""
 
-    caller: Caller
+    client: Process
     number: int
 
     def outcome(self) -> Outcome:
-        """Wait for the outcome and return it."""
-        wait_until(lambda: self.caller.outcome(self.number) is not None, "the call has come to an end")
-        outcome = self.caller.outcome(self.number)
-        assert outcome is not None
-        return outcome
+        return wait_until(self._outcome, "the call has come to an end")
+
+    def _outcome(self) -> Outcome | None:
+        answers = (json.loads(line) for line in self.client.lines if line.startswith("{"))
+        return next((Outcome(**answer) for answer in answers if answer.pop("number") == self.number), None)
 
 
 class Site(Struct):
@@ -133,7 +116,7 @@ class Site(Struct):
     server: ServerProcess
     folder: Path
     processes: list[Process] = field(default_factory=list)
-    callers: dict[str, Caller] = field(default_factory=dict)
+    callers: dict[str, Process] = field(default_factory=dict)
     """One client for each SDK, by its name; it makes the calls of tests that do not use a client of their own."""
     standing: set[str] = field(default_factory=set)
     """Names of the SDKs that have a standing worker."""
@@ -141,20 +124,19 @@ class Site(Struct):
     def worker(self, sdk: Sdk, group: str = "", lease_seconds: float = 60) -> Process:
         """Return once it serves, which is after it has imported the SDK."""
         worker = self._start(sdk, "worker", group or sdk.group, str(lease_seconds))
-        wait_until(lambda: worker.lines[:1], "the worker says something")
-        assert worker.lines[0].startswith(f"resonate-sdk {sdk.version} serves"), worker.lines[0]
+        said = wait_until(lambda: worker.lines[:1], "the worker says something")
+        assert said[0].startswith(f"resonate-sdk {sdk.version} serves"), said
         return worker
 
     def stand(self, sdk: Sdk) -> None:
-        """Start a worker in the SDK's own group."""
         if sdk.name not in self.standing:
             self.worker(sdk)
             self.standing.add(sdk.name)
 
-    def new_caller(self, sdk: Sdk, group: str) -> Caller:
-        return Caller(self._start(sdk, "client", group))
+    def new_caller(self, sdk: Sdk, group: str) -> Process:
+        return self._start(sdk, "client", group)
 
-    def caller(self, sdk: Sdk) -> Caller:
+    def caller(self, sdk: Sdk) -> Process:
         if sdk.name not in self.callers:
             self.callers[sdk.name] = self.new_caller(sdk, f"callers-{sdk.name}")
         return self.callers[sdk.name]
@@ -198,7 +180,6 @@ class Site(Struct):
         return sum(process.runs(function, promise) for process in self.processes)
 
     def at_work(self, promise: str) -> list[Process]:
-        """Return the workers that have begun the long step of ``hold``."""
         return [process for process in self.processes if process.runs("wait_for_file", promise)]
 
     def wait_until_at_work(self, promise: str, number: int = 1) -> None:
@@ -226,8 +207,3 @@ class Site(Struct):
         process = Process(sdk, log, self.server.url, role, *arguments)
         self.processes.append(process)
         return process
-
-
-def own_python() -> Path:
-    """The interpreter that runs the tests."""
-    return Path(sys.executable)

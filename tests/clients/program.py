@@ -44,7 +44,6 @@ async def relay(ctx: Context, groups: list[str], number: int) -> int:
 
 
 async def complain(ctx: Context, groups: list[str], message: str) -> None:
-    """Fail at the end of the chain."""
     log_run(ctx)
     if not groups:
         raise ValueError(message)
@@ -57,7 +56,6 @@ async def add(ctx: Context, left: int, right: int) -> int:
 
 
 async def steps(ctx: Context, count: int) -> int:
-    """Add up 1 to `count`, with each addition as a recorded step."""
     log_run(ctx)
     total = 0
     for number in range(1, count + 1):
@@ -84,13 +82,11 @@ async def nap(ctx: Context, seconds: float) -> str:
 
 
 async def ask(ctx: Context) -> Any:
-    """Wait for a promise that is settled from outside."""
     log_run(ctx)
     return await ctx.promise()
 
 
 async def launch(ctx: Context, left: int, right: int) -> str:
-    """Start another function without waiting for it; return its promise id."""
     log_run(ctx)
     return await ctx.detached("add", left, right)
 
@@ -186,7 +182,6 @@ async def rpc_many(resonate: Resonate, group: str, ids: list[str], function: str
 
 
 async def get(resonate: Resonate, id: str) -> Any:
-    """Wait for a promise that somebody else created."""
     handle = await resonate.get(id)
     return await handle.result()
 

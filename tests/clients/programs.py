@@ -4,6 +4,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import sys
 import sysconfig
 from collections.abc import Callable
 from functools import cache
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
-from .processes import Sdk, own_python
+from .processes import Sdk
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -59,7 +60,7 @@ def _program(language: str, version: str) -> Sdk | Lack:
 
 
 def _python(version: str) -> tuple[str, ...]:
-    return str(own_python() if version == "0.8.1" else _older_python(version)), "-I", str(HERE / "program.py")
+    return str(sys.executable if version == "0.8.1" else _older_python(version)), "-I", str(HERE / "program.py")
 
 
 def _older_python(version: str) -> Path:
@@ -67,7 +68,7 @@ def _older_python(version: str) -> Path:
 
     def make(folder: Path) -> None:
         uv = _run(ROOT, "scripts/venv.sh", "--uv").strip()
-        _run(folder, uv, "venv", "--quiet", "--clear", "--python", str(own_python()), "venv")
+        _run(folder, uv, "venv", "--quiet", "--clear", "--python", sys.executable, "venv")
         install = (uv, "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--python", "venv/bin/python")
         _run(folder, *install, "--requirements", lock.name)
         (packages,) = (folder / "venv/lib").glob("python*/site-packages")

@@ -71,7 +71,6 @@ def test_ids_with_a_prefix_from_the_environment(
 
 
 def test_schedule(site: Site, sdk: Sdk, id: str) -> None:
-    """A function is started every second until its schedule is deleted."""
     assert site.do(sdk, "schedule", sdk.group, id, "* * * * * *", "add", 5, 6) == Outcome()
     wait_until(lambda: len(resolved_by_schedule(site, id)) >= 2, "it has fired twice and its function has run")
     assert site.do(sdk, "unschedule", id) == Outcome()
@@ -115,4 +114,4 @@ def test_clean_end(site: Site, sdk: Sdk, own_group: str, id: str) -> None:
     """A client that stops leaves nothing running that would keep its process alive."""
     caller = site.new_caller(sdk, own_group)
     assert caller.do("run", id, "relay", [sdk.group], 1) == Outcome(value=2)
-    assert caller.process.finish() == 0
+    assert caller.finish() == 0

@@ -47,7 +47,7 @@ def test_caller_killed_and_repeated(site: Site, sdk: Sdk, own_group: str, id: st
     first, second = site.new_caller(sdk, own_group), site.new_caller(sdk, own_group)
     first.begin("run", id, "ask")
     question = site.awaited_promise(id)
-    first.process.kill()
+    first.kill()
     call = second.begin("run", id, "ask")
     assert site.do(sdk, "resolve", question, "here") == Outcome()
     assert call.outcome() == Outcome(value="here")

@@ -80,7 +80,6 @@ def test_promise_settled_by_a_person(site: Site, client: Sdk, id: str) -> None:
 
 
 def test_promise_settled_by_http(site: Site, client: Sdk, id: str) -> None:
-    """The settling client uses no SDK."""
     call = site.begin_rpc(client, id, "ask")
     value = {"data": base64.b64encode(b'"by hand"').decode()}
     reply = site.server.client().call("promise.settle", id=site.awaited_promise(id), state="resolved", value=value)

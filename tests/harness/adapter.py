@@ -2,14 +2,14 @@
 
 import json
 import ssl
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, override
 
 from msgspec import Struct, field
+
+from harness.http import Handler, serving
 
 
 class Reply(Struct):
@@ -54,33 +54,19 @@ def offer(*actions: dict[str, Any]) -> Reply:
 @contextmanager
 def running_adapter(port: int = 0, secured: ssl.SSLContext | None = None) -> Iterator[Adapter]:
     """``secured``: serve HTTPS with this context's certificate."""
-    server = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
-    server.daemon_threads = True
-    if secured is not None:
-        server.socket = secured.wrap_socket(server.socket, server_side=True)
-    _Handler.adapter = adapter = Adapter(server.server_port, "http" if secured is None else "https")
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield adapter
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(_Handler, port, secured) as server:
+        _Handler.adapter = Adapter(server.server_port, "http" if secured is None else "https")
+        yield _Handler.adapter
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     adapter: Adapter
 
-    def do_GET(self) -> None:
-        self._answer(self.adapter.replies[self.command])
-
-    do_POST = do_GET  # noqa: N815
-
-    def _answer(self, reply: Reply) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+    @override
+    def respond(self) -> None:
+        reply = self.adapter.replies[self.command]
         headers = {name.lower(): text for name, text in self.headers.items()}
-        self.adapter.asked.append(Asked(self.command, self.path, headers, body))
+        self.adapter.asked.append(Asked(self.command, self.path, headers, self.body()))
         time.sleep(reply.pause)
         try:
             self.send_response(reply.status)
@@ -97,6 +83,3 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(reply.body[begin : begin + step])
             self.wfile.flush()
             time.sleep(reply.pause)
-
-    def log_message(self, *_: Any) -> None:
-        pass

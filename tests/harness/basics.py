@@ -6,6 +6,7 @@ import hashlib
 import os
 import random
 import socket
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -13,7 +14,8 @@ from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
-_CHECKOUT = hashlib.sha256(os.fsencode(Path(__file__).resolve().parents[2])).hexdigest()[:8]
+REPOSITORY = Path(__file__).resolve().parents[2]
+_CHECKOUT = hashlib.sha256(os.fsencode(REPOSITORY)).hexdigest()[:8]
 TEST_PREFIX = f"durable-rpc-test-{_CHECKOUT}-"
 """Prefix of the names of everything that tests create on this machine. .ci/run uses it to find what an earlier run of
 this checkout left behind, and to leave alone what runs in another checkout."""
@@ -43,14 +45,15 @@ def free_port() -> int:
             return port
 
 
-def wait_until(
-    condition: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS, every: float = 0.05
-) -> None:
-    """Return as soon as ``condition()`` is true; fail with ``what`` if that takes longer than ``seconds``."""
+def wait_until[Seen](
+    condition: Callable[[], Seen | None], what: str, seconds: float = PATIENCE_SECONDS, every: float = 0.05
+) -> Seen:
+    """Return ``condition()`` as soon as it is true; fail with ``what`` if that takes longer than ``seconds``."""
     deadline = time.monotonic() + seconds
-    while not condition():
+    while not (seen := condition()):
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
         time.sleep(every)
+    return seen
 
 
 def answers_200(port: int, path: str) -> bool:
@@ -62,6 +65,12 @@ def answers_200(port: int, path: str) -> bool:
         return False
     finally:
         connection.close()
+
+
+def docker_obstacle() -> str:
+    """Return why containers cannot be used here; empty if they can."""
+    command = ["bash", "-c", ". scripts/lib.sh; docker_obstacle"]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def hold_gil(seconds: float) -> None:

@@ -1,6 +1,6 @@
-"""Processes that have our programs loaded and fork into one of them on demand, in a tenth of the usual start time.
+"""A process that has our programs loaded and forks into one of them on demand, in a tenth of the usual start time.
 
-They are started as programs of their own, so they share no memory with pytest.
+It is started as a program of its own, so it shares no memory with pytest.
 """
 
 import importlib
@@ -19,20 +19,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-LOADED = {
-    "server": ("uvloop", "resonate_server.__main__"),
-    "worker": ("uvloop", "worker", "foo_web"),
-}
-"""Modules that a process loads before it becomes a program of that kind."""
-LOADED_ON_DEMAND = {
-    ("server", "RESONATE_STORAGE__POSTGRES__URL"): "resonate_server.store.postgres",
-    ("server", "OTEL_EXPORTER_OTLP_ENDPOINT"): "resonate_server.watch.lost_attempts",
-    ("worker", "OTEL_EXPORTER_OTLP_ENDPOINT"): "worker.tracing",
-}
-"""Modules that it loads as well once a program is to start for which that variable is set."""
-KINDS = {"resonate_server": "server", "foo": "worker", "bar": "worker", "baz": "worker"}
-"""Kinds of the modules that are run by ``-m``. Any program that tests run from a file is a worker, one from the
-command line (``-c``) a server with a change."""
+LOADED = (
+    "uvloop",
+    "resonate_server.__main__",
+    "resonate_server.store.postgres",
+    "resonate_server.watch.lost_attempts",
+    "worker.tracing",
+    "foo_web",
+)
+MODULES = ("resonate_server", "foo", "bar", "baz")
+"""Those that are run by ``-m``. Any program that tests run from a file is a worker."""
 LATE_VARIABLE_PREFIXES = (
     "RESONATE_",
     "OTEL_",
@@ -81,12 +77,12 @@ class Forked:
 
 
 class ForkServer:
-    """Forks programs of one kind. Each pytest process has one for each network and kind, started with the first such
-    program. The server ends when this end of its socket is closed."""
+    """Each pytest process has one for each network, started with the first program there. The server ends when this
+    end of its socket is closed."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        subprocess.Popen([sys.executable, "-P", __file__, kind], stdin=theirs.fileno(), env=INITIAL_ENVIRONMENT)
+        subprocess.Popen([sys.executable, "-P", __file__], stdin=theirs.fileno(), env=INITIAL_ENVIRONMENT)
         theirs.close()
         self._living: dict[int, Forked] = {}
         self._lock = threading.Lock()
@@ -125,42 +121,36 @@ class ForkServer:
         return None
 
 
-_servers: dict[tuple[str, str], ForkServer] = {}
-"""By kind and by network namespace (:mod:`harness.network`)."""
+_servers: dict[Path, ForkServer] = {}
+"""By network namespace (:mod:`harness.network`)."""
 
 
 def start(command: Sequence[str], env: Mapping[str, str], log: Path) -> Forked | None:
     """Return ``None`` if the program must load itself: it is measured, not under pytest, or has unusual settings."""
-    kind = _kind(command)
     changed = [name for name, _ in env.items() ^ INITIAL_ENVIRONMENT.items()]
-    is_usual = kind and all(name.startswith(LATE_VARIABLE_PREFIXES) for name in changed) and not _is_nohup()
+    is_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    is_usual = _is_ours(command) and all(name.startswith(LATE_VARIABLE_PREFIXES) for name in changed) and not is_nohup
     if not is_usual or sys.platform != "linux" or "PYTEST_VERSION" not in os.environ:
         return None
-    place = kind, str(Path("/proc/thread-self/ns/net").readlink())
-    if place not in _servers:
-        _servers[place] = ForkServer(kind)
-    return _servers[place].start(command[1:], env, log)
+    network = Path("/proc/thread-self/ns/net").readlink()
+    if network not in _servers:
+        _servers[network] = ForkServer()
+    return _servers[network].start(command[1:], env, log)
 
 
-def _is_nohup() -> bool:
-    return signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-
-
-def _kind(command: Sequence[str]) -> str:
-    """Return the kind of the program, or an empty string if it is unknown."""
+def _is_ours(command: Sequence[str]) -> bool:
     match command:
         case [sys.executable, "-m", module, *_]:
-            return KINDS.get(module, "")
-        case [sys.executable, "-c", program, *_] if "resonate_server" in program:
-            return "server"
-        case [sys.executable, file, *_] if file.endswith(".py"):
-            return "worker"
-    return ""
+            return module in MODULES
+        case [sys.executable, "-c", program, *_]:
+            return "resonate_server" in program
+        case [sys.executable, file, *_]:
+            return file.endswith(".py")
+    return False
 
 
-def fork_on_demand(requests: socket.socket, kind: str) -> dict[str, Any]:
+def fork_on_demand(requests: socket.socket) -> dict[str, Any]:
     """Fork on every request. Return only in the child, with the request that it is to serve."""
-
     living: set[int] = set()
 
     def tell_ends(*_: object) -> None:
@@ -174,9 +164,6 @@ def fork_on_demand(requests: socket.socket, kind: str) -> dict[str, Any]:
         signal.signal(number, signal.SIG_IGN)
     while text := _next_request(requests):
         asked: dict[str, Any] = json.loads(text)
-        for (of_kind, variable), module in LOADED_ON_DEMAND.items():
-            if of_kind == kind and asked["env"].get(variable):
-                importlib.import_module(module)
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])  # report its start before its end
         pid = os.fork()
         if not pid:
@@ -239,6 +226,6 @@ def run(words: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    for module in LOADED[sys.argv[1]]:
+    for module in LOADED:
         importlib.import_module(module)
-    become(fork_on_demand(socket.socket(fileno=os.dup(0)), sys.argv[1]))
+    become(fork_on_demand(socket.socket(fileno=os.dup(0))))

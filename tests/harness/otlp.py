@@ -4,8 +4,7 @@ import gzip
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, override
 
 from msgspec import Struct
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -16,6 +15,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from harness.basics import wait_until
+from harness.http import Handler, serving
 
 
 class Seen(Struct, frozen=True):
@@ -49,14 +49,13 @@ class Receiver:
 
     def wait(self, name: str, **attributes: Any) -> Seen:
         """Wait for the one span with this name and these attributes, and return it."""
-        wait_until(lambda: self.find(name, **attributes), f"a span {name} with {attributes}")
-        (span,) = self.find(name, **attributes)
+        (span,) = wait_until(lambda: self.find(name, **attributes), f"a span {name} with {attributes}")
         return span
 
 
 @contextmanager
 def running_receiver() -> Iterator[Receiver]:
-    with _serving(_Handler) as server:
+    with serving(_Handler) as server:
         receiver = Receiver(server.server_port)
         _Handler.take = staticmethod(receiver.seen.extend)
         yield receiver
@@ -67,8 +66,9 @@ def endless_answers() -> Iterator[tuple[str, threading.Event]]:
     """Serve an answer without an end to whoever sends spans; the event tells that a client has stopped reading it."""
     stopped = threading.Event()
 
-    class Endless(_Handler):
-        def do_POST(self) -> None:
+    class Endless(Handler):
+        @override
+        def respond(self) -> None:
             self.send_response(200)
             self.send_header("Content-Length", str(10**15))
             self.end_headers()
@@ -79,46 +79,23 @@ def endless_answers() -> Iterator[tuple[str, threading.Event]]:
                 stopped.set()
                 self.close_connection = True
 
-    with _serving(Endless) as server:
+    with serving(Endless) as server:
         yield f"http://127.0.0.1:{server.server_port}", stopped
 
 
-@contextmanager
-def _serving(handler: "type[_Handler]") -> Iterator[ThreadingHTTPServer]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     take: Callable[[Iterator[Seen]], None]
 
-    def do_POST(self) -> None:
+    @override
+    def respond(self) -> None:
         if self.path.startswith("/moved/"):  # as a proxy does that asks to log in
-            self.send_response(302)
-            self.send_header("Location", "/login")
-            self.send_header("Content-Length", "0")
-            return self.end_headers()
+            return self.answer(302, Location="/login")
         assert (self.path, self.headers["Content-Type"]) == ("/v1/traces", "application/x-protobuf")
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        body = self.body()
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
         self.take(_spans(ExportTraceServiceRequest.FromString(body)))
-        answer = ExportTraceServiceResponse().SerializeToString()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/x-protobuf")
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-        return None
-
-    def log_message(self, *_: Any) -> None:
-        pass
+        return self.answer(200, ExportTraceServiceResponse().SerializeToString(), Content_Type="application/x-protobuf")
 
 
 def _spans(request: ExportTraceServiceRequest) -> Iterator[Seen]:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from harness.basics import free_port, wait_until
@@ -96,13 +97,11 @@ class PostgresServer:
 
     def kill(self) -> None:
         """Send SIGKILL to the postmaster and its children: no checkpoint, no shutdown."""
-        children = subprocess.run(
-            ["pgrep", "--parent", str(self._process.pid)], capture_output=True, text=True, check=False
-        )
+        children = psutil.Process(self.pid).children() if self._process.poll() is None else []
         self._process.kill()
-        for child in children.stdout.split():
-            with suppress(ProcessLookupError):
-                os.kill(int(child), signal.SIGKILL)
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
         self._process.wait()
 
     def stop(self) -> None:

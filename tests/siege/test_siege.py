@@ -19,9 +19,9 @@ import pytest
 from harness.basics import PATIENCE_SECONDS, free_port, wait_until
 from msgspec import Struct
 from siege.besiegers import KINDS, Place, Target, besiege, post
-from ui.demo import Demo
 
 from resonate_server.http.app import KEEP_ALIVE_S
+from ui.demo import Demo
 
 pytestmark = pytest.mark.long
 

@@ -9,9 +9,10 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from stack.driver import REPOSITORY
+from harness.basics import REPOSITORY, free_port
 
 SECONDS = 300
+AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 FULL_DISK = "trap '' XFSZ; ulimit -f 0"
 """In bash: from now on no file can grow."""
 
@@ -75,13 +76,15 @@ class Checkout:
 
     @property
     def env(self) -> str:
-        """The content of `.env`."""
         return (self.folder / ".env").read_text()
 
     @property
     def name(self) -> str:
-        """The name of its stack."""
-        found = re.search(r"^COMPOSE_PROJECT_NAME=(\S+)", self.env, re.MULTILINE)
+        return self.noted("COMPOSE_PROJECT_NAME")
+
+    def noted(self, name: str) -> str:
+        """Return the value that `.env` has for the name."""
+        found = re.search(rf"^{name}=(\S+)", self.env, re.MULTILINE)
         assert found, self.env
         return found[1]
 
@@ -106,7 +109,6 @@ class Checkout:
         )
 
     def succeed(self, *command: str | Path, **env: str) -> str:
-        """Run a command that must succeed, and return what it prints."""
         done = self.run(*command, **env)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
@@ -125,6 +127,10 @@ class Checkout:
         assert process.stdout is not None
         process.stdout.readline()
         return process
+
+
+def free_ports() -> dict[str, str]:
+    return {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(free_port())}
 
 
 def tools(folder: Path, *, without: str = "", docker: dict[str, str] | None = None) -> str:

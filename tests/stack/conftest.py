@@ -6,10 +6,10 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from harness.basics import TEST_PREFIX
+from harness.basics import REPOSITORY, TEST_PREFIX, docker_obstacle
 
 from stack.checkouts import Checkout
-from stack.driver import REPOSITORY, TOKEN, Stack, docker_obstacle
+from stack.driver import TOKEN, Stack
 
 PASSED = pytest.StashKey[bool]()
 
@@ -33,7 +33,6 @@ def running_stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
 
 
 def run_stack(stack: Stack) -> Iterator[Stack]:
-    """Run the stack, and remove it completely afterwards."""
     if stack.kind == "containers":
         require_docker()
     try:
@@ -45,7 +44,6 @@ def run_stack(stack: Stack) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def awkward_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose path is hard to quote."""
     return tmp_path_factory.mktemp(TEST_PREFIX) / """it's "here" & $HOME"""
 
 

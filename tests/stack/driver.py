@@ -15,16 +15,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from harness import services
-from harness.basics import TEST_PREFIX, answers_200, free_port, wait_until
+from harness.basics import REPOSITORY, TEST_PREFIX, free_port, wait_until
 from harness.foo import Foo
 from harness.http import Response
 from harness.page import Page
 from harness.server import Client
 
-REPOSITORY = Path(__file__).parents[2]
 SERVICES = ("resonate-server", *services.SERVICES)
 ANSWER_SECONDS = 60.0
 SCRIPT_SECONDS = 300.0
@@ -40,6 +39,8 @@ _SERVICE_AND_STATUS = '{{.Label "com.docker.compose.service"}} {{.Status}}'
 
 # The last thing crash.sh and crash-bar.sh print once the fault is in place; by then the request was long enough.
 STRUCK = "caller's connection|still waits|acknowledged is on disk|nothing can be recorded"
+LONG = 600
+"""Seconds: a pause that the test itself ends."""
 TOO_SHORT = "give it a longer"
 LONGER = (1, 4, 16)
 _LENGTH = re.compile(r"(--for|--pause|--running) ([0-9.]+)")
@@ -137,9 +138,10 @@ class Stack:
         self.disturbed = True
         for longer in LONGER:
             script = self.begin(*_lengthened(command, longer))
-            shown = _read_until(script, until)
-            if re.search(until, shown):
-                return script, shown
+            try:
+                return script, read_until(script.stdout, until)
+            except EOFError as ended:
+                shown = str(ended)
             _, said = script.communicate(timeout=END_SECONDS)
             assert TOO_SHORT in said, shown + said
         raise AssertionError(said)
@@ -202,19 +204,13 @@ class Stack:
         for instance in self.instances(service):
             self._act(verb, instance)
 
-    def start(self, service: str) -> None:
+    def start(self, *services: str) -> None:
+        """Start these without waiting for them."""
         self.disturbed = True
         if self.kind == "containers":
-            self.compose("up", "--detach", "--no-build", "--no-deps", "--no-recreate", service)
+            self.compose("up", "--detach", "--no-build", "--no-deps", "--no-recreate", *services)
         else:
-            self._act("start", service)
-
-    def start_only(self, *services: str) -> None:
-        for service in services:
-            self.start(service)
-
-    def wait_for_server(self) -> None:
-        wait_until(lambda: answers_200(self.server_port, "/ready"), "the server is ready")
+            self.succeed(*PROCESSES, "start", *services)
 
     def restore(self) -> None:
         """Bring back everything that a test has ended, frozen or cut off, with one instance of each service."""
@@ -309,11 +305,13 @@ def _lengthened(command: str, longer: int) -> list[str]:
     return shlex.split(_LENGTH.sub(lambda length: f"{length[1]} {float(length[2]) * longer:g}", command))
 
 
-def _read_until(script: subprocess.Popen[str], pattern: str) -> str:
-    """Return its output up to the line with the pattern, or to its end."""
-    assert script.stdout is not None
+def read_until(stream: IO[str] | None, pattern: str) -> str:
+    """Return the output up to the line with the pattern. Raises ``EOFError`` with all of it if it ends before."""
+    assert stream is not None
     shown = ""
-    while not re.search(pattern, shown) and (line := script.stdout.readline()):
+    while not re.search(pattern, shown):
+        if not (line := stream.readline()):
+            raise EOFError(shown)
         shown += line
     return shown
 
@@ -343,11 +341,10 @@ def workers(stack: Stack, group: str) -> list[str]:
     ]
 
 
+def ask_server(port: int | str, token: str) -> int:
+    """Return the status of the server's answer to somebody with that token."""
+    return Page(int(port), token).get("/ui/api/chains").status
+
+
 def new_id() -> str:
     return f"test-{secrets.token_hex(8)}"
-
-
-def docker_obstacle() -> str:
-    """Return why containers cannot be used here; empty if they can."""
-    command = ["bash", "-c", ". scripts/lib.sh; docker_obstacle"]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.strip()

@@ -9,12 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from harness.basics import free_port
-from harness.page import Page
 
-from stack.checkouts import Checkout
+from stack.checkouts import Checkout, free_ports
 from stack.conftest import require_docker
-from stack.driver import SERVICES
+from stack.driver import SERVICES, ask_server
 
 pytestmark = pytest.mark.long
 
@@ -45,16 +43,7 @@ def checkout(awkward_folder: Path) -> Iterator[Checkout]:
 
 @pytest.fixture(scope="module")
 def ports() -> dict[str, str]:
-    return {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(free_port())}
-
-
-def ask_server(ports: dict[str, str], token: str) -> int:
-    """Return the status of the server's answer to somebody with that token."""
-    return Page(int(ports["RESONATE_PORT"]), token).get("/ui/api/chains").status
-
-
-def noted(env: Path) -> list[str]:
-    return re.findall(r"^RESONATE_TOKEN=(\w+) # by scripts/up.sh$", env.read_text(), re.MULTILINE)
+    return free_ports()
 
 
 class TestProcesses:
@@ -79,8 +68,8 @@ class TestProcesses:
             said = copy.succeed("scripts/up.sh", "--processes", "--token", **env)
             assert '"message":3' in said
             assert f"The stack {copy.name} is up" in said
-            [token] = noted(noted_there)
-            assert (ask_server(ports, ""), ask_server(ports, token)) == (401, 200)
+            [token] = re.findall(r"^RESONATE_TOKEN=(\w+) # by scripts/up.sh$", copy.env, re.MULTILINE)
+            assert [ask_server(ports["RESONATE_PORT"], each) for each in ("", token)] == [401, 200]
             assert stat.S_IMODE(noted_there.stat().st_mode) == 0o600
             assert noted_there.read_text().startswith("# mine\nPYTHON_IMAGE=mine\n")
             assert len(token) >= 32

@@ -14,7 +14,7 @@ from harness.basics import wait_until
 from chaos import plan
 from chaos.stack import faults_of
 from stack.conftest import both_kinds, in_containers
-from stack.driver import LEASE_SECONDS, LOOK_SECONDS, SERVICES, Stack
+from stack.driver import LEASE_SECONDS, LOOK_SECONDS, SERVICES, Stack, read_until
 
 pytestmark = [pytest.mark.long, both_kinds]
 
@@ -54,12 +54,7 @@ def assert_ends_well(stack: Stack, struck: str, number: signal.Signals) -> None:
     seed = seed_that_begins_with(struck, stack.kind)
     print(f"seed {seed}")
     chaos = stack.begin("scripts/chaos.sh", "--chains", "200", "--seconds", "120", "--seed", str(seed))
-    assert chaos.stderr is not None
-    shown = ""
-    while f" is {struck}" not in shown:
-        line = chaos.stderr.readline()
-        assert line, f"it has ended:\n{shown}"
-        shown += line
+    read_until(chaos.stderr, f" is {struck}")
     os.killpg(chaos.pid, number)
     ledger, said = chaos.communicate(timeout=150)
 

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.basics import free_port
+from harness.basics import REPOSITORY, free_port
 
-from stack.checkouts import FULL_DISK, Checkout, engine, tools
-from stack.driver import REPOSITORY, SERVICES
+from stack.checkouts import AS_NOBODY, FULL_DISK, Checkout, engine, free_ports, tools
+from stack.driver import SERVICES
 
 NAME = re.compile(r"durable-rpc-[0-9a-f]{8}")
 NAMED = f"durable-rpc-{secrets.token_hex(4)}"
@@ -30,14 +30,38 @@ HOSTILE = (
     *("UV_PYTHON", "UV_PROJECT", "UV_REQUIRE_HASHES", "UV_NO_BUILD", "UV_SYSTEM_PYTHON"),
 )
 PERMISSION_DENIED = "echo 'permission denied while trying to connect to the Docker daemon socket' >&2; exit 1"
+DENIED = (
+    dict.fromkeys(("version *", "*ps *"), PERMISSION_DENIED),
+    r"the Docker engine refuses(.|\n)*usermod -aG docker",
+)
+SLOW = ({"*ps *": "sleep 600"}, ": Docker has not answered within 10 s")
+MISSING_ENGINES = [
+    *(
+        pytest.param(script, *DENIED, id=f"{script} is denied access")
+        for script in ("up.sh --docker", "trigger.sh", "crash-bar.sh", "watch.sh", "logs.sh", "chaos.sh", "down.sh")
+    ),
+    *(
+        pytest.param(script, *SLOW, id=f"{script} gets no answer", marks=pytest.mark.long)
+        for script in ("trigger.sh", "crash-bar.sh", "down.sh", "logs.sh")
+    ),
+]
+
+OBSTACLES = {
+    "an engine that hangs": ({"*": "sleep 600"}, "no Docker engine answers"),
+    "an engine that denies access": ({"*": PERMISSION_DENIED}, "the Docker engine refuses"),
+    "a container that stays": (
+        engine(
+            {f"ps * label=com.docker.compose.project={NAMED} *": f"echo {NAMED}-foo-1"}
+            | dict.fromkeys(("compose down *", "compose * down *"), "exit 1")
+        ),
+        f"{NAMED}-foo-1 could not be removed",
+    ),
+}
 
 has_compose = pytest.mark.skipif(
     subprocess.run("docker compose version", shell=True, capture_output=True, check=False).returncode != 0,
     reason="there is no docker compose",
 )
-
-
-AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 
 def open_to_all(folder: Path) -> None:
@@ -67,8 +91,7 @@ def path(tmp_path: Path) -> str:
 
 def up(checkout: Checkout, path: str, *arguments: str, **env: str) -> str:
     """Return what up.sh prints before it fails to build."""
-    ports = {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(free_port())}
-    done = checkout.run("scripts/up.sh", "--docker", *arguments, **{**ports, **env, "PATH": path})
+    done = checkout.run("scripts/up.sh", "--docker", *arguments, **{**free_ports(), **env, "PATH": path})
     assert "no builder here" in done.stderr, done.stderr
     return done.stderr
 
@@ -178,7 +201,7 @@ class TestFolder:
         other = Checkout.make(tmp_path / "other")
         link = other.folder / "scripts" / "mine.sh"
         link.symlink_to(checkout.folder / "scripts/up.sh")
-        done = other.run(link, "--docker", PATH=path, FOO_PORT=str(free_port()), RESONATE_PORT=str(free_port()))
+        done = other.run(link, "--docker", PATH=path, **free_ports())
 
         assert "no builder here" in done.stderr
         assert NAME.fullmatch(checkout.name)
@@ -297,18 +320,14 @@ class TestMissing:
         assert done.returncode == 1
         assert "the command 'curl' is missing. On Debian: apt-get install curl" in done.stderr
 
-    @pytest.mark.parametrize(
-        "script", ["up.sh --docker", "trigger.sh", "crash-bar.sh", "watch.sh", "logs.sh", "chaos.sh", "down.sh"]
-    )
-    def test_denied_access_to_the_engine_is_reported_with_a_remedy_and_not_as_if_nothing_ran(
-        self, checkout: Checkout, tmp_path: Path, script: str
+    @pytest.mark.parametrize(("script", "answers", "said"), MISSING_ENGINES)
+    def test_no_script_claims_that_nothing_runs_because_the_engine_cannot_be_asked(
+        self, named: Checkout, tmp_path: Path, script: str, answers: dict[str, str], said: str
     ) -> None:
-        denied = dict.fromkeys(("version *", "*ps *"), PERMISSION_DENIED)
-        done = checkout.run("bash", "-c", f"scripts/{script}", PATH=tools(tmp_path / "tools", docker=engine(denied)))
+        done = named.run("bash", "-c", f"scripts/{script}", PATH=tools(tmp_path / "tools", docker=engine(answers)))
 
         assert done.returncode == 1
-        assert "the Docker engine refuses" in done.stderr
-        assert "usermod -aG docker" in done.stderr
+        assert re.search(said, done.stderr)
 
 
 class TestEnvironment:
@@ -351,16 +370,6 @@ class TestNothingRuns:
 
         assert done.returncode == 1
         assert "the stack is not up; scripts/up.sh starts it." in done.stderr
-
-    @pytest.mark.long
-    @pytest.mark.parametrize("script", ["trigger.sh", "crash-bar.sh", "down.sh", "logs.sh"])
-    def test_no_script_claims_that_nothing_runs_when_the_engine_takes_too_long_to_answer(
-        self, named: Checkout, tmp_path: Path, script: str
-    ) -> None:
-        done = named.run(f"scripts/{script}", PATH=tools(tmp_path / "tools", docker=engine({"*ps *": "sleep 600"})))
-
-        assert done.returncode == 1
-        assert ": Docker has not answered within 10 s" in done.stderr
 
 
 class TestPostgres:
@@ -483,19 +492,10 @@ class TestDown:
         assert ".env cannot be read" in done.stderr
         assert bar.wait(timeout=60) != 0, "it is stopped all the same"
 
-    @pytest.mark.parametrize(
-        ("answer", "said"),
-        [
-            ("sleep 600", "no Docker engine answers"),
-            (PERMISSION_DENIED, "the Docker engine refuses"),
-        ],
-        ids=["hangs", "denies"],
-    )
-    def test_says_that_the_engine_could_not_be_asked(
-        self, named: Checkout, tmp_path: Path, answer: str, said: str
-    ) -> None:
+    @pytest.mark.parametrize(("docker", "said"), OBSTACLES.values(), ids=OBSTACLES)
+    def test_says_what_is_in_its_way(self, named: Checkout, tmp_path: Path, docker: dict[str, str], said: str) -> None:
         began = time.monotonic()
-        done = self.down(named, tools(tmp_path / "tools", docker={"*": answer}))
+        done = self.down(named, tools(tmp_path / "tools", docker=docker))
 
         assert done.returncode == 1
         assert said in done.stderr
@@ -518,17 +518,6 @@ class TestDown:
         assert done.stderr == (
             f"crash-bar.sh: the stack runs with {named.folder}/.venv/bin/python, which nobody may not execute.\n"
         )
-
-    def test_says_which_containers_are_still_there(self, named: Checkout, tmp_path: Path) -> None:
-        containers = {
-            f"ps * label=com.docker.compose.project={NAMED} *": f"echo {NAMED}-foo-1",
-            "compose down *": "exit 1",
-            "compose * down *": "exit 1",
-        }
-        done = self.down(named, tools(tmp_path / "tools", docker=engine(containers)))
-
-        assert done.returncode == 1
-        assert f"{NAMED}-foo-1 could not be removed" in done.stderr
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
     def test_says_which_processes_belong_to_another_user(

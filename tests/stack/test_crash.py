@@ -13,7 +13,7 @@ import pytest
 
 from stack.checkouts import tools
 from stack.conftest import containers_seldom, in_containers
-from stack.driver import ANSWER_SECONDS, END_SECONDS, Answer, Stack
+from stack.driver import ANSWER_SECONDS, END_SECONDS, Answer, Stack, read_until
 
 CRASHES = [
     "foo --when suspended --for 3 --down 1",
@@ -138,8 +138,7 @@ def test_only_one_script_breaks_a_stack_at_a_time_and_down_ends_all_before_it_st
     """Otherwise they would start again what has been stopped, and undo each other's faults."""
     first, _ = begin_crash(stack, "bar", "--kill")
     second = stack.begin("scripts/crash.sh", "bar", "--down", "600")
-    assert second.stderr is not None
-    assert "waiting for it" in second.stderr.readline()
+    read_until(second.stderr, "waiting for it")
     stack.down()
     statuses = [crash.wait(timeout=END_SECONDS) for crash in (first, second)]
 

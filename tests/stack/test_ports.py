@@ -3,26 +3,26 @@
 import contextlib
 import fcntl
 import functools
-import http.server
 import os
 import re
 import socket
 import subprocess
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import override
 
 import processes
 import pytest
-from harness.basics import free_port, wait_until
+from harness.basics import REPOSITORY, free_port, wait_until
+from harness.http import Handler, serving
 
-from stack.checkouts import Checkout, engine, tools
-from stack.driver import PROCESSES, REPOSITORY, Answer, Stack, new_id
+from stack.checkouts import AS_NOBODY, Checkout, engine, free_ports, tools
+from stack.driver import PROCESSES, Answer, Stack, new_id
 
 PYTHON_OF_ALL = Path("/usr/bin/python3")
-NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", PYTHON_OF_ALL)
+NOBODY = (*AS_NOBODY, PYTHON_OF_ALL)
 
 
 @contextlib.contextmanager
@@ -59,58 +59,45 @@ def test_a_port_that_is_taken_while_somebody_waits_to_hold_it_is_not_free(monkey
         assert ports.next_free(first, but=()) > first
 
 
-class Ready(http.server.BaseHTTPRequestHandler):
+class Ready(Handler):
     """Looks like the server of another stack."""
 
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
+    @override
+    def respond(self) -> None:
+        self.answer(200)
 
-    def log_message(self, *_: object) -> None:
-        pass
+
+def hold(*ports: int) -> subprocess.Popen[str]:
+    return subprocess.Popen([*PROCESSES, "hold", *map(str, ports)], stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
 
 
 @contextlib.contextmanager
-def impostor(port: int) -> Iterator[None]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", port), Ready) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+def held(*ports: int) -> Iterator[None]:
+    holder = hold(*ports)
+    assert holder.stdout is not None
+    try:
+        assert holder.stdout.readline() == "held\n"
         yield
-        server.shutdown()
+    finally:
+        holder.stdout.close()
+        holder.wait(timeout=60)
 
 
 class TestHolding:
     """Holding a port from its choice until the stack listens on it."""
 
-    def hold(self, *ports: int) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [*PROCESSES, "hold", *map(str, ports)], stdout=subprocess.PIPE, text=True, cwd=REPOSITORY
-        )
-
-    @contextlib.contextmanager
-    def held(self, *ports: int) -> Iterator[None]:
-        holder = self.hold(*ports)
-        assert holder.stdout is not None
-        try:
-            assert holder.stdout.readline() == "held\n"
-            yield
-        finally:
-            holder.stdout.close()
-            holder.wait(timeout=60)
-
     def test_a_port_that_one_holds_is_refused_to_others(self) -> None:
         port = free_port()
-        with self.held(free_port(), port):
-            told, _ = self.hold(port, free_port()).communicate(timeout=60)
+        with held(free_port(), port):
+            told, _ = hold(port, free_port()).communicate(timeout=60)
 
         assert told == f"{port}\n"
 
     def test_it_is_released_when_its_reader_goes_away(self) -> None:
         port = free_port()
-        with self.held(port):
-            pass
-        with self.held(port):
-            pass
+        for _ in range(2):
+            with held(port):
+                pass
 
     def test_two_stacks_that_start_at_once_choose_different_ports_and_say_which(self, tmp_path: Path) -> None:
         """The engine's build waits until both have chosen."""
@@ -118,7 +105,7 @@ class TestHolding:
         both = " && ".join(f"[ -s '{checkout.folder}/.env' ]" for checkout in checkouts)
         build = f"until {both}; do sleep 0.1; done; echo no builder here >&2; exit 1"
         path = tools(tmp_path / "tools", docker=engine({"compose build": build}))
-        ports = {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(free_port())}
+        ports = free_ports()
         with ThreadPoolExecutor() as threads:
             command = ("scripts/up.sh", "--docker", "--ports", "auto")
             both_runs = [threads.submit(checkout.run, *command, PATH=path, **ports) for checkout in checkouts]
@@ -127,9 +114,9 @@ class TestHolding:
         assert ["no builder here" in text for text in said] == [True, True], said
         moved = [number for number in (0, 1) if "FOO_PORT" in checkouts[number].env]
         assert len(moved) == 1, said
-        assert f"Using {noted(checkouts[moved[0]], 'FOO_PORT')} for foo and " in said[moved[0]]
-        assert ports["FOO_PORT"] != noted(checkouts[moved[0]], "FOO_PORT")
-        assert ports["RESONATE_PORT"] != noted(checkouts[moved[0]], "RESONATE_PORT")
+        noted = {name: checkouts[moved[0]].noted(name) for name in ports}
+        assert f"Using {noted['FOO_PORT']} for foo and " in said[moved[0]]
+        assert [name for name in ports if noted[name] == ports[name]] == []
 
     @pytest.mark.parametrize(("script", "without"), [("up.sh --docker --ports auto", "flock"), ("down.sh", "")])
     def test_a_script_waits_for_an_up_in_its_checkout_that_would_go_on_starting_the_stack(
@@ -139,7 +126,7 @@ class TestHolding:
         checkout = Checkout.make(tmp_path / "checkout")
         build = f"until [ -e '{tmp_path}/go' ]; do sleep 0.1; done; echo no builder here >&2; exit 1"
         path = tools(tmp_path / "tools", without=without, docker=engine({"compose build": build}))
-        ports = {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(free_port())}
+        ports = free_ports()
         first, second = tmp_path / "first", tmp_path / "second"
 
         def has_said(log: Path, text: str) -> bool:
@@ -173,15 +160,11 @@ class TestHolding:
         assert f"process {found[1]} has not ended within 1 s; end it first." in done.stderr
 
 
-def noted(checkout: Checkout, name: str) -> str:
-    return next(line.split("=")[1].split()[0] for line in checkout.env.splitlines() if line.startswith(f"{name}="))
-
-
 class TestOwnProcess:
     def test_an_impostor_on_a_dead_server_s_port_is_recognised(self, stack: Stack) -> None:
         stack.kill("resonate-server")
         listener_once_free(stack.server_port).close()
-        with impostor(stack.server_port):
+        with serving(Ready, stack.server_port):
             assert stack.run(*PROCESSES, "healthy", "resonate-server").returncode == 1
             started = stack.run(*PROCESSES, "start", "resonate-server")
 
@@ -241,7 +224,7 @@ class TestMetrics:
 
         stack.run(*PROCESSES, "kill", "resonate-server")
         port = int(first.split(":")[2].split("/")[0])
-        with TestHolding().held(port) if is_held else listener_once_free(port):
+        with held(port) if is_held else listener_once_free(port):
             stack.run(*PROCESSES, "start", "resonate-server")
             stack.assert_whole()
             second = stack.run(*PROCESSES, "metrics").stdout.strip()
@@ -267,12 +250,12 @@ class TestUsers:
         lock_all += (
             "; [fcntl.lockf(file, fcntl.LOCK_EX) for file in files]; print('locked', flush=True); sys.stdin.read()"
         )
-        with TestHolding().held(port):
+        with held(port):
             assert self.nobody_holds(port) == "held\n"
         with subprocess.Popen([*NOBODY, "-c", lock_all], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as hostile:
             assert hostile.stdout is not None
             hostile.stdout.readline()
-            with TestHolding().held(port):
+            with held(port):
                 pass
 
     def test_a_file_that_another_user_made_in_its_place_is_not_used(
@@ -285,7 +268,7 @@ class TestUsers:
         monkeypatch.setenv("PORTS_FILE", str(file))
         with file.open("r+") as opened:
             fcntl.lockf(opened, fcntl.LOCK_EX)
-            with TestHolding().held(free_port()):
+            with held(free_port()):
                 pass
 
     def test_a_port_that_only_root_may_bind_is_not_taken(self) -> None:

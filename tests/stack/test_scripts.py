@@ -1,32 +1,21 @@
 """What the scripts print when asked for help, called with bad arguments, or run without a stack."""
 
-import os
 import pwd
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import postgres
 import pytest
-from harness.basics import TEST_PREFIX, free_port
+from harness.basics import REPOSITORY, TEST_PREFIX
 
-from stack.checkouts import FULL_DISK
-from stack.driver import REPOSITORY
+from stack.checkouts import FULL_DISK, Checkout, free_ports
 
 SCRIPTS = sorted(path for path in (REPOSITORY / "scripts").glob("*.sh") if not path.name.startswith("lib"))
 
 
-def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        cwd="/",
-        env=os.environ | environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+run = partial(Checkout(REPOSITORY).run_in, Path("/"))
 
 
 def script(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -35,12 +24,10 @@ def script(name: str, *arguments: str, **environment: str) -> subprocess.Complet
 
 @pytest.fixture
 def nowhere(tmp_path: Path) -> dict[str, str]:
-    """The environment of a stack that is not up."""
     return {
         "STACK_DIR": str(tmp_path / TEST_PREFIX),
         "COMPOSE_PROJECT_NAME": f"{TEST_PREFIX}nowhere",
-        "FOO_PORT": str(free_port()),
-        "RESONATE_PORT": str(free_port()),
+        **free_ports(),
     }
 
 

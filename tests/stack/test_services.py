@@ -12,15 +12,14 @@ from pathlib import Path
 
 import add_service
 import pytest
-from harness.basics import TEST_PREFIX, free_port
+from harness.basics import REPOSITORY, TEST_PREFIX
 from harness.services import LISTED, SERVICES
 
 from chaos import plan
 from chaos.stack import faults_of
 from resonate_server.client.account import FaultKind
-from stack.checkouts import FULL_DISK, Checkout
+from stack.checkouts import FULL_DISK, Checkout, free_ports
 from stack.conftest import require_docker
-from stack.driver import REPOSITORY
 
 TOOLS = Path(sys.executable).parent
 
@@ -74,11 +73,10 @@ def with_qux(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     checkout.add_to_env(
         f"COMPOSE_PROJECT_NAME={TEST_PREFIX}{secrets.token_hex(4)}\n"
     )  # so that .ci/run finds its images
-    ports = {"FOO_PORT": str(free_port()), "RESONATE_PORT": str(free_port())}
     kind = "--docker" if request.param == "containers" else "--processes"
     try:
         checkout.succeed("scripts/add-service.sh", "qux")
-        checkout.succeed("scripts/up.sh", kind, **ports)
+        checkout.succeed("scripts/up.sh", kind, **free_ports())
         yield checkout
     finally:
         if request.param == "containers":

@@ -19,11 +19,9 @@ from harness.page import Page
 
 from stack.checkouts import FULL_DISK, engine, tools
 from stack.conftest import both_kinds, containers_seldom, in_containers
-from stack.driver import ANSWER_SECONDS, LOOK_SECONDS, PROCESSES, Answer, Stack, new_id, workers
+from stack.driver import ANSWER_SECONDS, LONG, LOOK_SECONDS, PROCESSES, Answer, Stack, new_id, read_until, workers
 from worker.logs import MAX_FILE_BYTES
 
-LONG = 600
-"""Seconds; the test itself ends a pause this long."""
 WAITING = 512
 """The number of requests that foo keeps waiting at the same time."""
 
@@ -46,16 +44,13 @@ def start_chain(stack: Stack, **body: float) -> tuple[str, Future[Answer]]:
     return id, caller
 
 
-@pytest.mark.parametrize("length", [[], ["--pause", "0.5"], ["--running", "0.5"]], ids=" ".join)
-def test_trigger_prints_the_answer(stack: Stack, length: list[str]) -> None:
-    done = stack.run("scripts/trigger.sh", "--id", id := new_id(), *length)
-    assert (done.returncode, done.stdout) == (0, f'{{"id":"{id}","message":3}}\n')
-    assert "HTTP 200 after" in done.stderr
-
-
-def test_trigger_takes_no_complaint_of_the_system_for_an_answer(stack: Stack) -> None:
-    """Every program complains of a library that is not there."""
-    done = stack.run("env", "LD_PRELOAD=/nowhere.so", "scripts/trigger.sh", "--id", id := new_id())
+@pytest.mark.parametrize(
+    ("env", "length"),
+    [("A=1", ""), ("A=1", "--pause 0.5"), ("A=1", "--running 0.5"), ("LD_PRELOAD=/nowhere.so", "")],
+    ids=["at once", "after a pause", "after work", "although every program complains of a library that is not there"],
+)
+def test_trigger_prints_the_answer(stack: Stack, env: str, length: str) -> None:
+    done = stack.run("env", env, "scripts/trigger.sh", "--id", id := new_id(), *length.split())
     assert (done.returncode, done.stdout) == (0, f'{{"id":"{id}","message":3}}\n')
     assert "HTTP 200 after" in done.stderr
 
@@ -139,7 +134,7 @@ def test_all_services_are_killed_at_once(stack: Stack) -> None:
 
 def test_bar_is_down_from_the_start(stack: Stack) -> None:
     stack.down()
-    stack.start_only("resonate-server", "baz", "foo")
+    stack.start("resonate-server", "baz", "foo")
     wait_until(stack.is_healthy, "foo is up")
     id = new_id()
     caller = stack.post_in_background(id)
@@ -171,9 +166,7 @@ def test_a_pending_chain_survives_down_and_up(stack: Stack, tmp_path: Path) -> N
 def test_up_interrupted_says_what_becomes_of_what_it_has_started(stack: Stack) -> None:
     stack.down()
     up = stack.begin("scripts/up.sh", "--processes")
-    assert up.stderr is not None
-    while "starting the processes" not in (line := up.stderr.readline()):
-        assert line, "it has ended"
+    read_until(up.stderr, "starting the processes")
     os.killpg(up.pid, signal.SIGINT)
     _, said = up.communicate(timeout=ANSWER_SECONDS)
 
@@ -214,8 +207,7 @@ def test_a_script_told_to_end_leaves_nothing_running(
             return [each for each in every if words.intersection(each.cmdline())]
         return []
 
-    wait_until(programs, "it waits")
-    waiting = programs()
+    waiting = wait_until(programs, "it waits")
     script.send_signal(number)
     script.wait(timeout=ANSWER_SECONDS)
 
@@ -399,11 +391,9 @@ def test_a_process_keeps_its_log_small(stack: Stack) -> None:
 @containers_seldom
 def test_logs_follow_new_output(stack: Stack) -> None:
     logs = stack.begin("scripts/logs.sh", "-f", "baz")
-    assert logs.stdout is not None
     try:
         stack.post(id := new_id())
-        while id not in (line := logs.stdout.readline()):
-            assert line, "the logs have ended"
+        read_until(logs.stdout, id)
     finally:
         os.killpg(logs.pid, signal.SIGINT)
     _, said = logs.communicate(timeout=ANSWER_SECONDS)

@@ -9,16 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.page import Page
+from harness.basics import docker_obstacle
 
 from stack.checkouts import Checkout
 from stack.conftest import require_docker
-from stack.driver import SERVICES, TOKEN, Answer, Stack, docker_obstacle, new_id
-
-
-def ask_server(stack: Stack, token: str) -> int:
-    """Return the status of the server's answer to somebody with that token."""
-    return Page(stack.server_port, token).get("/ui/api/chains").status
+from stack.driver import SERVICES, TOKEN, Answer, Stack, ask_server, new_id
 
 
 def processes_seen(until: Callable[[], Any]) -> str:
@@ -35,7 +30,7 @@ def processes_seen(until: Callable[[], Any]) -> str:
 def test_up_keeps_the_token_of_a_running_stack(stack: Stack) -> None:
     stack.kill("bar")
     stack.succeed("env", "-u", "RESONATE_TOKEN", "scripts/up.sh", "--processes")
-    assert ask_server(stack, "") == 401
+    assert ask_server(stack.server_port, "") == 401
     assert stack.post(id := new_id()) == Answer(200, id, 3)
 
 
@@ -50,7 +45,7 @@ def test_containers_have_it_and_do_not_show_it() -> None:
     stack = Stack("containers", TOKEN)
     try:
         stack.up()
-        assert (ask_server(stack, ""), ask_server(stack, TOKEN)) == (401, 200)
+        assert [ask_server(stack.server_port, token) for token in ("", TOKEN)] == [401, 200]
         assert_unseen(stack)
         assert "result: 3" in stack.compose("exec", "-T", "resonate-server", "resonate", "tree", stack.newest())
     finally:

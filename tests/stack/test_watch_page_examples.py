@@ -2,19 +2,15 @@
 
 import json
 import re
-import subprocess
 from typing import Any
 
 import pytest
-from harness.basics import wait_until
+from harness.basics import REPOSITORY, answers_200, wait_until
 from harness.page import Page
 from harness.terminal import CTRL_C, HIDE_CURSOR, SHOW_CURSOR, Terminal
 
 from stack.conftest import containers_seldom
-from stack.driver import ANSWER_SECONDS, REPOSITORY, Answer, Stack, new_id, workers
-
-LONG = 600
-"""Seconds; the test itself ends a pause this long."""
+from stack.driver import ANSWER_SECONDS, LONG, Answer, Stack, new_id, read_until, workers
 
 # ── watch.sh: a request in flight, on a terminal and elsewhere ──
 
@@ -69,8 +65,8 @@ def test_ctrl_c_ends_watch_but_not_the_request(stack: Stack) -> None:
 def test_it_says_that_there_is_no_request_yet(stack: Stack) -> None:
     stack.disturbed = True
     stack.run("scripts/down.sh", "--volumes")  # fails if the user has no access to an engine that is there
-    stack.start_only("resonate-server")
-    stack.wait_for_server()
+    stack.start("resonate-server")
+    wait_until(lambda: answers_200(stack.server_port, "/ready"), "the server is ready")
     done = stack.run("scripts/watch.sh")
     assert done.returncode == 1
     assert done.stderr == "watch.sh: there is no request yet; scripts/trigger.sh --pause 10 sends one.\n"
@@ -116,21 +112,10 @@ def test_a_worker_that_the_page_kills_comes_back_and_the_chain_continues(stack: 
 # ── examples, each started with its one command ──
 
 
-def lines_until(example: subprocess.Popen[str], pattern: str) -> str:
-    """Return its output up to the line that matches."""
-    assert example.stderr is not None
-    said = ""
-    while not re.search(pattern, said):
-        line = example.stderr.readline()
-        assert line, said
-        said += line
-    return said
-
-
 @containers_seldom
 def test_an_example_says_how_to_kill_its_worker_and_how_to_continue(stack: Stack) -> None:
     example = stack.begin("scripts/example.sh", "saga", "--id", id := new_id())
-    said = lines_until(example, "booked the flight")
+    said = read_until(example.stderr, "booked the flight")
     kill = re.search(r"to kill the worker: (.*)", said)
     assert kill
     stack.succeed(*kill[1].split())
@@ -154,7 +139,7 @@ def test_a_flow_is_started_like_a_request(stack: Stack) -> None:
 @containers_seldom
 def test_an_interrupted_example_says_how_to_continue(stack: Stack) -> None:
     example = stack.begin("scripts/example.sh", "approval", "--id", id := new_id())
-    lines_until(example, "Resolve the promise")
+    read_until(example.stderr, "Resolve the promise")
     example.terminate()
     _, rest = example.communicate(timeout=60)
 

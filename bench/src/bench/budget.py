@@ -18,9 +18,11 @@ import sys
 import tempfile
 import threading
 import time
+import timeit
 from bisect import bisect
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +115,6 @@ class Looking:
 
     def __init__(self, pids: Mapping[str, int | None]) -> None:
         self._pids = pids
-        self._files: dict[str, dict[str, int]] = {name: {} for name in pids}
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._look)
         self.looks: list[tuple[float, list[str]]] = []
@@ -127,17 +128,15 @@ class Looking:
         self._thread.join()
 
     def _look(self) -> None:
-        relist_at = 0.0
-        while not self._ends.wait(LOOK_S):
-            if time.monotonic() > relist_at:
-                self._list_threads()
+        while not self._ends.is_set():
+            with ExitStack() as opened:
+                files = {name: list(_threads(pid, opened)) for name, pid in self._pids.items()}
                 relist_at = time.monotonic() + RELISTED_S
-            if self._files[CLIENT]:
-                running = [name for name, files in self._files.items() if RUNS in map(_state, files.values())]
-                self.looks.append((time.perf_counter(), running or [DISK if _disk_is_waited_for() else NOBODY]))
-        for files in self._files.values():
-            for file in files.values():
-                os.close(file)
+                while time.monotonic() < relist_at and not self._ends.wait(LOOK_S):
+                    running = [name for name, of_it in files.items() if RUNS in map(_state, of_it)]
+                    if files[CLIENT]:
+                        seen = running or [DISK if _disk_is_waited_for() else NOBODY]
+                        self.looks.append((time.perf_counter(), seen))
 
     def shares(self, spans: list[tuple[float, float]]) -> dict[str, float]:
         """Return the share that each had of the time in ``spans``, which are in order and do not overlap."""
@@ -149,12 +148,14 @@ class Looking:
                     seen[name] += 1 / len(names)
         return {name: looks / sum(seen.values()) for name, looks in seen.items()}
 
-    def _list_threads(self) -> None:
-        for name, pid in self._pids.items():
-            for process in family(pid) if pid else _load_generator():
-                for path in Path(f"/proc/{process.pid}/task").glob("*/stat"):
-                    if str(path) not in self._files[name]:
-                        self._files[name][str(path)] = os.open(path, os.O_RDONLY)
+
+def _threads(pid: int | None, opened: ExitStack) -> Iterator[int]:
+    """Open what tells the states of its threads."""
+    with suppress(psutil.Error, OSError):  # it has ended meanwhile
+        for process in family(pid) if pid else _load_generator():
+            for path in Path(f"/proc/{process.pid}/task").glob("*/stat"):
+                opened.callback(os.close, file := os.open(path, os.O_RDONLY))
+                yield file
 
 
 def _disk_is_waited_for() -> bool:
@@ -178,10 +179,13 @@ def _load_generator() -> list[psutil.Process]:
 
 
 def _many(report: Report, workload: Workload, pids: Mapping[str, int]) -> None:
-    before, machine_before = _cpu_seconds(pids), psutil.cpu_times()
+    before, began = _cpu_seconds(pids), time.monotonic()
+    psutil.cpu_times_percent()
     played = load.run(workload)
+    machine: Any = psutil.cpu_times_percent()  # since the last call
+    all_s = (time.monotonic() - began) * (psutil.cpu_count() or 1)
+    idle_s = all_s * (machine.idle + machine.iowait) / 100
     used = {name: after - before[name] for name, after in _cpu_seconds(pids).items()} | {CLIENT: played.cpu_seconds}
-    idle_s, all_s = (_machine(psutil.cpu_times()) - _machine(machine_before)).tolist()
     used |= {"nobody": idle_s, "other programs, and the kernel for all": all_s - idle_s - sum(used.values())}
     sum_ms = 1_000 * sum(played.chain_s) / played.chains
     title = f"{workload.in_flight} chains in flight: of the time of each, they take turns"
@@ -195,13 +199,6 @@ def _many(report: Report, workload: Workload, pids: Mapping[str, int]) -> None:
 
 def _cpu_seconds(pids: Mapping[str, int]) -> dict[str, float]:
     return {name: usage(pid).cpu_seconds for name, pid in pids.items()}
-
-
-def _machine(times: Any) -> np.ndarray:
-    """Return the seconds of all cores since boot: idle, and in total."""
-    idle_s = times.idle + getattr(times, "iowait", 0)
-    guests = getattr(times, "guest", 0) + getattr(times, "guest_nice", 0)  # included in user's
-    return np.array([idle_s, sum(times) - guests])
 
 
 # ── which code runs ──
@@ -257,13 +254,7 @@ def _spread_of_the_disk(folder: Path) -> float:
 
 def _timed(step: Callable[[], object], times_over: int) -> list[float]:
     """Return times in seconds. Pause before each step, as everything sleeps between two requests."""
-    times = []
-    for _ in range(times_over):
-        time.sleep(PAUSE_S)
-        began = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - began)
-    return times
+    return timeit.repeat(step, lambda: time.sleep(PAUSE_S), repeat=times_over, number=1)
 
 
 def _sync(path: Path, times_over: int) -> list[float]:

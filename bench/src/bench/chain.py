@@ -50,7 +50,6 @@ def measure(
 
 
 def _figures(measured: Rounds, load: int) -> list[Figure]:
-    """Return the figures for one request at a time, or for many."""
     targets: dict[str, Target]
     if load == 1:
         value, targets, title = LoadPhase.median_ms, {PLAIN: Target(4)}, "chain median / {0} median, one at a time"

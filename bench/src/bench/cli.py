@@ -51,31 +51,13 @@ COMMON = [
 ]
 
 
-class Benchmarks(click.Group):
-    """Each benchmark is a module whose docstring is its help, and whose function `measure` has its options."""
-
+class InOrder(click.Group):
     @override
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*BENCHMARKS, "stores", *super().list_commands(ctx)]
-
-    @override
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in self.commands or cmd_name not in self.list_commands(ctx):
-            return super().get_command(ctx, cmd_name)
-        module = import_module(f"bench.{cmd_name}")
-        given = {name: each.default for name, each in signature(module.measure).parameters.items() if name in OPTIONS}
-        options = [
-            click.Option([f"--{name.replace('_', '-')}"], default=default, **OPTIONS[name])
-            for name, default in given.items()
-        ]
-
-        def run(json_file: Path | None, patience: float, **arguments: Any) -> None:
-            _publish([_measure(cmd_name, patience, **arguments)], json_file)
-
-        return click.Command(cmd_name, callback=run, params=[*options, *COMMON], help=module.__doc__)
+        return list(self.commands)
 
 
-@click.group(cls=Benchmarks, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 def main() -> None:
     """Measure the stack side by side with alternatives, as processes on this machine.
 
@@ -85,6 +67,25 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup's
             signal.signal(number, signal.default_int_handler)  # end what was started, as at Ctrl-C
+
+
+def add(name: str) -> None:
+    """Add a benchmark: a module whose docstring is its help, and whose function `measure` has its options."""
+    module = import_module(f"bench.{name}")
+    options = [
+        click.Option([f"--{argument.replace('_', '-')}"], default=each.default, **OPTIONS[argument])
+        for argument, each in signature(module.measure).parameters.items()
+        if argument in OPTIONS
+    ]
+
+    def run(json_file: Path | None, patience: float, **arguments: Any) -> None:
+        _publish([_measure(name, patience, **arguments)], json_file)
+
+    main.add_command(click.Command(name, callback=run, params=[*options, *COMMON], help=module.__doc__))
+
+
+for each in (*BENCHMARKS, "stores"):
+    add(each)
 
 
 def everything(json_file: Path | None, patience: float, seed: int) -> None:

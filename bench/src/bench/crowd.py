@@ -39,16 +39,14 @@ class Crowd:
 
     def by_bar(self) -> dict[str, list[str]]:
         """Return which chains each bar works on, once all chains are being worked on."""
-        self._wait_until_at_work(self._ids, since=0)
         held: defaultdict[str, list[str]] = defaultdict(list)
-        for id, [run] in self._works().items():
+        for id, [run] in self._at_work(self._ids, since=0).items():
             held[run.worker].append(id)
         return held
 
     def goes_on(self, lost: Iterable[str], since: float) -> list[float]:
         """Return when the work of each of these began again, once all have."""
-        self._wait_until_at_work(lost, since)
-        works = self._works()
+        works = self._at_work(lost, since)
         return [works[id][-1].at for id in lost]
 
     def end(self, lost: set[str]) -> None:
@@ -60,12 +58,14 @@ class Crowd:
             if seen != 1 + (id in lost) or answer != RIGHT_ANSWER:
                 raise WrongAnswers(f"{id}: {answer} after {seen} runs of its work; see {self._stage.folder}")
 
-    def _wait_until_at_work(self, ids: Iterable[str], since: float) -> None:
-        def all_are() -> bool:
-            works = self._works()
-            return all(id in works and works[id][-1].at > since for id in ids)
+    def _at_work(self, ids: Iterable[str], since: float) -> dict[str, list[Run]]:
+        """Wait until the work of each of these has begun since then."""
 
-        wait_until(all_are, "all are at work", PATIENCE_SECONDS, POLL_SECONDS)
+        def works() -> dict[str, list[Run]]:
+            seen = self._works()
+            return seen if all(id in seen and seen[id][-1].at > since for id in ids) else {}
+
+        return wait_until(works, "all are at work", PATIENCE_SECONDS, POLL_SECONDS)
 
     def _works(self) -> dict[str, list[Run]]:
         """Return the runs of each chain's work, in order."""

@@ -26,7 +26,6 @@ from bench.workers import GROUPS, ChainPlayer
 
 DRAIN_SECONDS = 120.0
 """After the last chain was begun. Chains that have not ended by then count as unfinished."""
-TICK_SECONDS = 0.005
 REFUSED = 503
 RIGHT_ANSWER = 3
 
@@ -128,12 +127,10 @@ async def _play_chains(workload: Workload, played: Played, play_chain: Callable[
         async with asyncio.timeout(workload.seconds + DRAIN_SECONDS), asyncio.TaskGroup() as chains:
             for _ in range(workload.in_flight):
                 chains.create_task(one_after_another())
-            paced = 0
-            while workload.per_second and (seconds := now()) < workload.seconds:
-                while paced < seconds * workload.per_second:
-                    chains.create_task(play_one())
-                    paced += 1
-                await asyncio.sleep(TICK_SECONDS)
+            for number in range(round(workload.seconds * workload.per_second)):
+                if (early := number / workload.per_second - now()) > 0:
+                    await asyncio.sleep(early)
+                chains.create_task(play_one())
     except TimeoutError:
         played.unfinished = played.begun - played.refused - played.chains
     played.elapsed_s, played.cpu_seconds = now(), time.process_time() - cpu_before

@@ -7,9 +7,8 @@ import signal
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import msgspec
 import psutil
@@ -76,18 +75,19 @@ def counted_disk_calls(pid: int) -> Iterator[list[int]]:
     The list has the number once the counting has ended, and stays empty if strace is missing or not permitted.
     """
     calls: list[int] = []
-    with TemporaryDirectory(prefix="bench-strace-") as folder, ExitStack() as running:
-        summary = Path(folder) / "summary"
-        command = ["strace", "-f", "-c", "-e", f"trace={','.join(DISK_CALLS)}", "-o", str(summary), "-p", str(pid)]
-        if shutil.which("strace"):
-            strace = running.enter_context(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
-            assert strace.stderr is not None
-            if "attached" in strace.stderr.readline():
-                running.callback(lambda: calls.append(disk_calls_in(summary.read_text())))
-                running.callback(strace.wait)
-            running.callback(strace.send_signal, signal.SIGINT)
+    if not shutil.which("strace"):
         yield calls
-        running.close()
+        return
+    command = ["strace", "-f", "-c", "-e", f"trace={','.join(DISK_CALLS)}", "-p", str(pid)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
+        assert strace.stderr is not None
+        is_permitted = "attached" in strace.stderr.readline()
+        try:
+            yield calls
+        finally:
+            strace.send_signal(signal.SIGINT)
+        if is_permitted:
+            calls.append(disk_calls_in(strace.stderr.read()))
 
 
 def disk_calls_in(summary: str) -> int:

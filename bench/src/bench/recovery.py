@@ -11,8 +11,9 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Collection, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
@@ -48,15 +49,16 @@ type Measures = dict[str, float]
 
 
 class Scenario(Struct, frozen=True):
-    """What one trial does, how many programs it needs, and its target: what is measured, and at most how many seconds.
+    """``trial`` plays one trial, and raises `bench.load.WrongAnswers` or `TooLate`; afterwards all programs run again.
 
-    ``faults``: one after the other; each hits whoever is at work then. A single one of the ``bars`` is started again
-    after it was struck. ``share``: there is one trial for this many of other scenarios.
+    ``targets``: what is measured, and at most how many seconds. ``faults``: one after the other; each hits whoever is
+    at work then. A single one of the ``bars`` is started again after it was struck. ``share``: there is one trial for
+    this many of other scenarios.
     """
 
     name: str
-    state: Literal["suspended", "at work"]
-    target: tuple[str, float] | None = None
+    trial: "Callable[[Stage, Scenario, random.Random], Measures]"
+    targets: dict[str, float] = {}
     victim: str = "bar"
     fault: Literal["kill", "freeze", "cut"] = "kill"
     faults: int = 1
@@ -65,64 +67,17 @@ class Scenario(Struct, frozen=True):
     share: int = 1
 
     @property
-    def is_crowd(self) -> bool:
-        return self.chains > 1 and self.state == "at work"
-
-    @property
     def mostly_waits(self) -> bool:
-        return self.state == "at work" and not self.is_crowd
+        return self.trial is hit_at_work
 
     def stage(self, folder: Path, url: str) -> Stage:
         """``url``: of a running server; empty for one of its own."""
-        server, module = OtherServer(url) if url else OwnServer(folder), "bench.crowd" if self.is_crowd else "bar"
+        server = OtherServer(url) if url else OwnServer(folder)
+        module = "bench.crowd" if self.trial is hit_crowd else "bar"
         return Stage(folder, server, self.bars, module, places=max(self.chains, 64), wired=self.fault == "cut")
 
-    def play(self, stage: Stage, chance: random.Random) -> Measures:
-        """Play one trial; afterwards all programs run again. Raises `bench.load.WrongAnswers` or :class:`TooLate`."""
-        if self.state == "suspended":
-            return _hit_suspended(stage, self, chance)
-        return (_hit_crowd if self.is_crowd else _hit_at_work)(stage, self, chance)
 
-
-SCENARIOS = (
-    Scenario("bar killed while suspended", "suspended", (RECONNECT, 0.02)),
-    Scenario("foo killed and asked again", "suspended", victim="foo"),
-    Scenario("server killed", "suspended", ("its start to the last answer", 0.6), SERVER, chains=4),
-    Scenario("bar killed at work, another standing by", "at work", ("the kill to the answer", 0.5), bars=2),
-    Scenario("bar killed at work, started again", "at work", (RECONNECT, 0.2)),
-    Scenario(
-        "bar killed at work, and whoever took over killed as well",
-        "at work",
-        ("the last kill to the answer", 0.5),
-        faults=2,
-        bars=3,
-    ),
-    Scenario(
-        "bar frozen at work, another standing by",
-        "at work",
-        ("the freeze to the answer", 5.5),
-        fault="freeze",
-        bars=2,
-    ),
-    Scenario(
-        "bar's machine gone without a word, another standing by",
-        "at work",
-        ("the cut to the answer", 5),
-        fault="cut",
-        bars=2,
-    ),
-    Scenario(
-        f"a third of {CROWD_BARS} bars killed, {CROWD:,} chains at work",
-        "at work",
-        ("the kill until all of them go on", 3),
-        bars=CROWD_BARS,
-        chains=CROWD,
-        share=20,
-    ),
-)
-
-
-def _hit_suspended(stage: Stage, scenario: Scenario, chance: random.Random) -> Measures:
+def hit_suspended(stage: Stage, scenario: Scenario, chance: random.Random) -> Measures:
     """The victim held nothing. When it is back, it is told what is due, or reads it from the disk."""
     victim, calls = scenario.victim, [stage.call(pause=PAUSE_SECONDS) for _ in range(scenario.chains)]
     ends = [stage.pause_end(call) for call in calls]
@@ -134,8 +89,6 @@ def _hit_suspended(stage: Stage, scenario: Scenario, chance: random.Random) -> M
     started = stage.start_again(victim)
     if victim == SERVER:
         ready = moment_when(stage.is_server_ready, "the server is ready")
-    if victim == "foo":  # the caller's connection died with it
-        calls = [stage.ask_again(call) for call in calls]
     answered = max(stage.answered(call) for call in calls)
     match victim:
         case "foo":
@@ -145,7 +98,7 @@ def _hit_suspended(stage: Stage, scenario: Scenario, chance: random.Random) -> M
     return {"its start to the last answer": answered - started, "its start to ready": ready - started}
 
 
-def _hit_at_work(stage: Stage, scenario: Scenario, chance: random.Random) -> Measures:
+def hit_at_work(stage: Stage, scenario: Scenario, chance: random.Random) -> Measures:
     """Only a broken stream, or silence, gives the victim away. Repeated work is not counted."""
     fault = scenario.fault
     # How long the server waits for a silent worker depends on its last sign of life.
@@ -174,7 +127,7 @@ def _since_start(stage: Stage, victim: str, started: float, answered: float) -> 
     return {RECONNECT: answered - connected, "its start to the answer": answered - started}
 
 
-def _hit_crowd(stage: Stage, scenario: Scenario, chance: random.Random) -> Measures:
+def hit_crowd(stage: Stage, scenario: Scenario, chance: random.Random) -> Measures:
     crowd = Crowd(stage, scenario.chains)
     held = crowd.by_bar()
     time.sleep(chance.uniform(0, JITTER_SECONDS))
@@ -186,6 +139,44 @@ def _hit_crowd(stage: Stage, scenario: Scenario, chance: random.Random) -> Measu
     for victim in victims:
         stage.restore(victim)
     return {"the kill until half of them go on": median(seconds), "the kill until all of them go on": max(seconds)}
+
+
+SCENARIOS = (
+    Scenario("bar killed while suspended", hit_suspended, {RECONNECT: 0.02}),
+    Scenario("foo killed and asked again", hit_suspended, victim="foo"),
+    Scenario("server killed", hit_suspended, {"its start to the last answer": 0.6}, SERVER, chains=4),
+    Scenario("bar killed at work, another standing by", hit_at_work, {"the kill to the answer": 0.5}, bars=2),
+    Scenario("bar killed at work, started again", hit_at_work, {RECONNECT: 0.2}),
+    Scenario(
+        "bar killed at work, and whoever took over killed as well",
+        hit_at_work,
+        {"the last kill to the answer": 0.5},
+        faults=2,
+        bars=3,
+    ),
+    Scenario(
+        "bar frozen at work, another standing by",
+        hit_at_work,
+        {"the freeze to the answer": 5.5},
+        fault="freeze",
+        bars=2,
+    ),
+    Scenario(
+        "bar's machine gone without a word, another standing by",
+        hit_at_work,
+        {"the cut to the answer": 5},
+        fault="cut",
+        bars=2,
+    ),
+    Scenario(
+        f"a third of {CROWD_BARS} bars killed, {CROWD:,} chains at work",
+        hit_crowd,
+        {"the kill until all of them go on": 3},
+        bars=CROWD_BARS,
+        chains=CROWD,
+        share=20,
+    ),
+)
 
 
 # ── many of them ──
@@ -216,79 +207,62 @@ def measure(
     shutil.rmtree(made.folder)  # kept if anything failed: logs and databases tell why
     report = Report("recovery", seed, method=METHOD)
     for scenario in chosen:
-        table = Table(scenario.name, ["from ... to ...", "trials", "p50 s", "p90 s", "p99 s", "max s"])
-        for what, values in made.seconds[scenario.name].items():
-            p90, p99 = quantile(values, 0.9), quantile(values, 0.99)
-            table.rows.append([what, len(values), median(values), p90, p99, max(values)])
-            report.samples.append(Samples(f"{scenario.name}: {what}", "s", values))
-            # The 99th percentile: targets must be reached nearly always.
-            target = Target(scenario.target[1]) if scenario.target and scenario.target[0] == what else None
-            spread = Spread(min(values), max(values))
-            report.figures.append(Figure(f"{scenario.name}: {what}, p99", "s", p99, spread, target))
-        report.tables.append(table)
+        _add(report, scenario, made.seconds[scenario.name])
     report.notes.append(f"Trials repeated because their fault came too late: {made.repeated}.")
     return report
 
 
+def _add(report: Report, scenario: Scenario, seconds: dict[str, list[float]]) -> None:
+    """Add a scenario. Figures are the 99th percentile: targets must be reached nearly always."""
+    table = Table(scenario.name, ["from ... to ...", "trials", "p50 s", "p90 s", "p99 s", "max s"])
+    for what, values in seconds.items():
+        name, p99 = f"{scenario.name}: {what}", quantile(values, 0.99)
+        table.rows.append([what, len(values), median(values), quantile(values, 0.9), p99, max(values)])
+        report.samples.append(Samples(name, "s", values))
+        target = Target(scenario.targets[what]) if what in scenario.targets else None
+        report.figures.append(Figure(f"{name}, p99", "s", p99, Spread(min(values), max(values)), target))
+    report.tables.append(table)
+
+
 class _Trials:
-    """The trials so far. ``seconds``: one by one, by scenario and what was measured."""
+    """``seconds``: one by one, by scenario and what was measured; ``repeated``: trials whose fault came too late."""
 
     def __init__(self, folder: Path, seed: int, url: str) -> None:
         self.folder, self._seed, self._url = folder, seed, url
         self.seconds: defaultdict[str, defaultdict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         self.repeated = 0
-        """Trials that were repeated because their fault came too late."""
-        self._starting = threading.Lock()
-        """Only one stack starts at a time, so that none takes too long."""
-        self._failed = threading.Event()
-        self._stages: list[Stage] = []
+        self._starting = threading.Lock()  # one stack at a time, so that none takes too long
+        self._ends = threading.Event()
 
     def play(self, stacks: int, shares: Sequence[tuple[Scenario, Sequence[int]]]) -> None:
-        """Play these trials on so many stacks side by side. Raises what the first trial that failed has raised."""
+        """Play these trials on so many stacks side by side. Once one has failed, or at Ctrl-C, begin no other."""
         with ThreadPoolExecutor(stacks) as side_by_side:
             running = [side_by_side.submit(self._on_one_stack, *share) for share in shares]
             try:
                 for future in as_completed(running):
                     future.result()
             except BaseException:
-                self._end(running)
+                self._ends.set()
+                side_by_side.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def _end(self, running: Collection[Future[None]]) -> None:
-        """Stop the trials under way by closing their stacks, so that an interrupt need not wait for them."""
-        self._failed.set()
-        left = {future for future in running if not future.cancel()}
-        while left:
-            for stage in self._stages:
-                stage.close()
-            left = wait(left, timeout=0.5).not_done
-
     def _on_one_stack(self, scenario: Scenario, numbers: Sequence[int]) -> None:
-        """Make trials one after the other. Begin none once a trial has failed."""
-        if self._failed.is_set() or not numbers:
-            return
         stage = scenario.stage(Path(tempfile.mkdtemp(prefix="stack-", dir=self.folder)), self._url)
-        self._stages.append(stage)
-        try:
+        with ExitStack() as running:
             with self._starting:
-                stage.start()
+                running.enter_context(stage)
             for number in numbers:
+                if self._ends.is_set():
+                    return
                 for what, seconds in self._measured(stage, scenario, number).items():
                     self.seconds[scenario.name][what].append(seconds)
-                if self._failed.is_set():
-                    return
-        except BaseException:
-            self._failed.set()
-            raise
-        finally:
-            stage.close()
         click.echo(f"{scenario.name}: {len(numbers)} trials done", err=True)
 
     def _measured(self, stage: Stage, scenario: Scenario, number: int) -> Measures:
         for attempt in range(ATTEMPTS):
             chance = random.Random(f"{self._seed} {scenario.name} {number} {attempt}")
             try:
-                return scenario.play(stage, chance)
+                return scenario.trial(stage, scenario, chance)
             except TooLate:
                 self.repeated += 1
         raise RuntimeError(f"{scenario.name}: the fault came too late {ATTEMPTS} times, this machine is too busy")

@@ -73,7 +73,6 @@ def measure(
 
 
 def _filled(folder: Path, chain: ChainKind, chains: int, seed: int) -> OwnServer:
-    """Return a server with this many chains in its database."""
     server = OwnServer(folder)
     load.run(Workload(chain, server.start().url, in_flight=1, seed=seed))
     server.stop()

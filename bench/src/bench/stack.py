@@ -96,8 +96,7 @@ class PlainStack(Programs):
     def __init__(self, folder: Path) -> None:
         self._ports = {name: free_port() for name in NAMES}
         super().__init__(folder, {f"PLAIN_{name.upper()}_PORT": str(port) for name, port in self._ports.items()})
-        self.urls = {name: f"http://127.0.0.1:{port}/{name}" for name, port in self._ports.items()}
-        self.foo_url = self.urls["foo"]
+        self.foo_url = f"http://127.0.0.1:{self._ports['foo']}/foo"
 
     @override
     def start(self) -> Self:

@@ -21,7 +21,6 @@ from harness.services import CONNECTED
 from harness.stack import Stack
 from harness.wire import Wire
 from msgspec import Struct
-from msgspec.structs import replace
 
 from bench.load import RIGHT_ANSWER, WrongAnswers
 from bench.stack import SERVER, OtherServer, OwnServer
@@ -42,8 +41,6 @@ class TooLate(Exception):
 
 
 class Run(Struct, frozen=True):
-    """``worker`` began to run a function for a promise."""
-
     worker: str
     promise: str
     at: float
@@ -53,7 +50,6 @@ class FooRequest(Struct, frozen=True):
     """A request to foo. ``answered``: the moment of the right answer, as soon as there is one."""
 
     id: str
-    body: Mapping[str, float]
     answered: Future[float]
 
 
@@ -77,16 +73,16 @@ class Stage(Stack):
         super().__init__(folder, server, {"LEASE_SECONDS": str(LEASE_SECONDS), "MAX_TASKS": str(places)})
         self._server, self._bars, self._module, self._wired = server, bars, module, wired
         self._wires: dict[str, Wire] = {}
+        self._is_closed = False
         self._numbers = count(1)
         self._callers = ThreadPoolExecutor()
 
     @override
     def start(self) -> Self:
         super().start()
-        further = [f"bar-{number}" for number in range(2, self._bars + 1)]
-        for name in further:
-            self.launch(name, "bar")
-        for name in further:
+        for _ in range(1, self._bars):
+            self.begin("bar")
+        for name in self.programs:
             self.wait_until_connected(name)
         return self
 
@@ -104,6 +100,7 @@ class Stage(Stack):
 
     @override
     def close(self) -> None:
+        self._is_closed = True
         super().close()
         for wire in self._wires.values():
             wire.close()
@@ -120,23 +117,18 @@ class Stage(Stack):
     def call(self, **body: float) -> FooRequest:
         """Send a request with a new id to foo."""
         id = f"{self.folder.name}-{next(self._numbers)}"
-        return FooRequest(id, body, self._callers.submit(self._ask, id, body, 0))
+        return FooRequest(id, self._callers.submit(self._ask, id, body))
 
-    def ask_again(self, call: FooRequest) -> FooRequest:
-        """Send the same request again, repeatedly until foo is there."""
-        return replace(call, answered=self._callers.submit(self._ask, call.id, call.body, ANSWER_SECONDS))
+    def _ask(self, id: str, body: Mapping[str, float]) -> float:
+        """Return the moment of the right answer. While foo is not there, ask again, like any client.
 
-    def _ask(self, id: str, body: Mapping[str, float], patience_s: float) -> float:
-        """Return the moment of the right answer; for ``patience_s``, ask again if nobody is there.
-
-        Raises :class:`WrongAnswers`, and ``OSError`` or ``HTTPException`` if nobody was there in the end.
+        Raises :class:`WrongAnswers`, and ``OSError`` or ``HTTPException`` once the stage is closed.
         """
-        deadline = time.time() + patience_s
         while True:
             try:
                 reply, at = self.post(body, key=id), time.time()
             except (OSError, HTTPException):
-                if time.time() > deadline:
+                if self._is_closed:
                     raise
                 time.sleep(POLL_SECONDS)
             else:
@@ -161,28 +153,30 @@ class Stage(Stack):
                 raise TooLate
         return at
 
-    def _wait_for(self, call: FooRequest, condition: Callable[[], object], what: str) -> None:
-        """Raises :class:`TooLate` if the call is over before the condition is true, or the error that ended it."""
-        moment_when(lambda: call.answered.done() or condition(), what)
-        if call.answered.done():
+    def _first[Seen](self, call: FooRequest, look: Callable[[], list[Seen]], what: str) -> Seen:
+        """Return the first that is seen. Raises :class:`TooLate` if the call is over before, or what ended it."""
+        seen: list[Seen] = []
+
+        def is_over() -> bool:
+            seen.extend(look())
+            return bool(seen) or call.answered.done()
+
+        wait_until(is_over, what, every=POLL_SECONDS)
+        if not seen:
             call.answered.result()
             raise TooLate
+        return seen[0]
 
     def pause_end(self, call: FooRequest) -> float:
         """Return when the pause of its bar ends, once bar has begun it and nobody holds a lease for it."""
         server, tags = self.client(), {"resonate:origin": call.id, "resonate:timer": "true"}
 
-        seen: list[dict[str, float]] = []
-
-        def sees_timer() -> bool:
-            """Keep what was seen: the pause may be over before anybody looks again."""
+        def timers() -> list[dict[str, float]]:
             task = server.call("task.get", id=f"{call.id}:1")
-            if task.status == 200 and task.data["task"]["state"] == "suspended":
-                seen.extend(server.call("promise.search", tags=tags).data["promises"])
-            return bool(seen)
+            is_suspended = task.status == 200 and task.data["task"]["state"] == "suspended"
+            return server.call("promise.search", tags=tags).data["promises"] if is_suspended else []
 
-        self._wait_for(call, sees_timer, "bar is suspended")
-        return seen[0]["timeoutAt"] / 1_000
+        return self._first(call, timers, "bar is suspended")["timeoutAt"] / 1_000
 
     def who_works(self, call: FooRequest, besides: Collection[str]) -> str:
         """Return the name of the bar that works for the call, once it is not one of these."""
@@ -190,8 +184,7 @@ class Stage(Stack):
         def workers() -> list[str]:
             return [run.worker for run in self.runs("work", f"{call.id}:") if run.worker not in besides]
 
-        self._wait_for(call, workers, f"bar works for {call.id}")
-        return workers()[0]
+        return self._first(call, workers, f"bar works for {call.id}")
 
     def runs(self, function: str, promises: str) -> list[Run]:
         """Return the function's runs in all programs, for promises whose ids begin with ``promises``."""
@@ -216,7 +209,7 @@ class Stage(Stack):
     # ── faults ──
 
     def strike(self, name: str, fault: Literal["kill", "freeze", "cut"] = "kill") -> float:
-        """Send SIGKILL or SIGSTOP to a program and its children, or cut its wire; return the moment."""
+        """Strike a program and its children, or cut its wire; return the moment."""
         moment = time.time()
         match fault:
             case "kill":

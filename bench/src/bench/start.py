@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.basics import TEST_PREFIX, free_port
+from harness.basics import REPOSITORY, TEST_PREFIX, docker_obstacle, free_port
 from harness.services import SERVICES
 from harness.stack import Stack
 
@@ -20,7 +20,6 @@ from bench.report import DEFAULT_SEED, MEGABYTE, Figure, Report, Samples, Table,
 from bench.stack import OwnServer
 from bench.stage import moment_when
 
-REPOSITORY = Path(__file__).parents[3]
 IMAGES = (*SERVICES, "resonate-server")
 COMMAND_SECONDS = 600
 
@@ -110,11 +109,6 @@ def _start_containers(repeats: int, project: str) -> tuple[Seconds, dict[str, in
         return seconds, {service: _image_bytes(f"{project}-{service}") - base for service in IMAGES}
     finally:
         compose("down", "--volumes", "--rmi", "local")
-
-
-def docker_obstacle() -> str:
-    """Return why containers cannot be used here; empty if they can."""
-    return _output("bash", "-c", ". scripts/lib.sh; docker_obstacle")
 
 
 def _image_bytes(image: str) -> int:

@@ -1,12 +1,86 @@
-"""A run is good if nothing is lost or wrong, and nothing ran more often than its faults explain."""
+"""What chaos.sh plans, how it ends, and its judgement: a run is good if nothing is lost or wrong, and nothing ran more
+often than its faults explain."""
 
+import contextlib
+import os
 from collections import Counter
+from itertools import islice
 
 import pytest
 
-from chaos import ledger
+from chaos import ledger, plan, stack
+from chaos.experiment import Display
 from chaos.ledger import Fault, Record, SentChain, exit_status
+from chaos.stack import Stack, StackError
 from resonate_server.client.account import FaultKind
+
+# ── the plan: it depends on the seed alone, and stays within its limits ──
+
+LEASE_S = 10.0
+SERVICES = ("resonate-server", "foo", "bar", "baz", "qux")
+KINDS = {FaultKind.KILL: 5, FaultKind.FREEZE: 3}
+SEEDS = range(20)
+
+
+def some_waves(seed: int) -> list[plan.Wave]:
+    return list(islice(plan.waves(seed, SERVICES, KINDS, LEASE_S), 50))
+
+
+def test_the_same_seed_gives_the_same_plan_and_another_one_another() -> None:
+    assert plan.chains(7, 100, 60) == plan.chains(7, 100, 60) != plan.chains(8, 100, 60)
+    assert some_waves(7) == some_waves(7) != some_waves(8)
+
+
+def test_chains_are_sent_one_after_the_other_over_the_whole_time() -> None:
+    for seed in SEEDS:
+        times = [chain.due for chain in plan.chains(seed, 100, 60)]
+        assert len(times) == 100
+        assert times == sorted(times)
+        assert 0 <= times[0] < 1 and 59 < times[-1] < 60
+
+
+def test_in_the_long_run_every_service_is_struck_alone_and_with_others_briefly_and_beyond_a_lease() -> None:
+    waves = [wave for seed in SEEDS for wave in some_waves(seed)]
+    strikes = [strike for wave in waves for strike in wave.strikes]
+
+    assert all(len({strike.service for strike in wave.strikes}) == len(wave.strikes) for wave in waves)
+    assert {strike.kind for strike in strikes} == set(KINDS)
+    assert {strike.service for strike in strikes} == set(SERVICES)
+    assert {len(wave.strikes) for wave in waves} == {1, 2, 3, 4}
+    assert any(strike.lasts > LEASE_S for strike in strikes) and any(strike.lasts < 1 for strike in strikes)
+    assert max(strike.lasts for strike in strikes) <= LEASE_S + plan.BEYOND_LEASE_S
+
+
+# ── the stack hangs, or nobody watches any more ──
+
+
+async def test_an_action_that_takes_too_long_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack, "ACTION_SECONDS", 0.001)
+
+    assert not await Stack("processes", ["bar"]).is_healthy("bar")
+    with pytest.raises(StackError, match=r"^mend bar: not within 0.001 s$"):
+        await Stack("processes", ["bar"]).call("mend", "bar")
+
+
+def test_a_display_that_nobody_reads_raises_nothing_but_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in `scripts/chaos.sh 2>&1 | head`: what is struck must be brought back first."""
+    reader, writer = os.pipe()
+    output = os.fdopen(writer, "w")
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stderr", output)
+        display = Display(lambda: 0)
+        display.event("bar is killed")
+        was_gone = display.is_gone
+        os.close(reader)
+        display.event("bar is started again")
+        display.close()
+    with contextlib.suppress(BrokenPipeError):
+        output.close()
+
+    assert (was_gone, display.is_gone) == (False, True)
+
+
+# ── the ledger ──
 
 
 def record(*faults: Fault, chain: SentChain | None = None, **runs: int) -> Record:

@@ -1,1 +1,0 @@
-"""The whole stack, driven by its scripts, as processes and as containers."""

@@ -1,1 +1,0 @@
-"""The live page in a real browser, on the demo as processes."""
