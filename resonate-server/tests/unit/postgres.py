@@ -60,7 +60,7 @@ class PostgresDatabase(PostgresView):
         self._connection.rollback()
 
     def check(self) -> None:
-        self._query(sql.CHECK)
+        self._query("SELECT 1")
 
     def close(self) -> None:
         self._connection.close()
@@ -97,7 +97,7 @@ class PostgresDatabase(PostgresView):
 
     def _write(self, writing: Writing) -> None:
         if writing:
-            finish(self._asking(*written(writing, server=0, number=0)))
+            finish(self._asking(*written(writing)))
 
     def weigh(self, ids: Iterable[str]) -> int:
         return sum(map(weight, self.load(Footprint(ids=tuple(ids))).promises.values()))

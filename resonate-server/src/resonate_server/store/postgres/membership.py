@@ -120,13 +120,12 @@ class Membership(Sharing):
         """Done with the next look at the others."""
         self._known: asyncio.TimerHandle | None = None
         """Fires when all others know that it has joined."""
-        self._begun = asyncio.Event()
+        self._has_begun = False
+        """Other servers need not wait any longer, and do not know yet."""
         self._changed = asyncio.Event()
         self._wake = asyncio.Event()
         self._is_stopping = False
         self._is_doubtful = False
-        self._keeps_others_waiting = False
-        """They may not start before this server, if it is the first, has done what only the first does."""
 
     # --- what the store asks ----------------------------------------------------------------------------------------
 
@@ -153,7 +152,7 @@ class Membership(Sharing):
 
     def begun(self) -> None:
         """Let other servers start: this one has done what only the first does."""
-        self._begun.set()
+        self._has_begun = self.is_first
         self._wake.set()
 
     def publish(self, roster: bytes) -> None:
@@ -198,7 +197,7 @@ class Membership(Sharing):
                     connection.add_notify_handler(self._hear)
                     await self._begin(connection)
                     await self._live(connection)
-                    await ask(connection, (sql.LEAVE, (self.id,)), (sql.RING, (sql.CHANNEL, ROSTER_CHANGED)))
+                    await ask(connection, (sql.REMOVE, ([self.id],)), (sql.RING, (sql.CHANNEL, ROSTER_CHANGED)))
             except DatabaseUnusable as error:
                 self._lost(str(error))
                 return
@@ -235,7 +234,6 @@ class Membership(Sharing):
 
     async def _begin(self, connection: ServingConnection) -> None:
         await connection.execute("SET synchronous_commit = off")  # Nobody waits for the disk here.
-        self._keeps_others_waiting = False
         if self.has_joined:  # A schema that is gone was taken away: an empty one instead would look like lost data.
             [[(version,)]] = await ask(connection, (sql.GET_VERSION, ()))
             check_version(version)
@@ -243,17 +241,15 @@ class Membership(Sharing):
         else:
             await migrate(connection)
             await self._wait_for_those_who_begin(connection)
-            _, [(stood_at, now)] = await ask(connection, (sql.FORGET_ENDINGS, ()), (sql.STOOD_AT, ()))
-            self.clock.begin(max(stood_at, now))
+            _, [(now,)] = await ask(connection, (sql.FORGET_ENDINGS, ()), (sql.GET_TIME, ()))
+            self.clock.begin(now)
         for channel in (sql.CHANNEL, name_of(self.id)):  # for all servers, and for this one
             await connection.execute(f'LISTEN "{channel}"'.encode())
         await self._join(connection)
         if not self.has_joined:
             self.has_joined, self.is_first = True, not self._others
-            if self.is_first:  # All leases start again, so nobody needs the rosters of the dead.
-                await ask(connection, (sql.FORGET_OTHERS, (self.id,)))
-            else:
-                self._begun.set()
+            if not self.is_first:
+                await ask(connection, (sql.HAS_BEGUN, ()))
         self._tell("")
         self.listener.may_have_missed()
 
@@ -261,7 +257,6 @@ class Membership(Sharing):
         while await ask(connection, (sql.TRY_TO_BEGIN, ())) == [[(False,)]]:
             await self._look(connection)  # A frozen one is cut off.
             await asyncio.sleep(PAUSE_S)
-        self._keeps_others_waiting = True
 
     async def _join(self, connection: ServingConnection) -> None:
         """Join the servers. Others see this one with their next look; what they ring before may be missed."""
@@ -273,8 +268,8 @@ class Membership(Sharing):
         next_beat = time.monotonic()
         while not self._is_stopping:
             self._wake.clear()
-            if self._keeps_others_waiting and self._begun.is_set():
-                self._keeps_others_waiting = False
+            if self._has_begun:
+                self._has_begun = False
                 await ask(connection, (sql.HAS_BEGUN, ()))
             if not self._is_published:
                 await self._publish(connection)
@@ -363,7 +358,7 @@ class Membership(Sharing):
         self._see(alive)
         if dead and (self.has_joined or not alive):
             cut_off = sql.CUT_OFF, ([name_of(id) for id in dead],)
-            buried, _ = await ask(connection, (sql.REMOVE_DEAD, (dead,)), cut_off)
+            buried, _ = await ask(connection, (sql.REMOVE, (dead,)), cut_off)
             for id, roster in buried:
                 logger.warning("server %x is dead", id)
                 if self.has_joined:

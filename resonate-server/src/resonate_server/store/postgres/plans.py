@@ -27,7 +27,7 @@ from resonate_server.store import Decided, rows
 from resonate_server.store.found import SettledRoot
 from resonate_server.store.links import Links, add_links
 from resonate_server.store.postgres import sql
-from resonate_server.store.postgres.sql import DROPS, MAX_AWAITERS_AHEAD, PUTS
+from resonate_server.store.postgres.sql import MAX_AWAITERS_AHEAD, WRITES
 from resonate_server.store.rows import Row
 from resonate_server.store.shared_sql import COLUMNS, COUNT_TASKS, PAYLOADS, SETTLED_ROOTS
 from resonate_server.store.writing import Writing
@@ -78,7 +78,6 @@ class Unit:
         self.single: str | None = None
         """The id of what was due, if only one thing was taken."""
         self._pairs: dict[str, Pair | None] = {}
-        self._locked: set[str] = set()
         self._taken: set[str] = set()
         """Ids of rows that others have locked, or created while this transaction looked."""
         self._whole: set[str] = set()
@@ -199,11 +198,11 @@ class Unit:
             return
         found = iter(await self._ask(*asked))
         if wanted:
-            self._locked.update(id for (id,) in next(found))
+            locked = {id for (id,) in next(found)}
             self._whole |= shown
             self._pairs |= dict.fromkeys(wanted)
             for row in next(found):
-                self._take(row)
+                self._take(row, locked)
         for preload in found:
             self._preloads |= {task: [] for task in tasks}
             for task, *promise in preload:
@@ -217,10 +216,10 @@ class Unit:
             return id not in self._pairs
         return whole and id not in self._whole and not is_read(pair.promise)
 
-    def _take(self, row: Row) -> None:
+    def _take(self, row: Row, locked: set[str]) -> None:
         pair, awaiters, listeners = pair_of(row[:-2]), *row[-2:]
         promise = pair.promise
-        if promise.id not in self._locked:
+        if promise.id not in locked:
             self._taken.add(promise.id)
             return
         if self.writing.knows(promise.id):
@@ -306,18 +305,16 @@ class Records(list[dict[str, Any]]):
     """Rows of one table, sent as one parameter: JSON."""
 
 
-def written(writing: Writing, server: int, number: int) -> list[Asked]:
-    """Return the statements that write it; they record the ``number`` of the transaction of ``server``."""
-    drops, puts = ({part: _records(writing, part) for part in each if writing.parts[part]} for each in (DROPS, PUTS))
-    asked: list[Asked] = [(sql.drop(tuple(drops)), drops)] if drops else []
-    return [*asked, (sql.put(tuple(puts)), {**puts, "server": server, "number": number})]
+def written(writing: Writing) -> list[Asked]:
+    """Return the statements that write it."""
+    return [(each, (_records(writing, part),)) for part, each in WRITES.items() if writing.parts[part]]
 
 
 def _records(writing: Writing, part: str) -> Records:
     """Sort by key, so that servers that insert the same rows do so in the same order. A row that is to be dropped has
     only its first columns. Payloads are as PostgreSQL writes bytes.
     """
-    names, found = COLUMNS[sql.table_of(part)], writing.parts[part]
+    names, found = COLUMNS[part.partition("_")[2]], writing.parts[part]
     records = Records(dict(zip(names, found[key], strict=False)) for key in sorted(found))
     for payload in PAYLOADS.intersection(names):
         for record in records:
