@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import psycopg
+from msgspec import Struct
 
 from resonate_server.store.errors import STOPS, ReadFailed
 from resonate_server.store.health import LogThrottle
@@ -29,30 +30,22 @@ from resonate_server.store.sharing import MAX_RING_BYTES, PeerListener, Sharing
 
 logger = logging.getLogger(__name__)
 
-PAUSE_S = 0.25
-"""Pause before the database is tried again."""
-
+PAUSE_S = 0.25  # before the database is tried again
 BEAT_S = 1.0
 DEAD_S = 7.0
 """A server whose heartbeat has stood still for this long counts as dead; it is looked at once a second. By the clock of
 the server that looks, because the database's may jump. A crash is noticed by the connection, so this is for servers
 that freeze. On an overloaded machine servers may be seconds late, and must not cut each other off."""
 
-KNOWN_S = 2.5 * BEAT_S
-"""This long after it has joined, a server is known to all others."""
+KNOWN_S = 2.5 * BEAT_S  # after it has joined, a server is known to all others.
 
 RUNG_EVERY_S = 0.005
 MENTIONED_WITHIN_S = 0.05
 """Messages that come up meanwhile are sent together: a notification wakes the database's process and the server's."""
+MAX_RINGS = 10_000  # messages to a server may wait while the database is down.
 
-MAX_RINGS = 10_000
-"""Messages to a server that may wait while the database is down."""
-
-ROSTER_CHANGED = b"[]"
-"""Internal notification: look at the others again."""
-
-MISSED = b"null"
-"""In place of messages that were lost."""
+ROSTER_CHANGED = b"[]"  # a notification between memberships: look at the others again
+MISSED = b"null"  # in place of messages that were lost
 
 
 class DatabaseClock:
@@ -80,6 +73,13 @@ class DatabaseClock:
             self._ahead = least
         elif most < self._ahead <= most + sql.STEP_MS:
             self._ahead = most
+
+
+class Rings(Struct):
+    """Messages to a server, to be sent at ``at`` (monotonic seconds)."""
+
+    messages: list[bytes] = []
+    at: float = math.inf
 
 
 class Membership(Sharing):
@@ -110,10 +110,8 @@ class Membership(Sharing):
         self._judges_from = 0.0
         """Until then (monotonic seconds), none counts as dead: what has cut off this server may have cut off others."""
         self._roster, self._version, self._is_published = b"[]", 0, True
-        self._rings: dict[int, list[bytes]] = {}
-        """Messages to each of the others."""
-        self._ring_at: dict[int, float] = {}
-        """When those are sent (monotonic seconds)."""
+        self._rings: dict[int, Rings] = {}
+        """By server that they are for."""
         self._rings_from = 0.0
         """None is sent before (monotonic seconds)."""
         self._waiting: list[asyncio.Future[None]] = []
@@ -160,17 +158,15 @@ class Membership(Sharing):
         self._wake.set()
 
     def ring(self, message: bytes, to: int | None = None, *, is_urgent: bool = True) -> None:
+        at = time.monotonic() + (0 if is_urgent else MENTIONED_WITHIN_S)
         for id in self._others.keys() if to is None else self._others.keys() & {to}:
-            messages = self._rings.setdefault(id, [])
-            if len(messages) >= MAX_RINGS:
-                messages[:] = [MISSED]
-            messages.append(message)
-            self._send_by(id, time.monotonic() + (0 if is_urgent else MENTIONED_WITHIN_S))
-
-    def _send_by(self, id: int, at: float) -> None:
-        if at < self._ring_at.get(id, math.inf):
-            self._ring_at[id] = at
-            self._wake.set()
+            rings = self._rings.setdefault(id, Rings())
+            if len(rings.messages) >= MAX_RINGS:
+                rings.messages = [MISSED]
+            rings.messages.append(message)
+            if at < rings.at:
+                rings.at = at
+                self._wake.set()
 
     def look(self) -> asyncio.Future[None]:
         looked = asyncio.get_running_loop().create_future()
@@ -281,7 +277,7 @@ class Membership(Sharing):
                 await self._beat(connection, late)
             elif self._is_doubtful:
                 await self._look(connection)
-            next_ring = max(self._rings_from, min(self._ring_at.values(), default=math.inf))
+            next_ring = max(self._rings_from, min((rings.at for rings in self._rings.values()), default=math.inf))
             await self._wait(connection, min(next_beat, next_ring))
 
     async def _wait(self, connection: ServingConnection, until: float) -> None:
@@ -303,19 +299,17 @@ class Membership(Sharing):
 
     def _due_rings(self) -> list[int]:
         now = time.monotonic()
-        return [id for id, at in self._ring_at.items() if at <= now] if now >= self._rings_from else []
+        return [id for id, rings in self._rings.items() if rings.at <= now] if now >= self._rings_from else []
 
     async def _ring(self, connection: ServingConnection, to: list[int]) -> None:
         """Send the messages that wait for these servers. If some may be lost, they hear that later."""
-        texts = [(name_of(id), text) for id in to for text in _packed(self._rings.pop(id))]
-        for id in to:
-            del self._ring_at[id]
+        texts = [(name_of(id), text) for id in to for text in _packed(self._rings.pop(id).messages)]
         try:
             await ask(connection, *[(sql.RING, each) for each in texts])
         except BaseException:
             for id in to:
-                self._rings.setdefault(id, []).insert(0, MISSED)
-                self._send_by(id, 0)
+                later = self._rings.pop(id, Rings())
+                self._rings[id] = Rings([MISSED, *later.messages], at=0)
             raise
         self._rings_from = time.monotonic() + RUNG_EVERY_S
 
@@ -372,7 +366,6 @@ class Membership(Sharing):
         before, self._others = self._others, alive
         for id in before.keys() - alive.keys():
             self._rings.pop(id, None)
-            self._ring_at.pop(id, None)
         if alive != before:
             self.listener.update_rosters({id: roster for id, (_, roster) in alive.items()})
         if before.keys() - alive.keys():

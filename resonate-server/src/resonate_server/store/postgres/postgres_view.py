@@ -18,12 +18,11 @@ from resonate_server.store import rows
 from resonate_server.store.found import Place
 from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.driver import BlockingConnection, Source
-from resonate_server.store.postgres.plans import MAX_BYTES, pair_of
+from resonate_server.store.postgres.plans import MAX_BYTES, pair
 from resonate_server.store.rows import Row
 from resonate_server.store.view import PORTION, View
 
-CHECK_S = 2.0
-"""An idle connection that takes longer to answer is replaced."""
+CHECK_S = 2.0  # An idle connection that takes longer to answer is replaced.
 
 
 class PostgresView(View):
@@ -38,10 +37,10 @@ class PostgresView(View):
     def load(self, footprint: Footprint) -> Rows:
         """Load promises and tasks; read-only callers name nothing else."""
         query = {"ids": list(footprint.ids), "settles": [], "shown": list(footprint.shown), "most": MAX_BYTES}
-        pairs = [pair_of(row[:-2]) for row in self._query(sql.GET_PAIRS, query)]
+        pairs = [pair(row[:-2]) for row in self._query(sql.GET_PAIRS, query)]
         return Rows(
-            promises={pair.promise.id: pair.promise for pair in pairs},
-            tasks={pair.task.id: pair.task for pair in pairs if pair.task is not None},
+            promises={promise.id: promise for promise, _ in pairs},
+            tasks={task.id: task for _, task in pairs if task is not None},
         )
 
     @override
