@@ -25,18 +25,12 @@ from resonate_server.store.postgres.plans import Asked, Found, Records, written
 from resonate_server.store.rows import Row
 from resonate_server.store.writing import Writing
 
-CONNECT_S = 5
-"""A database that takes longer to accept a connection counts as down."""
-
+CONNECT_S = 5  # A database that takes longer to accept a connection counts as down.
 ANSWER_S = 8.0
 """So does one that is silent for longer after a query: its machine has vanished, or the process that serves the
 connection is frozen."""
-
-COPY_TIMEOUT_S = 60.0
-"""The same while everything is copied: there may be much to write, or to sort."""
-
-POLL_INTERVAL_S = 0.1
-"""Interval at which a wait checks whether its time is up."""
+COPY_TIMEOUT_S = 60.0  # The same while everything is copied: there may be much to write, or to sort.
+POLL_INTERVAL_S = 0.1  # at which a wait checks whether its time is up
 
 OPTIONS = {
     "search_path": sql.SCHEMA_NAME,

@@ -323,7 +323,7 @@ async def settled_roots(
 
 async def drop_trees(ask: Asking, before: int, roots: list[str]) -> int:
     """Delete what settled before ``before`` (ms) of the trees; return how many tasks there were."""
-    query = {"before": before, "roots": roots}
+    query = {"before": before, "ids": roots}
     _, gone = await ask((sql.LOCK_TREES, query), (sql.DROP_PROMISES_OF_TREES, query))
     ids = [id for (id,) in gone]
     *_, tasks = await ask(*[(each, {"ids": ids}) for each in sql.DROP_REST_OF_TREES])

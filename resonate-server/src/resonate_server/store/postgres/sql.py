@@ -14,13 +14,9 @@ from resonate_server.store.shared_sql import (
     WHOLE_SCHEDULE,
 )
 
-SCHEMA_NAME = "resonate"
-"""Holds all tables; it is the search path of every connection."""
-
-BEGINNING = 0x7265736F6E6174_01
-"""Advisory lock of a session: the server that holds it starts, while later ones wait."""
-SCHEMA_LOCK = 0x7265736F6E6174_03
-"""Advisory lock of a transaction: one server at a time creates or migrates the schema."""
+SCHEMA_NAME = "resonate"  # Holds all tables; it is the search path of every connection.
+BEGINNING = 0x7265736F6E6174_01  # Lock of a session: the server that holds it starts, while later ones wait.
+SCHEMA_LOCK = 0x7265736F6E6174_03  # Lock of a transaction: one server at a time creates or migrates the schema.
 
 CREATE_SCHEMA = f"""
 CREATE SCHEMA IF NOT EXISTS {SCHEMA_NAME};
@@ -37,9 +33,7 @@ SELECT pg_backend_pid(), 'PostgreSQL ' || system_identifier || ', database ' || 
 FROM pg_control_system(), pg_database WHERE datname = current_database()
 """
 
-STEP_MS = 1_000
-"""If the database's clock is behind by up to this much, servers wait for it; if by more, it was set back."""
-
+STEP_MS = 1_000  # If the database's clock is behind by up to this much, servers wait for it; by more, it was set back.
 # In ms since the epoch, by the clock of the database's machine.
 TIME = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
 
@@ -233,17 +227,14 @@ def own(query: str) -> str:
     return re.sub(r":(\w+)", r"%(\1)s", query)
 
 
-MAX_READ_ALONG = 2_048
-"""Payloads up to this many bytes come with their row; larger ones only if they are to be shown."""
-
-MAX_AWAITERS_AHEAD = 200
-"""Awaiters that are locked and read together with a promise that is to be settled."""
+MAX_READ_ALONG = 2_048  # bytes of a payload that comes with its row; a larger one only does if it is to be shown
+MAX_AWAITERS_AHEAD = 200  # that are locked and read together with a promise that is to be settled
 
 _ALONG = f"""
 CASE WHEN octet_length({{0}}) <= {MAX_READ_ALONG}
        OR p.id = ANY(%(shown)s::text[]) AND octet_length({{0}}) <= %(most)s THEN {{0}} END, octet_length({{0}})
 """
-_PAIR = f"{PROMISE_OF_PAIR}, {_ALONG.format('param')}, {_ALONG.format('value')}, {TASK_OF_PAIR}"
+_PROMISE_ALONG = f"{PROMISE_OF_PAIR}, {_ALONG.format('param')}, {_ALONG.format('value')}"
 _WHOLE_PROMISE, _WHOLE_SCHEDULE = own(WHOLE_PROMISE), own(WHOLE_SCHEDULE)
 
 _WANTED = f"""
@@ -262,28 +253,29 @@ CASE WHEN p.id = ANY(%(settles)s::text[]) THEN
 LOCK = f"SELECT id FROM promises WHERE id = {_WANTED} FOR UPDATE SKIP LOCKED"
 # A separate statement, so that it sees everything committed before we got the locks.
 GET_PAIRS = f"""
-SELECT {_PAIR}, {_LINKS_AHEAD} FROM promises AS p LEFT JOIN tasks AS t ON t.id = p.id WHERE p.id = {_WANTED}
+SELECT {_PROMISE_ALONG}, {TASK_OF_PAIR}, {_LINKS_AHEAD}
+FROM promises AS p LEFT JOIN tasks AS t ON t.id = p.id WHERE p.id = {_WANTED}
 """
 GET_WHOLE_PROMISES = f"SELECT {_WHOLE_PROMISE} FROM promises WHERE id = ANY(%s::text[]) ORDER BY id"
-# Awaiters of several promises, in the order of the promises. The limit is for all together.
-GET_AWAITERS = """
-SELECT s.id, c.awaiter FROM unnest(%(ids)s::text[], %(after)s::text[]) WITH ORDINALITY AS s (id, after, number)
+
+
+def _links(table: str, other: str, condition: str) -> str:
+    """Return a query for links of several promises, in their order. The limit is for all together."""
+    return f"""
+SELECT s.id, l.{other} FROM unnest(%(ids)s::text[], %(after)s::text[]) WITH ORDINALITY AS s (id, after, number)
 CROSS JOIN LATERAL (
-    SELECT awaiter FROM callbacks WHERE awaited = s.id AND awaiter > s.after COLLATE "C"
-    ORDER BY awaiter LIMIT %(limit)s
-) AS c ORDER BY s.number, c.awaiter LIMIT %(limit)s
+    SELECT {other} FROM {table} WHERE awaited = s.id AND {condition} ORDER BY {other} LIMIT %(limit)s
+) AS l ORDER BY s.number, l.{other} LIMIT %(limit)s
 """
-GET_LISTENERS = """
-SELECT s.id, l.address FROM unnest(%(ids)s::text[]) WITH ORDINALITY AS s (id, number)
-CROSS JOIN LATERAL (
-    SELECT address FROM listeners WHERE awaited = s.id ORDER BY address LIMIT %(limit)s
-) AS l ORDER BY s.number, l.address LIMIT %(limit)s
-"""
+
+
+GET_AWAITERS = _links("callbacks", "awaiter", 'awaiter > s.after COLLATE "C"')
+GET_LISTENERS = _links("listeners", "address", "true")
 
 # For several tasks: steps of the same execution, and children, which are sent together with the task. A stored branch
 # takes precedence over the one that is named.
 GET_PRELOAD = f"""
-SELECT w.task, {PROMISE_OF_PAIR}, {_ALONG.format("param")}, {_ALONG.format("value")}
+SELECT w.task, {_PROMISE_ALONG}
 FROM unnest(%(tasks)s::text[], %(branches)s::text[]) WITH ORDINALITY AS w (task, branch, number)
 CROSS JOIN LATERAL (
     SELECT coalesce((SELECT coalesce(branch, '') FROM promises WHERE id = w.task), w.branch) AS branch
@@ -390,10 +382,10 @@ WHERE unblocks.promise_id = told.promise_id AND md5(unblocks.address) = md5(told
 """
 DROP_UNBLOCKS_BEFORE = "DELETE FROM unblocks WHERE kept_since < %s"
 
-_TREES = """
-SELECT id FROM promises WHERE md5(origin) = ANY(ARRAY(SELECT md5(root) FROM unnest(%(roots)s::text[]) AS root))
-AND origin = ANY(%(roots)s::text[]) UNION SELECT unnest(%(roots)s::text[])
+_OF_ORIGIN = """
+md5(origin) = ANY(ARRAY(SELECT md5(id) FROM unnest(%(ids)s::text[]) AS id)) AND origin = ANY(%(ids)s::text[])
 """
+_TREES = f"SELECT id FROM promises WHERE {_OF_ORIGIN} UNION SELECT unnest(%(ids)s::text[])"
 LOCK_TREES = f"SELECT id FROM promises WHERE id = ANY(ARRAY({_TREES})) FOR UPDATE NOWAIT"
 # A child created meanwhile stays.
 DROP_PROMISES_OF_TREES = f"""
@@ -402,10 +394,7 @@ RETURNING id
 """
 # What has one of them as its origin becomes a root, to be deleted later.
 DROP_REST_OF_TREES = (
-    """
-UPDATE promises SET origin = NULL
-WHERE md5(origin) = ANY(ARRAY(SELECT md5(id) FROM unnest(%(ids)s::text[]) AS id)) AND origin = ANY(%(ids)s::text[])
-""",
+    f"UPDATE promises SET origin = NULL WHERE {_OF_ORIGIN}",
     "DELETE FROM callbacks WHERE awaited = ANY(%(ids)s::text[])",
     "DELETE FROM callbacks WHERE awaiter = ANY(%(ids)s::text[])",
     "DELETE FROM listeners WHERE awaited = ANY(%(ids)s::text[])",
