@@ -97,7 +97,7 @@ class PostgresDatabase(PostgresView):
 
     def _write(self, writing: Writing) -> None:
         if writing:
-            finish(self._asking(*written(writing)))
+            finish(self._asking(*written(writing, server=0, number=0)))
 
     def weigh(self, ids: Iterable[str]) -> int:
         return sum(map(weight, self.load(Footprint(ids=tuple(ids))).promises.values()))

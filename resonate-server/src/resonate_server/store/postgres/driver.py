@@ -338,7 +338,7 @@ class Transaction:
 
     async def commit(self, writing: Writing, *asked: Asked) -> Found:
         """Write, ask what else is asked, and commit, in one round trip. On return, the writes are durable."""
-        writes = [*written(writing), (sql.PUT_ENDING, (self._server, self.number))]
+        writes = written(writing, self._server, self.number)
         found = await self.ask(*writes, *asked, (sql.COMMIT, ()))
         return found[len(writes) : -1]
 

@@ -286,16 +286,20 @@ class Records(list[dict[str, Any]]):
     """Rows of one table, sent as one parameter: JSON."""
 
 
-def written(writing: Writing) -> list[Asked]:
-    """Return the statements that write it."""
-    return [(each, (_records(writing, part),)) for part, each in WRITES.items() if writing.parts[part]]
+def written(writing: Writing, server: int, number: int) -> list[Asked]:
+    """Return the statements that write it: first what goes, then what comes, because what was dropped may have been put
+    again. They record the ``number`` of the transaction of ``server``."""
+    records = {part: _records(writing, part) for part in WRITES if writing.parts[part]}
+    drops = {part: records.pop(part) for part in tuple(records) if part.startswith(("free_", "drop_"))}
+    asked: list[Asked] = [(sql.write(tuple(drops), "SELECT"), drops)] if drops else []
+    return [*asked, (sql.write(tuple(records), sql.PUT_ENDING), {**records, "server": server, "number": number})]
 
 
 def _records(writing: Writing, part: str) -> Records:
     """Sort by key, so that servers that insert the same rows do so in the same order. A row that is to be dropped has
     only its first columns. Payloads are as PostgreSQL writes bytes.
     """
-    names, found = COLUMNS[part.partition("_")[2]], writing.parts[part]
+    names, found = COLUMNS[sql.table_of(part)], writing.parts[part]
     records = Records(dict(zip(names, found[key], strict=False)) for key in sorted(found))
     for payload in PAYLOADS.intersection(names):
         for record in records:

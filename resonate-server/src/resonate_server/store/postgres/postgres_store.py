@@ -20,7 +20,6 @@ import random
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
@@ -112,12 +111,11 @@ class PostgresStore(Store):
     def __init__(self, url: str, pool_size: int) -> None:
         self.outgoing = Outgoing()
         self._is_by_turns = pool_size == 1
-        self._threads = ThreadPoolExecutor(max(1, pool_size - 1), "view")
         self.sharing = Membership(url, self._lose, lambda time: self._alarm.set_if_earlier(time))
         self._alarm = Alarm(self.sharing.clock)
         self._source = self.sharing.source
         self._connection: ServingConnection | None = None
-        self._views = Views(self._source)
+        self._views = Views(self._source, max(1, pool_size - 1))
         self._line = InquiryQueue()
         self._order = asyncio.Lock()
         """Held during a transaction: one comes after the other."""
@@ -167,9 +165,6 @@ class PostgresStore(Store):
             inquiry.refuse(STOPS)
         if self._connection is not None:
             await self._connection.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        self._views.cancel()
-        self._threads.shutdown()
         self._views.close()
 
     def _lose(self, why: str) -> None:
@@ -542,7 +537,7 @@ class PostgresStore(Store):
         until = time.monotonic() + seconds
         with self._told():
             try:
-                return await asyncio.get_running_loop().run_in_executor(self._threads, self._views.look, query, until)
+                return await self._views.look(query, until)
             except (psycopg.Error, OSError) as error:
                 if time.monotonic() >= until:
                     raise TooSlow(SLOW) from error

@@ -330,14 +330,9 @@ SELECT least(
 # --- writing rows ---
 
 
-def _rows(table: str) -> str:
-    """Rows are sent as JSON; the columns of their table say how to read them."""
-    return f"json_populate_recordset(NULL::{table}, %s) AS r"
-
-
 def _insert(table: str, then: str) -> str:
     columns = ", ".join(COLUMNS[table])
-    return f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {_rows(table)} {then}"
+    return f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {{rows}} {then}"
 
 
 def _replace(table: str, key: str, *names: str) -> str:
@@ -346,7 +341,7 @@ def _replace(table: str, key: str, *names: str) -> str:
 
 
 def _delete(table: str, same: str) -> str:
-    return f"DELETE FROM {table} AS t USING {_rows(table)} WHERE {same}"
+    return f"DELETE FROM {table} AS t USING {{rows}} WHERE {same}"
 
 
 WRITES = {
@@ -360,9 +355,9 @@ WRITES = {
     # A promise that exists by now is an error: the rule has not seen it.
     "insert_promises": _insert("promises", ""),
     # The other columns of an existing promise never change.
-    "update_promises": f"""
+    "update_promises": """
 UPDATE promises AS p SET state = r.state, settled_at = r.settled_at, armed = r.armed, value = coalesce(r.value, p.value)
-FROM {_rows("promises")} WHERE p.id = r.id
+FROM {rows} WHERE p.id = r.id
 """,
     "put_tasks": _replace("tasks", "id", *COLUMNS["tasks"][2:-1]),
     "put_callbacks": _insert("callbacks", "ON CONFLICT DO NOTHING"),
@@ -371,11 +366,29 @@ FROM {_rows("promises")} WHERE p.id = r.id
     "put_schedules": _replace("schedules", "id", "next_run_at", "last_run_at"),
     "put_unblocks": _replace("unblocks", "promise_id, md5(address)", "kept_since"),
 }
-"""How the parts of a :class:`~resonate_server.store.writing.Writing` are written, in this order."""
+"""How the parts of a :class:`~resonate_server.store.writing.Writing` are written."""
 PUT_ENDING = """
-INSERT INTO endings (connection, last) VALUES (%s, %s)
+INSERT INTO endings (connection, last) VALUES (%(server)s, %(number)s)
 ON CONFLICT (connection) DO UPDATE SET last = excluded.last, began_at = excluded.began_at
 """
+
+
+@cache
+def write(parts: tuple[str, ...], then: str) -> str:
+    """Return one statement with these parts of :data:`WRITES` and ``then``. Each sees the tables as they were before,
+    and they run in no order; two may delete the same row.
+
+    Rows are sent as JSON; the columns of their table say how to read them.
+    """
+    rows = {part: f"json_populate_recordset(NULL::{table_of(part)}, %({part})s) AS r" for part in parts}
+    each = ", ".join(f"{part} AS ({WRITES[part].format(rows=rows[part])})" for part in parts)
+    return f"WITH {each} {then}" if parts else then
+
+
+def table_of(part: str) -> str:
+    return part.partition("_")[2]
+
+
 DROP_UNBLOCKS = """
 DELETE FROM unblocks USING unnest(%s::text[], %s::text[]) AS told (promise_id, address)
 WHERE unblocks.promise_id = told.promise_id AND md5(unblocks.address) = md5(told.address)
