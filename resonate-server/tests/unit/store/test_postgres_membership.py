@@ -183,12 +183,20 @@ async def test_the_successor_of_a_dead_lone_server_is_the_first_and_inherits_not
     assert second.notes.inherited == []
 
 
-async def test_a_server_that_finds_a_newer_schema_stops(site: Site) -> None:
-    server = await site.server()
+async def test_a_server_that_finds_a_newer_schema_stops(server: Server, site: Site) -> None:
     await site.execute("INSERT INTO schema_version (version) VALUES (99)")
 
     async with asyncio.timeout(PATIENCE_S):
         assert "schema version 99" in await server.store.lost
+
+
+async def test_a_server_does_not_start_on_a_schema_that_was_never_released(site: Site) -> None:
+    await site.execute("CREATE SCHEMA resonate")
+    await site.execute("CREATE TABLE schema_version AS SELECT 2 AS version")
+    server = site.start()
+
+    async with asyncio.timeout(PATIENCE_S):
+        assert "never released" in await server.store.lost
 
 
 async def test_ten_servers_create_the_schema_concurrently(site: Site) -> None:
