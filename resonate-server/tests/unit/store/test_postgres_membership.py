@@ -112,8 +112,8 @@ async def jump(site: Site, monkeypatch: pytest.MonkeyPatch) -> Jump:
 async def test_no_server_counts_as_dead_because_of_the_database(jump: Jump, site: Site) -> None:
     """Because its clock jumps, or because it ends all connections, as when it restarts: one is the first to be back."""
     servers = await site.connected(3)
-    for disturb in (lambda: jump("1 hour"), lambda: jump("-1 hour"), site.end_connections):
-        await disturb()
+    for disturb in (jump("1 hour"), jump("-1 hour"), site.end_connections()):
+        await disturb
         await asyncio.sleep(3)  # Let all look, or join, again.
 
         assert [server.notes.inherited for server in servers] == [[], [], []]
