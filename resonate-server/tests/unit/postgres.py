@@ -60,7 +60,7 @@ class PostgresDatabase(PostgresView):
         self._connection.rollback()
 
     def check(self) -> None:
-        self._query(sql.CHECK)
+        self._query("SELECT 1")
 
     def close(self) -> None:
         self._connection.close()

@@ -93,6 +93,15 @@ SELECT id, {SIZES} FROM promises WHERE origin == :root AND id > :after
 ORDER BY id
 """
 
+# Two index scans, merged: the caller stops after a few rows.
+UNBLOCKS = """
+SELECT place, promise_id, address FROM unblocks WHERE recipient == :group AND member == :member AND place > :after
+UNION ALL
+SELECT place, promise_id, address FROM unblocks
+WHERE recipient == :group AND member == '' AND :member <> '' AND place > :after
+ORDER BY place
+"""
+
 COUNT_QUEUED = f"""
 SELECT recipient, count(*) FROM (SELECT recipient FROM tasks WHERE {QUEUED} AND recipient IS NOT NULL LIMIT :limit)
 AS seen GROUP BY recipient

@@ -88,7 +88,7 @@ class View(ABC):
         With empty names, yield what is for HTTP addresses.
         """
         promise: Promise | None = None
-        owed = self._stream(self._sql.GET_UNBLOCKS, {"group": group, "member": member, "after": after})
+        owed = self._scan(shared_sql.UNBLOCKS, group=group, member=member, after=after)
         for place, promise_id, address in owed:
             if promise is None or promise.id != promise_id:
                 promise = next(map(rows.promise, self._whole_promises([promise_id])), None)

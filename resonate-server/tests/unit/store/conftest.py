@@ -57,10 +57,16 @@ def freezer(own_postgres_url: str) -> Iterator[Any]:
 
 @pytest.fixture
 async def site(own_postgres_url: str, freezer: Any) -> AsyncIterator[Any]:
-    """Servers' stores on an empty PostgreSQL database; see :class:`unit.store.servers.Site`."""
+    """Servers on an empty PostgreSQL database; see :class:`unit.store.servers.Site`."""
     from unit.store.servers import Site
 
     site = Site(own_postgres_url)
     yield site
     freezer.thaw()
     await site.close()
+
+
+@pytest.fixture
+async def server(site: Any) -> Any:
+    """One of them, at work; see :class:`unit.store.servers.Server`."""
+    return await site.server()

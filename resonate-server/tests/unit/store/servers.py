@@ -18,17 +18,17 @@ from resonate_server.protocol.envelope import CheckedRequest
 from resonate_server.protocol.records import EMPTY, Value
 from resonate_server.protocol.requests import PromiseCreate, Request, TaskAcquire
 from resonate_server.store import Decided
+from resonate_server.store.found import Snapshot
 from resonate_server.store.postgres import PostgresStore
-from resonate_server.store.postgres.driver import Source
+from resonate_server.store.postgres.driver import ServingConnection, Source
 from resonate_server.store.sharing import PeerListener, Rosters
+from resonate_server.store.view import View
 
 LEASE = 3_600_000
 RULES = Rules(retry_timeout_ms=LEASE)
 PATIENCE_S = 60
 LOOKING = 2
-"""Connections for reads, of each store."""
-
-END_CONNECTIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+"""Connections for reads, of each server."""
 
 
 class Told:
@@ -84,49 +84,85 @@ def acquire(id: str, version: int, pid: str = "pid-1") -> TaskAcquire:
     return TaskAcquire(id=id, version=version, pid=pid, ttl=LEASE)
 
 
-async def call(store: PostgresStore, request: Request) -> Answer:
-    async with asyncio.timeout(PATIENCE_S):
-        return await store.decide(*answering(request))
-
-
 async def execute(url: str, statement: str, *parameters: Any) -> list[Any]:
     async with await Source(url).connect_async() as connection:
         cursor = await connection.execute(statement.encode(), parameters or None)
         return await cursor.fetchall() if cursor.description else []
 
 
+class Server:
+    """A server's running store. ``told``: its decisions; ``notes``: what it heard of other servers."""
+
+    def __init__(self, url: str) -> None:
+        self.store, self.told, self.notes = PostgresStore(url, 1 + LOOKING), Told(), Notes()
+        self.sharing = self.store.sharing
+        self.sharing.listener = self.notes
+        self.store.start(self.told)
+
+    async def begin(self) -> bool:
+        """Wait until it works; return whether it is the first."""
+        async with asyncio.timeout(PATIENCE_S), self.store.beginning() as is_first:
+            return is_first
+
+    @property
+    def connection(self) -> ServingConnection | None:
+        """The one that decides."""
+        return self.store._connection
+
+    @property
+    def backend(self) -> int:
+        """The process of the database that serves that connection."""
+        return 0 if self.connection is None else self.connection.backend
+
+    async def call(self, request: Request) -> Answer:
+        [answer] = await self.at_once(request)
+        return answer
+
+    async def at_once(self, *asked: Request | tuple[Footprint, Rule]) -> list[Answer]:
+        """Queue all requests before any of them is decided."""
+        questions = [each if isinstance(each, tuple) else answering(each) for each in asked]
+        async with asyncio.timeout(PATIENCE_S):
+            return await asyncio.gather(*[self.store.decide(*question) for question in questions])
+
+    async def everything(self) -> Snapshot:
+        return await self.store.read(View.snapshot)
+
+
 class Site:
-    """Stores on one database, each belonging to its own server."""
+    """Servers on one database."""
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.stores: list[PostgresStore] = []
+        self._servers: list[Server] = []
 
-    async def store(self) -> tuple[PostgresStore, Notes]:
-        """Start another store and wait until it works."""
-        store, notes = self.start()
-        async with asyncio.timeout(PATIENCE_S), store.beginning():
-            return store, notes
+    async def server(self) -> Server:
+        """Start another server and wait until it works."""
+        server = self.start()
+        await server.begin()
+        return server
 
-    async def connected(self, count: int) -> list[tuple[PostgresStore, Notes]]:
-        """Start stores and wait until each knows the others."""
-        stores = [await self.store() for _ in range(count)]
-        await until(lambda: all(len(notes.rosters) == count - 1 and notes.missed for _, notes in stores))
-        return stores
+    async def connected(self, count: int) -> list[Server]:
+        """Start servers and wait until each knows the others."""
+        servers = [await self.server() for _ in range(count)]
+        await until(lambda: all(len(each.notes.rosters) == count - 1 and each.notes.missed for each in servers))
+        return servers
 
-    def start(self, url: str = "") -> tuple[PostgresStore, Notes]:
-        store, notes = PostgresStore(url or self.url, 1 + LOOKING), Notes()
-        store.sharing.listener = notes
-        store.start(Told())
-        self.stores.append(store)
-        return store, notes
+    def start(self, url: str = "") -> Server:
+        self._servers.append(server := Server(url or self.url))
+        return server
 
     async def execute(self, statement: str, *parameters: Any) -> list[Any]:
         return await execute(self.url, statement, *parameters)
 
+    async def end_connections(self) -> None:
+        await self.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
     async def close(self) -> None:
-        for store in self.stores:
-            await store.close()
+        for server in self._servers:
+            await server.store.close()
 
 
 class Freezer:

@@ -9,7 +9,7 @@ import msgspec
 import psycopg
 import pytest
 from harness.server import FAR
-from unit.store.servers import END_CONNECTIONS, PATIENCE_S, Freezer, Notes, Site, call, create, execute, until
+from unit.store.servers import PATIENCE_S, Freezer, Server, Site, create, until
 
 from resonate_server.store import health
 from resonate_server.store.postgres import driver, membership, sql
@@ -24,42 +24,42 @@ type Jump = Callable[[str], Awaitable[None]]
 
 async def test_a_server_that_left_is_forgotten_and_has_no_heir(site: Site) -> None:
     """Even if another one looks meanwhile."""
-    (first, of_first), (second, _) = await site.connected(2)
-    missed = of_first.missed
-    leaving = asyncio.ensure_future(second.close())
+    first, second = await site.connected(2)
+    missed = first.notes.missed
+    leaving = asyncio.ensure_future(second.store.close())
     while not leaving.done():
         await first.sharing.look()
 
-    await until(lambda: not of_first.rosters)
-    assert of_first.inherited == []
-    assert of_first.missed > missed
+    await until(lambda: not first.notes.rosters)
+    assert first.notes.inherited == []
+    assert first.notes.missed > missed
 
 
 async def test_all_other_servers_hear_what_one_announces(site: Site) -> None:
-    stores = await site.connected(3)
+    first, *others = await site.connected(3)
     expected = [1, "\ue000", "x" * 5_000, "y" * 5_000, "\ue000" * 2_600]
     for message in expected:
-        stores[0][0].sharing.ring(msgspec.json.encode(message))
+        first.sharing.ring(msgspec.json.encode(message))
 
-    await until(lambda: all(heard(notes) == expected for _, notes in stores[1:]))
-    assert stores[0][1].rung == []
+    await until(lambda: all(heard(other) == expected for other in others))
+    assert first.notes.rung == []
 
 
 async def test_mentions_travel_with_announcements_to_the_same_server_or_else_alone(site: Site) -> None:
-    (first, _), (second, of_second), (_, of_third) = await site.connected(3)
+    first, second, third = await site.connected(3)
     first.sharing.ring(b"1", is_urgent=False)
     first.sharing.ring(b"2", second.sharing.id)
-    await until(lambda: of_second.rung)
-    assert of_second.rung == ["[1,2]"]
+    await until(lambda: second.notes.rung)
+    assert second.notes.rung == ["[1,2]"]
 
     first.sharing.ring(b"3", is_urgent=False)
-    await until(lambda: heard(of_second) == [1, 2, 3])
-    await until(lambda: heard(of_third) == [1, 3])
+    await until(lambda: heard(second) == [1, 2, 3])
+    await until(lambda: heard(third) == [1, 3])
 
 
 async def test_servers_hear_that_messages_of_another_one_were_lost(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """They were on their way when the connection broke."""
-    (first, _), (_, of_second) = await site.connected(2)
+    first, second = await site.connected(2)
 
     async def breaking(connection: ServingConnection, *asked: Asked) -> Found:
         if asked[0][0] == sql.RING:
@@ -70,58 +70,53 @@ async def test_servers_hear_that_messages_of_another_one_were_lost(site: Site, m
     monkeypatch.setattr(membership, "ask", breaking)
     first.sharing.ring(b"1")
 
-    await until(lambda: heard(of_second) == [None])
+    await until(lambda: heard(second) == [None])
 
 
-def heard(notes: Notes) -> list[Any]:
-    return [message for messages in notes.rung for message in msgspec.json.decode(messages)]
+def heard(server: Server) -> list[Any]:
+    return [message for messages in server.notes.rung for message in msgspec.json.decode(messages)]
 
 
 async def test_a_dead_server_has_exactly_one_heir(site: Site) -> None:
     """Even if its process number in the database is another program's by now."""
-    stores = await site.connected(3)
+    servers = await site.connected(3)
     async with await Source(site.url, "another program").connect_async() as other:
         await other.execute(
             "INSERT INTO servers (id, backend, beat_at, version, roster) VALUES"
             " (7, pg_backend_pid(), (extract(epoch from clock_timestamp()) * 1000)::bigint, 1, '[7]')"
         )
         async with asyncio.timeout(DEAD_S / 2):
-            while not any(notes.inherited for _, notes in stores):
+            while not any(server.notes.inherited for server in servers):
                 await asyncio.sleep(0.05)
         await asyncio.sleep(2)  # Let each look again.
-    assert sorted(notes.inherited for _, notes in stores) == [[], [], [b"[7]"]]
+    assert sorted(server.notes.inherited for server in servers) == [[], [], [b"[7]"]]
 
 
 @pytest.fixture
-async def jump(own_postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Jump:
+async def jump(site: Site, monkeypatch: pytest.MonkeyPatch) -> Jump:
     """Set the database's clock to another time, given as an interval from now."""
     monkeypatch.setitem(driver.OPTIONS, "search_path", "resonate,pg_catalog")
-    await execute(own_postgres_url, "CREATE SCHEMA resonate")
-    await execute(own_postgres_url, "CREATE TABLE public.jump AS SELECT interval '0' AS by")
-    await execute(
-        own_postgres_url,
+    await site.execute("CREATE SCHEMA resonate")
+    await site.execute("CREATE TABLE public.jump AS SELECT interval '0' AS by")
+    await site.execute(
         "CREATE FUNCTION resonate.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE"
-        " AS $$ SELECT pg_catalog.clock_timestamp() + by FROM public.jump $$",
+        " AS $$ SELECT pg_catalog.clock_timestamp() + by FROM public.jump $$"
     )
 
     async def jump(by: str) -> None:
-        await execute(own_postgres_url, f"UPDATE public.jump SET by = '{by}'")
+        await site.execute(f"UPDATE public.jump SET by = '{by}'")
 
     return jump
 
 
 async def test_no_server_counts_as_dead_because_of_the_database(jump: Jump, site: Site) -> None:
     """Because its clock jumps, or because it ends all connections, as when it restarts: one is the first to be back."""
-    stores = await site.connected(3)
-    for disturb in (
-        lambda: jump("1 hour"),
-        lambda: jump("-1 hour"),
-        lambda: site.execute(f"{END_CONNECTIONS} AND pid <> pg_backend_pid()"),
-    ):
-        await disturb()
+    servers = await site.connected(3)
+    for disturb in (jump("1 hour"), jump("-1 hour"), site.end_connections()):
+        await disturb
         await asyncio.sleep(3)  # Let all look, or join, again.
 
-        assert [notes.inherited for _, notes in stores] == [[], [], []]
+        assert [server.notes.inherited for server in servers] == [[], [], []]
         assert len(await site.execute("SELECT 1 FROM servers")) == 3
 
 
@@ -129,12 +124,12 @@ async def test_a_server_whose_heartbeat_stands_still_is_dead_wherever_the_clock_
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(membership, "DEAD_S", 1.0)
-    _, notes = await site.store()
+    server = await site.server()
     async with await Source(site.url, name_of(7)).connect_async() as frozen:
         await frozen.execute(f"INSERT INTO servers VALUES (7, pg_backend_pid(), {FAR}, 1, '[7]')".encode())
-        await until(lambda: notes.inherited)
+        await until(lambda: server.notes.inherited)
 
-    assert notes.inherited == [b"[7]"]
+    assert server.notes.inherited == [b"[7]"]
 
 
 async def test_servers_agree_on_the_time_after_the_clock_of_the_database_was_set_back(
@@ -142,70 +137,76 @@ async def test_servers_agree_on_the_time_after_the_clock_of_the_database_was_set
 ) -> None:
     """Even if the first one's heartbeat hung while the second one began."""
     await jump("1 hour")
-    first, _ = await site.store()
+    first = await site.server()
     await jump("0")
     [(backend,)] = await site.execute("SELECT backend FROM servers")
     freezer.freeze(backend)
     await asyncio.sleep(3)
-    second, _ = await site.store()
+    second = await site.server()
     freezer.thaw()
 
-    assert first.now() - second.now() > 2_000
-    await until(lambda: abs(first.now() - second.now()) < 1_500)
+    assert first.store.now() - second.store.now() > 2_000
+    await until(lambda: abs(first.store.now() - second.store.now()) < 1_500)
 
 
 async def test_a_server_declared_dead_rejoins_and_may_have_missed_something(site: Site) -> None:
-    (first, of_first), (second, of_second) = await site.store(), await site.store()
+    first, second = await site.server(), await site.server()
     second.sharing.publish(b"[2]")
-    await until(lambda: of_first.rosters.get(second.sharing.id) == b"[2]" and of_second.missed >= 2)
-    missed = of_second.missed
+    await until(lambda: first.notes.rosters.get(second.sharing.id) == b"[2]" and second.notes.missed >= 2)
+    missed = second.notes.missed
     await site.execute("DELETE FROM servers WHERE id = %s", second.sharing.id)
 
-    await until(lambda: of_second.missed > missed)
-    await until(lambda: of_first.rosters == {second.sharing.id: b"[2]"})
-    assert (await call(second, create("p"))).status == 200
+    await until(lambda: second.notes.missed > missed)
+    await until(lambda: first.notes.rosters == {second.sharing.id: b"[2]"})
+    assert (await second.call(create("p"))).status == 200
     assert first.sharing.has_others
 
 
 async def test_the_first_server_starts_alone_and_the_others_after_it(site: Site) -> None:
-    first, _ = site.start()
-    async with first.beginning() as is_first:
-        second, _ = site.start()
+    first = site.start()
+    async with first.store.beginning() as is_first:
+        second = site.start()
         assert is_first
-        early = asyncio.ensure_future(call(second, create("p")))
+        early = asyncio.ensure_future(second.call(create("p")))
         await asyncio.sleep(1)
         assert second.sharing.trouble
-    async with second.beginning() as is_first:
-        assert not is_first
+    assert not await second.begin()
     assert (await early).status == 200, "it waited: a load balancer may not know yet who is ready"
 
 
 async def test_the_successor_of_a_dead_lone_server_is_the_first_and_inherits_nothing(site: Site) -> None:
-    first, _ = await site.store()
+    first = await site.server()
     await site.execute("UPDATE servers SET backend = 0, roster = '[1]'")
     first.sharing.stop()
-    second, notes = site.start()
-    async with second.beginning() as is_first:
-        assert is_first
-    assert notes.inherited == []
+    second = site.start()
+    assert await second.begin()
+    assert second.notes.inherited == []
 
 
-async def test_a_server_that_finds_a_newer_schema_stops(site: Site) -> None:
-    store, _ = await site.store()
+async def test_a_server_that_finds_a_newer_schema_stops(server: Server, site: Site) -> None:
     await site.execute("INSERT INTO schema_version (version) VALUES (99)")
 
     async with asyncio.timeout(PATIENCE_S):
-        assert "schema version 99" in await store.lost
+        assert "schema version 99" in await server.store.lost
 
 
-async def test_ten_servers_create_the_schema_concurrently(own_postgres_url: str) -> None:
+async def test_a_server_does_not_start_on_a_schema_that_was_never_released(site: Site) -> None:
+    await site.execute("CREATE SCHEMA resonate")
+    await site.execute("CREATE TABLE schema_version AS SELECT 2 AS version")
+    server = site.start()
+
+    async with asyncio.timeout(PATIENCE_S):
+        assert "never released" in await server.store.lost
+
+
+async def test_ten_servers_create_the_schema_concurrently(site: Site) -> None:
     async def make() -> None:
-        async with await Source(own_postgres_url).connect_async() as connection:
+        async with await Source(site.url).connect_async() as connection:
             await migrate(connection)
 
     await asyncio.gather(*[make() for _ in range(10)])
 
-    assert await execute(own_postgres_url, "SELECT version FROM schema_version") == [(1,), (2,), (3,)]
+    assert await site.execute("SELECT version FROM schema_version") == [(3,)]
 
 
 # --- time -----------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 from typing import Any
@@ -14,19 +14,7 @@ import pytest
 from harness.server import FAR
 from msgspec.structs import asdict, replace
 from unit.driver import promise_create, promise_settle, task_suspend
-from unit.store.servers import (
-    END_CONNECTIONS,
-    PATIENCE_S,
-    RULES,
-    Site,
-    Told,
-    acquire,
-    answering,
-    call,
-    create,
-    execute,
-    until,
-)
+from unit.store.servers import PATIENCE_S, RULES, Server, Site, acquire, answering, create, until
 
 from resonate_server import kernel
 from resonate_server.http.ready import Pulse, report
@@ -50,7 +38,7 @@ from resonate_server.protocol.requests import (
 from resonate_server.store import Decided
 from resonate_server.store.errors import ReadFailed
 from resonate_server.store.found import Snapshot
-from resonate_server.store.postgres import PostgresStore, driver, postgres_store, sql
+from resonate_server.store.postgres import driver, postgres_store, sql
 from resonate_server.store.postgres.driver import Source, Transaction
 from resonate_server.store.postgres.inquiries import ENOUGH
 from resonate_server.store.postgres.plans import Asked, Found
@@ -62,37 +50,6 @@ LARGE = Value(data="x" * 300_000)
 SCHEDULE = ScheduleCreate(id="a", cron="0 0 1 1 *", promise_id="p", promise_timeout=1)
 UNINDEXABLE = "".join(map(chr, random.Random(1).choices(range(0x4E00, 0x9FFF), k=4_000)))
 """An id too long for PostgreSQL's indexes, and hardly compressible."""
-
-
-class Bench:
-    """A running store."""
-
-    def __init__(self, store: PostgresStore) -> None:
-        self.store = store
-        self.told = Told()
-
-    async def call(self, request: Request) -> Answer:
-        return await call(self.store, request)
-
-    async def at_once(self, *asked: Request | tuple[Footprint, Rule]) -> list[Answer]:
-        """Queue all requests before any of them is decided."""
-        questions = [each if isinstance(each, tuple) else answering(each) for each in asked]
-        async with asyncio.timeout(PATIENCE_S):
-            return await asyncio.gather(*[self.store.decide(*question) for question in questions])
-
-    async def everything(self) -> Snapshot:
-        return await self.store.read(lambda view: view.snapshot())
-
-
-@pytest.fixture
-async def bench(own_postgres_url: str) -> AsyncIterator[Bench]:
-    """A bench on an empty database."""
-    bench = Bench(PostgresStore(own_postgres_url, 6))
-    bench.store.start(bench.told)
-    async with asyncio.timeout(PATIENCE_S), bench.store.beginning():
-        pass
-    yield bench
-    await bench.store.close()
 
 
 def fulfill(id: str, version: int) -> TaskFulfill:
@@ -150,15 +107,15 @@ def without_order(snapshot: Snapshot) -> Any:
 
 
 @pytest.mark.parametrize("seed", [8, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(20, 40))])
-async def test_concurrent_requests_are_equivalent_to_the_reported_order(bench: Bench, seed: int) -> None:
+async def test_concurrent_requests_are_equivalent_to_the_reported_order(server: Server, seed: int) -> None:
     async def client(number: int) -> list[int]:
         rng = random.Random(f"{seed} {number}")
-        return [(await bench.call(anything(rng))).status for _ in range(40)]
+        return [(await server.call(anything(rng))).status for _ in range(40)]
 
     statuses = [status for each in await asyncio.gather(*map(client, range(8))) for status in each]
-    left = await bench.everything()
+    left = await server.everything()
 
-    told = bench.told.requests
+    told = server.told.requests
     assert len(told) == len(statuses) == 8 * 40
     assert not {500, 503}.intersection(statuses)
     answers, expected = in_turn(told)
@@ -191,7 +148,7 @@ def round_trips(monkeypatch: pytest.MonkeyPatch) -> RoundTrips:
     return made
 
 
-async def test_a_write_takes_two_round_trips_and_a_read_takes_one(bench: Bench, round_trips: RoundTrips) -> None:
+async def test_a_write_takes_two_round_trips_and_a_read_takes_one(server: Server, round_trips: RoundTrips) -> None:
     """Even if a task awaits what is settled; locking in the order of ids is no reason to start over."""
     requests = [
         create("parent"),
@@ -205,11 +162,11 @@ async def test_a_write_takes_two_round_trips_and_a_read_takes_one(bench: Bench, 
     ]
     for request in requests:
         round_trips.asked.clear()
-        answer = await bench.call(request)
+        answer = await server.call(request)
         assert (answer.status, len(round_trips.without(sql.NEXT_DUE))) == (200, 2), request
 
     round_trips.asked.clear()
-    assert (await bench.call(PromiseGet(id="parent"))).status == 200
+    assert (await server.call(PromiseGet(id="parent"))).status == 200
     assert len(round_trips.without(sql.ROLLBACK)) == 1  # Nothing waits for the rollback.
 
 
@@ -217,10 +174,10 @@ async def test_a_write_takes_two_round_trips_and_a_read_takes_one(bench: Bench, 
 
 
 async def test_queued_requests_share_two_round_trips_and_each_sees_the_changes_of_those_before_it(
-    bench: Bench, round_trips: RoundTrips
+    server: Server, round_trips: RoundTrips
 ) -> None:
-    bench.told.shared.clear()
-    answers = await bench.at_once(
+    server.told.shared.clear()
+    answers = await server.at_once(
         create("parent"),
         acquire("parent", 0),
         TaskFence(id="parent", version=1, action=FenceCreate(data=create("parent.child"))),
@@ -230,70 +187,69 @@ async def test_queued_requests_share_two_round_trips_and_each_sees_the_changes_o
     )
 
     assert [answer.status for answer in answers] == [200] * 6
-    assert bench.told.shared == [6]
+    assert server.told.shared == [6]
     assert len(round_trips.without(sql.NEXT_DUE)) == 2
 
 
-async def test_a_request_that_needs_links_changed_by_earlier_ones_follows_them(bench: Bench) -> None:
-    await bench.at_once(create("a"), create("b"), acquire("a", 0), acquire("b", 0))
-    answers = await bench.at_once(task_suspend("a", 1, "b"), fulfill("b", 1))
+async def test_a_request_that_needs_links_changed_by_earlier_ones_follows_them(server: Server) -> None:
+    await server.at_once(create("a"), create("b"), acquire("a", 0), acquire("b", 0))
+    answers = await server.at_once(task_suspend("a", 1, "b"), fulfill("b", 1))
 
     assert [answer.status for answer in answers] == [200, 200]
-    assert (await bench.call(acquire("a", 1))).status == 200  # It was woken.
+    assert (await server.call(acquire("a", 1))).status == 200  # It was woken.
 
 
-async def test_a_request_that_the_database_refuses_fails_no_other_and_leaves_nothing_behind(bench: Bench) -> None:
+async def test_a_request_that_the_database_refuses_fails_no_other_and_leaves_nothing_behind(server: Server) -> None:
     """No prepared statement, nor a commit under way: the server would not be ready, and get no other request."""
 
     async def prepared() -> int:
-        connection = bench.store._connection
-        assert connection is not None
-        cursor = await connection.execute("SELECT count(*) FROM pg_prepared_statements", prepare=False)
+        assert server.connection is not None
+        cursor = await server.connection.execute("SELECT count(*) FROM pg_prepared_statements", prepare=False)
         return int((await cursor.fetchall())[0][0])
 
     counts = []
     for number in range(3):
-        answers = await bench.at_once(create(f"a{number}"), create(UNINDEXABLE), create(f"b{number}"))
+        answers = await server.at_once(create(f"a{number}"), create(UNINDEXABLE), create(f"b{number}"))
         assert [answer.status for answer in answers] == [200, 400, 200]
         assert "longer than PostgreSQL can index" in answers[1].data
         counts.append(await prepared())
     assert counts == counts[:1] * 3
 
-    assert (await bench.call(promise_create(UNINDEXABLE))).status == 400
-    assert bench.store.last_commit is not None
-    assert not bench.store.last_commit.is_under_way
+    assert (await server.call(promise_create(UNINDEXABLE))).status == 400
+    assert server.store.last_commit is not None
+    assert not server.store.last_commit.is_under_way
 
 
-async def test_a_request_whose_rule_fails_fails_no_other(bench: Bench) -> None:
+async def test_a_request_whose_rule_fails_fails_no_other(server: Server) -> None:
     def fail(*_: Any) -> Any:
         raise ZeroDivisionError
 
-    answers = await bench.at_once(create("a"), (Footprint(ids=("a",)), Rule(fail)), create("b"))
+    answers = await server.at_once(create("a"), (Footprint(ids=("a",)), Rule(fail)), create("b"))
 
     assert [answer.status for answer in answers] == [200, 500, 200]
 
 
 @pytest.mark.parametrize(("table", "request_"), [("promises", acquire("a", 0)), ("schedules", ScheduleGet(id="a"))])
 async def test_a_request_for_a_locked_row_waits_alone(
-    bench: Bench, own_postgres_url: str, monkeypatch: pytest.MonkeyPatch, table: str, request_: Request
+    site: Site, server: Server, monkeypatch: pytest.MonkeyPatch, table: str, request_: Request
 ) -> None:
     monkeypatch.setattr(postgres_store, "PATIENCE_S", PATIENCE_S)
-    await bench.at_once(create("a"), create("b"), SCHEDULE)
-    async with await Source(own_postgres_url).connect_async() as other, other.transaction():
+    await server.at_once(create("a"), create("b"), SCHEDULE)
+    async with await Source(site.url).connect_async() as other, other.transaction():
         await other.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         await other.execute(f"SELECT 1 FROM {table} WHERE id = 'a' FOR UPDATE".encode())
-        waits = bench.store.decide(*answering(request_))
-        assert (await bench.call(acquire("b", 0))).status == 200
-        assert (await bench.call(PromiseGet(id="b"))).status == 200
+        waits = server.store.decide(*answering(request_))
+        assert (await server.call(acquire("b", 0))).status == 200
+        assert (await server.call(PromiseGet(id="b"))).status == 200
         assert not waits.done()
     async with asyncio.timeout(PATIENCE_S):
         assert (await waits).status == 200
 
 
-async def test_a_large_answer_is_read_separately_from_the_others(bench: Bench) -> None:
-    await bench.at_once(create("large", LARGE), create("small"))
-    large, small = await bench.at_once(PromiseGet(id="large"), PromiseGet(id="small"))
-    alone = await bench.call(PromiseGet(id="large"))
+async def test_a_large_answer_is_read_separately_from_the_others(server: Server) -> None:
+    await server.at_once(create("large", LARGE), create("small"))
+    large, small = await server.at_once(PromiseGet(id="large"), PromiseGet(id="small"))
+    alone = await server.call(PromiseGet(id="large"))
 
     assert large.data.promise.param == alone.data.promise.param == LARGE
     assert (small.status, small.weight) == (200, 0)
@@ -304,13 +260,13 @@ async def test_a_large_answer_is_read_separately_from_the_others(bench: Bench) -
 
 @pytest.mark.parametrize("when", ["before", "after", "long after the last one"])
 async def test_a_connection_that_breaks_at_a_commit_does_no_harm(
-    bench: Bench, site: Site, monkeypatch: pytest.MonkeyPatch, when: str
+    server: Server, site: Site, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     """Whether or not the commit succeeded, the request takes effect once and is reported once."""
-    await bench.at_once(create("t"), acquire("t", 0))
+    await server.at_once(create("t"), acquire("t", 0))
     if when == "long after the last one":
         await site.execute("UPDATE endings SET began_at = 0")
-        assert (await call((await site.store())[0], create("of another server"))).status == 200
+        assert (await (await site.server()).call(create("of another server"))).status == 200
     commit = Transaction.commit
     broken: list[Transaction] = []
 
@@ -325,37 +281,34 @@ async def test_a_connection_that_breaks_at_a_commit_does_no_harm(
 
     monkeypatch.setattr(Transaction, "commit", breaking)
     monkeypatch.setattr(postgres_store, "FORGET_S", PATIENCE_S)
-    bench.told.requests.clear()
-    answer = await bench.call(TaskRelease(id="t", version=1))
+    server.told.requests.clear()
+    answer = await server.call(TaskRelease(id="t", version=1))
 
     assert broken
     assert answer.status == 200
-    assert len(bench.told.requests) == 1
-    assert [task.state for task in (await bench.everything()).tasks if task.id == "t"] == [TaskState.PENDING]
+    assert len(server.told.requests) == 1
+    assert [task.state for task in (await server.everything()).tasks if task.id == "t"] == [TaskState.PENDING]
 
 
 # --- several servers ------------------------------------------------------------------------------------------------
 
 
 async def test_servers_that_create_the_same_concurrently_all_return_one(site: Site) -> None:
-    stores = [(await site.store())[0] for _ in range(3)]
+    servers = [await site.server() for _ in range(3)]
     for tree in range(5):
-        requests = [
-            (store, create(f"{tree}.{number}", Value(data=str(by))))
-            for number in range(20)
-            for by, store in enumerate(stores)
-        ]
-        async with asyncio.timeout(PATIENCE_S):
-            answers = await asyncio.gather(*[store.decide(*answering(request)) for store, request in requests])
-
+        answers = await asyncio.gather(
+            *[
+                server.call(create(f"{tree}.{number}", Value(data=str(by))))
+                for number in range(20)
+                for by, server in enumerate(servers)
+            ]
+        )
         assert {answer.status for answer in answers} == {200}
         made = {answer.data.promise.id: answer.data.promise.param.data for answer in answers}
         assert all(made[answer.data.promise.id] == answer.data.promise.param.data for answer in answers)
-        schedules = [
-            store.decide(*answering(replace(SCHEDULE, id=f"s{tree}", promise_tags={"by": str(by)})))
-            for by, store in enumerate(stores)
-        ]
-        assert len({(await each).data.schedule.promise_tags["by"] for each in schedules}) == 1
+        schedules = [replace(SCHEDULE, id=f"s{tree}", promise_tags={"by": str(by)}) for by in range(3)]
+        answers = await asyncio.gather(*map(Server.call, servers, schedules))
+        assert len({answer.data.schedule.promise_tags["by"] for answer in answers}) == 1
 
 
 async def test_among_other_servers_the_work_after_a_shared_transaction_waits_for_more(
@@ -363,18 +316,17 @@ async def test_among_other_servers_the_work_after_a_shared_transaction_waits_for
 ) -> None:
     monkeypatch.setattr(postgres_store, "FORGET_S", PATIENCE_S)
     monkeypatch.setattr(postgres_store, "pause_after", lambda *_: PATIENCE_S)
-    (store, _), _ = await site.store(), await site.store()
-    await until(lambda: store.sharing.has_others)
-    told = Told()
-    store._listener = told
+    server, _ = await site.connected(2)
+    server.told.shared.clear()
 
-    await asyncio.gather(*[store.decide(*answering(create(id))) for id in "ab"])
-    early = store.decide(*answering(create("early")))
+    await server.at_once(create("a"), create("b"))
+    early = asyncio.ensure_future(server.call(create("early")))
     await asyncio.sleep(0.1)
     assert not early.done()
-    await asyncio.gather(early, *[store.decide(*answering(create(f"p{number}"))) for number in range(ENOUGH - 1)])
+    await server.at_once(*[create(f"p{number}") for number in range(ENOUGH - 1)])
+    await early
 
-    assert told.shared == [2, ENOUGH]
+    assert server.told.shared == [2, ENOUGH]
 
 
 @pytest.mark.parametrize(("took", "others", "pause"), [(0.01, 1, 0.01), (0.01, 2, 0.02), (5, 2, LONGEST_PAUSE_S)])
@@ -386,46 +338,42 @@ def test_the_pause_after_a_shared_transaction_leaves_each_other_server_its_time(
 
 async def test_a_request_for_a_contended_row_is_not_starved(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres_store, "PATIENCE_S", PATIENCE_S)
-    *crowd, lonely = [(await site.store())[0] for _ in range(3)]
-    assert (await lonely.decide(*answering(create("hot")))).status == 200
+    *crowd, lonely = [await site.server() for _ in range(3)]
+    assert (await lonely.call(create("hot"))).status == 200
 
-    async def want(store: PostgresStore) -> None:
+    async def want(server: Server) -> None:
         for number in count():
-            listener = f"poll://uni@callers/{id(store)}-{number}"
-            await store.decide(*answering(PromiseRegisterListener(awaited="hot", address=listener)))
+            listener = f"poll://uni@callers/{id(server)}-{number}"
+            await server.call(PromiseRegisterListener(awaited="hot", address=listener))
 
-    wanting = [asyncio.create_task(want(store)) for store in crowd for _ in range(4)]
-    answers = [await lonely.decide(*answering(PromiseGet(id="hot"))) for _ in range(20)]
+    wanting = [asyncio.create_task(want(server)) for server in crowd for _ in range(4)]
+    answers = [await lonely.call(PromiseGet(id="hot")) for _ in range(20)]
     for task in wanting:
         task.cancel()
 
     assert {answer.status for answer in answers} == {200}
 
 
-async def test_due_rows_locked_by_another_server_are_left_to_it(site: Site) -> None:
+async def test_due_rows_locked_by_another_server_are_left_to_it(site: Site, server: Server) -> None:
     """Together with everything that depends on it; the rest is done."""
-    store, _ = await site.store()
-    for id in ("a", "b"):
-        promise = replace(create(id), timeout_at=store.now() + 60_000)
-        assert (await store.decide(*answering(promise))).status == 200
-    later = store.now() + 120_000
+    now = server.store.now()
+    await server.at_once(*[replace(create(id), timeout_at=now + 60_000) for id in ("a", "b")])
+    due = kernel.due(RULES, at=now + 120_000)
+
+    async def is_some_done() -> bool:
+        [answer] = await server.at_once(due)
+        return bool(answer.data)
+
     async with await Source(site.url).connect_async() as other, other.transaction():
         await other.execute("SELECT 1 FROM promises WHERE id = 'a' FOR UPDATE")
-        due = kernel.due(RULES, at=later)
-        assert (await store.decide(*due)).data
-        assert not (await store.decide(*due)).data
+        assert await is_some_done()
+        assert not await is_some_done()
         states = await site.execute("SELECT id, state FROM promises ORDER BY id")
     assert states == [("a", "pending"), ("b", "rejected_timedout")]
-    assert (await store.decide(*due)).data
+    assert await is_some_done()
 
 
 # --- what the database refuses for good -----------------------------------------------------------------------------
-
-
-async def do_all_due(store: PostgresStore, at: int) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while (answer := await store.decide(*kernel.due(RULES, at=at))).data:
-            assert answer.status == 200, answer.data
 
 
 @pytest.mark.parametrize(
@@ -439,61 +387,59 @@ async def do_all_due(store: PostgresStore, at: int) -> None:
     ],
 )
 async def test_due_work_that_fails_for_good_holds_up_nothing_else(
-    bench: Bench, own_postgres_url: str, request_: Request, spoil: str
+    site: Site, server: Server, request_: Request, spoil: str
 ) -> None:
-    later = bench.store.now() + 3_600_000
+    later = server.store.now() + 3_600_000
     if isinstance(request_, ScheduleCreate):
         later = FAR
     else:
         request_ = replace(request_, timeout_at=later)
     others = [replace(create(f"p{number}"), timeout_at=later + number - 1) for number in range(3)]
-    answers = await bench.at_once(request_, *others)
+    answers = await server.at_once(request_, *others)
     assert {answer.status for answer in answers} == {200}
     if spoil:
-        await execute(own_postgres_url, spoil)
+        await site.execute(spoil)
 
-    await do_all_due(bench.store, later + 10)
-    states = await execute(own_postgres_url, "SELECT state FROM promises WHERE id LIKE 'p_' ORDER BY id")
+    while (answer := (await server.at_once(kernel.due(RULES, at=later + 10)))[0]).data:
+        assert answer.status == 200, answer.data
+    states = await site.execute("SELECT state FROM promises WHERE id LIKE 'p_' ORDER BY id")
     assert states == [("rejected_timedout",)] * 3
 
 
-async def test_a_tree_that_cannot_be_deleted_keeps_no_other(bench: Bench, own_postgres_url: str) -> None:
-    await bench.at_once(*[create(f"t{number}") for number in range(4)])
-    await execute(own_postgres_url, "UPDATE promises SET state = 'resolved', settled_at = 1, armed = false")
-    await execute(own_postgres_url, "CREATE TABLE notes AS SELECT 't1' AS about")
-    await execute(own_postgres_url, "ALTER TABLE notes ADD FOREIGN KEY (about) REFERENCES promises")
+async def test_a_tree_that_cannot_be_deleted_keeps_no_other(site: Site, server: Server) -> None:
+    await server.at_once(*[create(f"t{number}") for number in range(4)])
+    await site.execute("UPDATE promises SET state = 'resolved', settled_at = 1, armed = false")
+    await site.execute("CREATE TABLE notes AS SELECT 't1' AS about")
+    await site.execute("ALTER TABLE notes ADD FOREIGN KEY (about) REFERENCES promises")
 
-    assert sum([tasks async for tasks in bench.store.drop_settled_trees(2)]) == 3
-    assert await execute(own_postgres_url, "SELECT id FROM promises") == [("t1",)]
+    assert sum([tasks async for tasks in server.store.drop_settled_trees(2)]) == 3
+    assert await site.execute("SELECT id FROM promises") == [("t1",)]
 
 
 async def test_what_the_database_has_no_room_for_leaves_the_connection_and_the_others_alone(
-    bench: Bench, own_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    site: Site, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres_store, "PATIENCE_S", 3.0)
-    await bench.call(create("p"))
-    backend = bench.store._connection and bench.store._connection.backend
-    await execute(
-        own_postgres_url,
+    await server.call(create("p"))
+    backend = server.backend
+    await site.execute(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql"
         " AS $$ BEGIN RAISE 'no room' USING ERRCODE = 'disk_full'; END $$",
     )
-    await execute(
-        own_postgres_url,
+    await site.execute(
         "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON promises DEFERRABLE INITIALLY DEFERRED"
         " FOR EACH ROW WHEN (NEW.id = 'large') EXECUTE FUNCTION refuse()",
     )
-    large = asyncio.ensure_future(bench.call(create("large")))
+    large = asyncio.ensure_future(server.call(create("large")))
     await asyncio.sleep(0.5)
-    assert (await bench.call(create("small"))).status == 200
+    assert (await server.call(create("small"))).status == 200
     assert not large.done()
 
     assert (await large).status == 503
     assert "no room" in large.result().data
-    ready = await report(bench.store, Pulse())
+    ready = await report(server.store, Pulse())
     assert (ready.status, "no room" in str(ready.body)) == (503, True)
-    assert bench.store._connection is not None
-    assert bench.store._connection.backend == backend
+    assert server.backend == backend
 
 
 async def test_a_right_that_is_missing_for_a_while_fails_no_request(site: Site) -> None:
@@ -502,64 +448,64 @@ async def test_a_right_that_is_missing_for_a_while_fails_no_request(site: Site) 
     user = f"user_of_{database}"
     await site.execute(f"CREATE ROLE {user} LOGIN")
     await site.execute(f"GRANT CREATE ON DATABASE {database} TO {user}")
-    store, _ = site.start(site.url.replace("resonate@", f"{user}@"))
-    async with asyncio.timeout(PATIENCE_S), store.beginning():
-        await site.execute(f"REVOKE INSERT ON promises FROM {user}")
-    refused = asyncio.ensure_future(call(store, create("p")))
-    await until(lambda: "permission denied" in store._health.trouble)
+    server = site.start(site.url.replace("resonate@", f"{user}@"))
+    await server.begin()
+    await site.execute(f"REVOKE INSERT ON promises FROM {user}")
+    refused = asyncio.ensure_future(server.call(create("p")))
+    await until(lambda: "permission denied" in server.store._health.trouble)
     assert not refused.done()
 
     await site.execute(f"GRANT INSERT ON promises TO {user}")
     assert (await refused).status == 200
 
 
-async def test_what_makes_no_sense_is_reported_as_a_failed_read(bench: Bench) -> None:
+async def test_what_makes_no_sense_is_reported_as_a_failed_read(server: Server) -> None:
     """Else whatever the server does with it would end."""
     with pytest.raises(ReadFailed, match="cannot be read: division by zero"):
-        await bench.store.read(lambda _: 1 / 0)
+        await server.store.read(lambda _: 1 / 0)
 
 
-async def test_a_primary_that_has_become_read_only_is_left_for_another_one(bench: Bench) -> None:
-    await bench.call(create("p"))
-    assert bench.store._connection is not None
-    await bench.store._connection.execute("SET default_transaction_read_only = on")
+async def test_a_primary_that_has_become_read_only_is_left_for_another_one(server: Server) -> None:
+    await server.call(create("p"))
+    assert server.connection is not None
+    await server.connection.execute("SET default_transaction_read_only = on")
 
-    assert (await bench.call(acquire("p", 0))).status == 200
+    assert (await server.call(acquire("p", 0))).status == 200
 
 
-async def test_a_table_may_get_other_columns_while_servers_work_on_it(bench: Bench, own_postgres_url: str) -> None:
+async def test_a_table_may_get_other_columns_while_servers_work_on_it(site: Site, server: Server) -> None:
     """A query that was under way, or is prepared, fails once."""
-    await bench.call(create("p"))
-    before = await bench.everything()
-    await execute(own_postgres_url, "ALTER TABLE promises ALTER COLUMN tags TYPE varchar, ADD COLUMN note text")
+    await server.call(create("p"))
+    before = await server.everything()
+    await site.execute("ALTER TABLE promises ALTER COLUMN tags TYPE varchar, ADD COLUMN note text")
 
     with suppress(ReadFailed):
-        await bench.everything()
-    assert await bench.everything() == before
-    assert (await bench.call(acquire("p", 0))).status == 200
+        await server.everything()
+    assert await server.everything() == before
+    assert (await server.call(acquire("p", 0))).status == 200
 
 
 async def test_a_former_primary_is_not_used_any_more(
-    bench: Bench, own_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    site: Site, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It accepts writes, but what they do is not seen by those who have followed its successor."""
     monkeypatch.setattr(postgres_store, "PATIENCE_S", 3.0)
     with monkeypatch.context() as successor:
         successor.setattr(sql, "GET_PLACE", re.sub(r"CASE .* END", "'FFFFFFFF'", sql.GET_PLACE))
-        await execute(own_postgres_url, f"{END_CONNECTIONS} AND pid <> pg_backend_pid()")
-        assert (await bench.call(create("p"))).status == 200
-    await execute(own_postgres_url, f"{END_CONNECTIONS} AND pid <> pg_backend_pid()")
+        await site.end_connections()
+        assert (await server.call(create("p"))).status == 200
+    await site.end_connections()
 
-    assert (await bench.call(create("q"))).status == 503
-    assert "former primary" in bench.store.sharing.trouble
+    assert (await server.call(create("q"))).status == 503
+    assert "former primary" in server.store.sharing.trouble
     with pytest.raises(ReadFailed, match="former primary"):
-        await bench.store.browse(lambda view: view.count_tasks())
+        await server.store.browse(lambda view: view.count_tasks())
 
 
-async def test_a_pooler_is_refused(own_postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_pooler_is_refused(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """It drops the settings of a connection, and names another process than the one that does the work."""
     monkeypatch.setattr(psycopg.ConnectionInfo, "backend_pid", 7)
-    source = Source(own_postgres_url)
+    source = Source(site.url)
     with pytest.raises(psycopg.OperationalError, match="pooler"):
         await source.connect_async()
     with pytest.raises(psycopg.OperationalError, match="pooler"):
@@ -567,18 +513,18 @@ async def test_a_pooler_is_refused(own_postgres_url: str, monkeypatch: pytest.Mo
 
 
 async def test_a_schema_that_was_dropped_is_not_made_again(
-    bench: Bench, own_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    site: Site, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As by a restore from a backup: an empty one would say that the promises of all callers do not exist."""
     monkeypatch.setattr(postgres_store, "PATIENCE_S", 3.0)
-    await bench.call(create("p"))
-    await execute(own_postgres_url, "ALTER SCHEMA resonate RENAME TO elsewhere")
-    assert (await bench.call(PromiseGet(id="p"))).status == 503
-    assert bench.store.sharing.trouble
+    await server.call(create("p"))
+    await site.execute("ALTER SCHEMA resonate RENAME TO elsewhere")
+    assert (await server.call(PromiseGet(id="p"))).status == 503
+    assert server.store.sharing.trouble
 
-    await execute(own_postgres_url, "ALTER SCHEMA elsewhere RENAME TO resonate")
-    await until(lambda: not bench.store.sharing.trouble)
-    assert (await bench.call(PromiseGet(id="p"))).status == 200
+    await site.execute("ALTER SCHEMA elsewhere RENAME TO resonate")
+    await until(lambda: not server.store.sharing.trouble)
+    assert (await server.call(PromiseGet(id="p"))).status == 200
 
 
 async def test_settings_of_the_environment_and_of_the_database_change_nothing(
@@ -587,32 +533,31 @@ async def test_settings_of_the_environment_and_of_the_database_change_nothing(
     monkeypatch.setenv("PGCLIENTENCODING", "SQL_ASCII")
     for setting in ("statement_timeout", "idle_session_timeout"):
         await site.execute(f"ALTER DATABASE {site.url.rpartition('/')[2]} SET {setting} = '100ms'")
-    store, _ = await site.store()
-    assert (await call(store, create("first"))).status == 200
-    used = store._connection
+    server = await site.server()
+    assert (await server.call(create("first"))).status == 200
+    used = server.backend
 
     def look(view: Any) -> Any:
         return view._query("SELECT 'done' FROM pg_sleep(0.3)")
 
-    assert await store.browse(look) == [("done",)]
-    assert (await call(store, create("é → 😀"))).status == 200
-    assert store._connection is used
-    snapshot = await store.read(lambda view: view.snapshot())
-    assert [promise.id for promise in snapshot.promises] == ["first", "é → 😀"]
+    assert await server.store.browse(look) == [("done",)]
+    assert (await server.call(create("é → 😀"))).status == 200
+    assert server.backend == used
+    assert [promise.id for promise in (await server.everything()).promises] == ["first", "é → 😀"]
 
 
 async def test_queries_that_were_given_up_end(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else they would use up the database's connections, however few the server has."""
     monkeypatch.setattr(postgres_store, "PATIENCE_S", 0.2)
-    store, _ = site.start()
-    await until(lambda: not store.sharing.trouble)
+    server = site.start()
+    await until(lambda: not server.sharing.trouble)
 
     def look(view: Any) -> Any:
         return view._query("SELECT pg_sleep(60)")
 
     for _ in range(5):
         with pytest.raises(ReadFailed):
-            await store.browse(look)
+            await server.store.browse(look)
     sleeping = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND datname = current_database()"
     async with asyncio.timeout(10):
         while await site.execute(sleeping):

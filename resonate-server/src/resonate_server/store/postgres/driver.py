@@ -25,22 +25,12 @@ from resonate_server.store.postgres.plans import Asked, Found, Records, written
 from resonate_server.store.rows import Row
 from resonate_server.store.writing import Writing
 
-CONNECT_S = 5
-"""A database that takes longer to accept a connection counts as down."""
-
+CONNECT_S = 5  # A database that takes longer to accept a connection counts as down.
 ANSWER_S = 8.0
 """So does one that is silent for longer after a query: its machine has vanished, or the process that serves the
 connection is frozen."""
-
-COPY_TIMEOUT_S = 60.0
-"""The same while everything is copied: there may be much to write, or to sort."""
-
-POLL_INTERVAL_S = 0.1
-"""Interval at which a wait checks whether its time is up."""
-
-NUL, MARK = "\x00", "\ue000"
-"""PostgreSQL's texts cannot have NUL, but the protocol's can. It is stored as this private-use character and "0", and
-the character itself as it and "1"."""
+COPY_TIMEOUT_S = 60.0  # The same while everything is copied: there may be much to write, or to sort.
+POLL_INTERVAL_S = 0.1  # at which a wait checks whether its time is up
 
 OPTIONS = {
     "search_path": sql.SCHEMA_NAME,
@@ -67,13 +57,32 @@ SERVING_OPTIONS = {
 }
 """Settings of the connection that decides."""
 
+# --- texts ----------------------------------------------------------------------------------------------------------
+
+NUL, MARK = "\x00", "\ue000"
+"""PostgreSQL's texts cannot have NUL, but the protocol's can. It is stored as this private-use character and "0", and
+the character itself as it and "1"."""
+
+
+def _marked(text: str) -> str:
+    return text.replace(MARK, f"{MARK}1").replace(NUL, f"{MARK}0")
+
+
+def _with_nuls(text: Any) -> Any:
+    return text.replace(f"{MARK}0", NUL).replace(f"{MARK}1", MARK) if MARK in text else text
+
 
 class _Dumper(StrDumper):
     def dump(self, text: str) -> Any:
-        return super().dump(_marked(text) if NUL in text or MARK in text else text)
+        return super().dump(_marked(text))
 
 
 class _Loader(TextLoader):
+    def load(self, data: Any) -> Any:
+        return _with_nuls(super().load(data))
+
+
+class _BinaryLoader(TextBinaryLoader):
     def load(self, data: Any) -> Any:
         return _with_nuls(super().load(data))
 
@@ -83,29 +92,36 @@ class _RecordsDumper(Dumper):
 
     def dump(self, records: Records) -> bytes:
         data = msgspec.json.encode(records)
-        if b"\\u0000" in data or MARK.encode() in data:
-            data = msgspec.json.encode([{name: _marked(each) for name, each in row.items()} for row in records])
-        return data
+        if b"\\u0000" not in data and MARK.encode() not in data:
+            return data
+        return msgspec.json.encode(
+            [{name: _marked(each) if isinstance(each, str) else each for name, each in row.items()} for row in records]
+        )
 
 
-def _marked(field: Any) -> Any:
-    return field.replace(MARK, f"{MARK}1").replace(NUL, f"{MARK}0") if isinstance(field, str) else field
+def _adapt(connection: Connection[Any] | AsyncConnection[Any]) -> None:
+    connection.adapters.register_dumper(str, _Dumper)
+    connection.adapters.register_dumper(Records, _RecordsDumper)
+    connection.adapters.register_loader("text", _Loader)
+    connection.adapters.register_loader("text", _BinaryLoader)
+
+
+# --- connections ----------------------------------------------------------------------------------------------------
 
 
 class ServingConnection(AsyncConnection[Row]):
-    """``prepared``: names of prepared statements, by statement. ``transformer`` caches how values are dumped and
-    loaded. ``patience_s``: the connection is closed if the database is silent for this long.
-    """
+    """``prepared``: names of prepared statements, by statement. ``patience_s``: it is closed if the database is silent
+    for this long. ``backend``: pid of the database process that serves it, even after it has ended."""
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self.backend = self.pgconn.backend_pid
-        """The pid of the database process that serves it, even after the connection has ended."""
         self.prepared: dict[str, bytes] = {}
         self.patience_s = ANSWER_S
 
     @cached_property
     def transformer(self) -> abc.Transformer:
+        """Caches how values are dumped and loaded."""
         return Transformer(self)
 
     def take_notifications(self) -> None:
@@ -153,42 +169,9 @@ def _is_told(error: BaseException) -> bool:
     return isinstance(error, psycopg.Error) and error.sqlstate is not None
 
 
-class _BinaryLoader(TextBinaryLoader):
-    def load(self, data: Any) -> Any:
-        return _with_nuls(super().load(data))
-
-
-def _with_nuls(text: Any) -> Any:
-    if MARK in text:
-        return text.replace(f"{MARK}0", NUL).replace(f"{MARK}1", MARK)
-    return text
-
-
 def name_of(server: int) -> str:
     """Return the name of the server's connections in the database; see :data:`.sql.OTHERS`."""
     return f"resonate-server {server:x}"
-
-
-def _parameters(name: str, options: dict[str, str]) -> dict[str, Any]:
-    return {
-        "autocommit": True,
-        "prepare_threshold": 0,
-        "connect_timeout": CONNECT_S,
-        "client_encoding": "UTF8",
-        "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
-        "application_name": name,
-        "keepalives_idle": 2,  # to notice that the database was cut off
-        "keepalives_interval": 1,
-        "keepalives_count": 3,
-        "tcp_user_timeout": 5_000,  # likewise, while sent data is unacknowledged
-    }
-
-
-def _adapt(connection: Connection[Any] | AsyncConnection[Any]) -> None:
-    connection.adapters.register_dumper(str, _Dumper)
-    connection.adapters.register_dumper(Records, _RecordsDumper)
-    connection.adapters.register_loader("text", _Loader)
-    connection.adapters.register_loader("text", _BinaryLoader)
 
 
 def check_url(url: str) -> None:
@@ -200,7 +183,8 @@ def check_url(url: str) -> None:
 
 
 class Source:
-    """A server's way to its database; ``name``: that of its connections.
+    """A server's way to its database; ``name``: that of its connections; ``identity``: a text unique to the database,
+    once it was connected to.
 
     It trusts no pooler, which drops the settings and tells nobody which process answers, and no primary from before a
     failover: that may come back, and accept writes, at any moment. Connecting raises :class:`psycopg.Error`.
@@ -209,16 +193,17 @@ class Source:
     def __init__(self, url: str, name: str = "resonate-server") -> None:
         self._url = url
         self.name = name
+        self.identity = ""
         self._timelines: dict[int, str] = {}
         """The newest of each cluster that was seen: a standby that is promoted begins another one."""
 
     def connect(self) -> BlockingConnection:
-        connection = BlockingConnection.connect(self._url, **_parameters(self.name, OPTIONS))
+        connection = BlockingConnection.connect(self._url, **self._parameters(OPTIONS))
         try:
             _adapt(connection)
             connection.until = time.monotonic() + CONNECT_S
             [place] = connection.execute(sql.GET_PLACE, prepare=False).fetchall()
-            self._check(connection, *place)
+            self._check(connection.info.backend_pid, *place)
         except BaseException:
             connection.close()
             raise
@@ -226,28 +211,44 @@ class Source:
         return connection
 
     async def connect_async(self, options: dict[str, str] = OPTIONS) -> ServingConnection:
-        connection = await ServingConnection.connect(self._url, **_parameters(self.name, options))
+        connection = await ServingConnection.connect(self._url, **self._parameters(options))
         try:
             _adapt(connection)
             [place] = await (await connection.execute(sql.GET_PLACE, prepare=False)).fetchall()
-            self._check(connection, *place)
+            self._check(connection.info.backend_pid, *place)
         except BaseException:
             await connection.close()
             raise
         return connection
 
-    def _check(
-        self, connection: Connection[Any] | AsyncConnection[Any], backend: int, cluster: int, timeline: str | None
-    ) -> None:
-        if backend != connection.info.backend_pid:
+    def _parameters(self, options: dict[str, str]) -> dict[str, Any]:
+        return {
+            "autocommit": True,
+            "prepare_threshold": 0,
+            "connect_timeout": CONNECT_S,
+            "client_encoding": "UTF8",
+            "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
+            "application_name": self.name,
+            "keepalives_idle": 2,  # to notice that the database was cut off
+            "keepalives_interval": 1,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 5_000,  # likewise, while sent data is unacknowledged
+        }
+
+    def _check(self, expected: int, backend: int, identity: str, cluster: int, timeline: str | None) -> None:
+        if backend != expected:
             raise psycopg.OperationalError("a pooler answers in its place; connect to PostgreSQL itself")
         newest = self._timelines.get(cluster, "")
         if timeline is not None and timeline < newest:
             raise psycopg.OperationalError(f"this is a former primary: its timeline is {timeline}, not {newest}")
         self._timelines[cluster] = timeline or newest
+        self.identity = identity
 
 
 # --- a round trip ---------------------------------------------------------------------------------------------------
+
+_numbers = itertools.count(1)
+"""Of transactions, and of prepared statements: a name is never used again."""
 
 
 async def ask(connection: ServingConnection, *asked: Asked) -> Found:
@@ -286,11 +287,7 @@ async def ask(connection: ServingConnection, *asked: Asked) -> Found:
     return [_rows(transformer, result) for result in results[len(new) : -1]]
 
 
-_numbers = itertools.count()
-
-
 def _prepare(pgconn: PGconn, statement: str) -> bytes:
-    """Return the statement's name. A failure leaves a name that is never used again."""
     name = b"resonate_%d" % next(_numbers)
     pgconn.send_prepare(name, _positional(statement)[0])
     return name
@@ -315,11 +312,6 @@ def _rows(transformer: abc.Transformer, result: PGresult) -> list[Row]:
     return transformer.load_rows(0, result.ntuples, tuple) if result.nfields else []
 
 
-# --- a transaction --------------------------------------------------------------------------------------------------
-
-_transactions = itertools.count(1)
-
-
 class Transaction:
     """Begins with its first round. ``number``: what :data:`.sql.GET_ENDING` returns for ``server`` once this one is
     committed; ``backend``: pid of the process that carries it out."""
@@ -328,8 +320,21 @@ class Transaction:
         self._connection = connection
         self._server = server
         self._has_begun = False
-        self.number = next(_transactions)
+        self.number = next(_numbers)
         self.backend = connection.backend
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether its connection has ended, so that nobody can tell whether it was committed."""
+        return self._connection.closed
+
+    async def ask(self, *asked: Asked) -> Found:
+        """Do one round trip. Raises :class:`psycopg.Error`."""
+        if self._has_begun:
+            return await ask(self._connection, *asked)
+        self._has_begun = True
+        _, *found = await ask(self._connection, (sql.BEGIN, ()), *asked)
+        return found
 
     async def commit(self, writing: Writing, *asked: Asked) -> Found:
         """Write, ask what else is asked, and commit, in one round trip. On return, the writes are durable."""
@@ -343,11 +348,3 @@ class Transaction:
         if status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
             with suppress(psycopg.Error):
                 await ask(self._connection, (sql.ROLLBACK, ()))
-
-    async def ask(self, *asked: Asked) -> Found:
-        """Do one round trip. Raises :class:`psycopg.Error`."""
-        if self._has_begun:
-            return await ask(self._connection, *asked)
-        self._has_begun = True
-        _, *found = await ask(self._connection, (sql.BEGIN, ()), *asked)
-        return found

@@ -13,24 +13,17 @@ from resonate_server.protocol.answers import Answer
 
 logger = logging.getLogger(__name__)
 
-MAX_BATCH = 64
-"""Questions that share one transaction. More would make the first of them wait for the last."""
-
-ENOUGH = 16
-"""With this many questions, do not wait for more."""
-
-MAX_NAMED = 256
-"""Ids that the questions of a transaction name altogether, unless there is only one."""
-
-MAX_QUICK = 20
-"""A question that names more ids is decided alone, and waits in a queue of its own."""
+MAX_BATCH = 64  # questions share one transaction. More would make the first of them wait for the last.
+ENOUGH = 16  # With this many questions, do not wait for more.
+MAX_NAMED = 256  # ids are named altogether by the questions of a transaction, unless there is only one.
+MAX_QUICK = 20  # A question that names more ids is decided alone, and waits in a queue of its own.
 
 
 class Inquiry(Struct, eq=False):
     """A question; ``done`` gets the answer. ``tries``: how often it was retried because others had its rows.
 
     ``is_large``: its answer is known to be large, so it is decided only if there is room. ``is_alone``: it shares no
-    transaction, for example because it has failed in one with others.
+    transaction, because it has failed in one with others.
     """
 
     done: asyncio.Future[Answer]
@@ -41,20 +34,13 @@ class Inquiry(Struct, eq=False):
     is_alone: bool = False
 
     @property
-    def named(self) -> int:
-        """Number of ids that it names."""
-        return len(self.footprint.ids)
+    def is_patient(self) -> bool:
+        return self.is_large or len(self.footprint.ids) > MAX_QUICK
 
     @property
     def is_shared(self) -> bool:
         """Whether it may share a transaction with others."""
-        is_special = self.is_of_time or self.footprint.schedule is not None
-        return not (is_special or self.is_large or self.is_alone or self.named > MAX_QUICK)
-
-    @property
-    def is_of_time(self) -> bool:
-        """Afterwards, the database is asked what is due next."""
-        return self.footprint.due > 0
+        return not (self.is_alone or self.is_patient or self.footprint.due or self.footprint.schedule is not None)
 
     def give(self, answer: Answer) -> bool:
         """Set the answer; return whether somebody waits for it."""
@@ -89,15 +75,11 @@ class InquiryQueue:
         if inquiry not in self.open:
             self.open.add(inquiry)
             inquiry.done.add_done_callback(lambda _: self.open.discard(inquiry))
-        self._queue_of(inquiry).append(inquiry)
+        queue = self._timely if inquiry.footprint.due else self._patient if inquiry.is_patient else self._quick
+        queue.append(inquiry)
         self._awake.set()
         if len(self._quick) >= ENOUGH:
             self._has_enough.set()
-
-    def _queue_of(self, inquiry: Inquiry) -> deque[Inquiry]:
-        if inquiry.footprint.due:
-            return self._timely
-        return self._patient if inquiry.is_large or inquiry.named > MAX_QUICK else self._quick
 
     async def gather(self, seconds: float) -> None:
         """Wait for ``seconds``, or until there are enough questions for a transaction."""
@@ -114,7 +96,7 @@ class InquiryQueue:
         self._quick.extendleft(reversed(batch))
 
     async def batches(self) -> AsyncIterator[list[Inquiry]]:
-        """Yield batches forever. Some of the questions may be answered already."""
+        """Yield batches, without an end. Some of the questions may be answered already."""
         while True:
             self._awake.clear()
             if not (self._quick or self._patient or self._timely):
@@ -128,10 +110,10 @@ class InquiryQueue:
     def _next_batch(self) -> list[Inquiry]:
         """Take questions, in order, as long as they may share a transaction; else the next one."""
         batch = [first := self._quick.popleft()]
-        room = MAX_NAMED - first.named
-        while first.is_shared and self._quick and len(batch) < MAX_BATCH:
-            room -= self._quick[0].named
-            if room < 0 or not self._quick[0].is_shared:
+        room = MAX_NAMED - len(first.footprint.ids)
+        while first.is_shared and self._quick and self._quick[0].is_shared and len(batch) < MAX_BATCH:
+            room -= len(self._quick[0].footprint.ids)
+            if room < 0:
                 break
             batch.append(self._quick.popleft())
         return batch

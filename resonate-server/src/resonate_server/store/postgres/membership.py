@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import psycopg
+from msgspec import Struct
 
 from resonate_server.store.errors import STOPS, ReadFailed
 from resonate_server.store.health import LogThrottle
@@ -29,30 +30,22 @@ from resonate_server.store.sharing import MAX_RING_BYTES, PeerListener, Sharing
 
 logger = logging.getLogger(__name__)
 
-PAUSE_S = 0.25
-"""Pause before the database is tried again."""
-
+PAUSE_S = 0.25  # before the database is tried again
 BEAT_S = 1.0
 DEAD_S = 7.0
 """A server whose heartbeat has stood still for this long counts as dead; it is looked at once a second. By the clock of
 the server that looks, because the database's may jump. A crash is noticed by the connection, so this is for servers
 that freeze. On an overloaded machine servers may be seconds late, and must not cut each other off."""
 
-KNOWN_S = 2.5 * BEAT_S
-"""This long after it has joined, a server is known to all others."""
+KNOWN_S = 2.5 * BEAT_S  # after it has joined, a server is known to all others.
 
 RUNG_EVERY_S = 0.005
 MENTIONED_WITHIN_S = 0.05
 """Messages that come up meanwhile are sent together: a notification wakes the database's process and the server's."""
+MAX_RINGS = 10_000  # messages to a server may wait while the database is down.
 
-MAX_RINGS = 10_000
-"""Messages to a server that may wait while the database is down."""
-
-ROSTER_CHANGED = b"[]"
-"""Internal notification: look at the others again."""
-
-MISSED = b"null"
-"""In place of messages that were lost."""
+ROSTER_CHANGED = b"[]"  # a notification between memberships: look at the others again
+MISSED = b"null"  # in place of messages that were lost
 
 
 class DatabaseClock:
@@ -80,6 +73,13 @@ class DatabaseClock:
             self._ahead = least
         elif most < self._ahead <= most + sql.STEP_MS:
             self._ahead = most
+
+
+class Rings(Struct):
+    """Messages to a server, to be sent at ``at`` (monotonic seconds)."""
+
+    messages: list[bytes] = []
+    at: float = math.inf
 
 
 class Membership(Sharing):
@@ -110,23 +110,20 @@ class Membership(Sharing):
         self._judges_from = 0.0
         """Until then (monotonic seconds), none counts as dead: what has cut off this server may have cut off others."""
         self._roster, self._version, self._is_published = b"[]", 0, True
-        self._rings: dict[int, list[bytes]] = {}
-        """Messages to each of the others."""
-        self._ring_at: dict[int, float] = {}
-        """When those are sent (monotonic seconds)."""
+        self._rings: dict[int, Rings] = {}
+        """By server that they are for."""
         self._rings_from = 0.0
         """None is sent before (monotonic seconds)."""
         self._waiting: list[asyncio.Future[None]] = []
         """Done with the next look at the others."""
         self._known: asyncio.TimerHandle | None = None
         """Fires when all others know that it has joined."""
-        self._begun = asyncio.Event()
+        self._has_begun = False
+        """Other servers need not wait any longer, and do not know yet."""
         self._changed = asyncio.Event()
         self._wake = asyncio.Event()
         self._is_stopping = False
         self._is_doubtful = False
-        self._keeps_others_waiting = False
-        """They may not start before this server, if it is the first, has done what only the first does."""
 
     # --- what the store asks ----------------------------------------------------------------------------------------
 
@@ -153,7 +150,7 @@ class Membership(Sharing):
 
     def begun(self) -> None:
         """Let other servers start: this one has done what only the first does."""
-        self._begun.set()
+        self._has_begun = self.is_first
         self._wake.set()
 
     def publish(self, roster: bytes) -> None:
@@ -161,17 +158,15 @@ class Membership(Sharing):
         self._wake.set()
 
     def ring(self, message: bytes, to: int | None = None, *, is_urgent: bool = True) -> None:
+        at = time.monotonic() + (0 if is_urgent else MENTIONED_WITHIN_S)
         for id in self._others.keys() if to is None else self._others.keys() & {to}:
-            messages = self._rings.setdefault(id, [])
-            if len(messages) >= MAX_RINGS:
-                messages[:] = [MISSED]
-            messages.append(message)
-            self._send_by(id, time.monotonic() + (0 if is_urgent else MENTIONED_WITHIN_S))
-
-    def _send_by(self, id: int, at: float) -> None:
-        if at < self._ring_at.get(id, math.inf):
-            self._ring_at[id] = at
-            self._wake.set()
+            rings = self._rings.setdefault(id, Rings())
+            if len(rings.messages) >= MAX_RINGS:
+                rings.messages = [MISSED]
+            rings.messages.append(message)
+            if at < rings.at:
+                rings.at = at
+                self._wake.set()
 
     def look(self) -> asyncio.Future[None]:
         looked = asyncio.get_running_loop().create_future()
@@ -198,7 +193,7 @@ class Membership(Sharing):
                     connection.add_notify_handler(self._hear)
                     await self._begin(connection)
                     await self._live(connection)
-                    await ask(connection, (sql.LEAVE, (self.id,)), (sql.RING, (sql.CHANNEL, ROSTER_CHANGED)))
+                    await ask(connection, (sql.REMOVE, ([self.id],)), (sql.RING, (sql.CHANNEL, ROSTER_CHANGED)))
             except DatabaseUnusable as error:
                 self._lost(str(error))
                 return
@@ -235,7 +230,6 @@ class Membership(Sharing):
 
     async def _begin(self, connection: ServingConnection) -> None:
         await connection.execute("SET synchronous_commit = off")  # Nobody waits for the disk here.
-        self._keeps_others_waiting = False
         if self.has_joined:  # A schema that is gone was taken away: an empty one instead would look like lost data.
             [[(version,)]] = await ask(connection, (sql.GET_VERSION, ()))
             check_version(version)
@@ -243,17 +237,15 @@ class Membership(Sharing):
         else:
             await migrate(connection)
             await self._wait_for_those_who_begin(connection)
-            _, [(stood_at, now)] = await ask(connection, (sql.FORGET_ENDINGS, ()), (sql.STOOD_AT, ()))
-            self.clock.begin(max(stood_at, now))
+            _, [(now,)] = await ask(connection, (sql.FORGET_ENDINGS, ()), (sql.GET_TIME, ()))
+            self.clock.begin(now)
         for channel in (sql.CHANNEL, name_of(self.id)):  # for all servers, and for this one
             await connection.execute(f'LISTEN "{channel}"'.encode())
         await self._join(connection)
         if not self.has_joined:
             self.has_joined, self.is_first = True, not self._others
-            if self.is_first:  # All leases start again, so nobody needs the rosters of the dead.
-                await ask(connection, (sql.FORGET_OTHERS, (self.id,)))
-            else:
-                self._begun.set()
+            if not self.is_first:
+                await ask(connection, (sql.HAS_BEGUN, ()))
         self._tell("")
         self.listener.may_have_missed()
 
@@ -261,7 +253,6 @@ class Membership(Sharing):
         while await ask(connection, (sql.TRY_TO_BEGIN, ())) == [[(False,)]]:
             await self._look(connection)  # A frozen one is cut off.
             await asyncio.sleep(PAUSE_S)
-        self._keeps_others_waiting = True
 
     async def _join(self, connection: ServingConnection) -> None:
         """Join the servers. Others see this one with their next look; what they ring before may be missed."""
@@ -273,8 +264,8 @@ class Membership(Sharing):
         next_beat = time.monotonic()
         while not self._is_stopping:
             self._wake.clear()
-            if self._keeps_others_waiting and self._begun.is_set():
-                self._keeps_others_waiting = False
+            if self._has_begun:
+                self._has_begun = False
                 await ask(connection, (sql.HAS_BEGUN, ()))
             if not self._is_published:
                 await self._publish(connection)
@@ -286,7 +277,7 @@ class Membership(Sharing):
                 await self._beat(connection, late)
             elif self._is_doubtful:
                 await self._look(connection)
-            next_ring = max(self._rings_from, min(self._ring_at.values(), default=math.inf))
+            next_ring = max(self._rings_from, min((rings.at for rings in self._rings.values()), default=math.inf))
             await self._wait(connection, min(next_beat, next_ring))
 
     async def _wait(self, connection: ServingConnection, until: float) -> None:
@@ -308,19 +299,17 @@ class Membership(Sharing):
 
     def _due_rings(self) -> list[int]:
         now = time.monotonic()
-        return [id for id, at in self._ring_at.items() if at <= now] if now >= self._rings_from else []
+        return [id for id, rings in self._rings.items() if rings.at <= now] if now >= self._rings_from else []
 
     async def _ring(self, connection: ServingConnection, to: list[int]) -> None:
         """Send the messages that wait for these servers. If some may be lost, they hear that later."""
-        texts = [(name_of(id), text) for id in to for text in _packed(self._rings.pop(id))]
-        for id in to:
-            del self._ring_at[id]
+        texts = [(name_of(id), text) for id in to for text in _packed(self._rings.pop(id).messages)]
         try:
             await ask(connection, *[(sql.RING, each) for each in texts])
         except BaseException:
             for id in to:
-                self._rings.setdefault(id, []).insert(0, MISSED)
-                self._send_by(id, 0)
+                later = self._rings.pop(id, Rings())
+                self._rings[id] = Rings([MISSED, *later.messages], at=0)
             raise
         self._rings_from = time.monotonic() + RUNG_EVERY_S
 
@@ -363,7 +352,7 @@ class Membership(Sharing):
         self._see(alive)
         if dead and (self.has_joined or not alive):
             cut_off = sql.CUT_OFF, ([name_of(id) for id in dead],)
-            buried, _ = await ask(connection, (sql.REMOVE_DEAD, (dead,)), cut_off)
+            buried, _ = await ask(connection, (sql.REMOVE, (dead,)), cut_off)
             for id, roster in buried:
                 logger.warning("server %x is dead", id)
                 if self.has_joined:
@@ -377,7 +366,6 @@ class Membership(Sharing):
         before, self._others = self._others, alive
         for id in before.keys() - alive.keys():
             self._rings.pop(id, None)
-            self._ring_at.pop(id, None)
         if alive != before:
             self.listener.update_rosters({id: roster for id, (_, roster) in alive.items()})
         if before.keys() - alive.keys():

@@ -9,8 +9,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any
 
-from msgspec import Struct
-
 from resonate_server.kernel.model import (
     Decision,
     Due,
@@ -27,7 +25,7 @@ from resonate_server.store import Decided, rows
 from resonate_server.store.found import SettledRoot
 from resonate_server.store.links import Links, add_links
 from resonate_server.store.postgres import sql
-from resonate_server.store.postgres.sql import DROPS, MAX_AWAITERS_AHEAD, PUTS
+from resonate_server.store.postgres.sql import MAX_AWAITERS_AHEAD, WRITES
 from resonate_server.store.rows import Row
 from resonate_server.store.shared_sql import COLUMNS, COUNT_TASKS, PAYLOADS, SETTLED_ROOTS
 from resonate_server.store.writing import Writing
@@ -41,12 +39,8 @@ type Found = list[list[Row]]
 type Asking = Callable[..., Awaitable[Found]]
 """Sends the given statements (:data:`Asked`) in one round trip. Raises :class:`psycopg.Error`."""
 
-MAX_BYTES = 2**30
-"""More than any payload has."""
-
-
-SKEW_MS = 1_000
-"""By this much the clocks of two servers may differ, although both follow that of the database."""
+MAX_BYTES = 2**30  # more than any payload has
+SKEW_MS = 1_000  # By this much the clocks of two servers may differ, although both follow that of the database.
 
 
 class Busy(Exception):
@@ -55,13 +49,6 @@ class Busy(Exception):
 
 class Large(Exception):
     """The answer would show payloads that are not read unless there is room for them."""
-
-
-class Pair(Struct, frozen=True):
-    """A promise and its task."""
-
-    promise: Promise
-    task: Task | None
 
 
 class Unit:
@@ -77,8 +64,8 @@ class Unit:
         self._put_off = put_off
         self.single: str | None = None
         """The id of what was due, if only one thing was taken."""
-        self._pairs: dict[str, Pair | None] = {}
-        self._locked: set[str] = set()
+        self._promises: dict[str, Promise | None] = {}
+        self._tasks: dict[str, Task] = {}
         self._taken: set[str] = set()
         """Ids of rows that others have locked, or created while this transaction looked."""
         self._whole: set[str] = set()
@@ -113,14 +100,10 @@ class Unit:
     def keep(self, decided: Decided) -> None:
         """Add ``decided`` to the writes, and show its changes to the next decisions."""
         changes = decided.decision.changes
-        self._made.update(id for id in changes.promises if self._pairs.get(id) is None)
+        self._made.update(id for id in changes.promises if self._promises.get(id) is None)
         self.writing.add(changes, decided.decision.messages, decided.now, lambda id: id not in self._made)
-        for id, promise in changes.promises.items():
-            pair = self._pairs.get(id)
-            self._pairs[id] = Pair(promise, None if pair is None else pair.task)
-        for id, task in changes.tasks.items():
-            if (pair := self._pairs.get(id)) is not None:
-                self._pairs[id] = Pair(pair.promise, task)
+        self._promises |= changes.promises
+        self._tasks |= changes.tasks
 
     def _time(self, rule: Rule, clock: Callable[[], int]) -> int:
         """Return the time, but none before the latest row: another server's clock may be slightly ahead of ours."""
@@ -152,8 +135,8 @@ class Unit:
         self._add(loaded, told, told)
 
     def _weigh(self, id: str) -> int:
-        pair = self._pairs.get(id)
-        return 0 if pair is None else weight(pair.promise)
+        promise = self._promises.get(id)
+        return 0 if promise is None else weight(promise)
 
     async def due(self, now: int, limit: int) -> Due:
         """Return what is due, oldest first: up to ``limit`` each of promises, tasks, schedules, and settlements that
@@ -199,11 +182,11 @@ class Unit:
             return
         found = iter(await self._ask(*asked))
         if wanted:
-            self._locked.update(id for (id,) in next(found))
+            locked = {id for (id,) in next(found)}
             self._whole |= shown
-            self._pairs |= dict.fromkeys(wanted)
+            self._promises |= dict.fromkeys(wanted)
             for row in next(found):
-                self._take(row)
+                self._take(row, locked)
         for preload in found:
             self._preloads |= {task: [] for task in tasks}
             for task, *promise in preload:
@@ -212,20 +195,21 @@ class Unit:
     def _is_wanted(self, id: str, whole: bool) -> bool:
         if id in self._taken:
             return False
-        pair = self._pairs.get(id)
-        if pair is None:
-            return id not in self._pairs
-        return whole and id not in self._whole and not is_read(pair.promise)
+        promise = self._promises.get(id)
+        if promise is None:
+            return id not in self._promises
+        return whole and id not in self._whole and not is_read(promise)
 
-    def _take(self, row: Row) -> None:
-        pair, awaiters, listeners = pair_of(row[:-2]), *row[-2:]
-        promise = pair.promise
-        if promise.id not in self._locked:
+    def _take(self, row: Row, locked: set[str]) -> None:
+        (promise, task), awaiters, listeners = pair(row[:-2]), *row[-2:]
+        if promise.id not in locked:
             self._taken.add(promise.id)
             return
         if self.writing.knows(promise.id):
             raise Busy  # Its payload is needed after all.
-        self._pairs[promise.id] = pair
+        self._promises[promise.id] = promise
+        if task is not None:
+            self._tasks[promise.id] = task
         self._latest = max(self._latest, promise.settled_at or promise.created_at)
         if awaiters is not None:
             self._links[promise.id] = awaiters, listeners
@@ -234,19 +218,19 @@ class Unit:
         for id in ids:
             if id in self._taken:
                 raise Busy
-            pair = self._pairs.get(id)
-            if pair is None:
+            promise = self._promises.get(id)
+            if promise is None:
                 continue
             if id in shown:
-                if not is_read(pair.promise):
+                if not is_read(promise):
                     raise Large
-                loaded.promises[id] = pair.promise
-            loaded.promises.setdefault(id, pair.promise)
-            if pair.task is not None:
-                loaded.tasks[id] = pair.task
+                loaded.promises[id] = promise
+            loaded.promises.setdefault(id, promise)
+            if id in self._tasks:
+                loaded.tasks[id] = self._tasks[id]
 
     async def _preload(self, found: list[Promise]) -> list[Promise]:
-        promises = [self._as_decided(promise) for promise in found]
+        promises = [self._promises.get(promise.id) or promise for promise in found]
         if all(map(is_read, promises)):
             return promises
         chosen = list(fitting(promises))
@@ -254,10 +238,6 @@ class Unit:
         [read] = await self._ask((sql.GET_WHOLE_PROMISES, (missing,)))
         whole = {row[0]: rows.promise(row) for row in read}
         return [whole.get(promise.id, promise) for promise in chosen]
-
-    def _as_decided(self, promise: Promise) -> Promise:
-        pair = self._pairs.get(promise.id)
-        return promise if pair is None else pair.promise
 
     # --- links ------------------------------------------------------------------------------------------------------
 
@@ -284,13 +264,13 @@ def _preload_of(tasks: dict[str, str | None]) -> Asked:
     return sql.GET_PRELOAD, query | {"most_rows": 4 * MAX_PRELOAD, "shown": [], "most": 0}
 
 
-_PAIR_COLUMNS = rows.PROMISE_COLUMNS + 2
-"""Columns of the promise, with the sizes of its payloads."""
+_PAIR_COLUMNS = rows.PROMISE_COLUMNS + 2  # those of the promise, with the sizes of its payloads
 
 
-def pair_of(row: Row) -> Pair:
+def pair(row: Row) -> tuple[Promise, Task | None]:
+    """Convert a row of :data:`.sql.GET_PAIRS`, without its links, to a promise and its task."""
     task = row[_PAIR_COLUMNS:]
-    return Pair(_promise(row[:_PAIR_COLUMNS]), None if task[0] is None else rows.task(task))
+    return _promise(row[:_PAIR_COLUMNS]), None if task[0] is None else rows.task(task)
 
 
 def _promise(row: Sequence[Any]) -> Promise:
@@ -307,10 +287,12 @@ class Records(list[dict[str, Any]]):
 
 
 def written(writing: Writing, server: int, number: int) -> list[Asked]:
-    """Return the statements that write it; they record the ``number`` of the transaction of ``server``."""
-    drops, puts = ({part: _records(writing, part) for part in each if writing.parts[part]} for each in (DROPS, PUTS))
-    asked: list[Asked] = [(sql.drop(tuple(drops)), drops)] if drops else []
-    return [*asked, (sql.put(tuple(puts)), {**puts, "server": server, "number": number})]
+    """Return the statements that write it: first what goes, then what comes, because what was dropped may have been put
+    again. They record the ``number`` of the transaction of ``server``."""
+    records = {part: _records(writing, part) for part in WRITES if writing.parts[part]}
+    drops = {part: records.pop(part) for part in tuple(records) if part.startswith(("free_", "drop_"))}
+    asked: list[Asked] = [(sql.write(tuple(drops), "SELECT"), drops)] if drops else []
+    return [*asked, (sql.write(tuple(records), sql.PUT_ENDING), {**records, "server": server, "number": number})]
 
 
 def _records(writing: Writing, part: str) -> Records:
@@ -345,7 +327,7 @@ async def settled_roots(
 
 async def drop_trees(ask: Asking, before: int, roots: list[str]) -> int:
     """Delete what settled before ``before`` (ms) of the trees; return how many tasks there were."""
-    query = {"before": before, "roots": roots}
+    query = {"before": before, "ids": roots}
     _, gone = await ask((sql.LOCK_TREES, query), (sql.DROP_PROMISES_OF_TREES, query))
     ids = [id for (id,) in gone]
     *_, tasks = await ask(*[(each, {"ids": ids}) for each in sql.DROP_REST_OF_TREES])

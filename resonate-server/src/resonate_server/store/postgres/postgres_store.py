@@ -20,7 +20,6 @@ import random
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
@@ -41,12 +40,7 @@ from resonate_server.store.health import StoreHealth
 from resonate_server.store.in_flight import InFlightTasks
 from resonate_server.store.outgoing import LARGE_BYTES, Outgoing, weighed
 from resonate_server.store.postgres import plans, sql
-from resonate_server.store.postgres.driver import (
-    OPTIONS,
-    SERVING_OPTIONS,
-    ServingConnection,
-    Transaction,
-)
+from resonate_server.store.postgres.driver import OPTIONS, SERVING_OPTIONS, ServingConnection, Transaction
 from resonate_server.store.postgres.inquiries import Inquiry, InquiryQueue
 from resonate_server.store.postgres.membership import Membership, told
 from resonate_server.store.postgres.plans import MAX_BYTES, Asked, Asking, Busy, Found, Large, Unit
@@ -56,46 +50,23 @@ from resonate_server.store.writing import Writing
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_S = 10.0
-"""A request or query that the database does not complete in this time is refused; it may be repeated."""
-
-STOOD_STILL_S = 1.0
-"""A timer that is later than this shows that this process was frozen, or its machine asleep."""
-
-MOST_PATIENT_S = 3_600.0
-"""Longest patience with a query: there may be very much to count."""
-
+PATIENCE_S = 10.0  # A request or query that is not completed in this time is refused; it may be repeated.
+MOST_PATIENT_S = 3_600.0  # for a query that nobody else would repeat: there may be very much to count
+STOOD_STILL_S = 1.0  # A timer that is later than this shows that this process was frozen, or its machine asleep.
+READY_S = 5.0  # If decisions take longer, this server is not ready.
 SLOW = "the database is too slow"
 
-PAUSE_S = 0.05
-"""Pause before retrying the database, and the longest before retrying a row that another server has."""
+PAUSE_S = 0.05  # before the database is tried again, and at most before a row that another server has
+LONGEST_PAUSE_S = 0.1  # between shared transactions
+PUT_OFF_S = 60.0  # before something due that cannot be done is tried again
+SKIPPED_MS = 100  # before due work that is locked is: another server is doing it, or has died doing it
 
-READY_S = 5.0
-"""If decisions take longer, this server is not ready."""
+FORGET_S = 1.0  # Interval at which delivered messages are deleted.
+MAX_TREES = 50  # that one transaction checks for deletion
+APART_S = 600.0  # Longest silence of the database while it deletes them.
 
-LONGEST_PAUSE_S = 0.1
-"""Longest pause between shared transactions."""
-
-GRACE_S = 1.0
-"""Time for work in flight to finish when the server stops."""
-
-LEAVE_S = 8.0
-"""Time to leave the other servers."""
-
-MAX_TREES = 50
-"""Trees that one transaction checks for deletion."""
-
-APART_S = 600.0
-"""Longest silence of the database while it deletes a portion."""
-
-PUT_OFF_S = 60.0
-"""Something due that cannot be done is tried again after this time."""
-
-FORGET_S = 1.0
-"""Interval at which delivered messages are deleted."""
-
-SKIPPED_MS = 100
-"""Due work that is locked is tried again after this time: another server is doing it, or has died doing it."""
+GRACE_S = 1.0  # for work in flight to finish when the server stops
+LEAVE_S = 8.0  # to leave the other servers
 
 CONFLICTS = (
     errors.SerializationFailure,
@@ -108,9 +79,6 @@ CONFLICTS = (
 OUTDATED = (errors.ReadOnlySqlTransaction, errors.FeatureNotSupported, errors.InvalidSqlStatementName)
 """This connection will not do any more: another database has become the primary, or a table that a prepared statement
 reads has other columns."""
-
-TOO_LONG = errors.ProgramLimitExceeded
-"""An id is too long for an index, so nobody could find it again."""
 
 FAULTY_ROWS = ("21", "22", "23", "54", "P0", "XX")
 """Classes of errors (appendix A of PostgreSQL's manual) whose cause is what was to be read or written: values,
@@ -130,6 +98,9 @@ class DatabaseRefuses(ReadFailed):
 type Outcome = Decided | Exception
 """Outcome of an inquiry. :class:`Busy` and :class:`Large` put it off; any other exception comes from its rule."""
 
+type Work[T] = Callable[[Asking], Awaitable[T]]
+"""Something else to do in a transaction."""
+
 
 class PostgresStore(Store):
     """``pool_size``: number of connections. One decides, the others run queries; if there are no others, queries take
@@ -140,13 +111,11 @@ class PostgresStore(Store):
     def __init__(self, url: str, pool_size: int) -> None:
         self.outgoing = Outgoing()
         self._is_by_turns = pool_size == 1
-        looking = max(1, pool_size - 1)
-        self._threads = ThreadPoolExecutor(looking, "view")
         self.sharing = Membership(url, self._lose, lambda time: self._alarm.set_if_earlier(time))
         self._alarm = Alarm(self.sharing.clock)
         self._source = self.sharing.source
         self._connection: ServingConnection | None = None
-        self._views = Views(self._source)
+        self._views = Views(self._source, max(1, pool_size - 1))
         self._line = InquiryQueue()
         self._order = asyncio.Lock()
         """Held during a transaction: one comes after the other."""
@@ -196,9 +165,6 @@ class PostgresStore(Store):
             inquiry.refuse(STOPS)
         if self._connection is not None:
             await self._connection.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        self._views.cancel()
-        self._threads.shutdown()
         self._views.close()
 
     def _lose(self, why: str) -> None:
@@ -256,15 +222,15 @@ class PostgresStore(Store):
         return self.sharing.clock()
 
     async def identity(self) -> str:
-        [[(identity,)]] = await self._in_turn(lambda ask: ask((sql.GET_IDENTITY, ())))
-        return str(identity)
+        await self.sharing.joined()
+        return self._source.identity
 
     async def trouble(self) -> str:
         if self.sharing.trouble:
             return self.sharing.trouble
         try:
             async with asyncio.timeout(READY_S):
-                await self._in_turn(lambda ask: ask((sql.CHECK, ())))
+                await self._in_turn(lambda ask: ask())
         except ReadFailed as error:
             return str(error)
         except TimeoutError:
@@ -289,9 +255,9 @@ class PostgresStore(Store):
         """Refuse it at ``end``. If this process stood still then, the database may have answered long ago."""
         if asyncio.get_running_loop().time() - end > STOOD_STILL_S:
             self._be_patient(inquiry)
-            return
-        trouble = self.sharing.trouble or self._health.trouble or SLOW
-        inquiry.refuse(f"this was abandoned and can be tried again: {trouble}")
+        else:
+            trouble = self.sharing.trouble or self._health.trouble or SLOW
+            inquiry.refuse(f"this was abandoned and can be tried again: {trouble}")
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -315,11 +281,10 @@ class PostgresStore(Store):
         """Retry or fail the batch, which has changed nothing. Only one that was alone is known to be at fault."""
         if isinstance(error, OUTDATED) and self._connection is not None:
             await self._connection.close()
-        is_short = _is_shortage(error)
-        if is_short:
+        if _is_shortage(error):
             self._fail(error)
             await asyncio.sleep(PAUSE_S)
-        if len(batch) > 1 or (is_short and not self._is_connected):
+        if len(batch) > 1:
             self._line.put_first(batch)
         else:
             self._failed(batch[0], error)
@@ -333,7 +298,7 @@ class PostgresStore(Store):
             self._line.put(inquiry)
         elif inquiry.footprint.due:
             self._single_out(inquiry, error)
-        elif isinstance(error, TOO_LONG):
+        elif isinstance(error, errors.ProgramLimitExceeded):
             inquiry.give(Answer(status=400, data="an id is longer than PostgreSQL can index"))
         else:
             inquiry.blame(error)
@@ -373,21 +338,14 @@ class PostgresStore(Store):
 
     async def _decide(self, batch: list[Inquiry]) -> None:
         """Decide the whole batch in one transaction."""
-        first, due_at, decided = batch[0], self._alarm.at, False
-        if first.is_large and self.outgoing.is_full:
-            self._hold_back(first)
+        if batch[0].is_large and self.outgoing.is_full:
+            self._hold_back(batch[0])
             return
-        if first.is_of_time:
-            self._alarm.set(NEVER)  # Set again by what becomes due meanwhile or is left over.
-        try:
-            async with self._transaction() as transaction:
-                outcomes = await self._transact(transaction, batch)
-                decided = any(isinstance(outcome, Decided) for outcome in outcomes)
-                self.due_at = due_at
-                self._publish(batch, outcomes)
-        finally:
-            if not decided:
-                self._alarm.set_if_earlier(due_at)
+        due_at = self._alarm.at
+        async with self._transaction() as transaction:
+            outcomes = await self._transact(transaction, batch)
+            self.due_at = due_at
+            self._publish(batch, outcomes)
 
     async def _transact(self, transaction: Transaction, batch: list[Inquiry]) -> list[Outcome]:
         self.outgoing.begin()
@@ -398,7 +356,7 @@ class PostgresStore(Store):
         await unit.fetch([self._affordable(inquiry) for inquiry in batch])
         outcomes = [await self._ask(unit, inquiry) for inquiry in batch]
         decided = [outcome for outcome in outcomes if isinstance(outcome, Decided)]
-        await self._keep(transaction, unit.writing, asks_for_time=batch[0].is_of_time)
+        await self._keep(transaction, unit.writing, asks_for_time=batch[0].footprint.due > 0)
         if unit.writing:
             self._listener.committed(len(decided), time.perf_counter() - began)
         for each in decided:
@@ -430,7 +388,7 @@ class PostgresStore(Store):
             found = await transaction.ask(*asked) if asked else []
         for [(next_due,)] in found:
             others_have_it = 0 if writing else self.sharing.clock() + SKIPPED_MS
-            self._alarm.set_if_earlier(NEVER if next_due is None else max(next_due, others_have_it))
+            self._alarm.set(NEVER if next_due is None else max(next_due, others_have_it))
 
     async def _commit(self, transaction: Transaction, writing: Writing, *asked: Asked) -> Found:
         """An error that the database reports on an open connection means that nothing was committed."""
@@ -442,7 +400,7 @@ class PostgresStore(Store):
                 self._fail(error)
             else:
                 self._health.worked()
-            if self._is_connected or not await self._was_committed(transaction):
+            if not transaction.is_lost or not await self._was_committed(transaction):
                 raise
             found = [[(0,)]]
         self._health.worked()
@@ -451,7 +409,6 @@ class PostgresStore(Store):
     async def _was_committed(self, transaction: Transaction) -> bool:
         """Ask the database, however long that takes, before anything is published. The answer is final: what was sent
         but not done by then is not done at all."""
-        await transaction.leave()
         while True:
             try:
                 async with await self._source.connect_async() as another:
@@ -479,11 +436,14 @@ class PostgresStore(Store):
         except Exception:
             logger.exception("could not report a decision")
 
-    # --- the connection ---------------------------------------------------------------------------------------------
+    # --- other work -------------------------------------------------------------------------------------------------
 
-    @property
-    def _is_connected(self) -> bool:
-        return self._connection is not None and not self._connection.closed
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Enter after the transaction under way; the next one comes after exit. Raises :class:`ReadFailed`."""
+        async with self._order:
+            await self.sharing.joined()
+            yield
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Transaction]:
@@ -495,29 +455,17 @@ class PostgresStore(Store):
         finally:
             await transaction.leave()
 
-    # --- other work ------------------------------------------------------------------------------------------------
-
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        """Enter after the transaction under way; the next one comes after exit. Raises :class:`ReadFailed`."""
-        async with self._order:
-            await self.sharing.joined()
-            yield
-
-    async def _in_turn[T](self, work: Callable[[Asking], Awaitable[T]]) -> T:
+    async def _in_turn[T](self, work: Work[T]) -> T:
         """Run ``work`` in a transaction of its own, in turn with decisions. Raises :class:`ReadFailed`."""
         async with self._turn():
-            return await self._carry_out(work)
+            with self._told():
+                while True:
+                    with suppress(*CONFLICTS):
+                        async with self._transaction() as transaction:
+                            return await _completed(transaction, work)
+                    await asyncio.sleep(PAUSE_S)
 
-    async def _carry_out[T](self, work: Callable[[Asking], Awaitable[T]]) -> T:
-        with self._told():
-            while True:
-                with suppress(*CONFLICTS):
-                    async with self._transaction() as transaction:
-                        return await _completed(transaction, work)
-                await asyncio.sleep(PAUSE_S)
-
-    async def _apart[T](self, work: Callable[[Asking], Awaitable[T]]) -> T:
+    async def _apart[T](self, work: Work[T]) -> T:
         """Run ``work``, which may take long, on a connection of its own. Raises :class:`ReadFailed`."""
         if self._is_by_turns:
             return await self._in_turn(work)
@@ -542,8 +490,7 @@ class PostgresStore(Store):
         while True:
             await asyncio.sleep(FORGET_S)
             with suppress(ReadFailed):
-                async with self._turn():
-                    await self._forget_delivered()
+                await self._forget_delivered()
 
     async def _forget_delivered(self) -> None:
         keys = list(self._delivered)
@@ -551,7 +498,7 @@ class PostgresStore(Store):
             return
         self._delivered.clear()
         try:
-            await self._carry_out(lambda ask: ask((sql.DROP_UNBLOCKS, [*map(list, zip(*keys, strict=True))])))
+            await self._in_turn(lambda ask: ask((sql.DROP_UNBLOCKS, [*map(list, zip(*keys, strict=True))])))
         except BaseException:
             self._delivered.extendleft(keys)
             raise
@@ -560,8 +507,8 @@ class PostgresStore(Store):
 
     async def _read[T](self, query: Callable[[View], T]) -> T:
         """With other servers, do not wait for this one's decisions, because theirs cannot be waited for either."""
+        await self._forget_delivered()
         async with self._turn():
-            await self._forget_delivered()
             if not self.sharing.has_others:
                 return await self._look_patiently(query)
         return await self._look_patiently(query)
@@ -590,7 +537,7 @@ class PostgresStore(Store):
         until = time.monotonic() + seconds
         with self._told():
             try:
-                return await asyncio.get_running_loop().run_in_executor(self._threads, self._views.look, query, until)
+                return await self._views.look(query, until)
             except (psycopg.Error, OSError) as error:
                 if time.monotonic() >= until:
                     raise TooSlow(SLOW) from error
@@ -606,7 +553,7 @@ def _is_shortage(error: Exception) -> bool:
     return error.sqlstate is None or not error.sqlstate.startswith(FAULTY_ROWS)
 
 
-async def _completed[T](transaction: Transaction, work: Callable[[Asking], Awaitable[T]]) -> T:
+async def _completed[T](transaction: Transaction, work: Work[T]) -> T:
     result = await work(transaction.ask)
     await transaction.ask((sql.COMMIT, ()))
     return result

@@ -1,14 +1,17 @@
 """Read-only queries, each in a transaction of its own that sees the rows as of its beginning."""
 
+import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import count
+from threading import get_ident
 from typing import Any, override
 
 import psycopg
 from psycopg import Connection
+from psycopg.pq import TransactionStatus
 
 from resonate_server.kernel.model import Footprint, Rows
 from resonate_server.kernel.settlement import projected
@@ -18,12 +21,11 @@ from resonate_server.store import rows
 from resonate_server.store.found import Place
 from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.driver import BlockingConnection, Source
-from resonate_server.store.postgres.plans import MAX_BYTES, pair_of
+from resonate_server.store.postgres.plans import MAX_BYTES, pair
 from resonate_server.store.rows import Row
 from resonate_server.store.view import PORTION, View
 
-CHECK_S = 2.0
-"""An idle connection that takes longer to answer is replaced."""
+CHECK_S = 2.0  # An idle connection that takes longer to answer is replaced.
 
 
 class PostgresView(View):
@@ -38,10 +40,10 @@ class PostgresView(View):
     def load(self, footprint: Footprint) -> Rows:
         """Load promises and tasks; read-only callers name nothing else."""
         query = {"ids": list(footprint.ids), "settles": [], "shown": list(footprint.shown), "most": MAX_BYTES}
-        pairs = [pair_of(row[:-2]) for row in self._query(sql.GET_PAIRS, query)]
+        pairs = [pair(row[:-2]) for row in self._query(sql.GET_PAIRS, query)]
         return Rows(
-            promises={pair.promise.id: pair.promise for pair in pairs},
-            tasks={pair.task.id: pair.task for pair in pairs if pair.task is not None},
+            promises={promise.id: promise for promise, _ in pairs},
+            tasks={task.id: task for _, task in pairs if task is not None},
         )
 
     @override
@@ -94,19 +96,22 @@ def _begin(connection: BlockingConnection) -> BlockingConnection:
 
 
 class Views:
-    """Connections for queries, as many as threads look at the same time."""
+    """Threads that run queries, each on a connection of its own."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, threads: int) -> None:
         self._source = source
-        self._idle: deque[BlockingConnection] = deque()
-        self._busy: set[BlockingConnection] = set()
+        self._threads = ThreadPoolExecutor(threads, "view")
+        self._connections: dict[int, BlockingConnection] = {}
+        """By thread."""
 
-    def look[T](self, query: Callable[[View], T], until: float) -> T:
-        """Run ``query`` on this thread, until ``until`` (monotonic seconds) at most. Raises :class:`psycopg.Error`."""
+    async def look[T](self, query: Callable[[View], T], until: float) -> T:
+        """Run ``query``, until ``until`` (monotonic seconds) at most. Raises :class:`psycopg.Error`."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._look, query, until)
+
+    def _look[T](self, query: Callable[[View], T], until: float) -> T:
         connection = self._begun()
+        connection.until = until
         try:
-            self._busy.add(connection)
-            connection.until = until
             try:
                 return query(PostgresView(connection))
             finally:
@@ -115,28 +120,24 @@ class Views:
         except psycopg.Error:
             connection.close()  # Its prepared statements may be outdated.
             raise
-        finally:
-            self._busy.discard(connection)
-            if not connection.closed:
-                self._idle.append(connection)
 
     def _begun(self) -> BlockingConnection:
-        """Return a connection within a transaction: an idle one, unless it does not work any more."""
-        with suppress(IndexError):
-            while True:
-                connection = self._idle.pop()
-                with suppress(psycopg.Error):
-                    return _begin(connection)
-                connection.close()
-        return _begin(self._source.connect())
-
-    def cancel(self) -> None:
-        """End the queries that are under way, if the database answers."""
-        for connection in list(self._busy):
+        """Return this thread's connection, within a transaction; another one if it does not work any more."""
+        thread = get_ident()
+        if (connection := self._connections.get(thread)) is not None:
             with suppress(psycopg.Error):
-                connection.cancel_safe(timeout=CHECK_S)
+                return _begin(connection)
+            connection.close()
+        self._connections[thread] = self._source.connect()
+        return _begin(self._connections[thread])
 
     def close(self) -> None:
-        """Call this when no thread looks any more."""
-        for connection in self._idle:
+        """End the queries that are under way, if the database answers."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for connection in list(self._connections.values()):
+            if connection.info.transaction_status is TransactionStatus.ACTIVE:
+                with suppress(psycopg.Error):
+                    connection.cancel_safe(timeout=CHECK_S)
+        self._threads.shutdown()
+        for connection in self._connections.values():
             connection.close()

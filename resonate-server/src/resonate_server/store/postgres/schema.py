@@ -8,11 +8,8 @@ from resonate_server.store.postgres.sql import MIGRATIONS
 
 logger = logging.getLogger(__name__)
 
-OLDEST = 150_000
-"""PostgreSQL 15."""
-
-MIGRATION_S = 3_600.0
-"""A migration may rewrite whole tables."""
+OLDEST = 150_000  # PostgreSQL 15
+MIGRATION_S = 3_600.0  # A migration may rewrite whole tables.
 
 
 class DatabaseUnusable(Exception):
@@ -32,9 +29,11 @@ async def migrate(connection: ServingConnection) -> None:
         [(found,)] = await (await connection.execute(sql.GET_VERSION.encode())).fetchall()
         version = found or 0
         check_version(version)
-        for number, migration in enumerate(MIGRATIONS[version:], start=version + 1):
+        if 0 < version < min(MIGRATIONS):
+            raise DatabaseUnusable(f"the database has schema version {version}, which was never released")
+        for number in [each for each in MIGRATIONS if each > version]:
             connection.patience_s = MIGRATION_S
-            await connection.execute(migration.encode(), prepare=False)
+            await connection.execute(MIGRATIONS[number].encode(), prepare=False)
             connection.patience_s = ANSWER_S
             await connection.execute(sql.PUT_VERSION.encode(), (number,))
             logger.info("the database's schema is now at version %s", number)
@@ -42,7 +41,8 @@ async def migrate(connection: ServingConnection) -> None:
 
 def check_version(version: int) -> None:
     """Raise :class:`DatabaseUnusable` if a newer server has changed what this one would write."""
-    if version > len(MIGRATIONS):
+    newest = max(MIGRATIONS)
+    if version > newest:
         raise DatabaseUnusable(
-            f"the database has schema version {version}, this server knows {len(MIGRATIONS)}: it is of a newer one"
+            f"the database has schema version {version}, this server knows {newest}: it is of a newer one"
         )

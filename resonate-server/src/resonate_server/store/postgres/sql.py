@@ -14,13 +14,9 @@ from resonate_server.store.shared_sql import (
     WHOLE_SCHEDULE,
 )
 
-SCHEMA_NAME = "resonate"
-"""Holds all tables; it is the search path of every connection."""
-
-BEGINNING = 0x7265736F6E6174_01
-"""Advisory lock of a session: the server that holds it starts, while later ones wait."""
-SCHEMA_LOCK = 0x7265736F6E6174_03
-"""Advisory lock of a transaction: one server at a time creates or migrates the schema."""
+SCHEMA_NAME = "resonate"  # Holds all tables; it is the search path of every connection.
+BEGINNING = 0x7265736F6E6174_01  # Lock of a session: the server that holds it starts, while later ones wait.
+SCHEMA_LOCK = 0x7265736F6E6174_03  # Lock of a transaction: one server at a time creates or migrates the schema.
 
 CREATE_SCHEMA = f"""
 CREATE SCHEMA IF NOT EXISTS {SCHEMA_NAME};
@@ -29,21 +25,15 @@ CREATE TABLE IF NOT EXISTS {SCHEMA_NAME}.schema_version (version integer NOT NUL
 GET_VERSION = f"SELECT max(version) FROM {SCHEMA_NAME}.schema_version"
 PUT_VERSION = f"INSERT INTO {SCHEMA_NAME}.schema_version (version) VALUES (%s)"
 GET_ENGINE = "SELECT current_setting('server_encoding'), current_setting('server_version_num')::integer"
-# The process that answers; the cluster; and its timeline, which a standby has none of until it is promoted.
+# The process that answers; the database, unlike all others; the cluster; and its timeline, which a standby has none of
+# until it is promoted.
 GET_PLACE = """
-SELECT pg_backend_pid(), system_identifier,
+SELECT pg_backend_pid(), 'PostgreSQL ' || system_identifier || ', database ' || oid, system_identifier,
        CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END
-FROM pg_control_system()
-"""
-# Identifies the database among all others.
-GET_IDENTITY = """
-SELECT 'PostgreSQL ' || system_identifier || ', database ' || oid
 FROM pg_control_system(), pg_database WHERE datname = current_database()
 """
 
-STEP_MS = 1_000
-"""If the database's clock is behind by up to this much, servers wait for it; if by more, it was set back."""
-
+STEP_MS = 1_000  # If the database's clock is behind by up to this much, servers wait for it; by more, it was set back.
 # In ms since the epoch, by the clock of the database's machine.
 TIME = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
 
@@ -51,7 +41,7 @@ TIME = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
 # Ids are ordered by code point, whatever the database's own order is: COLLATE "C".
 # Payloads over about 1 KiB are stored apart (TOAST), uncompressed, so that what is looked up or rewritten stays small.
 # Free space within pages (fillfactor) keeps the new version of a row near the old one.
-VERSION_1 = """
+VERSION_3 = f"""
 CREATE TABLE promises (
     id         text COLLATE "C" PRIMARY KEY,
     state      text COLLATE "C" NOT NULL,
@@ -146,24 +136,13 @@ CREATE TABLE schedules (
 ALTER TABLE schedules ALTER COLUMN param SET STORAGE EXTERNAL;
 CREATE INDEX schedules_by_next_run ON schedules (next_run_at, id);
 
--- One row about the servers. epoch: how many servers have taken over; time: where the clock of the last one
--- stopped, in ms since the epoch.
+-- One row about the servers. time: the latest that any of them had, in ms since the epoch.
 CREATE TABLE server (
     only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
-    epoch    bigint NOT NULL DEFAULT 0,
     time     bigint NOT NULL DEFAULT 0
 );
 INSERT INTO server DEFAULT VALUES;
 
--- The last transaction that each connection committed, by the server's own number: if a connection breaks during a
--- commit, this shows whether it succeeded.
-CREATE TABLE endings (
-    connection bigint PRIMARY KEY,
-    last       bigint NOT NULL
-) WITH (fillfactor = 10);
-"""
-
-VERSION_2 = f"""
 -- The running servers. backend: the database process that serves the connection on which a server reports, once a
 -- second (beat_at, in ms since the epoch). roster: its connected workers, encoded for the other servers; version: how
 -- often the roster has changed. None of this outlives the database's own processes.
@@ -174,22 +153,25 @@ CREATE UNLOGGED TABLE servers (
     version bigint NOT NULL,
     roster  bytea NOT NULL
 ) WITH (fillfactor = 50);
-ALTER TABLE endings ADD COLUMN began_at bigint NOT NULL DEFAULT {TIME};
--- Ends a server of the former version, which cannot share the database; the counter of servers is no longer needed.
-UPDATE server SET epoch = epoch + 1;
+
+-- The last transaction that each server committed, by its own number: if a connection breaks during a commit, this
+-- shows whether it succeeded. began_at: when the row was last written.
+CREATE TABLE endings (
+    connection bigint PRIMARY KEY,
+    last       bigint NOT NULL,
+    began_at   bigint NOT NULL DEFAULT {TIME}
+) WITH (fillfactor = 10);
 """
 
-VERSION_3 = "SELECT 'ends servers of the former version, which do not hear what is sent to them alone'"
-
-MIGRATIONS = (VERSION_1, VERSION_2, VERSION_3)
-"""The step from each version to the next. A released step never changes."""
+MIGRATIONS = {3: VERSION_3}
+"""The step to each version from the one before. A released step never changes; earlier versions were never released."""
 
 # --- servers, and their time ---
 
 TRY_TO_BEGIN = f"SELECT pg_try_advisory_lock({BEGINNING})"
 HAS_BEGUN = f"SELECT pg_advisory_unlock({BEGINNING})"
-# The last time that any server has stored, and the time now.
-STOOD_AT = f"SELECT time, {TIME} FROM server"
+# The latest time that any server had, and none before now.
+GET_TIME = f"SELECT greatest(time, {TIME}) FROM server"
 # Returns the time now. If the database's clock was set back, that is the latest of any server's, so that they agree.
 KEEP_TIME = f"""
 UPDATE server SET time = greatest(time, %s) RETURNING CASE WHEN time > {TIME} + {STEP_MS} THEN time ELSE {TIME} END
@@ -211,19 +193,17 @@ SELECT id, version, beat_at, NOT EXISTS (
 FROM servers WHERE id <> %s ORDER BY id
 """
 # Of several servers that notice a death, only one gets the roster.
-REMOVE_DEAD = "DELETE FROM servers WHERE id = ANY(%s::bigint[]) RETURNING id, roster"
+REMOVE = "DELETE FROM servers WHERE id = ANY(%s::bigint[]) RETURNING id, roster"
 # Others need the rows it has locked. If it is alive after all, it reconnects.
 CUT_OFF = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE application_name = ANY(%s::text[]) AND usename = current_user AND datname = current_database()
 """
-FORGET_OTHERS = "DELETE FROM servers WHERE id <> %s"
-LEAVE = "DELETE FROM servers WHERE id = %s"
 CHANNEL = "resonate_servers"
 # Up to 7,999 bytes, sent as such: in texts the driver replaces some characters, which may double their length.
 RING = "SELECT pg_notify(%s, convert_from(%s, 'UTF8'))"
 
-BEGIN, COMMIT, ROLLBACK, CHECK = "BEGIN", "COMMIT", "ROLLBACK", "SELECT 1"
+BEGIN, COMMIT, ROLLBACK = "BEGIN", "COMMIT", "ROLLBACK"
 LOOK = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 # A server that has committed nothing for a week has no doubt about its last commit, and makes a new row for the next.
 FORGET_ENDINGS = f"DELETE FROM endings WHERE began_at < {TIME} - 604800000"
@@ -243,21 +223,18 @@ ON CONFLICT (connection) DO UPDATE SET last = endings.last RETURNING last
 def own(query: str) -> str:
     """Return a query of :mod:`.shared_sql` in PostgreSQL's dialect; long texts are found by their hashes."""
     query = re.sub(r"\$(\w+)_size", r"octet_length(\1)", query).replace("$schedule_", "").replace("$", "")
-    query = re.sub(r"([:\w.]+) == ([:\w.]+)", r"md5(\1) = md5(\2) AND \1 = \2", query)
+    query = re.sub(r"([:\w.]+) == ([:\w.]+|'')", r"md5(\1) = md5(\2) AND \1 = \2", query)
     return re.sub(r":(\w+)", r"%(\1)s", query)
 
 
-MAX_READ_ALONG = 2_048
-"""Payloads up to this many bytes come with their row; larger ones only if they are to be shown."""
-
-MAX_AWAITERS_AHEAD = 200
-"""Awaiters that are locked and read together with a promise that is to be settled."""
+MAX_READ_ALONG = 2_048  # bytes of a payload that comes with its row; a larger one only does if it is to be shown
+MAX_AWAITERS_AHEAD = 200  # that are locked and read together with a promise that is to be settled
 
 _ALONG = f"""
 CASE WHEN octet_length({{0}}) <= {MAX_READ_ALONG}
        OR p.id = ANY(%(shown)s::text[]) AND octet_length({{0}}) <= %(most)s THEN {{0}} END, octet_length({{0}})
 """
-_PAIR = f"{PROMISE_OF_PAIR}, {_ALONG.format('param')}, {_ALONG.format('value')}, {TASK_OF_PAIR}"
+_PROMISE_ALONG = f"{PROMISE_OF_PAIR}, {_ALONG.format('param')}, {_ALONG.format('value')}"
 _WHOLE_PROMISE, _WHOLE_SCHEDULE = own(WHOLE_PROMISE), own(WHOLE_SCHEDULE)
 
 _WANTED = f"""
@@ -276,28 +253,29 @@ CASE WHEN p.id = ANY(%(settles)s::text[]) THEN
 LOCK = f"SELECT id FROM promises WHERE id = {_WANTED} FOR UPDATE SKIP LOCKED"
 # A separate statement, so that it sees everything committed before we got the locks.
 GET_PAIRS = f"""
-SELECT {_PAIR}, {_LINKS_AHEAD} FROM promises AS p LEFT JOIN tasks AS t ON t.id = p.id WHERE p.id = {_WANTED}
+SELECT {_PROMISE_ALONG}, {TASK_OF_PAIR}, {_LINKS_AHEAD}
+FROM promises AS p LEFT JOIN tasks AS t ON t.id = p.id WHERE p.id = {_WANTED}
 """
 GET_WHOLE_PROMISES = f"SELECT {_WHOLE_PROMISE} FROM promises WHERE id = ANY(%s::text[]) ORDER BY id"
-# Awaiters of several promises, in the order of the promises. The limit is for all together.
-GET_AWAITERS = """
-SELECT s.id, c.awaiter FROM unnest(%(ids)s::text[], %(after)s::text[]) WITH ORDINALITY AS s (id, after, number)
+
+
+def _links(table: str, other: str, condition: str) -> str:
+    """Return a query for links of several promises, in their order. The limit is for all together."""
+    return f"""
+SELECT s.id, l.{other} FROM unnest(%(ids)s::text[], %(after)s::text[]) WITH ORDINALITY AS s (id, after, number)
 CROSS JOIN LATERAL (
-    SELECT awaiter FROM callbacks WHERE awaited = s.id AND awaiter > s.after COLLATE "C"
-    ORDER BY awaiter LIMIT %(limit)s
-) AS c ORDER BY s.number, c.awaiter LIMIT %(limit)s
+    SELECT {other} FROM {table} WHERE awaited = s.id AND {condition} ORDER BY {other} LIMIT %(limit)s
+) AS l ORDER BY s.number, l.{other} LIMIT %(limit)s
 """
-GET_LISTENERS = """
-SELECT s.id, l.address FROM unnest(%(ids)s::text[]) WITH ORDINALITY AS s (id, number)
-CROSS JOIN LATERAL (
-    SELECT address FROM listeners WHERE awaited = s.id ORDER BY address LIMIT %(limit)s
-) AS l ORDER BY s.number, l.address LIMIT %(limit)s
-"""
+
+
+GET_AWAITERS = _links("callbacks", "awaiter", 'awaiter > s.after COLLATE "C"')
+GET_LISTENERS = _links("listeners", "address", "true")
 
 # For several tasks: steps of the same execution, and children, which are sent together with the task. A stored branch
 # takes precedence over the one that is named.
 GET_PRELOAD = f"""
-SELECT w.task, {PROMISE_OF_PAIR}, {_ALONG.format("param")}, {_ALONG.format("value")}
+SELECT w.task, {_PROMISE_ALONG}
 FROM unnest(%(tasks)s::text[], %(branches)s::text[]) WITH ORDINALITY AS w (task, branch, number)
 CROSS JOIN LATERAL (
     SELECT coalesce((SELECT coalesce(branch, '') FROM promises WHERE id = w.task), w.branch) AS branch
@@ -352,24 +330,21 @@ SELECT least(
 # --- writing rows ---
 
 
-def _insert(table: str, then: str = "") -> str:
+def _insert(table: str, then: str) -> str:
     columns = ", ".join(COLUMNS[table])
     return f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {{rows}} {then}"
+
+
+def _replace(table: str, key: str, *names: str) -> str:
+    changed = ", ".join(f"{name} = excluded.{name}" for name in names)
+    return _insert(table, f"ON CONFLICT ({key}) DO UPDATE SET {changed}")
 
 
 def _delete(table: str, same: str) -> str:
     return f"DELETE FROM {table} AS t USING {{rows}} WHERE {same}"
 
 
-def _or_replace(key: str, *names: str) -> str:
-    changed = ", ".join(f"{name} = excluded.{name}" for name in names)
-    return f"ON CONFLICT ({key}) DO UPDATE SET {changed}"
-
-
-# The decisions of a transaction are written by two statements: first what goes, then what comes, because what was
-# dropped may have been put again. Names are those of their tables, after what is done there. The parts of a statement
-# see the tables as they were before it, and run in no order; two may delete the same row.
-DROPS = {
+WRITES = {
     "free_callbacks": _delete("callbacks", "t.awaiter = r.awaiter"),
     "drop_callbacks": _delete("callbacks", "t.awaited = r.awaited AND t.awaiter = r.awaiter"),
     "drop_listeners": _delete(
@@ -377,51 +352,41 @@ DROPS = {
     ),
     "drop_spreading": _delete("spreading", "t.promise_id = r.promise_id"),
     "drop_schedules": _delete("schedules", "t.id = r.id"),
-}
-PUTS = {
     # A promise that exists by now is an error: the rule has not seen it.
-    "insert_promises": _insert("promises"),
+    "insert_promises": _insert("promises", ""),
     # The other columns of an existing promise never change.
     "update_promises": """
 UPDATE promises AS p SET state = r.state, settled_at = r.settled_at, armed = r.armed, value = coalesce(r.value, p.value)
 FROM {rows} WHERE p.id = r.id
 """,
-    "put_tasks": _insert("tasks", _or_replace("id", *COLUMNS["tasks"][2:-1])),
+    "put_tasks": _replace("tasks", "id", *COLUMNS["tasks"][2:-1]),
     "put_callbacks": _insert("callbacks", "ON CONFLICT DO NOTHING"),
     "put_listeners": _insert("listeners", "ON CONFLICT DO NOTHING"),
-    "put_spreading": _insert("spreading", _or_replace("promise_id", "after", "turn_at")),
-    "put_schedules": _insert("schedules", _or_replace("id", "next_run_at", "last_run_at")),
-    "put_unblocks": _insert("unblocks", _or_replace("promise_id, md5(address)", "kept_since")),
+    "put_spreading": _replace("spreading", "promise_id", "after", "turn_at"),
+    "put_schedules": _replace("schedules", "id", "next_run_at", "last_run_at"),
+    "put_unblocks": _replace("unblocks", "promise_id, md5(address)", "kept_since"),
 }
-
-# The connections of a server follow one another, so they share one row. began_at: when it was last written.
-_PUT_ENDING = """
+"""How the parts of a :class:`~resonate_server.store.writing.Writing` are written."""
+PUT_ENDING = """
 INSERT INTO endings (connection, last) VALUES (%(server)s, %(number)s)
 ON CONFLICT (connection) DO UPDATE SET last = excluded.last, began_at = excluded.began_at
 """
 
 
+@cache
+def write(parts: tuple[str, ...], then: str) -> str:
+    """Return one statement with these parts of :data:`WRITES` and ``then``. Each sees the tables as they were before,
+    and they run in no order; two may delete the same row.
+
+    Rows are sent as JSON; the columns of their table say how to read them.
+    """
+    rows = {part: f"json_populate_recordset(NULL::{table_of(part)}, %({part})s) AS r" for part in parts}
+    each = ", ".join(f"{part} AS ({WRITES[part].format(rows=rows[part])})" for part in parts)
+    return f"WITH {each} {then}" if parts else then
+
+
 def table_of(part: str) -> str:
     return part.partition("_")[2]
-
-
-@cache
-def drop(parts: tuple[str, ...]) -> str:
-    """Return one statement with these parts of :data:`DROPS`."""
-    return f"{_with(DROPS, parts)} SELECT"
-
-
-@cache
-def put(parts: tuple[str, ...]) -> str:
-    """Return one statement with these parts of :data:`PUTS`, which also records the transaction."""
-    return f"{_with(PUTS, parts)} {_PUT_ENDING}"
-
-
-def _with(texts: dict[str, str], parts: tuple[str, ...]) -> str:
-    """Rows are sent as JSON; the columns of their table say how to read them."""
-    rows = {part: f"json_populate_recordset(NULL::{table_of(part)}, %({part})s) AS r" for part in parts}
-    each = [f"{part} AS ({texts[part].format(rows=rows[part])})" for part in parts]
-    return f"WITH {', '.join(each)}" if each else ""
 
 
 DROP_UNBLOCKS = """
@@ -430,10 +395,10 @@ WHERE unblocks.promise_id = told.promise_id AND md5(unblocks.address) = md5(told
 """
 DROP_UNBLOCKS_BEFORE = "DELETE FROM unblocks WHERE kept_since < %s"
 
-_TREES = """
-SELECT id FROM promises WHERE md5(origin) = ANY(ARRAY(SELECT md5(root) FROM unnest(%(roots)s::text[]) AS root))
-AND origin = ANY(%(roots)s::text[]) UNION SELECT unnest(%(roots)s::text[])
+_OF_ORIGIN = """
+md5(origin) = ANY(ARRAY(SELECT md5(id) FROM unnest(%(ids)s::text[]) AS id)) AND origin = ANY(%(ids)s::text[])
 """
+_TREES = f"SELECT id FROM promises WHERE {_OF_ORIGIN} UNION SELECT unnest(%(ids)s::text[])"
 LOCK_TREES = f"SELECT id FROM promises WHERE id = ANY(ARRAY({_TREES})) FOR UPDATE NOWAIT"
 # A child created meanwhile stays.
 DROP_PROMISES_OF_TREES = f"""
@@ -442,10 +407,7 @@ RETURNING id
 """
 # What has one of them as its origin becomes a root, to be deleted later.
 DROP_REST_OF_TREES = (
-    """
-UPDATE promises SET origin = NULL
-WHERE md5(origin) = ANY(ARRAY(SELECT md5(id) FROM unnest(%(ids)s::text[]) AS id)) AND origin = ANY(%(ids)s::text[])
-""",
+    f"UPDATE promises SET origin = NULL WHERE {_OF_ORIGIN}",
     "DELETE FROM callbacks WHERE awaited = ANY(%(ids)s::text[])",
     "DELETE FROM callbacks WHERE awaiter = ANY(%(ids)s::text[])",
     "DELETE FROM listeners WHERE awaited = ANY(%(ids)s::text[])",
@@ -454,17 +416,6 @@ WHERE md5(origin) = ANY(ARRAY(SELECT md5(id) FROM unnest(%(ids)s::text[]) AS id)
 
 # --- for viewers ---
 
-# Two index scans, merged: the caller stops after a few rows.
-GET_UNBLOCKS = """
-(SELECT place, promise_id, address FROM unblocks
- WHERE md5(recipient) = md5(%(group)s) AND md5(member) = md5(%(member)s) AND recipient = %(group)s
-   AND member = %(member)s AND place > %(after)s ORDER BY place)
-UNION ALL
-(SELECT place, promise_id, address FROM unblocks
- WHERE md5(recipient) = md5(%(group)s) AND md5(member) = md5('') AND recipient = %(group)s AND member = ''
-   AND %(member)s <> '' AND place > %(after)s ORDER BY place)
-ORDER BY place
-"""
 # An internal root whose deadline has passed is still stored as pending.
 RECENT_ROOTS = f"""
 SELECT {PROMISE}, param, octet_length(value) FROM promises
@@ -484,14 +435,11 @@ SELECT DISTINCT recipient FROM tasks WHERE ({QUEUED} OR ({SET_ASIDE})) AND recip
 
 # --- copying a whole state ---
 
-LOOK_AT_ALL = "BEGIN ISOLATION LEVEL REPEATABLE READ"
 # Others may read, but not write.
 LOCK_ALL = f"LOCK TABLE {', '.join(COLUMNS)} IN SHARE ROW EXCLUSIVE MODE"
 NO_LIMITS = "SET idle_in_transaction_session_timeout = 0"
 # Without it, queries would be planned for empty tables until the next automatic ANALYZE.
 LEARN_SIZES = f"ANALYZE {', '.join(COLUMNS)}"
-GET_TIME = f"SELECT greatest(time, {TIME}) FROM server"
-PUT_TIME = "UPDATE server SET time = greatest(time, %s)"
 
 
 def read_all(table: str) -> str:

@@ -28,9 +28,11 @@ def whole_database(url: str) -> Iterator[Whole]:
 
 def is_same_database(url: str, other: str) -> bool:
     """Compare them, however they are spelled. Raises :class:`CannotCopy`."""
-    with _told(), Source(url).connect() as one, Source(other).connect() as two:
-        first, second = (each.execute(sql.GET_IDENTITY.encode()).fetchall() for each in (one, two))
-        return first == second
+    sources = Source(url), Source(other)
+    with _told():
+        for each in sources:
+            each.connect().close()
+    return sources[0].identity == sources[1].identity
 
 
 @contextmanager
@@ -58,7 +60,7 @@ def _take(connection: Connection[Row]) -> None:
     if not is_ours or not all(has_ended for *_, has_ended, _ in servers):
         raise CannotCopy("a server is using the database; stop it first")
     connection.execute(sql.NO_LIMITS)
-    connection.execute(sql.LOOK_AT_ALL)
+    connection.execute(sql.BEGIN)
     connection.execute(sql.LOCK_ALL.encode())
 
 
@@ -89,5 +91,5 @@ class _WholeDatabase(Whole):
         return int(time)
 
     def set_time(self, time: int) -> None:
-        self._connection.execute(sql.PUT_TIME, (time,))
+        self._connection.execute(sql.KEEP_TIME.encode(), (time,))
         self._connection.execute(sql.LEARN_SIZES.encode())

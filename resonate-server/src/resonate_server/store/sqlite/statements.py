@@ -269,15 +269,6 @@ PAYLOAD_WRITES = {
 # Before the schedule itself, which tells which param is its own.
 DROP_SCHEDULE_PARAM = "DELETE FROM schedule_params WHERE schedule = (SELECT number FROM schedules WHERE id = ?)"
 
-# Two index scans, merged: the caller stops after a few rows.
-GET_UNBLOCKS = """
-SELECT place, promise_id, address FROM unblocks WHERE recipient = :group AND member = :member AND place > :after
-UNION ALL
-SELECT place, promise_id, address FROM unblocks
-WHERE recipient = :group AND member = '' AND :member != '' AND place > :after
-ORDER BY place
-"""
-
 # The literal conditions repeat those of the partial indexes; without them SQLite may not use them.
 DUE_PROMISES = "SELECT id FROM promises WHERE armed = 1 AND timeout_at <= ? ORDER BY timeout_at, id LIMIT ?"
 DUE_TASKS = "SELECT id FROM tasks WHERE timer_at IS NOT NULL AND timer_at <= ? ORDER BY timer_at, id LIMIT ?"
