@@ -1,6 +1,4 @@
-"""Workers that fall silent without ending: one that is frozen or cut off loses its work to another, and no other worker
-does. Leases last an hour, so none expires during a test.
-"""
+"""Workers that fall silent without ending. Leases last an hour, so none expires during a test."""
 
 import time
 from collections.abc import Iterator

@@ -1,8 +1,4 @@
-"""Run several clients concurrently and search for an order of their requests that the model explains (linearizability).
-
-The search is Wing and Gong's: the next request in the order is one of those sent before the earliest remaining
-answer. A point reached before, with the same requests and the same states, is not searched again.
-"""
+"""Run several clients concurrently and search for an order of their requests that the model explains."""
 
 import itertools
 import math
@@ -33,7 +29,6 @@ AHEAD = 36_524 * 24 * 3_600_000
 January shifts by the same amount."""
 LATER = 61_000
 """Time (ms) that passes halfway, while no client sends requests: leases and some deadlines end, others do not."""
-
 
 NEVER = 2**63
 
@@ -178,7 +173,8 @@ class Unordered(AssertionError):
 def order(calls: list[Call]) -> list[Call]:
     """Return an order in which the machine gives all these answers. Raises :class:`Unordered` if there is none.
 
-    ``calls`` are in the order they were sent.
+    ``calls`` are in the order they were sent. The search is Wing and Gong's. A point reached before, with the same
+    requests and the same states, is not searched again.
     """
     best: list[int] = []
     reached = set()

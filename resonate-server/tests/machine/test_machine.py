@@ -1,12 +1,4 @@
-"""Random requests over HTTP to a server whose time is moved by hand: the model must explain every answer.
-
-One client sends its requests one after another. Several clients send theirs concurrently: some order of each tree's
-requests must exist in which the model gives all answers. The clock stands still meanwhile, so an order also determines
-all times. To run more steps, or to repeat a failing run:
-
-    MACHINE_STEPS=1000000 python -m pytest resonate-server/tests/machine/test_machine.py
-    DIFFERENTIAL_SEED=17 python -m pytest resonate-server/tests/machine/test_machine.py
-"""
+"""Random requests over HTTP to a server whose time is moved by hand: the model must explain every answer."""
 
 import os
 from collections.abc import Iterator
@@ -21,6 +13,7 @@ from machine.history import check_histories
 from machine.sequence import CORR_ID, Seen, Sequence
 
 STEPS = int(os.environ.get("MACHINE_STEPS", "20_000"))
+"""A run by hand may set more."""
 FEW = 3_000
 """Enough steps to find most bugs."""
 HISTORIES = 20

@@ -1,11 +1,4 @@
-"""Concurrent clients on several servers with one database: some order of each tree's requests explains all answers,
-even while one of the servers is killed and restarted.
-
-The clients' time is a century ahead, where nothing is due, so the servers' background work can stay on.
-To repeat a failing run:
-
-    DIFFERENTIAL_SEED=17 python -m pytest resonate-server/tests/machine/test_servers.py
-"""
+"""Concurrent clients on several servers with one database: some order of each tree's requests explains all answers."""
 
 import random
 from collections.abc import Callable, Iterator

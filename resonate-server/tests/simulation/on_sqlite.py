@@ -45,7 +45,7 @@ class WatchedDatabase(Database):
     @property
     def in_transaction(self) -> bool:
         """Whether something was written and is not committed."""
-        return bool(self._writing) or self._db.in_transaction
+        return self._db.in_transaction
 
     @property
     def log_to_sync(self) -> int:

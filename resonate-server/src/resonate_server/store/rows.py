@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET
 from msgspec.structs import astuple
 
-from resonate_server.kernel.model import Task, Unread
+from resonate_server.kernel.model import LinkChange, PutSpreading, Task, Unread
 from resonate_server.protocol import records
 from resonate_server.protocol.address import PollAddress, parse_address
 from resonate_server.protocol.messages import Unblock
@@ -121,6 +121,11 @@ def task(row: Row) -> Task:
     id, target, state, *times, queued, releases, lost_at, unclaimed, reason = row
     members = (id, target, TaskState(state), *times, bool(queued), releases, lost_at, unclaimed, reason)
     return Task(*members)
+
+
+def link_row(link: LinkChange) -> Row:
+    """The columns are the members of a change, as far as it has them."""
+    return (*astuple(link.spreading), link.turn_at) if isinstance(link, PutSpreading) else astuple(link)
 
 
 def unblock_row(unblock: Unblock, now: int) -> Row:

@@ -1,4 +1,4 @@
-"""What a transaction has decided and not yet handed to its database."""
+"""What a transaction of the PostgreSQL store has decided and not yet handed to its database."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -35,11 +35,6 @@ class Writing:
 
     def __bool__(self) -> bool:
         return any(self.parts.values())
-
-    def clear(self) -> None:
-        self.parts.clear()
-        self._callers.clear()
-        self.linked.clear()
 
     def knows(self, id: str) -> bool:
         """Return whether the database's rows for ``id`` are outdated."""

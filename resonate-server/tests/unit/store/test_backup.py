@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import count
 from pathlib import Path
@@ -249,8 +250,10 @@ class TestLock:
             assert lock.read_text() == f"{os.getpid()}\n"
 
 
-def test_changes_of_an_open_transaction_are_not_in_a_copy(store: Database) -> None:
+def test_a_copy_waits_for_the_end_of_a_transaction_and_has_nothing_that_was_undone(store: Database) -> None:
     store.write(changes(promise("p")))
-    made = store.backup()
+    with ThreadPoolExecutor() as pool:
+        copying = pool.submit(store.backup)
+        store.rollback()
+        made = copying.result()
     assert made is not None and execute(made, "SELECT id FROM promises") == []
-    store.rollback()

@@ -1,8 +1,4 @@
-"""A process that dies, or whose disk fills up, during a checkpoint leaves a file and a log that are intact together.
-
-SQLite's checkpoint writes the newest version of each page in the log to the file, in page order. :func:`checkpoint`
-does the same here, but only for the first pages.
-"""
+"""A process that dies, or whose disk fills up, during a checkpoint leaves a file and a log that are intact together."""
 
 import os
 import sqlite3
@@ -39,7 +35,7 @@ def pages_in(log: bytes) -> dict[int, bytes]:
 
 
 def checkpoint(path: Path, steps: int) -> None:
-    """Write the first ``steps`` pages of a checkpoint."""
+    """Write the first ``steps`` pages as SQLite does: the newest version of each page in the log, in page order."""
     pages = pages_in(sessions.log_of(path).read_bytes())
     with path.open("r+b") as out:
         for number in sorted(pages)[:steps]:

@@ -1,5 +1,4 @@
-"""The store's cache is invisible: a store that asks its database for everything gives the same answers to the same
-random requests (those of the comparisons) and has the same rows after every step."""
+"""The cache is invisible: a store without one gives the same answers to random requests and has the same rows."""
 
 import tempfile
 from pathlib import Path
@@ -110,7 +109,7 @@ class Both:
                     store.decide(*kernel.releasing("workers", pid, tuple(store.held_tasks(pid)), RULES), self._now)
 
     def _compare(self) -> None:
-        """Only between transactions, because reading all rows flushes pending writes. Messages have no order."""
+        """Only between transactions, because to look ends one. Messages have no order."""
         if self._batching.is_between_transactions:
             assert seen(self._forgetful.store) == seen(self._batching)
             first, second = (sorted(map(repr, each.take_sent())) for each in self._kernels)

@@ -1,7 +1,7 @@
 """The store on SQLite: one file (or none: :data:`IN_MEMORY`), one connection, one writer.
 
 ``store`` keeps the contract: which requests share a transaction, when it is committed, who is told. ``database`` is the
-unit of work: it collects writes and hands them to the file. ``cache`` keeps rows in use, so that requests seldom read
+unit of work: it loads rows, asks the rule and writes. ``cache`` keeps rows in use, so that requests seldom read
 the file. ``statements`` has all the SQL, ``rows`` converts structs to rows and back, ``file`` opens the file.
 """
 

@@ -1,7 +1,7 @@
 """A cache of rows in use: most requests touch rows that were touched a moment ago.
 
-It may be emptied whenever all writes are in the database, and always holds what the database would return once they
-are. Nothing is evicted during a transaction, so whatever a transaction has looked at stays cached until its end.
+It always holds what the database would return. Nothing is evicted during a transaction, so whatever a transaction has
+looked at stays cached until its end.
 """
 
 from msgspec import Struct
@@ -11,8 +11,8 @@ from resonate_server.kernel.model import Task, Unread
 from resonate_server.kernel.sizes import value_weight
 from resonate_server.protocol.records import Promise, Value
 
-CACHE_BYTES = 12 * 1_024 * 1_024
-"""Approximate limit of one generation: about 6,000 promises with small payloads. Two generations are kept."""
+CACHE_BYTES = 24 * 1_024 * 1_024
+"""About 12,000 promises with small payloads. Few of them are in use, and these are soon read again."""
 
 ENTRY_BYTES = 2_000
 """Rough size of an entry without its payloads: it only bounds the total."""
@@ -41,28 +41,20 @@ class Entry(Struct, eq=False):
 
 
 class Cache:
-    """Entries by id, of bounded weight; evicts what was not used during a whole generation. ``limit`` in bytes,
-    approximately.
-    """
+    """Entries by id. ``limit`` in bytes, approximately: a cache that exceeds it is emptied."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._weight = 0
-        self._young: dict[str, Entry] = {}
-        self._old: dict[str, Entry] = {}
+        self._entries: dict[str, Entry] = {}
 
     def get(self, id: str) -> Entry | None:
-        entry = self._young.get(id)
-        if entry is None:
-            entry = self._old.get(id)
-            if entry is not None:
-                self._keep(id, entry)
-        return entry
+        return self._entries.get(id)
 
     def put(self, promise: Promise, task: Task | None = None) -> Entry:
         """Return the new entry."""
-        entry = Entry(without_large_payloads(promise), task)
-        self._keep(promise.id, entry)
+        entry = self._entries[promise.id] = Entry(without_large_payloads(promise), task)
+        self._weight += ENTRY_BYTES + sum(map(len, promise.tags.values())) + _payload_bytes(entry.promise)
         return entry
 
     def replace(self, entry: Entry, promise: Promise) -> None:
@@ -70,17 +62,13 @@ class Cache:
         entry.promise = without_large_payloads(promise)
         self._weight += _payload_bytes(entry.promise)
 
-    def age(self) -> None:
-        """Begin a new generation if this one is full. Between transactions only."""
+    def end_transaction(self) -> None:
         if self._weight > self._limit:
-            self._old, self._young, self._weight = self._young, {}, 0
+            self.clear()
 
     def clear(self) -> None:
-        self._young, self._old, self._weight = {}, {}, 0
-
-    def _keep(self, id: str, entry: Entry) -> None:
-        self._young[id] = entry
-        self._weight += ENTRY_BYTES + sum(map(len, entry.promise.tags.values())) + _payload_bytes(entry.promise)
+        self._entries.clear()
+        self._weight = 0
 
 
 def _payload_bytes(promise: Promise) -> int:

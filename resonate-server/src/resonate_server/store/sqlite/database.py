@@ -1,4 +1,4 @@
-"""The unit of work: writes are buffered until the transaction ends or a query needs them, then written together.
+"""The unit of work: decides on rows in memory or in the file, and writes what was decided.
 
 Synchronous, and used by one thread at a time. Assumes a single server process; the file is locked while it is open.
 With ``synchronous="FULL"`` a committed transaction is on disk and survives a power cut.
@@ -8,13 +8,13 @@ import heapq
 import shutil
 import sqlite3
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, override
 
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from resonate_server.kernel.model import (
     Changes,
@@ -31,14 +31,14 @@ from resonate_server.kernel.model import (
 from resonate_server.kernel.settlement import projected
 from resonate_server.kernel.sizes import MAX_PRELOAD, fitting, is_read, weight
 from resonate_server.protocol.messages import OwedUnblock, Unblock, UnblockKey
-from resonate_server.protocol.records import Promise, PromiseState
+from resonate_server.protocol.records import Promise, PromiseState, TaskState
 from resonate_server.protocol.requests import MAX_INTEGER
 from resonate_server.store import Decided, DiskUse, rows
 from resonate_server.store.errors import StoreFailed, StoreLost, StoreUnusable
 from resonate_server.store.found import FIRST, Dropped, Place, SettledRoot
 from resonate_server.store.links import Links, add_links
 from resonate_server.store.rows import Row
-from resonate_server.store.shared_sql import COLUMNS, SETTLED_ROOTS
+from resonate_server.store.shared_sql import SETTLED_ROOTS
 from resonate_server.store.sqlite import statements
 from resonate_server.store.sqlite.backup import make_copy, remove_leftovers
 from resonate_server.store.sqlite.cache import CACHE_BYTES, Cache, Entry
@@ -54,7 +54,6 @@ from resonate_server.store.sqlite.lock import PathLock, PathTaken
 from resonate_server.store.sqlite.log import Log
 from resonate_server.store.sqlite.sessions import FileIdentity, advice, fold, log_of
 from resonate_server.store.view import View
-from resonate_server.store.writing import Writing
 
 MAX_FORGOTTEN = 500
 """Delivered messages that one commit deletes at most."""
@@ -68,15 +67,16 @@ MIN_FREE_PAGES = 512
 _ARMED, _UNARMED = (PromiseState.PENDING, 1), (PromiseState.PENDING, 0)
 """Parts of the index of roots: pending ones with a timer at their deadline, and pending internal ones."""
 
-_BRANCH, _PARENT = map(COLUMNS["promises"].index, ("branch", "parent"))
+type Statement = tuple[str, Sequence[Any]]
+"""SQL and its parameters."""
 
 
 class Database(View):
-    """Raises :class:`StoreUnusable` if the file cannot be opened. ``cache_bytes``: approximate limit of one generation
-    of the cache.
+    """Raises :class:`StoreUnusable` if the file cannot be opened. ``cache_bytes``: approximate limit of the cache.
 
     A transaction begins with the first write after the previous one ended. Reads see all earlier writes, and raise
-    ``sqlite3.Error`` if the disk or the file is damaged. A :meth:`write` that raises has changed nothing.
+    ``sqlite3.Error`` if the disk or the file is damaged. After a :meth:`write` that failed halfway, only
+    :meth:`rollback` is possible.
     """
 
     _sql = statements
@@ -101,7 +101,6 @@ class Database(View):
         self._copying = threading.Lock()
         self._closing = threading.Event()
         self._cache = Cache(cache_bytes)
-        self._writing = Writing()
         self._delivered: deque[UnblockKey] = deque()
         """``unblock`` messages to delete."""
         self._absent: set[str] = set()
@@ -140,11 +139,11 @@ class Database(View):
                 self.put_unblock(message, now)
 
     def flush(self) -> bool:
-        """Hand all writes to the database; return whether there is something to :meth:`commit`.
+        """End the transaction's writes; return whether there is something to :meth:`commit`.
 
         Nothing is durable yet. After any exception, such as :class:`StoreFailed`, only :meth:`rollback` is possible.
         """
-        self._write_out()
+        self._check_transaction()
         if self._has_begun and self._delivered:
             self._forget_delivered(MAX_FORGOTTEN)
         if not self._has_begun:
@@ -155,7 +154,7 @@ class Database(View):
         """The transaction is over: what it knows may be forgotten."""
         self._absent.clear()
         self._payload_bytes = 0
-        self._cache.age()
+        self._cache.end_transaction()
 
     def commit(self) -> None:
         """Call after :meth:`flush`. On return, all writes are durable. After an exception only :meth:`rollback` is
@@ -220,7 +219,6 @@ class Database(View):
 
     def rollback(self) -> None:
         """Undo all writes since the last commit."""
-        self._writing.clear()
         self._forget_rows()
         self._has_begun = self._has_failed = False
         self._payload_bytes = 0
@@ -234,7 +232,7 @@ class Database(View):
 
     def try_to_write(self) -> None:
         """Write as much as a request needs, where nobody reads it, so that the commit shows whether there is room."""
-        self._execute(statements.TRY_TO_WRITE, [()])
+        self._change([(statements.TRY_TO_WRITE, ())])
 
     def clock_mark(self) -> ClockMark | None:
         """Return the last mark that was stored."""
@@ -248,7 +246,7 @@ class Database(View):
 
     def put_clock_mark(self, mark: ClockMark) -> None:
         """Store ``mark`` with the other writes."""
-        self._execute(statements.PUT_CLOCK_MARK, [(mark.time, mark.uptime, mark.boot)])
+        self._change([(statements.PUT_CLOCK_MARK, astuple(mark))])
 
     def _check_identity(self) -> None:
         if self._not_kept:
@@ -293,47 +291,21 @@ class Database(View):
         if self._lock is not None:
             self._lock.release()
 
-    def _write_out(self) -> None:
-        """Hand all writes to the database."""
+    def _check_transaction(self) -> None:
         if self._has_failed or (self._has_begun and not self._db.in_transaction):
             raise StoreFailed("an earlier statement of this transaction has failed")
-        if self._writing:
-            self._change(self._write_parts)
 
-    def _execute(self, statement: str, parameters: Iterable[Row]) -> None:
-        """Write something else, after what waits to be written."""
-        self._write_out()
-        self._change(lambda: self._db.executemany(statement, parameters))
-
-    def _change(self, change: Callable[[], object]) -> None:
+    def _change(self, changes: Iterable[Statement]) -> None:
+        """A failure leaves the transaction half done, so it can only be rolled back."""
+        self._check_transaction()
         self._has_failed = True
         try:
             self._begin()
-            change()
+            for statement, parameters in changes:
+                self._db.execute(statement, parameters)
         except sqlite3.Error as error:
             raise StoreFailed(str(error)) from error
         self._has_failed = False
-
-    def _write_parts(self) -> None:
-        parts = self._writing.parts
-        for part, statement in statements.WRITES.items():
-            if part in parts:
-                self._write_part(part, statement, parts[part])
-        self._writing.clear()
-
-    def _write_part(self, part: str, statement: str, found: dict[Any, Row]) -> None:
-        if part == "drop_schedules":
-            self._db.executemany(statements.DROP_SCHEDULE_PARAM, found.values())
-        payloads = statements.PAYLOAD_WRITES.get(part)
-        if payloads is None:
-            self._db.executemany(statement, found.values())
-            return
-        self._db.executemany(statement, [row[: -len(payloads)] for row in found.values()])
-        for id, row in found.items():
-            for put, data in zip(payloads, row[-len(payloads) :], strict=True):
-                if data is not None:
-                    self._db.execute(put, (data, id))
-                    self._payload_bytes += len(data)
 
     def _begin(self) -> None:
         if not self._has_begun:
@@ -341,16 +313,13 @@ class Database(View):
             self._has_begun = True
 
     def _query(self, statement: str, parameters: Any = ()) -> sqlite3.Cursor:
-        """Query the database, after handing it all writes."""
-        self._write_out()
+        self._check_transaction()
         return self._db.execute(statement, parameters)
 
     _stream = _query
 
-    def _stored(self, statement: str, parameters: Any) -> list[str]:
-        """Return ids as they are in the database. Most requests ask for nothing that waits to be written, and a buffer
-        that is kept together is written faster."""
-        return [id for (id,) in self._db.execute(statement, parameters)]
+    def _ids_of(self, statement: str, parameters: Any) -> list[str]:
+        return [id for (id,) in self._query(statement, parameters)]
 
     def _forget_rows(self) -> None:
         self._cache.clear()
@@ -390,11 +359,8 @@ class Database(View):
 
     def _links(self, spreading: Spreading, limit: int) -> Links:
         id = spreading.promise_id
-        awaiters = self._stored(statements.GET_AWAITERS, (id, spreading.after, limit + 1))
-        if id in self._writing.linked or self._writing.frees(awaiters):
-            self._write_out()
-            awaiters = self._stored(statements.GET_AWAITERS, (id, spreading.after, limit + 1))
-        return awaiters, self._stored(statements.GET_LISTENERS, (id, limit + 1 - len(awaiters)))
+        awaiters = self._ids_of(statements.GET_AWAITERS, (id, spreading.after, limit + 1))
+        return awaiters, self._ids_of(statements.GET_LISTENERS, (id, limit + 1 - len(awaiters)))
 
     def weigh(self, ids: Iterable[str]) -> int:
         """Estimate how many bytes the promises of ``ids`` take in an answer. Reads no payload."""
@@ -412,9 +378,7 @@ class Database(View):
         entry = self._cache.get(id)
         if entry is not None or id in self._absent:
             return entry
-        # Most ids asked for are new, and need no pending writes handed to the database first.
-        query = self._query if self._writing.knows(id) else self._db.execute
-        row = query(statements.GET_PAIR, (id,)).fetchone()
+        row = self._query(statements.GET_PAIR, (id,)).fetchone()
         if row is None:
             self._absent.add(id)
             return None
@@ -434,16 +398,9 @@ class Database(View):
         own = self._entry(task_id)
         branch = own.promise.branch if own is not None else branch
         query = {"task": task_id, "branch": branch or None, "limit": MAX_PRELOAD + 1}
-        if self._writes_related(task_id, branch):
-            self._write_out()
-        related = self._stored(statements.GET_RELATED, query)
+        related = self._ids_of(statements.GET_RELATED, query)
         entries = [entry for id in related if id != task_id and (entry := self._entry(id)) is not None]
         return self._read_what_fits(entries)
-
-    def _writes_related(self, task_id: str, branch: str | None) -> bool:
-        """Return whether a promise of this branch, or a child of this task, waits to be written."""
-        new = self._writing.parts["insert_promises"].values()
-        return any(row[_PARENT] == task_id or (branch and row[_BRANCH] == branch) for row in new)
 
     def _read_what_fits(self, entries: list[Entry]) -> list[Promise]:
         promises = [entry.promise for entry in entries]
@@ -456,14 +413,37 @@ class Database(View):
 
     def write(self, changes: Changes) -> None:
         """Write rows, as far as :class:`Changes` says that they count, and apply the link changes in order."""
-        self._writing.add(changes, (), 0, self._is_cached)
+        # All rows are built first, so that one that cannot be built fails before anything has changed.
+        self._change(list(self._statements(changes)))
         for promise in changes.promises.values():
             self._keep_promise(promise)
         for task in changes.tasks.values():
             self._keep_task(task)
 
-    def _is_cached(self, id: str) -> bool:
-        return self._cache.get(id) is not None
+    def _statements(self, changes: Changes) -> Iterator[Statement]:
+        for id, promise in changes.promises.items():
+            is_new = self._cache.get(id) is None
+            *row, param, value = rows.whole_promise_row(promise, changes.callers.get(id), with_param=is_new)
+            yield statements.PUT_PROMISE if is_new else statements.UPDATE_PROMISE, row
+            yield from self._payload(statements.PUT_PARAM, id, param)
+            yield from self._payload(statements.PUT_VALUE, id, value)
+        for task in changes.tasks.values():
+            yield statements.PUT_TASK, rows.task_row(task)
+        for link in changes.links:
+            yield statements.LINKS[type(link)], rows.link_row(link)
+        for id, schedule in changes.schedules.items():
+            if schedule is None:
+                yield statements.DROP_SCHEDULE_PARAM, (id,)
+                yield statements.DROP_SCHEDULE, (id,)
+            else:
+                *row, param = rows.whole_schedule_row(schedule)
+                yield statements.PUT_SCHEDULE, row
+                yield from self._payload(statements.PUT_SCHEDULE_PARAM, id, param)
+
+    def _payload(self, statement: str, id: str, data: bytes | None) -> Iterator[Statement]:
+        if data is not None:
+            self._payload_bytes += len(data)
+            yield statement, (data, id)
 
     def _keep_promise(self, promise: Promise) -> None:
         entry = self._cache.get(promise.id)
@@ -481,7 +461,7 @@ class Database(View):
 
     def put_unblock(self, unblock: Unblock, now: int) -> None:
         """Store ``unblock`` until it is :meth:`delivered`; one per promise and address. ``now`` in ms."""
-        self._writing.add(Changes(), (unblock,), now, self._is_cached)
+        self._change([(statements.PUT_UNBLOCK, rows.unblock_row(unblock, now))])
 
     def delivered(self, key: UnblockKey) -> None:
         """Forget an ``unblock`` with the next commit, or before it would be read again. Any thread may call this."""
@@ -489,10 +469,10 @@ class Database(View):
 
     def _forget_delivered(self, limit: int) -> None:
         number = min(limit, len(self._delivered))
-        self._execute(statements.DROP_UNBLOCK, [self._delivered.popleft() for _ in range(number)])
+        self._change([(statements.DROP_UNBLOCK, self._delivered.popleft()) for _ in range(number)])
 
     def drop_unblocks_before(self, time: int) -> None:
-        self._execute(statements.DROP_UNBLOCKS_BEFORE, [(time,)])
+        self._change([(statements.DROP_UNBLOCKS_BEFORE, (time,))])
 
     @override
     def unblocks(self, group: str, member: str, after: int) -> Iterator[OwedUnblock]:
@@ -554,16 +534,18 @@ class Database(View):
         _, still_free = self._query(statements.COUNT_PAGES).fetchone()
         return bool(still_free < free)
 
-    def reset(self) -> None:
-        """Delete everything."""
+    def reset(self) -> Counter[TaskState]:
+        """Delete everything; return how many tasks there were in each state."""
+        there_were = self.count_tasks()
         self._begin_deleting()
         self._delivered.clear()  # New promises may have the same ids.
         for table in statements.TABLES:
             self._db.execute(f"DELETE FROM {table}")  # noqa: S608  a constant
+        return there_were
 
     def _begin_deleting(self) -> None:
         """Empty the cache: rows are about to be deleted in the database itself."""
-        self._write_out()
+        self._check_transaction()
         self._forget_rows()
         self._begin()
 

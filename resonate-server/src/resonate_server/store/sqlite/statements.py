@@ -3,6 +3,16 @@
 from collections.abc import Collection, Iterable
 from functools import cache
 
+from resonate_server.kernel.model import (
+    DropCallback,
+    DropCallbacks,
+    DropListener,
+    DropSpreading,
+    LinkChange,
+    PutCallback,
+    PutListener,
+    PutSpreading,
+)
 from resonate_server.store.shared_sql import (
     COLUMNS,
     PAYLOADS,
@@ -235,39 +245,32 @@ def _put(table: str, key: str, *names: str) -> str:
     return f"{insert(table, columns)} ON CONFLICT ({key}) DO {f'UPDATE SET {changed}' if names else 'NOTHING'}"
 
 
-def _put_payloads(table: str) -> tuple[str, ...]:
-    """Return the statements for the last columns of a row, whose tables are their own."""
-    return tuple(
-        f"INSERT OR REPLACE INTO {place} ({owner}, data) SELECT number, ? FROM {table} WHERE id = ?"
-        for place, owner in APART[table].values()
-    )
+def _put_payload(table: str, column: str) -> str:
+    place, owner = APART[table][column]
+    return f"INSERT OR REPLACE INTO {place} ({owner}, data) SELECT number, ? FROM {table} WHERE id = ?"
 
 
 # The other columns of an existing promise, task, or schedule never change.
-WRITES = {
-    "free_callbacks": "DELETE FROM callbacks WHERE ? IS NULL AND awaiter = ?",
-    "drop_callbacks": "DELETE FROM callbacks WHERE awaited = ? AND awaiter = ?",
-    "drop_listeners": "DELETE FROM listeners WHERE awaited = ? AND address = ?",
-    "drop_spreading": "DELETE FROM spreading WHERE promise_id = ?",
-    "drop_schedules": "DELETE FROM schedules WHERE id = ?",
-    "insert_promises": _put("promises", "id", "state", "settled_at", "armed"),
-    "update_promises": "UPDATE promises SET state = ?2, settled_at = ?6, armed = ?10 WHERE id = ?1",
-    "put_tasks": _put("tasks", "id", *COLUMNS["tasks"][2:-1]),
-    "put_callbacks": _put("callbacks", "awaited, awaiter"),
-    "put_listeners": _put("listeners", "awaited, address"),
-    "put_spreading": _put("spreading", "promise_id", "after", "turn_at"),
-    "put_schedules": _put("schedules", "id", "next_run_at", "last_run_at"),
-    "put_unblocks": _put("unblocks", "promise_id, address", "kept_since"),
-}
-"""How the parts of a :class:`~resonate_server.store.writing.Writing` are written, in this order."""
-PAYLOAD_WRITES = {
-    "insert_promises": _put_payloads("promises"),
-    "update_promises": _put_payloads("promises"),
-    "put_schedules": _put_payloads("schedules"),
-}
-"""How the payloads of these parts are written, after the rows."""
+PUT_PROMISE = _put("promises", "id", "state", "settled_at", "armed")
+UPDATE_PROMISE = "UPDATE promises SET state = ?2, settled_at = ?6, armed = ?10 WHERE id = ?1"
+PUT_PARAM, PUT_VALUE = _put_payload("promises", "param"), _put_payload("promises", "value")
+PUT_TASK = _put("tasks", "id", *COLUMNS["tasks"][2:-1])
+PUT_UNBLOCK = _put("unblocks", "promise_id, address", "kept_since")
+PUT_SCHEDULE = _put("schedules", "id", "next_run_at", "last_run_at")
+PUT_SCHEDULE_PARAM = _put_payload("schedules", "param")
 # Before the schedule itself, which tells which param is its own.
 DROP_SCHEDULE_PARAM = "DELETE FROM schedule_params WHERE schedule = (SELECT number FROM schedules WHERE id = ?)"
+DROP_SCHEDULE = "DELETE FROM schedules WHERE id = ?"
+LINKS: dict[type[LinkChange], str] = {
+    PutCallback: _put("callbacks", "awaited, awaiter"),
+    DropCallback: "DELETE FROM callbacks WHERE awaited = ? AND awaiter = ?",
+    DropCallbacks: "DELETE FROM callbacks WHERE awaiter = ?",
+    PutListener: _put("listeners", "awaited, address"),
+    DropListener: "DELETE FROM listeners WHERE awaited = ? AND address = ?",
+    PutSpreading: _put("spreading", "promise_id", "after", "turn_at"),
+    DropSpreading: "DELETE FROM spreading WHERE promise_id = ?",
+}
+"""How each change of a link is written."""
 
 # The literal conditions repeat those of the partial indexes; without them SQLite may not use them.
 DUE_PROMISES = "SELECT id FROM promises WHERE armed = 1 AND timeout_at <= ? ORDER BY timeout_at, id LIMIT ?"

@@ -193,12 +193,7 @@ class SQLiteStore(Store):
             pass
 
     async def reset(self) -> Counter[TaskState]:
-        return await self._patiently(self._reset)
-
-    def _reset(self) -> Counter[TaskState]:
-        there_were = self.database.count_tasks()
-        self.database.reset()
-        return there_were
+        return await self._patiently(self.database.reset)
 
     def now(self) -> int:
         return self._clock()
@@ -335,10 +330,8 @@ class SQLiteStore(Store):
         began = time.perf_counter()
         self.outgoing.begin()
         now, self.due_at = self._clock(), self._alarm.at
-        if batch[0].is_quick:
-            outcomes, written = self._decide(batch, now)
-        else:
-            outcomes, written = await self._on_thread(lambda: self._do_alone(batch[0], now))
+        work = partial(self._decide, batch, now)
+        outcomes, written = work() if batch[0].is_quick else await self._on_thread(work)
         if written:
             self._health.commits()
             await self._commit()
@@ -368,21 +361,17 @@ class SQLiteStore(Store):
         end = time.perf_counter() + MAX_DECIDING_S
         outcomes: list[Outcome] = []
         for job in batch:
-            outcomes.append(self._guarded(job, now))
+            outcomes.append(self._guarded(job, now) if isinstance(job, Question) else job.work(now))
             if time.perf_counter() > end:
                 break
         self._jobs.extendleft(reversed(batch[len(outcomes) :]))
         del batch[len(outcomes) :]
         return outcomes, self._flush()
 
-    def _do_alone(self, job: Job, now: int) -> tuple[list[Outcome], bool]:
-        """An errand may write in several steps, so an error fails its whole transaction."""
-        outcome = self._guarded(job, now) if isinstance(job, Question) else job.work(now)
-        return [outcome], self._flush()
-
     def _guarded(self, job: Job, now: int) -> Outcome:
         """A rule that fails has changed nothing, because its changes are written in one last step. Nor has one whose
-        rows cannot be read; if SQLite undoes the transaction for that, the commit fails.
+        rows cannot be read; if SQLite undoes the transaction for that, the commit fails. An errand is not guarded: it
+        may write in several steps, so an error fails its whole transaction.
         """
         try:
             return job.work(now)
