@@ -194,11 +194,11 @@ def test_every_server_counts_all_tasks(servers: list[ServerProcess], clients: li
     for number in range(6):
         clients[number % 3].create(f"{name}.{number}", target=f"poll://any@{name}")
 
-    def pending() -> list[float]:
-        return [metric(server, "resonate_tasks", state="pending") for server in servers]
+    def agree() -> bool:
+        pending = [metric(server, "resonate_tasks", state="pending") for server in servers]
+        return len(set(pending)) == 1 and pending[0] >= 6
 
-    wait_until(lambda: len(set(pending())) == 1, "all tell the same", every=0.2)
-    assert pending()[0] >= 6
+    wait_until(agree, "all tell the same", every=0.2)
 
 
 def test_the_page_of_every_server_shows_events_of_the_others(

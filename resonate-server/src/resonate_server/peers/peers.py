@@ -4,6 +4,7 @@ hints that it missed."""
 import asyncio
 import logging
 import time
+from collections import Counter
 from contextlib import suppress
 
 import msgspec
@@ -93,9 +94,7 @@ class Peers(PeerListener):
 
     def workers(self) -> dict[str, int]:
         """Return the number of workers connected to any server, by group."""
-        here = self._hub.workers()
-        names = {*here, *self._others.groups}
-        return {name: here.get(name, 0) + self._others.workers(name) for name in names}
+        return self._others.workers() + Counter(self._hub.workers())
 
     # --- what the others see of this server -------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ waiting, and says so.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import repeat
 from zlib import crc32
@@ -116,14 +117,9 @@ class Others:
         """Group and process of each stream to one of them."""
         return set().union(*(roster.seats for roster in self._rosters.values()))
 
-    def workers(self, group: str) -> int:
-        """Return how many of the group's workers are connected to them."""
-        return sum(map(len, self._of_group.get(group, {}).values()))
-
-    @property
-    def groups(self) -> Iterable[str]:
-        """Groups of the workers connected to them."""
-        return self._of_group
+    def workers(self) -> Counter[str]:
+        """Return how many workers of each group are connected to them."""
+        return Counter(group for roster in self._rosters.values() for group, _ in roster.seats)
 
     def with_member(self, address: PollAddress) -> int | None:
         """Return the server that has the process named by the address."""
