@@ -88,6 +88,7 @@ class Hub:
         """By task: those that a worker was sent and has not claimed, and those that wait for one with room."""
         self._waiting_characters = 0
         self._unblocks = Unblocks(source, self._listener)
+        self.look_for_unblocks = self._unblocks.look_for
         self._round: asyncio.TimerHandle | None = None
         self._still_s = 0.0
         """How long this server stood still, as far as it has noticed."""

@@ -110,6 +110,13 @@ class Unblocks:
             listener.behind = listener.overlooks = True
             self._wait_for_room(listener, weight)
 
+    def look_for(self, address: PollAddress) -> None:
+        """Request what is new for the listener: another server has written a message that this one was not told."""
+        if (stream := self._find(address)) is not None:
+            listener = self._listeners[stream]
+            listener.behind = listener.missed = listener.overlooks = True
+            self._request_more(listener)
+
     def give(self, stream: WorkerStream, after: int, owed: list[OwedUnblock], complete: bool) -> None:
         """Take in requested messages from after place ``after``; ``complete`` if there are no more."""
         listener = self._listeners.get(stream)

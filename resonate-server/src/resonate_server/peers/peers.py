@@ -4,6 +4,7 @@ hints that it missed."""
 import asyncio
 import logging
 import time
+from collections import Counter
 from contextlib import suppress
 
 import msgspec
@@ -14,7 +15,6 @@ from resonate_server.engine import Engine, ReadFailed
 from resonate_server.peers import hints
 from resonate_server.peers.router import Others, Roster, Router, decode_roster, encode_roster
 from resonate_server.protocol.messages import Execute, Unblock
-from resonate_server.protocol.records import Promise, PromiseState
 from resonate_server.store.in_flight import InFlightTasks
 from resonate_server.store.sharing import PeerListener, Rosters, Sharing
 from resonate_server.watch import Watch, events
@@ -40,8 +40,6 @@ MAX_EVENT_BYTES = 4_000
 """Largest event to send to others; only events with long ids are larger."""
 
 MAX_GROUPS = 10_000
-MAX_OWED = 50
-"""Promises to read at a time."""
 
 
 class Peers(PeerListener):
@@ -53,10 +51,8 @@ class Peers(PeerListener):
         self._hub = hub
         self._presence = presence
         self._others = Others(sharing.id)
-        self.router = Router(sharing, self._others, hub, self._ring, engine.now)
+        self.router = Router(sharing, self._others, hub, engine.now)
         self._in_flight = InFlightTasks()
-        self._owed: list[hints.Owed] = []
-        """Results whose promises are still to be read."""
         self._published = Roster()
         self._is_about_to_publish = False
         self._watch: Watch | None = None
@@ -94,14 +90,11 @@ class Peers(PeerListener):
 
     def members(self) -> list[Member]:
         """Return the workers of all servers."""
-        here = self._presence.members()
-        return self._others.with_members(here) if self._sharing.has_others else here
+        return self._others.with_members(self._presence.members())
 
     def workers(self) -> dict[str, int]:
         """Return the number of workers connected to any server, by group."""
-        here = self._hub.workers()
-        names = {*here, *self._others.groups}
-        return {name: here.get(name, 0) + self._others.workers(name) for name in names}
+        return self._others.workers() + Counter(self._hub.workers())
 
     # --- what the others see of this server -------------------------------------------------------------------------
 
@@ -119,26 +112,20 @@ class Peers(PeerListener):
             self._published = roster
             self._sharing.publish(encode_roster(roster))
 
-    def _ring(self, hint: hints.AnyHint) -> None:
-        if not self._sharing.has_others:
-            return
-        to = hint.to if isinstance(hint, hints.Offered | hints.Owed) else None
-        is_urgent = not isinstance(hint, hints.Withdrawn | hints.Happened | hints.Present)  # Nobody waits for these.
-        self._sharing.ring(hints.encode(hint), to, is_urgent=is_urgent)
-
     def _tell_members(self) -> None:
         members = self._presence.members()
         if self._watch is not None:  # Another server may have reported that a worker left which is here by now.
             self._watch.sync_connected(members)
             self._watch.sync_gone(self.members())
         for first in range(0, max(len(members), 1), MEMBERS):
-            self._ring(hints.Present(self._sharing.id, members[first : first + MEMBERS], bool(first), self._began))
+            portion = members[first : first + MEMBERS]
+            self.router.ring(hints.Present(self._sharing.id, portion, bool(first), self._began))
 
     def _happened(self, event: Event) -> None:
         if self._sharing.has_others:
             data = events.encode_for_peers(event)
             if len(data) < MAX_EVENT_BYTES:
-                self._ring(hints.Happened(msgspec.Raw(data)))
+                self.router.ring(hints.Happened(msgspec.Raw(data)))
 
     # --- workers ----------------------------------------------------------------------------------------------------
 
@@ -216,8 +203,10 @@ class Peers(PeerListener):
         if present.of in self._others.without_members and present.began <= self._began:
             self._workers_known_since = self._engine.now()
         self._others.set_members(present.of, present.members, present.more)
-        for group in self._heard_now(present.members):
-            self._presence.group_heard(group)
+        since = self._engine.now() - 2 * HEARD_MS
+        for member in present.members:
+            if member.state is State.CONNECTED and member.heard >= since:
+                self._presence.group_heard(member.group)
         if self._watch is not None:
             self._watch.sync_connected(present.members)
         self._tell_whether_all_are_known()
@@ -226,39 +215,14 @@ class Peers(PeerListener):
         if self._watch is not None:
             self._watch.all_workers_known(None if self._others.without_members else self._workers_known_since)
 
-    def _heard_now(self, members: list[Member]) -> set[str]:
-        """Return the groups whose connected members were heard from recently."""
-        since = self._engine.now() - 2 * HEARD_MS
-        return {member.group for member in members if member.state is State.CONNECTED and member.heard >= since}
-
     # --- results for workers connected here -------------------------------------------------------------------------
 
     def _is_owed(self, owed: hints.Owed) -> None:
         """Deliver a result, or tell all others if only this server was told and nobody listens here now."""
         if not self._hub.is_listening(owed.listener):
             if owed.to is not None:
-                self._ring(msgspec.structs.replace(owed, to=None))
+                self.router.ring(msgspec.structs.replace(owed, to=None))
         elif owed.promise is not None:
             self._hub.deliver(Unblock(owed.promise, owed.address))
         else:
-            self._owed.append(owed)
-            if len(self._owed) == 1:
-                self._in_flight.begin(self._pass_on())
-
-    async def _pass_on(self) -> None:
-        while self._owed:
-            portion = self._owed[:MAX_OWED]
-            try:
-                promises = await self._settled(tuple(each.promise_id for each in portion))
-            except ReadFailed:
-                self._owed.clear()
-                self.may_have_missed()  # This retries until the store answers.
-                return
-            del self._owed[: len(portion)]
-            for owed in portion:
-                if owed.promise_id in promises:
-                    self._hub.deliver(Unblock(promises[owed.promise_id], owed.address))
-
-    async def _settled(self, ids: tuple[str, ...]) -> dict[str, Promise]:
-        found = await self._engine.read(lambda view: view.promises(ids))
-        return {id: promise for id, promise in found.items() if promise.state is not PromiseState.PENDING}
+            self._hub.look_for_unblocks(owed.listener)

@@ -7,6 +7,7 @@ waiting, and says so.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import repeat
 from zlib import crc32
@@ -16,7 +17,7 @@ from msgspec import Struct
 
 from resonate_server.delivery import Hub
 from resonate_server.delivery.presence import Member
-from resonate_server.peers.hints import AnyHint, Heard, Offered, Owed, Settled, Silent, WasReset, Withdrawn
+from resonate_server.peers import hints
 from resonate_server.protocol.address import PollAddress, parse_address
 from resonate_server.protocol.messages import Execute, Message, Unblock
 from resonate_server.store.sharing import Rosters, Sharing
@@ -35,6 +36,9 @@ HEARD_EVERY_S = 0.5
 
 MAX_HEARD = 10_000
 """Processes for which to remember the time of that."""
+
+NOT_URGENT = (hints.Withdrawn, hints.Happened, hints.Present)
+"""Nobody waits for these."""
 
 LATEST = 2**63 - 1
 """In place of the beginning of a stream, if unknown."""
@@ -113,14 +117,9 @@ class Others:
         """Group and process of each stream to one of them."""
         return set().union(*(roster.seats for roster in self._rosters.values()))
 
-    def workers(self, group: str) -> int:
-        """Return how many of the group's workers are connected to them."""
-        return sum(map(len, self._of_group.get(group, {}).values()))
-
-    @property
-    def groups(self) -> Iterable[str]:
-        """Groups of the workers connected to them."""
-        return self._of_group
+    def workers(self) -> Counter[str]:
+        """Return how many workers of each group are connected to them."""
+        return Counter(group for roster in self._rosters.values() for group, _ in roster.seats)
 
     def with_member(self, address: PollAddress) -> int | None:
         """Return the server that has the process named by the address."""
@@ -145,21 +144,12 @@ class Others:
 
 
 class Router:
-    """Implements :class:`resonate_server.engine.Outbound`. ``ring`` sends a hint to other servers, if any; ``now``
-    returns the time that all share, in ms."""
+    """Implements :class:`resonate_server.engine.Outbound`. ``now`` returns the time that all share, in ms."""
 
-    def __init__(
-        self,
-        sharing: Sharing,
-        others: Others,
-        hub: Hub,
-        ring: Callable[[AnyHint], None],
-        now: Callable[[], int],
-    ) -> None:
+    def __init__(self, sharing: Sharing, others: Others, hub: Hub, now: Callable[[], int]) -> None:
         self._sharing = sharing
         self._others = others
         self._hub = hub
-        self._ring = ring
         self._now = now
         self._seen: dict[str, dict[tuple[str, int], float]] = {}
         """By group: since when tasks of other servers were seen waiting (monotonic seconds)."""
@@ -167,6 +157,12 @@ class Router:
         self.give = hub.give
         self.is_at_work = hub.is_at_work
         self.refresh = hub.refresh
+
+    def ring(self, hint: hints.AnyHint) -> None:
+        """Send the hint to the other servers, if any."""
+        if self._sharing.has_others:
+            to = hint.to if isinstance(hint, hints.Offered | hints.Owed) else None
+            self._sharing.ring(hints.encode(hint), to, is_urgent=not isinstance(hint, NOT_URGENT))
 
     # --- messages ---------------------------------------------------------------------------------------------------
 
@@ -176,24 +172,26 @@ class Router:
             self._hub.send(message)
         else:
             self._hub.count(message)
-            self._ring(hint)
+            self.ring(hint)
 
-    def _hint(self, message: Message) -> AnyHint | None:
+    def _hint(self, message: Message) -> hints.AnyHint | None:
         """Return what to tell others; ``None`` if the message is for this server to deliver, or for nobody."""
         address = parse_address(message.target if isinstance(message, Execute) else message.address)
         if not isinstance(address, PollAddress):
             return None
         return self._offer(message, address) if isinstance(message, Execute) else self._owed(message, address)
 
-    def _offer(self, execute: Execute, address: PollAddress) -> Offered | None:
+    def _offer(self, execute: Execute, address: PollAddress) -> hints.Offered | None:
         """Offer the task to the server of the worker it names; otherwise only if nobody here has room."""
         is_named_elsewhere = not self._hub.has_seat(address.group, address.id) and self._others.with_member(address)
         if self._hub.has_room_for(execute) and not is_named_elsewhere:
             return None
         to = self._others.owner(execute.task_id, address, self._hub.serves(execute))
-        return None if to in (None, self._sharing.id) else Offered(to, execute.task_id, execute.version, execute.target)
+        if to is None or to == self._sharing.id:
+            return None
+        return hints.Offered(to, execute.task_id, execute.version, execute.target)
 
-    def _owed(self, unblock: Unblock, address: PollAddress) -> Owed | None:
+    def _owed(self, unblock: Unblock, address: PollAddress) -> hints.Owed | None:
         """What is for one process alone goes to all others: the process may have moved a moment ago."""
         if self._hub.has_seat(address.group, address.id):
             return None
@@ -201,20 +199,20 @@ class Router:
         if to is None and self._hub.is_listening(address):
             return None
         to = None if address.exact else to or self._others.with_listener(address)
-        return Owed(unblock.promise.id, unblock.address, to, unblock.promise)
+        return hints.Owed(unblock.promise.id, unblock.address, to, unblock.promise)
 
     def withdraw(self, task_id: str, version: int) -> None:
-        if not self._hub.withdraw(task_id, version) and self._sharing.has_others:
-            self._ring(Withdrawn(task_id, version))
+        if not self._hub.withdraw(task_id, version):
+            self.ring(hints.Withdrawn(task_id, version))
 
     def settled(self, ids: list[str]) -> None:
         """Announce a few at a time, as when a function returns: nobody waits for many that time out together."""
-        if self._sharing.has_others and 0 < len(ids) <= MAX_SETTLED and max(map(len, ids)) <= MAX_SETTLED_CHARACTERS:
-            self._ring(Settled(ids))
+        if 0 < len(ids) <= MAX_SETTLED and max(map(len, ids)) <= MAX_SETTLED_CHARACTERS:
+            self.ring(hints.Settled(ids))
 
     def reset(self) -> None:
         self._hub.reset()
-        self._ring(WasReset())
+        self.ring(hints.WasReset())
 
     # --- processes --------------------------------------------------------------------------------------------------
 
@@ -227,12 +225,12 @@ class Router:
             if len(self._heard) == MAX_HEARD:
                 self._heard.clear()
             self._heard[pid, prefix] = now
-            self._ring(Heard(pid, self._now(), prefix))
+            self.ring(hints.Heard(pid, self._now(), prefix))
 
     def fell_silent(self, group: str, pid: str) -> None:
         self._hub.fell_silent(group, pid)
-        if self._sharing.has_others and not self._hub.has_seat(group, pid):
-            self._ring(Silent(pid, group))
+        if not self._hub.has_seat(group, pid):
+            self.ring(hints.Silent(pid, group))
 
     # --- queued tasks -----------------------------------------------------------------------------------------------
 
@@ -255,7 +253,7 @@ class Router:
             seen[key] = before.get(key, now)
             if now - seen[key] >= PATIENCE_S and taken_over < MAX_TAKEN_OVER and self._hub.has_room_for(execute):
                 taken_over += 1
-                self._ring(Withdrawn(*key))
+                self.ring(hints.Withdrawn(*key))
                 ours.append(execute)
         self._seen.pop(group, None)
         if seen:

@@ -11,6 +11,7 @@ from unit.hubs import Clock, Scene, execute, many, received, unblock
 from resonate_server.delivery import WorkerStream
 from resonate_server.delivery.unblocks import ALL_BYTES, STREAM_BYTES
 from resonate_server.delivery.worker_stream import DOUBT_S, UNBLOCK_WINDOW, WINDOW
+from resonate_server.protocol.address import PollAddress
 from resonate_server.protocol.messages import OwedUnblock
 from resonate_server.protocol.records import Value
 
@@ -103,6 +104,21 @@ class TestWhileTheStoreIsAsked:
         assert (await received(scene.listener), scene.asked) == ([], [0])
         scene.answer(0, owed, complete=False)
         assert (await received(scene.listener), scene.asked) == (["p"], [0, owed[-1].place])
+
+    async def test_messages_written_elsewhere_are_requested_soon_and_again_after_catching_up(
+        self, scene: LateScene
+    ) -> None:
+        address = PollAddress("callers", "c1", exact=True)
+        scene.hub.look_for_unblocks(address)
+        assert scene.asked == [0]
+        scene.answer(0, [])
+        scene.answer(0, [])
+        assert scene.asked == [0, 0]
+
+        scene.hub.look_for_unblocks(address)
+        scene.answer(0, [OwedUnblock(7, unblock("p"))])
+        scene.hub.heal()
+        assert (await received(scene.listener), scene.asked) == (["p"], [0, 0, 0, 0])
 
     async def test_messages_passed_over_are_found_after_catching_up(self, scene: LateScene) -> None:
         """Several servers write concurrently, so a message with an earlier place may appear later."""

@@ -2,7 +2,6 @@
 run in one process, with real hubs and presences, a bus that delivers on demand, and no engine."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -14,8 +13,8 @@ from resonate_server.engine import Engine
 from resonate_server.peers import Peers, hints, router
 from resonate_server.peers.hints import LookAgain, Offered, Present, Withdrawn
 from resonate_server.peers.router import Roster, encode_roster
-from resonate_server.protocol.messages import Execute, Message
-from resonate_server.protocol.records import Promise, Value
+from resonate_server.protocol.messages import Execute, Message, OwedUnblock
+from resonate_server.protocol.records import Value
 from resonate_server.store.sharing import PeerListener, Sharing
 from resonate_server.watch import Watch
 
@@ -80,16 +79,9 @@ class Nobody:
         self.gone: list[str] = []
         self.settled: list[str] = []
         self.time = 1_000_000
-        self.stored: dict[str, Promise] = {}
 
     def now(self) -> int:
         return self.time
-
-    async def read(self, query: Callable[[Any], Any]) -> Any:
-        return query(self)
-
-    def promises(self, _: Any) -> dict[str, Promise]:
-        return self.stored
 
     def worker_gone(self, _: str, pid: str) -> None:
         self.gone.append(pid)
@@ -264,9 +256,8 @@ async def test_a_result_comes_with_the_message_unless_it_is_too_long_for_one(one
     assert await received(caller) == ["small"]
 
     large = unblock("large", value=Value(data="x" * 9_000))
-    other.nobody.stored["large"] = large.promise
+    other.owed["callers/c1"].append(OwedUnblock(1, large))
     one.decides(large)
-    await until(lambda: caller.unblocks_waiting)
     assert await received(caller) == ["large"]
 
 

@@ -281,9 +281,10 @@ class Membership(Sharing):
             await self._wait(connection, min(next_beat, next_ring))
 
     async def _wait(self, connection: ServingConnection, until: float) -> None:
-        """Wait until then (monotonic seconds), until woken, or for a notification."""
+        """Take notifications until then (monotonic seconds), or until woken. Waking for each one would cost more than
+        reading it."""
         loop = asyncio.get_running_loop()
-        loop.add_reader(connection.fileno(), self._wake.set)
+        loop.add_reader(connection.fileno(), self._take_notifications, connection)
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(until - time.monotonic()):
@@ -291,6 +292,12 @@ class Membership(Sharing):
         finally:
             loop.remove_reader(connection.fileno())
         connection.take_notifications()
+
+    def _take_notifications(self, connection: ServingConnection) -> None:
+        try:
+            connection.take_notifications()
+        except psycopg.OperationalError:
+            self._wake.set()  # It is raised again where it can be dealt with.
 
     async def _publish(self, connection: ServingConnection) -> None:
         version = self._version
