@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from resonate_server.engine import Engine
 from resonate_server.http.auth import EVERYTHING, Guard
-from resonate_server.http.bodies import BodyReader
+from resonate_server.http.bodies import Bodies
 from resonate_server.http.connections import Connections, LargeResponse, connection_of
 from resonate_server.http.lane import Respond
 from resonate_server.metrics import Metrics
@@ -36,7 +36,7 @@ class Api(Struct, frozen=True):
     engine: Engine
     guard: Guard
     metrics: Metrics
-    bodies: BodyReader
+    bodies: Bodies
     connections: Connections
     debug: bool
 

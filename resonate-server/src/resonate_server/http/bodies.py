@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Protocol
 
 from aiohttp import web
-from msgspec import Struct
 
 from resonate_server.http.auth import Guard
 from resonate_server.http.client_time import ClientLimit, ClientTime
@@ -117,19 +116,6 @@ class Unfinished:
         self._total -= self._sizes.pop(sender, 0)
 
 
-class Budget:
-    """The quota for each kind of body. ``max_body``: maximum size of a body in bytes.
-
-    ``unauthenticated``: large bodies without a valid token in the header, where tokens are required.
-    """
-
-    def __init__(self, max_body: int) -> None:
-        self.unfinished = Unfinished()
-        self.small = Quota(MAX_SMALL_BYTES, may_wait=MAX_SMALL_BYTES)
-        self.large = Quota(max(MAX_LARGE_BYTES, max_body), may_wait=MAX_LARGE_WAITING * max_body)
-        self.unauthenticated = Quota(max_body, may_wait=MAX_LARGE_WAITING * max_body)
-
-
 # ── reading bodies ──
 
 CONTENDED_S = 2.0
@@ -142,13 +128,18 @@ type Received = tuple[bytes, Callable[[], None]]
 """A complete body, and a function to call once its request is answered."""
 
 
-class BodyReader(Struct, frozen=True):
-    """``max_body``: in bytes; ``patience``: how long a body may wait for room, and then take to arrive."""
+class Bodies:
+    """The quota for each kind of body, and how to read one. ``max_body``: in bytes; ``patience``: how long a body may
+    wait for room, and then take to arrive."""
 
-    max_body: int
-    patience: ClientTime
-    budget: Budget
-    guard: Guard
+    def __init__(self, max_body: int, patience: ClientTime, guard: Guard) -> None:
+        self.max_body = max_body
+        self.patience = patience
+        self.unfinished = Unfinished()
+        self.small = Quota(MAX_SMALL_BYTES, may_wait=MAX_SMALL_BYTES)
+        self._large = Quota(max(MAX_LARGE_BYTES, max_body), may_wait=MAX_LARGE_WAITING * max_body)
+        self._unauthenticated = Quota(max_body, may_wait=MAX_LARGE_WAITING * max_body)
+        self._guard = guard
 
     async def read(self, request: web.Request) -> Received:
         """Read the body. Raises HTTP errors: 408 too slow, 413 too large, 503 no room."""
@@ -157,19 +148,19 @@ class BodyReader(Struct, frozen=True):
     def quota_for(self, request: web.Request) -> Quota:
         """Return the quota for a large body. A client without a valid token can only fill that of unauthenticated."""
         try:
-            self.guard.authenticate(None, request.headers.get("Authorization"))
+            self._guard.authenticate(None, request.headers.get("Authorization"))
         except ProtocolError:
-            return self.budget.unauthenticated
-        return self.budget.large
+            return self._unauthenticated
+        return self._large
 
 
 class Reading:
     """A body that is being read."""
 
-    def __init__(self, reader: BodyReader, request: web.Request) -> None:
-        self._reader = reader
+    def __init__(self, bodies: Bodies, request: web.Request) -> None:
+        self._bodies = bodies
         self._request = request
-        self._limit = ClientLimit(reader.patience)
+        self._limit = ClientLimit(bodies.patience)
         self._taken: tuple[Quota, int] | None = None
         self._waits = False
 
@@ -188,7 +179,7 @@ class Reading:
             self._release()
             raise
         finally:
-            self._reader.budget.unfinished.drop(self)
+            self._bodies.unfinished.drop(self)
             if self._taken is not None:
                 self._taken[0].ends(self)
         self._release()
@@ -213,23 +204,23 @@ class Reading:
             if self._taken is None:
                 await self._grow(len(body))
         if self._taken is None:
-            await self._take(self._reader.budget.small, len(body))
+            await self._take(self._bodies.small, len(body))
         return bytes(body)
 
     def _check(self, size: int) -> None:
-        if size > self._reader.max_body:
-            raise web.HTTPRequestEntityTooLarge(self._reader.max_body, size)
+        if size > self._bodies.max_body:
+            raise web.HTTPRequestEntityTooLarge(self._bodies.max_body, size)
 
     async def _grow(self, size: int) -> None:
         """Account for a chunked body, which may turn out to be large."""
         if size > SMALL_BYTES:
-            self._reader.budget.unfinished.drop(self)
-            await self._take_large(self._reader.max_body)
+            self._bodies.unfinished.drop(self)
+            await self._take_large(self._bodies.max_body)
         else:
-            self._reader.budget.unfinished.hold(self, size)
+            self._bodies.unfinished.hold(self, size)
 
     async def _take_large(self, size: int) -> None:
-        quota = self._reader.quota_for(self._request)
+        quota = self._bodies.quota_for(self._request)
         await self._take(quota, size)
         self._limit.restart()
         quota.begins(self)

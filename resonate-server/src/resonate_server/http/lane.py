@@ -17,7 +17,7 @@ from http import HTTPStatus
 from aiohttp import web
 from msgspec import Struct
 
-from resonate_server.http.bodies import SMALL_BYTES, Budget, Full
+from resonate_server.http.bodies import SMALL_BYTES, Bodies, Full
 from resonate_server.http.connections import AiohttpConnection, Connection, Connections
 
 REQUEST_LINE = b"POST / HTTP/1.1\r\n"
@@ -95,12 +95,12 @@ class LaneFactory:
         handle: Handle,
         names_this_server: HostCheck,
         connections: Connections,
-        budget: Budget,
+        bodies: Bodies,
         now: Callable[[], int],
     ) -> None:
         self.handle = handle
         self.connections = connections
-        self.budget = budget
+        self.bodies = bodies
         self._now = now
         self._names_this_server = names_this_server
         self.fallback: Callable[[], asyncio.Protocol]
@@ -233,9 +233,9 @@ class Lane(Connection):
             self._begin(body, head.authorization)
 
     def _begin(self, body: bytes, authorization: str | None) -> None:
-        """Handle the request now, or once the budget has room for it."""
+        """Handle the request now, or once there is room for its bytes."""
         try:
-            place = self._lanes.budget.small.ask(len(body))
+            place = self._lanes.bodies.small.ask(len(body))
         except Full:
             self._busy = False
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, b"too many requests at a time; try again later\n")
@@ -249,9 +249,9 @@ class Lane(Connection):
     def _count_unfinished(self) -> None:
         """Register afresh for each request, so that eviction goes by the age of the request."""
         if self._busy or not self._received:
-            self._lanes.budget.unfinished.drop(self)
+            self._lanes.bodies.unfinished.drop(self)
         if self._received:
-            self._lanes.budget.unfinished.hold(self, len(self._received))
+            self._lanes.bodies.unfinished.hold(self, len(self._received))
 
     def _cannot_be_plain(self) -> bool:
         begin = self._received[: len(REQUEST_LINE)]
@@ -272,7 +272,7 @@ class Lane(Connection):
     def _respond(self, status: int, body: bytes) -> None:
         self._busy = False
         self._since = self._patience.now
-        self._lanes.budget.small.give_back(self._size)
+        self._lanes.bodies.small.give_back(self._size)
         if self._transport.is_closing():
             return
         self._write(status, b"Content-Type: application/json\r\n", body)
