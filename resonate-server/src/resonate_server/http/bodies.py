@@ -12,12 +12,11 @@ also apply at different points: this one before a body is read, that one on the 
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
 
 from aiohttp import web
 
 from resonate_server.http.auth import Guard
-from resonate_server.http.client_time import ClientLimit, ClientTime
+from resonate_server.http.client_time import ClientTime, Sender
 from resonate_server.protocol.errors import ProtocolError
 
 SMALL_BYTES = 64 * 1_024
@@ -87,13 +86,6 @@ class Quota:
         return not self._used or self._used + size <= self._limit
 
 
-class Sender(Protocol):
-    """The source of a request that is still arriving."""
-
-    def evict(self) -> None:
-        """Stop reading the request."""
-
-
 class Unfinished:
     """Incomplete small requests. If their total exceeds the limit, the oldest are evicted."""
 
@@ -160,14 +152,16 @@ class Reading:
     def __init__(self, bodies: Bodies, request: web.Request) -> None:
         self._bodies = bodies
         self._request = request
-        self._limit = ClientLimit(bodies.patience)
+        self._patience = bodies.patience
+        self._timeout = asyncio.timeout(None)
         self._taken: tuple[Quota, int] | None = None
         self._waits = False
 
     async def read(self) -> Received:
         """Read the body. Errors have no traceback, which would keep the body in memory until they are answered."""
+        self._patience.begin(self)
         try:
-            async with self._limit:
+            async with self._timeout:
                 return await self._collect(), self._release
         except Full:
             refusal = _no_room()
@@ -179,6 +173,7 @@ class Reading:
             self._release()
             raise
         finally:
+            self._patience.drop(self)
             self._bodies.unfinished.drop(self)
             if self._taken is not None:
                 self._taken[0].ends(self)
@@ -187,10 +182,11 @@ class Reading:
 
     def hurry(self) -> None:
         """Leave less time, because others wait."""
-        self._limit.shorten(CONTENDED_S)
+        self._patience.hurry(self, CONTENDED_S)
 
     def evict(self) -> None:
-        self._limit.expire()
+        if not self._timeout.expired():
+            self._timeout.reschedule(asyncio.get_running_loop().time())
 
     async def _collect(self) -> bytes:
         size = self._request.content_length or 0
@@ -222,7 +218,7 @@ class Reading:
     async def _take_large(self, size: int) -> None:
         quota = self._bodies.quota_for(self._request)
         await self._take(quota, size)
-        self._limit.restart()
+        self._patience.begin(self)
         quota.begins(self)
 
     async def _take(self, quota: Quota, size: int) -> None:
