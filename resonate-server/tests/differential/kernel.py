@@ -15,7 +15,7 @@ from resonate_server.engine import Engine
 from resonate_server.kernel.model import Footprint, Rule, Rules
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
-from resonate_server.protocol.envelope import VERSION, CheckedRequest, UnreadableRequest, decode_request, open_envelope
+from resonate_server.protocol.envelope import VERSION, CheckedRequest, decode_request, open_envelope
 from resonate_server.protocol.errors import ProtocolError
 from resonate_server.protocol.messages import Message, Unblock
 from resonate_server.store.sqlite import IN_MEMORY, Database
@@ -88,11 +88,8 @@ class Kernel:
         return 0 if task is None else task.version
 
     def _answer(self, body: bytes) -> Answer:
-        envelope = open_envelope(body)
-        if isinstance(envelope, UnreadableRequest):
-            return Answer(status=400, data=envelope.message)
         try:
-            return LOOP.run_until_complete(self._submit(decode_request(envelope)))
+            return LOOP.run_until_complete(self._submit(decode_request(open_envelope(body))))
         except ProtocolError as error:
             return Answer(status=error.status, data=error.message)
 

@@ -19,7 +19,7 @@ from resonate_server.engine.reports import lost_leases
 from resonate_server.kernel.model import Decision, Footprint, LinkFootprint, Rows, Rule, Rules
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
-from resonate_server.protocol.envelope import UnreadableRequest, decode_request, open_envelope
+from resonate_server.protocol.envelope import decode_request, open_envelope
 from resonate_server.protocol.messages import Message
 from resonate_server.protocol.requests import (
     Request,
@@ -144,9 +144,7 @@ class Server:
         return answer
 
     async def _answer(self, body: bytes, answer: asyncio.Future[Answer]) -> None:
-        envelope = open_envelope(body)
-        assert not isinstance(envelope, UnreadableRequest), envelope
-        decided = await self.engine.submit(decode_request(envelope))
+        decided = await self.engine.submit(decode_request(open_envelope(body)))
         if decided.status == 500:
             self.run.broken.append(f"answered 500: {body.decode()}")
         if not answer.done():
