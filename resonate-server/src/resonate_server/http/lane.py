@@ -12,6 +12,7 @@ import asyncio
 import re
 from collections.abc import Callable
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 
 from aiohttp import web
@@ -105,7 +106,6 @@ class LaneFactory:
         self._names_this_server = names_this_server
         self.fallback: Callable[[], asyncio.Protocol]
         self._heads: dict[bytes, HttpHead | None] = {}
-        self._date = (0, b"")
 
     def head(self, raw: bytes) -> HttpHead | None:
         """Parse ``raw`` as :func:`read_head` does, with a cache."""
@@ -119,14 +119,16 @@ class LaneFactory:
 
     def date(self) -> bytes:
         """Return the server's time, by which it judges deadlines, in the format of RFC 9110 section 5.6.7."""
-        second = self._now() // 1_000
-        if second != self._date[0]:
-            self._date = (second, formatdate(second, usegmt=True).encode())
-        return self._date[1]
+        return _date_at(self._now() // 1_000)
 
     async def add_date(self, _: web.Request, response: web.StreamResponse) -> None:
         """Date other responses, too, in a signal handler of aiohttp."""
         response.headers["Date"] = self.date().decode()
+
+
+@lru_cache(1)
+def _date_at(second: int) -> bytes:
+    return formatdate(second, usegmt=True).encode()
 
 
 class Lane(Connection):
