@@ -1,5 +1,4 @@
-"""The demonstration for a colleague: a chain grows, buttons beside the workers kill and freeze them, and the chain
-continues."""
+"""A demonstration: a chain grows, buttons beside the workers kill and freeze them, and the chain continues."""
 
 import re
 

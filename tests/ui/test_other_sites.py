@@ -1,5 +1,4 @@
-"""A page of another site, open in the same browser, can reach every port of this machine. Its requests have no effect,
-it reads no answers, and each request is counted as refused."""
+"""A page of another site, open in the same browser, changes nothing and reads nothing on any port of this machine."""
 
 import base64
 import json

@@ -1,5 +1,4 @@
-"""In the crashes of scripts/crash.sh, a page that was open all the time and one opened later show the same history, row
-by row."""
+"""In any crash, a page that was open all the time and one opened later show the same history, row by row."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -35,9 +35,8 @@ from resonate_server.watch import Watch
 
 logger = logging.getLogger(__name__)
 
-GONE = ("promises", "schedules", "tasks")
+GONE = "/{path:(?:promises|schedules|tasks)(?:/.*)?}"
 """Paths of the REST API of servers before 0.9."""
-
 
 LANES = web.AppKey("lanes", LaneFactory)
 CONNECTIONS = web.AppKey("connections", Connections)
@@ -84,9 +83,7 @@ def build_app(parts: Parts) -> web.Application:
     app.router.add_get("/backup", Backups(parts.store, guard).get, allow_head=False)
     if parts.watch is not None:
         add_ui(app, parts.watch, guard, settings, connections, bodies)
-    for name in GONE:
-        app.router.add_route("*", f"/{name}", _gone)
-        app.router.add_route("*", f"/{name}/{{rest:.*}}", _gone)
+    app.router.add_route("*", GONE, _gone)
     lanes = app[LANES] = LaneFactory(api.handle, gate.names_this_server, connections, bodies, engine.now)
     app.on_shutdown.append(lambda _: _end_streams(hub))
     app.on_shutdown.append(lambda _: connections.drain(settings.server.shutdown_timeout / 1_000))

@@ -1,5 +1,4 @@
-"""The members of each kind: which are required, which values are refused (400) and which are tolerated; the `data`
-columns of sections 3.1 and 3.2, the field checks below them, and section 9, item 15."""
+"""The members of each kind, and which of their values are refused (sections 3.1 and 3.2; section 9, item 15)."""
 
 import copy
 import json
