@@ -10,6 +10,8 @@ from urllib.parse import quote, urlsplit
 
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, expect, sync_playwright
 
+from ui.demo import LONG, Demo
+
 REBOUND = "evil.test"
 """A name of somebody else's domain that resolves to this machine, as its owner can arrange at any time."""
 
@@ -90,6 +92,23 @@ class Tab:
     def stripe(self, name: str, kind: str) -> Locator:
         """The current phase of the row with that name, if it is of that kind."""
         return self.row(name).locator(f".stripe[data-kind={kind}][data-open]")
+
+    def finish(self, demo: Demo, id: str, **body: float) -> None:
+        """Run a chain, and show it when it has finished."""
+        demo.send(id, **body)
+        self.open(id)
+        self.says("Resolved: 3")
+
+    def suspend(self, demo: Demo, id: str) -> None:
+        """Begin a chain that pauses, and show it when bar is suspended."""
+        self.await_chain(id)
+        demo.send(id, pause=LONG)
+        expect(self.stripe("bar", "suspended")).to_be_visible()
+
+    def resume(self, demo: Demo, id: str) -> None:
+        """End the pause, and wait until the result is shown."""
+        demo.client().end_sleep(id)
+        self.says("Resolved: 3")
 
     def says(self, text: str) -> None:
         """Wait until the headline contains the text."""

@@ -11,9 +11,6 @@ from harness.page import Page
 from harness.server import FAR, Client, ServerProcess
 from harness.services import SERVICES
 from harness.stack import Stack
-from playwright.sync_api import expect
-
-from ui.browser import Tab
 
 LONG = 60
 """Seconds; a test itself ends a pause this long."""
@@ -66,23 +63,6 @@ class Demo(Stack):
     def send(self, id: str, **body: float) -> None:
         """Let foo start a chain, without waiting for its answer."""
         assert self.post(body, key=id, prefer="respond-async").status == 202
-
-    def finish(self, id: str, tab: Tab, **body: float) -> None:
-        """Run a chain, and show it when it has finished."""
-        self.send(id, **body)
-        tab.open(id)
-        tab.says("Resolved: 3")
-
-    def suspend(self, id: str, tab: Tab) -> None:
-        """Begin a chain that pauses, and show it when bar is suspended."""
-        tab.await_chain(id)
-        self.send(id, pause=LONG)
-        expect(tab.stripe("bar", "suspended")).to_be_visible()
-
-    def resume(self, id: str, tab: Tab) -> None:
-        """End the pause, and wait until the page shows the result."""
-        self.client().end_sleep(id)
-        tab.says("Resolved: 3")
 
     def client(self) -> Client:
         return self.server.client()

@@ -94,7 +94,7 @@ class TestSettling:
 
 
 def test_a_call_is_cancelled_and_its_caller_gets_the_error(demo: Demo, tab: Tab, id: str) -> None:
-    demo.suspend(id, tab)
+    tab.suspend(demo, id)
     tab.choose("bar")
     tab.act("cancel")
 
@@ -117,7 +117,7 @@ def test_a_user_who_is_too_late_is_told_so(demo: Demo, tab: Tab, id: str) -> Non
 def test_a_call_is_repeated_with_another_id_and_a_nested_one_as_a_tree_of_its_own(
     demo: Demo, tab: Tab, id: str
 ) -> None:
-    demo.finish(id, tab)
+    tab.finish(demo, id)
     tab.act("again", given=f"{id}-again")
 
     expect(tab.find("#chain-id")).to_have_text(f"{id}-again")
@@ -133,7 +133,7 @@ def test_a_call_is_repeated_with_another_id_and_a_nested_one_as_a_tree_of_its_ow
 
 def test_the_reason_is_shown_why_a_call_is_not_repeated(demo: Demo, tab: Tab, id: str) -> None:
     tab.may_lack_answers = True
-    demo.finish(id, tab)
+    tab.finish(demo, id)
     for new, said in (
         (id, f"The promise {id} already exists; choose another id"),
         (f"{id}:1:2", "has no ':' in its id"),
@@ -145,7 +145,7 @@ def test_the_reason_is_shown_why_a_call_is_not_repeated(demo: Demo, tab: Tab, id
 def test_settled_promises_and_local_steps_have_no_buttons_to_change_them(demo: Demo, tab: Tab, id: str) -> None:
     create(demo.client(), f"{id}-done")
     settle(demo.client(), f"{id}-done", {})
-    demo.finish(id, tab, running=0.1)
+    tab.finish(demo, id, running=0.1)
     expect(tab.find("#detail [data-act]")).to_have_text(["Call again"])
     tab.choose("work")
     expect(tab.find("#detail [data-act]")).to_have_count(0)

@@ -45,7 +45,7 @@ def test_a_chain_appears_and_ends_without_a_reload(demo: Demo, moving: Tab, id: 
     expect(tab.find(f"#chains [data-chain={id}]")).to_have_attribute("data-state", "pending")
     expect(tab.find("#timeline .row-name")).to_have_text(["foo", "bar", "baz", re.compile("^sleep ")])
     expect(tab.find("#now")).to_be_visible()
-    demo.resume(id, tab)
+    tab.resume(demo, id)
     expect(tab.find(f"#chains [data-chain={id}]")).to_have_attribute("data-state", "resolved")
     expect(tab.find("#now")).to_be_hidden()
     assert [tab.row(name).locator(".row-result").inner_text() for name in ("foo", "bar", "baz")] == ["3", "2", "1"]
@@ -54,7 +54,7 @@ def test_a_chain_appears_and_ends_without_a_reload(demo: Demo, moving: Tab, id: 
 
 
 def test_a_worker_is_killed_and_the_displayed_chain_continues_with_the_next(demo: Demo, tab: Tab, id: str) -> None:
-    demo.suspend(id, tab)
+    tab.suspend(demo, id)
 
     button(tab, "kill").click()
 
@@ -64,7 +64,7 @@ def test_a_worker_is_killed_and_the_displayed_chain_continues_with_the_next(demo
     expect(tab.find("#chain-id")).to_have_text(id)
     expect(buttons(tab, "service-bar")).to_have_count(0)
     start_again(demo, "bar")
-    demo.resume(id, tab)
+    tab.resume(demo, id)
     expect(tab.row("baz").locator(RUNNING)).to_have_count(1)
     tab.find("#chains [role=option]", "fail-").first.click()
     tab.says('Resolved: "survived"')

@@ -159,7 +159,7 @@ def test_a_worker_whose_stream_broke_is_shown_as_away_on_both_pages_before_it_is
 
 def test_a_server_outage_is_drawn_with_its_length_and_the_page_recovers_by_itself(demo: Demo, twins: Twins) -> None:
     live = twins.live
-    demo.suspend(twins.id, live)
+    live.suspend(demo, twins.id)
     live.script("window.loaded = 'once'")
 
     demo.server.kill()
@@ -173,7 +173,7 @@ def test_a_server_outage_is_drawn_with_its_length_and_the_page_recovers_by_itsel
     expect(live.find("#outages .outage").first).to_contain_text("server away")
     expect(live.find("#log li", "the server is back after").first).to_be_visible()
     twins.agree("after the outage")
-    demo.resume(twins.id, live)
+    live.resume(demo, twins.id)
     expect(live.find(f"#chains [data-chain={twins.id}]")).to_have_attribute("data-state", "resolved")
     assert live.script("window.loaded") == "once"
 

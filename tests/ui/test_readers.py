@@ -104,7 +104,7 @@ def test_help_opens_and_closes_by_keyboard(tab: Tab) -> None:
 
 def test_320_pixels_are_wide_enough(demo: Demo, open_tab: OpenTab, id: str) -> None:
     tab = open_tab(demo.page, viewport={"width": 320, "height": 640})
-    demo.finish(f"{id}-{'very-long-' * 11}", tab)
+    tab.finish(demo, f"{id}-{'very-long-' * 11}")
 
     for pane in ("chains", "timeline", "workers"):
         tab.find(f"#tabs [data-pane={pane}]").click()
@@ -124,7 +124,7 @@ def test_the_timeline_can_be_read_at_400_percent(demo: Demo, open_tab: OpenTab) 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_is_readable_in_light_and_dark(demo: Demo, open_tab: OpenTab, id: str, scheme: str) -> None:
     tab = open_tab(demo.page, color_scheme=scheme)
-    demo.finish(id, tab)
+    tab.finish(demo, id)
     demo.client().create(f"{id}-to-log")
     for selector in TEXTS:
         expect(tab.find(selector).first).to_be_visible()

@@ -224,7 +224,7 @@ def test_what_blocks_a_call_is_visible_at_a_glance_announced_and_never_cut(
     demo: Demo, client: Client, open_tab: OpenTab, id: str, worker: str, size: tuple[int, int]
 ) -> None:
     tab = open_tab(demo.page, viewport={"width": size[0], "height": size[1]})
-    demo.suspend(id, tab)
+    tab.suspend(demo, id)
     demo.kill("bar")
     expect(tab.row("bar").locator(".row-result")).to_have_text("no worker")
     for flag in FLAGS:
