@@ -190,15 +190,11 @@ class Lane(Connection):
             self._transport.close()
 
     def evict(self) -> None:
-        """Close this connection to make room for others."""
         self._received = b""
         if self._busy or self._blocked:
             self._closing = True
         else:
-            self.dismiss()
-
-    def dismiss(self) -> None:
-        self._refuse(HTTPStatus.REQUEST_TIMEOUT, b"the request came too slowly\n")
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, b"the request came too slowly\n")
 
     def _refuse(self, status: int, text: bytes) -> None:
         self._closing = True
