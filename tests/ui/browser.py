@@ -10,6 +10,8 @@ from urllib.parse import quote, urlsplit
 
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, expect, sync_playwright
 
+from ui.demo import LONG, Demo
+
 REBOUND = "evil.test"
 """A name of somebody else's domain that resolves to this machine, as its owner can arrange at any time."""
 
@@ -87,9 +89,57 @@ class Tab:
     def script(self, expression: str) -> Any:
         return self.page.evaluate(expression)
 
+    def stripe(self, name: str, kind: str) -> Locator:
+        """The current phase of the row with that name, if it is of that kind."""
+        return self.row(name).locator(f".stripe[data-kind={kind}][data-open]")
+
+    def finish(self, demo: Demo, id: str, **body: float) -> None:
+        """Run a chain, and show it when it has finished."""
+        demo.send(id, **body)
+        self.open(id)
+        self.says("Resolved: 3")
+
+    def suspend(self, demo: Demo, id: str) -> None:
+        """Begin a chain that pauses, and show it when bar is suspended."""
+        self.await_chain(id)
+        demo.send(id, pause=LONG)
+        expect(self.stripe("bar", "suspended")).to_be_visible()
+
+    def resume(self, demo: Demo, id: str) -> None:
+        """End the pause, and wait until the result is shown."""
+        demo.client().end_sleep(id)
+        self.says("Resolved: 3")
+
+    def says(self, text: str) -> None:
+        """Wait until the headline contains the text."""
+        expect(self.find("#headline-text")).to_contain_text(text)
+
+    def choose(self, name: str) -> None:
+        """Select the row with that name, so that its details are shown."""
+        self.row(name).click()
+        expect(self.find("#detail strong")).to_have_text(name)
+
+    def act(self, name: str, *, given: str | None = None) -> None:
+        """Do something with the selected promise, and confirm it."""
+        self.find(f"#detail [data-act={name}]").click()
+        if given is not None:
+            self.find("#act-field").fill(given)
+        self.find("#act-do").click()
+        expect(self.find("#act")).to_be_hidden()
+
     def press(self, *keys: str) -> None:
         for key in keys:
             self.page.keyboard.press(key)
+
+    def tab_to(self, selector: str) -> None:
+        """Move the focus by keyboard."""
+        while not self.script(f"document.activeElement.matches({selector!r})"):
+            self.press("Tab")
+
+    @property
+    def width(self) -> int:
+        """Of the whole document, in pixels, including what can only be reached by scrolling sideways."""
+        return int(self.script("document.documentElement.scrollWidth"))
 
     @property
     def troubles(self) -> list[str]:

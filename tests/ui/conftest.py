@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 from harness.network import isolated_network
+from harness.server import ServerProcess
 from playwright.sync_api import Browser
 
 from ui.browser import Tab, chromium, running, tab_of
 from ui.demo import Demo
 
 type OpenTab = Callable[..., Tab]
+type Start = Callable[..., ServerProcess]
 
 _numbers = itertools.count(1)
 
@@ -40,6 +42,20 @@ def _lack() -> None:
     if os.environ.get("REQUIRE_BROWSER") == "1":
         pytest.fail(f"REQUIRE_BROWSER=1, but {lack}")
     pytest.skip(f"the page in a browser: {lack}")
+
+
+@pytest.fixture(scope="module")
+def start(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:  # noqa: ARG001
+    """Start servers of their own, by default in memory, for all tests of a module."""
+    folder, servers = tmp_path_factory.mktemp("servers"), list[ServerProcess]()
+
+    def start_one(path: str = "", **env: str) -> ServerProcess:
+        servers.append(ServerProcess(folder / f"{len(servers)}.log", folder / path if path else None, None, **env))
+        return servers[-1].start()
+
+    yield start_one
+    for server in servers:
+        server.stop()
 
 
 @pytest.fixture(scope="package")

@@ -12,6 +12,9 @@ from harness.server import FAR, Client, ServerProcess
 from harness.services import SERVICES
 from harness.stack import Stack
 
+LONG = 60
+"""Seconds; a test itself ends a pause this long."""
+
 LEASE_SECONDS = "4"
 """Shorter than usual, like the grace period below, because tests wait until a killed worker is given up."""
 

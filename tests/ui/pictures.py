@@ -75,10 +75,9 @@ def prepare(demo: Demo, tab: Tab) -> None:
 
 def shoot(demo: Demo, tab: Tab, folder: Path) -> None:
     film = Film(tab)
-    bar = tab.row("bar")
     film.roll(0.7)
     demo.send(ID, running=WORK)
-    film.roll(10, bar.locator(".stripe[data-kind=running][data-open]").is_visible)
+    film.roll(10, tab.stripe("bar", "running").is_visible)
     film.roll(1.6)
     write_picture(tab, folder / "running.png")
 

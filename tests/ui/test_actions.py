@@ -10,7 +10,7 @@ from harness.server import ServerProcess
 from playwright.sync_api import Route, expect
 
 from ui.browser import Tab
-from ui.conftest import OpenTab
+from ui.conftest import OpenTab, Start
 from ui.test_strangers import HOSTILE, assert_nothing_ran
 
 pytestmark = [pytest.mark.long, pytest.mark.browser]
@@ -31,11 +31,8 @@ def port() -> int:
 
 
 @pytest.fixture(scope="module")
-def server(port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    log = tmp_path_factory.mktemp("actions") / "log"
-    server = ServerProcess(log, RESONATE_UI__ACTIONS_URL=f"http://127.0.0.1:{port}/actions").start()
-    yield server
-    server.stop()
+def server(port: int, start: Start) -> ServerProcess:
+    return start(RESONATE_UI__ACTIONS_URL=f"http://127.0.0.1:{port}/actions")
 
 
 @pytest.fixture
@@ -114,7 +111,7 @@ def test_many_actions_leave_the_page_usable(adapter: Adapter, open_tab: OpenTab,
         tab.open()
 
         expect(tab.find("#actions button")).to_have_count(16)
-        assert tab.script("document.documentElement.scrollWidth") <= width
+        assert tab.width <= width
         assert tab.script("document.querySelector('#help').getBoundingClientRect().right") <= width
         assert tab.script("document.querySelector('main').getBoundingClientRect().height") > 300
 

@@ -12,8 +12,6 @@ from ui.demo import Demo, create, settle
 
 pytestmark = [pytest.mark.long, pytest.mark.browser]
 
-LONG = 60
-"""Seconds; the test itself ends a pause this long."""
 EXAMPLE = Path(__file__).parents[2] / "examples/approval.py"
 
 
@@ -29,22 +27,8 @@ def ask_for_approval(demo: Demo, tab: Tab, id: str) -> None:
     """Show a call that waits for a person, and choose the promise for which it waits."""
     assert demo.client().begin(id, "example-approval", "approval", 100).status == 200
     tab.open(id)
-    expect(tab.row("approval").locator(".stripe[data-kind=suspended][data-open]")).to_be_visible()
-    tab.row("promise").click()
-    expect(tab.find("#detail strong")).to_have_text("promise")
-
-
-def choose(tab: Tab, name: str) -> None:
-    tab.row(name).click()
-    expect(tab.find("#detail strong")).to_have_text(name)
-
-
-def do(tab: Tab, act: str, *, given: str | None = None) -> None:
-    tab.find(f"#detail [data-act={act}]").click()
-    if given is not None:
-        tab.find("#act-field").fill(given)
-    tab.find("#act-do").click()
-    expect(tab.find("#act")).to_be_hidden()
+    expect(tab.stripe("approval", "suspended")).to_be_visible()
+    tab.choose("promise")
 
 
 @pytest.mark.usefixtures("approver")
@@ -60,8 +44,8 @@ class TestSettling:
         self, demo: Demo, tab: Tab, id: str, act: str, given: str, outcome: str
     ) -> None:
         ask_for_approval(demo, tab, id)
-        do(tab, act, given=given)
-        expect(tab.find("#headline-text")).to_contain_text(outcome)
+        tab.act(act, given=given)
+        tab.says(outcome)
 
     def test_there_is_one_confirmation_and_leaving_it_changes_nothing(self, demo: Demo, tab: Tab, id: str) -> None:
         ask_for_approval(demo, tab, id)
@@ -74,18 +58,17 @@ class TestSettling:
             expect(tab.find("#act")).to_be_hidden()
             expect(tab.find("#detail [data-act=approve]")).to_be_focused()
         tab.page.reload()
-        expect(tab.row("approval").locator(".stripe[data-kind=suspended][data-open]")).to_be_visible()
+        expect(tab.stripe("approval", "suspended")).to_be_visible()
         assert demo.client().state(id) == "pending"
 
     def test_everything_works_by_keyboard(self, demo: Demo, tab: Tab, id: str) -> None:
         ask_for_approval(demo, tab, id)
         tab.row("promise").focus()
-        while not tab.script("document.activeElement.matches('[data-act=approve]')"):
-            tab.press("Tab")
+        tab.tab_to("[data-act=approve]")
         tab.press("Enter")
         expect(tab.find("#act-field")).to_be_focused()
         tab.press("Enter")
-        expect(tab.find("#headline-text")).to_contain_text('Resolved: "paid"')
+        tab.says('Resolved: "paid"')
         expect(tab.find("#detail [data-act=approve]")).to_have_count(0)
         expect(tab.find("#detail")).to_be_focused()
 
@@ -98,7 +81,7 @@ class TestSettling:
         assert box is not None
         assert box["x"] >= 0 and box["x"] + box["width"] <= 390
         tab.find("#act-do").click()
-        expect(tab.find("#headline-text")).to_contain_text('Resolved: "paid"')
+        tab.says('Resolved: "paid"')
 
     def test_a_screen_reader_announces_what_each_button_does(self, demo: Demo, tab: Tab, id: str) -> None:
         ask_for_approval(demo, tab, id)
@@ -111,21 +94,19 @@ class TestSettling:
 
 
 def test_a_call_is_cancelled_and_its_caller_gets_the_error(demo: Demo, tab: Tab, id: str) -> None:
-    tab.await_chain(id)
-    demo.send(id, pause=LONG)
-    expect(tab.row("bar").locator(".stripe[data-kind=suspended][data-open]")).to_be_visible()
-    choose(tab, "bar")
-    do(tab, "cancel")
+    tab.suspend(demo, id)
+    tab.choose("bar")
+    tab.act("cancel")
 
     expect(tab.find("#detail .state").first).to_have_text("cancelled")
-    expect(tab.find("#headline-text")).to_contain_text("Rejected: cancelled by a person")
+    tab.says("Rejected: cancelled by a person")
     expect(tab.find("#detail [data-act=cancel]")).to_have_count(0)
 
 
 def test_a_user_who_is_too_late_is_told_so(demo: Demo, tab: Tab, id: str) -> None:
     create(demo.client(), id, {"func": "slow"}, target="poll://any@nobody")
     tab.open(id)
-    choose(tab, "slow")
+    tab.choose("slow")
     tab.find("#detail [data-act=cancel]").click()
     settle(demo.client(), id, 7)
     tab.find("#act-do").click()
@@ -136,43 +117,37 @@ def test_a_user_who_is_too_late_is_told_so(demo: Demo, tab: Tab, id: str) -> Non
 def test_a_call_is_repeated_with_another_id_and_a_nested_one_as_a_tree_of_its_own(
     demo: Demo, tab: Tab, id: str
 ) -> None:
-    demo.send(id)
-    tab.open(id)
-    expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
-    do(tab, "again", given=f"{id}-again")
+    tab.finish(demo, id)
+    tab.act("again", given=f"{id}-again")
 
     expect(tab.find("#chain-id")).to_have_text(f"{id}-again")
-    expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
+    tab.says("Resolved: 3")
     expect(tab.find("#timeline .row-name")).to_have_text(["foo", "bar", "baz"])
-    choose(tab, "bar")
-    do(tab, "again")
+    tab.choose("bar")
+    tab.act("again")
 
     expect(tab.find("#chain-title")).to_have_text("bar")
-    expect(tab.find("#headline-text")).to_contain_text("Resolved: 2")
+    tab.says("Resolved: 2")
     expect(tab.find("#timeline .row-name")).to_have_text(["bar", "baz"])
 
 
 def test_the_reason_is_shown_why_a_call_is_not_repeated(demo: Demo, tab: Tab, id: str) -> None:
-    demo.send(id)
     tab.may_lack_answers = True
-    tab.open(id)
-    expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
+    tab.finish(demo, id)
     for new, said in (
         (id, f"The promise {id} already exists; choose another id"),
         (f"{id}:1:2", "has no ':' in its id"),
     ):
-        do(tab, "again", given=new)
+        tab.act("again", given=new)
         expect(tab.find("#notice-text")).to_contain_text(said)
 
 
 def test_settled_promises_and_local_steps_have_no_buttons_to_change_them(demo: Demo, tab: Tab, id: str) -> None:
-    demo.send(id, running=0.1)
     create(demo.client(), f"{id}-done")
-    demo.client().call("promise.settle", id=f"{id}-done", state="resolved", value={})
-    tab.open(id)
-    expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
+    settle(demo.client(), f"{id}-done", {})
+    tab.finish(demo, id, running=0.1)
     expect(tab.find("#detail [data-act]")).to_have_text(["Call again"])
-    choose(tab, "work")
+    tab.choose("work")
     expect(tab.find("#detail [data-act]")).to_have_count(0)
     tab.visit(f"{id}-done")
     expect(tab.find("#detail strong")).to_have_text("promise")

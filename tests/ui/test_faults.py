@@ -1,5 +1,4 @@
-"""The demonstration for a colleague: a chain grows, buttons beside the workers kill and freeze them, and the chain
-continues."""
+"""A demonstration: a chain grows, buttons beside the workers kill and freeze them, and the chain continues."""
 
 import re
 
@@ -8,14 +7,10 @@ from playwright.sync_api import Locator, expect
 
 from ui.browser import Tab
 from ui.conftest import OpenTab
-from ui.demo import Demo
+from ui.demo import LONG, Demo
 
 pytestmark = [pytest.mark.long, pytest.mark.browser]
 
-LONG = 60
-"""Seconds; the test itself ends a pause this long."""
-SUSPENDED = ".stripe[data-kind=suspended][data-open]"
-GAP = ".stripe[data-kind=gap][data-open]"
 BREAK = ".stripe[data-kind=broken]"
 RUNNING = ".stripe[data-kind=running]"
 
@@ -50,8 +45,7 @@ def test_a_chain_appears_and_ends_without_a_reload(demo: Demo, moving: Tab, id: 
     expect(tab.find(f"#chains [data-chain={id}]")).to_have_attribute("data-state", "pending")
     expect(tab.find("#timeline .row-name")).to_have_text(["foo", "bar", "baz", re.compile("^sleep ")])
     expect(tab.find("#now")).to_be_visible()
-    demo.client().end_sleep(id)
-    expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
+    tab.resume(demo, id)
     expect(tab.find(f"#chains [data-chain={id}]")).to_have_attribute("data-state", "resolved")
     expect(tab.find("#now")).to_be_hidden()
     assert [tab.row(name).locator(".row-result").inner_text() for name in ("foo", "bar", "baz")] == ["3", "2", "1"]
@@ -60,23 +54,20 @@ def test_a_chain_appears_and_ends_without_a_reload(demo: Demo, moving: Tab, id: 
 
 
 def test_a_worker_is_killed_and_the_displayed_chain_continues_with_the_next(demo: Demo, tab: Tab, id: str) -> None:
-    tab.await_chain(id)
-    demo.send(id, pause=LONG)
-    expect(tab.row("bar").locator(SUSPENDED)).to_be_visible()
+    tab.suspend(demo, id)
 
     button(tab, "kill").click()
 
     expect(tab.find("#notice-text")).to_contain_text("scripts/up.sh")
-    expect(tab.row("bar").locator(GAP)).to_contain_text("nothing is lost")
-    expect(tab.find("#headline-text")).to_contain_text("No bar is connected")
+    expect(tab.stripe("bar", "gap")).to_contain_text("nothing is lost")
+    tab.says("No bar is connected")
     expect(tab.find("#chain-id")).to_have_text(id)
     expect(buttons(tab, "service-bar")).to_have_count(0)
     start_again(demo, "bar")
-    demo.client().end_sleep(id)
-    expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
+    tab.resume(demo, id)
     expect(tab.row("baz").locator(RUNNING)).to_have_count(1)
     tab.find("#chains [role=option]", "fail-").first.click()
-    expect(tab.find("#headline-text")).to_contain_text('Resolved: "survived"')
+    tab.says('Resolved: "survived"')
 
 
 def test_a_worker_is_killed_as_soon_as_it_works_and_another_repeats_its_work(demo: Demo, moving: Tab) -> None:
@@ -90,12 +81,12 @@ def test_a_worker_is_killed_as_soon_as_it_works_and_another_repeats_its_work(dem
     tab.find("#action-work").click()
 
     expect(bar.locator(BREAK)).to_be_visible()
-    expect(bar.locator(GAP)).to_contain_text("waiting for service-bar")
+    expect(tab.stripe("bar", "gap")).to_contain_text("waiting for service-bar")
     expect(tab.find("#headline")).to_have_attribute("data-tone", "gap")
     expect(tab.find("#log li[data-kind='worker.left']").first).to_contain_text("gone: connection closed")
     expect(tab.find("[data-group=service-bar]")).to_have_attribute("data-lacking", "")
     start_again(demo, "bar")
-    expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
+    tab.says("Resolved: 3")
     expect(tab.row("foo").locator(".row-result")).to_have_text("3")
     expect(tab.row("work").locator(RUNNING)).to_have_count(2)
     expect(bar.locator(BREAK)).to_have_count(1)
@@ -106,12 +97,12 @@ def test_a_worker_is_killed_as_soon_as_it_works_and_another_repeats_its_work(dem
 def test_a_frozen_worker_loses_its_tasks_and_comes_back_by_itself(demo: Demo, tab: Tab, id: str) -> None:
     tab.await_chain(id)
     demo.send(id, running=10)
-    expect(tab.row("work").locator(".stripe[data-kind=running][data-open]")).to_be_visible()
+    expect(tab.stripe("work", "running")).to_be_visible()
 
     button(tab, "freeze").click()
 
     expect(tab.row("bar").locator(BREAK)).to_be_visible()
-    expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
+    tab.says("Resolved: 3")
     expect(buttons(tab, "service-bar")).to_have_count(3)
 
 
@@ -129,8 +120,7 @@ def test_foo_is_killed_and_its_gunicorn_starts_another(demo: Demo, tab: Tab, id:
 def test_everything_works_by_keyboard(demo: Demo, tab: Tab) -> None:
     tab.open()
     expect(button(tab, "kill")).to_be_visible()
-    while not tab.script("document.activeElement.matches('[data-group=service-bar] [data-action=kill]')"):
-        tab.press("Tab")
+    tab.tab_to("[data-group=service-bar] [data-action=kill]")
     tab.press("Enter")
 
     expect(buttons(tab, "service-bar")).to_have_count(0)
@@ -157,7 +147,7 @@ def test_every_button_is_fully_visible(demo: Demo, open_tab: OpenTab, width: int
     assert tab.script(f"{cut}.length") == 0
     wide = "[...document.querySelectorAll('#groups, #groups li')].filter((node) => node.scrollWidth > node.clientWidth)"
     assert tab.script(f"{wide}.length") == 0
-    assert tab.script("document.documentElement.scrollWidth") <= width
+    assert tab.width <= width
     actions = tab.find("#actions > button, #actions form")
     ends = actions.evaluate_all("(nodes) => nodes.map((node) => node.getBoundingClientRect().right)")
     assert max(ends) <= tab.script("document.querySelector('#actions').getBoundingClientRect().right")

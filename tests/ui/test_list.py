@@ -1,15 +1,13 @@
 """A long list of chains is loaded page by page, and only visible rows exist in the document."""
 
 import re
-from collections.abc import Iterator
 
 import pytest
 from harness.basics import wait_until
-from harness.server import ServerProcess
-from playwright.sync_api import Browser, Route, expect
+from playwright.sync_api import Route, expect
 
 from ui.browser import PATIENCE_MS, Tab
-from ui.conftest import OpenTab
+from ui.conftest import OpenTab, Start
 from ui.demo import create, settle
 
 pytestmark = [pytest.mark.long, pytest.mark.browser]
@@ -18,17 +16,16 @@ MANY = 1_000
 
 
 @pytest.fixture(scope="module")
-def full(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:  # noqa: ARG001
+def full(start: Start) -> str:
     """The page of a server with many chains; every tenth is resolved, and the last one calls another function."""
-    server = ServerProcess(tmp_path_factory.mktemp("full") / "log").start()
+    server = start()
     client = server.client()
     for number in range(MANY):
         func = "needle" if number == MANY - 1 else "hay"
         create(client, f"many-{number:04}", {"func": func}, target="poll://any@nobody")
         if number % 10 == 0:
             settle(client, f"many-{number:04}", number)
-    yield f"{server.url}/ui/"
-    server.stop()
+    return f"{server.url}/ui/"
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ def test_a_chain_and_a_list_that_could_not_be_read_are_read_again(demo: Demo, ta
     tab.page.route("**/api/chain?*", lambda route: route.fulfill(body="<p>Log in"), times=1)
     settle(client, id, 7)
     expect(tab.find("#notice-text")).to_have_text("The server does not answer")
-    expect(tab.find("#headline-text")).to_contain_text("Resolved: 7")
+    tab.says("Resolved: 7")
 
 
 def test_a_filtered_list_follows_what_begins_and_ends(demo: Demo, tab: Tab, id: str) -> None:
@@ -102,7 +102,7 @@ def test_a_tab_out_of_sight_leaves_its_connection_to_others(demo: Demo, tab: Tab
     settle(client, id, 7)
     tab.script(turn.format("false"))
 
-    expect(tab.find("#headline-text")).to_contain_text("Resolved: 7")
+    tab.says("Resolved: 7")
     expect(tab.find("#status")).to_have_attribute("data-state", "live")
 
 

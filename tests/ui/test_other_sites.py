@@ -1,5 +1,4 @@
-"""A page of another site, open in the same browser, can reach every port of this machine. Its requests have no effect,
-it reads no answers, and each request is counted as refused."""
+"""A page of another site, open in the same browser, changes nothing and reads nothing on any port of this machine."""
 
 import base64
 import json
@@ -14,12 +13,13 @@ from typing import Any
 import pytest
 from harness.basics import answers_200, free_port, wait_until
 from harness.metrics import refusals
-from harness.server import FAR, VERSION, ServerProcess
+from harness.server import FAR, VERSION
 from harness.services import ServiceProcess
 from msgspec import Struct
 from playwright.sync_api import Browser, Page, expect
 
 from ui.browser import REBOUND
+from ui.conftest import Start
 from ui.demo import create
 
 pytestmark = [pytest.mark.long, pytest.mark.browser]
@@ -116,13 +116,13 @@ VIEWS = {
 class Target:
     """The server and foo under attack."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, start: Start, folder: Path) -> None:
         self.ports = {"metrics": free_port(), "foo": free_port()}
         settings = {
             "RESONATE_OBSERVABILITY__METRICS_PORT": str(self.ports["metrics"]),
             "RESONATE_UI__ACTIONS_URL": f"http://127.0.0.1:{self.ports['foo']}/actions",
         }
-        self.server = ServerProcess(folder / "log", folder / "resonate.db", None, **settings).start()
+        self.server = start("resonate.db", **settings)
         self.ports["api"] = self.server.port
         settings = {"FOO_PORT": str(self.ports["foo"]), "DEMO_FAULTS": "1"}
         self.foo = ServiceProcess("foo", self.server.url, folder / "foo.log", **settings)
@@ -146,16 +146,12 @@ class Target:
     def has_had_workers(self) -> bool:
         return "worker connected: service-bar/" in self.server.output()
 
-    def stop(self) -> None:
-        self.foo.stop()
-        self.server.stop()
-
 
 @pytest.fixture(scope="module")
-def target(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:  # noqa: ARG001
-    target = Target(tmp_path_factory.mktemp("target"))
+def target(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    target = Target(start, tmp_path_factory.mktemp("target"))
     yield target
-    target.stop()
+    target.foo.stop()
 
 
 @pytest.fixture(scope="module")
@@ -206,20 +202,16 @@ def test_a_page_can_change_nothing_and_read_nothing(
     assert not target.has_had_workers()
 
 
-def test_nothing_is_changed_even_if_the_browser_sends_less(stranger: int, page: Page, tmp_path: Path) -> None:
+def test_nothing_is_changed_even_if_the_browser_sends_less(start: Start, stranger: int, page: Page) -> None:
     """Over plain HTTP to a name other than loopback, a browser does not always send the requesting page's origin."""
-    server = ServerProcess(tmp_path / "log", tmp_path / "state.db", RESONATE_SERVER__HOSTS=REBOUND).start()
-    try:
-        page.goto(f"http://localhost:{stranger}/")
-        try_everything(page, f"http://{REBOUND}:{server.port}/", attack())
-        try_everything(page, f"http://{REBOUND}:{server.port}/poll/service-bar/evil")
-        try_everything(page, f"http://{REBOUND}:{server.port}/backup")
+    server = start("rebound.db", RESONATE_SERVER__HOSTS=REBOUND)
+    page.goto(f"http://localhost:{stranger}/")
+    for path, bodies in (("/", attack()), ("/poll/service-bar/evil", ()), ("/backup", ())):
+        try_everything(page, f"http://{REBOUND}:{server.port}{path}", bodies)
 
-        assert server.client().call("promise.search").data == {"promises": []}
-        assert "worker connected" not in server.output()
-        assert "a backup of" not in server.output()
-    finally:
-        server.stop()
+    assert server.client().call("promise.search").data == {"promises": []}
+    assert "worker connected" not in server.output()
+    assert "a backup of" not in server.output()
 
 
 def test_a_link_from_another_site_leads_to_a_working_page(target: Target, stranger: int, page: Page) -> None:
@@ -245,14 +237,11 @@ def test_a_page_that_has_opened_ours_cannot_steer_it(target: Target, stranger: i
     assert opened.value.evaluate("sessionStorage.length") == 0
 
 
-def test_a_page_of_an_allowed_origin_may_send_requests(stranger: int, page: Page, tmp_path: Path) -> None:
+def test_a_page_of_an_allowed_origin_may_send_requests(start: Start, stranger: int, page: Page) -> None:
     """Shows that the requests of other pages fail because of their origin, not because they are malformed."""
     ours = f"http://localhost:{stranger}"
-    server = ServerProcess(tmp_path / "log", RESONATE_SERVER__CORS__ALLOW_ORIGINS=ours).start()
-    try:
-        page.goto(ours)
-        assert try_everything(page, server.url, attack()[:1])["fetch of JSON"][0].startswith("200 ")
-        assert try_everything(page, f"{server.url}/poll/service-bar/x")["events"] == ["opened"]
-        assert "worker connected" in server.output()
-    finally:
-        server.stop()
+    server = start(RESONATE_SERVER__CORS__ALLOW_ORIGINS=ours)
+    page.goto(ours)
+    assert try_everything(page, server.url, attack()[:1])["fetch of JSON"][0].startswith("200 ")
+    assert try_everything(page, f"{server.url}/poll/service-bar/x")["events"] == ["opened"]
+    assert "worker connected" in server.output()

@@ -9,7 +9,6 @@ from ui.demo import Demo
 
 pytestmark = [pytest.mark.long, pytest.mark.browser]
 
-NARROW = {"viewport": {"width": 320, "height": 640}}
 CONTRAST = """
 ([selector]) => {
   const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d", { willReadFrequently: true });
@@ -55,10 +54,9 @@ def test_a_chain_is_found_chosen_and_read_by_keyboard(demo: Demo, tab: Tab, id: 
     tab.press("End", "Enter")
 
     expect(tab.find("#chain-id")).to_have_text(id)
-    expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
+    tab.says("Resolved: 3")
     expect(tab.find("#timeline .row")).to_have_count(3)
-    while not tab.script("document.activeElement.matches('#timeline .row')"):
-        tab.press("Tab")
+    tab.tab_to("#timeline .row")
     tab.press("ArrowDown")
     expect(tab.find("#timeline .row:focus .row-name")).to_have_text("bar")
     expect(tab.find("#detail strong")).to_have_text("bar")
@@ -69,11 +67,10 @@ def test_a_chain_is_found_chosen_and_read_by_keyboard(demo: Demo, tab: Tab, id: 
 def test_a_request_is_sent_by_keyboard(tab: Tab) -> None:
     tab.open()
     expect(tab.find("#action-request")).to_be_visible()
-    while focused(tab) != "field-request-pause":
-        tab.press("Tab")
+    tab.tab_to("#field-request-pause")
     tab.press("0", "Enter")
 
-    expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
+    tab.says("Resolved: 3")
 
 
 def test_the_focus_is_visible_and_reaches_every_control(tab: Tab) -> None:
@@ -106,17 +103,14 @@ def test_help_opens_and_closes_by_keyboard(tab: Tab) -> None:
 
 
 def test_320_pixels_are_wide_enough(demo: Demo, open_tab: OpenTab, id: str) -> None:
-    long = f"{id}-{'very-long-' * 11}"
-    demo.send(long)
-    tab = open_tab(demo.page, **NARROW)
-    tab.open(long)
-    expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
+    tab = open_tab(demo.page, viewport={"width": 320, "height": 640})
+    tab.finish(demo, f"{id}-{'very-long-' * 11}")
 
     for pane in ("chains", "timeline", "workers"):
         tab.find(f"#tabs [data-pane={pane}]").click()
 
         expect(tab.find(f"#pane-{pane}")).to_be_visible()
-        assert tab.script("document.documentElement.scrollWidth") <= 320
+        assert tab.width <= 320
         assert tab.script(f"document.querySelector('#pane-{pane}').getBoundingClientRect().right") <= 320
 
 
@@ -129,10 +123,8 @@ def test_the_timeline_can_be_read_at_400_percent(demo: Demo, open_tab: OpenTab) 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_is_readable_in_light_and_dark(demo: Demo, open_tab: OpenTab, id: str, scheme: str) -> None:
-    demo.send(id)
     tab = open_tab(demo.page, color_scheme=scheme)
-    tab.open(id)
-    expect(tab.find("#headline-text")).to_contain_text("Resolved: 3")
+    tab.finish(demo, id)
     demo.client().create(f"{id}-to-log")
     for selector in TEXTS:
         expect(tab.find(selector).first).to_be_visible()

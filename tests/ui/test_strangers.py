@@ -49,7 +49,7 @@ def test_it_is_text_wherever_it_appears(demo: Demo, tab: Tab) -> None:
         expect(tab.find("#timeline .row")).to_have_count(2)
         settle(client, text, {"__type": "error", "message": text}, "rejected")
 
-        expect(tab.find("#headline-text")).to_contain_text(text[:20])
+        tab.says(text[:20])
         tab.find("#timeline .row").first.hover()
         expect(tab.find("#detail pre").first).to_contain_text(text[:20].replace('"', '\\"'))
         assert_nothing_ran(tab)

@@ -1,17 +1,15 @@
 """With a server that requires tokens, the page asks once, keeps the token for the tab, and shows what it permits."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
 from harness.server import FAR, Client, ServerProcess
 from harness.stream import Stream
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from ui.browser import Tab
-from ui.conftest import OpenTab
+from ui.conftest import OpenTab, Start
 from ui.demo import create
 
 pytestmark = [pytest.mark.long, pytest.mark.browser]
@@ -20,8 +18,8 @@ pytestmark = [pytest.mark.long, pytest.mark.browser]
 class Guarded:
     """A server that requires tokens, and trusts whoever writes them."""
 
-    def __init__(self, folder: Path) -> None:
-        self.server = ServerProcess(folder / "log", RESONATE_AUTH__PUBLICKEY="none").start()
+    def __init__(self, server: ServerProcess) -> None:
+        self.server = server
         self.page = f"{self.server.url}/ui/"
 
     def token(self, **claims: Any) -> str:
@@ -34,12 +32,11 @@ class Guarded:
 
 
 @pytest.fixture(scope="module")
-def guarded(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:  # noqa: ARG001
-    guarded = Guarded(tmp_path_factory.mktemp("guarded"))
+def guarded(start: Start) -> Guarded:
+    guarded = Guarded(start(RESONATE_AUTH__PUBLICKEY="none"))
     for id in ("mine-1", "yours-1"):
         guarded.create(id)
-    yield guarded
-    guarded.server.stop()
+    return guarded
 
 
 @pytest.fixture
@@ -124,18 +121,11 @@ def test_one_with_a_prefix_acts_only_on_ids_with_that_prefix(guarded: Guarded, t
     guarded.create("ours-call", target="poll://any@nobody")
     enter(tab, guarded.token(role=None, prefix="ours-"))
     tab.find("#chains [data-chain=ours-approval]").click()
-    act(tab, "approve")
+    tab.act("approve")
     expect(tab.find("#chain-state")).to_have_text("resolved")
 
     tab.find("#chains [data-chain=ours-call]").click()
-    act(tab, "again", "yours-call")
+    tab.act("again", given="yours-call")
     expect(tab.find("#notice-text")).to_contain_text("this token is only for ids")
-    act(tab, "cancel")
+    tab.act("cancel")
     expect(tab.find("#chain-state")).to_have_text("cancelled")
-
-
-def act(tab: Tab, name: str, given: str = "") -> None:
-    tab.find(f"#detail [data-act={name}]").click()
-    if given:
-        tab.find("#act-field").fill(given)
-    tab.find("#act-do").click()

@@ -143,14 +143,14 @@ def test_a_released_task_says_why_and_counts_down_to_the_next_attempt(
     call(client, id, worker)
     given_back(client, id, 7, "ValueError: no milk")
     tab.open(id)
-    stripe = tab.row("brew").locator(".stripe[data-kind=waiting][data-open]")
+    stripe = tab.stripe("brew", "waiting")
 
     def seconds_left() -> int:
         return int(([*re.findall(r"next attempt in (\d+) s", stripe.text_content() or ""), "0"])[0])
 
     expect(stripe).to_contain_text("claimed 7 times, next attempt in")
     expect(stripe).to_contain_text("ValueError: no milk")
-    expect(tab.find("#headline-text")).to_contain_text("next attempt")
+    tab.says("next attempt")
     first = seconds_left()
     wait_until(lambda: seconds_left() < first, "it counts down")
 
@@ -208,7 +208,7 @@ def test_a_failure_is_shown_by_type_message_and_place_without_any_pickle(
     tab.open(id)
     detail = tab.find("#detail")
 
-    expect(tab.find("#headline-text")).to_contain_text("Rejected: no stock")
+    tab.says("Rejected: no stock")
     expect(detail.locator("dl", has_text="Message")).to_contain_text("ValueError")
     expect(detail.locator("div", has_text=re.compile("^Where")).last).to_contain_text(f"reserve ({id}.1)")
     expect(detail.get_by_role("button", name="Copy the message")).to_be_visible()
@@ -224,9 +224,7 @@ def test_what_blocks_a_call_is_visible_at_a_glance_announced_and_never_cut(
     demo: Demo, client: Client, open_tab: OpenTab, id: str, worker: str, size: tuple[int, int]
 ) -> None:
     tab = open_tab(demo.page, viewport={"width": size[0], "height": size[1]})
-    tab.await_chain(id)
-    demo.send(id, pause=60)
-    expect(tab.row("bar").locator(".stripe[data-kind=suspended][data-open]")).to_be_visible()
+    tab.suspend(demo, id)
     demo.kill("bar")
     expect(tab.row("bar").locator(".row-result")).to_have_text("no worker")
     for flag in FLAGS:

@@ -50,7 +50,8 @@ def adapter(address: Adapter) -> Adapter:
 
 @pytest.fixture(scope="module")
 def guarded(address: Adapter, start_for_all: Start) -> ServerProcess:
-    return start_for_all(RESONATE_AUTH__TOKEN=TOKEN, RESONATE_UI__ACTIONS_URL=address.url)
+    settings = {"RESONATE_AUTH__TOKEN": TOKEN, "RESONATE_SERVER__CLIENT_TIMEOUT": "4000"}
+    return start_for_all(**settings, RESONATE_UI__ACTIONS_URL=address.url)
 
 
 @pytest.fixture
@@ -226,7 +227,7 @@ class TestAClick:
             slow.sendall(f"POST /ui/api/actions/a HTTP/1.1\r\n{head}\r\n\r\n{{".encode())
             answer = HTTPResponse(slow)
             answer.begin()
-            assert (answer.status, json.loads(answer.read())) == (408, {"error": "the body came too slowly"})
+            assert (answer.status, json.loads(answer.read())) == (408, {"error": "the request came too slowly"})
 
     @pytest.mark.parametrize("name", ["..", "%2e%2e", "a%2Fb", "a?b", "a/b", "a%0Ab", "http:%2F%2Fx", ""])
     def test_no_name_leads_to_another_address(self, page: Page, adapter: Adapter, name: str) -> None:

@@ -28,7 +28,7 @@ from integration.servers import Start
 from resonate_server import cli
 from resonate_server.config import Auth
 from resonate_server.http.auth import Access, Guard
-from resonate_server.protocol.errors import Unauthorized
+from resonate_server.protocol.errors import Forbidden, ProtocolError, Unauthorized
 from resonate_server.protocol.requests import KINDS, LINEAGE
 
 KEYS: dict[str, tuple[Callable[[], Any], list[str]]] = {
@@ -69,9 +69,8 @@ class Issuer:
 class Guarded:
     """A server that demands tokens."""
 
-    def __init__(self, server: ServerProcess, issuer: Issuer) -> None:
+    def __init__(self, server: ServerProcess) -> None:
         self.server = server
-        self.issuer = issuer
 
     def call(self, kind: str, token: str | None = None, header: str | None = None, **data: Any) -> Reply:
         """``token`` goes into the envelope's head, ``header`` is the Authorization header."""
@@ -91,29 +90,39 @@ class Guarded:
         return http.request(self.server.port, "GET", path, headers=headers).status
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("keys")
+type Sign = Callable[..., str]
+
+EVERYTHING = Access()
+
+
+def judged(guard: Guard, token: str | None, header: str | None = None) -> Access | type[ProtocolError]:
+    """Return what the token permits, or the kind of error with which it is refused."""
+    try:
+        return guard.authenticate(token, header)
+    except ProtocolError as error:
+        return type(error)
 
 
 @pytest.fixture(scope="module")
-def guarded(start_for_all: Start, folder: Path) -> Guarded:
-    issuer = Issuer("rsa", folder / "key.pem")
-    settings = {"PUBLICKEY": str(issuer.pem), "ISS": "us", "AUD": "resonate"}
-    return Guarded(start_for_all(**{f"RESONATE_AUTH__{name}": value for name, value in settings.items()}), issuer)
+def issuer(tmp_path_factory: pytest.TempPathFactory) -> Issuer:
+    return Issuer("rsa", tmp_path_factory.mktemp("keys") / "key.pem")
 
 
 @pytest.fixture
-def sign(guarded: Guarded) -> Callable[..., str]:
+def guard(issuer: Issuer) -> Guard:
+    return Guard(Auth(publickey=str(issuer.pem), iss="us", aud="resonate"))
+
+
+@pytest.fixture(scope="module")
+def guarded(start_for_all: Start, issuer: Issuer) -> Guarded:
+    places = {"RESONATE_AUTH__ISS": "us", "RESONATE_AUTH__AUD": "resonate"}
+    return Guarded(start_for_all(RESONATE_AUTH__PUBLICKEY=str(issuer.pem), **places))
+
+
+@pytest.fixture
+def sign(issuer: Issuer) -> Sign:
     """Sign tokens that are valid except for the given changes."""
-
-    def token(**changes: Any) -> str:
-        return guarded.issuer.token(**({"iss": "us", "aud": ["resonate"], "role": "admin"} | changes))
-
-    return token
-
-
-Sign = Callable[..., str]
+    return lambda **changes: issuer.token(**({"iss": "us", "aud": ["resonate"], "role": "admin"} | changes))
 
 
 # --- valid or not ---------------------------------------------------------------------------------------------------
@@ -125,7 +134,7 @@ def test_every_algorithm_of_the_key_is_accepted_and_a_forged_token_refused(tmp_p
     issuer, claims = Issuer(kind, tmp_path / "key.pem"), encode({"exp": FAR, "role": "admin"})
     guard = Guard(Auth(publickey=str(issuer.pem)))
     for algorithm in issuer.algorithms:
-        assert guard.authenticate(issuer.token(algorithm, role="admin"), None) == Access()
+        assert judged(guard, issuer.token(algorithm, role="admin")) == EVERYTHING
     header, _, signature = issuer.token(prefix="a").split(".")
     confused = f"{encode({'alg': 'HS256', 'typ': 'JWT'})}.{claims}"
     mac = hmac.digest(issuer.pem.read_bytes(), confused.encode(), hashlib.sha256)
@@ -135,8 +144,7 @@ def test_every_algorithm_of_the_key_is_accepted_and_a_forged_token_refused(tmp_p
         unsigned = f"{encode({'alg': none, 'typ': 'JWT'})}.{claims}"
         forged += [unsigned, f"{unsigned}."]
     for token in forged:
-        with pytest.raises(Unauthorized):
-            guard.authenticate(token, None)
+        assert judged(guard, token) is Unauthorized
 
 
 def encode(part: Any) -> str:
@@ -147,62 +155,72 @@ def urlsafe(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{}, {"aud": ["x", "resonate"]}, {"extra": {"a": 1}}],
-    ids=["as it should be", "for others too", "that says more"],
-)
-def test_a_valid_token_is_accepted(guarded: Guarded, sign: Sign, changes: dict[str, Any]) -> None:
-    assert guarded.status(sign(**changes)) == guarded.status(header=f"bEARER {sign(**changes)}") == 404
+CLAIMS: dict[str, tuple[Access | type[ProtocolError], list[dict[str, Any]]]] = {
+    "a valid token": (
+        EVERYTHING,
+        [{}, {"aud": ["x", "resonate"]}, {"extra": {"a": 1}}, {"exp": int(time.time()) - 20}],
+    ),
+    "a token for another time": (
+        Unauthorized,
+        [*({"exp": exp} for exp in (1, int(time.time()) - 120, None, "soon")), {"nbf": FAR // 1_000}],
+    ),
+    "a token for another place": (
+        Unauthorized,
+        [
+            *({"iss": iss} for iss in ("them", None)),
+            *({"aud": aud} for aud in (["other"], "resonate", None, [], [1])),
+        ],
+    ),
+    "an admin": (EVERYTHING, [{"role": role, "prefix": "a."} for role in ("admin", "ADMIN", "Admin")]),
+    "an empty prefix": (EVERYTHING, [{"role": None, "prefix": ""}]),
+    "a prefix": (Access("a."), [{"role": None, "prefix": "a."}, {"role": "user", "prefix": "a."}]),
+    "neither role nor prefix": (
+        Forbidden,
+        [{"role": None, "prefix": prefix} for prefix in (None, 1, ["a."])]
+        + [{"role": role} for role in (None, "user", ["admin"])],
+    ),
+}
 
 
-def test_a_token_that_expired_within_the_leeway_is_accepted(guarded: Guarded, sign: Sign) -> None:
-    assert guarded.status(sign(exp=int(time.time()) - 20)) == 404
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        *[{"exp": exp} for exp in (1, int(time.time()) - 120, None, "soon")],
-        {"nbf": FAR // 1_000},
-        *[{"iss": iss} for iss in ("them", None)],
-        *[{"aud": aud} for aud in (["other"], "resonate", None, [], [1])],
-    ],
-)
-def test_a_token_for_another_time_or_place_is_refused(guarded: Guarded, sign: Sign, changes: dict[str, Any]) -> None:
-    assert guarded.status(sign(**changes)) == guarded.poll(f"Bearer {sign(**changes)}") == 401
+@pytest.mark.parametrize(("worth", "claims"), CLAIMS.values(), ids=CLAIMS)
+def test_what_a_token_is_worth(
+    guard: Guard, sign: Sign, worth: Access | type[ProtocolError], claims: list[dict[str, Any]]
+) -> None:
+    for changes in claims:
+        token = sign(**changes)
+        assert judged(guard, token) == judged(guard, None, f"bEARER {token}") == worth, changes
 
 
 @pytest.mark.parametrize(
     "exp", [float("inf"), float("-inf"), float("nan"), 1e300, 10**400, True, {}, []], ids=lambda exp: str(exp)[:5]
 )
-def test_an_odd_expiry_never_causes_a_server_error(guarded: Guarded, sign: Sign, exp: object) -> None:
+def test_an_odd_expiry_never_causes_a_server_error(guard: Guard, sign: Sign, exp: object) -> None:
     for claim in ("exp", "nbf", "iat"):
-        assert guarded.status(sign(**{claim: exp})) in (401, 404)
+        assert judged(guard, sign(**{claim: exp})) in (Unauthorized, EVERYTHING)
 
 
-@pytest.mark.parametrize(
-    "token", ["", " ", "x", "a.b", "a.b.c", "....", "é", "e30.e30.", "eyJhbGciOiJSUzI1NiJ9.bnVsbA.x"]
-)
-def test_a_malformed_token_is_refused(guarded: Guarded, token: str) -> None:
-    assert guarded.status(token) == 401
+MALFORMED = ("", " ", "x", "a.b", "a.b.c", "....", "é", "e30.e30.", "eyJhbGciOiJSUzI1NiJ9.bnVsbA.x")
+HEADERS = (None, "", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz", "Bearer x y z", "Token {}", "{}", "Bearer \udce9\udcff")
 
 
-@pytest.mark.parametrize(
-    "header", [None, "", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz", "Bearer x y z", "Token {}", "{}"]
-)
-def test_a_header_without_a_bearer_token_is_refused(guarded: Guarded, sign: Sign, header: str | None) -> None:
-    filled = header.format(sign()) if header is not None else None
-    assert guarded.status(header=filled) == guarded.poll(filled) == 401
+def test_anything_else_is_no_token(guard: Guard, sign: Sign) -> None:
+    for token in MALFORMED:
+        assert judged(guard, token) is Unauthorized, token
+    for header in HEADERS:
+        assert judged(guard, None, header and header.format(sign())) is Unauthorized, header
 
 
-def test_the_token_in_the_head_takes_precedence(guarded: Guarded, sign: Sign) -> None:
-    assert guarded.status(sign(exp=1), f"Bearer {sign()}") == 401
-    assert guarded.status(sign(), "Bearer nonsense") == 404
-
-
-def test_a_token_in_the_url_is_ignored(guarded: Guarded, sign: Sign) -> None:
-    assert guarded.poll(path=f"/poll/g/w?token={sign()}&access_token={sign()}") == 401
+def test_every_entrance_judges_the_token_and_only_in_its_place(guarded: Guarded, sign: Sign) -> None:
+    """The one in the head takes precedence; one in the URL is ignored."""
+    valid, expired = sign(), sign(exp=1)
+    for token, good, found in ((valid, 200, 404), (expired, 401, 401), ("\xe9\xff", 401, 401)):
+        page = Page(guarded.server.port, token)
+        assert guarded.status(token) == guarded.status(header=f"Bearer {token}") == found
+        assert guarded.poll(f"Bearer {token}") == page.get("/ui/api/chains").status == good
+        assert page.get("/backup").status == (409 if token == valid else 401)
+    assert guarded.status(expired, f"Bearer {valid}") == 401
+    assert guarded.status(valid, "Bearer nonsense") == 404
+    assert guarded.poll(path=f"/poll/g/w?token={valid}&access_token={valid}") == 401
 
 
 def test_the_token_is_checked_before_the_request(guarded: Guarded) -> None:
@@ -216,9 +234,8 @@ def test_health_and_readiness_are_open(guarded: Guarded) -> None:
 
 def test_claims_are_trusted_unverified_if_so_configured(tmp_path: Path) -> None:
     guard = Guard(Auth(publickey="none"))
-    assert guard.authenticate(f"{encode({'alg': 'none'})}.{encode({'exp': FAR, 'role': 'admin'})}.", None) == Access()
-    with pytest.raises(Unauthorized):
-        guard.authenticate(Issuer("ed25519", tmp_path / "key.pem").token(exp=1, role="admin"), None)
+    assert judged(guard, f"{encode({'alg': 'none'})}.{encode({'exp': FAR, 'role': 'admin'})}.") == EVERYTHING
+    assert judged(guard, Issuer("ed25519", tmp_path / "key.pem").token(exp=1, role="admin")) is Unauthorized
 
 
 UNUSABLE = {
@@ -245,23 +262,6 @@ def test_an_unusable_key_stops_the_start_with_one_sentence(
 
 
 # --- what it permits ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("claims", "status"),
-    [
-        *[({"role": role, "prefix": "a."}, 200) for role in ("admin", "ADMIN", "Admin")],
-        *[({"prefix": prefix}, status) for prefix, status in (("", 200), (None, 403), (1, 403), (["a."], 403))],
-        *[(claims, 403) for claims in ({}, {"role": "user"}, {"role": ["admin"]})],
-    ],
-    ids=str,
-)
-def test_an_admin_and_an_empty_prefix_may_do_everything_and_a_powerless_token_nothing(
-    guarded: Guarded, sign: Sign, claims: dict[str, Any], status: int
-) -> None:
-    token = sign(**{"role": None} | claims)
-    assert guarded.call("promise.search", token).status == guarded.poll(f"Bearer {token}") == status
-    assert guarded.status(token) == (404 if status == 200 else 403)
 
 
 OWN, OTHER = "a.own", "b.other"
@@ -444,54 +444,36 @@ def test_a_prefix_does_not_permit_to_speak_for_a_worker_of_others(guarded: Guard
 SECRET = "correct-horse.battery_staple~42+/="
 
 
-@pytest.fixture(scope="module", params=["alone", "beside a key"])
-def secretive(request: pytest.FixtureRequest, start_for_all: Start, folder: Path) -> Guarded:
-    """A server with a shared secret."""
-    issuer = Issuer("ed25519", folder / "beside.pem")
-    env = {"RESONATE_AUTH__PUBLICKEY": str(issuer.pem)} if request.param == "beside a key" else {}
-    return Guarded(start_for_all(RESONATE_AUTH__TOKEN=SECRET, RESONATE_LEVEL="debug", **env), issuer)
+@pytest.mark.parametrize("is_beside_a_key", [False, True], ids=["alone", "beside a key"])
+def test_the_shared_secret_and_tokens_of_the_key_permit_everything_and_nothing_else_does(
+    issuer: Issuer, is_beside_a_key: bool
+) -> None:
+    guard = Guard(Auth(token=SECRET, publickey=str(issuer.pem) if is_beside_a_key else ""))
+    assert judged(guard, SECRET) == judged(guard, None, f"Bearer {SECRET}") == EVERYTHING
+    assert judged(guard, issuer.token(role="admin")) == (EVERYTHING if is_beside_a_key else Unauthorized)
+    assert judged(guard, issuer.token(key=issuer.stranger(), role="admin")) is Unauthorized
+    for token in (None, "", SECRET[:-1], SECRET + "x", SECRET.upper(), "none", "é", "\x00"):
+        assert judged(guard, token) is Unauthorized, token
+    for header in ("Bearer", f"Bearer {SECRET}x", f"Basic {SECRET}", SECRET, "Bearer \udce9\udcff"):
+        assert judged(guard, None, header) is Unauthorized, header
 
 
-def test_the_shared_secret_permits_everything(secretive: Guarded) -> None:
-    assert [Page(secretive.server.port, given).get("/ui/api/chains").status for given in (SECRET, "")] == [200, 401]
-    assert secretive.status(SECRET) == 404
-    assert secretive.status(header=f"Bearer {SECRET}") == 404
-    assert secretive.call("promise.search", SECRET).status == 200
-    assert secretive.poll(f"Bearer {SECRET}") == 200
+def test_the_secret_is_accepted_and_never_revealed(start: Start, issuer: Issuer) -> None:
+    server = start(RESONATE_LEVEL="debug", RESONATE_AUTH__TOKEN=SECRET, RESONATE_AUTH__PUBLICKEY=str(issuer.pem))
+    secretive, page = Guarded(server), Page(server.port)
+    assert [Page(server.port, given).get("/ui/api/chains").status for given in (SECRET, "")] == [200, 401]
+    assert secretive.status(SECRET) == secretive.status(header=f"Bearer {SECRET}") == 404
+    assert secretive.call("promise.search", SECRET).status == secretive.poll(f"Bearer {SECRET}") == 200
+    assert secretive.status(f"{SECRET}x") == secretive.poll("Bearer \xe9\xff") == 401
 
-
-@pytest.mark.parametrize("token", [None, "", SECRET[:-1], SECRET + "x", SECRET.upper(), "none", "é", "\x00"])
-def test_anything_else_is_not_the_secret(secretive: Guarded, token: str | None) -> None:
-    assert secretive.status(token) == 401
-
-
-@pytest.mark.parametrize("header", [None, "Bearer", f"Bearer {SECRET}x", f"Basic {SECRET}", SECRET, "Bearer \xe9\xff"])
-def test_the_secret_is_accepted_in_no_other_header(secretive: Guarded, header: str | None) -> None:
-    assert secretive.status(header=header) == secretive.poll(header) == 401
-
-
-def test_a_key_configured_beside_the_secret_is_accepted_too(secretive: Guarded) -> None:
-    has_key = "RESONATE_AUTH__PUBLICKEY" in secretive.server.env
-    assert secretive.status(secretive.issuer.token(role="admin")) == (404 if has_key else 401)
-    assert secretive.status(secretive.issuer.token(key=secretive.issuer.stranger(), role="admin")) == 401
-
-
-def test_the_secret_is_never_revealed(secretive: Guarded) -> None:
-    secretive.status(SECRET)
-    secretive.status(header=f"Bearer {SECRET}")
-    secretive.poll(f"Bearer {SECRET}")
-    page = Page(secretive.server.port)
-
-    assert SECRET not in secretive.server.output()
-    assert SECRET not in subprocess.check_output(
-        ["ps", "-ww", "-o", "command=", "-p", str(secretive.server.pid)], text=True
-    )
+    assert SECRET not in server.output()
+    assert SECRET not in subprocess.check_output(["ps", "-ww", "-o", "command=", "-p", str(server.pid)], text=True)
     for path in ("/ui/", "/ui/api/actions", "/ui/js/main.js", "/ui/api/chains", "/", "/poll/g/w"):
         assert SECRET.encode() not in page.get(path).body
 
 
 def test_an_empty_secret_counts_as_none() -> None:
-    assert Guard(Auth(token="")).authenticate("anything", None) == Access()
+    assert judged(Guard(Auth(token="")), "anything") == EVERYTHING
 
 
 @pytest.mark.parametrize(("secret", "warned"), [("x" * 15, True), ("x" * 16, False)])

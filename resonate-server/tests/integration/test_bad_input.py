@@ -38,6 +38,13 @@ def test_a_body_over_the_limit_is_answered_413(server: ServerProcess) -> None:
     assert server.client().call("promise.get", id="x").status == 404
 
 
+@pytest.mark.parametrize(
+    ("path", "status"), [("promises", 410), ("tasks/", 410), ("schedules/x/y", 410), ("task", 404)]
+)
+def test_the_api_of_earlier_servers_is_gone(server: ServerProcess, path: str, status: int) -> None:
+    assert http.request(server.port, "POST", f"/{path}", b"{}").status == status
+
+
 GARBAGE = {
     "no HTTP": b"GARBAGE\r\n\r\n",
     "negative length": b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",

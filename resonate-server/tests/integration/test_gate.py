@@ -1,6 +1,4 @@
-"""Requests as pages of other sites send them, from a socket to every path: refused, counted and without effect.
-``unit/http/test_gate.py`` has the full table of such requests; in ``tests/ui`` a real browser sends them. At the end:
-pages of other origins that are allowed to send requests (CORS, protocol section 6)."""
+"""Requests of pages of other sites, from a socket to every path: refused and counted, unless allowed (section 6)."""
 
 import json
 import socket
@@ -13,6 +11,7 @@ from harness.metrics import refusals
 from harness.server import FAR, ServerProcess
 from integration.calls import request
 from integration.servers import Start
+from msgspec import Struct
 
 API = [
     ("POST", "/"), ("GET", "/"), ("OPTIONS", "/"), ("PUT", "/"), ("GET", "/poll/service-bar/x"),
@@ -24,12 +23,9 @@ API = [
 METRICS = [("GET", "/metrics"), ("GET", "/"), ("GET", "/nowhere")]
 
 
-class Guarded:
-    """A server and its metrics."""
-
-    def __init__(self, server: ServerProcess, metrics_port: int) -> None:
-        self.server = server
-        self.metrics_port = metrics_port
+class Guarded(Struct):
+    server: ServerProcess
+    metrics_port: int
 
     def ask(
         self, method: str, path: str, headers: dict[str, str], body: bytes = b"", *, metrics: bool = False

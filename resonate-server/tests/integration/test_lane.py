@@ -3,6 +3,7 @@
 import json
 import socket
 from collections.abc import Iterator
+from http.client import HTTPMessage, parse_headers
 
 import pytest
 from harness.server import ServerProcess
@@ -32,14 +33,10 @@ class Peer:
     def send(self, data: bytes) -> None:
         self._socket.sendall(data)
 
-    def answer(self) -> tuple[int, dict[str, str], bytes]:
-        """Status, fields (names in lower case) and body."""
-        status = int(self._file.readline().split()[1])
-        fields = {}
-        while (line := self._file.readline().strip()) != b"":
-            name, _, value = line.decode().partition(":")
-            fields[name.lower()] = value.strip()
-        return status, fields, self._file.read(int(fields.get("content-length", "0")))
+    def answer(self) -> tuple[int, HTTPMessage, bytes]:
+        """Status, fields and body."""
+        status, fields = int(self._file.readline().split()[1]), parse_headers(self._file)
+        return status, fields, self._file.read(int(fields.get("Content-Length", "0")))
 
     def corr_id(self) -> str:
         """Return the correlation id of the next answer."""

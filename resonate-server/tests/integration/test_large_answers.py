@@ -1,14 +1,13 @@
 """Many clients may read the largest values at once, and the server's memory stays bounded."""
 
 import re
-import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from harness.server import FAR, Client, Reply, ServerProcess
+from integration.bystander import Bystander
 from integration.calls import action, named
 
 MIB = 1_024 * 1_024
@@ -74,27 +73,15 @@ def at_once(large: ServerProcess) -> Iterator[Callable[[Callable[[Client, int], 
 
     def run(request: Callable[[Client, int], Reply]) -> list[Reply]:
         forget_peak(large)
-        done = threading.Event()
-        other = threading.Thread(target=keep_asking, args=(large.client(), done, waits))
-        other.start()
-        with ThreadPoolExecutor(CLIENTS) as pool:
-            replies = list(pool.map(lambda number: request(Client(large.port, timeout=60), number), range(CLIENTS)))
-        done.set()
-        other.join()
+        with Bystander(large) as bystander, ThreadPoolExecutor(CLIENTS) as pool:
+            replies = list(pool.map(lambda number: request(large.client(), number), range(CLIENTS)))
+        waits.extend(bystander.took)
         return replies
 
     yield run
     print(f"peak {peak_mib(large)} MiB; others waited at most {max(waits) * 1_000:.0f} ms")
     assert peak_mib(large) < MAX_RSS_MIB
     assert max(waits) < 20  # 0.1 s on an idle machine; the clients share this process.
-
-
-def keep_asking(client: Client, done: threading.Event, waits: list[float]) -> None:
-    while not done.is_set():
-        began = time.perf_counter()
-        client.call("promise.get", id="nothing")
-        waits.append(time.perf_counter() - began)
-        time.sleep(0.01)
 
 
 type AtOnce = Callable[[Callable[[Client, int], Reply]], list[Reply]]

@@ -14,6 +14,7 @@ import psutil
 import pytest
 from harness.basics import free_port, wait_until
 from harness.server import FAR, Client, ServerProcess
+from integration.bystander import Bystander
 from integration.calls import request as encode
 from integration.servers import Start
 
@@ -157,34 +158,6 @@ def is_open(server: ServerProcess, peer: socket.socket) -> bool:
 
 def wait_until_closed(server: ServerProcess, peer: socket.socket) -> None:
     wait_until(lambda: not is_open(server, peer), "the connection is closed", WAIT_S, every=0.1)
-
-
-class Bystander(threading.Thread):
-    """Sends a small request again and again. ``took``: the seconds that each took; ``usual``: their median."""
-
-    def __init__(self, server: ServerProcess) -> None:
-        super().__init__()
-        self._client = Client(server.port)
-        self._ends = threading.Event()
-        self.took: list[float] = []
-
-    def run(self) -> None:
-        while not self._ends.wait(0.05):
-            began = time.monotonic()
-            assert self._client.call("promise.get", id="nobody").status == 404
-            self.took.append(time.monotonic() - began)
-
-    def __enter__(self) -> "Bystander":
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ends.set()
-        self.join()
-
-    @property
-    def usual(self) -> float:
-        return sorted(self.took)[len(self.took) // 2]
 
 
 @contextmanager

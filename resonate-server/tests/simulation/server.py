@@ -10,7 +10,6 @@ from simulation import invariants
 from simulation.loop import ACTOR
 from simulation.network import Stream
 from simulation.run import Run
-from unit.reading import read
 
 from resonate_server.config import HttpPush
 from resonate_server.delivery import UNBLOCK_KEPT_S, Hub, Presence, Push, WorkerStream
@@ -19,7 +18,7 @@ from resonate_server.engine.reports import lost_leases
 from resonate_server.kernel.model import Decision, Footprint, LinkFootprint, Rows, Rule, Rules
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
-from resonate_server.protocol.envelope import CheckedRequest
+from resonate_server.protocol.envelope import decode_request, open_envelope
 from resonate_server.protocol.requests import (
     Request,
     TaskAcquire,
@@ -122,9 +121,7 @@ class Server:
         return answer
 
     async def _answer(self, body: bytes, answer: asyncio.Future[Answer]) -> None:
-        asked = read(body)
-        assert isinstance(asked, CheckedRequest), asked
-        decided = await self.engine.submit(asked)
+        decided = await self.engine.submit(decode_request(open_envelope(body)))
         if decided.status == 500:
             self.run.broken.append(f"answered 500: {body.decode()}")
         if not answer.done():

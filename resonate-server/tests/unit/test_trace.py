@@ -8,7 +8,7 @@ import pytest
 from unit.engines import PATIENCE_S
 
 from resonate_server.protocol.answers import Answer
-from resonate_server.protocol.envelope import Envelope, open_envelope
+from resonate_server.protocol.envelope import open_envelope
 from resonate_server.protocol.requests import PromiseGet
 from resonate_server.trace import MAX_WAITING_BYTES, Trace
 
@@ -41,7 +41,6 @@ def trace(path: Path) -> SlowTrace:
 def fill(trace: Trace) -> None:
     body = b'{"kind":"promise.get","head":{"corrId":"1","version":"2026-04-01"},"data":{"id":"x"}}'
     envelope, request = open_envelope(body), PromiseGet(id="x")
-    assert isinstance(envelope, Envelope)
     trace.asks(request, envelope)
     for number in range(LINES):
         trace.answers(request, number, Answer(status=404, data=LARGE), due_at=LINES)

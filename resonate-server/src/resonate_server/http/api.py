@@ -12,16 +12,16 @@ from msgspec import Struct
 
 from resonate_server.engine import Engine
 from resonate_server.http.auth import EVERYTHING, Guard
-from resonate_server.http.bodies import BodyReader
+from resonate_server.http.bodies import Bodies
 from resonate_server.http.connections import Connections, LargeResponse, connection_of
 from resonate_server.http.lane import Respond
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
 from resonate_server.protocol.envelope import (
-    UnreadableRequest,
     decode_request,
     encode_response,
     open_envelope,
+    recover,
 )
 from resonate_server.protocol.errors import Forbidden, Malformed, ProtocolError
 from resonate_server.protocol.requests import KINDS
@@ -36,7 +36,7 @@ class Api(Struct, frozen=True):
     engine: Engine
     guard: Guard
     metrics: Metrics
-    bodies: BodyReader
+    bodies: Bodies
     connections: Connections
     debug: bool
 
@@ -69,11 +69,11 @@ class Api(Struct, frozen=True):
             exchange.end(Answer(status=500, data="internal error"))
 
     def _begin(self, exchange: "Exchange", body: bytes, authorization: str | None) -> None:
-        envelope = open_envelope(body)
-        if isinstance(envelope, UnreadableRequest):
-            exchange.kind, exchange.corr_id = envelope.kind, envelope.corr_id
-            exchange.end(Answer(status=400, data=envelope.message))
-            return
+        try:
+            envelope = open_envelope(body)
+        except Malformed:
+            exchange.kind, exchange.corr_id = recover(body)
+            raise
         exchange.kind, exchange.corr_id = envelope.kind, envelope.head.corr_id
         access = self.guard.authenticate(envelope.head.auth, authorization)
         if not self.debug and envelope.kind.startswith("debug."):

@@ -13,7 +13,7 @@ from resonate_server.engine import Engine
 from resonate_server.http.api import Api
 from resonate_server.http.auth import Guard
 from resonate_server.http.backup import Backups
-from resonate_server.http.bodies import BodyReader, Budget, Unfinished
+from resonate_server.http.bodies import Bodies, Unfinished
 from resonate_server.http.client_time import ClientTime
 from resonate_server.http.connections import (
     AiohttpConnection,
@@ -35,9 +35,8 @@ from resonate_server.watch import Watch
 
 logger = logging.getLogger(__name__)
 
-GONE = ("promises", "schedules", "tasks")
+GONE = "/{path:(?:promises|schedules|tasks)(?:/.*)?}"
 """Paths of the REST API of servers before 0.9."""
-
 
 LANES = web.AppKey("lanes", LaneFactory)
 CONNECTIONS = web.AppKey("connections", Connections)
@@ -72,9 +71,8 @@ def build_app(parts: Parts) -> web.Application:
     own = [cors(settings.server.cors.allow_origins), _contain_failures]
     app = web.Application(middlewares=[*_middlewares(gate, parts.metrics), *own])
     limit = allow_connections(settings.transports.http_poll.max_connections + MAX_NON_STREAM_CONNECTIONS)
-    bytes_held = Budget(settings.server.max_body_bytes)
-    connections = _bound(app, settings, limit, bytes_held.unfinished)
-    bodies = BodyReader(settings.server.max_body_bytes, connections.patience, bytes_held, guard)
+    bodies = Bodies(settings.server.max_body_bytes, _patience(settings), guard)
+    connections = _bound(app, limit, bodies.patience, bodies.unfinished)
     api = Api(engine, guard, parts.metrics, bodies, connections, settings.debug)
     app.router.add_post("/", api.post)
     if settings.transports.http_poll.enabled:
@@ -84,11 +82,9 @@ def build_app(parts: Parts) -> web.Application:
     app.router.add_get("/ready", lambda _: report(parts.store, parts.pulse))
     app.router.add_get("/backup", Backups(parts.store, guard).get, allow_head=False)
     if parts.watch is not None:
-        add_ui(app, parts.watch, guard, settings, connections)
-    for name in GONE:
-        app.router.add_route("*", f"/{name}", _gone)
-        app.router.add_route("*", f"/{name}/{{rest:.*}}", _gone)
-    lanes = app[LANES] = LaneFactory(api.handle, gate.names_this_server, connections, bytes_held, engine.now)
+        add_ui(app, parts.watch, guard, settings, connections, bodies)
+    app.router.add_route("*", GONE, _gone)
+    lanes = app[LANES] = LaneFactory(api.handle, gate.names_this_server, connections, bodies, engine.now)
     app.on_shutdown.append(lambda _: _end_streams(hub))
     app.on_shutdown.append(lambda _: connections.drain(settings.server.shutdown_timeout / 1_000))
     app.on_response_prepare.append(add_origin)
@@ -104,7 +100,7 @@ def build_metrics_app(metrics: Metrics, settings: Settings) -> web.Application:
 
     app = web.Application(middlewares=_middlewares(Gate(settings.server), metrics))
     app.router.add_get("/metrics", render)
-    connections = _bound(app, settings, MAX_METRICS_CONNECTIONS, Unfinished())
+    connections = _bound(app, MAX_METRICS_CONNECTIONS, _patience(settings), Unfinished())
     app.on_shutdown.append(lambda _: connections.drain(settings.server.shutdown_timeout / 1_000))
     return app
 
@@ -120,8 +116,12 @@ def site(runner: web.AppRunner, host: str, port: int, reuse_port: bool = False) 
     return Site(runner, host, port, connections, partial(Lane, lanes), reuse_port)
 
 
-def _bound(app: web.Application, settings: Settings, limit: int, unfinished: Unfinished) -> Connections:
-    app[CONNECTIONS] = Connections(limit, ClientTime(settings.server.client_timeout / 1_000), KEEP_ALIVE_S, unfinished)
+def _patience(settings: Settings) -> ClientTime:
+    return ClientTime(settings.server.client_timeout / 1_000)
+
+
+def _bound(app: web.Application, limit: int, patience: ClientTime, unfinished: Unfinished) -> Connections:
+    app[CONNECTIONS] = Connections(limit, patience, KEEP_ALIVE_S, unfinished)
     return app[CONNECTIONS]
 
 

@@ -17,7 +17,6 @@ from msgspec.structs import replace
 from resonate_server.config import Auth, WrongSetting
 from resonate_server.protocol.answers import Answer, ClaimData, PreloadData
 from resonate_server.protocol.errors import Forbidden, Unauthorized
-from resonate_server.protocol.records import Promise
 from resonate_server.protocol.requests import Request
 
 logger = logging.getLogger(__name__)
@@ -56,11 +55,9 @@ class Access(Struct, frozen=True):
     def redact(self, answer: Answer) -> Answer:
         """Drop preloaded promises that are not granted: tags are free text, so a branch may name someone else's."""
         if self.prefix and isinstance(answer.data, ClaimData | PreloadData):
-            return replace(answer, data=replace(answer.data, preload=self._granted(answer.data.preload)))
+            granted = [promise for promise in answer.data.preload if self._covers(promise.id)]
+            return replace(answer, data=replace(answer.data, preload=granted))
         return answer
-
-    def _granted(self, promises: list[Promise]) -> list[Promise]:
-        return [promise for promise in promises if self._covers(promise.id)]
 
     def _covers(self, name: str) -> bool:
         return name.startswith(self.prefix)

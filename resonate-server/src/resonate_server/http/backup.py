@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from aiohttp import web
+from msgspec import Struct
 
 from resonate_server.http.auth import Guard
 from resonate_server.protocol.errors import Forbidden
@@ -19,28 +20,27 @@ GRACE_S, LEAST_BYTES_PER_S = 60.0, 100_000
 """A client that is slower than this keeps others from a backup: it does not get all of it."""
 
 
-class Backups:
+class Backups(Struct):
     """Makes one copy at a time, in a temporary file beside the database."""
 
-    def __init__(self, store: Store, guard: Guard) -> None:
-        self._store = store
-        self._guard = guard
-        self._making = False
+    store: Store
+    guard: Guard
+    is_making: bool = False
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        if self._guard.authenticate(None, request.headers.get("Authorization")).prefix:
+        if self.guard.authenticate(None, request.headers.get("Authorization")).prefix:
             raise Forbidden("a backup holds everything: it is not allowed with a token that has a prefix")
-        if self._making:
+        if self.is_making:
             return web.Response(status=503, text="another backup is being made\n", headers={"Retry-After": "10"})
-        self._making = True
+        self.is_making = True
         try:
             return await self._answer(request)
         finally:
-            self._making = False
+            self.is_making = False
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         try:
-            path = await self._store.backup()
+            path = await self.store.backup()
         except Exception as error:
             logger.warning("no backup could be made: %s", error)
             return web.Response(status=503, text=f"no backup could be made: {error}\n")

@@ -12,13 +12,11 @@ also apply at different points: this one before a body is read, that one on the 
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
 
 from aiohttp import web
-from msgspec import Struct
 
 from resonate_server.http.auth import Guard
-from resonate_server.http.client_time import ClientLimit, ClientTime
+from resonate_server.http.client_time import ClientTime, Sender
 from resonate_server.protocol.errors import ProtocolError
 
 SMALL_BYTES = 64 * 1_024
@@ -88,13 +86,6 @@ class Quota:
         return not self._used or self._used + size <= self._limit
 
 
-class Sender(Protocol):
-    """The source of a request that is still arriving."""
-
-    def evict(self) -> None:
-        """Stop reading the request."""
-
-
 class Unfinished:
     """Incomplete small requests. If their total exceeds the limit, the oldest are evicted."""
 
@@ -117,19 +108,6 @@ class Unfinished:
         self._total -= self._sizes.pop(sender, 0)
 
 
-class Budget:
-    """The quota for each kind of body. ``max_body``: maximum size of a body in bytes.
-
-    ``unauthenticated``: large bodies without a valid token in the header, where tokens are required.
-    """
-
-    def __init__(self, max_body: int) -> None:
-        self.unfinished = Unfinished()
-        self.small = Quota(MAX_SMALL_BYTES, may_wait=MAX_SMALL_BYTES)
-        self.large = Quota(max(MAX_LARGE_BYTES, max_body), may_wait=MAX_LARGE_WAITING * max_body)
-        self.unauthenticated = Quota(max_body, may_wait=MAX_LARGE_WAITING * max_body)
-
-
 # ── reading bodies ──
 
 CONTENDED_S = 2.0
@@ -142,13 +120,18 @@ type Received = tuple[bytes, Callable[[], None]]
 """A complete body, and a function to call once its request is answered."""
 
 
-class BodyReader(Struct, frozen=True):
-    """``max_body``: in bytes; ``patience``: how long a body may wait for room, and then take to arrive."""
+class Bodies:
+    """The quota for each kind of body, and how to read one. ``max_body``: in bytes; ``patience``: how long a body may
+    wait for room, and then take to arrive."""
 
-    max_body: int
-    patience: ClientTime
-    budget: Budget
-    guard: Guard
+    def __init__(self, max_body: int, patience: ClientTime, guard: Guard) -> None:
+        self.max_body = max_body
+        self.patience = patience
+        self.unfinished = Unfinished()
+        self.small = Quota(MAX_SMALL_BYTES, may_wait=MAX_SMALL_BYTES)
+        self._large = Quota(max(MAX_LARGE_BYTES, max_body), may_wait=MAX_LARGE_WAITING * max_body)
+        self._unauthenticated = Quota(max_body, may_wait=MAX_LARGE_WAITING * max_body)
+        self._guard = guard
 
     async def read(self, request: web.Request) -> Received:
         """Read the body. Raises HTTP errors: 408 too slow, 413 too large, 503 no room."""
@@ -157,26 +140,28 @@ class BodyReader(Struct, frozen=True):
     def quota_for(self, request: web.Request) -> Quota:
         """Return the quota for a large body. A client without a valid token can only fill that of unauthenticated."""
         try:
-            self.guard.authenticate(None, request.headers.get("Authorization"))
+            self._guard.authenticate(None, request.headers.get("Authorization"))
         except ProtocolError:
-            return self.budget.unauthenticated
-        return self.budget.large
+            return self._unauthenticated
+        return self._large
 
 
 class Reading:
     """A body that is being read."""
 
-    def __init__(self, reader: BodyReader, request: web.Request) -> None:
-        self._reader = reader
+    def __init__(self, bodies: Bodies, request: web.Request) -> None:
+        self._bodies = bodies
         self._request = request
-        self._limit = ClientLimit(reader.patience)
+        self._patience = bodies.patience
+        self._timeout = asyncio.timeout(None)
         self._taken: tuple[Quota, int] | None = None
         self._waits = False
 
     async def read(self) -> Received:
         """Read the body. Errors have no traceback, which would keep the body in memory until they are answered."""
+        self._patience.begin(self)
         try:
-            async with self._limit:
+            async with self._timeout:
                 return await self._collect(), self._release
         except Full:
             refusal = _no_room()
@@ -188,7 +173,8 @@ class Reading:
             self._release()
             raise
         finally:
-            self._reader.budget.unfinished.drop(self)
+            self._patience.drop(self)
+            self._bodies.unfinished.drop(self)
             if self._taken is not None:
                 self._taken[0].ends(self)
         self._release()
@@ -196,10 +182,11 @@ class Reading:
 
     def hurry(self) -> None:
         """Leave less time, because others wait."""
-        self._limit.shorten(CONTENDED_S)
+        self._patience.hurry(self, CONTENDED_S)
 
     def evict(self) -> None:
-        self._limit.expire()
+        if not self._timeout.expired():
+            self._timeout.reschedule(asyncio.get_running_loop().time())
 
     async def _collect(self) -> bytes:
         size = self._request.content_length or 0
@@ -213,25 +200,25 @@ class Reading:
             if self._taken is None:
                 await self._grow(len(body))
         if self._taken is None:
-            await self._take(self._reader.budget.small, len(body))
+            await self._take(self._bodies.small, len(body))
         return bytes(body)
 
     def _check(self, size: int) -> None:
-        if size > self._reader.max_body:
-            raise web.HTTPRequestEntityTooLarge(self._reader.max_body, size)
+        if size > self._bodies.max_body:
+            raise web.HTTPRequestEntityTooLarge(self._bodies.max_body, size)
 
     async def _grow(self, size: int) -> None:
         """Account for a chunked body, which may turn out to be large."""
         if size > SMALL_BYTES:
-            self._reader.budget.unfinished.drop(self)
-            await self._take_large(self._reader.max_body)
+            self._bodies.unfinished.drop(self)
+            await self._take_large(self._bodies.max_body)
         else:
-            self._reader.budget.unfinished.hold(self, size)
+            self._bodies.unfinished.hold(self, size)
 
     async def _take_large(self, size: int) -> None:
-        quota = self._reader.quota_for(self._request)
+        quota = self._bodies.quota_for(self._request)
         await self._take(quota, size)
-        self._limit.restart()
+        self._patience.begin(self)
         quota.begins(self)
 
     async def _take(self, quota: Quota, size: int) -> None:

@@ -188,8 +188,8 @@ class Connection(asyncio.Protocol):
         """Whether part of the next request has arrived."""
         raise NotImplementedError
 
-    def dismiss(self) -> None:
-        """Close it because the rest of the request does not arrive."""
+    def evict(self) -> None:
+        """Close it because the rest of the request does not arrive, or to make room for others."""
         self.abort()
 
     def check(self) -> None:
@@ -199,7 +199,7 @@ class Connection(asyncio.Protocol):
         elif not self._blocked and not self._transport.is_closing() and self.waiting_since is not None:
             waited = self._patience.now - self.waiting_since
             if self.has_begun and waited > self._patience.seconds:
-                self.dismiss()
+                self.evict()
             elif waited > self._connections.keep_alive_s:
                 self._transport.close()
 
@@ -247,10 +247,6 @@ class AiohttpConnection(Connection):
         super().connection_lost(exc)
         self._connections.unfinished.drop(self)
         self._handler.connection_lost(exc)
-
-    def evict(self) -> None:
-        """Close this connection, whose request is incomplete, to make room for others."""
-        self.abort()
 
     def data_received(self, data: bytes) -> None:
         self._is_new = True

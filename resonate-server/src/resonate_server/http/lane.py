@@ -12,12 +12,13 @@ import asyncio
 import re
 from collections.abc import Callable
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 
 from aiohttp import web
 from msgspec import Struct
 
-from resonate_server.http.bodies import SMALL_BYTES, Budget, Full
+from resonate_server.http.bodies import SMALL_BYTES, Bodies, Full
 from resonate_server.http.connections import AiohttpConnection, Connection, Connections
 
 REQUEST_LINE = b"POST / HTTP/1.1\r\n"
@@ -95,17 +96,16 @@ class LaneFactory:
         handle: Handle,
         names_this_server: HostCheck,
         connections: Connections,
-        budget: Budget,
+        bodies: Bodies,
         now: Callable[[], int],
     ) -> None:
         self.handle = handle
         self.connections = connections
-        self.budget = budget
+        self.bodies = bodies
         self._now = now
         self._names_this_server = names_this_server
         self.fallback: Callable[[], asyncio.Protocol]
         self._heads: dict[bytes, HttpHead | None] = {}
-        self._date = (0, b"")
 
     def head(self, raw: bytes) -> HttpHead | None:
         """Parse ``raw`` as :func:`read_head` does, with a cache."""
@@ -119,14 +119,16 @@ class LaneFactory:
 
     def date(self) -> bytes:
         """Return the server's time, by which it judges deadlines, in the format of RFC 9110 section 5.6.7."""
-        second = self._now() // 1_000
-        if second != self._date[0]:
-            self._date = (second, formatdate(second, usegmt=True).encode())
-        return self._date[1]
+        return _date_at(self._now() // 1_000)
 
     async def add_date(self, _: web.Request, response: web.StreamResponse) -> None:
         """Date other responses, too, in a signal handler of aiohttp."""
         response.headers["Date"] = self.date().decode()
+
+
+@lru_cache(1)
+def _date_at(second: int) -> bytes:
+    return formatdate(second, usegmt=True).encode()
 
 
 class Lane(Connection):
@@ -188,15 +190,11 @@ class Lane(Connection):
             self._transport.close()
 
     def evict(self) -> None:
-        """Close this connection to make room for others."""
         self._received = b""
         if self._busy or self._blocked:
             self._closing = True
         else:
-            self.dismiss()
-
-    def dismiss(self) -> None:
-        self._refuse(HTTPStatus.REQUEST_TIMEOUT, b"the request came too slowly\n")
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, b"the request came too slowly\n")
 
     def _refuse(self, status: int, text: bytes) -> None:
         self._closing = True
@@ -233,9 +231,9 @@ class Lane(Connection):
             self._begin(body, head.authorization)
 
     def _begin(self, body: bytes, authorization: str | None) -> None:
-        """Handle the request now, or once the budget has room for it."""
+        """Handle the request now, or once there is room for its bytes."""
         try:
-            place = self._lanes.budget.small.ask(len(body))
+            place = self._lanes.bodies.small.ask(len(body))
         except Full:
             self._busy = False
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, b"too many requests at a time; try again later\n")
@@ -249,9 +247,9 @@ class Lane(Connection):
     def _count_unfinished(self) -> None:
         """Register afresh for each request, so that eviction goes by the age of the request."""
         if self._busy or not self._received:
-            self._lanes.budget.unfinished.drop(self)
+            self._lanes.bodies.unfinished.drop(self)
         if self._received:
-            self._lanes.budget.unfinished.hold(self, len(self._received))
+            self._lanes.bodies.unfinished.hold(self, len(self._received))
 
     def _cannot_be_plain(self) -> bool:
         begin = self._received[: len(REQUEST_LINE)]
@@ -272,7 +270,7 @@ class Lane(Connection):
     def _respond(self, status: int, body: bytes) -> None:
         self._busy = False
         self._since = self._patience.now
-        self._lanes.budget.small.give_back(self._size)
+        self._lanes.bodies.small.give_back(self._size)
         if self._transport.is_closing():
             return
         self._write(status, b"Content-Type: application/json\r\n", body)

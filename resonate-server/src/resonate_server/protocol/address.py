@@ -36,9 +36,8 @@ class PushAddress(Struct, frozen=True, gc=False):
 type Address = PollAddress | PushAddress
 
 
-MAX_KNOWN = 1_024
-MAX_KNOWN_CHARACTERS = 512
-"""Longer addresses are not cached. There are few addresses, and each is parsed many times."""
+MAX_KNOWN = 256
+"""Number of parsed addresses to keep: there are few, and each is parsed many times. Some may be long."""
 
 
 def check_address(text: str) -> None:
@@ -56,13 +55,10 @@ def _is_url(text: str) -> bool:
         return False
 
 
+@lru_cache(MAX_KNOWN)
 def parse_address(text: str) -> Address:
     """Parse ``text``. Raises :class:`Malformed` for anything but an address, but does not check a URL: addresses that
     are stored already may be older than that check."""
-    return _parse_short(text) if len(text) <= MAX_KNOWN_CHARACTERS else _parse(text)
-
-
-def _parse(text: str) -> Address:
     scheme, separator, rest = text.partition("://")
     match scheme.lower() if separator else "":
         case "poll":
@@ -74,10 +70,6 @@ def _parse(text: str) -> Address:
     )
 
 
-_parse_short = lru_cache(MAX_KNOWN)(_parse)
-
-
-@lru_cache(MAX_KNOWN)
 def group_of(target: str | None) -> str | None:
     """Return the group of workers that a task is for; for a push address, its URL."""
     if target is None:

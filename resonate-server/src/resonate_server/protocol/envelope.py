@@ -47,14 +47,6 @@ class Envelope(Struct, frozen=True, gc=False):
     data: Raw
 
 
-class UnreadableRequest(Struct, frozen=True, gc=False):
-    """A request with an invalid envelope: the ``kind`` and ``corr_id``, if recoverable, and the error message."""
-
-    kind: str
-    corr_id: str
-    message: str
-
-
 class CheckedRequest(Struct, frozen=True, gc=False):
     """A request that passed all stateless checks.
 
@@ -79,17 +71,35 @@ _encoder = msgspec.json.Encoder()
 _requests = {kind: msgspec.json.Decoder(request) for kind, request in KINDS.items()}
 
 
-def open_envelope(body: bytes) -> Envelope | UnreadableRequest:
+def open_envelope(body: bytes) -> Envelope:
     """Decode a request body and make the checks common to all kinds.
 
-    The first check that fails, in the order of section 1.3, determines the error.
+    Raises :class:`Malformed` for the first check that fails, in the order of section 1.3. :func:`recover` then says
+    what the answer is for.
     """
-    try:
-        envelope = _decode(_envelopes, body)
-        _check(envelope)
-    except Malformed as error:
-        return _refuse(body, error)
+    envelope = _decode(_envelopes, body)
+    if not envelope.kind:
+        raise Malformed("kind must not be empty")
+    if not bytes(envelope.data).lstrip().startswith(b"{"):
+        raise Malformed("data must be an object")
+    if envelope.head.version != VERSION:
+        raise Malformed(f"head.version must be {VERSION}")
     return envelope
+
+
+def recover(body: bytes) -> tuple[str, str]:
+    """Return kind and correlation id of a malformed request, if they can be read: a client needs them to match the
+    answer to its request."""
+    kind, corr_id = "unknown", "0"
+    try:
+        raw = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        raw = None
+    if isinstance(raw, dict):
+        head = raw.get("head")
+        kind = _text_or(raw.get("kind"), kind)
+        corr_id = _text_or(head.get("corrId"), corr_id) if isinstance(head, dict) else corr_id
+    return kind, corr_id
 
 
 def decode_request(envelope: Envelope, with_debug_time: bool = True, prefix: str = "") -> CheckedRequest:
@@ -109,15 +119,6 @@ def decode_request(envelope: Envelope, with_debug_time: bool = True, prefix: str
 def encode_response(kind: str, corr_id: str, status: int, data: object) -> bytes:
     """Encode an answer. Its HTTP status must be ``status``, too."""
     return _encoder.encode(ResponseEnvelope(kind, ResponseHead(corr_id, status), data))
-
-
-def _check(envelope: Envelope) -> None:
-    if not envelope.kind:
-        raise Malformed("kind must not be empty")
-    if not bytes(envelope.data).lstrip().startswith(b"{"):
-        raise Malformed("data must be an object")
-    if envelope.head.version != VERSION:
-        raise Malformed(f"head.version must be {VERSION}")
 
 
 def _decode[T](decoder: msgspec.json.Decoder[T], body: bytes | Raw) -> T:
@@ -160,20 +161,6 @@ def _readable(message: str) -> str:
     if f"length <= {MAX_ID_CHARACTERS}" in message:
         return f"an id has at most {MAX_ID_CHARACTERS} characters{where}"
     return message
-
-
-def _refuse(body: bytes, error: Malformed) -> UnreadableRequest:
-    """Recover, if possible, what a client needs to match the answer to its request."""
-    kind, corr_id = "unknown", "0"
-    try:
-        raw = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        raw = None
-    if isinstance(raw, dict):
-        head = raw.get("head")
-        kind = _text_or(raw.get("kind"), kind)
-        corr_id = _text_or(head.get("corrId"), corr_id) if isinstance(head, dict) else corr_id
-    return UnreadableRequest(kind=kind, corr_id=corr_id, message=error.message)
 
 
 def _text_or(value: Any, default: str) -> str:

@@ -3,60 +3,49 @@
 Every status of 400 or more carries exactly one string. No SDK compares the wording, so it is our own.
 """
 
+from typing import ClassVar
+
 
 class ProtocolError(Exception):
     """Answers a request with an error status instead of data."""
 
-    status = 500
+    status: ClassVar[int]
+
+    def __init_subclass__(cls, status: int) -> None:
+        cls.status = status
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
 
 
-class Malformed(ProtocolError):
-    """400: the request itself is invalid; a retry would fail, too."""
-
-    status = 400
+class Malformed(ProtocolError, status=400):
+    """The request itself is invalid; a retry would fail, too."""
 
 
-class Unsupported(ProtocolError):
-    """501: a kind that this server does not know; a newer server may."""
-
-    status = 501
+class Unauthorized(ProtocolError, status=401):
+    """No token, or an invalid one."""
 
 
-class Unauthorized(ProtocolError):
-    """401: no token, or an invalid one."""
-
-    status = 401
+class Forbidden(ProtocolError, status=403):
+    """The token is valid but does not permit this, or the server offers this kind to nobody."""
 
 
-class Forbidden(ProtocolError):
-    """403: the token is valid but does not permit this, or the server offers this kind to nobody."""
-
-    status = 403
+class NotFound(ProtocolError, status=404):
+    """The promise, task or schedule does not exist."""
 
 
-class NotFound(ProtocolError):
-    """404: the promise, task or schedule does not exist."""
-
-    status = 404
+class Conflict(ProtocolError, status=409):
+    """The task is not in a state, or not at the version, that the request expects."""
 
 
-class Conflict(ProtocolError):
-    """409: the task is not in a state, or not at the version, that the request expects."""
-
-    status = 409
+class Unprocessable(ProtocolError, status=422):
+    """Well formed, but it refers to something unsuitable (missing awaiter, no target)."""
 
 
-class Unavailable(ProtocolError):
-    """503: something that the answer needs does not work now; a retry may succeed."""
-
-    status = 503
+class Unsupported(ProtocolError, status=501):
+    """A kind that this server does not know; a newer server may."""
 
 
-class Unprocessable(ProtocolError):
-    """422: well formed, but it refers to something unsuitable (missing awaiter, no target)."""
-
-    status = 422
+class Unavailable(ProtocolError, status=503):
+    """Something that the answer needs does not work now; a retry may succeed."""

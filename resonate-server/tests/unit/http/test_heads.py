@@ -1,5 +1,4 @@
-"""Which requests stay in the fast lane: only those that HTTP lets nobody read otherwise. Everything else is judged
-elsewhere, so leaving the lane is not an error."""
+"""Which requests stay in the fast lane: only those that HTTP lets nobody read otherwise."""
 
 import asyncio
 import random

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 from msgspec import UNSET
-from unit.reading import read
+from unit.reading import Refused, read
 
 from resonate_server.protocol.answers import Nothing, PromisePage, TaskPage
-from resonate_server.protocol.envelope import VERSION, CheckedRequest, UnreadableRequest, encode_response
+from resonate_server.protocol.envelope import VERSION, CheckedRequest, encode_response
 from resonate_server.protocol.errors import Unsupported
 from resonate_server.protocol.records import Promise, PromiseState, TaskRecord, TaskState, Value
 from resonate_server.protocol.requests import PromiseGet
@@ -28,9 +28,9 @@ def body(**members: Any) -> bytes:
     return json.dumps(envelope).encode()
 
 
-def refused(raw: bytes) -> UnreadableRequest:
+def refused(raw: bytes) -> Refused:
     result = read(raw)
-    assert isinstance(result, UnreadableRequest)
+    assert isinstance(result, Refused)
     assert result.message
     return result
 

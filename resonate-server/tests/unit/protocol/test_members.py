@@ -1,5 +1,4 @@
-"""The members of each kind: which are required, which values are refused (400) and which are tolerated; the `data`
-columns of sections 3.1 and 3.2, the field checks below them, and section 9, item 15."""
+"""The members of each kind, and which of their values are refused (sections 3.1 and 3.2; section 9, item 15)."""
 
 import copy
 import json
@@ -7,9 +6,9 @@ from itertools import product
 from typing import Any
 
 import pytest
-from unit.reading import read
+from unit.reading import Refused, read
 
-from resonate_server.protocol.envelope import VERSION, CheckedRequest, UnreadableRequest
+from resonate_server.protocol.envelope import VERSION, CheckedRequest
 from resonate_server.protocol.requests import (
     MAX_AWAITED,
     MAX_ID_CHARACTERS,
@@ -77,7 +76,7 @@ def accepted(kind: str, data: Any) -> Request:
 
 def refused(kind: str, data: Any) -> str:
     result = read(raw(kind, data))
-    assert isinstance(result, UnreadableRequest), f"{kind}: {result}"
+    assert isinstance(result, Refused), f"{kind}: {result}"
     return result.message
 
 
@@ -262,12 +261,12 @@ NO_NUMBER = (b"1e400", b"-1e400", b"1e9999999999", b"NaN", b"Infinity", b"1" * 5
 
 @pytest.mark.parametrize("text", [b'"%b"' % text for text in NO_TEXT])
 def test_what_is_no_unicode_is_refused(text: bytes) -> None:
-    assert isinstance(read(raw("promise.get", {"id": "X"}).replace(b'"X"', text)), UnreadableRequest)
+    assert isinstance(read(raw("promise.get", {"id": "X"}).replace(b'"X"', text)), Refused)
 
 
 @pytest.mark.parametrize("number", NO_NUMBER)
 def test_what_is_no_number_is_refused(number: bytes) -> None:
-    assert isinstance(read(raw("promise.create", CREATE).replace(b"1000", number)), UnreadableRequest)
+    assert isinstance(read(raw("promise.create", CREATE).replace(b"1000", number)), Refused)
 
 
 PLAIN = {"id": "p", "timeoutAt": 5}
@@ -450,7 +449,7 @@ class TestDepth:
             "endless": b'{"kind":"promise.get","data":' + opening * self.DEEP,
         }
 
-        assert isinstance(read(bodies[place]), UnreadableRequest)
+        assert isinstance(read(bodies[place]), Refused)
 
     def test_wide_is_not_deep(self) -> None:
         accepted("promise.get", {"id": "p", "x": [[]] * 10_000})

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from resonate_server.config import Settings
 from resonate_server.http.auth import Access, Guard
+from resonate_server.http.bodies import Bodies
 from resonate_server.http.connections import Connections
 from resonate_server.http.ui.access import add_headers, json, protected, tell_problems
 from resonate_server.http.ui.actions import Actions
@@ -26,16 +27,14 @@ LINKABLE = ("/", "/ui", PAGE, f"{PAGE}index.html")
 """Paths of the page and of the redirects to it. Other sites may link to them."""
 
 
-def add_ui(app: web.Application, watch: Watch, guard: Guard, settings: Settings, connections: Connections) -> None:
+def add_ui(
+    app: web.Application, watch: Watch, guard: Guard, settings: Settings, connections: Connections, bodies: Bodies
+) -> None:
     """Serve the page, which shows the data of ``watch``."""
     app.router.add_get("/", _to_page)
     app.router.add_get("/ui", _to_page)
-    app.add_subapp(PAGE, _build(watch, guard, settings, connections))
-
-
-def _build(watch: Watch, guard: Guard, settings: Settings, connections: Connections) -> web.Application:
     ui = web.Application(middlewares=[tell_problems])
-    chains, actions = ChainRoutes(watch.chains, connections), Actions(settings.ui.actions_url)
+    chains, actions = ChainRoutes(watch.chains, connections), Actions(settings.ui.actions_url, bodies)
     live = Live(watch, settings.auth.enabled)
     ui.router.add_get("/api/events", protected(guard, live.get), allow_head=False)
     ui.router.add_get("/api/chains", protected(guard, chains.list))
@@ -46,7 +45,7 @@ def _build(watch: Watch, guard: Guard, settings: Settings, connections: Connecti
     ui.on_response_prepare.append(add_headers)
     ui.on_shutdown.append(lambda _: live.end())
     ui.cleanup_ctx.append(actions.running)
-    return ui
+    app.add_subapp(PAGE, ui)
 
 
 async def _to_page(_: web.Request) -> web.StreamResponse:

@@ -17,13 +17,13 @@ from msgspec import Meta, Struct
 from resonate_server.bounded_connector import BoundedConnector
 from resonate_server.certificates import context_for
 from resonate_server.http.auth import Access
+from resonate_server.http.bodies import Bodies
 from resonate_server.http.ui.access import json
 from resonate_server.protocol.address import PollAddress, parse_address
 from resonate_server.protocol.errors import Forbidden, Malformed, NotFound, Unavailable
 from resonate_server.protocol.payload import NOT_JSON
 
 TIMEOUT_S = 5.0
-MAX_CLICK_BYTES = 1_024
 MAX_ANSWER_BYTES = 64 * 1_024
 MAX_REASON = 300
 """Maximum number of characters of the error message when the URL refuses a click."""
@@ -126,8 +126,9 @@ class _ProblemDetails(Struct, frozen=True):
 class Actions:
     """``url``: where actions come from; empty if there are none. For use on the event loop while :meth:`running`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, bodies: Bodies) -> None:
         self._url = url.rstrip("/")
+        self._bodies = bodies
         self._session: aiohttp.ClientSession
         self._reading: asyncio.Task[ShownActions] | None = None
 
@@ -151,8 +152,9 @@ class Actions:
             raise Forbidden("actions need a token without restrictions")
         if not self._url:
             raise NotFound("no actions are configured; RESONATE_UI__ACTIONS_URL does that")
-        click = _click(await _body(request))
-        return json(await self._pass_on(request.match_info["name"], click), status=202)
+        body, release = await self._bodies.read(request)
+        release()
+        return json(await self._pass_on(request.match_info["name"], _click(body)), status=202)
 
     async def _read(self) -> ShownActions:
         """Read the list; concurrent callers share one request."""
@@ -191,42 +193,24 @@ class Actions:
             async with self._session.request(
                 method, url, data=body, headers=headers, allow_redirects=False, ssl=context_for(url)
             ) as response:
-                return response.status, await _read_all(response.content, MAX_ANSWER_BYTES)
+                return response.status, await self._read_answer(response.content)
         except TimeoutError:
             raise Unavailable(f"{self._url} did not answer within {TIMEOUT_S:.0f} s") from None
-        except _TooLong:
-            raise Unavailable(f"{self._url} answers with more than {MAX_ANSWER_BYTES} bytes") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise Unavailable(f"{self._url} does not answer: {error}") from None
 
-
-class _TooLong(Exception):
-    pass
-
-
-async def _read_all(stream: aiohttp.StreamReader, most: int) -> bytes:
-    """Raise :class:`_TooLong` if there are more than ``most`` bytes."""
-    read = bytearray()
-    while chunk := await stream.readany():
-        read += chunk
-        if len(read) > most:
-            raise _TooLong
-    return bytes(read)
-
-
-async def _body(request: web.Request) -> bytes:
-    try:
-        async with asyncio.timeout(TIMEOUT_S):
-            return await _read_all(request.content, MAX_CLICK_BYTES) or b"{}"
-    except TimeoutError:
-        raise web.HTTPRequestTimeout(text="the body came too slowly\n") from None
-    except _TooLong:
-        raise Malformed("the body is too long") from None
+    async def _read_answer(self, content: aiohttp.StreamReader) -> bytes:
+        read = bytearray()
+        async for chunk in content.iter_any():
+            read += chunk
+            if len(read) > MAX_ANSWER_BYTES:
+                raise Unavailable(f"{self._url} answers with more than {MAX_ANSWER_BYTES} bytes")
+        return bytes(read)
 
 
 def _click(body: bytes) -> Click:
     try:
-        return msgspec.json.decode(body, type=Click)
+        return msgspec.json.decode(body or b"{}", type=Click)
     except NOT_JSON as error:
         raise Malformed(f"not a valid action request: {error}") from None
 

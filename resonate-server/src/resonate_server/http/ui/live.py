@@ -43,15 +43,14 @@ class Beat(Struct, frozen=True, tag_field="kind", tag="beat"):
     groups: list[GroupView]
 
 
-class Live:
+class Live(Struct, frozen=True):
     """``auth``: whether tokens are required."""
 
-    def __init__(self, watch: Watch, auth: bool) -> None:
-        self._watch = watch
-        self._auth = auth
+    watch: Watch
+    auth: bool
 
     async def get(self, request: web.Request, access: Access) -> web.StreamResponse:
-        viewer, resumed = self._watch.feed.open(access.prefix, request.query.get("after", ""), _past(request))
+        viewer, resumed = self.watch.feed.open(access.prefix, request.query.get("after", ""), _past(request))
         try:
             hello = await self._hello(viewer, resumed)
             headers = {"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"}
@@ -60,37 +59,37 @@ class Live:
         except (ClientConnectionError, Overtaken):
             pass  # The page reconnects when it can, and says which event it saw last.
         finally:
-            self._watch.feed.leave(viewer)
+            self.watch.feed.leave(viewer)
         return response
 
     async def end(self) -> None:
         """End all streams, because the server shuts down."""
-        self._watch.feed.close()
+        self.watch.feed.close()
 
     async def _serve(self, response: web.StreamResponse, viewer: Viewer, hello: Hello) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + STREAM_S
         await response.write(_line(hello))
         next_beat = loop.time() + BEAT_S
-        while viewer.is_open and not (self._auth and loop.time() > end):
-            await self._watch.feed.wait(viewer, next_beat - loop.time())
-            lines = self._watch.feed.take(viewer)
+        while viewer.is_open and not (self.auth and loop.time() > end):
+            await self.watch.feed.wait(viewer, next_beat - loop.time())
+            lines = self.watch.feed.take(viewer)
             if lines:
                 next_beat = min(next_beat, loop.time() + NEWS_BEAT_S)
             if loop.time() >= next_beat:
                 next_beat = loop.time() + BEAT_S
-                lines += _line(Beat(self._watch.now(), await self._watch.groups(viewer.prefix)))
+                lines += _line(Beat(self.watch.now(), await self.watch.groups(viewer.prefix)))
             if lines:
                 await response.write(lines)
             await asyncio.sleep(PAUSE_S)
 
     async def _hello(self, viewer: Viewer, resumed: bool) -> Hello:
         return Hello(
-            epoch=self._watch.ring.epoch,
-            seq=self._watch.feed.news_after(viewer, resumed),
-            at=self._watch.now(),
+            epoch=self.watch.ring.epoch,
+            seq=self.watch.feed.news_after(viewer, resumed),
+            at=self.watch.now(),
             resumed=resumed,
-            groups=await self._watch.groups(viewer.prefix),
+            groups=await self.watch.groups(viewer.prefix),
         )
 
 

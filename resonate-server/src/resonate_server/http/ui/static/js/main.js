@@ -1,19 +1,5 @@
 // The page's wiring: data from the server goes into the models, changes go to the views.
-//
-// Hooks that tests and pictures rely on:
-//   #status[data-state=live|stale|connecting|failed]   body[data-pane=chains|timeline|workers] (narrow screens)
-//   #chains [data-chain][data-state][aria-selected]   #filter #state-filter #follow[aria-pressed] #older #chains-count
-//   #headline[data-tone=good|bad|gap|busy|calm]   #chain-title #chain-id #copy-link[data-hash]
-//   #timeline [data-promise][data-state] with .row-name .row-result and
-//     .stripe[data-kind=waiting|running|suspended|gap|broken|timer|ahead|halted|unknown|settled|said|fold]
-//         [data-attempt][data-shade][data-open][data-broken][data-known=true|false][data-reason][data-step]
-//         [data-mark=on|again]
-//   #timeline .row[data-flag=gap|late|unclaimed|misfit|returned|halted|person][data-found]   #story #story-first #story-more #story-copy
-//   #tools #find #find-count #faults #fold[aria-pressed] #dense[aria-pressed] #zoom-in #zoom-out #zoom-all   #copy-id
-//   #outages .outage   #now (hidden unless something is pending)   #detail [data-act]   #act #act-field #act-do   #legend
-//   #groups [data-group] [data-worker][data-state=connected|silent|gone] [data-action]   #log li[data-kind]   #announce
-//   #actions #action-NAME #field-ACTION-NAME #commands-NAME #actions-trouble   #theme   #help #help-dialog   #auth #token   #notice
-//   html[data-theme=auto|light|dark]
+// Tests and pictures rely on ids, classes and data attributes: look for one in tests/ui before you rename it.
 
 import { Chain, Names } from "./model/chain.js";
 import { ChainList } from "./model/list.js";
@@ -388,27 +374,26 @@ class Page {
   // ── actions ──
 
   async act(name, fields, button) {
-    button.disabled = true;
-    try {
-      const { id } = await api.act(name, { fields });
-      choose(id);
-    } catch (error) {
-      this.failed(error);
-    } finally {
-      button.disabled = false;
-    }
+    const begun = await this.click(button, name, { fields });
+    if (begun) choose(begun.id);
   }
 
   /** Keep showing the current chain: the user wants to see the effect on it. */
   async actOn({ name, note }, worker, button) {
-    if (button.ariaDisabled) return;
-    button.ariaDisabled = "true";
     if (this.chain) location.hash = hashOf(this.chain.id);
+    const done = await this.click(button, name, { worker: addressOf(worker) });
+    if (done && note) notice(note);
+  }
+
+  /** The answer to a click, or null if it failed. The button does nothing more until there is one. */
+  async click(button, name, what) {
+    if (button.ariaDisabled) return null;
+    button.ariaDisabled = "true";
     try {
-      await api.act(name, { worker: addressOf(worker) });
-      if (note) notice(note);
+      return await api.act(name, what);
     } catch (error) {
       this.failed(error);
+      return null;
     } finally {
       button.ariaDisabled = null;
     }

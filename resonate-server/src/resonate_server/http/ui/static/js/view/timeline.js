@@ -26,7 +26,6 @@ export class TimelineView {
   #frame = 0;
   #slowAt = 0;
   #focused = null;
-  #count = 0;
   #folds = null;
 
   /** When the server became unreachable, by this machine's clock; null while it is reachable. */
@@ -132,11 +131,6 @@ export class TimelineView {
     this.pick(next, true);
   }
 
-  /** Adapt to a new row height, after the density has changed. */
-  remeasure() {
-    this.virtual.measure();
-  }
-
   rescaled() {
     this.#drawAxis();
     this.#drawOutages();
@@ -204,10 +198,9 @@ export class TimelineView {
   // ── rows ──
 
   #create() {
-    this.#count += 1;
     return el(
       "div",
-      { class: "row", role: "treeitem", id: `row-${this.#count}` },
+      { class: "row", role: "treeitem" },
       el("span", { class: "row-label" }, el("span", { class: "row-guides" }), el("span", { class: "row-icon" }), bdi("", { class: "row-name" }), el("span", { class: "row-attempt", hidden: true }), bdi("", { class: "row-id middle" })),
       el("span", { class: "row-track" }),
       el("span", { class: "row-result" }, bdi("", { class: "parts" })),

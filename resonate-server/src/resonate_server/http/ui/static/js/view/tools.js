@@ -15,7 +15,7 @@ export class Tools {
     wireSwitch("fold", (is) => (timeline.folded = is));
     wireSwitch("dense", (is) => {
       attribute(byId("pane-timeline"), "data-dense", is);
-      timeline.remeasure();
+      timeline.virtual.measure();
     });
     byId("zoom-in").addEventListener("click", () => this.#zoom(1 / STEP));
     byId("zoom-out").addEventListener("click", () => this.#zoom(STEP));
