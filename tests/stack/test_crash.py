@@ -138,7 +138,7 @@ def test_only_one_script_breaks_a_stack_at_a_time_and_down_ends_all_before_it_st
     """Otherwise they would start again what has been stopped, and undo each other's faults."""
     first, _ = begin_crash(stack, "bar", "--kill")
     second = stack.begin("scripts/crash.sh", "bar", "--down", "600")
-    read_until(second.stderr, "waiting for it")
+    assert "waiting for it" in read_until(second.stderr, "\n")
     stack.down()
     statuses = [crash.wait(timeout=END_SECONDS) for crash in (first, second)]
 
