@@ -14,7 +14,6 @@ from pathlib import Path
 import msgspec
 import pytest
 from click.testing import Result
-from harness.basics import wait_until
 from harness.server import Client, ServerProcess
 from integration.calls import RESONATE, create, resonate, settle
 from integration.servers import Start
@@ -364,31 +363,26 @@ def copy(start: Start, tmp_path: Path) -> bytes:
 
 
 @contextmanager
-def held_up(serve: Serve, body: bytes) -> Iterator[tuple[str, threading.Event]]:
-    """Yield the URL of a server that sends half of the body, and the rest after the event."""
-    go_on = threading.Event()
+def held_up(serve: Serve, body: bytes, target: Path) -> Iterator[tuple[subprocess.Popen[str], threading.Event]]:
+    """Begin a backup whose server sends half of the body, and the rest after the event."""
+    asked, go_on = threading.Event(), threading.Event()
 
     def in_halves(_: bytes) -> Iterator[bytes]:
+        asked.set()  # by now the file is locked
         yield answer(body)[: len(body) // 2]
         go_on.wait(60)
         yield answer(body)[len(body) // 2 :]
 
-    yield serve(in_halves), go_on
-    go_on.set()
-
-
-def begin(url: str, target: Path) -> subprocess.Popen[str]:
-    """Begin a backup that is held up."""
-    command = [*RESONATE, "backup", str(target), "-S", url]
+    command = [*RESONATE, "backup", str(target), "-S", serve(in_halves)]
     begun = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_until(target.with_name(target.name + ".part").exists, "it has begun")
-    return begun
+    assert asked.wait(60)
+    yield begun, go_on
+    go_on.set()
 
 
 def test_two_backups_to_one_file_do_not_write_into_each_other(serve: Serve, copy: bytes, tmp_path: Path) -> None:
     target = tmp_path / "copy.db"
-    with held_up(serve, copy) as (url, go_on):
-        begun = begin(url, target)
+    with held_up(serve, copy, target) as (begun, go_on):
         second = refused(serve(always(answer(copy))), "backup", str(target))
         assert "another backup is being written" in second
         go_on.set()
@@ -403,8 +397,7 @@ def test_a_backup_that_is_ended_leaves_the_earlier_one(
 ) -> None:
     target = tmp_path / "copy.db"
     target.write_text("the earlier one")
-    with held_up(serve, copy) as (url, _):
-        begun = begin(url, target)
+    with held_up(serve, copy, target) as (begun, _):
         begun.send_signal(number)
         assert begun.wait(60) == (143 if number == signal.SIGTERM else -signal.SIGKILL)
     assert target.read_text() == "the earlier one"
