@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -55,6 +56,18 @@ async def test_mentions_travel_with_announcements_to_the_same_server_or_else_alo
     first.sharing.ring(b"3", is_urgent=False)
     await until(lambda: heard(second) == [1, 2, 3])
     await until(lambda: heard(third) == [1, 3])
+
+
+async def test_a_lost_connection_is_reported_and_nothing_listens_on_its_socket_any_more(site: Site) -> None:
+    """The number of the socket may soon be that of another one."""
+    membership = Membership(site.url, lambda _: None, lambda _: None)
+    async with await membership.source.connect_async() as connection:
+        socket = connection.fileno()
+        waiting = asyncio.ensure_future(membership._wait(connection, time.monotonic() + PATIENCE_S))
+        await site.execute("SELECT pg_terminate_backend(%s)", connection.backend)
+        with pytest.raises(psycopg.OperationalError, match="server closed the connection"):
+            await waiting
+    assert not asyncio.get_running_loop().remove_reader(socket)
 
 
 async def test_servers_hear_that_messages_of_another_one_were_lost(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -283,21 +283,24 @@ class Membership(Sharing):
     async def _wait(self, connection: ServingConnection, until: float) -> None:
         """Take notifications until then (monotonic seconds), or until woken. Waking for each one would cost more than
         reading it."""
-        loop = asyncio.get_running_loop()
-        loop.add_reader(connection.fileno(), self._take_notifications, connection)
+        loop, socket = asyncio.get_running_loop(), connection.fileno()
+
+        def take_notifications() -> None:
+            try:
+                connection.take_notifications()
+            except psycopg.OperationalError:  # Raised again below.
+                loop.remove_reader(socket)  # It is closed, and its number free for others.
+                self._wake.set()
+
+        loop.add_reader(socket, take_notifications)
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(until - time.monotonic()):
                     await self._wake.wait()
         finally:
-            loop.remove_reader(connection.fileno())
+            if not connection.closed:
+                loop.remove_reader(socket)
         connection.take_notifications()
-
-    def _take_notifications(self, connection: ServingConnection) -> None:
-        try:
-            connection.take_notifications()
-        except psycopg.OperationalError:
-            self._wake.set()  # It is raised again where it can be dealt with.
 
     async def _publish(self, connection: ServingConnection) -> None:
         version = self._version
