@@ -96,10 +96,10 @@ async def test_a_lease_granted_while_closing_is_released_and_not_used(exchange: 
     exchange.answers.clear()
     claiming = asyncio.create_task(exchange.claim())
     await asyncio.sleep(0)
-    closing = asyncio.create_task(exchange.keeper.close(1))
+    closing = asyncio.create_task(exchange.keeper.close(3600))
     await asyncio.sleep(0)
     exchange.answers.set()
-    await closing
+    await asyncio.wait_for(closing, 20)
     for granted in (claiming, exchange.claim("b")):  # the second one after closing
         with pytest.raises(ConnectorError):
             await granted
