@@ -65,7 +65,7 @@ the character itself as it and "1"."""
 
 
 def _marked(text: str) -> str:
-    return text.replace(MARK, f"{MARK}1").replace(NUL, f"{MARK}0")
+    return text.replace(MARK, f"{MARK}1").replace(NUL, f"{MARK}0") if NUL in text or MARK in text else text
 
 
 def _with_nuls(text: Any) -> Any:
