@@ -301,8 +301,9 @@ class Database(View):
         self._has_failed = True
         try:
             self._begin()
+            execute = self._db.cursor().execute  # One cursor for all: to make one takes an eighth of a statement.
             for statement, parameters in changes:
-                self._db.execute(statement, parameters)
+                execute(statement, parameters)
         except sqlite3.Error as error:
             raise StoreFailed(str(error)) from error
         self._has_failed = False
