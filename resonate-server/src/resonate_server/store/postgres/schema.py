@@ -8,8 +8,11 @@ from resonate_server.store.postgres.sql import MIGRATIONS
 
 logger = logging.getLogger(__name__)
 
-OLDEST = 150_000  # PostgreSQL 15
-MIGRATION_S = 3_600.0  # A migration may rewrite whole tables.
+OLDEST = 150_000
+"""PostgreSQL 15."""
+
+MIGRATION_S = 3_600.0
+"""A migration may rewrite whole tables."""
 
 
 class DatabaseUnusable(Exception):
@@ -29,11 +32,9 @@ async def migrate(connection: ServingConnection) -> None:
         [(found,)] = await (await connection.execute(sql.GET_VERSION.encode())).fetchall()
         version = found or 0
         check_version(version)
-        if 0 < version < min(MIGRATIONS):
-            raise DatabaseUnusable(f"the database has schema version {version}, which was never released")
-        for number in [each for each in MIGRATIONS if each > version]:
+        for number, migration in enumerate(MIGRATIONS[version:], start=version + 1):
             connection.patience_s = MIGRATION_S
-            await connection.execute(MIGRATIONS[number].encode(), prepare=False)
+            await connection.execute(migration.encode(), prepare=False)
             connection.patience_s = ANSWER_S
             await connection.execute(sql.PUT_VERSION.encode(), (number,))
             logger.info("the database's schema is now at version %s", number)
@@ -41,8 +42,7 @@ async def migrate(connection: ServingConnection) -> None:
 
 def check_version(version: int) -> None:
     """Raise :class:`DatabaseUnusable` if a newer server has changed what this one would write."""
-    newest = max(MIGRATIONS)
-    if version > newest:
+    if version > len(MIGRATIONS):
         raise DatabaseUnusable(
-            f"the database has schema version {version}, this server knows {newest}: it is of a newer one"
+            f"the database has schema version {version}, this server knows {len(MIGRATIONS)}: it is of a newer one"
         )

@@ -41,7 +41,7 @@ TIME = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
 # Ids are ordered by code point, whatever the database's own order is: COLLATE "C".
 # Payloads over about 1 KiB are stored apart (TOAST), uncompressed, so that what is looked up or rewritten stays small.
 # Free space within pages (fillfactor) keeps the new version of a row near the old one.
-VERSION_3 = f"""
+VERSION_1 = """
 CREATE TABLE promises (
     id         text COLLATE "C" PRIMARY KEY,
     state      text COLLATE "C" NOT NULL,
@@ -136,13 +136,24 @@ CREATE TABLE schedules (
 ALTER TABLE schedules ALTER COLUMN param SET STORAGE EXTERNAL;
 CREATE INDEX schedules_by_next_run ON schedules (next_run_at, id);
 
--- One row about the servers. time: the latest that any of them had, in ms since the epoch.
+-- One row about the servers. epoch: how many servers have taken over; time: where the clock of the last one
+-- stopped, in ms since the epoch.
 CREATE TABLE server (
     only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
+    epoch    bigint NOT NULL DEFAULT 0,
     time     bigint NOT NULL DEFAULT 0
 );
 INSERT INTO server DEFAULT VALUES;
 
+-- The last transaction that each connection committed, by the server's own number: if a connection breaks during a
+-- commit, this shows whether it succeeded.
+CREATE TABLE endings (
+    connection bigint PRIMARY KEY,
+    last       bigint NOT NULL
+) WITH (fillfactor = 10);
+"""
+
+VERSION_2 = f"""
 -- The running servers. backend: the database process that serves the connection on which a server reports, once a
 -- second (beat_at, in ms since the epoch). roster: its connected workers, encoded for the other servers; version: how
 -- often the roster has changed. None of this outlives the database's own processes.
@@ -153,18 +164,15 @@ CREATE UNLOGGED TABLE servers (
     version bigint NOT NULL,
     roster  bytea NOT NULL
 ) WITH (fillfactor = 50);
-
--- The last transaction that each server committed, by its own number: if a connection breaks during a commit, this
--- shows whether it succeeded. began_at: when the row was last written.
-CREATE TABLE endings (
-    connection bigint PRIMARY KEY,
-    last       bigint NOT NULL,
-    began_at   bigint NOT NULL DEFAULT {TIME}
-) WITH (fillfactor = 10);
+ALTER TABLE endings ADD COLUMN began_at bigint NOT NULL DEFAULT {TIME};
+-- Ends a server of the former version, which cannot share the database; the counter of servers is no longer needed.
+UPDATE server SET epoch = epoch + 1;
 """
 
-MIGRATIONS = {3: VERSION_3}
-"""The step to each version from the one before. A released step never changes; earlier versions were never released."""
+VERSION_3 = "SELECT 'ends servers of the former version, which do not hear what is sent to them alone'"
+
+MIGRATIONS = (VERSION_1, VERSION_2, VERSION_3)
+"""The step from each version to the next. A released step never changes."""
 
 # --- servers, and their time ---
 
