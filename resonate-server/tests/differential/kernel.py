@@ -8,14 +8,14 @@ import msgspec
 from differential.operations import Scene
 from msgspec import Struct
 from unit.engines import HandClock, InstantStore, Notes
-from unit.reading import read
 
 from resonate_server import kernel
 from resonate_server.engine import Engine
 from resonate_server.kernel.model import Footprint, Rule, Rules
 from resonate_server.metrics import Metrics
 from resonate_server.protocol.answers import Answer
-from resonate_server.protocol.envelope import VERSION, CheckedRequest, UnreadableRequest
+from resonate_server.protocol.envelope import VERSION, CheckedRequest, UnreadableRequest, decode_request, open_envelope
+from resonate_server.protocol.errors import ProtocolError
 from resonate_server.protocol.messages import Message, Unblock
 from resonate_server.store.sqlite import IN_MEMORY, Database
 
@@ -85,10 +85,13 @@ class Kernel:
         return 0 if task is None else task.version
 
     def _answer(self, body: bytes) -> Answer:
-        asked = read(body)
-        if isinstance(asked, UnreadableRequest):
-            return Answer(status=400, data=asked.message)
-        return LOOP.run_until_complete(self._submit(asked))
+        envelope = open_envelope(body)
+        if isinstance(envelope, UnreadableRequest):
+            return Answer(status=400, data=envelope.message)
+        try:
+            return LOOP.run_until_complete(self._submit(decode_request(envelope)))
+        except ProtocolError as error:
+            return Answer(status=error.status, data=error.message)
 
     async def _submit(self, call: CheckedRequest) -> Answer:
         return await self._engine.submit(call)

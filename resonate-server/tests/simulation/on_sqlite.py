@@ -113,7 +113,7 @@ class SteppedStore(SQLiteStore):
 
 
 class CommitFirst(DecisionObserver):
-    """Checks that nobody is told of a decision before its commit."""
+    """Checks that no decision is reported before its commit."""
 
     def __init__(self, database: WatchedDatabase) -> None:
         self._database = database
