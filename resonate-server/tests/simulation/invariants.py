@@ -27,12 +27,10 @@ type Write = TaskRelease | TaskFulfill | TaskSuspend | TaskFence
 # --- one row before and after one request ---------------------------------------------------------------------------
 
 
-def a_settled_promise_never_changes(before: Promise | None, after: Promise) -> Broken:
+def a_promise_changes_only_once(before: Promise | None, after: Promise) -> Broken:
+    """When it is settled; and what it is never changes."""
     if before is not None and before.state is not PromiseState.PENDING and before != after:
         yield f"settled promise {before.id} changed from {before} to {after}"
-
-
-def what_a_promise_is_never_changes(before: Promise | None, after: Promise) -> Broken:
     if before is not None and _identity(before) != _identity(after):
         yield f"promise {before.id} became another: {before} to {after}"
 
@@ -51,10 +49,12 @@ def a_version_grows_only_by_a_claim(before: Task | None, after: Task, is_claim: 
         yield f"version of task {after.id}: {version} ({before}) to {after.version} ({after}), claim: {is_claim}"
 
 
-def a_version_never_shrinks(before: Task | None, after: Task) -> Broken:
+def a_task_never_goes_back(before: Task | None, after: Task) -> Broken:
     """A rule for rows, not for requests: one transaction may carry several decisions about a row."""
     if before is not None and after.version < before.version:
         yield f"version of task {after.id}: {before.version} to {after.version}"
+    if before is not None and before.state is TaskState.FULFILLED and before != after:
+        yield f"fulfilled task {before.id} changed to {after}"
 
 
 def only_the_holder_extends_a_lease(before: Task | None, request: TaskHeartbeat) -> Broken:
@@ -74,11 +74,6 @@ def a_worker_s_write_needs_the_lease(before: Task | None, request: Write, status
 def a_claim_names_the_version_it_takes(request: TaskAcquire, answer: Answer) -> Broken:
     if answer.status == 200 and answer.data.task.version != request.version + 1:
         yield f"{request} was given {answer.data.task}"
-
-
-def a_fulfilled_task_never_changes(before: Task | None, after: Task) -> Broken:
-    if before is not None and before.state is TaskState.FULFILLED and before != after:
-        yield f"fulfilled task {before.id} changed to {after}"
 
 
 def a_task_has_a_timer_or_a_lease(task: Task, promise: Promise) -> Broken:

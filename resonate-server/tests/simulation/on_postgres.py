@@ -249,18 +249,12 @@ class OnPostgres(Cluster):
     def inspect(self) -> Snapshot:
         for what, before, after in self._changes.execute(TAKE_CHANGES).fetchall():
             if what == "promises":
-                self._check_promise(None if before is None else _promise(before), _promise(after))
+                was = None if before is None else _promise(before)
+                self.run.check(invariants.a_promise_changes_only_once(was, _promise(after)))
             else:
-                self._check_task(None if before is None else _task(before), _task(after))
+                held = None if before is None else _task(before)
+                self.run.check(invariants.a_task_never_goes_back(held, _task(after)))
         return super().inspect()
-
-    def _check_promise(self, before: Promise | None, after: Promise) -> None:
-        self.run.check(invariants.a_settled_promise_never_changes(before, after))
-        self.run.check(invariants.what_a_promise_is_never_changes(before, after))
-
-    def _check_task(self, before: Task | None, after: Task) -> None:
-        self.run.check(invariants.a_version_never_shrinks(before, after))
-        self.run.check(invariants.a_fulfilled_task_never_changes(before, after))
 
     async def close(self) -> None:
         await asyncio.gather(*self._starting)

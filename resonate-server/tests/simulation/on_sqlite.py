@@ -64,13 +64,9 @@ class WatchedDatabase(Database):
         super().write(changes)
         after = super().load(touched)
         for id in changes.promises:
-            promise = after.promises[id]
-            self.run.check(invariants.a_settled_promise_never_changes(before.promises.get(id), promise))
-            self.run.check(invariants.what_a_promise_is_never_changes(before.promises.get(id), promise))
+            self.run.check(invariants.a_promise_changes_only_once(before.promises.get(id), after.promises[id]))
         for id, task in changes.tasks.items():
-            was = before.tasks.get(id)
-            self.run.check(invariants.a_version_never_shrinks(was, task))
-            self.run.check(invariants.a_fulfilled_task_never_changes(was, task))
+            self.run.check(invariants.a_task_never_goes_back(before.tasks.get(id), task))
             self.run.check(invariants.a_task_has_a_timer_or_a_lease(task, after.promises[id]))
 
 
@@ -113,7 +109,7 @@ class SteppedStore(SQLiteStore):
 
 
 class CommitFirst(DecisionObserver):
-    """Checks that nobody is told of a decision before its commit."""
+    """Checks that no decision is reported before its commit."""
 
     def __init__(self, database: WatchedDatabase) -> None:
         self._database = database
