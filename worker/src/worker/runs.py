@@ -73,6 +73,8 @@ class RunLog:
         self.surround: Surrounding = lambda *_: nullcontext()
         self._runs: dict[tuple[str, int], _Run] = {}
         """By the id of the promise and the attempt: runs whose end is not logged yet."""
+        self._last: dict[str, int] = {}
+        """By the id of the promise: the last of these attempts. A function may have thousands of steps at work."""
         self._reasons: dict[tuple[str, int], str] = {}
         """By task and attempt: why the attempt failed, until the task is released."""
 
@@ -83,6 +85,7 @@ class RunLog:
         if (earlier := self._runs.get((id, task.version))) is not None:
             self._log_end(earlier, f"{earlier.outcome}; retrying", logging.WARNING)
         run = self._runs[id, task.version] = _Run(function, id, task, time.monotonic())
+        self._last[id] = max(task.version, self._last.get(id, 0))
         return run
 
     def begin(self, function: str, id: str, task: TaskRef) -> None:
@@ -124,8 +127,8 @@ class RunLog:
 
     def step_settled(self, id: str) -> None:
         """Log the outcome of a step, in the attempt that has the lease: the last one."""
-        if attempts := [attempt for step, attempt in self._runs if step == id]:
-            self._log_outcome(self._runs[id, max(attempts)])
+        if attempt := self._last.get(id):
+            self._log_outcome(self._runs[id, attempt])
 
     def fulfilled(self, task: TaskRef) -> None:
         if run := self._runs.get((task.id, task.version)):
@@ -188,13 +191,16 @@ class RunLog:
         return self._runs.get((step.task.id, step.task.version)) if step.id != step.task.id else None
 
     def _log_end(self, run: _Run, text: str, level: int = logging.INFO) -> None:
-        del self._runs[run.id, run.task.version]
+        attempt = run.task.version
+        del self._runs[run.id, attempt]
+        if self._last.get(run.id) == attempt:
+            del self._last[run.id]
         if level == logging.INFO and not run.is_shown:
             return
         error = (type(run.error), run.error, run.traceback) if level == logging.ERROR and run.error else None
         seconds = (run.ended or time.monotonic()) - run.began
         line = "ended function %s  promise=%s  attempt=%d  seconds=%.3f  %s"
-        logger.log(level, line, run.function, run.id, run.task.version, seconds, text, exc_info=error)
+        logger.log(level, line, run.function, run.id, attempt, seconds, text, exc_info=error)
 
 
 def _place(traceback: TracebackType | None) -> str:
