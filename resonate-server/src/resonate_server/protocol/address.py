@@ -37,7 +37,8 @@ type Address = PollAddress | PushAddress
 
 
 MAX_KNOWN = 256
-"""Number of parsed addresses to keep: there are few, and each is parsed many times. Some may be long."""
+MAX_KNOWN_CHARACTERS = 512
+"""How many parsed addresses to keep: there are few, and each is parsed many times. Longer ones would fill the memory."""
 
 
 def check_address(text: str) -> None:
@@ -55,10 +56,13 @@ def _is_url(text: str) -> bool:
         return False
 
 
-@lru_cache(MAX_KNOWN)
 def parse_address(text: str) -> Address:
     """Parse ``text``. Raises :class:`Malformed` for anything but an address, but does not check a URL: addresses that
     are stored already may be older than that check."""
+    return _parse_known(text) if len(text) <= MAX_KNOWN_CHARACTERS else _parse(text)
+
+
+def _parse(text: str) -> Address:
     scheme, separator, rest = text.partition("://")
     match scheme.lower() if separator else "":
         case "poll":
@@ -68,6 +72,9 @@ def parse_address(text: str) -> Address:
     raise Malformed(
         f"not an address: {_shown(text)} (expected poll://any@group, poll://uni@group/id or http(s)://host)"
     )
+
+
+_parse_known = lru_cache(MAX_KNOWN)(_parse)
 
 
 def group_of(target: str | None) -> str | None:

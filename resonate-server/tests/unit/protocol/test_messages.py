@@ -1,6 +1,7 @@
 """Addresses of messages (section 2.4), their bodies (5.1), and what the SDKs' stream parsers require (5.3)."""
 
 import json
+import tracemalloc
 
 import pytest
 
@@ -42,6 +43,18 @@ def test_an_address(text: str, address: Address) -> None:
 )
 def test_a_target_is_shown_as_its_group_or_address(target: str | None, group: str | None) -> None:
     assert group_of(target) == group
+
+
+def test_long_addresses_do_not_stay_in_memory() -> None:
+    """A client may name any number of them, each as long as a promise's tags may be."""
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            group_of(f"poll://any@{number}{'x' * 65_000}")
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1_000_000
 
 
 URL = "http://localhost:8001"
