@@ -36,9 +36,8 @@ class PushAddress(Struct, frozen=True, gc=False):
 type Address = PollAddress | PushAddress
 
 
-MAX_KNOWN = 256
-MAX_KNOWN_CHARACTERS = 512
-"""How many parsed addresses to keep: there are few, and each is parsed many times. Longer ones would fill the memory."""
+MAX_KNOWN, MAX_KNOWN_CHARACTERS = 256, 512
+"""How many parsed addresses are kept, and how long they may be. There are few, and each is parsed many times."""
 
 
 def check_address(text: str) -> None:
