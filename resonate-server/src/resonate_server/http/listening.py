@@ -86,6 +86,10 @@ class Acceptor:
 
     async def _serve(self, peer: socket.socket) -> None:
         await self._connections.room_for_one()
+        # Not cancelled with its task: uvloop would never tell the protocol that its connection is lost.
+        await asyncio.shield(asyncio.Task(self._begin(peer), loop=asyncio.get_running_loop(), eager_start=True))
+
+    async def _begin(self, peer: socket.socket) -> None:
         try:
             await asyncio.get_running_loop().connect_accepted_socket(self._connect, peer)
         except Exception as error:
