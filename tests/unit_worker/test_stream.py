@@ -144,7 +144,7 @@ async def test_a_message_that_a_receiver_cannot_read_is_skipped(
     await server.push(b"data: " + b"[" * 100_000 + b"\n\ndata: 1\n\n")
     await until(lambda: len(stream.received) == 2)
     assert len(server.streams) == 1
-    assert "a message from the server could not be read: maximum recursion depth exceeded" in caplog.text
+    assert "a message from the server could not be read: " in caplog.text
 
 
 async def test_a_page_is_no_stream(server: Server, caplog: pytest.LogCaptureFixture) -> None:
