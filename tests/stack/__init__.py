@@ -1,0 +1,1 @@
+"""The whole stack, driven by its scripts, as processes and as containers."""
