@@ -17,7 +17,7 @@ from resonate_server.store.postgres.driver import Source
 from resonate_server.store.postgres.plans import Asked, Found, Unit, drop_trees, reset, settled_roots, written
 from resonate_server.store.postgres.postgres_view import PostgresView
 from resonate_server.store.postgres.schema import migrate
-from resonate_server.store.writing import Writing
+from resonate_server.store.postgres.writing import Writing
 
 
 def make_schema(url: str) -> None:

@@ -2,7 +2,7 @@
 
 ``postgres_store`` keeps the contract: questions that wait in ``inquiries`` share a transaction, and are answered in the
 order of the commits. ``plans`` says what to ask the database and what follows, in rounds of one round trip each. Most
-transactions take two: the first locks and reads rows, the second writes and commits.
+transactions take two: the first locks and reads rows, the second writes what ``writing`` holds, and commits.
 ``postgres_view`` runs the queries, ``sql`` has all the SQL, ``driver`` the connections and transactions; ``schema``
 creates the tables. ``membership`` knows which servers are alive and what time they share, and carries their messages to
 one another.

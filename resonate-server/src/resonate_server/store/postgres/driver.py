@@ -22,8 +22,8 @@ from psycopg.types.string import StrDumper, TextBinaryLoader, TextLoader
 
 from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.plans import Asked, Found, Records, written
+from resonate_server.store.postgres.writing import Writing
 from resonate_server.store.rows import Row
-from resonate_server.store.writing import Writing
 
 CONNECT_S = 5  # A database that takes longer to accept a connection counts as down.
 ANSWER_S = 8.0

@@ -26,9 +26,9 @@ from resonate_server.store.found import SettledRoot
 from resonate_server.store.links import Links, add_links
 from resonate_server.store.postgres import sql
 from resonate_server.store.postgres.sql import MAX_AWAITERS_AHEAD, WRITES
+from resonate_server.store.postgres.writing import Writing
 from resonate_server.store.rows import Row
 from resonate_server.store.shared_sql import COLUMNS, COUNT_TASKS, PAYLOADS, SETTLED_ROOTS
-from resonate_server.store.writing import Writing
 
 type Asked = tuple[str, Sequence[Any] | dict[str, Any]]
 """A statement and its parameters."""

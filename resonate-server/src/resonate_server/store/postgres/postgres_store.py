@@ -45,8 +45,8 @@ from resonate_server.store.postgres.inquiries import Inquiry, InquiryQueue
 from resonate_server.store.postgres.membership import Membership, told
 from resonate_server.store.postgres.plans import MAX_BYTES, Asked, Asking, Busy, Found, Large, Unit
 from resonate_server.store.postgres.postgres_view import Views
+from resonate_server.store.postgres.writing import Writing
 from resonate_server.store.view import View
-from resonate_server.store.writing import Writing
 
 logger = logging.getLogger(__name__)
 

@@ -374,7 +374,7 @@ FROM {rows} WHERE p.id = r.id
     "put_schedules": _replace("schedules", "id", "next_run_at", "last_run_at"),
     "put_unblocks": _replace("unblocks", "promise_id, md5(address)", "kept_since"),
 }
-"""How the parts of a :class:`~resonate_server.store.writing.Writing` are written."""
+"""How the parts of a :class:`~resonate_server.store.postgres.writing.Writing` are written."""
 PUT_ENDING = """
 INSERT INTO endings (connection, last) VALUES (%(server)s, %(number)s)
 ON CONFLICT (connection) DO UPDATE SET last = excluded.last, began_at = excluded.began_at

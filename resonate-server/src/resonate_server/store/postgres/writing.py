@@ -1,4 +1,4 @@
-"""What a transaction of the PostgreSQL store has decided and not yet handed to its database."""
+"""What a transaction has decided and not yet handed to its database."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
