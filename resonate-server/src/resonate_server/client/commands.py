@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import click
+from msgspec import Struct
 
 from resonate_server.client.server_connection import TIMEOUT_S, ServerConnection
 from resonate_server.client.values import printable
@@ -23,11 +24,18 @@ DEEPEST_INDENTED = 100
 """Levels of a JSON value; one that has more is not indented."""
 
 
+class Chosen(Struct):
+    """The server to talk to, and the token to use."""
+
+    server: str = DEFAULT_SERVER
+    token: str | None = None
+
+
 def _remember(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
     name = parameter.name or ""
     by_hand = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     if value is not None and (by_hand or context.parent is None):
-        context.ensure_object(dict)[name] = value
+        setattr(context.ensure_object(Chosen), name, value)
 
 
 _SERVER = click.Option(
@@ -71,8 +79,8 @@ def request(kind: str, data: dict[str, Any], as_shown: Callable[[Any], Any] | No
 def connect(timeout_s: float = TIMEOUT_S, end: float = float("inf")) -> ServerConnection:
     """Connect to the server that the running command talks to. Raises :class:`CallFailed` if its URL or the token is
     invalid."""
-    chosen = click.get_current_context().ensure_object(dict)
-    return ServerConnection(chosen.get("server", DEFAULT_SERVER), chosen.get("token"), timeout_s, end)
+    chosen = click.get_current_context().ensure_object(Chosen)
+    return ServerConnection(chosen.server, chosen.token, timeout_s, end)
 
 
 def given(**members: Any) -> dict[str, Any]:

@@ -134,10 +134,14 @@ def _awaited(id: str, decided: Decided) -> list[str]:
 
 def _refused(decided: Decided) -> Iterator[ChainEvent]:
     request = decided.request
-    if (
-        decided.decision.answer.status == CONFLICT
-        and isinstance(request, WRITES)
-        and request.id in decided.rows.promises
-    ):
-        about: Any = {"chain": chain_of(decided.rows.promises[request.id]), "id": request.id}
-        yield TaskNews(kind=What.REFUSED, at=decided.now, version=request.version, request=request.kind, **about)
+    if decided.decision.answer.status != CONFLICT or not isinstance(request, WRITES):
+        return
+    if (promise := decided.rows.promises.get(request.id)) is not None:
+        yield TaskNews(
+            kind=What.REFUSED,
+            at=decided.now,
+            chain=chain_of(promise),
+            id=request.id,
+            version=request.version,
+            request=request.kind,
+        )
