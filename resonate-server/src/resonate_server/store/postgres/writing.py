@@ -14,12 +14,13 @@ from resonate_server.kernel.model import (
     PutCallback,
     PutListener,
     PutSpreading,
-    Spreading,
     Withdraw,
 )
 from resonate_server.protocol.messages import Message, Unblock
 from resonate_server.store import rows
 from resonate_server.store.rows import Row
+
+TABLES = {PutCallback: "callbacks", DropCallback: "callbacks", PutListener: "listeners", DropListener: "listeners"}
 
 
 class Writing:
@@ -75,27 +76,22 @@ class Writing:
                 self.parts["put_unblocks"][message.promise.id, message.address] = rows.unblock_row(message, now)
 
     def _link(self, link: LinkChange) -> None:
+        row = rows.link_row(link)
         match link:
-            case PutCallback(awaited=awaited, awaiter=awaiter):
-                self.parts["put_callbacks"][awaited, awaiter] = awaited, awaiter
-                self.linked.add(awaited)
-            case DropCallback(awaited=awaited, awaiter=awaiter):
-                self._drop("callbacks", (awaited, awaiter), (awaited, awaiter))
-                self.linked.add(awaited)
+            case PutCallback() | PutListener():
+                self.parts[f"put_{TABLES[type(link)]}"][row] = row
+                self.linked.add(link.awaited)
+            case DropCallback() | DropListener():
+                self._drop(TABLES[type(link)], row, row)
+                self.linked.add(link.awaited)
             case DropCallbacks(awaiter=awaiter):
-                kept = {key: row for key, row in self.parts["put_callbacks"].items() if row[1] != awaiter}
+                kept = {key: put for key, put in self.parts["put_callbacks"].items() if put[1] != awaiter}
                 self.parts["put_callbacks"] = kept
                 self.parts["free_callbacks"][awaiter] = None, awaiter
-            case PutListener(awaited=awaited, address=address):
-                self.parts["put_listeners"][awaited, address] = awaited, address
-                self.linked.add(awaited)
-            case DropListener(awaited=awaited, address=address):
-                self._drop("listeners", (awaited, address), (awaited, address))
-                self.linked.add(awaited)
-            case PutSpreading(spreading=Spreading(promise_id=id, after=after), turn_at=turn_at):
-                self.parts["put_spreading"][id] = id, after, turn_at
+            case PutSpreading(spreading=spreading):
+                self.parts["put_spreading"][spreading.promise_id] = row
             case DropSpreading(promise_id=id):
-                self._drop("spreading", id, (id,))
+                self._drop("spreading", id, row)
 
     def _drop(self, table: str, key: Any, row: Row) -> None:
         self.parts[f"put_{table}"].pop(key, None)
